@@ -1,0 +1,1 @@
+"""Settings: one file per thing to run, all built from `base.py`."""

@@ -1,0 +1,284 @@
+"""Every setting of every stage, with its default and its unit.
+
+The other files of this folder choose a pipeline and change what differs. A
+section holds the fields of the frozen dataclass that it is splatted into
+where it is used, so a typo dies at start-up naming the field.
+
+Variants: `tiny`, the default, is made for a laptop; `smoke` shrinks it until
+the whole chain takes a minute or two and learns next to nothing. The sizes
+`0p6b` and `7b` have their fields here (imported weights switch the same flags)
+but no recipe yet.
+"""
+
+from ml_collections import ConfigDict
+
+from cooper_jax.errors import UserError, nearest
+
+VARIANTS = ("tiny", "smoke")
+LATER = ("0p6b", "7b")
+
+
+def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
+  """Builds the whole config, locked; raises UserError for a wrong variant."""
+  if variant in LATER:
+    raise UserError(
+      f'variant "{variant}" has no recipe yet; available: {", ".join(VARIANTS)}'
+    )
+  if variant not in VARIANTS:
+    raise UserError(
+      f'no variant "{variant}"; available: {", ".join(VARIANTS)}'
+      f"{nearest(variant, VARIANTS)}"
+    )
+  config = ConfigDict()
+  config.variant = variant
+  config.pipeline = pipeline  # stages, in order
+  config.seed = 0  # of parameters, batches and sampling
+  config.precision = "auto"  # f32 | bf16 | auto: f32 on CPU, else bf16
+  config.modalities = ("depth", "segmentation")  # maps the model can draw
+  config.mesh = mesh()
+  config.data = data()
+  config.world = world()
+  config.model = model()
+  config.sampling = sampling()
+  config.rl = rl()
+  config.tokenizer = tokenizer()
+  config.pretrain = pretrain()
+  config.sft = sft()
+  config.grpo = grpo()
+  config.evaluate = evaluate()
+  if variant == "smoke":
+    shrink(config)
+  config.lock()
+  return config
+
+
+def mesh() -> ConfigDict:
+  """Devices along each axis; their product is the number of devices."""
+  return ConfigDict(dict(data=-1, fsdp=1, sequence=1, tensor=1))
+
+
+def data() -> ConfigDict:
+  """What is read (DataConfig), and where the rendered world is kept."""
+  config = ConfigDict()
+  config.source = "world"  # files of data/sources, e.g. "world,jsonl"
+  config.weights = ()  # share of each of several sources; () = equal
+  config.image_size = 64  # pixels, both sides; divisible by the patch
+  config.cache = ""  # folder of rendered scenes; "" is ~/.cache/cooper_jax
+  config.in_memory = False  # hold rendered scenes decoded in memory
+  config.train_scenes = 20_000
+  config.validation_scenes = 256
+  config.test_scenes = 320  # each with about 8 questions
+  config.heldout_scenes = 320  # of colours and shapes never seen together
+  config.workers = 0  # processes that render; 0 = one per core
+  config.jsonl = ""  # source "jsonl": the file with your own questions
+  config.bad_samples = 0.0  # share of unreadable samples to leave out
+  return config
+
+
+def world() -> ConfigDict:
+  """The embedded world (WorldConfig); lengths in metres."""
+  config = ConfigDict()
+  config.seed = 0
+  config.min_objects = 2
+  config.max_objects = 6
+  config.min_questions = 8  # per scene, where it has that many to ask
+  config.max_questions = 12
+  return config
+
+
+def model() -> ConfigDict:
+  """The transformer (ModelConfig); text rows, codes and pixels are derived."""
+  config = ConfigDict()
+  config.d_model = 128
+  config.layers = 4
+  config.heads = 4
+  config.kv_heads = 2
+  config.head_dim = 32
+  config.ffn = 384
+  config.map_grid = 8  # codes along each side of a map
+  config.map_group = "row"  # drawn at once: token | row | all
+  config.qk_norm = True  # Qwen3
+  config.qkv_bias = False  # Qwen2
+  config.tied_head = True
+  config.mixture_of_transformers = False  # own weights at code positions
+  config.pointer = True  # naming a place is pointing at its image cell
+  config.aligned_queries = True  # a map slot sees its image cell
+  config.smear = False  # a text token sees its predecessor
+  config.rope_theta = 10_000.0
+  config.norm_eps = 1e-6
+  config.remat = False  # recompute blocks backward: less memory, more time
+  config.vision = vision()
+  return config
+
+
+def vision() -> ConfigDict:
+  """The image encoder (VisionConfig)."""
+  config = ConfigDict()
+  config.patch = 8  # pixels
+  config.width = 128
+  config.layers = 1
+  config.heads = 4
+  config.ffn = 256
+  config.stem = "conv"  # linear (imported weights) | conv (from scratch)
+  return config
+
+
+def optim(**changes) -> ConfigDict:
+  """An optimiser (OptimConfig); rates are peaks, times are steps."""
+  config = ConfigDict()
+  config.name = "adamw"  # adamw | muon
+  config.learning_rate = 2e-3  # muon: of the matrices
+  config.adam_learning_rate = 2e-3  # muon only: of everything else
+  config.schedule = "cosine"  # constant | cosine | linear
+  config.warmup_steps = 20
+  config.decay_start = 0.0  # fraction of the steps
+  config.final_fraction = 0.05  # of the peak, at the end
+  config.clip_norm = 1.0  # 0 = no limit
+  config.weight_decay = 0.0
+  config.beta1 = 0.9
+  config.beta2 = 0.95
+  config.epsilon = 1e-8
+  config.momentum = 0.95  # muon only
+  config.ema_decay = 0.0  # 0 = no average is kept
+  config.micro_batches = 1  # pieces that a batch is taken in
+  config.update(changes)
+  return config
+
+
+def stage(*, steps, batch, minutes, **optimiser) -> ConfigDict:
+  """What every training stage has."""
+  config = ConfigDict()
+  config.steps = steps  # optimiser steps
+  config.batch = batch  # images (grpo: prompts) a step
+  config.log_every = 20  # steps
+  config.save_every = 100  # steps
+  config.image_every = 0  # steps between pictures in TensorBoard; 0 = none
+  config.keep = 2  # checkpoints
+  config.expected_minutes = minutes  # on two cores; only printed
+  config.optim = optim(**optimiser)
+  return config
+
+
+def tokenizer() -> ConfigDict:
+  """Stage 0, one tokenizer per modality (MapTokenizerConfig in `network`)."""
+  config = stage(steps=1200, batch=16, minutes=4.0)
+  config.network = ConfigDict()
+  config.network.width = 64
+  config.network.blocks = 2
+  config.network.fine_width = 32
+  config.network.fine_blocks = 1
+  config.network.levels = (8, 5, 5, 5)  # codes: their product
+  config.network.quantizer = "fsq"  # fsq | vq_ema
+  config.network.spread_weight = 0.02  # fsq: keeps all codes in use
+  config.network.commitment_weight = 0.25  # vq_ema
+  return config
+
+
+def pretrain() -> ConfigDict:
+  """Stage 1: image and request -> map; grounding in the same batches."""
+  config = stage(
+    steps=700,
+    batch=12,
+    minutes=12.0,
+    name="muon",
+    learning_rate=1e-2,
+    adam_learning_rate=3e-3,
+    schedule="linear",
+    decay_start=0.5,
+    warmup_steps=40,
+  )
+  config.map_weight = 0.25  # of a code's loss beside a text token's
+  config.code_noise = 0.05  # share of the codes read that are replaced
+  return config
+
+
+def sft() -> ConfigDict:
+  """Stage 2: question -> think, draw, think, answer."""
+  config = stage(
+    steps=400,
+    batch=12,
+    minutes=8.0,
+    name="muon",
+    learning_rate=5e-3,
+    adam_learning_rate=1.5e-3,
+    schedule="linear",
+    decay_start=0.5,
+  )
+  config.map_weight = 0.25
+  config.faulty = 0.1  # share of the traces that show a wrong map and say so
+  return config
+
+
+def grpo() -> ConfigDict:
+  """Stage 3: when to draw, what to draw, what to answer."""
+  return stage(
+    steps=40,
+    batch=16,
+    minutes=8.0,
+    learning_rate=3e-4,
+    schedule="constant",
+    warmup_steps=4,
+  )
+
+
+def sampling() -> ConfigDict:
+  """Rollouts; lengths in tokens."""
+  config = ConfigDict()
+  config.temperature = 1.0
+  config.text = 40  # tokens in one turn of text, at most
+  config.maps = 2  # maps in one answer, at most
+  return config
+
+
+def rl() -> ConfigDict:
+  """Rewards, advantages and the policy loss."""
+  config = ConfigDict()
+  config.group = 8  # rollouts of one prompt
+  config.advantage = "group_norm"
+  config.rewards = ("answer", "format", "exploration", "depth", "segmentation")
+  config.weights = (1.0, 0.2, 0.2, 0.2, 0.2)  # of the rewards, in order
+  config.text_only = False  # no gradient through codes
+  config.updates = 1  # optimiser steps on one batch of rollouts
+  config.loss = ConfigDict()
+  config.loss.kind = "dapo"
+  config.loss.clip_low = 0.2
+  config.loss.clip_high = 0.2
+  config.loss.kl = "k3"
+  config.loss.kl_weight = 0.0
+  return config
+
+
+def evaluate() -> ConfigDict:
+  """Test split: maps, answers per family and mode, report."""
+  config = ConfigDict()
+  config.questions = 1000  # at least; on `data.test_scenes` images
+  config.batch = 64  # rollouts at once
+  config.blind_steps = 200  # of the model that never sees the image
+  config.expected_minutes = 6.0
+  return config
+
+
+def shrink(config: ConfigDict) -> None:
+  """Makes the chain a matter of a minute or two; nothing much is learnt."""
+  config.data.train_scenes = 192
+  config.data.validation_scenes = 16
+  config.data.test_scenes = 24
+  config.data.heldout_scenes = 24
+  config.model.update(d_model=64, layers=2, head_dim=16, ffn=128)
+  config.model.vision.update(width=64, ffn=128)
+  config.tokenizer.network.update(width=32, fine_width=16, blocks=1)
+  config.sampling.update(text=24, maps=1)
+  config.rl.group = 4
+  for name, steps, batch in (
+    ("tokenizer", 30, 8),
+    ("pretrain", 12, 4),
+    ("sft", 8, 4),
+    ("grpo", 4, 4),
+  ):
+    part = config[name]
+    part.update(steps=steps, batch=batch, log_every=4, save_every=steps)
+    part.expected_minutes = 0.4
+    part.optim.warmup_steps = 2
+  config.evaluate.update(
+    questions=48, batch=24, blind_steps=4, expected_minutes=0.5
+  )

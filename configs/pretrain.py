@@ -1,0 +1,17 @@
+"""Stages 0 and 1: learn to draw what is seen, and to name places.
+
+  bash launch/local.sh --config=configs/pretrain.py --workdir=runs/demo
+  bash launch/local.sh --config=configs/pretrain.py:smoke --workdir=runs/smoke
+
+About 16 minutes and 3 GB on two cores; smoke: about a minute.
+"""
+
+from configs import base
+
+
+def get_config(variant: str = "tiny"):
+  """Settings of this run, locked."""
+  return base.get_base(
+    variant,
+    pipeline=("tokenizer", "pretrain"),
+  )

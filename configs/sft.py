@@ -1,0 +1,17 @@
+"""Stages 0 to 2: reason with what was drawn.
+
+  bash launch/local.sh --config=configs/sft.py --workdir=runs/demo
+  bash launch/local.sh --config=configs/sft.py:smoke --workdir=runs/smoke
+
+About 24 minutes and 4 GB on two cores; smoke: a minute and a half.
+"""
+
+from configs import base
+
+
+def get_config(variant: str = "tiny"):
+  """Settings of this run, locked."""
+  return base.get_base(
+    variant,
+    pipeline=("tokenizer", "pretrain", "sft"),
+  )

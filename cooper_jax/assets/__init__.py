@@ -1,0 +1,1 @@
+"""Small files that the package ships with."""

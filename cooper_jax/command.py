@@ -1,0 +1,243 @@
+"""The command line: flags and config in, one clear line where one is wrong.
+
+Parsing is `config_flags`; this file only looks first, because what that
+raises for a misspelt key names neither the key nor what it could have been.
+"""
+
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from cooper_jax import plugins
+from cooper_jax.errors import UserError, nearest
+
+PRECISIONS = ("auto", "f32", "bf16")
+ROOT = Path(__file__).parent.parent
+FLAGS = {
+  "config": "settings, FILE.py or FILE.py:VARIANT",
+  "workdir": "folder of the run; default runs/<config>[-<variant>]",
+  "compile_cache": 'folder of compiled code, "off" for none; default ~/.cache',
+}
+HELP = """\
+usage: python -m cooper_jax.main --config=FILE.py[:VARIANT] [--workdir=DIR]
+           [--config.KEY=VALUE ...] [--compile_cache=DIR|off]
+
+Runs the stages that the config names; those that the workdir already holds
+finished are skipped, an interrupted one goes on where it stopped.
+
+  --config=configs/grpo.py         the whole chain (the default)
+  --config=configs/grpo.py:smoke   the same in a minute or two, learning nothing
+  --config.sft.steps=200           changes a setting (see configs/base.py)
+  --workdir=runs/demo              where everything goes; default runs/<config>
+  --compile_cache=off              compiles everything anew
+
+In configs/: {configs}.
+Exit codes: 0 done, 2 bad config, data or checkpoint, 42 no progress, 43 not
+finite, 75 stopped and saved.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """What was asked for."""
+
+  config: ConfigDict
+  workdir: Path
+  compile_cache: str
+
+
+def _configs() -> list[str]:
+  folder = ROOT / "configs"
+  return sorted(
+    path.name
+    for path in folder.glob("*.py")
+    if path.stem not in ("__init__", "base")
+  )
+
+
+def _normalise(argv: list[str]) -> dict[str, str]:
+  """In: ["--config", "a.py", "--config.b=1"]   Out: {"config": "a.py", ..}."""
+  given, rest = {}, list(argv)
+  while rest:
+    word = rest.pop(0)
+    if not word.startswith("-"):
+      raise UserError(
+        f'"{word}" is no flag; write --config=FILE.py --workdir=DIR'
+      )
+    name, equals, value = word.lstrip("-").partition("=")
+    negated = name.startswith("noconfig.")
+    if negated:
+      name, equals, value = name[2:], "=", "False"
+    if not equals:
+      takes_next = rest and not rest[0].startswith("--")
+      value = rest.pop(0) if takes_next else "True"
+    if not name.startswith("config.") and name not in FLAGS:
+      raise UserError(
+        f"no flag --{name}; there are "
+        f"{', '.join('--' + flag for flag in FLAGS)} and --config.KEY"
+        f"{nearest(name, FLAGS)}"
+      )
+    given[name] = value
+  return given
+
+
+def _find(path: str) -> Path:
+  """Looks in the working directory, then beside the package."""
+  for folder in (Path.cwd(), ROOT):
+    if (folder / path).is_file():
+      return folder / path
+  raise UserError(
+    f"no config file {path}; in {ROOT / 'configs'} there are "
+    f"{', '.join(_configs())}{nearest(Path(path).name, _configs())}"
+  )
+
+
+def load_config(path: str) -> ConfigDict:
+  """Loads FILE.py[:VARIANT] without overrides."""
+  file, colon, variant = path.partition(":")
+  found = _find(file)
+  if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # configs import configs.base
+  spec = importlib.util.spec_from_file_location("settings", found)
+  if spec is None:
+    raise UserError(f"{found} is no Python file; --config takes FILE.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise UserError(f"{found} has no function get_config(variant)")
+  return module.get_config(variant) if colon else module.get_config()
+
+
+def _check_key(config: ConfigDict, key: str) -> None:
+  here, done = config, "config"
+  for part in key.split(".")[1:]:
+    if not isinstance(here, ConfigDict):
+      raise UserError(f"--{key}: {done} is a value, it has no keys")
+    if part not in here:
+      raise UserError(
+        f'--{key}: {done} has no key "{part}"; it has '
+        f"{', '.join(sorted(here))}{nearest(part, here)}"
+      )
+    here, done = here[part], f"{done}.{part}"
+  if isinstance(here, ConfigDict):
+    raise UserError(
+      f"--{key} is a section; set one of its keys: {', '.join(sorted(here))}"
+    )
+
+
+def _override(path: str, given: dict[str, str]) -> ConfigDict:
+  """Applies the overrides with config_flags, which knows the types."""
+  argv = ["cooper_jax", f"--config={path}"]
+  argv += [f"--{name}={value}" for name, value in given.items()]
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    "config", flag_values=values, sys_argv=argv, lock_config=True
+  )
+  values(argv)
+  return values.config
+
+
+def _example(config: ConfigDict, key: str) -> str:
+  """In: config, "config.sft.steps"   Out: "a whole number, as in 400"."""
+  value = config
+  for part in key.split(".")[1:]:
+    value = value[part]
+  if isinstance(value, (tuple, list)):
+    return f'a tuple, as in "{value!r}"'
+  names = {int: "a whole number", float: "a number", bool: "True or False"}
+  return f"{names.get(type(value), 'a text')}, as in {value!r}"
+
+
+def parse(argv: list[str]) -> Command | None:
+  """Reads the command line, or prints the help and gives None."""
+  if any(word in ("-h", "--help", "-help") for word in argv):
+    print(HELP.format(configs=", ".join(_configs())))
+    return None
+  given = _normalise(argv)
+  path = given.pop("config", "configs/grpo.py")
+  workdir = given.pop("workdir", "")
+  cache = given.pop("compile_cache", "")
+  config = load_config(path)
+  file, colon, variant = path.partition(":")
+  found = f"{_find(file)}{colon}{variant}"
+  for key, value in given.items():
+    _check_key(config, key)
+    try:
+      _override(found, {key: value})
+    except (flags.Error, TypeError, ValueError, SyntaxError) as error:
+      raise UserError(
+        f"--{key}={value}: expected {_example(config, key)}"
+      ) from error
+  config = _override(found, given)
+  if not workdir:
+    workdir = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
+  validate(config)
+  return Command(config, Path(workdir), cache)
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks what must hold between settings, before anything is made."""
+  if not config.pipeline:
+    raise UserError("config.pipeline is empty; name at least one stage")
+  for stage in config.pipeline:
+    plugins.check("stages", stage)
+  _check_plugins(config)
+  if len(config.rl.rewards) != len(config.rl.weights):
+    raise UserError(
+      f"config.rl.rewards names {len(config.rl.rewards)} rewards and "
+      f"config.rl.weights {len(config.rl.weights)} weights; give one each"
+    )
+  if config.precision not in PRECISIONS:
+    raise UserError(
+      f'config.precision is "{config.precision}"; allowed: '
+      f"{', '.join(PRECISIONS)}{nearest(config.precision, PRECISIONS)}"
+    )
+  size, patch = config.data.image_size, config.model.vision.patch
+  if patch < 1 or size % patch:
+    raise UserError(
+      f"image size {size} is not divisible by the patch {patch}; set "
+      "config.data.image_size to a multiple of config.model.vision.patch"
+    )
+  _positive(config)
+  # Deferred: optax takes a second that a misspelt flag need not wait for.
+  from cooper_jax.optim import OptimConfig
+
+  for stage in config.pipeline:
+    if "optim" in config[stage]:
+      try:
+        OptimConfig(**config[stage].optim)
+      except UserError as error:
+        raise UserError(f"config.{stage}.{error}") from error
+
+
+def _check_plugins(config: ConfigDict) -> None:
+  if not config.modalities:
+    raise UserError("config.modalities is empty; name at least one modality")
+  for kind, names in (
+    ("modalities", config.modalities),
+    ("rewards", config.rl.rewards),
+    ("sources", config.data.source.split(",")),
+  ):
+    for name in names:
+      plugins.check(kind, name.strip())
+
+
+def _positive(config: ConfigDict) -> None:
+  checked = [
+    (f"{stage}.{key}", config[stage][key])
+    for stage in config.pipeline
+    for key in ("steps", "batch", "log_every", "save_every", "keep")
+    if key in config[stage]
+  ]
+  checked += [
+    (f"data.{key}", config.data[key])
+    for key in config.data
+    if key == "image_size" or key.endswith("_scenes")
+  ]
+  for name, value in checked:
+    if value < 1:
+      raise UserError(f"config.{name} is {value}; allowed: 1 and more")

@@ -1,0 +1,1 @@
+"""Everything that turns images and questions into training examples."""

@@ -1,0 +1,107 @@
+"""Samples -> documents: what each stage shows and what it teaches.
+
+The image is the trunk; every request about it is a branch that shares the
+image's cells: its maps, its grounding tasks and its questions.
+"""
+
+import dataclasses
+import functools
+import re
+
+import numpy as np
+
+from cooper_jax import errors, sequence
+from cooper_jax.tokenizers.text import TextTokenizer
+
+_TAG = re.compile(r"(<[^<>]*>)")
+_AT = re.compile(r"<at (\S+) (\S+)>")
+_MAP = re.compile(r"<([a-z_]+)( faulty| id=\d+)?>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """Turns text and markup into segments of one format."""
+
+  form: sequence.Format
+  text: TextTokenizer
+  modalities: tuple[tuple[str, int], ...]  # (name, SLOT)
+
+  @functools.cached_property
+  def slots(self) -> dict[str, int]:
+    return dict(self.modalities)
+
+  def cell(self, y: float, x: float) -> int:
+    """The image cell at fractions y, x of the image's height and width."""
+    grid = self.form.model.vision.grid
+    place = np.clip((np.array([y, x]) * grid).astype(int), 0, grid - 1)
+    return int(place[0] * grid + place[1])
+
+  def request(self, text: str) -> sequence.Text:
+    """`<user> text <assistant>`, read and not learned."""
+    vocabulary = self.form.vocabulary
+    ids = [
+      vocabulary.special("<user>"),
+      *self.text.encode(" " + text.strip()),
+      vocabulary.special("<assistant>"),
+    ]
+    return sequence.Text(np.array(ids), learn=False)
+
+  def response(self, markup: str, draw, *, weights=None) -> list:
+    """Segments of a response in markup, ending with `<eos>`.
+
+    Args:
+      markup: words, `<at y x>`, maps and tags (see scenes/traces.py).
+      draw: draw(modality, option) -> sequence.Map for `<depth>`,
+        `<depth faulty>`, `<segmentation id=3>`; option "" , "faulty", "id=3".
+      weights: loss weight of {"text", "location", "number", "answer"}, 1
+        where missing.
+    """
+    vocabulary = self.form.vocabulary
+    weights = weights or {}
+    segments, ids, weight = [], [], []
+    answering = False
+
+    def put(more, kind):
+      ids.extend(more)
+      kind = "answer" if answering and kind != "location" else kind
+      weight.extend([weights.get(kind, 1.0)] * len(more))
+
+    def flush():
+      if ids:
+        segments.append(
+          sequence.Text(np.array(ids), weight=np.array(weight, np.float32))
+        )
+        ids.clear()
+        weight.clear()
+
+    for piece in _TAG.split(markup):
+      at, drawn = _AT.fullmatch(piece), _MAP.fullmatch(piece)
+      if at:
+        cell = self.cell(float(at[1]), float(at[2]))
+        put([vocabulary.location(cell)], "location")
+      elif drawn and drawn[1] in self.slots:
+        flush()
+        segments.append(draw(drawn[1], (drawn[2] or "").strip()))
+      elif _TAG.fullmatch(piece):
+        answering = piece == "<answer>" or (answering and piece == "</answer>")
+        put([vocabulary.special(piece)], "text")
+        answering = answering and piece != "</answer>"
+      elif piece.strip():
+        for word in piece.split():
+          put(self.text.encode(" " + word), _kind(word))
+    put([vocabulary.special("<eos>")], "text")
+    flush()
+    return segments
+
+
+def _kind(word: str) -> str:
+  return "number" if word[0].isdigit() else "text"
+
+
+def mark(segmentation, instances, instance: int):
+  """Returns the segmentation of one instance alone, all else 0."""
+  if instances is None:
+    raise errors.UserError(
+      "a map of one object needs instances, and this sample has none"
+    )
+  return np.where(instances == instance, segmentation, 0).astype(np.uint8)

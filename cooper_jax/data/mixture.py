@@ -1,0 +1,132 @@
+"""Several sources as one stream of samples, each with its share.
+
+A mixture is deterministic: the k-th sample is a function of the sources, the
+weights and the seed alone, so a run continues anywhere.  Each source has its
+own shuffle and is repeated; over any stretch its share is exact to one sample.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import grain
+
+from cooper_jax import plugins
+from cooper_jax.data.sample import Sample
+from cooper_jax.data.sources import DataConfig, Source
+from cooper_jax.errors import UserError
+
+SEEDS = 1 << 31  # grain's seeds are 32 bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """Sources with positive weights; `weights` need not sum to one."""
+
+  sources: tuple[Source, ...]
+  weights: tuple[float, ...] = ()  # () = equal shares
+
+  def __post_init__(self):
+    if not self.weights:
+      object.__setattr__(self, "weights", (1.0,) * len(self.sources))
+    if not self.sources or len(self.weights) != len(self.sources):
+      raise UserError(
+        f"{len(self.sources)} data sources and {len(self.weights)} weights; "
+        "give one weight for each source in config.data.weights"
+      )
+    for weight in self.weights:
+      if not (math.isfinite(weight) and weight > 0):
+        raise UserError(
+          f"data weight {weight} is not positive; leave a source that should "
+          "not be read out of config.data.source"
+        )
+
+  def __len__(self) -> int:
+    return sum(len(source) for source in self.sources)
+
+  def __repr__(self) -> str:
+    shares = ", ".join(
+      f"{source!r}: {weight:g}"
+      for source, weight in zip(self.sources, self.weights, strict=True)
+    )
+    return f"Mixture({shares})"
+
+
+def open_split(config: DataConfig, split: str) -> Source | Mixture:
+  """The configured source of a split, or the mixture of several."""
+  for name in config.names:
+    plugins.check("sources", name)
+  opened = [
+    plugins.find("sources", name).source(config, split) for name in config.names
+  ]
+  if len(opened) == 1 and len(config.weights) <= 1:
+    return opened[0]
+  return Mixture(tuple(opened), tuple(config.weights))
+
+
+def dataset(
+  source: Source | Mixture, *, seed: int, shuffle: bool, epochs: int | None
+) -> grain.MapDataset:
+  """Samples in the order of reading; `epochs` None repeats for ever.
+
+  A shuffled source has another order in each epoch.
+  """
+  if len(source) == 0:
+    raise UserError(f"{source!r} has no samples")
+  if not isinstance(source, Mixture):
+    read = grain.MapDataset.source(source)
+    if shuffle:
+      read = read.shuffle(seed=seed % SEEDS)
+    return read if epochs == 1 else read.repeat(epochs)
+  if epochs is not None:
+    raise UserError("a mixture has no epochs; read its sources one by one")
+  branches = [
+    dataset(branch, seed=seed + 7919 * i, shuffle=shuffle, epochs=None)
+    for i, branch in enumerate(source.sources)
+  ]
+  return grain.MapDataset.mix(branches, weights=list(source.weights))
+
+
+class Tolerant:
+  """A source whose unreadable samples are None, up to a share of the reads.
+
+  The first ones are said on stderr; past `share` of at least 100 reads, the
+  error of the last one is raised.
+  """
+
+  def __init__(self, source: Source, share: float):
+    self._source, self._share = source, share
+    self.reads, self.bad = 0, 0
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Sample | None:
+    self.reads += 1
+    try:
+      return self._source[index]
+    except UserError as error:
+      self.bad += 1
+      if self.bad > self._share * max(self.reads, 100):
+        raise UserError(
+          f"{error} ({self.bad} of {self.reads} samples are bad; "
+          f"config.data.bad_samples={self._share:g} allows no more)"
+        ) from error
+      return None
+
+  def __repr__(self) -> str:
+    return repr(self._source)
+
+
+def tolerant(source: Source | Mixture, share: float) -> Source | Mixture:
+  """Leaves out bad samples of a source, or of each source of a mixture."""
+  if not 0 <= share < 1:
+    raise UserError(
+      f"config.data.bad_samples is {share}; it should be in [0, 1)"
+    )
+  if share == 0:
+    return source
+  if isinstance(source, Mixture):
+    wrapped: Sequence[Source] = [Tolerant(s, share) for s in source.sources]
+    return dataclasses.replace(source, sources=tuple(wrapped))
+  return Tolerant(source, share)

@@ -1,0 +1,105 @@
+"""What the embedded world is made of, and the settings that identify it.
+
+A scene is a function of (config, split, index) alone. `fingerprint` names that
+function: caches are keyed by it, so a cache of another world is never read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+from cooper_jax.errors import UserError
+
+VERSION = "scenes-1"  # raise it whenever the output for a config changes
+
+ROOM = ("floor", "wall", "ceiling")
+SHAPES = (
+  "box",
+  "ball",
+  "can",
+  "cone",
+  "dome",
+  "pillar",
+  "disc",
+  "plank",
+  "table",
+  "shelf",
+)
+# Segmentation ids. A shape is its own class; a coarser world would only change
+# SHAPE_CLASS.
+CLASSES = ("background", *ROOM, *SHAPES)
+SHAPE_CLASS = tuple(CLASSES.index(shape) for shape in SHAPES)
+COLOURS = (
+  "red",
+  "orange",
+  "yellow",
+  "green",
+  "cyan",
+  "blue",
+  "purple",
+  "pink",
+)
+SPLITS = ("train", "validation", "test", "heldout")
+MAX_OBJECTS = 6
+
+# One shape per colour that train, validation and test never show, and that
+# every scene of the held-out split shows (the CoGenT design of CLEVR).
+HELD_OUT = (
+  ("red", "can"),
+  ("orange", "pillar"),
+  ("yellow", "table"),
+  ("green", "ball"),
+  ("cyan", "dome"),
+  ("blue", "plank"),
+  ("purple", "box"),
+  ("pink", "cone"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldConfig:
+  """Settings of the embedded world; lengths in metres, angles in degrees."""
+
+  image_size: int = 64
+  seed: int = 0
+  min_objects: int = 2
+  max_objects: int = MAX_OBJECTS
+  min_questions: int = 8  # asked where the scene has that many to ask
+  max_questions: int = 12
+  pixels_to_name: int = 25  # of a 64 x 64 image; fewer visible: not asked about
+  held_out: tuple[tuple[str, str], ...] = HELD_OUT
+  near: float = 0.5  # objects' distance
+  far: float = 12.0
+  field_of_view: tuple[float, float] = (44.0, 72.0)
+  camera_height: tuple[float, float] = (0.9, 2.2)
+  pitch: tuple[float, float] = (-6.0, 24.0)  # positive looks down
+  roll: float = 5.0
+  # False leaves the image grey: maps, questions and answers without shading.
+  shaded: bool = True
+
+  def __post_init__(self):
+    if self.image_size < 16:
+      raise UserError(
+        f"image_size is {self.image_size}, the world draws 16 or more pixels"
+      )
+    if not 1 <= self.min_objects <= self.max_objects <= MAX_OBJECTS:
+      raise UserError(
+        f"objects {self.min_objects}..{self.max_objects} must lie within"
+        f" 1..{MAX_OBJECTS}"
+      )
+    pairs = tuple(tuple(pair) for pair in self.held_out)
+    object.__setattr__(self, "held_out", pairs)
+    for colour, shape in pairs:
+      if colour not in COLOURS or shape not in SHAPES:
+        raise UserError(
+          f"held_out names {colour} {shape}; colours: {', '.join(COLOURS)};"
+          f" shapes: {', '.join(SHAPES)}"
+        )
+
+  def fingerprint(self) -> str:
+    """Names the world: its version and a hash of every setting."""
+    settings = json.dumps(dataclasses.asdict(self), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    return f"{VERSION}-{digest}"

@@ -1,0 +1,62 @@
+"""Sources of samples, one per file: `source(config, split) -> Source`.
+
+To add a dataset, add a file with that function.  It gets the `DataConfig`
+below and the split's name, and returns an object with `len()` and `[index]`
+that yields `Sample` records; it should fail with UserError at once when
+something is missing, and be picklable for reading in worker processes.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+from cooper_jax.data.sample import Sample
+from cooper_jax.data.scenes.config import WorldConfig
+from cooper_jax.errors import UserError
+
+
+class Source(Protocol):
+  """Samples by index."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """What samples are made of and where they come from (`config.data`)."""
+
+  source: str = "world"  # a file in this folder; or several: "world,jsonl"
+  weights: tuple[float, ...] = ()  # share of each of several; () = equal
+  image_size: int = 64  # pixels a side
+  cache: str = ""  # folder of rendered worlds; "" = ~/.cache/cooper_jax
+  in_memory: bool = False  # hold rendered worlds decoded in memory
+  train_scenes: int = 20_000  # rendered for each split
+  validation_scenes: int = 256
+  test_scenes: int = 320
+  heldout_scenes: int = 320
+  workers: int = 0  # processes that render; 0 = one per core
+  jsonl: str = ""  # own data: a path, which may hold {split}
+  bad_samples: float = 0.0  # share of unreadable samples to leave out
+  world: WorldConfig | None = None  # the WorldConfig (`config.world`)
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """The sources' names."""
+    return tuple(name.strip() for name in self.source.split(","))
+
+  @classmethod
+  def from_config(cls, config: Any) -> "DataConfig":
+    """From a run's whole config: its `data` and `world` sections.
+
+    Raises UserError that names the setting that is wrong.
+    """
+    size = config.data.image_size
+    try:
+      world = WorldConfig(**{**config.world, "image_size": size})
+    except (TypeError, ValueError, UserError) as error:
+      raise UserError(f"config.world: {error}") from error
+    try:
+      return cls(**config.data, world=world)
+    except TypeError as error:
+      raise UserError(f"config.data: {error}") from error

@@ -1,0 +1,341 @@
+"""Own data: one JSON object per line, with image files beside it.
+
+  {"image": "a.jpg", "question": "Which is closer ?", "answer": "red ball",
+   "options": ["red ball", "blue box"], "depth": "a_depth.png",
+   "segmentation": "a_classes.png", "unit": "", "reasoning": "..."}
+
+Only `image`, `question` and `answer` are needed.  Paths are relative to the
+JSONL file or absolute.  Depth is a 16-bit PNG of millimetres or a `.npy` of
+metres, planar, 0 or NaN = no reading; segmentation an 8-bit PNG of class ids,
+0 = unlabelled, 255 = ignore.  Lines in a row with the same image are one
+sample with several questions.  `config.jsonl` may hold `{split}`; without it
+the lines are divided 8:1:1 by a hash of the image's path.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import warnings
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cooper_jax.data.sample import Question, Sample
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.errors import UserError, nearest
+
+REQUIRED = ("image", "question", "answer")
+TEXTS = (
+  *REQUIRED,
+  "depth",
+  "segmentation",
+  "unit",
+  "reasoning",
+  "flag",
+  "id",
+  "family",
+  "answer_type",
+)
+KEYS = (*TEXTS, "options", "value")
+FLAGS = ("positive", "negative", "boundary")
+ANSWER_TYPES = ("choice", "yes_no", "number", "text")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+LINE_BYTES = 1 << 20
+FILE_BYTES = 1 << 28
+PIXELS = 64_000_000  # a 137 kB PNG can hold 144 million
+
+
+def source(config: DataConfig, split: str) -> "JsonlSource":
+  """The samples of `config.jsonl` that belong to the split."""
+  if not config.jsonl:
+    raise UserError(
+      "source 'jsonl' needs a file; set config.data.jsonl=path/to/{split}.jsonl"
+    )
+  own_file = "{split}" in config.jsonl
+  path = pathlib.Path(config.jsonl.replace("{split}", split)).expanduser()
+  entries = read_entries(path)
+  if not own_file:
+    entries = [e for e in entries if _split_of(e.image) == split]
+  if not entries:
+    raise UserError(
+      f"{path} has no lines for split {split!r}; add some, or give each split "
+      "its own file: config.data.jsonl=path/to/{split}.jsonl"
+    )
+  return JsonlSource(path, entries, config.image_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One image of the file: paths as written, line number, questions."""
+
+  line: int
+  id: str
+  image: str
+  depth: str
+  segmentation: str
+  questions: tuple[Question, ...]
+
+
+class JsonlSource:
+  """Samples of a JSONL file; images are opened when a sample is read."""
+
+  def __init__(self, path: pathlib.Path, entries: list[Entry], size: int):
+    self.path, self.entries, self.size = path, entries, size
+
+  def __len__(self) -> int:
+    return len(self.entries)
+
+  def __getitem__(self, index: int) -> Sample:
+    entry = self.entries[index]
+    where = f"{self.path}:{entry.line}"
+    folder = self.path.parent
+    image = _image(folder / entry.image, self.size, where)
+    depth = segmentation = None
+    if entry.depth:
+      depth = _depth(folder / entry.depth, self.size, where)
+    if entry.segmentation:
+      segmentation = _classes(folder / entry.segmentation, self.size, where)
+    return Sample(
+      id=entry.id,
+      source="jsonl",
+      image=image,
+      depth=depth,
+      segmentation=segmentation,
+      questions=entry.questions,
+    )
+
+  def __repr__(self) -> str:
+    return f"JsonlSource({self.path.name}, {len(self)})"
+
+
+def read_entries(path: pathlib.Path) -> list[Entry]:
+  """Checks every line of the file and groups lines of the same image.
+
+  Raises UserError `file.jsonl:17: reason` at the first line that is wrong.
+  """
+  entries: list[Entry] = []
+  try:
+    with path.open("rb") as file:
+      for number, raw in enumerate(file, 1):
+        if not raw.strip():
+          continue
+        try:
+          record = _parse(raw)
+          _add(entries, record, number, path)
+        except ValueError as error:
+          raise UserError(f"{path}:{number}: {error}") from error
+  except OSError as error:
+    raise UserError(
+      f"{path}: {error.strerror}; config.data.jsonl names the file to read"
+    ) from error
+  return entries
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+  """One line's object, every value of its type; ValueError says what not."""
+  if len(raw) > LINE_BYTES:
+    raise ValueError(f"line has {len(raw)} bytes, the most is {LINE_BYTES}")
+  try:
+    record = json.loads(raw.decode("utf-8"), parse_constant=_refuse)
+  except UnicodeDecodeError as error:
+    raise ValueError(f"not UTF-8 at byte {error.start}") from error
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f"not JSON: {error.msg} at column {error.colno}"
+    ) from error
+  except RecursionError as error:
+    raise ValueError("not JSON: nested too deeply") from error
+  if not isinstance(record, dict):
+    raise ValueError("not a JSON object; write {...} on each line")
+  for key in record:
+    if key not in KEYS:
+      raise ValueError(
+        f"unknown key {key!r}; allowed are {', '.join(KEYS)}"
+        f"{nearest(key, KEYS)}"
+      )
+  for key in TEXTS:
+    if not isinstance(record.get(key, ""), str):
+      raise ValueError(f"{key!r} is {record[key]!r}; it should be a string")
+  for key in REQUIRED:
+    if not record.get(key, "").strip():
+      raise ValueError(f"no {key!r}; a line needs {', '.join(REQUIRED)}")
+  return record
+
+
+def _add(
+  entries: list[Entry], record: dict[str, Any], number: int, path: pathlib.Path
+) -> None:
+  """Adds a line as a sample, or as a question of the sample before it."""
+  question = _question(record)
+  maps = {key: record.get(key, "") for key in ("depth", "segmentation")}
+  last = entries[-1] if entries else None
+  if last is None or last.image != record["image"]:
+    name = record.get("id") or f"{path.stem}-{number}"
+    entries.append(
+      Entry(number, name, record["image"], **maps, questions=(question,))
+    )
+    return
+  for key, value in maps.items():
+    before = getattr(last, key)
+    if value and before and value != before:
+      raise ValueError(
+        f"{key} is {value!r}, line {last.line} with the same image has "
+        f"{before!r}"
+      )
+    maps[key] = before or value
+  questions = (*last.questions, question)
+  entries[-1] = dataclasses.replace(last, **maps, questions=questions)
+
+
+def _question(record: dict[str, Any]) -> Question:
+  options = record.get("options", [])
+  if not isinstance(options, list) or not all(
+    isinstance(option, str) for option in options
+  ):
+    raise ValueError(
+      f"'options' is {options!r}; it should be a list of strings"
+    )
+  answer, unit = record["answer"].strip(), record.get("unit", "")
+  if options and answer not in options:
+    raise ValueError(f"answer {answer!r} is none of the options {options}")
+  kind = record.get("answer_type") or _answer_type(answer, options, unit)
+  if kind not in ANSWER_TYPES:
+    raise ValueError(
+      f"answer_type {kind!r} is none of {', '.join(ANSWER_TYPES)}"
+      f"{nearest(kind, ANSWER_TYPES)}"
+    )
+  flag = record.get("flag", "boundary")
+  if flag not in FLAGS:
+    raise ValueError(
+      f"flag {flag!r} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
+    )
+  value = record.get("value")
+  if kind == "number":
+    value = _number(answer.split()[0] if value is None else value)
+    if value is None:
+      raise ValueError(f"answer {answer!r} does not begin with a number")
+    if unit and answer.split()[1:] == []:
+      answer = f"{answer} {unit}"
+  return Question(
+    family=record.get("family", "own"),
+    text=record["question"],
+    answer=answer,
+    answer_type=kind,
+    options=tuple(options),
+    unit=unit,
+    value=value if kind == "number" else None,
+    needs=tuple(k for k in ("depth", "segmentation") if record.get(k)),
+    flag=flag,
+    reasoning=record.get("reasoning", ""),
+  )
+
+
+def _answer_type(answer: str, options: list[str], unit: str) -> str:
+  if options:
+    return "choice"
+  if answer.lower() in ("yes", "no"):
+    return "yes_no"
+  words = answer.split()
+  alone = len(words) == 1 or words[1:] == [unit or "m"]
+  return "number" if alone and _number(words[0]) is not None else "text"
+
+
+def _number(value: Any) -> float | None:
+  try:
+    number = float(value)
+  except (TypeError, ValueError):
+    return None
+  return number if math.isfinite(number) else None
+
+
+def _refuse(constant: str) -> None:
+  raise ValueError(f"not JSON: {constant} is no number")
+
+
+def _split_of(image: str) -> str:
+  bucket = hashlib.sha256(image.encode()).digest()[0] % 10
+  return {8: "validation", 9: "test"}.get(bucket, "train")
+
+
+def _open(path: pathlib.Path, where: str, what: str) -> Image.Image:
+  """A decoded picture, refused with one line where it is broken or huge."""
+  try:
+    if path.stat().st_size > FILE_BYTES:
+      raise UserError(f"{where}: {what} {path} is over {FILE_BYTES >> 20} MB")
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+      picture = Image.open(path, formats=FORMATS)
+    with picture:
+      if picture.width * picture.height > PIXELS:
+        raise UserError(
+          f"{where}: {what} {path} is {picture.width}x{picture.height}, the "
+          f"most is {PIXELS // 10**6} million pixels; shrink it"
+        )
+      picture.load()
+      return picture
+  except Image.DecompressionBombError as error:
+    raise UserError(
+      f"{where}: {what} {path} has over {PIXELS // 10**6} million pixels; "
+      "shrink it"
+    ) from error
+  except Image.UnidentifiedImageError as error:
+    raise UserError(
+      f"{where}: {what} {path} is no {', '.join(FORMATS)} picture"
+    ) from error
+  except FileNotFoundError as error:
+    raise UserError(f"{where}: {what} {path} does not exist") from error
+  except (OSError, ValueError, SyntaxError) as error:  # all three from PIL
+    raise UserError(f"{where}: {what} {path} can't be read: {error}") from error
+
+
+def _image(path: pathlib.Path, size: int, where: str) -> np.ndarray:
+  picture = ImageOps.exif_transpose(_open(path, where, "image")).convert("RGB")
+  picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+  return np.array(picture, np.uint8)
+
+
+def _depth(path: pathlib.Path, size: int, where: str) -> np.ndarray:
+  """Planar metres, f32; the one place where an own file's unit is turned."""
+  if path.suffix == ".npy":
+    try:
+      metres = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+      raise UserError(
+        f"{where}: depth {path} can't be read as .npy: {error}"
+      ) from error
+    if metres.ndim != 2 or metres.dtype.kind not in "fiu" or not metres.size:
+      raise UserError(
+        f"{where}: depth {path} is {metres.dtype}{list(metres.shape)}; write "
+        "metres as a float array [height, width]"
+      )
+    metres = _nearest(metres, size).astype(np.float32)
+  else:
+    picture = _open(path, where, "depth")
+    if not picture.mode.startswith("I"):
+      raise UserError(
+        f"{where}: depth {path} has mode {picture.mode}; write a 16-bit grey "
+        "PNG of millimetres or a .npy of metres"
+      )
+    metres = _nearest(np.asarray(picture), size).astype(np.float32) / 1000
+  return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+
+
+def _classes(path: pathlib.Path, size: int, where: str) -> np.ndarray:
+  picture = _open(path, where, "segmentation")
+  if picture.mode not in ("L", "P"):
+    raise UserError(
+      f"{where}: segmentation {path} has mode {picture.mode}; write an 8-bit "
+      "grey or palette PNG whose values are class ids"
+    )
+  return _nearest(np.asarray(picture), size).astype(np.uint8)
+
+
+def _nearest(array: np.ndarray, size: int) -> np.ndarray:
+  """Resized to [size, size] without blending across edges."""
+  rows, columns = (
+    ((np.arange(size) + 0.5) * side / size).astype(int) for side in array.shape
+  )
+  return np.ascontiguousarray(array[rows[:, None], columns])

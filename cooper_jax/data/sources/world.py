@@ -1,0 +1,40 @@
+"""The embedded world: rendered rooms with exact maps, cached on disk."""
+
+import functools
+import pathlib
+
+from cooper_jax.data import cache
+from cooper_jax.data.scenes.config import SPLITS
+from cooper_jax.data.sources import DataConfig, Source
+from cooper_jax.errors import UserError, nearest
+
+
+def source(config: DataConfig, split: str) -> Source:
+  """Rendered scenes of a split; renders them on the first call."""
+  if split not in SPLITS:
+    raise UserError(
+      f"the world has no split {split!r}; there are {', '.join(SPLITS)}"
+      f"{nearest(split, SPLITS)}"
+    )
+  if config.world is None:
+    raise UserError("source 'world' needs a config.world section")
+  if config.world.image_size != config.image_size:
+    raise UserError(
+      f"config.world.image_size is {config.world.image_size}, "
+      f"config.data.image_size is {config.image_size}; make them equal"
+    )
+  path = cache.build(
+    config.world,
+    split=split,
+    count=getattr(config, f"{split}_scenes"),
+    root=config.cache,
+    workers=config.workers or None,
+  )
+  return _in_memory(path) if config.in_memory else cache.CachedSource(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _in_memory(path: pathlib.Path) -> cache.MemorySource:
+  """Decoded once for all stages of a run."""
+  cached = cache.CachedSource(path)
+  return cache.MemorySource(cache.load_arrays(cached), repr(cached))

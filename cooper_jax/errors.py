@@ -1,0 +1,41 @@
+"""The ways a run can end, as exceptions and as exit codes.
+
+Whoever watches a run, a person or a launcher, decides from the exit code
+whether to mend the input, to start the same command again, or to look closer.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_DONE = 0
+EXIT_USER = 2  # bad config, data or checkpoint: mend it, then run again
+EXIT_WATCHDOG = 42  # no progress for too long
+EXIT_NUMERICS = 43  # the loss or a gradient is not finite
+EXIT_PREEMPTED = 75  # state saved: the same command goes on from there
+
+
+class UserError(Exception):
+  """Something the user can mend, said in one line without a traceback."""
+
+  exit_code = EXIT_USER
+
+
+class NumericsError(Exception):
+  """Training left the finite numbers; the last good state is on disk."""
+
+  exit_code = EXIT_NUMERICS
+
+
+class Preempted(Exception):
+  """The run was asked to stop and saved what it had."""
+
+  exit_code = EXIT_PREEMPTED
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+  """Says which allowed name is the closest, or nothing.
+
+  In: nearest("formt", ["answer", "format"])   Out: '; did you mean "format"?'
+  """
+  close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+  return f'; did you mean "{close[0]}"?' if close else ""

@@ -1,0 +1,1 @@
+"""Evaluation: reading answers, metrics, benchmarks and the report."""

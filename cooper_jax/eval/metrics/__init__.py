@@ -1,0 +1,1 @@
+"""Benchmark-grade metrics, one subject per file; numpy only."""

@@ -1,0 +1,276 @@
+"""Tables of the report: every score with its n, interval and baselines.
+
+All of it is read from the flat summary, by the shape of the keys, so a new
+modality, family or mode appears in the report without an edit here.
+"""
+
+import html
+import math
+
+from cooper_jax.eval import report_figures as figures
+
+STAGES = {"pretrain": "Pretrain", "sft": "SFT", "grpo": "GRPO"}
+BASELINES = {
+  "blind": "blind: sees the question only",
+  "constant": "constant: best fixed answer",
+  "chance": "chance",
+}
+MODES = {
+  "direct": "Answers at once",
+  "text": "Reasons in text",
+  "depth": "Always draws depth",
+  "both": "Always draws both maps",
+  "adaptive": "Decides for itself",
+}
+LOWER_IS_BETTER = ("abs_rel", "rmse", "error", "degrees")
+TITLES = {
+  "abs_rel": "Relative error",
+  "object_abs_rel": "Relative error on objects",
+  "delta1": "Within a factor of 1.25",
+  "object_delta1": "Within 1.25, on objects",
+  "rmse": "RMSE, m",
+  "miou": "Mean IoU",
+  "object_miou": "Mean IoU of objects",
+  "room_miou": "Mean IoU of room surfaces",
+  "accuracy": "Pixel accuracy",
+  "degrees": "Mean angle, degrees",
+  "usage": "Share of the codes used",
+  "perplexity": "Perplexity of the codes",
+}
+# Keys that begin otherwise belong to a modality.
+NOT_MAPS = frozenset(
+  "qa map_rate reward time speed tokenizer pretrain sft grpo evaluate".split()
+)
+
+
+def rates(summary):
+  """{(name, kind): key} of `qa/accuracy/<name>/<kind>`."""
+  found = {}
+  for key in summary:
+    parts = key.split("/")
+    if parts[:2] != ["qa", "accuracy"] or len(parts) != 4:
+      continue
+    if parts[3] in STAGES or parts[3] in BASELINES:
+      found[parts[2], parts[3]] = key
+  return found
+
+
+def families(summary):
+  names = {name for name, _ in rates(summary)}
+  return sorted(names - set(MODES))
+
+
+def maps(summary):
+  """Per modality: its metrics beside tokenizer floor and constant map."""
+  groups = {}
+  for key in summary:
+    modality, _, rest = key.partition("/")
+    if modality in NOT_MAPS or not rest or rest.endswith(("/n", "/ci95")):
+      continue
+    name = rest.removesuffix("_constant").removeprefix("tokenizer_")
+    groups.setdefault(modality, {}).setdefault(name, None)
+  body = ""
+  for modality, names in groups.items():
+    body += f'<tbody><tr><th colspan="4" class="group">{_title(modality)}</th>'
+    body += "</tr>"
+    for name in sorted(names, key=_metric_order):
+      lower = name.endswith(LOWER_IS_BETTER)
+      arrow = "↓" if lower else "↑"
+      cells = [
+        score(summary, f"{modality}/{name}", percent=False, strong=True),
+        score(summary, f"{modality}/tokenizer_{name}", percent=False),
+        score(summary, f"{modality}/{name}_constant", percent=False),
+      ]
+      label = TITLES.get(name, _title(name.replace("iou/", "IoU of ")))
+      body += row(f"{label} <small>{arrow}</small>", cells)
+    body += "</tbody>"
+  if not body:
+    return ""
+  head = ("Map", "Drawn", "Tokenizer alone", "Best constant map")
+  note = (
+    "Drawn: by the model, from the image. Tokenizer alone: the true map "
+    "through codes and back, the floor of what can be drawn. Best constant "
+    "map: the same map for every image. ↓ lower is better, ↑ higher."
+  )
+  return section("Maps", table(head, body, wide=True), note)
+
+
+def answers(summary):
+  """Answers per family beside blind, constant and chance."""
+  names, found = families(summary), rates(summary)
+  stages = [s for s in STAGES if any((n, s) in found for n in names)]
+  stages = stages or [s for s in STAGES if f"qa/accuracy/{s}" in summary]
+  if not stages:
+    return ""
+  plot, body = [], "<tbody>"
+  for name in [None, *names]:
+
+    def key(kind, name=name):
+      return f"qa/accuracy/{name}/{kind}" if name else f"qa/accuracy/{kind}"
+
+    label = _title(name) if name else "All"
+    scores = [
+      (f"score {s}", number(summary, key(s)), interval(summary, key(s)))
+      for s in stages
+    ]
+    marks = [(b, number(summary, key(b))) for b in BASELINES]
+    plot.append(
+      (
+        label,
+        [s for s in scores if s[1] is not None],
+        [m for m in marks if m[1] is not None],
+      )
+    )
+    cells = [score(summary, key(s), strong=True) for s in stages]
+    cells += [score(summary, key(b), brief=True) for b in BASELINES]
+    count = next(
+      (summary[key(s) + "/n"] for s in stages if key(s) + "/n" in summary),
+      None,
+    )
+    body += row(label + _count(count), cells, strong=name is None)
+  body += "</tbody>"
+  shown = [(f"score {s}", STAGES[s]) for s in stages]
+  shown += [(name, words) for name, words in BASELINES.items()]
+  figure = figures.intervals(plot, shown, title="Answers right, per family")
+  head = ("Family", *(STAGES[s] for s in stages), "Blind", "Const.", "Chance")
+  return section(
+    "Answers",
+    f'<div class="figure">{figure}</div>' + table(head, body),
+    "Per cent of test questions answered right, with 95 % intervals. A score "
+    "means something only by its distance from blind and constant.",
+  )
+
+
+def modes(summary):
+  found = rates(summary)
+  names = [n for n in MODES if any(name == n for name, _ in found)]
+  stages = [s for s in STAGES if any((n, s) in found for n in names)]
+  if not names:
+    return ""
+  body = "<tbody>"
+  for name in names:
+    keys = [f"qa/accuracy/{name}/{s}" for s in stages]
+    count = next((summary[k + "/n"] for k in keys if k + "/n" in summary), None)
+    cells = [score(summary, k, strong=True) for k in keys]
+    body += row(MODES[name] + _count(count), cells)
+  body += "</tbody>"
+  note = (
+    "The same questions, the way of answering forced. The last line is the "
+    "model left to choose."
+  )
+  head = ("Mode", *(STAGES[s] for s in stages))
+  return section("Ways of answering", table(head, body), note)
+
+
+def map_rates(summary):
+  keys = [k.split("/") for k in summary if k.startswith("map_rate/")]
+  keys = [k for k in keys if len(k) == 3 and k[2] in STAGES]
+  names = sorted({k[1] for k in keys})
+  stages = [s for s in STAGES if any(k[2] == s for k in keys)]
+  if not names:
+    return ""
+  body = "<tbody>"
+  for name in names:
+    cells = [score(summary, f"map_rate/{name}/{s}") for s in stages]
+    body += row(_title(name), cells)
+  body += "</tbody>"
+  note = "Per cent of answers in which the model, left to choose, drew a map."
+  head = ("Family", *(STAGES[s] for s in stages))
+  return section("When it draws", table(head, body), note)
+
+
+def speed(summary):
+  names = [
+    k.split("/")[1].removesuffix("_s") for k in summary if k.startswith("time/")
+  ]
+  if not names:
+    return ""
+  body, total = "<tbody>", 0.0
+  for name in names:
+    seconds = number(summary, f"time/{name}_s") or 0.0
+    total += seconds
+    cells = [clock(seconds)]
+    for field in ("steps_per_s", "tokens_per_s", "peak_share"):
+      value = number(summary, f"speed/{name}/{field}")
+      if value is None:
+        cells.append("–")
+      elif field == "peak_share":
+        cells.append(f"{100 * value:.0f} %")
+      else:
+        cells.append(figures.short(float(f"{value:.3g}")))
+    body += row(STAGES.get(name, _title(name)), cells)
+  body += row("All", [clock(total), "", "", ""], strong=True) + "</tbody>"
+  head = ("Stage", "Time", "Steps/s", "Tokens/s", "Share of peak")
+  note = (
+    "Share of peak: arithmetic done against the fastest matrix product "
+    "measured on the same machine."
+  )
+  return section("Time and speed", table(head, body), note)
+
+
+def number(summary, key):
+  """The finite number under `key`, or None."""
+  value = summary.get(key)
+  if isinstance(value, (int, float)) and math.isfinite(value):
+    return float(value)
+  return None
+
+
+def interval(summary, key):
+  pair = summary.get(f"{key}/ci95")
+  return None if pair is None else (float(pair[0]), float(pair[1]))
+
+
+def score(summary, key, *, percent=True, strong=False, brief=False):
+  """One cell: the value over its interval."""
+  value, pair = number(summary, key), interval(summary, key)
+  if value is None:
+    return "–"
+  digits = 3 if abs(value) < 10 else 1
+  shown = f"{100 * value:.1f}" if percent else f"{value:.{digits}f}"
+  shown = f"<b>{shown}</b>" if strong else shown
+  if pair is None or brief:
+    return shown
+  low, high = (f"{100 * v:.0f}" if percent else f"{v:.3f}" for v in pair)
+  return f"{shown}<small>{low}–{high}</small>"
+
+
+def row(label, cells, strong=False):
+  style = ' class="all"' if strong else ""
+  inner = "".join(f"<td>{cell}</td>" for cell in cells)
+  return f'<tr{style}><th scope="row">{label}</th>{inner}</tr>'
+
+
+def table(head, body, wide=False):
+  cells = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in head)
+  style = ' class="wide"' if wide else ""
+  return (
+    f'<div class="scroll"><table{style}><thead><tr>{cells}</tr></thead>'
+    f"{body}</table></div>"
+  )
+
+
+def section(title, body, note=""):
+  anchor = title.lower().replace(" ", "-")
+  note = f'<p class="note">{html.escape(note)}</p>' if note else ""
+  return f'<section id="{anchor}"><h2>{title}</h2>{note}{body}</section>'
+
+
+def clock(seconds):
+  if seconds < 60:
+    return f"{seconds:.0f}\u00a0s"
+  return f"{seconds // 60:.0f}\u00a0min {seconds % 60:02.0f}\u00a0s"
+
+
+def _metric_order(name):
+  known = list(TITLES)
+  return (known.index(name) if name in known else len(known), name)
+
+
+def _count(count):
+  return "" if count is None else f"<small>n {int(count):,}</small>"
+
+
+def _title(name):
+  words = html.escape(name.replace("_", " "))
+  return words[:1].upper() + words[1:]

@@ -1,0 +1,164 @@
+"""Next-token losses per modality, from the one scoring function.
+
+`score` runs the model once over packed rows and returns the log-probability of
+every target; pretraining, SFT and GRPO differ only in what they do with it.
+Losses are (sum, weight) pairs, divided once per optimiser step, so that no
+result depends on how a batch was cut into micro-batches.
+"""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from cooper_jax.models import unified
+from cooper_jax.sampling import logits as token_logits
+from cooper_jax.sequence import Format
+
+CHUNK = 256  # scored positions whose logits live at once, per row
+
+
+@struct.dataclass
+class Scores:
+  """Of each target: log-probability, entropy, logsumexp, greedy hit."""
+
+  text_log_prob: jax.Array  # [B, Nt]
+  text_entropy: jax.Array
+  text_lse: jax.Array
+  text_hit: jax.Array
+  code_log_prob: jax.Array  # [B, Nc]
+  code_entropy: jax.Array
+  code_lse: jax.Array
+  code_hit: jax.Array
+
+
+def inputs(batch) -> tuple[unified.Tokens, unified.Layout]:
+  """Returns the model's view of a packed batch (a dict of arrays)."""
+  tokens = unified.Tokens(
+    **{
+      name: batch[name]
+      for name in unified.Tokens.__dataclass_fields__  # pylint: disable
+    }
+  )
+  layout = unified.Layout(
+    document=batch["document"], branch=batch["branch"], group=batch["group"]
+  )
+  return tokens, layout
+
+
+def score(
+  model: unified.Unified,
+  params,
+  batch,
+  *,
+  form: Format,
+  text_temperature=1.0,
+  code_temperature=1.0,
+) -> Scores:
+  """Scores every target of a packed batch under the sampler's distribution.
+
+  Logits exist for the scored positions only, CHUNK of them at a time, and are
+  recomputed in the backward pass.
+  """
+  tokens, layout = inputs(batch)
+  hidden, _, _ = model.apply(params, tokens, layout, batch["images"][:])
+  keys = model.apply(
+    params, hidden, batch["image_at"], method=unified.Unified.cell_keys
+  )
+  exists = batch["image_at"] >= 0
+
+  def text(at, target, cell, openings):
+    logits = model.apply(
+      params,
+      _gather(hidden, at),
+      keys,
+      cell,
+      exists,
+      method=unified.Unified.text_logits,
+    )
+    logits = token_logits.scale(logits, text_temperature)
+    return _judge(token_logits.restrict(logits, openings, form), target)
+
+  def code(at, target):
+    logits = model.apply(
+      params, _gather(hidden, at), method=unified.Unified.code_logits
+    )
+    return _judge(token_logits.scale(logits, code_temperature), target)
+
+  text_scores = _chunked(
+    text,
+    batch["text_at"],
+    batch["text_target"],
+    batch["text_cell"],
+    batch["text_openings"],
+  )
+  code_scores = _chunked(code, batch["code_at"], batch["code_target"])
+  return Scores(*text_scores, *code_scores)
+
+
+def _gather(hidden_BLD, at_BN):
+  return jnp.take_along_axis(hidden_BLD, at_BN[..., None], axis=1)
+
+
+def _judge(logits, target):
+  return (
+    token_logits.log_prob(logits, target),
+    jax.lax.stop_gradient(token_logits.entropy(logits)),
+    jax.nn.logsumexp(logits, axis=-1),
+    (jnp.argmax(logits, axis=-1) == target).astype(jnp.float32),
+  )
+
+
+def _chunked(fn, *arrays):
+  """Applies fn to [B, N] arrays in chunks of CHUNK columns."""
+  count = arrays[0].shape[1]
+  if count <= CHUNK:
+    return jax.checkpoint(fn)(*arrays)
+  padding = -count % CHUNK
+  padded = [jnp.pad(a, ((0, 0), (0, padding))) for a in arrays]
+  chunks = [
+    jnp.moveaxis(a.reshape(a.shape[0], -1, CHUNK), 1, 0) for a in padded
+  ]
+  out = jax.lax.map(lambda xs: jax.checkpoint(fn)(*xs), chunks)
+  return tuple(
+    jnp.moveaxis(o, 0, 1).reshape(o.shape[1], -1)[:, :count] for o in out
+  )
+
+
+def totals(batch, form: Format):
+  """Returns the loss weight of each modality in a batch: {"text": .., slot: ..}.
+
+  They depend on data alone, so a step can know its denominators before it
+  runs its micro-batches.
+  """
+  out = {"text": jnp.sum(batch["text_weight"])}
+  for slot in form.slots:
+    here = batch["code_slot"] == slot
+    out[f"map{slot}"] = jnp.sum(jnp.where(here, batch["code_weight"], 0.0))
+  return out
+
+
+def next_token(
+  scores: Scores, batch, denominators, *, form: Format, code_weight, z_weight
+):
+  """Returns the loss of one micro-batch and its metrics as (sum, weight).
+
+  loss = CE_text + code_weight * mean over modalities of CE_codes
+  + z_weight * logsumexp^2, each a mean over the whole step's tokens.
+  """
+  loss, metrics = 0.0, {}
+  parts = {"text": ("text", batch["text_weight"], 1.0)}
+  for slot in form.slots:
+    here = jnp.where(batch["code_slot"] == slot, batch["code_weight"], 0.0)
+    parts[f"map{slot}"] = ("code", here, code_weight / len(form.slots))
+  for name, (kind, weight, share) in parts.items():
+    nll = -getattr(scores, f"{kind}_log_prob")
+    lse = getattr(scores, f"{kind}_lse")
+    each = jnp.where(weight > 0, weight * nll, 0.0)
+    z = jnp.where(weight > 0, weight * lse**2, 0.0)
+    denominator = jnp.maximum(denominators[name], 1e-6)
+    loss += share * jnp.sum(each + z_weight * z) / denominator
+    total = jnp.sum(weight)
+    hits = jnp.sum(weight * getattr(scores, f"{kind}_hit"))
+    metrics[f"loss/{name}"] = (jnp.sum(each), total)
+    metrics[f"accuracy/{name}"] = (hits, total)
+  return loss, metrics

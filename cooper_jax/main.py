@@ -1,0 +1,74 @@
+"""Flags -> config -> the stages to run.
+
+python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
+"""
+
+import errno
+import sys
+
+from cooper_jax import command, interrupt, plugins, workdir
+from cooper_jax.errors import (
+  EXIT_DONE,
+  EXIT_USER,
+  NumericsError,
+  Preempted,
+  UserError,
+)
+
+
+def run(asked: command.Command) -> None:
+  """Runs what the workdir does not yet hold finished."""
+  config, folder = asked.config, workdir.prepare(asked.config, asked.workdir)
+  # Imported after the checks, so that a wrong word costs no ten seconds.
+  import jax
+
+  from cooper_jax import compilation, telemetry
+  from cooper_jax.parallel import mesh as meshes
+
+  cache = compilation.use_cache(
+    asked.compile_cache, fallback=folder / "compiled"
+  )
+  mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
+  print("\n".join(telemetry.describe_machine()))
+  print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
+  lines, todo = workdir.plan(config, folder)
+  print("\n".join([f"workdir {folder}", *lines]), flush=True)
+  for stage in todo:
+    watch = telemetry.Stopwatch()
+    workdir.begin(config, folder, stage)
+    with jax.set_mesh(mesh):
+      plugins.find("stages", stage).run(config, folder)
+    seconds = watch.read()[0]
+    workdir.finish(config, folder, stage, seconds=seconds)
+    workdir.add_summary(folder, {f"time/{stage}_s": round(seconds, 1)})
+    print(
+      f"{stage:9s} done in {telemetry.duration(seconds)}, "
+      f"peak memory {telemetry.peak_memory() / 2**30:.2f} GiB",
+      flush=True,
+    )
+  print(f"all done: {folder}")
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Gives the exit code; prints one line where something is wrong."""
+  try:
+    with interrupt.terminable():
+      asked = command.parse(sys.argv[1:] if argv is None else argv)
+      if asked is not None:
+        run(asked)
+  except (UserError, NumericsError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+  except Preempted as stopped:
+    print(stopped, file=sys.stderr)
+    return stopped.exit_code
+  except OSError as error:
+    if error.errno != errno.ENOSPC:
+      raise
+    print(f"error: the disk is full ({error.filename})", file=sys.stderr)
+    return EXIT_USER
+  return EXIT_DONE
+
+
+if __name__ == "__main__":
+  sys.exit(main())

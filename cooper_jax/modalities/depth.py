@@ -1,0 +1,205 @@
+"""Depth: planar distance in metres along the optical axis, 0 = no reading.
+
+Coded in the logarithm, so that one step of the code book is the same share
+of the distance near and far, with a second channel that says where there is
+a reading at all: holes of a real sensor then cost nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SLOT = 0
+TITLE = "Depth"
+CHANNELS = 2  # log depth in [-1, 1], validity
+OUTPUTS = 2  # log depth, validity logit
+
+NEAREST = 0.2  # metres; what is nearer or farther is drawn at the bound
+FARTHEST = 20.0
+LOG_SPAN = float(np.log(FARTHEST / NEAREST))
+
+EDGE_WEIGHT = 0.5  # of the difference to the next pixel, against the value
+VALID_WEIGHT = 0.05  # of the validity cross-entropy
+HUBER = 0.01  # log units of [-1, 1]; 2.3 % of the distance
+
+# Quality: what scores nothing, and what is too flat to have been drawn.
+WORST_ABS_REL = 0.3
+LEAST_VALID = 0.5
+FLAT = 0.02  # standard deviation of the logarithm
+
+
+def read(sample) -> np.ndarray | None:
+  """The depth map f32[H,W] of a sample, None where it has none."""
+  return None if sample.depth is None else sample.depth.astype(np.float32)
+
+
+def to_log(depth):
+  """Metres -> [-1, 1]."""
+  bounded = jnp.clip(depth, NEAREST, FARTHEST)
+  return 2.0 * jnp.log(bounded / NEAREST) / LOG_SPAN - 1.0
+
+
+def from_log(value):
+  """[-1, 1] -> metres, the inverse of `to_log`."""
+  share = (jnp.clip(value, -1.0, 1.0) + 1.0) / 2.0
+  return NEAREST * jnp.exp(share * LOG_SPAN)
+
+
+def to_input(target_BHW):
+  valid_BHW = (target_BHW > 0).astype(jnp.float32)
+  log_BHW = to_log(target_BHW) * valid_BHW
+  return jnp.stack([log_BHW, valid_BHW], axis=-1)
+
+
+def loss(outputs_BHWO, target_BHW):
+  """(sum, weight) of smooth L1 on the logarithm, its edges and validity."""
+  valid_BHW = (target_BHW > 0).astype(jnp.float32)
+  miss_BHW = (outputs_BHWO[..., 0] - to_log(target_BHW)) * valid_BHW
+  value = jnp.sum(_huber(miss_BHW))
+  down_BHW = (miss_BHW[:, 1:] - miss_BHW[:, :-1]) * (
+    valid_BHW[:, 1:] * valid_BHW[:, :-1]
+  )
+  right_BHW = (miss_BHW[:, :, 1:] - miss_BHW[:, :, :-1]) * (
+    valid_BHW[:, :, 1:] * valid_BHW[:, :, :-1]
+  )
+  edges = jnp.sum(_huber(down_BHW)) + jnp.sum(_huber(right_BHW))
+  logit_BHW = outputs_BHWO[..., 1]
+  validity = jnp.sum(jax.nn.softplus(logit_BHW) - valid_BHW * logit_BHW)
+  total = value + EDGE_WEIGHT * edges + VALID_WEIGHT * validity
+  return total, jnp.asarray(valid_BHW.size, jnp.float32)
+
+
+def _huber(miss):
+  size = jnp.abs(miss)
+  return jnp.where(size < HUBER, size**2 / (2 * HUBER), size - HUBER / 2)
+
+
+def from_output(outputs_BHWO):
+  depth_BHW = from_log(outputs_BHWO[..., 0])
+  return jnp.where(outputs_BHWO[..., 1] > 0, depth_BHW, 0.0)
+
+
+def abs_rel(prediction, target) -> float:
+  """Mean of |prediction - target| / target."""
+  return float(np.mean(np.abs(prediction - target) / target))
+
+
+def delta(prediction, target, *, power: int = 1) -> float:
+  """Share of ratios (the larger over the smaller) under 1.25^power."""
+  floor = np.maximum(prediction, 1e-12)
+  ratio = np.maximum(floor / target, target / floor)
+  return float(np.mean(ratio < 1.25**power))
+
+
+def rmse(prediction, target) -> float:
+  """Root of the mean squared error, metres."""
+  return float(np.sqrt(np.mean((prediction - target) ** 2)))
+
+
+def statistics(prediction_BHW, target_BHW, objects_BHW=None):
+  """Sums over images of per-image errors; no alignment, metric claim.
+
+  A pixel drawn as "no reading" where there is one counts as depth 0, an
+  error of 100 %. `objects_BHW` marks the pixels of objects, pooled over
+  images because some images show very few.
+  """
+  prediction_BHW = np.asarray(prediction_BHW, np.float64)
+  target_BHW = np.asarray(target_BHW, np.float64)
+  names = ("images", "abs_rel", "delta1", "rmse")
+  sums = dict.fromkeys(
+    (*names, "object_pixels", "object_abs_rel", "object_delta1"), 0.0
+  )
+  for index, (prediction, target) in enumerate(zip(prediction_BHW, target_BHW)):
+    valid = target > 0
+    if not valid.any():
+      continue
+    drawn, true = prediction[valid], target[valid]
+    sums["images"] += 1
+    sums["abs_rel"] += abs_rel(drawn, true)
+    sums["delta1"] += delta(drawn, true)
+    sums["rmse"] += rmse(drawn, true)
+    if objects_BHW is None:
+      continue
+    chosen = valid & (np.asarray(objects_BHW[index]) > 0)
+    count = float(chosen.sum())
+    if count:
+      drawn, true = prediction[chosen], target[chosen]
+      sums["object_pixels"] += count
+      sums["object_abs_rel"] += count * abs_rel(drawn, true)
+      sums["object_delta1"] += count * delta(drawn, true)
+  return {name: np.float64(value) for name, value in sums.items()}
+
+
+def metrics(stats) -> dict[str, float]:
+  """Means over images; over object pixels for the `object_` ones."""
+  images = max(float(stats["images"]), 1.0)
+  result = {
+    name: float(stats[name]) / images for name in ("abs_rel", "delta1", "rmse")
+  }
+  pixels = float(stats["object_pixels"])
+  if pixels:
+    for name in ("object_abs_rel", "object_delta1"):
+      result[name] = float(stats[name]) / pixels
+  return result
+
+
+def constant(targets) -> np.ndarray:
+  """The one map that has the least AbsRel against all targets, f32[H,W].
+
+  |p - g| / g is least, pixel by pixel, at the median weighted by 1 / g.
+  """
+  targets = np.asarray(targets, np.float64)
+  weight = np.where(targets > 0, 1.0 / np.maximum(targets, NEAREST), 0.0)
+  order = np.argsort(targets, axis=0)
+  reached = np.cumsum(np.take_along_axis(weight, order, axis=0), axis=0)
+  middle = np.argmax(reached >= reached[-1:] / 2, axis=0)[None]
+  chosen = np.take_along_axis(order, middle, axis=0)
+  return np.take_along_axis(targets, chosen, axis=0)[0].astype(np.float32)
+
+
+def quality(prediction, target) -> float:
+  """How good one drawn map is, in [0, 1], after scaling by the median.
+
+  Half delta1, half AbsRel counted down from `WORST_ABS_REL`; a flat map
+  scores 0; NaN where less than half of the target has a reading or where
+  the target itself is flat, so that nothing could have been told.
+  """
+  prediction = np.asarray(prediction, np.float64)
+  target = np.asarray(target, np.float64)
+  valid = target > 0
+  if valid.mean() < LEAST_VALID or np.std(np.log(target[valid])) < FLAT:
+    return float("nan")
+  drawn = valid & (prediction > 0)
+  if not drawn.any() or np.std(np.log(prediction[drawn])) < FLAT:
+    return 0.0
+  scale = np.median(target[drawn]) / np.median(prediction[drawn])
+  scaled, true = prediction[valid] * scale, target[valid]
+  error = max(0.0, 1.0 - abs_rel(scaled, true) / WORST_ABS_REL)
+  return 0.5 * delta(scaled, true) + 0.5 * error
+
+
+def picture(target) -> np.ndarray:
+  """Near is warm, far is cold, no reading is black; u8[H,W,3]."""
+  import matplotlib
+
+  target = np.asarray(target)
+  share = (np.asarray(to_log(np.maximum(target, NEAREST))) + 1.0) / 2.0
+  colours = matplotlib.colormaps["turbo"](1.0 - share)[..., :3]
+  return np.where(target[..., None] > 0, colours * 255, 0).astype(np.uint8)
+
+
+def corrupt(target, rng) -> np.ndarray:
+  """A wrong map that still looks like one: mirrored, near for far, or off
+  by a factor of about two."""
+  target = np.asarray(target, np.float32)
+  valid = target > 0
+  kind = rng.integers(3)
+  if kind == 0 and not np.allclose(target, target[:, ::-1], rtol=0.05):
+    return target[:, ::-1].copy()
+  if kind == 1 and valid.any() and np.ptp(np.log(target[valid])) > 5 * FLAT:
+    product = target[valid].min() * target[valid].max()
+    turned = product / np.maximum(target, NEAREST)
+    return np.where(valid, turned, 0.0).astype(np.float32)
+  factor = np.exp(rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 0.9))
+  wrong = np.clip(target * factor, NEAREST, FARTHEST)
+  return np.where(valid, wrong, 0.0).astype(np.float32)

@@ -1,0 +1,1 @@
+"""The unified transformer: vision in, text and map codes out."""

@@ -1,0 +1,126 @@
+"""Sizes and switches of the unified transformer.
+
+Every flag that imported weights need is here (QK-norm, QKV bias, tied head,
+mixture of transformers), so that one set of modules serves all sizes.
+"""
+
+import dataclasses
+
+from cooper_jax import errors
+
+MAP_GROUPS = ("token", "row", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+  """The image encoder: a ViT of SigLIP2's shape and its connector."""
+
+  image_size: int  # pixels a side
+  patch: int  # pixels a side of one image cell
+  width: int
+  layers: int
+  heads: int
+  ffn: int
+  stem: str  # "linear" (SigLIP2) or "conv" (two convolutions, from scratch)
+  norm_eps: float = 1e-6
+
+  def __post_init__(self):
+    if self.image_size % self.patch:
+      raise errors.UserError(
+        f"image size {self.image_size} is not divisible by the patch"
+        f" {self.patch}; set config.model.vision.image_size to a multiple"
+      )
+    if self.stem not in ("linear", "conv"):
+      raise errors.UserError(
+        f"vision stem is {self.stem!r}; allowed: linear, conv"
+      )
+    if self.stem == "conv" and self.patch % 4:
+      raise errors.UserError(
+        f"the conv stem needs a patch divisible by 4, got {self.patch};"
+        " set config.model.vision.stem='linear'"
+      )
+    if self.width % self.heads:
+      raise errors.UserError(
+        f"vision width {self.width} is not divisible by {self.heads} heads"
+      )
+
+  @property
+  def grid(self) -> int:
+    """Image cells along one side."""
+    return self.image_size // self.patch
+
+  @property
+  def cells(self) -> int:
+    """Image cells of one image."""
+    return self.grid**2
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The decoder. Names are the field's; K codes and N cells as in shapes.py."""
+
+  text: int  # rows of the text tokenizer
+  codes: int  # K, rows shared by the codes of every modality
+  d_model: int
+  layers: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  ffn: int
+  map_grid: int  # codes along one side of a map
+  vision: VisionConfig
+  map_group: str = "row"  # how many codes are drawn at once: token, row, all
+  qk_norm: bool = True
+  qkv_bias: bool = False
+  tied_head: bool = True
+  mixture_of_transformers: bool = False
+  pointer: bool = True  # location logits point at image cells
+  aligned_queries: bool = True  # a map slot sees the feature of its cell
+  smear: bool = False  # a text token sees its predecessor's embedding
+  rope_theta: float = 10_000.0
+  norm_eps: float = 1e-6
+  remat: bool = False  # recompute a block in the backward pass
+  dtype: str = "float32"  # compute dtype; parameters stay float32
+
+  def __post_init__(self):
+    if self.map_group not in MAP_GROUPS:
+      raise errors.UserError(
+        f"map_group is {self.map_group!r}; allowed: {', '.join(MAP_GROUPS)}"
+      )
+    if self.heads % self.kv_heads:
+      raise errors.UserError(
+        f"{self.heads} heads can't share {self.kv_heads} kv heads evenly;"
+        " set config.model.kv_heads to a divisor"
+      )
+    if self.head_dim % 4:
+      raise errors.UserError(
+        f"head_dim {self.head_dim} must be a multiple of 4, for RoPE has two"
+        " axes; set config.model.head_dim"
+      )
+
+  @property
+  def locations(self) -> int:
+    """M, location tokens: one per image cell."""
+    return self.vision.cells
+
+  @property
+  def map_codes(self) -> int:
+    """N, codes of one map."""
+    return self.map_grid**2
+
+  @property
+  def group_size(self) -> int:
+    """Codes drawn at once, g."""
+    return {"token": 1, "row": self.map_grid, "all": self.map_codes}[
+      self.map_group
+    ]
+
+  @property
+  def map_slots(self) -> int:
+    """Slots of one map: N codes shifted by one group, N + g."""
+    return self.map_codes + self.group_size
+
+  @property
+  def map_advance(self) -> int:
+    """Positions that the text after a map moves on by."""
+    return max(-(-self.map_slots // self.map_grid), self.map_grid)

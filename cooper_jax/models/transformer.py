@@ -1,0 +1,129 @@
+"""The decoder: a scan over equal blocks, with or without a cache.
+
+One block serves three calls: the full teacher-forced forward, the prefill
+(the same, keeping keys and values) and a cached step. Scanning keeps the
+compile time flat in depth.
+"""
+
+import einops
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from cooper_jax.models import layers
+from cooper_jax.models.config import ModelConfig
+from cooper_jax.parallel.shard import constrain
+
+
+class Block(nn.Module):
+  """One decoder block; `mode` is "train", "prefill" or "step".
+
+  Called as a scan body: carry x [B, L, D]; per layer nothing, or the prompt's
+  and the own keys and values; broadcast `shared`, a dict with angles, is_code
+  and the masks (see `Transformer`).
+  """
+
+  config: ModelConfig
+  mode: str
+
+  def routed(self, layer, x, is_code, name, **options):
+    return layers.Routed(layer, options, self.config, name=name)(x, is_code)
+
+  @nn.compact
+  def __call__(self, x_BLD, cached, shared):
+    c, is_code = self.config, shared["is_code"]
+    norm = {"eps": c.norm_eps}
+    linear = {"dtype": c.dtype}
+
+    with jax.named_scope("attention"):
+      h = self.routed(layers.RMSNorm, x_BLD, is_code, "norm_attention", **norm)
+      sizes = {"q": c.heads, "k": c.kv_heads, "v": c.kv_heads}
+      q, k, v = (
+        einops.rearrange(
+          self.routed(
+            layers.Linear,
+            h,
+            is_code,
+            name,
+            features=heads * c.head_dim,
+            axes=("embed", "heads" if name == "q" else "kv_heads"),
+            bias=c.qkv_bias,
+            **linear,
+          ),
+          "b l (n h) -> b l n h",
+          n=heads,
+        )
+        for name, heads in sizes.items()
+      )
+      if c.qk_norm:
+        head_code = is_code[..., None]
+        q = self.routed(layers.RMSNorm, q, head_code, "norm_q", **norm)
+        k = self.routed(layers.RMSNorm, k, head_code, "norm_k", **norm)
+      q = layers.apply_rope(q, shared["angles"])
+      k = layers.apply_rope(k, shared["angles"])
+      if self.mode == "step":
+        prompt_k, prompt_v, own_k, own_v = cached
+        mixed = layers.attend_cached(
+          q,
+          (k, v),
+          (own_k, own_v, shared["valid"]),
+          (prompt_k, prompt_v, shared["prompt_mask"]),
+        )
+      else:
+        mixed = layers.attend(q, k, v, shared["mask"])
+      kept = None if self.mode == "train" else (k, v)
+      x_BLD = x_BLD + self.routed(
+        layers.Linear,
+        einops.rearrange(mixed, "b l n h -> b l (n h)"),
+        is_code,
+        "out",
+        features=c.d_model,
+        axes=("heads", "embed"),
+        **linear,
+      )
+
+    with jax.named_scope("mlp"):
+      h = self.routed(layers.RMSNorm, x_BLD, is_code, "norm_mlp", **norm)
+      wide = {"features": c.ffn, "axes": ("embed", "ffn"), **linear}
+      gate = self.routed(layers.Linear, h, is_code, "gate", **wide)
+      up = self.routed(layers.Linear, h, is_code, "up", **wide)
+      x_BLD = x_BLD + self.routed(
+        layers.Linear,
+        nn.silu(gate) * up,
+        is_code,
+        "down",
+        features=c.d_model,
+        axes=("ffn", "embed"),
+        **linear,
+      )
+    return constrain(x_BLD, "batch", "length", "embed_out"), kept
+
+
+class Transformer(nn.Module):
+  """Blocks and the final norm.
+
+  `shared` holds angles [B, L, H/2], is_code [B, L] and, by mode, mask
+  [B, L, L], or for a step the cache's valid [R, T] and prompt_mask [P, S].
+  Returns hidden states in float32 and, but for "train", the new keys and
+  values [layers, B, L, K, H].
+  """
+
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(self, x_BLD, shared, *, mode="train", cached=None):
+    c = self.config
+    block = nn.remat(Block, prevent_cse=False) if c.remat else Block
+    scanned = nn.scan(
+      block,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      in_axes=(0, nn.broadcast),
+      length=c.layers,
+      metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+    x_BLD, kept = scanned(c, mode, name="blocks")(x_BLD, cached, shared)
+    x_BLD = layers.Routed(
+      layers.RMSNorm, {"eps": c.norm_eps}, c, name="norm_final"
+    )(x_BLD, shared["is_code"])
+    return x_BLD.astype(jnp.float32), kept

@@ -1,0 +1,232 @@
+"""The unified transformer: tokens and images in, hidden states and logits out.
+
+The parameters are a plain pytree; several trees (policy, reference, average)
+pass through the same functions.
+"""
+
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from cooper_jax.models import cache as kv_cache
+from cooper_jax.models import layers
+from cooper_jax.models import transformer
+from cooper_jax.models import vision
+from cooper_jax.models.config import ModelConfig
+from cooper_jax.parallel.shard import constrain
+
+PAD, TEXT, IMAGE, CODE = range(4)  # kinds of a token
+
+
+@struct.dataclass
+class Tokens:
+  """What the model reads, each [B, L] int32.
+
+  ids: unified vocabulary; an image cell's id is not looked at.
+  kind: PAD, TEXT (location tokens too), IMAGE or CODE.
+  row, column: positions of the two-axis RoPE.
+  cell: index into the B row's image cells [I * M] of the cell that this token
+    is, points at or is aligned with; -1 none.
+  query: index of the map cell that this slot predicts; -1 none.
+  opening: id of the map's opening special, for CODE.
+  previous: id of the preceding text token; -1 none.
+  """
+
+  ids: jax.Array
+  kind: jax.Array
+  row: jax.Array
+  column: jax.Array
+  cell: jax.Array
+  query: jax.Array
+  opening: jax.Array
+  previous: jax.Array
+
+
+@struct.dataclass
+class Layout:
+  """Who may attend to whom, each [B, L] int32 (see `attention_mask`)."""
+
+  document: jax.Array  # 0 is padding
+  branch: jax.Array  # 0 is the trunk
+  group: jax.Array
+
+
+def attention_mask(layout: Layout):
+  """Returns the mask [B, L, L]: the one rule of attention.
+
+  A query attends to a key iff both lie in the same document, the key lies on
+  the trunk or on the query's branch, and group[query] >= group[key].
+  """
+  query, key = (
+    jax.tree.map(lambda x: x[:, :, None], layout),
+    jax.tree.map(lambda x: x[:, None, :], layout),
+  )
+  return (
+    (query.document == key.document)
+    & (key.document > 0)
+    & ((key.branch == 0) | (key.branch == query.branch))
+    & (query.group >= key.group)
+  )
+
+
+class Unified(nn.Module):
+  """Embedding, vision, decoder and heads.
+
+  One table holds the rows `text | specials | locations | codes`; `code_start`
+  is the first code row, `text_rows` = code_start the rows that a text position
+  may choose from.
+  """
+
+  config: ModelConfig
+  text_rows: int  # T + 64 + M
+
+  def setup(self):
+    c = self.config
+    rows = self.text_rows + c.codes
+    def table(scale):
+      init = nn.initializers.normal(scale)
+      return nn.with_logical_partitioning(init, ("vocabulary", "embed"))
+
+    # A tied table must start small for its logits; a table of inputs alone
+    # starts at the scale of the image features beside it.
+    scale = 0.02 if c.tied_head else 0.5
+    self.embedding = self.param("embedding", table(scale), (rows, c.d_model))
+    if not c.tied_head:
+      self.head = self.param("head", table(0.02), (rows, c.d_model))
+    self.map_query = self.param(
+      "map_query",
+      nn.with_logical_partitioning(
+        nn.initializers.normal(0.02), ("cells", "embed")
+      ),
+      (c.map_codes, c.d_model),
+    )
+    self.vision = vision.Vision(c.vision, c.d_model, c.dtype)
+    self.decoder = transformer.Transformer(c)
+    square = {"features": c.d_model, "axes": ("embed", "ffn")}
+    if c.aligned_queries:
+      self.align = layers.Linear(**square, dtype=c.dtype)
+    if c.smear:
+      self.smear = layers.Linear(**square, dtype=c.dtype)
+    if c.pointer:
+      self.look = layers.Linear(**square, dtype=c.dtype)
+      self.point_from = layers.Linear(**square)
+      self.point_to = layers.Linear(**square)
+
+  def see(self, images):
+    """Returns image features [B, I * M, D] of images u8 [B, I, H, W, 3]."""
+    batch, count = images.shape[:2]
+    flat = self.vision(images.reshape(-1, *images.shape[2:]))
+    return flat.reshape(batch, count * flat.shape[1], flat.shape[2])
+
+  def embed(self, tokens: Tokens, features_BMD):
+    """Returns the decoder's input [B, L, D]."""
+    c = self.config
+    table = self.embedding.astype(c.dtype)
+    x = table[tokens.ids]
+    is_code = (tokens.kind == CODE)[..., None]
+    seen = jnp.take_along_axis(
+      features_BMD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
+    )
+    has_cell = (tokens.cell >= 0)[..., None]
+    if c.smear:
+      smeared = self.smear(table[jnp.maximum(tokens.previous, 0)])
+      x = x + jnp.where((tokens.previous >= 0)[..., None], smeared, 0)
+    if c.pointer:
+      looks = has_cell & (tokens.kind == TEXT)[..., None]
+      x = x + jnp.where(looks, self.look(seen), 0)
+    target = self.map_query.astype(c.dtype)[jnp.maximum(tokens.query, 0)]
+    x = x + jnp.where(is_code & (tokens.query >= 0)[..., None], target, 0)
+    x = x + jnp.where(is_code, table[tokens.opening], 0)
+    if c.aligned_queries:
+      x = x + jnp.where(has_cell & is_code, self.align(seen), 0)
+    x = jnp.where((tokens.kind == IMAGE)[..., None], seen, x)
+    return constrain(x, "batch", "length", "embed_out")
+
+  def shared(self, tokens: Tokens):
+    c = self.config
+    return {
+      "angles": layers.rope_angles(
+        tokens.row, tokens.column, head_dim=c.head_dim, theta=c.rope_theta
+      ),
+      "is_code": tokens.kind == CODE,
+    }
+
+  def __call__(self, tokens: Tokens, layout: Layout, images, keep=False):
+    """Teacher-forced forward: hidden f32 [B, L, D], features, keys/values."""
+    features = self.see(images)
+    shared = self.shared(tokens) | {"mask": attention_mask(layout)}
+    hidden, kv = self.decoder(
+      self.embed(tokens, features),
+      shared,
+      mode="prefill" if keep else "train",
+    )
+    return hidden, features, kv
+
+  def step(self, tokens: Tokens, features_RMD, cache: kv_cache.Cache, slot):
+    """Feeds L tokens of one group to every row; returns hidden and the cache.
+
+    Their keys and values go to the own slots slot .. slot + L - 1, which the
+    caller marks valid where the row is live.
+    """
+    shared = self.shared(tokens) | {
+      "valid": cache.valid,
+      "prompt_mask": cache.prompt_mask,
+    }
+    hidden, (k, v) = self.decoder(
+      self.embed(tokens, features_RMD),
+      shared,
+      mode="step",
+      cached=(cache.prompt_k, cache.prompt_v, cache.k, cache.v),
+    )
+    write = jax.lax.dynamic_update_slice_in_dim
+    return hidden, cache.replace(
+      k=write(cache.k, k, slot, axis=2), v=write(cache.v, v, slot, axis=2)
+    )
+
+  def cell_keys(self, hidden_BLD, image_at_BM):
+    """Returns what locations point at [B, I * M, D], from image hiddens."""
+    at = jnp.take_along_axis(
+      hidden_BLD, jnp.maximum(image_at_BM, 0)[..., None], axis=1
+    )
+    return self.point_to(at) if self.config.pointer else at
+
+  def text_logits(self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM):
+    """Logits f32 [B, L, T + 64 + M] over text, specials and locations.
+
+    Args:
+      hidden_BLD: float32.
+      keys_BMD: of `cell_keys`, all images of the row, I * M of them.
+      cell_start_BL: first cell of the image that a location would point at.
+      exists_BM: which cells there are.
+    """
+    c = self.config
+    table = self.embedding if c.tied_head else self.head
+    words = self.text_rows - c.locations
+    if not c.pointer:
+      return jnp.einsum(
+        "bld,vd->blv", hidden_BLD, table[: self.text_rows]
+      )
+    logits = jnp.einsum("bld,vd->blv", hidden_BLD, table[:words])
+    cells = jnp.einsum(
+      "bld,bmd->blm", self.point_from(hidden_BLD), keys_BMD
+    ) * (c.d_model**-0.5)
+    cells = jnp.where(exists_BM[:, None], cells, layers.NEGATIVE)
+    if keys_BMD.shape[1] > c.locations:
+      index = cell_start_BL[..., None] + jnp.arange(c.locations)
+      cells = jnp.take_along_axis(cells, index, axis=-1)
+    return jnp.concatenate([logits, cells], axis=-1)
+
+  def code_logits(self, hidden_BLD):
+    """Logits f32 [B, L, K] over the codes of a map."""
+    table = self.embedding if self.config.tied_head else self.head
+    return jnp.einsum("bld,kd->blk", hidden_BLD, table[self.text_rows :])
+
+  def everything(self, tokens, layout, images, image_at_BM):
+    """Touches every parameter; used to initialise."""
+    hidden, _, _ = self(tokens, layout, images)
+    keys = self.cell_keys(hidden, image_at_BM)
+    logits = self.text_logits(
+      hidden, keys, jnp.zeros_like(tokens.ids), image_at_BM >= 0
+    )
+    return logits, self.code_logits(hidden)

@@ -1,0 +1,1 @@
+"""Where arrays lie: the mesh, the rule tables, the shardings."""

@@ -1,0 +1,59 @@
+"""The mesh: every device has a place along four named axes."""
+
+import dataclasses
+import math
+
+import jax
+from jax.sharding import AxisType
+
+from cooper_jax.errors import UserError
+
+AXES = ("data", "fsdp", "sequence", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+  """Devices along each axis; one axis may be -1, "all that are left"."""
+
+  data: int = -1  # copies of the model, each with its part of the batch
+  fsdp: int = 1  # parts of each parameter, gathered where it is used
+  sequence: int = 1  # parts of each sequence
+  tensor: int = 1  # parts of each matrix product
+
+
+def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
+  """Fills in the -1, or raises UserError if the devices don't divide up."""
+  sizes = dataclasses.astuple(config)
+  asked = ", ".join(f"{name}={size}" for name, size in zip(AXES, sizes))
+  if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+    raise UserError(
+      f"config.mesh is {asked}; allowed: positive sizes, and -1 at most once"
+    )
+  known = math.prod(size for size in sizes if size != -1)
+  fits = devices % known == 0 if -1 in sizes else devices == known
+  if not fits:
+    raise UserError(
+      f"config.mesh is {asked}, which {devices} devices can't fill; make the "
+      f"product {devices}, or one axis -1"
+    )
+  return tuple(devices // known if size == -1 else size for size in sizes)
+
+
+def make_mesh(config: MeshConfig | None = None, *, devices=None):
+  """Makes the mesh; set it with `jax.set_mesh(mesh)`.
+
+  Axes are of type Auto: the compiler spreads the work, as `pjit` did. Under
+  the default of `jax.make_mesh`, Explicit, an embedding lookup raises.
+  """
+  devices = jax.devices() if devices is None else devices
+  return jax.make_mesh(
+    mesh_shape(config or MeshConfig(), len(devices)),
+    AXES,
+    axis_types=(AxisType.Auto,) * len(AXES),
+    devices=devices,
+  )
+
+
+def describe(mesh) -> str:
+  """In: a mesh   Out: "data 2 x fsdp 4 x sequence 1 x tensor 1"."""
+  return " x ".join(f"{name} {size}" for name, size in mesh.shape.items())

@@ -1,0 +1,137 @@
+"""From axis names to shardings, and a constraint that can't get lost."""
+
+import math
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.optim import path_name
+from cooper_jax.parallel.rules import TRAIN_RULES, Rules
+
+
+def partition_spec(names, rules: Rules, *, what: str = "an array"):
+  """Translates axis names (None: not cut) into a PartitionSpec."""
+  for name in names:
+    if name is not None and name not in rules:
+      raise UserError(
+        f'{what} has the axis "{name}", which the sharding rules lack; they '
+        f"have {', '.join(rules)}{nearest(name, rules)}"
+      )
+  return PartitionSpec(*(None if n is None else rules[n] for n in names))
+
+
+def _axes(entry) -> tuple[str, ...]:
+  if entry is None:
+    return ()
+  return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def _check(what: str, shape, names, spec, mesh) -> None:
+  described = (
+    f"{what} {tuple(shape)} with axes {tuple(names)}, rule {tuple(spec)}, "
+    f"mesh {dict(mesh.shape)}"
+  )
+  if len(names) != len(shape):
+    raise UserError(f"{described}: {len(names)} names, {len(shape)} axes")
+  used = [axis for entry in spec for axis in _axes(entry)]
+  if len(used) != len(set(used)):
+    raise UserError(
+      f"{described}: one mesh axis can't cut two axes; change the rule"
+    )
+  for name, size, entry in zip(names, shape, spec):
+    pieces = math.prod(mesh.shape[axis] for axis in _axes(entry))
+    if size % pieces:
+      raise UserError(
+        f'{described}: "{name}" of {size} can\'t be cut into {pieces}; change '
+        "config.mesh or the size"
+      )
+
+
+def _is_boxed(leaf) -> bool:
+  # What flax.linen's with_logical_partitioning leaves in a parameter tree.
+  return hasattr(leaf, "unbox") and hasattr(leaf, "names")
+
+
+def unbox(params):
+  """Drops the axis names: what is left is a plain tree of arrays."""
+  return jax.tree.map(
+    lambda leaf: leaf.value if _is_boxed(leaf) else leaf,
+    params,
+    is_leaf=_is_boxed,
+  )
+
+
+def abstract_shardings(boxed_abstract_params, mesh, rules: Rules = TRAIN_RULES):
+  """Gives a NamedSharding per parameter, from the names it was made with.
+
+  Takes `jax.eval_shape(model.init, ...)["params"]` before `unbox`; a
+  parameter without names is replicated. Raises UserError naming parameter,
+  shape, rule and mesh where they don't fit.
+  """
+
+  def one(path, leaf):
+    if not _is_boxed(leaf):
+      return NamedSharding(mesh, PartitionSpec())
+    what = f"parameter {path_name(path)}"
+    spec = partition_spec(leaf.names, rules, what=what)
+    _check(what, leaf.value.shape, leaf.names, spec, mesh)
+    return NamedSharding(mesh, spec)
+
+  return jax.tree_util.tree_map_with_path(
+    one, boxed_abstract_params, is_leaf=_is_boxed
+  )
+
+
+def constrain(x, *names: str | None, rules: Rules = TRAIN_RULES):
+  """Fixes how an activation is cut; `names` has one entry per axis.
+
+  Raises RuntimeError when no mesh is set. Linen's own constraint does
+  nothing then, without a word.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    raise RuntimeError(
+      "constrain() needs a mesh; run inside jax.set_mesh(make_mesh(...))"
+    )
+  if len(names) != x.ndim:
+    raise ValueError(f"{len(names)} axis names for an array {x.shape}")
+  spec = partition_spec(names, rules)
+  # Whatever does not divide stays whole: a batch of one while sampling.
+  entries = [
+    entry
+    if size % math.prod(mesh.shape[axis] for axis in _axes(entry)) == 0
+    else None
+    for size, entry in zip(x.shape, spec)
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*entries))
+
+
+def batch_sharding(mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
+  """How a batch lies: cut along its first axis."""
+  return NamedSharding(mesh, PartitionSpec(rules["batch"]))
+
+
+def replicated(mesh) -> NamedSharding:
+  """A whole copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def state_shardings(abstract_state, param_shardings, mesh):
+  """Spreads a TrainState: what mirrors the parameters lies as they do.
+
+  Optimiser moments are trees of the parameters' shapes under longer paths:
+  a leaf takes the sharding of the parameter whose path ends its own.
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(param_shardings)
+  known = {path_name(path): sharding for path, sharding in leaves}
+
+  def one(path, leaf):
+    parts = path_name(path).split("/")
+    for start in range(len(parts)):
+      sharding = known.get("/".join(parts[start:]))
+      if sharding is not None and len(sharding.spec) <= leaf.ndim:
+        return sharding
+    return replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(one, abstract_state)

@@ -1,0 +1,66 @@
+"""A plug-in is a module found by its file name.
+
+There is no registry to keep in step and no decorator to forget: the file
+`cooper_jax/modalities/depth.py` is the modality "depth". A package's
+`__path__` may be extended to look in further folders.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from cooper_jax.errors import UserError, nearest
+
+KINDS = {
+  "modalities": "cooper_jax.modalities",
+  "rewards": "cooper_jax.rl.rewards",
+  "sources": "cooper_jax.data.sources",
+  "benchmarks": "cooper_jax.eval.benchmarks",
+  "stages": "cooper_jax.stages",
+}
+SINGULAR = {
+  "modalities": "modality",
+  "rewards": "reward",
+  "sources": "source",
+  "benchmarks": "benchmark",
+  "stages": "stage",
+}
+# Files in a plug-in folder that are machinery, not plug-ins.
+MACHINERY = {"stages": {"loop"}}
+
+
+def _package(kind: str) -> ModuleType:
+  if kind not in KINDS:
+    raise UserError(
+      f'no kind of plug-in "{kind}"; there are {", ".join(KINDS)}'
+      f"{nearest(kind, KINDS)}"
+    )
+  return importlib.import_module(KINDS[kind])
+
+
+def names(kind: str) -> list[str]:
+  """Lists the plug-ins of a kind, sorted."""
+  found = {
+    module.name
+    for module in pkgutil.iter_modules(_package(kind).__path__)
+    if not module.name.startswith("_")
+  }
+  return sorted(found - MACHINERY.get(kind, set()))
+
+
+def find(kind: str, name: str) -> ModuleType:
+  """Imports the plug-in `name`, or raises UserError naming what exists."""
+  check(kind, name)
+  return importlib.import_module(f"{KINDS[kind]}.{name}")
+
+
+def check(kind: str, name: str) -> None:
+  """Raises UserError unless the plug-in exists; imports no plug-in."""
+  available = names(kind)
+  if name not in available:
+    folder = KINDS[kind].replace(".", "/")
+    raise UserError(
+      f'no {SINGULAR[kind]} "{name}"; available: '
+      f"{', '.join(available) or 'none'} (files in {folder}/)"
+      f"{nearest(name, available)}"
+    )

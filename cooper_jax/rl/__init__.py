@@ -1,0 +1,1 @@
+"""Reinforcement: rewards, advantages and policy losses over text and maps."""

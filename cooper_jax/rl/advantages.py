@@ -1,0 +1,186 @@
+"""Advantages: how much better a rollout did than its group.
+
+Groups are found by id, never by position, so a shuffle, a filter or another
+device layout can not mix prompts. A NaN reward abstains: it is left out of the
+group's statistics and its row gets advantage 0.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooper_jax.errors import UserError
+
+
+class GroupStatistics(NamedTuple):
+  """Statistics of each row's group over the rewards that are not NaN."""
+
+  mean_R: jax.Array
+  std_R: jax.Array  # ddof 1; 0 where fewer than two rewards count
+  count_R: jax.Array
+  constant_R: jax.Array  # bool: fewer than two rewards, or all the same
+
+
+def _segments(group_R):
+  """Ids as segment numbers below R: the first row that has the same id.
+
+  Compares all pairs, which for a few thousand rollouts is cheaper to run and
+  far cheaper to compile than a sort.
+  """
+  group_R = jnp.asarray(group_R)
+  return jnp.argmax(group_R[:, None] == group_R[None, :], axis=1)
+
+
+def group_statistics(reward_R, group_R) -> GroupStatistics:
+  """Mean, std and size of the group that each row belongs to.
+
+  The ids may be any 32-bit integers, under jit as well.
+  """
+  reward_R = jnp.asarray(reward_R, jnp.float32)
+  rows = reward_R.shape[0]
+  segment_R = _segments(group_R)
+  valid_R = ~jnp.isnan(reward_R)
+  value_R = jnp.where(valid_R, reward_R, 0.0)
+
+  def total(x_R):
+    sums = jax.ops.segment_sum(x_R, segment_R, num_segments=rows)
+    return sums[segment_R]
+
+  count_R = total(valid_R.astype(jnp.float32))
+  mean_R = total(value_R) / jnp.maximum(count_R, 1.0)
+  centred_R = jnp.where(valid_R, value_R - mean_R, 0.0)
+  variance_R = total(centred_R**2) / jnp.maximum(count_R - 1.0, 1.0)
+  low = jnp.where(valid_R, reward_R, jnp.inf)
+  high = jnp.where(valid_R, reward_R, -jnp.inf)
+  low_R = jax.ops.segment_min(low, segment_R, num_segments=rows)[segment_R]
+  high_R = jax.ops.segment_max(high, segment_R, num_segments=rows)[segment_R]
+  # Compared exactly: a mean of equal floats need not equal them, and dividing
+  # that rounding error by a tiny std would make an advantage out of nothing.
+  constant_R = (count_R < 2) | (low_R == high_R)
+  std_R = jnp.where(constant_R, 0.0, jnp.sqrt(variance_R))
+  return GroupStatistics(mean_R, std_R, count_R, constant_R)
+
+
+def _settle(advantage_R, reward_R, stats):
+  dead_R = stats.constant_R | jnp.isnan(jnp.asarray(reward_R, jnp.float32))
+  return jnp.where(dead_R, 0.0, advantage_R)
+
+
+def grpo(reward_R, group_R, eps=1e-4):
+  """(r - mean) / (std + eps), std with ddof 1 (DeepSeekMath, as TRL)."""
+  stats = group_statistics(reward_R, group_R)
+  advantage_R = (reward_R - stats.mean_R) / (stats.std_R + eps)
+  return _settle(advantage_R, reward_R, stats)
+
+
+def mean_only(reward_R, group_R, eps=1e-4):
+  """r - mean: no difficulty bias from the group's std (Dr. GRPO)."""
+  del eps
+  stats = group_statistics(reward_R, group_R)
+  return _settle(reward_R - stats.mean_R, reward_R, stats)
+
+
+def rloo(reward_R, group_R, eps=1e-4):
+  """r minus the mean of the others, n / (n - 1) (r - mean) (RLOO)."""
+  del eps
+  stats = group_statistics(reward_R, group_R)
+  scale_R = stats.count_R / jnp.maximum(stats.count_R - 1.0, 1.0)
+  advantage_R = scale_R * (reward_R - stats.mean_R)
+  return _settle(advantage_R, reward_R, stats)
+
+
+def batch_std(reward_R, group_R, eps=1e-4):
+  """(r - group mean) / (std of the whole batch + eps) (arXiv 2508.08221)."""
+  stats = group_statistics(reward_R, group_R)
+  whole = group_statistics(reward_R, jnp.zeros_like(jnp.asarray(group_R)))
+  advantage_R = (reward_R - stats.mean_R) / (whole.std_R + eps)
+  return _settle(advantage_R, reward_R, stats)
+
+
+ADVANTAGES = {
+  "grpo": grpo,
+  "mean_only": mean_only,
+  "rloo": rloo,
+  "batch_std": batch_std,
+}
+
+
+def find(name: str):
+  """The advantage of this name; a UserError lists what exists."""
+  if name not in ADVANTAGES:
+    raise UserError(
+      f"advantage is {name!r}, allowed are {', '.join(sorted(ADVANTAGES))}; "
+      "set config.rl.advantage to one of them"
+    )
+  return ADVANTAGES[name]
+
+
+def map_advantages(quality_RM, slot_RM, group_R, eps=1e-4):
+  """How much better each drawn map is than its group's maps of the same kind.
+
+  quality_RM is NaN where no map was drawn or none can be scored, slot_RM the
+  modality of the k-th map or -1. Normalised over the members of the group that
+  drew this kind of map; 0 where fewer than two members did. Two maps of one
+  rollout do not make a comparison.
+  """
+  quality_RM = jnp.asarray(quality_RM, jnp.float32)
+  slot_RM = jnp.asarray(slot_RM, jnp.int32)
+  maps = quality_RM.shape[1]
+  if not maps:
+    return quality_RM
+  drawn_RM = (slot_RM >= 0) & ~jnp.isnan(quality_RM)
+  quality_RM = jnp.where(drawn_RM, quality_RM, jnp.nan)
+  # One id for each (group, modality); 64 is beyond the last modality slot.
+  kind_RM = _segments(group_R)[:, None] * 64 + jnp.maximum(slot_RM, 0)
+  same_RMM = kind_RM[:, :, None] == kind_RM[:, None, :]
+  earlier_MM = jnp.tril(jnp.ones((maps, maps), bool), -1)
+  repeat_RM = (same_RMM & drawn_RM[:, None, :] & earlier_MM).any(-1)
+  first_RM = jnp.where(drawn_RM & ~repeat_RM, 1.0, jnp.nan)
+  members = group_statistics(first_RM.ravel(), kind_RM.ravel()).count_R
+  advantage = grpo(quality_RM.ravel(), kind_RM.ravel(), eps)
+  advantage = jnp.where(members >= 2, advantage, 0.0)
+  return advantage.reshape(quality_RM.shape)
+
+
+def map_index(code_RT, codes: int):
+  """0 on text and k on the codes of the k-th map, from the code slots.
+
+  code_RT is True where a slot holds a code; every map has `codes` of them, so
+  the n-th code of a row belongs to map ceil(n / codes).
+  """
+  code_RT = jnp.asarray(code_RT, bool)
+  before_RT = jnp.cumsum(code_RT, axis=1) - 1
+  return jnp.where(code_RT, before_RT // codes + 1, 0).astype(jnp.int32)
+
+
+def per_segment(answer_R, map_RM, map_index_RT, map_weight=1.0):
+  """Advantage of every token: the answer's on all, a map's on its own codes.
+
+  map_index_RT is 0 on text and k on the codes of the k-th map. The decision to
+  draw (the opening special, a text token) gets the answer's advantage only, so
+  a good map never pays for drawing one that does not help.
+  """
+  advantage_RT = jnp.broadcast_to(answer_R[:, None], map_index_RT.shape)
+  if not map_RM.shape[1]:
+    return advantage_RT
+  index_RT = jnp.maximum(jnp.asarray(map_index_RT, jnp.int32) - 1, 0)
+  own_RT = jnp.take_along_axis(map_RM, index_RT, axis=1)
+  return advantage_RT + jnp.where(map_index_RT > 0, map_weight * own_RT, 0.0)
+
+
+def summary(reward_R, group_R, advantage_R) -> dict[str, float]:
+  """Figures to log of one batch of rewards and advantages, on the host."""
+  stats = jax.tree.map(np.asarray, group_statistics(reward_R, group_R))
+  advantage_R = np.asarray(advantage_R)
+  ids, first = np.unique(np.asarray(group_R), return_index=True)
+  return {
+    "frac_zero_std_groups": float(stats.constant_R[first].mean()),
+    "groups": float(len(ids)),
+    "advantage_abs_mean": float(np.abs(advantage_R).mean()),
+    "advantage_min": float(advantage_R.min()),
+    "advantage_max": float(advantage_R.max()),
+    "advantage_nonzero": float((advantage_R != 0).mean()),
+    "abstained": float(np.isnan(np.asarray(reward_R, np.float32)).mean()),
+  }

@@ -1,0 +1,66 @@
+"""Exploration: +-size for drawing maps too rarely or too often in a group.
+
+The cooperative perception-reasoning term of the paper (arXiv 2512.04563). Of
+the G rollouts of one prompt, u_i says whether rollout i drew a map in a
+well-formed turn that is not its last, and c = sum u_i. With tau = ceil(3G/8),
+the paper's 3 of 8:
+
+  flag "positive" (a map helps), u_i = 1, c < tau:  +size
+  flag "negative" (a map hurts), u_i = 1, c > tau:  -size
+  everything else, and flag "boundary":              0
+
+It depends on the whole group: pass all rows of a prompt at once.
+
+Ways to game it: many maps (u_i is 0 or 1); a map at the very end to collect
+the bonus (the last turn does not count); a bad map (it does pay +size, once,
+and only until tau rollouts do it; the answer must pay for the rest, so keep
+size small).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from cooper_jax.errors import UserError
+from cooper_jax.eval.view import turns
+
+FLAGS = ("positive", "negative", "boundary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the exploration reward."""
+
+  size: float = 0.2
+
+  def __post_init__(self):
+    if self.size < 0:
+      raise UserError(f"exploration size is {self.size}, it must be >= 0")
+
+
+def reward(view, columns, config: Config) -> np.ndarray:
+  """The group-dependent bonus or malus [R]. Column: flag."""
+  used_R = np.array(
+    [used_map(text, maps) for text, maps in zip(view.text, view.maps)], bool
+  )
+  result_R = np.zeros(len(view), np.float32)
+  for group in np.unique(view.group):
+    rows = np.flatnonzero(view.group == group)
+    threshold = -(-3 * len(rows) // 8)
+    count = int(used_R[rows].sum())
+    for row in rows[used_R[rows]]:
+      flag = columns["flag"][row]
+      if flag not in FLAGS:
+        raise UserError(f"flag is {flag!r}, allowed are {', '.join(FLAGS)}")
+      if flag == "positive" and count < threshold:
+        result_R[row] = config.size
+      elif flag == "negative" and count > threshold:
+        result_R[row] = -config.size
+  return result_R
+
+
+def used_map(text: str, maps) -> bool:
+  """Whether a map was drawn in a well-formed turn that is not the last."""
+  found, rest = turns(text)
+  before = found if rest else found[:-1]
+  return bool(maps) and any(turn.action != "answer" for turn in before)

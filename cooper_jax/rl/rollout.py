@@ -1,0 +1,71 @@
+"""Rollouts -> documents: the way back from the sampler to the trainer.
+
+The G rows of a prompt become branches of one document, so the update computes
+their shared prefix once, forward and backward. Every scored token carries the
+index of its slot, `row * T + slot`, by which its sampled log-probability and
+its advantage are found again.
+"""
+
+import numpy as np
+
+from cooper_jax import sequence
+from cooper_jax.sampling import grammar
+
+
+def branch(rollout, row: int, form, limits: grammar.Limits) -> tuple:
+  """Returns the segments of one row, `<assistant>` first."""
+  slots = limits.slots(form)
+  base = row * slots
+  segments = []
+  for turn in range(limits.maps + 1):
+    start = limits.text_start(turn, form)
+    state = rollout.state[row, start : start + limits.text]
+    used = int((state != grammar.PAD).sum())
+    if not used:
+      break
+    # The first token of turn 0 is the prompt's last; of the others it is the
+    # closing of a map, which the map's segment brings.
+    first = start if turn == 0 else start + 1
+    end = start + used
+    slot = rollout.map_slot[row, turn] if turn < limits.maps else -1
+    opening = end - 1 if slot >= 0 else None
+    at = np.arange(first, end if opening is None else opening)
+    segments.append(
+      sequence.Text(
+        rollout.tokens[row, at],
+        learn=rollout.live[row, at],
+        source=base + at,
+        openings=rollout.openings[row, at],
+      )
+    )
+    if opening is None:
+      break
+    drawn = limits.map_start(turn, form) + form.model.group_size
+    segments.append(
+      sequence.Map(
+        int(slot),
+        rollout.codes[row, turn],
+        learn_opening=bool(rollout.live[row, opening]),
+        source=base + drawn + np.arange(form.model.map_codes),
+        opening_source=base + opening,
+        openings=int(rollout.openings[row, opening]),
+      )
+    )
+  return tuple(segments)
+
+
+def documents(rollout, trunks, *, form, limits, group: int) -> list:
+  """Returns one document a prompt, its group's rows as branches.
+
+  Args:
+    rollout: a Rollout of numpy arrays, R = len(trunks) * group rows.
+    trunks: the prompts' segments, as given to the sampler.
+    form, limits, group: as given to the sampler.
+  """
+  return [
+    sequence.Document(
+      tuple(trunk),
+      tuple(branch(rollout, p * group + g, form, limits) for g in range(group)),
+    )
+    for p, trunk in enumerate(sequence.unlearned(trunks))
+  ]

@@ -1,0 +1,1 @@
+"""Sampling: one compiled function for interleaved text and maps."""

@@ -1,0 +1,74 @@
+"""What may follow what: text, a map of exactly N codes, a forced close, done.
+
+The grammar is small on purpose. It makes maps well formed and lets the policy
+be free elsewhere, so that format is something to be learned and rewarded.
+Modes of use (direct, text only, always depth, ...) are constraints on the same
+model: maps that may not be opened and tokens that are forced at the start of a
+turn.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from cooper_jax import errors
+from cooper_jax.sequence import Format
+
+PAD, TEXT, CODE, FORCED = range(4)  # states of a generated token
+RUNNING, EOS, LENGTH = range(3)  # why a row stopped
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Static sizes of a rollout.
+
+  text: tokens in one turn of text, the forced first included.
+  maps: maps in one answer; turns of text are one more.
+  script: forced tokens at the start of a turn, at most.
+  """
+
+  text: int
+  maps: int
+  script: int = 8
+
+  def __post_init__(self):
+    if self.text < 2 or self.maps < 0 or self.script >= self.text:
+      raise errors.UserError(
+        f"a turn of {self.text} tokens with {self.script} forced ones and"
+        f" {self.maps} maps is no rollout; set text > script and maps >= 0"
+      )
+
+  def slots(self, form: Format) -> int:
+    """T, generated slots of a row: turns of text and maps alternate."""
+    return (self.maps + 1) * self.text + self.maps * form.model.map_slots
+
+  def text_start(self, turn: int, form: Format) -> int:
+    """First slot of a turn of text."""
+    return turn * (self.text + form.model.map_slots)
+
+  def map_start(self, index: int, form: Format) -> int:
+    """First slot of a map."""
+    return self.text_start(index, form) + self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+  """A way of answering, as constraints on decoding.
+
+  openings: bit set of the modalities that may be drawn.
+  script: for each turn of text, the ids forced at its start.
+  """
+
+  openings: int
+  script: tuple[tuple[int, ...], ...] = ()
+
+  def forced(self, limits: Limits) -> np.ndarray:
+    """Returns forced ids [turns, script], -1 where the model is free."""
+    out = np.full((limits.maps + 1, limits.script), -1, np.int32)
+    for turn, ids in enumerate(self.script[: limits.maps + 1]):
+      if len(ids) > limits.script:
+        raise errors.UserError(
+          f"a mode forces {len(ids)} tokens, limits.script is {limits.script}"
+        )
+      out[turn, : len(ids)] = ids
+    return out

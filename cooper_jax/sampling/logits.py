@@ -1,0 +1,60 @@
+"""Hidden states -> token log-probabilities, for sampler and trainer alike.
+
+This is the only place where temperature and the allowed set are applied. The
+sampler draws from these distributions and the trainer scores under them, so
+the two policies are the same by construction; a test compares them by value.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooper_jax.models import layers
+from cooper_jax.sequence import Format
+from cooper_jax.tokenizers import vocab
+
+CHOSEN = ("<eos>", "<think>", "</think>", "<answer>", "</answer>")
+
+
+def allowed_rows(form: Format) -> np.ndarray:
+  """Returns which rows [T + 64 + M] text may choose, openings apart."""
+  vocabulary = form.vocabulary
+  allowed = np.ones(vocabulary.text_rows, bool)
+  allowed[vocabulary.specials : vocabulary.specials + vocab.SPECIALS] = False
+  for name in CHOSEN:
+    allowed[vocabulary.special(name)] = True
+  return allowed
+
+
+def restrict(logits_BLV, openings_BL, form: Format):
+  """Masks what a text position may not choose.
+
+  Args:
+    logits_BLV: f32, over text, specials and locations.
+    openings_BL: bit set of the modality SLOTs whose map may be opened.
+    form: the vocabulary and the modalities in use.
+  """
+  allowed = jnp.broadcast_to(jnp.asarray(allowed_rows(form)), logits_BLV.shape)
+  rows = jnp.arange(logits_BLV.shape[-1])
+  for slot in form.slots:
+    opens = ((openings_BL >> slot) & 1).astype(bool)[..., None]
+    allowed |= opens & (rows == form.vocabulary.opening(slot))
+  return jnp.where(allowed, logits_BLV, layers.NEGATIVE)
+
+
+def scale(logits, temperature):
+  """Divides by the temperature; temperature 0 (greedy) scores at 1."""
+  positive = jnp.where(temperature > 0, temperature, 1.0)
+  return logits / positive
+
+
+def log_prob(logits_BLV, target_BL):
+  """Returns the log-probability [B, L] of the targets."""
+  picked = jnp.take_along_axis(logits_BLV, target_BL[..., None], axis=-1)
+  return picked[..., 0] - jax.nn.logsumexp(logits_BLV, axis=-1)
+
+
+def entropy(logits_BLV):
+  """Returns the entropy [B, L] in nats."""
+  log_p = jax.nn.log_softmax(logits_BLV, axis=-1)
+  return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)

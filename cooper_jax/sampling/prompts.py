@@ -1,0 +1,89 @@
+"""Prompts for the sampler: trunks, padded to one of a few lengths.
+
+The sampler feeds the last token of a prompt itself, so a trunk ends before it;
+that token is `<assistant>`, the same in training branches and in rollouts.
+"""
+
+import jax
+import numpy as np
+
+from cooper_jax import errors
+from cooper_jax import losses
+from cooper_jax import sequence
+from cooper_jax.sampling import grammar
+from cooper_jax.sampling import sampler
+
+
+def bucket(trunks, form: sequence.Format, buckets) -> int:
+  """Returns the smallest of the bucket lengths that holds every trunk."""
+  need = max(sequence.measure(sequence.Document(t), form)[0] for t in trunks)
+  for length in sorted(buckets):
+    if need <= length:
+      return length
+  raise errors.UserError(
+    f"a prompt needs {need} positions, the longest bucket is {max(buckets)};"
+    " raise config.sampling.prompt_buckets"
+  )
+
+
+def make(
+  trunks,
+  *,
+  form: sequence.Format,
+  length: int,
+  group: int,
+  limits: grammar.Limits,
+  modes,
+) -> sampler.Prompts:
+  """Builds P prompts for R = P * group rows.
+
+  Args:
+    trunks: P tuples of segments, each ending with text (without
+      `<assistant>`).
+    form: vocabulary and sizes.
+    length: S, the bucket.
+    group: rows of one prompt.
+    limits: sizes of the rollout.
+    modes: one `grammar.Mode` a prompt.
+  """
+  images = max(
+    sum(isinstance(s, sequence.Image) for s in trunk) for trunk in trunks
+  )
+  shape = sequence.Shape(length=length, texts=0, codes=0, images=images)
+  packed = [
+    sequence.pack([sequence.Document(t)], form=form, shape=shape, rows=1)
+    for t in sequence.unlearned(trunks)
+  ]
+  arrays = {
+    name: np.concatenate([p.arrays()[name] for p in packed])
+    for name in packed[0].arrays()
+  }
+  tokens, layout = losses.inputs(arrays)
+  end = (arrays["document"] > 0).sum(axis=1) - 1
+  pick = lambda name: arrays[name][np.arange(len(trunks)), end]  # noqa: E731
+  count = [
+    max(sum(isinstance(s, sequence.Image) for s in t) - 1, 0) for t in trunks
+  ]
+  assistant = form.vocabulary.special("<assistant>")
+  return sampler.Prompts(
+    tokens=tokens,
+    layout=layout,
+    images=arrays["images"],
+    image_at=arrays["image_at"],
+    last=np.full(len(trunks), assistant, np.int32),
+    previous=pick("ids"),
+    position=pick("row") + 1,
+    cell=np.array(count, np.int32) * form.model.locations,
+    openings=np.repeat(
+      np.array([mode.openings for mode in modes], np.int32), group
+    ),
+    forced=np.repeat(
+      np.stack([mode.forced(limits) for mode in modes]), group, axis=0
+    ),
+  )
+
+
+def row_keys(key, sample_ids):
+  """Returns one key a row: fold_in(run key, sample id)."""
+  ids = np.asarray(sample_ids, np.uint32)
+  return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)

@@ -1,0 +1,415 @@
+"""One compiled function that samples interleaved text and maps.
+
+Each prompt is prefilled once and shared by its G rows. Turns of text (a
+`while_loop` that ends when every live row has closed) and maps (a `scan` over
+groups of codes; rows that asked for none stay inactive) alternate. Only sizes
+are static. Slot s of a row holds the token that was fed there, and every
+per-token result lies at the slot of its token.
+
+A row's randomness is fold_in(its key, tokens drawn so far): the same sample id
+gives the same tokens in any batch, order or bucket.
+"""
+
+import functools
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from cooper_jax import sequence
+from cooper_jax.models import cache as kv_cache
+from cooper_jax.models import unified
+from cooper_jax.sampling import grammar as rules
+from cooper_jax.sampling import logits as token_logits
+
+
+@struct.dataclass
+class Prompts:
+  """P prompts, all but their last token, and what R = P * G rows may do.
+
+  tokens, layout [P, S]; images [P, I, H, W, 3]; image_at [P, I * M].
+  last [P]: id of the last prompt token, fed first; previous [P]: the id before
+  it (-1 none); position [P]: its position; cell [P]: first cell of the image
+  that locations point at.
+  openings [R]: bit set of the maps that may be drawn.
+  forced [R, turns, F]: ids forced at the start of each turn, -1 free.
+  """
+
+  tokens: unified.Tokens
+  layout: unified.Layout
+  images: jax.Array
+  image_at: jax.Array
+  last: jax.Array
+  previous: jax.Array
+  position: jax.Array
+  cell: jax.Array
+  openings: jax.Array
+  forced: jax.Array
+
+
+@struct.dataclass
+class Rollout:
+  """R generated rows of T slots (`grammar.Limits` says where turns lie).
+
+  tokens: ids fed (codes as unified ids); log_prob: under the policy with its
+  temperature and allowed set, 0 where forced; state: PAD, TEXT, CODE or
+  FORCED; openings: the bit set that was allowed when the token was drawn;
+  live: chosen by the policy, so in its gradient. map_slot [R, maps]: SLOT of
+  each map, -1 none; codes [R, maps, N]; stop: EOS or LENGTH.
+  """
+
+  tokens: jax.Array
+  log_prob: jax.Array
+  state: jax.Array
+  openings: jax.Array
+  live: jax.Array
+  map_slot: jax.Array
+  codes: jax.Array
+  stop: jax.Array
+  count: jax.Array  # tokens drawn, a row of codes counting as one
+
+
+@struct.dataclass
+class _Carry:
+  cache: kv_cache.Cache
+  rollout: Rollout
+  current: jax.Array  # [R] id to feed
+  previous: jax.Array
+  position: jax.Array
+  openings: jax.Array  # still allowed
+  active: jax.Array  # in this turn
+  opened: jax.Array  # SLOT of the map that the turn ended with, -1 none
+  step: jax.Array
+
+
+@functools.partial(
+  jax.jit, static_argnames=("model", "form", "limits", "group")
+)
+def sample(
+  params,
+  prompts: Prompts,
+  keys,
+  *,
+  model: unified.Unified,
+  form: sequence.Format,
+  limits: rules.Limits,
+  group: int,
+  text_temperature,
+  code_temperature,
+) -> Rollout:
+  """Samples `group` rows for each prompt.
+
+  Args:
+    params: the policy.
+    prompts: see `Prompts`.
+    keys: R = P * group random keys, one a row, from the row's sample id.
+    model: static, like form, limits and group.
+    text_temperature, code_temperature: scalars; 0 is greedy.
+  """
+  carry, context = _prefill(params, prompts, model, form, limits, group)
+  sampler = _Sampler(
+    params, keys, model, form, limits, text_temperature, code_temperature,
+    context, prompts.forced,
+  )  # fmt: skip
+  for turn in range(limits.maps + 1):
+    carry = sampler.text_turn(carry, turn)
+    if turn < limits.maps:
+      carry = jax.lax.cond(
+        jnp.any(carry.opened >= 0),
+        functools.partial(sampler.draw_map, index=turn),
+        lambda unchanged: unchanged,
+        carry,
+      )
+  rollout = carry.rollout
+  unfinished = rollout.stop == rules.RUNNING
+  return rollout.replace(
+    stop=jnp.where(unfinished, rules.LENGTH, rollout.stop)
+  )
+
+
+def _prefill(params, prompts, model, form, limits, group):
+  """Runs the prompts once; returns the empty rollout and what rows read."""
+  hidden, features, kv = model.apply(
+    params, prompts.tokens, prompts.layout, prompts.images, keep=True
+  )
+  cell_keys = model.apply(
+    params, hidden, prompts.image_at, method=unified.Unified.cell_keys
+  )
+  spread = functools.partial(jnp.repeat, repeats=group, axis=0)
+  rows = prompts.last.shape[0] * group
+  slots = limits.slots(form)
+  carry = _Carry(
+    cache=kv_cache.start(
+      kv, prompts.layout.document > 0, rows=rows, slots=slots
+    ),
+    rollout=Rollout(
+      tokens=jnp.zeros((rows, slots), jnp.int32),
+      log_prob=jnp.zeros((rows, slots), jnp.float32),
+      state=jnp.zeros((rows, slots), jnp.int8),
+      openings=jnp.zeros((rows, slots), jnp.int32),
+      live=jnp.zeros((rows, slots), bool),
+      map_slot=jnp.full((rows, max(limits.maps, 1)), -1, jnp.int32),
+      codes=jnp.zeros(
+        (rows, max(limits.maps, 1), form.model.map_codes), jnp.int32
+      ),
+      stop=jnp.full(rows, rules.RUNNING, jnp.int32),
+      count=jnp.zeros(rows, jnp.int32),
+    ),
+    current=spread(prompts.last),
+    previous=spread(prompts.previous),
+    position=spread(prompts.position),
+    openings=prompts.openings,
+    active=jnp.ones(rows, bool),
+    opened=jnp.full(rows, -1, jnp.int32),
+    step=jnp.int32(0),
+  )
+  context = {
+    "features": spread(features),
+    "keys": spread(cell_keys),
+    "exists": spread(prompts.image_at >= 0),
+    "cell": spread(prompts.cell),
+  }
+  return carry, context
+
+
+class _Sampler:
+  """The loop bodies, sharing what stays constant over a call."""
+
+  def __init__(
+    self, params, keys, model, form, limits, text_temperature,
+    code_temperature, context, forced,
+  ):  # fmt: skip
+    self.params, self.keys, self.model = params, keys, model
+    self.form, self.limits, self.context = form, limits, context
+    self.text_temperature = text_temperature
+    self.code_temperature = code_temperature
+    self.forced = forced
+
+  def draw(self, logits_RLV, count_R, temperature):
+    """Draws from logits (already scaled and restricted), greedily at T = 0."""
+    step_keys = jax.vmap(jax.random.fold_in)(self.keys, count_R)
+    noise = jax.vmap(
+      lambda key: jax.random.gumbel(key, logits_RLV.shape[1:], jnp.float32)
+    )(step_keys)
+    noisy = logits_RLV + jnp.where(temperature > 0, noise, 0.0)
+    ids = jnp.argmax(noisy, axis=-1).astype(jnp.int32)
+    return ids, token_logits.log_prob(logits_RLV, ids)
+
+  def feed(self, carry, tokens, slot):
+    """Feeds L tokens to every row; their slots count only where active."""
+    hidden, cache = self.model.apply(
+      self.params,
+      tokens,
+      self.context["features"],
+      carry.cache,
+      slot,
+      method=unified.Unified.step,
+    )
+    length = tokens.ids.shape[1]
+    valid = jax.lax.dynamic_update_slice_in_dim(
+      cache.valid,
+      jnp.broadcast_to(carry.active[:, None], (len(carry.active), length)),
+      slot,
+      axis=1,
+    )
+    return hidden, carry.replace(cache=cache.replace(valid=valid))
+
+  def text_turn(self, carry: _Carry, turn: int) -> _Carry:
+    """Generates one turn of text in every active row."""
+    start = self.limits.text_start(turn, self.form)
+    rollout = carry.rollout
+    # The first token is given: the prompt's last, or the closing of a map.
+    rollout = rollout.replace(
+      tokens=rollout.tokens.at[:, start].set(
+        jnp.where(carry.active, carry.current, 0)
+      ),
+      state=rollout.state.at[:, start].set(
+        jnp.where(carry.active, rules.FORCED, rules.PAD).astype(jnp.int8)
+      ),
+    )
+    carry = carry.replace(
+      rollout=rollout,
+      opened=jnp.full_like(carry.opened, -1),
+      step=jnp.int32(0),
+    )
+    body = functools.partial(self.text_step, turn=turn, start=start)
+    return jax.lax.while_loop(
+      lambda c: (c.step < self.limits.text) & jnp.any(c.active), body, carry
+    )
+
+  def text_step(self, carry: _Carry, turn: int, start: int) -> _Carry:
+    """Feeds the current token of each row and draws the next."""
+    form, limits = self.form, self.limits
+    slot = start + carry.step
+    hidden, carry = self.feed(carry, self.text_tokens(carry), slot)
+    logits = self.model.apply(
+      self.params,
+      hidden,
+      self.context["keys"],
+      self.context["cell"][:, None],
+      self.context["exists"],
+      method=unified.Unified.text_logits,
+    )
+    logits = token_logits.scale(logits, self.text_temperature)
+    # A map needs its turn, and its opening a slot of its own to be fed from.
+    openings = jnp.where(turn < limits.maps, carry.openings, 0)
+    logits = token_logits.restrict(logits, openings[:, None], form)
+    drawn, drawn_log_prob = self.draw(
+      logits, carry.rollout.count, self.text_temperature
+    )
+    script = jnp.pad(
+      self.forced[:, turn],
+      ((0, 0), (0, limits.text - self.forced.shape[2])),
+      constant_values=-1,
+    )
+    forced = jax.lax.dynamic_index_in_dim(
+      script, carry.step, axis=1, keepdims=False
+    )
+    is_forced = forced >= 0
+    token = jnp.where(is_forced, forced, drawn[:, 0])
+    just_opened = carry.opened >= 0  # its opening was fed in this step
+    writes = carry.active & ~just_opened & (carry.step + 1 < limits.text)
+    rollout = self.record(
+      carry.rollout,
+      jnp.minimum(slot + 1, start + limits.text - 1),
+      writes,
+      token,
+      jnp.where(is_forced, 0.0, drawn_log_prob[:, 0]),
+      jnp.where(is_forced, rules.FORCED, rules.TEXT),
+      openings,
+    )
+    opened = jnp.full_like(carry.opened, -1)
+    for modality in form.slots:
+      opens = writes & (token == form.vocabulary.opening(modality))
+      opened = jnp.where(opens, modality, opened)
+    ended = writes & (token == form.vocabulary.special("<eos>"))
+    ran_out = carry.active & ~just_opened & ~writes
+    stop = jnp.where(ended, rules.EOS, rollout.stop)
+    stop = jnp.where(ran_out, rules.LENGTH, stop)
+    moves = carry.active.astype(jnp.int32)
+    return carry.replace(
+      rollout=rollout.replace(stop=stop),
+      current=jnp.where(writes, token, carry.current),
+      previous=jnp.where(writes, carry.current, carry.previous),
+      position=carry.position + moves,
+      opened=jnp.where(just_opened, carry.opened, opened),
+      active=carry.active & ~just_opened & ~ended & ~ran_out,
+      step=carry.step + 1,
+    )
+
+  def record(self, rollout, slot, writes, token, log_prob, state, openings):
+    """Writes one drawn token at a slot, in the rows that wrote."""
+
+    def put(array, value):
+      old = jax.lax.dynamic_index_in_dim(array, slot, 1, keepdims=False)
+      new = jnp.where(writes, value.astype(array.dtype), old)
+      return jax.lax.dynamic_update_index_in_dim(array, new, slot, 1)
+
+    chosen = state == rules.TEXT
+    return rollout.replace(
+      tokens=put(rollout.tokens, token),
+      log_prob=put(rollout.log_prob, log_prob),
+      state=put(rollout.state, state),
+      openings=put(rollout.openings, openings),
+      live=put(rollout.live, chosen),
+      count=rollout.count + (writes & chosen),
+    )
+
+  def text_tokens(self, carry: _Carry) -> unified.Tokens:
+    location = carry.current - self.form.vocabulary.locations_start
+    points = (location >= 0) & (location < self.form.model.locations)
+    none = jnp.full_like(carry.current, -1)
+    fields = unified.Tokens(
+      ids=carry.current,
+      kind=jnp.full_like(carry.current, unified.TEXT),
+      row=carry.position,
+      column=carry.position,
+      cell=jnp.where(points, self.context["cell"] + location, -1),
+      query=none,
+      opening=jnp.zeros_like(carry.current),
+      previous=carry.previous,
+    )
+    return jax.tree.map(lambda x: x[:, None], fields)
+
+  def draw_map(self, carry: _Carry, index: int) -> _Carry:
+    """Draws the map that each row opened; the others wait."""
+    form, model = self.form, self.form.model
+    size, groups = model.group_size, model.map_slots // model.group_size
+    start = self.limits.map_start(index, form)
+    places = {
+      name: jnp.asarray(x).reshape(groups, size)
+      for name, x in sequence.map_slots(model).items()
+    }
+    active = carry.opened >= 0
+    opening = form.vocabulary.opening(0) + 2 * jnp.maximum(carry.opened, 0)
+
+    def body(state, step):
+      carry, held = state  # held [R, g]: ids that this group's slots hold
+      tokens = self.map_tokens(carry, held, opening, places, step)
+      hidden, carry = self.feed(carry, tokens, start + step * size)
+      logits = self.model.apply(
+        self.params, hidden, method=unified.Unified.code_logits
+      )
+      logits = token_logits.scale(logits, self.code_temperature)
+      codes, log_prob = self.draw(
+        logits, carry.rollout.count, self.code_temperature
+      )
+      last = step == groups - 1
+      draws = carry.active & ~last
+      rollout = carry.rollout.replace(
+        count=carry.rollout.count + draws.astype(jnp.int32)
+      )
+      held = form.vocabulary.codes_start + codes
+      return (carry.replace(rollout=rollout), held), (codes, log_prob)
+
+    rows = active.shape[0]
+    carry = carry.replace(active=active)
+    (carry, _), (codes, log_prob) = jax.lax.scan(
+      body, (carry, jnp.zeros((rows, size), jnp.int32)), jnp.arange(groups)
+    )
+    # The last group only fills the cache; what it would draw is dropped.
+    flat = lambda x: jnp.moveaxis(x[:-1], 0, 1).reshape(rows, model.map_codes)  # noqa: E731
+    codes, log_prob = flat(codes), flat(log_prob)
+    here = jnp.broadcast_to(active[:, None], codes.shape)
+    first, last = start + size, start + model.map_slots
+
+    def put(array, value):
+      new = jnp.where(here, value, array[:, first:last])
+      return array.at[:, first:last].set(new.astype(array.dtype))
+
+    rollout = carry.rollout
+    rollout = rollout.replace(
+      tokens=put(rollout.tokens, form.vocabulary.codes_start + codes),
+      log_prob=put(rollout.log_prob, log_prob),
+      state=put(rollout.state, jnp.int8(rules.CODE)),
+      live=put(rollout.live, True),
+      map_slot=rollout.map_slot.at[:, index].set(carry.opened),
+      codes=rollout.codes.at[:, index].set(jnp.where(here, codes, 0)),
+    )
+    bit = jnp.where(active, 1 << jnp.maximum(carry.opened, 0), 0)
+    advance = jnp.where(active, model.map_advance, 0)
+    return carry.replace(
+      rollout=rollout,
+      current=jnp.where(active, opening + 1, carry.current),
+      previous=jnp.where(active, -1, carry.previous),
+      position=carry.position + advance,
+      openings=carry.openings & ~bit,
+    )
+
+  def map_tokens(self, carry, held, opening, places, step):
+    place = {
+      name: jax.lax.dynamic_index_in_dim(x, step, keepdims=False)[None]
+      for name, x in places.items()
+    }
+    fill = lambda x: jnp.broadcast_to(x, held.shape)  # noqa: E731
+    cell = place["cell"] + self.context["cell"][:, None]
+    return unified.Tokens(
+      ids=held,
+      kind=fill(unified.CODE),
+      row=carry.position[:, None] + place["row"],
+      column=carry.position[:, None] + place["column"],
+      cell=jnp.where(fill(place["cell"]) >= 0, cell, -1),
+      query=fill(place["query"]),
+      opening=fill(opening[:, None]),
+      previous=fill(-1),
+    )

@@ -1,0 +1,1 @@
+"""One file is one thing a user can run: `run(config, workdir)`."""

@@ -1,0 +1,241 @@
+"""The loop that every training stage runs: step, log, save, stop, resume.
+
+A stage gives a step function and an iterator that knows its position; the
+loop gives an exact resume. Six steps in one run, or three, a kill and three
+more, end in the same bits and log the same numbers: the state, the position
+in the data and the half-filled averages of the log are all in a checkpoint.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from cooper_jax import telemetry
+from cooper_jax.errors import NumericsError, Preempted
+from cooper_jax.interrupt import StopRequest
+
+# Steps in a row that may be skipped for a gradient that is not finite.
+PATIENCE = 3
+
+
+class Window:
+  """Averages of the metrics since the last log line."""
+
+  def __init__(self, sums=None):
+    # name -> [sum, weight]; a plain number counts with weight one.
+    self.sums: dict[str, list[float]] = {
+      name: list(pair) for name, pair in (sums or {}).items()
+    }
+
+  def add(self, metrics) -> None:
+    for name, value in metrics.items():
+      total, weight = value if isinstance(value, tuple) else (value, 1.0)
+      pair = self.sums.setdefault(name, [0.0, 0.0])
+      pair[0] += float(total)
+      pair[1] += float(weight)
+
+  def read(self) -> dict[str, float]:
+    """Gives the averages and empties the window; weightless ones are left."""
+    means = {
+      name: total / weight
+      for name, (total, weight) in self.sums.items()
+      if weight
+    }
+    self.sums = {}
+    return means
+
+
+def _number(value) -> float:
+  if isinstance(value, tuple):
+    return float(value[0]) / max(float(value[1]), 1e-30)
+  return float(value)
+
+
+def _judge(metrics, step: int, skipped_before: int, label: str) -> int:
+  """Counts steps skipped in a row; raises where the state itself is lost."""
+  bad = [
+    name
+    for name in ("loss", "grad_norm")
+    if name in metrics and not math.isfinite(_number(metrics[name]))
+  ]
+  skipped = _number(metrics.get("skipped", 0.0)) > 0
+  if not bad and not skipped:
+    return 0
+  if skipped and skipped_before + 1 < PATIENCE:
+    return skipped_before + 1
+  raise NumericsError(
+    f"{label}: {' and '.join(bad) or 'the gradient'} not finite at step "
+    f"{step}; nothing of it was saved; lower "
+    f"config.{label}.optim.learning_rate, then run the same command again "
+    "to go on from the last checkpoint"
+  )
+
+
+def _host(metrics) -> dict:
+  """Copies metrics to the host; waits for the step that makes them."""
+  metrics = jax.device_get(metrics)
+  return {
+    name: tuple(np.float64(part) for part in value)
+    if isinstance(value, (tuple, list))
+    else np.float64(value)
+    for name, value in metrics.items()
+  }
+
+
+class Rate:
+  """Steps, tokens and work per second, leaving out the first step (compile)."""
+
+  def __init__(self, flops_per_step: float | None):
+    self._flops = flops_per_step
+    self._peak = telemetry.gemm_peak() if flops_per_step else None
+    self.start()
+
+  def start(self) -> None:
+    self._watch, self._steps, self._tokens = telemetry.Stopwatch(), 0, 0.0
+
+  def count(self, tokens: float) -> None:
+    self._steps += 1
+    self._tokens += tokens
+
+  def read(self) -> dict[str, float]:
+    wall, cpu = self._watch.read()
+    if not self._steps or wall <= 0:
+      return {}
+    rate = {"steps_per_s": self._steps / wall, "cpu_cores": cpu / wall}
+    if self._tokens:
+      rate["tokens_per_s"] = self._tokens / wall
+    if self._flops:
+      rate["gemm_share"] = self._flops * self._steps / wall / self._peak
+    return rate
+
+
+def _line(step: int, steps: int, means: dict, rate: dict) -> str:
+  shown = [f"{step}/{steps}"]
+  shown += [
+    f"{name} {value:.4g}"
+    for name, value in means.items()
+    if "/" not in name
+    and name not in ("param_norm", "update_norm", "tokens")
+    and not (name == "skipped" and value == 0)
+  ]
+  if rate:
+    shown.append(f"| {rate['steps_per_s']:.3g} step/s")
+    if "tokens_per_s" in rate:
+      shown.append(f"{rate['tokens_per_s'] / 1000:.3g}k tok/s")
+    shown.append(f"{rate['cpu_cores']:.1f}/{telemetry.cores()} cores")
+    if "gemm_share" in rate:
+      shown.append(f"{rate['gemm_share']:.0%} of gemm")
+  return "  ".join(shown)
+
+
+def run_loop(
+  *,
+  label: str,
+  steps: int,
+  state,
+  step_fn: Callable,
+  batches,
+  writer: telemetry.MetricWriter,
+  checkpoints,
+  log_every: int,
+  save_every: int,
+  on_log: Callable | None = None,
+  images: Callable | None = None,
+  image_every: int = 0,
+  flops_per_step: float | None = None,
+):
+  """Runs `step_fn(state, batch) -> (state, metrics)` until `steps` are done.
+
+  `batches` is an iterator with `state() -> dict` and `restore(dict)`, of
+  JSON-able values, bytes or small arrays. `metrics` maps names to numbers or
+  (sum, weight) pairs; the number `tokens` is counted into tokens/s.
+  `on_log(step, state, means)` may return further scalars, `images(step,
+  state)` pictures u8[H,W,3]. Starts from the newest checkpoint if there is
+  one. Returns `(state, figures)`, figures being seconds and rates.
+
+  Raises Preempted after saving when asked to stop, NumericsError where the
+  loss is lost.
+  """
+  start, window, skipped, earlier = 0, Window(), 0, 0.0
+  found = checkpoints.restore(state)
+  if found is not None:
+    state, data_state, meta = found
+    batches.restore(data_state)
+    start, window = meta["step"], Window(meta["window"])
+    skipped, earlier = meta["skipped"], meta["seconds"]
+    print(f"{label:9s} resumes at step {start} of {steps}", flush=True)
+  # Also at the start: a run killed before its first checkpoint left lines.
+  writer.rewind(start)
+  figures = {"seconds": earlier}
+  if start >= steps:
+    return state, figures
+
+  watch, total = telemetry.Stopwatch(), Rate(flops_per_step)
+  pending, saved, tokens = None, start, 0.0
+
+  def settle():
+    nonlocal pending, skipped, tokens
+    if pending is None:
+      return
+    number, metrics = pending[0], _host(pending[1])
+    pending = None
+    skipped = _judge(metrics, number, skipped, label)
+    tokens = _number(metrics.get("tokens", 0.0))
+    window.add(metrics)
+    if number == start + 1:
+      bar.say(f"first step took {watch.read()[0]:.1f} s (compiling)")
+      total.start()
+      recent.start()
+    else:
+      total.count(tokens)
+      recent.count(tokens)
+
+  def save(step):
+    nonlocal saved
+    meta = {
+      "step": step,
+      "window": window.sums,
+      "skipped": skipped,
+      "seconds": earlier + watch.read()[0],
+    }
+    checkpoints.save(step, state, data_state=batches.state(), meta=meta)
+    saved = step
+
+  recent = Rate(flops_per_step)
+  with (
+    telemetry.Progress(steps, label, start=start) as bar,
+    StopRequest(label) as stop,
+  ):
+    for step in range(start + 1, steps + 1):
+      batch = next(batches)
+      state, metrics = step_fn(state, batch)
+      # The host reads the step before while the device works on this one.
+      settle()
+      pending = (step, metrics)
+      bar.advance()
+      last = step == steps
+      if step % log_every == 0 or last:
+        settle()
+        means, rate = window.read(), recent.read()
+        bar.say(_line(step, steps, means, rate))
+        recent.start()
+        extra = on_log(step, state, means) if on_log else None
+        speed = {f"speed/{name}": value for name, value in rate.items()}
+        writer.scalars(step, means | (extra or {}) | speed)
+      if images and image_every and (step % image_every == 0 or last):
+        writer.images(step, images(step, state))
+      stopping = stop.made(step) and not last
+      if (save_every and step % save_every == 0) or last or stopping:
+        settle()
+        save(step)
+      if stopping:
+        checkpoints.wait()
+        raise Preempted(
+          f"{label}: stopped and saved at step {saved} of {steps}; the same "
+          "command goes on from there"
+        )
+    checkpoints.wait()
+  figures = total.read() | {"seconds": earlier + watch.read()[0]}
+  return state, figures

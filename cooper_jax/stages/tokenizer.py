@@ -1,0 +1,368 @@
+"""Stage 0: one tokenizer per modality, all trained by one jitted step.
+
+What the tokenizers lose no later stage can bring back, so the stage ends with
+their own errors on the test split, beside those of a constant map.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooper_jax import (
+  accumulate,
+  modalities,
+  optim,
+  plugins,
+  state as states,
+  telemetry,
+  workdir as workdirs,
+)
+from cooper_jax.checkpoint import Checkpoints
+from cooper_jax.data import mixture, pipeline
+from cooper_jax.data.scenes.config import WorldConfig
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.errors import UserError
+from cooper_jax.eval.metrics import maps as map_metrics
+from cooper_jax.parallel import shard
+from cooper_jax.stages import loop
+from cooper_jax.tokenizers import map_tokenizer
+from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
+
+STAGE = "tokenizer"
+BASELINE_SCENES = 1024  # train scenes that the constant map is made of
+SHOWN = 6  # maps in a picture
+LEAST_USAGE = 0.2  # share of the codes
+
+
+def run(config, workdir) -> None:
+  """Trains the tokenizers of `config.modalities`, measures and shows them."""
+  folder = Path(workdir) / STAGE
+  settings, modules = config.tokenizer, find_modules(config)
+  configs = make_configs(config, modules)
+  opened = {
+    split: mixture.open_split(data_config(config), split)
+    for split in ("train", "validation", "test")
+  }
+  shown = read_maps(opened["validation"], modules, count=SHOWN)
+  read_maps(opened["train"], modules, count=1)  # fails now, not in a thread
+  optimizer = optim.make_optimizer(
+    optim.OptimConfig(**settings.optim), steps=settings.steps
+  )
+  state = init_state(configs, modules, optimizer, seed=config.seed)
+  step_fn = make_step(configs, modules, optimizer, settings.optim)
+  writer = telemetry.MetricWriter(folder)
+  checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
+  batches = pipeline.make_batches(
+    opened["train"],
+    build=Build(tuple(modules)),
+    batch_size=settings.batch,
+    seed=config.seed,
+  )
+
+  def pictures(step, state):
+    del step
+    return draw(codecs(configs, modules, state.params), shown)
+
+  with batches:
+    state, figures = loop.run_loop(
+      label=STAGE,
+      steps=settings.steps,
+      state=state,
+      step_fn=step_fn,
+      batches=batches,
+      writer=writer,
+      checkpoints=checkpoints,
+      log_every=settings.log_every,
+      save_every=settings.save_every,
+      images=pictures,
+      image_every=settings.image_every,
+    )
+  trained = codecs(configs, modules, state.params)
+  targets = {
+    split: read_maps(opened[split], modules) for split in ("validation", "test")
+  }
+  found = {split: measure(trained, maps) for split, maps in targets.items()}
+  for split, values in found.items():
+    numbers = {
+      f"{split}/{name}": value
+      for name, value in values.items()
+      if not isinstance(value, list)
+    }
+    writer.scalars(settings.steps, numbers)
+  first = read_maps(opened["train"], modules, count=BASELINE_SCENES)
+  summary = {f"{STAGE}/{name}": value for name, value in figures.items()}
+  summary |= found["test"] | constant_scores(modules, first, targets["test"])
+  save_pictures(folder / "pictures", draw(trained, shown))
+  writer.close()
+  checkpoints.close()
+  workdirs.add_summary(workdir, summary)
+  report(trained, summary)
+
+
+def find_modules(config) -> dict:
+  """Name -> module of every modality in the config."""
+  return {name: plugins.find("modalities", name) for name in config.modalities}
+
+
+def data_config(config) -> DataConfig:
+  """The settings of the data, with the world's."""
+  world = WorldConfig(**config.world, image_size=config.data.image_size)
+  return DataConfig(**config.data, world=world)
+
+
+def make_configs(config, modules) -> dict:
+  """Name -> MapTokenizerConfig."""
+  return {
+    name: map_tokenizer.MapTokenizerConfig(
+      channels=module.CHANNELS,
+      outputs=module.OUTPUTS,
+      image_size=config.data.image_size,
+      grid=config.model.map_grid,
+      **config.tokenizer.network,
+    )
+    for name, module in modules.items()
+  }
+
+
+def codecs(configs, modules, params) -> dict[str, Codec]:
+  """Name -> Codec with its part of the parameters."""
+  return {
+    name: Codec(modules[name], configs[name], params[name]) for name in modules
+  }
+
+
+def load(config, workdir) -> dict[str, Codec]:
+  """The trained tokenizers of a workdir; UserError where there are none."""
+  modules = find_modules(config)
+  configs = make_configs(config, modules)
+  folder = Path(workdir) / STAGE / "checkpoints"
+  checkpoints = Checkpoints(folder)
+  abstract = jax.eval_shape(lambda: init_params(configs, jax.random.key(0)))
+  params = checkpoints.restore_part("params", abstract)
+  checkpoints.close()
+  if params is None:
+    raise UserError(
+      f"no trained tokenizer in {folder}; put 'tokenizer' into config.pipeline"
+    )
+  return codecs(configs, modules, params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+  """Sample -> the maps that one example trains on; picklable.
+
+  Mirrored half of the time; a modality with `MARKS` now and then shows one
+  object alone, because the model will be asked to draw just that.
+  """
+
+  names: tuple[str, ...]
+
+  def __call__(self, sample, rng):
+    mirrored, example = rng.random() < 0.5, {}
+    for name in self.names:
+      module = plugins.find("modalities", name)
+      target = module.read(sample)
+      if target is None:
+        return None
+      chance = rng.random()
+      if chance < getattr(module, "MARKS", 0.0):
+        target = _one_object(target, sample.instances, rng)
+      example[name] = np.ascontiguousarray(
+        target[:, ::-1] if mirrored else target
+      )
+    return example
+
+
+def _one_object(target, instances, rng):
+  present = np.unique(instances) if instances is not None else np.zeros(0)
+  present = present[present > 0]
+  if not present.size:
+    return target
+  return modalities.only(target, instances, rng.choice(present))
+
+
+def init_params(configs, key):
+  """Name -> fresh parameters."""
+  params = {}
+  for index, (name, config) in enumerate(configs.items()):
+    shape = (1, config.image_size, config.image_size, config.channels)
+    params[name] = MapTokenizer(config).init(
+      jax.random.fold_in(key, index), jnp.zeros(shape)
+    )["params"]
+  return params
+
+
+def init_state(configs, modules, optimizer, *, seed: int):
+  """The state before the first step, a copy on every device."""
+  del modules
+  mesh = jax.sharding.get_mesh()
+
+  @functools.partial(jax.jit, out_shardings=shard.replicated(mesh))
+  def make(key):
+    params = init_params(configs, key)
+    return states.create(params, optimizer, key=key)
+
+  return make(jax.random.key(seed))
+
+
+def make_step(configs, modules, optimizer, settings):
+  """step(state, batch) -> (state, metrics): all tokenizers move at once."""
+  sharding = shard.batch_sharding(jax.sharding.get_mesh())
+
+  def losses_of(params, batch):
+    losses, extra = {}, {}
+    for name, module in modules.items():
+      outputs, codes, aux = MapTokenizer(configs[name]).apply(
+        {"params": params[name]}, module.to_input(batch[name])
+      )
+      losses[name] = module.loss(outputs, batch[name])
+      losses[f"{name}/penalty"] = (aux["penalty"], jnp.ones(()))
+      size = configs[name].codes
+      used = jnp.zeros(size).at[codes].add(1.0)
+      extra[name] = {"used": used, "assigned": aux.get("assigned")}
+    return losses, extra
+
+  @functools.partial(jax.jit, donate_argnames="state")
+  def step(state, batch):
+    key = states.step_key(state)
+    grads, losses, extra = accumulate.accumulate(
+      losses_of, state.params, batch, micro_batches=settings.micro_batches
+    )
+    state, metrics = optim.apply_gradients(
+      state, grads, optimizer=optimizer, ema_decay=settings.ema_decay
+    )
+    params = dict(state.params)
+    for name, found in extra.items():
+      share = found["used"] / jnp.sum(found["used"])
+      entropy = -jnp.sum(share * jnp.log(jnp.maximum(share, 1e-9)))
+      metrics[f"{name}/perplexity"] = jnp.exp(entropy)
+      if found["assigned"] is not None:
+        params[name] = map_tokenizer.follow(
+          params[name], found["assigned"], key=key
+        )
+    metrics |= losses
+    metrics["loss"] = sum(
+      total / weight for total, weight in losses.values()
+    )
+    maps_drawn = sum(target.shape[0] for target in batch.values())
+    metrics["tokens"] = maps_drawn * next(iter(configs.values())).cells
+    return state.replace(params=params), metrics
+
+  def put(state, batch):
+    placed = {
+      name: jax.make_array_from_process_local_data(sharding, batch[name])
+      for name in modules
+    }
+    return step(state, placed)
+
+  return put
+
+
+def read_maps(source, modules, *, count: int = 0) -> dict[str, np.ndarray]:
+  """The maps of the first `count` samples (0: all), stacked; and `objects`.
+
+  Samples that lack one of the maps are left out; UserError if all do.
+  """
+  found = {name: [] for name in (*modules, "objects")}
+  for index in range(min(count or len(source), len(source))):
+    sample = source[index]
+    targets = {name: module.read(sample) for name, module in modules.items()}
+    if any(target is None for target in targets.values()):
+      continue
+    for name, target in targets.items():
+      found[name].append(target)
+    instances = sample.instances
+    found["objects"].append(
+      np.zeros(sample.image.shape[:2], bool)
+      if instances is None
+      else instances > 0
+    )
+  if not found["objects"]:
+    raise UserError(
+      f"no sample of {source!r} has all the maps of config.modalities "
+      f"({', '.join(modules)}); name only maps that the data has"
+    )
+  return {name: np.stack(each) for name, each in found.items()}
+
+
+def measure(trained: dict[str, Codec], targets) -> dict:
+  """Errors of encoding and decoding, and how many codes that uses."""
+  result = {}
+  for name, codec in trained.items():
+    drawn, codes_nN = map_tokenizer.redraw_maps(codec, targets[name])
+    scores = map_metrics.score(
+      codec.modality, drawn, targets[name], targets["objects"]
+    )
+    for metric, value in scores.items():
+      result[f"{name}/tokenizer_{metric}"] = value
+    share = np.bincount(codes_nN.ravel(), minlength=codec.config.codes)
+    share = share / share.sum()
+    used = share[share > 0]
+    result[f"{name}/tokenizer_usage"] = float((share > 0).mean())
+    result[f"{name}/tokenizer_perplexity"] = float(
+      np.exp(-np.sum(used * np.log(used)))
+    )
+  return result
+
+
+def constant_scores(modules, train, test) -> dict:
+  """Errors on `test` of the best map that is the same for every image."""
+  result = {}
+  for name, module in modules.items():
+    best = module.constant(train[name])
+    drawn = np.broadcast_to(best, test[name].shape)
+    scores = map_metrics.score(module, drawn, test[name], test["objects"])
+    for metric, value in scores.items():
+      head, *tail = metric.split("/")
+      if head != "iou":
+        result["/".join([name, f"{head}_constant", *tail])] = value
+  return result
+
+
+def draw(trained: dict[str, Codec], targets) -> dict[str, np.ndarray]:
+  """Per modality: true maps above, what the tokenizer leaves of them below."""
+  pictures = {}
+  for name, codec in trained.items():
+    drawn, _ = map_tokenizer.redraw_maps(codec, targets[name])
+    rows = [
+      np.concatenate([codec.modality.picture(each) for each in row], axis=1)
+      for row in (targets[name], drawn)
+    ]
+    pictures[f"tokenizer/{name}"] = np.concatenate(rows)
+  return pictures
+
+
+def save_pictures(folder: Path, pictures) -> None:
+  """Writes PNG files, enlarged so that single pixels can be told."""
+  from PIL import Image
+
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, picture in pictures.items():
+    large = picture.repeat(3, axis=0).repeat(3, axis=1)
+    Image.fromarray(large).save(folder / f"{name.rsplit('/', 1)[-1]}.png")
+
+
+def report(trained: dict[str, Codec], summary) -> None:
+  """Says what the tokenizers lose, and warns of unused codes."""
+  for name, codec in trained.items():
+    shown = ", ".join(
+      f"{metric} {summary[f'{name}/tokenizer_{metric}']:.4f} "
+      f"(constant map {summary[f'{name}/{metric}_constant']:.4f})"
+      for metric in codec.modality.metrics(
+        codec.modality.statistics(*[np.ones((1, 8, 8), np.uint8)] * 2)
+      )
+      if "/" not in metric
+    )
+    usage = summary[f"{name}/tokenizer_usage"]
+    print(f"{STAGE} {name}: {shown}; {usage:.0%} of the codes used")
+    if usage < LEAST_USAGE:
+      print(
+        f"warning: the {name} tokenizer uses {usage:.1%} of its codes, under"
+        f" {LEAST_USAGE:.0%}; train longer, or raise"
+        " config.tokenizer.network.spread_weight",
+        flush=True,
+      )

@@ -1,0 +1,54 @@
+"""What a training step carries from one step to the next."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from cooper_jax.errors import UserError
+
+PRECISIONS = ("auto", "f32", "bf16")
+
+
+@struct.dataclass
+class TrainState:
+  """All that an exact resume needs, beside the position in the data."""
+
+  step: jax.Array  # i32, optimiser steps done
+  params: Any
+  opt_state: Any
+  ema: Any  # averaged parameters, or None
+  key: jax.Array  # typed PRNG key; fold the step in, never overwrite it
+
+
+def create(params, optimizer: optax.GradientTransformation, *, key, ema=False):
+  """Makes the state before the first step."""
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    opt_state=optimizer.init(params),
+    # A copy: the step donates the state, and one buffer can't go twice.
+    ema=jax.tree.map(jnp.copy, params) if ema else None,
+    key=key,
+  )
+
+
+def step_key(state: TrainState) -> jax.Array:
+  """Gives the randomness of the coming step, the same after a resume."""
+  return jax.random.fold_in(state.key, state.step)
+
+
+def compute_dtype(precision: str):
+  """Gives the dtype of matrix products; parameters are always f32.
+
+  "auto" means bf16 on accelerators and f32 on CPU, where bf16 is emulated.
+  """
+  if precision not in PRECISIONS:
+    raise UserError(
+      f'config.precision is "{precision}"; allowed: {", ".join(PRECISIONS)}'
+    )
+  if precision == "auto":
+    precision = "f32" if jax.default_backend() == "cpu" else "bf16"
+  return jnp.float32 if precision == "f32" else jnp.bfloat16

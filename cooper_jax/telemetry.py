@@ -1,0 +1,243 @@
+"""What a run tells: numbers on disk, a line on the terminal, the machine.
+
+Scalars go to `metrics.jsonl` (for programs) and to a TensorBoard event file
+(for people). TensorFlow is not needed: the `tensorboard` package writes its
+own file format.
+"""
+
+import functools
+import io
+import json
+import math
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+class MetricWriter:
+  """Writes scalars and images of one stage into its directory."""
+
+  def __init__(self, directory):
+    # Imported here: half a second that `--help` need not pay.
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    self.directory = Path(directory)
+    self.directory.mkdir(parents=True, exist_ok=True)
+    self._path = self.directory / "metrics.jsonl"
+    self._file = self._path.open("a", encoding="utf-8")
+    self._events = EventFileWriter(str(self.directory))
+
+  def scalars(self, step: int, values: dict[str, float]) -> None:
+    """Appends one line; a value that is not finite is written as null."""
+    from tensorboard.compat.proto import summary_pb2
+
+    values = {name: float(value) for name, value in values.items()}
+    line = {"step": int(step)} | {
+      name: value if math.isfinite(value) else None
+      for name, value in values.items()
+    }
+    self._file.write(json.dumps(line) + "\n")
+    self._file.flush()
+    self._add(
+      step,
+      [
+        summary_pb2.Summary.Value(tag=name, simple_value=value)
+        for name, value in values.items()
+      ],
+    )
+
+  def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+    """Writes u8[H,W,3] pictures to the event file."""
+    from PIL import Image
+    from tensorboard.compat.proto import summary_pb2
+
+    values = []
+    for name, image in images.items():
+      buffer = io.BytesIO()
+      Image.fromarray(np.asarray(image)).save(buffer, format="PNG")
+      picture = summary_pb2.Summary.Image(
+        height=image.shape[0],
+        width=image.shape[1],
+        colorspace=3,
+        encoded_image_string=buffer.getvalue(),
+      )
+      values.append(summary_pb2.Summary.Value(tag=name, image=picture))
+    self._add(step, values)
+
+  def _add(self, step: int, values) -> None:
+    from tensorboard.compat.proto import event_pb2, summary_pb2
+
+    self._events.add_event(
+      event_pb2.Event(
+        wall_time=time.time(),
+        step=int(step),
+        summary=summary_pb2.Summary(value=values),
+      )
+    )
+
+  def rewind(self, step: int) -> None:
+    """Forgets what was written after `step`, which a resume does again."""
+    from tensorboard.compat.proto import event_pb2
+
+    self._file.close()
+    kept = [line for line in read_metrics(self._path) if line["step"] <= step]
+    partial = self._path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    partial.replace(self._path)
+    self._file = self._path.open("a", encoding="utf-8")
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._events.add_event(
+      event_pb2.Event(
+        wall_time=time.time(), step=int(step) + 1, session_log=start
+      )
+    )
+
+  def close(self) -> None:
+    self._file.close()
+    self._events.close()
+
+
+def read_metrics(path) -> list[dict]:
+  """Reads a metrics.jsonl; a last line cut off by a crash is left out."""
+  lines = []
+  for line in Path(path).read_text(encoding="utf-8").splitlines():
+    try:
+      lines.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return lines
+
+
+class Progress:
+  """A bar with ETA on a terminal, one line per message elsewhere."""
+
+  def __init__(self, total: int, label: str, *, start=0, stream=None):
+    self.total, self.label, self.done = total, label, start
+    self._stream = stream or sys.stderr
+    self._begun, self._start = time.monotonic(), start
+    self._said = self._begun
+    self._bar = None
+    if self._stream.isatty():
+      from tqdm import tqdm
+
+      self._bar = tqdm(
+        total=total,
+        initial=start,
+        desc=label,
+        file=self._stream,
+        dynamic_ncols=True,
+        smoothing=0.1,
+      )
+
+  def advance(self, amount: int = 1) -> None:
+    """Counts; without a terminal says so every half minute."""
+    self.done += amount
+    if self._bar is not None:
+      self._bar.update(amount)
+    elif time.monotonic() - self._said > 30:
+      self.say(f"{self.done}/{self.total}")
+
+  def eta(self) -> float:
+    """Seconds left at the rate so far; NaN before the first step."""
+    if self.done <= self._start:
+      return math.nan
+    rate = (time.monotonic() - self._begun) / (self.done - self._start)
+    return rate * (self.total - self.done)
+
+  def say(self, message: str) -> None:
+    """Prints a line, above the bar where there is one."""
+    self._said = time.monotonic()
+    line = f"{self.label:9s} {message}  eta {duration(self.eta())}"
+    if self._bar is not None:
+      self._bar.write(line, file=self._stream)
+    else:
+      print(line, file=self._stream, flush=True)
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self.close()
+
+
+def duration(seconds: float) -> str:
+  """In: 3725   Out: "1h02m"; In: 65   Out: "1m05s"."""
+  if not math.isfinite(seconds):
+    return "?"
+  minutes, rest = divmod(round(seconds), 60)
+  if minutes >= 60:
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+  return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+class Stopwatch:
+  """Wall and CPU seconds since it was made."""
+
+  def __init__(self):
+    self._wall, self._cpu = time.monotonic(), time.process_time()
+
+  def read(self) -> tuple[float, float]:
+    """Gives (wall seconds, CPU seconds of all threads)."""
+    return (
+      time.monotonic() - self._wall,
+      time.process_time() - self._cpu,
+    )
+
+
+def cores() -> int:
+  """Counts the cores this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def peak_memory() -> int:
+  """Gives the most bytes this process has held so far."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else peak * 1024
+
+
+@functools.cache
+def gemm_peak(size: int = 1024, seconds: float = 0.8) -> float:
+  """Measures the machine's f32 matrix product rate in FLOP/s, once.
+
+  The best of as many products as fit into `seconds`: other work on the
+  machine can only slow a product down.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  product = jax.jit(lambda a, b: a @ b)
+  a = jnp.ones((size, size), jnp.float32)
+  product(a, a).block_until_ready()
+  best, begun = math.inf, time.monotonic()
+  while time.monotonic() - begun < seconds:
+    start = time.perf_counter()
+    product(a, a).block_until_ready()
+    best = min(best, time.perf_counter() - start)
+  return 2.0 * size**3 / best
+
+
+def describe_machine() -> list[str]:
+  """Says process i of n, devices and versions."""
+  import flax
+  import jax
+  import optax
+
+  devices = jax.devices()
+  return [
+    f"process {jax.process_index() + 1} of {jax.process_count()}, "
+    f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
+    f"{cores()} CPU cores",
+    f"python {sys.version.split()[0]}, jax {jax.__version__}, "
+    f"flax {flax.__version__}, optax {optax.__version__}, "
+    f"numpy {np.__version__}",
+  ]

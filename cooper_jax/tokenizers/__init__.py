@@ -1,0 +1,1 @@
+"""Turning text and maps into tokens and back."""

@@ -1,0 +1,166 @@
+"""The one unified vocabulary: text, specials, locations, map codes.
+
+Every token of the model is one integer, and the four kinds are four row ranges
+`text [0, T) | 64 specials | M locations | K codes`, so that a softmax over a
+kind is a slice of the head.  All modalities share the K codes: the special
+token that opens a map says which one it is.  A modality therefore costs two
+reserved specials, given by its SLOT, and no row of any table moves.
+"""
+
+import dataclasses
+import functools
+
+from cooper_jax import plugins
+from cooper_jax.errors import UserError
+
+SPECIALS = 64
+RESERVED = 16  # specials below this are not a modality's
+SLOTS = (SPECIALS - RESERVED) // 2
+NAMES = (
+  "<pad>",
+  "<bos>",
+  "<eos>",
+  "<image>",
+  "<user>",
+  "<assistant>",
+  "<think>",
+  "</think>",
+  "<answer>",
+  "</answer>",
+)
+
+
+def assign_slots(modalities: dict[str, object]) -> dict[str, int]:
+  """The special-token slot of each modality, from name -> module with SLOT.
+
+  Raises UserError where a SLOT is missing, out of range or taken twice.
+  """
+  taken: dict[int, str] = {}
+  for name in sorted(modalities):
+    slot = getattr(modalities[name], "SLOT", None)
+    if not isinstance(slot, int) or not 0 <= slot < SLOTS:
+      raise UserError(
+        f"modality {name!r} has SLOT {slot!r}; write SLOT = n with n a free "
+        f"number in 0..{SLOTS - 1}"
+      )
+    if slot in taken:
+      free = next(s for s in range(SLOTS) if s not in taken)
+      raise UserError(
+        f"modalities {taken[slot]!r} and {name!r} both have SLOT {slot}; "
+        f"give one of them another, e.g. {free} (0..{SLOTS - 1} exist)"
+      )
+    taken[slot] = name
+  return {name: slot for slot, name in taken.items()}
+
+
+@functools.cache
+def modality_slots() -> dict[str, int]:
+  """Slot of every modality there is, found by file name; see `assign_slots`."""
+  names = plugins.names("modalities")
+  return assign_slots({n: plugins.find("modalities", n) for n in names})
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+  """Row ranges of the token table: sizes in, starts and names out."""
+
+  text: int
+  locations: int
+  codes: int
+
+  @property
+  def specials(self) -> int:
+    """The first special's id."""
+    return self.text
+
+  @property
+  def locations_start(self) -> int:
+    return self.text + SPECIALS
+
+  @property
+  def codes_start(self) -> int:
+    return self.text_rows
+
+  @property
+  def text_rows(self) -> int:
+    """Rows that a text position may choose among: all but the codes."""
+    return self.text + SPECIALS + self.locations
+
+  @property
+  def size(self) -> int:
+    return self.text_rows + self.codes
+
+  def opening(self, slot: int) -> int:
+    """Id of the special that opens a map of the modality with this SLOT."""
+    return self.specials + RESERVED + 2 * _checked(slot)
+
+  def closing(self, slot: int) -> int:
+    """Id of the special that closes a map of the modality with this SLOT."""
+    return self.opening(slot) + 1
+
+  def slot(self, token: int) -> int | None:
+    """SLOT of the modality whose map this token opens, None for others."""
+    offset = token - self.specials - RESERVED
+    opens = 0 <= offset < 2 * SLOTS and offset % 2 == 0
+    return offset // 2 if opens else None
+
+  def special(self, name: str) -> int:
+    """Id of `<think>`, or of a modality's `<depth>` or `</depth>`."""
+    if name in NAMES:
+      return self.specials + NAMES.index(name)
+    modality, closes = name.strip("</>"), name.startswith("</")
+    if modality not in modality_slots():
+      modality_slots.cache_clear()  # its folder may have been added since
+    slot = modality_slots().get(modality)
+    if slot is None or name != _tag(modality, closes):
+      known = (*NAMES, *(_tag(m, False) for m in sorted(modality_slots())))
+      raise UserError(f"no special token {name!r}; there are {' '.join(known)}")
+    return self.closing(slot) if closes else self.opening(slot)
+
+  def location(self, cell: int) -> int:
+    """Id of the token that names image cell `cell` (row-major)."""
+    return self._row("location", cell, self.locations, self.locations_start)
+
+  def code(self, code: int) -> int:
+    """Id of map code `code` in 0..K-1."""
+    return self._row("code", code, self.codes, self.codes_start)
+
+  def kind(self, token: int) -> str:
+    """One of `text`, `special`, `location`, `code`."""
+    if not 0 <= token < self.size:
+      raise UserError(f"token {token} is outside the vocabulary 0..{self.size}")
+    starts = (self.text, self.locations_start, self.codes_start, self.size)
+    kinds = ("text", "special", "location", "code")
+    return kinds[next(i for i, end in enumerate(starts) if token < end)]
+
+  def name(self, token: int) -> str:
+    """What people read for a token that is not text: `<depth>`, `<at 12>`."""
+    kind = self.kind(token)
+    if kind == "text":
+      return f"<text {token}>"
+    if kind == "location":
+      return f"<at {token - self.locations_start}>"
+    if kind == "code":
+      return f"<code {token - self.codes_start}>"
+    offset = token - self.specials
+    if offset < len(NAMES):
+      return NAMES[offset]
+    for modality, slot in modality_slots().items():
+      if token in (self.opening(slot), self.closing(slot)):
+        return _tag(modality, token == self.closing(slot))
+    return f"<special {offset}>"
+
+  def _row(self, kind: str, index: int, count: int, start: int) -> int:
+    if not 0 <= index < count:
+      raise UserError(f"{kind} {index} is outside 0..{count - 1}")
+    return start + index
+
+
+def _tag(name: str, closes: bool) -> str:
+  return f"</{name}>" if closes else f"<{name}>"
+
+
+def _checked(slot: int) -> int:
+  if not 0 <= slot < SLOTS:
+    raise UserError(f"modality slot {slot} is outside 0..{SLOTS - 1}")
+  return slot

@@ -1,0 +1,205 @@
+"""A run's folder: what it was made with, what is finished, what came out.
+
+Each stage leaves `<stage>/stage.json` with the settings that it depends on. A
+finished stage whose settings are the same is not run again; one begun with
+other settings is never mixed with new ones.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from cooper_jax.errors import UserError
+
+# Sections of the config that a stage is the first to depend on; it depends
+# on those of the stages before it as well.
+COMMON = ("seed", "precision", "modalities", "world", "data")
+SECTIONS = {
+  "tokenizer": ("tokenizer",),
+  "pretrain": ("model", "pretrain"),
+  "sft": ("sft",),
+  "grpo": ("sampling", "rl", "grpo"),
+  "evaluate": ("sampling", "evaluate"),
+}
+# Settings that change how a run is watched or where it runs, not its result.
+FREE = frozenset(
+  "log_every save_every image_every keep expected_minutes workers cache "
+  "in_memory".split()
+)
+
+
+def plain(value):
+  """Turns a config into what JSON gives back: tuples become lists."""
+  if hasattr(value, "to_dict"):
+    value = value.to_dict()
+  return json.loads(json.dumps(value))
+
+
+def flat(value, prefix="") -> dict:
+  """In: {"a": {"b": 1}}   Out: {"a.b": 1}."""
+  if not isinstance(value, dict):
+    return {prefix: value}
+  items = {}
+  for name, item in value.items():
+    items |= flat(item, f"{prefix}.{name}" if prefix else name)
+  return items
+
+
+def stage_settings(config, stage: str) -> dict:
+  """Gives the settings that the result of a stage depends on, flat."""
+  pipeline = list(config.pipeline)
+  before = pipeline[: pipeline.index(stage)]
+  sections = list(COMMON)
+  for name in [*before, stage]:
+    sections += SECTIONS.get(name, (name,))
+  settings = flat({name: plain(config[name]) for name in sections})
+  return {
+    name: value
+    for name, value in settings.items()
+    if name.rsplit(".", 1)[-1] not in FREE
+  } | {"after": before}
+
+
+def digest(settings: dict) -> str:
+  text = json.dumps(settings, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_json(path: Path) -> dict:
+  """Reads a JSON object, or raises UserError naming the file."""
+  try:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"{path} can't be read ({type(error).__name__}); mend it, or move it "
+      "away to do that part again"
+    ) from error
+  if not isinstance(value, dict):
+    raise UserError(
+      f"{path} holds a {type(value).__name__}, expected an object"
+    )
+  return value
+
+
+def write_json(path: Path, value) -> None:
+  """Writes a file whole or not at all."""
+  partial = path.with_suffix(".partial")
+  partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+  os.replace(partial, path)
+
+
+def record(workdir, stage: str) -> dict | None:
+  """Gives what a stage wrote about itself, or None if it never began."""
+  path = Path(workdir) / stage / "stage.json"
+  return read_json(path) if path.exists() else None
+
+
+def is_finished(config, workdir, stage: str) -> bool:
+  """True if the stage is done with these very settings."""
+  found = record(workdir, stage)
+  return bool(
+    found
+    and found["finished"]
+    and found["digest"] == digest(stage_settings(config, stage))
+  )
+
+
+def differences(config, workdir, stage: str) -> list[str]:
+  """Lists settings that a stage was begun with and that are others now."""
+  found = record(workdir, stage)
+  if found is None:
+    return []
+  before, now = found["settings"], stage_settings(config, stage)
+  return [
+    f"{name} is {before.get(name, 'absent')} there and "
+    f"{now.get(name, 'absent')} here"
+    for name in sorted(before.keys() | now.keys())
+    # Another pipeline around it is a reason to run again, not to refuse.
+    if name != "after" and before.get(name) != now.get(name)
+  ]
+
+
+def prepare(config, workdir) -> Path:
+  """Makes the folder, refuses one made by another config, saves the config.
+
+  Raises UserError naming the settings that differ; changes nothing then.
+  """
+  workdir = Path(workdir).expanduser().absolute()
+  for stage in config.pipeline:
+    differing = differences(config, workdir, stage)
+    if differing:
+      shown = "; ".join(differing[:4])
+      more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+      raise UserError(
+        f"{workdir} was made by another config: {shown}{more} (stage {stage});"
+        " use another --workdir, or give the old values, or delete "
+        f"{workdir / stage} and what came after it to train it anew"
+      )
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / "config.json", plain(config))
+  except OSError as error:
+    raise UserError(
+      f"--workdir={workdir} can't be written ({error.strerror}); choose "
+      "another folder"
+    ) from error
+  return workdir
+
+
+def begin(config, workdir, stage: str) -> Path:
+  """Notes that a stage has begun; gives its folder."""
+  _note(config, workdir, stage, finished=False, seconds=None)
+  return Path(workdir) / stage
+
+
+def finish(config, workdir, stage: str, *, seconds: float) -> None:
+  """Notes that a stage is done, so that it is not run again."""
+  _note(config, workdir, stage, finished=True, seconds=seconds)
+
+
+def _note(config, workdir, stage, *, finished, seconds) -> None:
+  settings = stage_settings(config, stage)
+  folder = Path(workdir) / stage
+  folder.mkdir(parents=True, exist_ok=True)
+  write_json(
+    folder / "stage.json",
+    {
+      "digest": digest(settings),
+      "settings": settings,
+      "finished": finished,
+      "seconds": seconds,
+    },
+  )
+
+
+def plan(config, workdir) -> tuple[list[str], list[str]]:
+  """Gives a line per stage, and the stages that are still to be run."""
+  lines, todo = [], []
+  for stage in config.pipeline:
+    if is_finished(config, workdir, stage):
+      lines.append(f"  {stage:9s} finished before, skipped")
+      continue
+    todo.append(stage)
+    minutes = config[stage].expected_minutes
+    begun = "goes on" if record(workdir, stage) else "to do"
+    lines.append(f"  {stage:9s} {begun}, about {minutes:g} min on two cores")
+  return lines, todo
+
+
+def add_summary(workdir, values: dict) -> None:
+  """Merges flat values into summary.json."""
+  path = Path(workdir) / "summary.json"
+  before = read_json(path) if path.exists() else {}
+  write_json(path, before | values)
+
+
+def need_disk(workdir, *, megabytes: float, what: str) -> None:
+  """Raises UserError if the folder's disk has less room than needed."""
+  free = shutil.disk_usage(Path(workdir)).free / 2**20
+  if free < megabytes:
+    raise UserError(
+      f"{what} needs {megabytes:.0f} MiB, the disk of {workdir} has "
+      f"{free:.0f} MiB free; make room or choose another --workdir"
+    )

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs the tests; installs what they need first. Arguments go to pytest.
+#
+#   bash launch/test.sh                     # all but the slow ones
+#   bash launch/test.sh tests/test_main.py
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+prepare requirements.txt requirements-test.txt
+cd "$root"
+exec "$venv/bin/python" -m pytest -q -m "not slow" "$@"

@@ -1,0 +1,21 @@
+"""Tests run on CPU with eight devices; what is not spread uses the first.
+
+Eight devices cost a one-device computation nothing (measured: same CPU
+seconds for a matrix product and for 3,000 small calls).
+"""
+
+import os
+import pathlib
+
+FAKE_DEVICES = 8
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "")
+  + f" --xla_force_host_platform_device_count={FAKE_DEVICES}"
+).strip()
+
+# Between runs, compiled code is kept beside pytest's own cache.
+_CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

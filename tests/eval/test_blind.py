@@ -1,0 +1,119 @@
+"""The blind baselines find every leak of a question, and nothing else."""
+
+import types
+
+import numpy as np
+import pytest
+
+from cooper_jax.eval import blind
+
+SHAPES = ("ball", "box", "can", "table")
+COLOURS = ("red", "blue", "green")
+
+
+def _question(family, text, answer, kind="choice", options=(), **fields):
+  defaults = {"unit": "", "value": None}
+  return types.SimpleNamespace(
+    family=family,
+    text=text,
+    answer=answer,
+    answer_type=kind,
+    options=options,
+    **(defaults | fields),
+  )
+
+
+def _questions(seed, n=400):
+  """Fair families and leaking ones, side by side."""
+  rng = np.random.default_rng(seed)
+  result = []
+  for _ in range(n):
+    one, two = (
+      f"{rng.choice(COLOURS)} {shape}"
+      for shape in rng.choice(SHAPES, 2, replace=False)
+    )
+    pair = (one, two)
+    text = f"Which is closer , the {one} or the {two} ?"
+    result.append(_question("fair", text, rng.choice(pair), options=pair))
+    tall = [o for o in pair if "table" in o]
+    leak = tall[0] if tall else rng.choice(pair)
+    text = f"Which is taller , the {one} or the {two} ?"
+    result.append(_question("taller", text, leak, options=pair))
+    result.append(_question("second", text, two, options=pair))
+    limit = rng.choice(("1", "2", "9"))
+    near = "yes" if limit == "9" else rng.choice(("yes", "no"))
+    text = f"Is the {one} within {limit} m ?"
+    result.append(_question("reach", text, near, "yes_no"))
+    value = float(np.exp(rng.uniform(0, np.log(16))))
+    result.append(
+      _question(
+        "distance",
+        f"How far is the {one} ?",
+        f"{value:.1f} m",
+        "number",
+        unit="m",
+        value=value,
+      )
+    )
+  return result
+
+
+@pytest.fixture(scope="module")
+def fitted():
+  return blind.fit(_questions(0))
+
+
+def _accuracy(answer, family):
+  members = [q for q in _questions(1) if q.family == family]
+  return np.mean([answer(q) == q.answer for q in members])
+
+
+def test_leaks_are_found(fitted):
+  # Half of the pairs hold a table, the rest is a coin: .75 at best.
+  assert _accuracy(fitted.answer, "taller") > 0.68
+  # Two thirds a coin, one third sure: .67 at best.
+  assert _accuracy(fitted.answer, "reach") > 0.6
+  assert _accuracy(fitted.answer, "second") > 0.98
+  assert _accuracy(fitted.majority, "second") == 1
+
+
+def test_a_fair_family_stays_at_chance(fitted):
+  # 400 coins: four standard errors are .1.
+  assert abs(_accuracy(fitted.answer, "fair") - 0.5) < 0.1
+  assert fitted.families["fair"].chance == 0.5
+
+
+def test_the_best_constant_has_a_unit_and_a_bound(fitted):
+  question = next(q for q in _questions(1) if q.family == "distance")
+  constant = fitted.constant(question)
+  assert constant.endswith(" m") and 1 < float(constant.split()[0]) < 16
+  best = blind.best_constants(_questions(1))["distance"]
+  # Log-uniform over 16: a factor-2 window of width 4 covers half.
+  assert best["factor2"] == pytest.approx(0.5, abs=0.07)
+  assert 0 < best["mra"] < 0.3
+
+
+def test_answers_are_among_what_can_be_answered(fitted):
+  for question in _questions(2, 20):
+    answer = fitted.answer(question)
+    if question.options:
+      assert answer in question.options
+    elif question.answer_type == "yes_no":
+      assert answer in ("yes", "no")
+    else:
+      assert answer.endswith(" m")
+
+
+def test_fitting_twice_gives_the_same(fitted):
+  again = blind.fit(_questions(0))
+  for name, family in fitted.families.items():
+    np.testing.assert_array_equal(family.weights, again.families[name].weights)
+
+
+def test_an_unknown_family_gets_an_answer_all_the_same(fitted):
+  question = _question("new", "Which ?", "b", options=("a", "b"))
+  assert fitted.answer(question) == "a"
+  assert fitted.majority(question) == "a"
+  assert fitted.constant(question) == ""
+  number = _question("new", "How many ?", "3", "number")
+  assert fitted.answer(number) == ""

@@ -1,0 +1,195 @@
+"""The model: packed = unpacked, branches = separate, exact factorisations."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cooper_jax import losses
+from cooper_jax import sequence
+from cooper_jax.models import layers
+from cooper_jax.models import unified
+from tests import tiny
+
+
+def scores(model, form, params, documents, length, rows=None, images=1):
+  shape = sequence.Shape(length=length, texts=90, codes=240, images=images)
+  batch = sequence.pack(documents, form=form, shape=shape, rows=rows).arrays()
+  out = losses.score(model, params, batch, form=form)
+  found = {}
+  for kind in ("text", "code"):
+    weight = batch[f"{kind}_weight"] > 0
+    found[kind] = np.asarray(getattr(out, f"{kind}_log_prob"))[weight]
+  return found
+
+
+@pytest.mark.parametrize("map_group", ["token", "row", "all"])
+def test_packed_documents_and_branches_match_separate_ones(map_group):
+  model, form, params = tiny.make(
+    map_group=map_group, tied_head=False, smear=True
+  )
+  rng = np.random.default_rng(0)
+  documents = [tiny.random_document(rng, form, branches=2) for _ in range(3)]
+  together = scores(model, form, params, documents, 600, rows=1, images=3)
+  alone = [
+    scores(model, form, params, [sequence.Document(d.trunk, (b,))], 200)
+    for d in documents
+    for b in d.branches
+  ]
+  trunk = [
+    int(sequence.measure(sequence.Document(d.trunk), form)[1])
+    for d in documents
+  ]
+  expected = []
+  for i in range(3):
+    first, second = alone[2 * i]["text"], alone[2 * i + 1]["text"]
+    expected += [first, second[trunk[i] :]]
+  np.testing.assert_allclose(
+    together["text"], np.concatenate(expected), atol=2e-5
+  )
+  np.testing.assert_allclose(
+    together["code"], np.concatenate([a["code"] for a in alone]), atol=2e-5
+  )
+
+
+def test_gradient_of_branches_is_that_of_separate_sequences():
+  model, form, params = tiny.make(tied_head=False)
+  rng = np.random.default_rng(1)
+  document = tiny.random_document(rng, form, branches=3)
+  trunk = next(sequence.unlearned([document.trunk]))
+
+  def gradient(documents, length):
+    shape = sequence.Shape(length=length, texts=60, codes=100)
+    batch = sequence.pack(documents, form=form, shape=shape).arrays()
+
+    def loss(p):
+      out = losses.score(model, p, batch, form=form)
+      return jnp.sum(out.text_log_prob * batch["text_weight"]) + jnp.sum(
+        out.code_log_prob * batch["code_weight"]
+      )
+
+    return jax.grad(loss)(params)
+
+  shared = gradient([sequence.Document(trunk, document.branches)], 300)
+  apart = gradient(
+    [sequence.Document(trunk, (b,)) for b in document.branches], 120
+  )
+  for a, b in zip(jax.tree.leaves(shared), jax.tree.leaves(apart), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("map_group", ["token", "row", "all"])
+def test_maps_of_a_tiny_code_book_sum_to_one(map_group):
+  """All 3^4 maps of a 2 x 2 grid with 3 codes: their probabilities sum to 1."""
+  model, form, params = tiny.make(
+    map_group=map_group, tied_head=False, map_grid=2, codes=3
+  )
+  rng = np.random.default_rng(2)
+  image = sequence.Image(tiny.random_image(rng, form))
+  documents = [
+    sequence.Document((image, sequence.Map(0, np.array(codes))))
+    for codes in itertools.product(range(3), repeat=4)
+  ]
+  shape = sequence.Shape(length=32, texts=2, codes=4)
+  batch = sequence.pack(documents, form=form, shape=shape).arrays()
+  out = losses.score(model, params, batch, form=form)
+  total = np.exp(np.asarray(out.code_log_prob).sum(axis=1)).sum()
+  assert batch["ids"].shape[0] == 81
+  np.testing.assert_allclose(total, 1.0, atol=1e-5)
+
+
+def test_positions_reduce_to_ordinary_rope_on_text():
+  position = jnp.arange(7)[None]
+  two_axes = layers.rope_angles(position, position, head_dim=8, theta=100.0)
+  expected = np.arange(7)[:, None] * 100.0 ** (-np.arange(4) / 4)
+  np.testing.assert_allclose(two_axes[0], expected, rtol=1e-6)
+  moved = layers.rope_angles(position, position + 3, head_dim=8, theta=100.0)
+  changed = np.abs(np.asarray(moved - two_axes)).max(axis=(0, 1)) > 0
+  np.testing.assert_array_equal(changed, [False, True, False, True])
+
+
+def test_attention_rule():
+  """Trunk of two tokens, an image of two, branches of one and two tokens."""
+  layout = unified.Layout(
+    document=jnp.array([[1, 1, 1, 1, 1, 1, 1, 0]]),
+    branch=jnp.array([[0, 0, 0, 0, 1, 2, 2, 0]]),
+    group=jnp.array([[1, 2, 3, 3, 4, 4, 5, 0]]),
+  )
+  expected = np.array(
+    [
+      [1, 0, 0, 0, 0, 0, 0, 0],
+      [1, 1, 0, 0, 0, 0, 0, 0],
+      [1, 1, 1, 1, 0, 0, 0, 0],
+      [1, 1, 1, 1, 0, 0, 0, 0],
+      [1, 1, 1, 1, 1, 0, 0, 0],
+      [1, 1, 1, 1, 0, 1, 0, 0],
+      [1, 1, 1, 1, 0, 1, 1, 0],
+      [0, 0, 0, 0, 0, 0, 0, 0],
+    ],
+    bool,
+  )
+  np.testing.assert_array_equal(unified.attention_mask(layout)[0], expected)
+
+
+FLAGS = {
+  "qk_norm": False,
+  "qkv_bias": True,
+  "tied_head": True,
+  "mixture_of_transformers": True,
+  "map_group": "token",
+  "pointer": False,
+  "aligned_queries": False,
+  "smear": True,
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_every_flag_changes_the_output(flag):
+  rng = np.random.default_rng(3)
+  model, form, params = tiny.make(tied_head=False)
+  document = tiny.random_document(rng, form)
+  plain = scores(model, form, params, [document], 300)
+  other, other_form, other_params = tiny.make(
+    **{"tied_head": False} | {flag: FLAGS[flag]}
+  )
+  changed = scores(other, other_form, other_params, [document], 400)
+  assert np.isfinite(changed["text"]).all()
+  size = min(len(plain["code"]), len(changed["code"]))
+  assert np.abs(plain["code"][:size] - changed["code"][:size]).max() > 1e-3
+
+
+def test_mixture_routes_codes_and_only_codes():
+  """Changing the code expert moves codes; text before any map stays put."""
+  model, form, params = tiny.make(
+    tied_head=False, mixture_of_transformers=True
+  )
+  rng = np.random.default_rng(4)
+  document = sequence.Document(
+    (
+      sequence.Image(tiny.random_image(rng, form)),
+      tiny.random_text(rng, form, low=4, high=5),
+      tiny.random_map(rng, form, 0),
+    )
+  )
+  before = scores(model, form, params, [document], 60)
+
+  def shake(path, x):
+    is_code = any(getattr(k, "key", None) == "code" for k in path)
+    return x + 0.3 if is_code else x
+
+  shaken = jax.tree_util.tree_map_with_path(shake, params)
+  after = scores(model, form, shaken, [document], 60)
+  np.testing.assert_allclose(before["text"], after["text"], atol=1e-6)
+  assert np.abs(before["code"] - after["code"]).max() > 1e-3
+
+
+def test_remat_changes_nothing():
+  model, form, params = tiny.make(tied_head=False)
+  again, _, _ = tiny.make(tied_head=False, remat=True)
+  rng = np.random.default_rng(5)
+  document = tiny.random_document(rng, form)
+  first = scores(model, form, params, [document], 300)
+  second = scores(again, form, params, [document], 300)
+  np.testing.assert_allclose(first["code"], second["code"], atol=1e-6)

@@ -1,0 +1,189 @@
+"""The most important test: the sampler's log-probabilities are the trainer's."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from cooper_jax import losses
+from cooper_jax import sequence
+from cooper_jax.rl import rollout as rollouts
+from cooper_jax.sampling import grammar
+from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sampling import sampler
+from tests import tiny
+
+LIMITS = grammar.Limits(text=7, maps=2, script=3)
+
+
+def trunks(rng, form, count):
+  return [
+    (
+      sequence.Image(tiny.random_image(rng, form)),
+      tiny.random_text(rng, form, low=2, high=6),
+    )
+    for _ in range(count)
+  ]
+
+
+def run(model, form, params, made, ids, *, group=3, length=32, modes=None,
+        temperature=(1.3, 0.7), limits=LIMITS):  # fmt: skip
+  modes = modes or [grammar.Mode(form.openings)] * len(made)
+  prompt = prompting.make(
+    made, form=form, length=length, group=group, limits=limits, modes=modes
+  )
+  out = sampler.sample(
+    params,
+    prompt,
+    prompting.row_keys(jax.random.key(5), ids),
+    model=model,
+    form=form,
+    limits=limits,
+    group=group,
+    text_temperature=temperature[0],
+    code_temperature=temperature[1],
+  )
+  return jax.tree.map(np.asarray, out)
+
+
+def eager_to_draw(params, form):
+  """Raises the logits of openings, so that maps are often drawn."""
+  head = np.array(params["params"]["head"])
+  embedding = np.array(params["params"]["embedding"])
+  for slot in form.slots:
+    row = form.vocabulary.opening(slot)
+    head[row] = 4 * head[row] + 0.4
+    embedding[row] += 0.1
+  inner = dict(params["params"], head=head, embedding=embedding)
+  return {"params": inner}
+
+
+def trainer_log_probs(model, form, params, out, made, *, group, limits=LIMITS,
+                      temperature=(1.3, 0.7), together=True):  # fmt: skip
+  documents = rollouts.documents(
+    out, made, form=form, limits=limits, group=group
+  )
+  if not together:
+    documents = [
+      sequence.Document(d.trunk, (b,)) for d in documents for b in d.branches
+    ]
+  length = max(sequence.measure(d, form)[0] for d in documents)
+  shape = sequence.Shape(length=length, texts=120, codes=6 * 16)
+  batch = sequence.pack(documents, form=form, shape=shape).arrays()
+  scores = losses.score(
+    model,
+    params,
+    batch,
+    form=form,
+    text_temperature=temperature[0],
+    code_temperature=temperature[1],
+  )
+  found = np.full(out.log_prob.size, np.nan)
+  for kind in ("text", "code"):
+    source = batch[f"{kind}_source"]
+    live = source >= 0
+    found[source[live]] = np.asarray(getattr(scores, f"{kind}_log_prob"))[live]
+  return found.reshape(out.log_prob.shape)
+
+
+@pytest.mark.parametrize("map_group", ["token", "row", "all"])
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"tied_head": False},
+    {
+      "tied_head": False,
+      "smear": True,
+      "qkv_bias": True,
+      "qk_norm": False,
+      "mixture_of_transformers": True,
+      "pointer": False,
+      "aligned_queries": False,
+    },
+  ],
+  ids=["default", "flags"],
+)
+def test_sampler_log_prob_is_trainer_log_prob(map_group, changes):
+  model, form, params = tiny.make(map_group=map_group, **changes)
+  params = eager_to_draw(params, form)
+  made = trunks(np.random.default_rng(1), form, 2)
+  out = run(model, form, params, made, range(6))
+  assert (out.map_slot >= 0).any() and (out.map_slot < 0).any()
+  assert out.live.sum() > 50
+  for together in (True, False):
+    found = trainer_log_probs(
+      model, form, params, out, made, group=3, together=together
+    )
+    np.testing.assert_array_equal(np.isfinite(found), out.live)
+    np.testing.assert_allclose(
+      found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_forced_modes_are_scored_without_their_forced_tokens():
+  model, form, params = tiny.make(tied_head=False)
+  made = trunks(np.random.default_rng(2), form, 2)
+  opening = form.vocabulary.opening(0)
+  modes = [
+    grammar.Mode(form.openings, ((3, 4, opening), (5,))),
+    grammar.Mode(0, ((form.vocabulary.special("<answer>"),),)),
+  ]
+  out = run(model, form, params, made, range(6), modes=modes)
+  np.testing.assert_array_equal(out.map_slot[:3, 0], 0)
+  np.testing.assert_array_equal(out.map_slot[3:], -1)
+  np.testing.assert_array_equal(out.tokens[:3, 1:4], [[3, 4, opening]] * 3)
+  assert not out.live[:3, :4].any()
+  found = trainer_log_probs(model, form, params, out, made, group=3)
+  np.testing.assert_allclose(
+    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+  )
+
+
+def test_same_sample_id_same_tokens_in_any_order_batch_and_bucket():
+  model, form, params = tiny.make(tied_head=False)
+  params = eager_to_draw(params, form)
+  made = trunks(np.random.default_rng(3), form, 4)
+  ids = np.arange(8) + 40
+  whole = run(model, form, params, made, ids, group=2)
+  order = [2, 0, 3, 1]
+  moved = run(
+    model,
+    form,
+    params,
+    [made[i] for i in order],
+    ids.reshape(4, 2)[order].ravel(),
+    group=2,
+    length=40,
+  )
+  rows = np.arange(8).reshape(4, 2)[order].ravel()
+  np.testing.assert_array_equal(whole.tokens[rows], moved.tokens)
+  one = run(model, form, params, made[1:2], ids[2:4], group=2)
+  np.testing.assert_array_equal(whole.tokens[2:4], one.tokens)
+  other = run(model, form, params, made[1:2], ids[4:6], group=2)
+  assert (other.tokens != one.tokens).any()
+
+
+def test_greedy_rows_of_a_group_agree():
+  model, form, params = tiny.make(tied_head=False)
+  made = trunks(np.random.default_rng(4), form, 2)
+  out = run(model, form, params, made, range(6), temperature=(0.0, 0.0))
+  np.testing.assert_array_equal(out.tokens[0], out.tokens[1])
+  np.testing.assert_array_equal(out.tokens[3], out.tokens[5])
+
+
+def test_maps_are_never_cut_and_never_drawn_twice():
+  model, form, params = tiny.make(tied_head=False)
+  params = eager_to_draw(params, form)
+  made = trunks(np.random.default_rng(6), form, 6)
+  out = run(model, form, params, made, range(24), group=4)
+  both = (out.map_slot >= 0).all(axis=1)
+  assert both.any()
+  assert (out.map_slot[both, 0] != out.map_slot[both, 1]).all()
+  codes = (out.state == grammar.CODE).sum(axis=1)
+  np.testing.assert_array_equal(
+    codes, (out.map_slot >= 0).sum(axis=1) * form.model.map_codes
+  )
+  small = dataclasses.replace(LIMITS, maps=0)
+  none = run(model, form, params, made, range(24), group=4, limits=small)
+  assert (none.map_slot < 0).all()

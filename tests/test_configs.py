@@ -1,0 +1,95 @@
+"""Every config builds, is locked, and its sections fit where they go."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from cooper_jax import optim, workdir
+from cooper_jax.data.scenes.config import WorldConfig
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.errors import UserError
+from cooper_jax.models.config import ModelConfig, VisionConfig
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.rl.losses import LossConfig
+from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
+
+ROOT = pathlib.Path(__file__).parent.parent
+NAMES = ["tokenizer", "pretrain", "sft", "grpo", "evaluate"]
+VARIANTS = ["tiny", "smoke"]
+
+
+def get(name, *variant):
+  return importlib.import_module(f"configs.{name}").get_config(*variant)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_builds_and_is_locked(name, variant):
+  config = get(name, variant)
+  assert config.variant == variant
+  with pytest.raises(AttributeError):
+    config.sft.stps = 3
+  meshes.MeshConfig(**config.mesh)
+  for stage in config.pipeline:
+    assert config[stage].expected_minutes > 0
+    if "optim" in config[stage]:
+      optim.OptimConfig(**config[stage].optim)
+    assert workdir.stage_settings(config, stage)
+
+
+def test_tiny_is_the_default():
+  assert get("grpo").to_dict() == get("grpo", "tiny").to_dict()
+
+
+def test_smoke_is_smaller_everywhere():
+  tiny, smoke = get("grpo"), get("grpo", "smoke")
+  for stage in ("tokenizer", "pretrain", "sft", "grpo"):
+    assert smoke[stage].steps < tiny[stage].steps
+  assert smoke.model.d_model < tiny.model.d_model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_say_how_they_are_run(name):
+  text = (ROOT / "configs" / f"{name}.py").read_text()
+  head = text.split('"""')[1]
+  assert f"--config=configs/{name}.py" in head
+  assert "minute" in head and "GB" in head
+
+
+def test_a_size_without_a_recipe_is_said_to_be_one():
+  with pytest.raises(UserError, match='"7b" has no recipe yet'):
+    get("grpo", "7b")
+  with pytest.raises(UserError, match='did you mean "smoke"'):
+    get("grpo", "smok")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sections_fit_the_dataclasses_they_are_splatted_into(variant):
+  config = get("grpo", variant)
+  size = config.data.image_size
+  world = WorldConfig(**config.world, image_size=size)
+  DataConfig(**config.data, world=world)
+  tokenizer = MapTokenizerConfig(
+    channels=1,
+    outputs=1,
+    image_size=size,
+    grid=config.model.map_grid,
+    **config.tokenizer.network,
+  )
+  fields = dict(config.model)
+  vision = VisionConfig(image_size=size, **fields.pop("vision"))
+  made = ModelConfig(text=300, codes=tokenizer.codes, vision=vision, **fields)
+  assert made.map_codes == tokenizer.grid**2
+  LossConfig(**config.rl.loss)
+
+
+def test_most_settings_say_their_unit_or_choices_beside_them():
+  lines = (ROOT / "configs" / "base.py").read_text().splitlines()
+  settings = [
+    line
+    for line in lines
+    if line.startswith("  config.") and " = " in line and "()" not in line
+  ]
+  # Plain names such as `layers = 4` may speak for themselves.
+  assert sum("#" in line for line in settings) > 0.5 * len(settings) > 20

@@ -1,0 +1,55 @@
+"""A plug-in is a file; a wrong name is answered with what exists."""
+
+import pytest
+
+from cooper_jax import plugins, shapes
+from cooper_jax.errors import UserError
+
+
+def test_every_file_of_the_folder_is_a_plugin():
+  assert {"depth", "segmentation"} <= set(plugins.names("modalities"))
+
+
+def test_find_imports_the_file_of_that_name():
+  assert plugins.find("modalities", "depth").__name__.endswith(
+    "modalities.depth"
+  )
+
+
+def test_unknown_name_lists_what_exists_and_the_nearest_spelling():
+  with pytest.raises(UserError) as caught:
+    plugins.find("modalities", "deph")
+  message = str(caught.value)
+  assert 'no modality "deph"' in message
+  assert "segmentation" in message
+  assert 'did you mean "depth"?' in message
+  assert "\n" not in message
+
+
+def test_unknown_kind_is_named():
+  with pytest.raises(UserError, match='did you mean "rewards"'):
+    plugins.names("reward")
+
+
+def test_a_new_file_is_found_without_any_other_edit(tmp_path, monkeypatch):
+  (tmp_path / "thermal.py").write_text("SLOT = 9\n")
+  package = plugins._package("modalities")
+  monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+  assert "thermal" in plugins.names("modalities")
+  assert plugins.find("modalities", "thermal").SLOT == 9
+
+
+def test_the_loop_is_no_stage():
+  assert "loop" not in plugins.names("stages")
+
+
+def test_shapes_bind_letters_to_sizes():
+  import numpy as np
+
+  image = np.zeros((2, 4, 6, 3))
+  bound = shapes.check("image", image, "B H W 3", H=4)
+  assert bound == {"B": 2, "H": 4, "W": 6}
+  with pytest.raises(UserError, match=r"image has shape \(2, 4, 6, 3\)"):
+    shapes.check("image", image, "B H H 3")
+  with pytest.raises(UserError, match=r"expected \[B H W\]"):
+    shapes.check("image", image, "B H W")

@@ -1,0 +1,218 @@
+"""What the README says exists, and what it shows works."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cooper_jax import command, errors
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NAME = re.compile(r"[\w*.-]+(?:\.py|\.sh|\.txt|\.md|\.toml|\.ipynb|/)$")
+
+
+def blocks(language=""):
+  """The fenced blocks of a language."""
+  found = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+  return [text for name, text in found if name == language]
+
+
+def commands():
+  """Each command line of the shell blocks, continuations joined."""
+  text = "\n".join(blocks("bash")).replace("\\\n", " ")
+  return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def words(line):
+  """The words of a command as the shell would split them."""
+  import shlex
+
+  return shlex.split(line)
+
+
+def the_map():
+  """Paths that the map of the house names, from its indentation."""
+  text = next(block for block in blocks() if "cooper_jax/" in block)
+  paths, folders = [], []
+  for line in text.splitlines():
+    depth = (len(line) - len(line.lstrip())) // 2
+    for word in line.split():
+      if not NAME.match(word):
+        break
+      path = "/".join([*folders[:depth], word.rstrip("/")])
+      paths.append(path)
+      if word.endswith("/"):
+        folders[depth:] = [word.rstrip("/")]
+  return paths
+
+
+def test_the_map_of_the_house_is_the_tree():
+  named = set()
+  for path in the_map():
+    matches = {str(p.relative_to(ROOT)) for p in ROOT.glob(path)}
+    assert matches, f"{path} is in the README's map and not in the tree"
+    named |= matches
+  there = {
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "cooper_jax").rglob("*.py")
+    if path.name != "__init__.py"
+  }
+  missing = sorted(there - named)
+  assert not missing, f"not in the README's map: {missing}"
+
+
+def test_every_script_and_config_that_is_run_exists():
+  lines = commands()
+  assert len(lines) >= 6
+  for line in lines:
+    parts = words(line)
+    if parts[0] == "bash":
+      assert (ROOT / parts[1]).is_file(), line
+    elif parts[0] == "python":
+      assert parts[1:3] in (["-m", parts[2]],), line
+      module = ROOT / (parts[2].replace(".", "/") + ".py")
+      assert module.is_file(), line
+    else:
+      assert parts[:2] == ["pip", "install"], line
+
+
+@pytest.mark.parametrize(
+  "line", [line for line in commands() if "--config" in line]
+)
+def test_every_run_is_accepted(line):
+  arguments = [word for word in words(line) if word.startswith("--")]
+  # The modality of the example is not there until its file is written.
+  asked = command.parse([word for word in arguments if "normals" not in word])
+  for word in arguments:
+    if word.startswith("--config."):
+      here = asked.config
+      for key in word[2:].partition("=")[0].split(".")[1:]:
+        assert key in here, word
+        here = here[key]
+
+
+def test_paths_in_the_text_exist():
+  text = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
+  for path in re.findall(r"[(`]([\w./-]+\.(?:py|sh|txt|ipynb|png))[)`]", text):
+    made = path.startswith(("runs/", "report/")) or "normals" in path
+    assert made or (ROOT / path).exists(), path
+
+
+def test_settings_in_the_text_exist():
+  config = command.load_config("configs/grpo.py")
+  stages = "|".join(config.pipeline)
+  pattern = rf"`((?:{stages}|<stage>|data|model|rl)\.[a-z_.]+)(?:=[^`]*)?`"
+  found = re.findall(pattern, README)
+  assert len(found) >= 4
+  for name in found:
+    here = config
+    for key in name.replace("<stage>", "sft").split("."):
+      assert key in here, name
+      here = here[key]
+
+
+def test_exit_codes_are_those_of_the_program():
+  table = README[README.index("| code |") :].split("\n\n")[0]
+  codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)}
+  assert codes == {
+    value for name, value in vars(errors).items() if name.startswith("EXIT_")
+  }
+
+
+def test_the_own_data_example_is_read(tmp_path):
+  from cooper_jax.data.sources import jsonl
+
+  lines = next(block for block in blocks("json") if '"image"' in block)
+  (tmp_path / "own.jsonl").write_text(lines)
+  rng = np.random.default_rng(0)
+  image = Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8))
+  image.save(tmp_path / "a.jpg")
+  millimetres = rng.integers(500, 4000, (48, 64)).astype(np.uint16)
+  Image.fromarray(millimetres).save(tmp_path / "a_depth.png")
+  classes = rng.integers(0, 4, (48, 64)).astype(np.uint8)
+  Image.fromarray(classes).save(tmp_path / "a_classes.png")
+  entries = jsonl.read_entries(tmp_path / "own.jsonl")
+  source = jsonl.JsonlSource(tmp_path / "own.jsonl", entries, 64)
+  assert len(source) == 1
+  assert len(source[0].questions) == 2
+  assert source[0].depth.shape == (64, 64)
+  assert 0.4 < source[0].depth[source[0].depth > 0].mean() < 4.1
+
+
+def normals():
+  """The text of the example modality."""
+  return next(block for block in blocks("python") if "normals.py" in block)
+
+
+def test_the_example_modality_sees_a_plane():
+  module = {}
+  exec(compile(normals(), "normals.py", "exec"), module)
+  focal, size = 40.0, 32
+  camera = np.array([[focal, 0, 16], [0, focal, 16], [0, 0, 1.0]])
+  rows = (np.indices((size, size))[0] + 0.5 - 16) / focal
+
+  class Scene:
+    normals = None
+    depth = None
+
+  Scene.camera = camera
+  # The plane n . p = -2 with n towards the camera: depth = -2 / (n . ray).
+  normal = np.array([0.0, -0.6, -0.8])
+  Scene.depth = -2.0 / (normal[1] * rows + normal[2])
+  found = module["read"](Scene)
+  np.testing.assert_allclose(
+    found[1:-1, 1:-1], np.broadcast_to(normal, (30, 30, 3)), atol=2e-3
+  )
+  corner = found.copy()
+  corner[:16] = (0.0, 0.0, -1.0)
+  assert module["quality"](corner, corner) == 1.0
+  assert module["quality"](found, corner) == 0.0  # flat: nothing was seen
+  # cos = .8 between the two halves: 36.87 degrees on half of the pixels.
+  sums = module["statistics"](found[None], corner[None])
+  assert module["metrics"](sums)["degrees"] == pytest.approx(18.43, abs=0.1)
+
+
+def test_the_example_modality_trains_with_no_other_edit(tmp_path):
+  for folder in ("cooper_jax", "configs"):
+    shutil.copytree(
+      ROOT / folder,
+      tmp_path / folder,
+      ignore=shutil.ignore_patterns("__pycache__"),
+    )
+  path = tmp_path / "cooper_jax" / "modalities" / "normals.py"
+  path.write_text(normals())
+  line = next(line for line in commands() if "normals" in line)
+  asked = [word for word in words(line) if word.startswith("--")]
+  asked += [
+    "--config.tokenizer.steps=16",
+    "--config.pretrain.steps=3",
+    "--config.data.train_scenes=48",
+    f"--config.data.cache={tmp_path / 'cache'}",
+  ]
+  subprocess.run(
+    [sys.executable, "-m", "cooper_jax.main", *asked],
+    cwd=tmp_path,
+    check=True,
+    timeout=300,
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(tmp_path)},
+  )
+  logged = [
+    json.loads(line)
+    for path in (tmp_path / "runs" / "normals").rglob("metrics.jsonl")
+    for line in path.read_text().splitlines()
+  ]
+  losses = [
+    value
+    for record in logged
+    for name, value in record.items()
+    if "normals" in name and "loss" in name
+  ]
+  assert losses and np.isfinite(losses).all()

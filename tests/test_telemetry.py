@@ -1,0 +1,115 @@
+"""What is written can be read back, by programs and by TensorBoard."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cooper_jax import telemetry
+
+
+def events(directory):
+  from tensorboard.backend.event_processing import event_accumulator
+
+  found = event_accumulator.EventAccumulator(str(directory))
+  found.Reload()
+  return found
+
+
+def test_scalars_and_images_reach_both_files(tmp_path):
+  writer = telemetry.MetricWriter(tmp_path / "stage")
+  writer.scalars(3, {"loss": np.float32(0.5), "broken": float("nan")})
+  image = np.zeros((4, 6, 3), np.uint8)
+  image[1, 2] = (255, 10, 0)
+  writer.images(3, {"map": image})
+  writer.close()
+  lines = (tmp_path / "stage" / "metrics.jsonl").read_text().splitlines()
+  # NaN is no JSON: other programs must be able to read the file.
+  assert json.loads(lines[0], parse_constant=pytest.fail) == {
+    "step": 3,
+    "loss": 0.5,
+    "broken": None,
+  }
+  found = events(tmp_path / "stage")
+  assert found.Scalars("loss")[0].value == 0.5
+  assert found.Scalars("loss")[0].step == 3
+  from PIL import Image
+
+  stored = found.Images("map")[0].encoded_image_string
+  np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(stored))), image)
+
+
+def test_rewind_forgets_what_a_resume_does_again(tmp_path):
+  writer = telemetry.MetricWriter(tmp_path)
+  for step in (2, 4, 6):
+    writer.scalars(step, {"loss": step})
+  writer.rewind(4)
+  writer.scalars(6, {"loss": 60})
+  writer.close()
+  read = telemetry.read_metrics(tmp_path / "metrics.jsonl")
+  assert [(line["step"], line["loss"]) for line in read] == [
+    (2, 2),
+    (4, 4),
+    (6, 60),
+  ]
+  assert [e.value for e in events(tmp_path).Scalars("loss")] == [2, 4, 60]
+
+
+def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1, "loss": 2}\n{"step": 2, "lo')
+  assert telemetry.read_metrics(path) == [{"step": 1, "loss": 2}]
+
+
+def test_without_a_terminal_progress_is_plain_lines():
+  stream = io.StringIO()
+  with telemetry.Progress(10, "pretrain", stream=stream) as bar:
+    bar.advance(5)
+    bar.say("5/10 loss 1.5")
+  line = stream.getvalue()
+  assert line.startswith("pretrain  5/10 loss 1.5")
+  assert "eta" in line and "\r" not in line
+
+
+def test_on_a_terminal_progress_is_a_bar():
+  class Terminal(io.StringIO):
+    def isatty(self):
+      return True
+
+  stream = Terminal()
+  with telemetry.Progress(10, "pretrain", stream=stream) as bar:
+    bar.advance(5)
+    bar.say("5/10 loss 1.5")
+  assert "5/10 loss 1.5" in stream.getvalue() and "\r" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+  "seconds, said",
+  [(5, "5s"), (65, "1m05s"), (3725, "1h02m"), (math.nan, "?")],
+)
+def test_durations_read_aloud(seconds, said):
+  assert telemetry.duration(seconds) == said
+
+
+def test_gemm_peak_is_a_rate_of_this_machine():
+  # A core does between 1 and 1,000 GFLOP/s in f32.
+  peak = telemetry.gemm_peak(256, seconds=0.05)
+  assert 1e8 < peak < 1e13
+  # Measured once: the second answer is the first.
+  assert telemetry.gemm_peak(256, seconds=0.05) == peak
+
+
+def test_the_stopwatch_sees_work_on_the_cpu():
+  watch = telemetry.Stopwatch()
+  sum(range(2_000_000))
+  wall, cpu = watch.read()
+  assert 0 < cpu <= wall * telemetry.cores() + 0.05
+  assert telemetry.peak_memory() > 2**24
+
+
+def test_the_machine_is_described():
+  lines = telemetry.describe_machine()
+  assert lines[0].startswith("process 1 of 1, 8 x cpu")
+  assert "jax 0." in lines[1]

@@ -1,0 +1,109 @@
+"""A very small random model, format and documents, shared by many tests."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from cooper_jax import losses
+from cooper_jax import sequence
+from cooper_jax.models import config as model_config
+from cooper_jax.models import unified
+from cooper_jax.parallel import mesh
+from cooper_jax.tokenizers.vocab import Vocabulary
+
+TEXT = 40
+
+# Models constrain their activations and refuse to run without a mesh.
+jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1]))
+
+
+def make_config(**changes) -> model_config.ModelConfig:
+  vision = model_config.VisionConfig(
+    image_size=16, patch=4, width=16, layers=1, heads=2, ffn=32, stem="linear"
+  )
+  config = model_config.ModelConfig(
+    text=TEXT,
+    codes=12,
+    d_model=24,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    ffn=32,
+    map_grid=4,
+    vision=vision,
+  )
+  return dataclasses.replace(config, **changes)
+
+
+def make(seed=0, **changes):
+  """Returns (model, form, params) with every parameter random."""
+  config = make_config(**changes)
+  vocabulary = Vocabulary(TEXT, config.locations, config.codes)
+  form = sequence.Format(vocabulary, config, slots=(0, 1))
+  model = unified.Unified(config, vocabulary.text_rows)
+  return model, form, random_params(model, form, seed)
+
+
+def random_params(model, form, seed):
+  """Initialises, then adds noise to all: no zero bias, no unit norm."""
+  shape = sequence.Shape(length=80, texts=8, codes=32)
+  empty = sequence.pack([], form=form, shape=shape, rows=1).arrays()
+  tokens, layout = losses.inputs(empty)
+  params = nn.unbox(
+    model.init(
+      jax.random.key(seed),
+      tokens,
+      layout,
+      empty["images"],
+      empty["image_at"],
+      method=unified.Unified.everything,
+    )
+  )
+  leaves, tree = jax.tree.flatten(params)
+  rng = np.random.default_rng(seed)
+  noisy = [
+    np.asarray(x) + rng.normal(0, 0.1, x.shape).astype(np.float32)
+    for x in leaves
+  ]
+  return jax.tree.unflatten(tree, noisy)
+
+
+def random_image(rng, form):
+  side = form.model.vision.image_size
+  return rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def random_text(rng, form, low=2, high=6, pointing=0.3, **options):
+  """Text of words and of location tokens, these with chance `pointing`."""
+  vocabulary = form.vocabulary
+  ids = rng.integers(0, vocabulary.text, rng.integers(low, high))
+  points = rng.random(len(ids)) < pointing
+  cells = vocabulary.locations_start + rng.integers(
+    0, vocabulary.locations, len(ids)
+  )
+  return sequence.Text(np.where(points, cells, ids), **options)
+
+
+def random_map(rng, form, slot, **options):
+  codes = rng.integers(0, form.vocabulary.codes, form.model.map_codes)
+  return sequence.Map(slot, codes, **options)
+
+
+def random_document(rng, form, branches=3):
+  """An image, then branches of text, a map, text, perhaps another map."""
+  made = []
+  for _ in range(branches):
+    branch = [random_text(rng, form), random_map(rng, form, 0)]
+    branch.append(random_text(rng, form))
+    if rng.random() < 0.5:
+      branch += [random_map(rng, form, 1), random_text(rng, form)]
+    made.append(tuple(branch))
+  trunk = (
+    random_text(rng, form, pointing=0, learn=False),
+    sequence.Image(random_image(rng, form)),
+    random_text(rng, form),
+  )
+  return sequence.Document(trunk, tuple(made))
