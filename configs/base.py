@@ -81,8 +81,7 @@ def world() -> ConfigDict:
   config.seed = 0
   config.min_objects = 2
   config.max_objects = 6
-  config.min_questions = 8  # per scene, where it has that many to ask
-  config.max_questions = 12
+  config.max_questions = 12  # per scene, at most one of each family
   return config
 
 

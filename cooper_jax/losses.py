@@ -34,10 +34,7 @@ class Scores:
 def inputs(batch) -> tuple[unified.Tokens, unified.Layout]:
   """Returns the model's view of a packed batch (a dict of arrays)."""
   tokens = unified.Tokens(
-    **{
-      name: batch[name]
-      for name in unified.Tokens.__dataclass_fields__  # pylint: disable
-    }
+    **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
   )
   layout = unified.Layout(
     document=batch["document"], branch=batch["branch"], group=batch["group"]
@@ -51,16 +48,21 @@ def score(
   batch,
   *,
   form: Format,
+  blocks: tuple[int, int] | None = None,
   text_temperature=1.0,
   code_temperature=1.0,
 ) -> Scores:
   """Scores every target of a packed batch under the sampler's distribution.
 
+  `blocks` is the (trunk, block) that the batch was packed in, None if free.
+
   Logits exist for the scored positions only, CHUNK of them at a time, and are
   recomputed in the backward pass.
   """
   tokens, layout = inputs(batch)
-  hidden, _, _ = model.apply(params, tokens, layout, batch["images"][:])
+  hidden, _, _ = model.apply(
+    params, tokens, layout, batch["images"], blocks=blocks
+  )
   keys = model.apply(
     params, hidden, batch["image_at"], method=unified.Unified.cell_keys
   )

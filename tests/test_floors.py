@@ -12,7 +12,7 @@ FLOORS = [
   ["errors", "plugins", "shapes", "__init__", "assets"],
   ["parallel", "checkpoint", "optim", "accumulate", "state", "telemetry"]
   + ["compilation", "interrupt", "workdir"],
-  ["modalities", "sequence", "losses", "models", "tokenizers"],
+  ["modalities", "sequence", "packing", "losses", "models", "tokenizers"],
   ["rl", "sampling", "data", "eval", "weights"],
   ["stages"],
   ["command", "main"],

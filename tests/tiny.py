@@ -1,12 +1,14 @@
 """A very small random model, format and documents, shared by many tests."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
 import numpy as np
 
 from cooper_jax import losses
+from cooper_jax import packing
 from cooper_jax import sequence
 from cooper_jax.models import config as model_config
 from cooper_jax.models import unified
@@ -49,17 +51,19 @@ def make(seed=0, **changes):
 
 def random_params(model, form, seed):
   """Initialises, then adds noise to all: no zero bias, no unit norm."""
-  shape = sequence.Shape(length=80, texts=8, codes=32)
-  empty = sequence.pack([], form=form, shape=shape, rows=1).arrays()
+  shape = packing.Shape(length=80, texts=8, codes=32)
+  empty = packing.pack([], form=form, shape=shape, rows=1).arrays()
   tokens, layout = losses.inputs(empty)
+  init = jax.jit(
+    functools.partial(model.init, method=unified.Unified.everything)
+  )
   params = nn.unbox(
-    model.init(
+    init(
       jax.random.key(seed),
       tokens,
       layout,
       empty["images"],
       empty["image_at"],
-      method=unified.Unified.everything,
     )
   )
   leaves, tree = jax.tree.flatten(params)

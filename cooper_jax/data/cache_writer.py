@@ -122,7 +122,8 @@ def _worker() -> None:
   world = WorldConfig(**_tuples(task["world"]))
   folder = pathlib.Path(task["folder"])
   for done in write_shards(folder, world, task["split"], jobs):
-    print(done, flush=True)
+    # One write: all processes share the pipe, and print() may make two.
+    os.write(sys.stdout.fileno(), b"%d\n" % done)
 
 
 def _tuples(value: Any) -> Any:

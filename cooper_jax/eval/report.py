@@ -23,6 +23,9 @@ from cooper_jax.eval.report_gallery import gallery
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 FIRST_CHARTS = ("loss", "reward", "accuracy", "map_rate")
+LAST_CHARTS = (
+  "grad_norm update_norm param_norm learning_rate skipped tokens speed".split()
+)
 MOST_CHARTS = 9  # per stage in plain sight; the others fold away
 LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -124,7 +127,12 @@ def curves(workdir):
   found = [*workdir.glob("*/metrics.jsonl"), *workdir.glob("*/*/metrics.jsonl")]
   body = ""
   for path in sorted(found, key=_stage_order):
-    metrics = read_metrics(path)
+    # What was measured once, at the end of a stage, is in the tables.
+    metrics = {
+      name: points
+      for name, points in read_metrics(path).items()
+      if len(points[0]) > 1
+    }
     names = sorted(metrics, key=_chart_order)
     if not names:
       continue
@@ -162,5 +170,8 @@ def _stage_order(path):
 
 def _chart_order(name):
   kind = name.split("/")[0]
-  first = FIRST_CHARTS.index(kind) if kind in FIRST_CHARTS else 99
-  return first, name.count("/"), name
+  if kind in FIRST_CHARTS:
+    place = FIRST_CHARTS.index(kind) - len(FIRST_CHARTS)
+  else:
+    place = 1 + LAST_CHARTS.index(kind) if kind in LAST_CHARTS else 0
+  return place, name.count("/"), name

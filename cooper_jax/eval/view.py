@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-TEXT, CODE, FORCED = 1, 2, 3  # Rollout.state; 0 is padding
-STOP_EOS = 1
+from cooper_jax import plugins
+from cooper_jax.sampling.grammar import CODE, EOS, FORCED, TEXT
 
 
 class Map(NamedTuple):
@@ -106,7 +106,7 @@ class RolloutView:
         for tokens, states in zip(np.asarray(rollout.tokens), state)
       ),
       maps=_maps(rollout, decode_maps, modalities),
-      truncated=np.asarray(rollout.stop) != STOP_EOS,
+      truncated=np.asarray(rollout.stop) != EOS,
       group=rollout.group if group is None else group,
       sample_id=rollout.sample_id if sample_id is None else sample_id,
       text_tokens=(state == TEXT).sum(1),
@@ -150,8 +150,6 @@ def turns(text: str) -> tuple[list[Turn], str]:
 
 
 def _modalities() -> dict[int, str]:
-  from cooper_jax import plugins
-
   names = plugins.names("modalities")
   return {plugins.find("modalities", name).SLOT: name for name in names}
 

@@ -18,9 +18,11 @@ NEAREST = 0.2  # metres; what is nearer or farther is drawn at the bound
 FARTHEST = 20.0
 LOG_SPAN = float(np.log(FARTHEST / NEAREST))
 
-EDGE_WEIGHT = 0.5  # of the difference to the next pixel, against the value
+EDGE_WEIGHT = 0.25  # of the difference to the next pixel, against the value
 VALID_WEIGHT = 0.05  # of the validity cross-entropy
-HUBER = 0.01  # log units of [-1, 1]; 2.3 % of the distance
+HUBER = 0.02  # relative error below which the loss is a parabola
+STEEPEST = 1.5  # log ratio from which the loss grows no steeper
+UNDER_SLOPE = 0.2  # slope that is left far below the truth
 
 # Quality: what scores nothing, and what is too flat to have been drawn.
 WORST_ABS_REL = 0.3
@@ -52,10 +54,11 @@ def to_input(target_BHW):
 
 
 def loss(outputs_BHWO, target_BHW):
-  """(sum, weight) of smooth L1 on the logarithm, its edges and validity."""
+  """(sum, weight) of relative error, difference at edges, and validity."""
   valid_BHW = (target_BHW > 0).astype(jnp.float32)
   miss_BHW = (outputs_BHWO[..., 0] - to_log(target_BHW)) * valid_BHW
-  value = jnp.sum(_huber(miss_BHW))
+  miss_BHW = miss_BHW * LOG_SPAN / 2  # natural logarithm of drawn / true
+  value = jnp.sum(_huber(_relative(miss_BHW)))
   down_BHW = (miss_BHW[:, 1:] - miss_BHW[:, :-1]) * (
     valid_BHW[:, 1:] * valid_BHW[:, :-1]
   )
@@ -67,6 +70,19 @@ def loss(outputs_BHWO, target_BHW):
   validity = jnp.sum(jax.nn.softplus(logit_BHW) - valid_BHW * logit_BHW)
   total = value + EDGE_WEIGHT * edges + VALID_WEIGHT * validity
   return total, jnp.asarray(valid_BHW.size, jnp.float32)
+
+
+def _relative(miss):
+  """|drawn - true| / true of a log ratio, made fit for a gradient.
+
+  Far for near costs e^m - 1 and near for far only 1 - e^m: at an edge that
+  can't be placed exactly it is right to draw the nearer side. The first is
+  continued as a line from `STEEPEST` on, the second never quite levels out.
+  """
+  over = jnp.clip(miss, 0.0, STEEPEST)
+  beyond = jnp.maximum(miss - STEEPEST, 0.0) * jnp.exp(STEEPEST)
+  under = jnp.minimum(miss, 0.0)
+  return jnp.expm1(over) + beyond - jnp.expm1(under) - UNDER_SLOPE * under
 
 
 def _huber(miss):

@@ -36,6 +36,9 @@ OUTPUTS = len(CLASSES)  # logits
 
 # Object pixels are few and carry the answers: they count more in the loss.
 OBJECT_WEIGHT = 2.0
+# Share of the tokenizer's training maps that show one object alone, as the
+# model will be asked to draw; no other modality needs this.
+MARKS = 0.15
 
 PALETTE = np.array(
   [

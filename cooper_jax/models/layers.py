@@ -8,6 +8,7 @@ import einops
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cooper_jax.models import config as model_config
 
@@ -110,43 +111,68 @@ def attend(q_BLNH, k_BSKH, v_BSKH, mask_BLS):
   return mix(weights.astype(v_BSKH.dtype), v_BSKH)
 
 
-def attend_cached(q_RLNH, new, own, prompt):
-  """Attention of new tokens to themselves, their row's cache and the prompt.
+def attend_shared(q_RLNH, shared, own):
+  """Attention of R = P * G rows to their shared prefix and to their own keys.
 
   Args:
-    q_RLNH: queries of L new tokens, one group, for R = P * G rows; the rows of
-      one prompt are neighbours.
-    new: (k, v) of the new tokens [R, L, K, H]; all see each other.
-    own: (k, v, valid) of the row's cache [R, T, K, H] and [R, T].
-    prompt: (k, v, mask) of the prompts [P, S, K, H] and [P, S].
+    q_RLNH: queries; the rows of one prefix are neighbours.
+    shared: (k, v, mask) of the prefixes [P, S, K, H] and [P, S].
+    own: a list of (k, v, mask) of the rows [R, T, K, H] and [R, L, T].
 
-  The prompt's keys are read once per prompt, not once per row; the three
-  softmaxes are one, over the concatenated scores.
+  A prefix's keys are read once, not once per row; the softmaxes are one, over
+  the concatenated scores.
   """
-  k_PSKH, v_PSKH, mask_PS = prompt
+  k_PSKH, v_PSKH, mask_PS = shared
   length = q_RLNH.shape[1]
   q_P = einops.rearrange(
     q_RLNH, "(p g) l n h -> p (g l) n h", p=k_PSKH.shape[0]
   )
-  to_prompt = einops.rearrange(
-    scores(q_P, k_PSKH, mask_PS[:, None]),
-    "p k m (g l) s -> (p g) k m l s",
-    l=length,
+  parts = [
+    einops.rearrange(
+      scores(q_P, k_PSKH, mask_PS[:, None]),
+      "p k m (g l) s -> (p g) k m l s",
+      l=length,
+    )
+  ]
+  parts += [scores(q_RLNH, k, mask) for k, _, mask in own]
+  weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1)
+  edges = np.cumsum([part.shape[-1] for part in parts])[:-1]
+  first, *rest = jnp.split(weights.astype(v_PSKH.dtype), edges, axis=-1)
+  first = einops.rearrange(
+    first, "(p g) k m l s -> p k m (g l) s", p=k_PSKH.shape[0]
   )
-  to_own = scores(q_RLNH, own[0], own[2][:, None])
-  to_new = scores(q_RLNH, new[0], jnp.ones((1, 1, 1), bool))
-  weights = jax.nn.softmax(
-    jnp.concatenate([to_prompt, to_own, to_new], axis=-1), axis=-1
-  ).astype(v_PSKH.dtype)
-  edges = (k_PSKH.shape[1], k_PSKH.shape[1] + own[0].shape[1])
-  w_prompt, w_own, w_new = jnp.split(weights, edges, axis=-1)
-  w_prompt = einops.rearrange(
-    w_prompt, "(p g) k m l s -> p k m (g l) s", p=k_PSKH.shape[0]
+  out = einops.rearrange(
+    mix(first, v_PSKH), "p (g l) n h -> (p g) l n h", l=length
   )
-  from_prompt = einops.rearrange(
-    mix(w_prompt, v_PSKH), "p (g l) n h -> (p g) l n h", l=length
+  for weight, (_, v, _) in zip(rest, own, strict=True):
+    out += mix(weight, v)
+  return out
+
+
+def attend_blocks(q_BLNH, k_BLKH, v_BLKH, masks, blocks):
+  """Attention of a row laid out as a trunk and blocks of branches.
+
+  Args:
+    q_BLNH, k_BLKH, v_BLKH: trunk first, then whole blocks.
+    masks: {"trunk": [B, T, T], "own": [B * n, block, block]}.
+    blocks: (trunk, block), static.
+  """
+  trunk, block = blocks
+  inner = "b (n l) k h -> (b n) l k h"
+  cut = lambda x: einops.rearrange(x[:, trunk:], inner, l=block)  # noqa: E731
+  k_trunk, v_trunk = k_BLKH[:, :trunk], v_BLKH[:, :trunk]
+  of_trunk = attend(q_BLNH[:, :trunk], k_trunk, v_trunk, masks["trunk"])
+  # A trunk's padding is the only part of it that a branch may not see.
+  exists = jnp.any(masks["trunk"], axis=1)
+  of_blocks = attend_shared(
+    cut(q_BLNH),
+    (k_trunk, v_trunk, exists),
+    [(cut(k_BLKH), cut(v_BLKH), masks["own"])],
   )
-  return from_prompt + mix(w_own, own[1]) + mix(w_new, new[1])
+  of_blocks = einops.rearrange(
+    of_blocks, "(b n) l k h -> b (n l) k h", b=q_BLNH.shape[0]
+  )
+  return jnp.concatenate([of_trunk, of_blocks], axis=1)
 
 
 class Routed(nn.Module):

@@ -25,6 +25,7 @@ class Block(nn.Module):
 
   config: ModelConfig
   mode: str
+  blocks: tuple[int, int] | None = None
 
   def routed(self, layer, x, is_code, name, **options):
     return layers.Routed(layer, options, self.config, name=name)(x, is_code)
@@ -63,12 +64,14 @@ class Block(nn.Module):
       k = layers.apply_rope(k, shared["angles"])
       if self.mode == "step":
         prompt_k, prompt_v, own_k, own_v = cached
-        mixed = layers.attend_cached(
+        together = jnp.ones((1, 1, 1), bool)  # new tokens are one group
+        mixed = layers.attend_shared(
           q,
-          (k, v),
-          (own_k, own_v, shared["valid"]),
           (prompt_k, prompt_v, shared["prompt_mask"]),
+          [(own_k, own_v, shared["valid"][:, None]), (k, v, together)],
         )
+      elif self.blocks:
+        mixed = layers.attend_blocks(q, k, v, shared["mask"], self.blocks)
       else:
         mixed = layers.attend(q, k, v, shared["mask"])
       kept = None if self.mode == "train" else (k, v)
@@ -102,8 +105,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
   """Blocks and the final norm.
 
-  `shared` holds angles [B, L, H/2], is_code [B, L] and, by mode, mask
-  [B, L, L], or for a step the cache's valid [R, T] and prompt_mask [P, S].
+  `shared` holds angles [B, L, H/2], is_code [B, L] and, by mode, mask (see
+  `unified.attention_mask`), or for a step the cache's valid [R, T] and prompt_mask [P, S].
   Returns hidden states in float32 and, but for "train", the new keys and
   values [layers, B, L, K, H].
   """
@@ -111,7 +114,9 @@ class Transformer(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, x_BLD, shared, *, mode="train", cached=None):
+  def __call__(
+    self, x_BLD, shared, *, mode="train", cached=None, blocks=None
+  ):
     c = self.config
     block = nn.remat(Block, prevent_cse=False) if c.remat else Block
     scanned = nn.scan(
@@ -122,7 +127,7 @@ class Transformer(nn.Module):
       length=c.layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    x_BLD, kept = scanned(c, mode, name="blocks")(x_BLD, cached, shared)
+    x_BLD, kept = scanned(c, mode, blocks, name="blocks")(x_BLD, cached, shared)
     x_BLD = layers.Routed(
       layers.RMSNorm, {"eps": c.norm_eps}, c, name="norm_final"
     )(x_BLD, shared["is_code"])

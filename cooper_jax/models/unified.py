@@ -4,6 +4,7 @@ The parameters are a plain pytree; several trees (policy, reference, average)
 pass through the same functions.
 """
 
+import einops
 from flax import linen as nn
 from flax import struct
 import jax
@@ -68,6 +69,19 @@ def attention_mask(layout: Layout):
     & ((key.branch == 0) | (key.branch == query.branch))
     & (query.group >= key.group)
   )
+
+
+def block_masks(layout: Layout, blocks: tuple[int, int]):
+  """The same rule for rows laid out as a trunk and blocks (packing.py)."""
+  trunk, block = blocks
+  own = jax.tree.map(
+    lambda x: einops.rearrange(x[:, trunk:], "b (n l) -> (b n) l", l=block),
+    layout,
+  )
+  return {
+    "trunk": attention_mask(jax.tree.map(lambda x: x[:, :trunk], layout)),
+    "own": attention_mask(own),
+  }
 
 
 class Unified(nn.Module):
@@ -152,14 +166,20 @@ class Unified(nn.Module):
       "is_code": tokens.kind == CODE,
     }
 
-  def __call__(self, tokens: Tokens, layout: Layout, images, keep=False):
-    """Teacher-forced forward: hidden f32 [B, L, D], features, keys/values."""
+  def __call__(
+    self, tokens: Tokens, layout: Layout, images, *, keep=False, blocks=None
+  ):
+    """Teacher-forced forward: hidden f32 [B, L, D], features, keys/values.
+
+    `keep` returns keys and values; `blocks` is the layout's (trunk, block).
+    """
     features = self.see(images)
-    shared = self.shared(tokens) | {"mask": attention_mask(layout)}
+    mask = block_masks(layout, blocks) if blocks else attention_mask(layout)
     hidden, kv = self.decoder(
       self.embed(tokens, features),
-      shared,
+      self.shared(tokens) | {"mask": mask},
       mode="prefill" if keep else "train",
+      blocks=blocks,
     )
     return hidden, features, kv
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cooper_jax import errors
 from cooper_jax import losses
+from cooper_jax import packing
 from cooper_jax import sequence
 from cooper_jax.sampling import grammar
 from cooper_jax.sampling import sampler
@@ -49,9 +50,9 @@ def make(
   images = max(
     sum(isinstance(s, sequence.Image) for s in trunk) for trunk in trunks
   )
-  shape = sequence.Shape(length=length, texts=0, codes=0, images=images)
+  shape = packing.Shape(length=length, texts=0, codes=0, images=images)
   packed = [
-    sequence.pack([sequence.Document(t)], form=form, shape=shape, rows=1)
+    packing.pack([sequence.Document(t)], form=form, shape=shape, rows=1)
     for t in sequence.unlearned(trunks)
   ]
   arrays = {

@@ -12,15 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import (
-  accumulate,
-  modalities,
-  optim,
-  plugins,
-  state as states,
-  telemetry,
-  workdir as workdirs,
-)
+from cooper_jax import accumulate, modalities, optim, plugins, telemetry
+from cooper_jax import state as states
+from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture, pipeline
 from cooper_jax.data.scenes.config import WorldConfig
@@ -245,9 +239,7 @@ def make_step(configs, modules, optimizer, settings):
           params[name], found["assigned"], key=key
         )
     metrics |= losses
-    metrics["loss"] = sum(
-      total / weight for total, weight in losses.values()
-    )
+    metrics["loss"] = sum(total / weight for total, weight in losses.values())
     maps_drawn = sum(target.shape[0] for target in batch.values())
     metrics["tokens"] = maps_drawn * next(iter(configs.values())).cells
     return state.replace(params=params), metrics

@@ -13,7 +13,6 @@ from typing import Any
 import einops
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
@@ -79,9 +78,9 @@ class Block(nn.Module):
     for index in range(2):
       h_BHWD = nn.silu(nn.RMSNorm(name=f"norm_{index}")(h_BHWD))
       init = nn.initializers.zeros if index else nn.initializers.lecun_normal()
-      h_BHWD = nn.Conv(
-        width, (3, 3), kernel_init=init, name=f"conv_{index}"
-      )(h_BHWD)
+      h_BHWD = nn.Conv(width, (3, 3), kernel_init=init, name=f"conv_{index}")(
+        h_BHWD
+      )
     return x_BHWD + h_BHWD
 
 

@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -171,6 +173,7 @@ def test_subprocesses_write_the_bytes_that_one_process_writes(
   tmp_path, monkeypatch
 ):
   monkeypatch.setattr(cache, "SHARD", 4)
+  monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # as in a container
   paths = [
     cache.build(
       WORLD,
@@ -186,6 +189,14 @@ def test_subprocesses_write_the_bytes_that_one_process_writes(
   for name in files[0]:
     assert (paths[0] / name).read_bytes() == (paths[1] / name).read_bytes()
   assert cache.CachedSource(paths[1])[9].questions
+
+
+def test_renderers_do_not_load_jax():
+  program = (
+    "import sys, cooper_jax.data.cache_writer, cooper_jax.data.scenes;"
+    "sys.exit(any(name in sys.modules for name in ('jax', 'tensorflow')))"
+  )
+  assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_a_renderer_that_fails_is_one_line(tmp_path, monkeypatch):

@@ -149,6 +149,19 @@ def test_a_step_logged_twice_counts_once_and_a_torn_line_not(tmp_path):
   assert report.read_metrics(path) == {"loss/a": ([1, 2], [3.0, 2.0])}
 
 
+def test_charts_begin_with_the_loss_and_leave_out_single_values(tmp_path):
+  (tmp_path / "sft").mkdir()
+  lines = [
+    {"step": 1, "loss": 3.0, "grad_norm": 1.0, "text": 2.0, "reward/a": 0.1},
+    {"step": 2, "loss": 2.0, "grad_norm": 1.0, "text": 1.0, "reward/a": 0.2},
+    {"step": 2, "test/accuracy": 0.5},
+  ]
+  text = "".join(json.dumps(line) + "\n" for line in lines)
+  (tmp_path / "sft" / "metrics.jsonl").write_text(text)
+  names = re.findall(r"<title>(.*?)</title>", report.curves(tmp_path))
+  assert names == ["loss", "reward/a", "text", "grad_norm"]
+
+
 def test_claims_do_not_praise_what_chance_explains():
   summary = {}
   fake_run.rate(summary, "qa/accuracy/sft", 0.50, 400)

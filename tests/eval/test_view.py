@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from cooper_jax.eval.view import RolloutView, Turn, freeze, turns
+from cooper_jax.sampling.grammar import CODE, FORCED, TEXT
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
-
-TEXT, CODE, FORCED = 1, 2, 3  # as sampling/grammar.py
 
 
 class Maker:

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax import modalities
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
 
 
 @pytest.mark.parametrize("name", plugins.names("modalities"))

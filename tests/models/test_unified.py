@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 
 from cooper_jax import losses
+from cooper_jax import packing
 from cooper_jax import sequence
 from cooper_jax.models import layers
 from cooper_jax.models import unified
 from tests import tiny
 
 
-def scores(model, form, params, documents, length, rows=None, images=1):
-  shape = sequence.Shape(length=length, texts=90, codes=240, images=images)
-  batch = sequence.pack(documents, form=form, shape=shape, rows=rows).arrays()
-  out = losses.score(model, params, batch, form=form)
+score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
+
+
+def scores(model, form, params, documents, length, rows=None, **sizes):
+  shape = packing.Shape(length=length, texts=90, codes=240, **sizes)
+  batch = packing.pack(documents, form=form, shape=shape, rows=rows).arrays()
+  out = score(model, params, batch, form=form, blocks=shape.blocks)
   found = {}
   for kind in ("text", "code"):
     weight = batch[f"{kind}_weight"] > 0
@@ -54,6 +58,20 @@ def test_packed_documents_and_branches_match_separate_ones(map_group):
   )
 
 
+def test_blocks_match_the_free_layout():
+  """Trunk with padding, blocks holding several branches and a partial one."""
+  model, form, params = tiny.make(tied_head=False, smear=True)
+  rng = np.random.default_rng(7)
+  documents = [tiny.random_document(rng, form, branches=4) for _ in range(2)]
+  free = scores(model, form, params, documents, 400)
+  blocks = scores(
+    model, form, params, documents, 30 + 4 * 75, trunk=30, block=75
+  )
+  for kind in ("text", "code"):
+    assert len(free[kind]) > 20
+    np.testing.assert_allclose(free[kind], blocks[kind], atol=2e-5)
+
+
 def test_gradient_of_branches_is_that_of_separate_sequences():
   model, form, params = tiny.make(tied_head=False)
   rng = np.random.default_rng(1)
@@ -61,8 +79,8 @@ def test_gradient_of_branches_is_that_of_separate_sequences():
   trunk = next(sequence.unlearned([document.trunk]))
 
   def gradient(documents, length):
-    shape = sequence.Shape(length=length, texts=60, codes=100)
-    batch = sequence.pack(documents, form=form, shape=shape).arrays()
+    shape = packing.Shape(length=length, texts=60, codes=100)
+    batch = packing.pack(documents, form=form, shape=shape).arrays()
 
     def loss(p):
       out = losses.score(model, p, batch, form=form)
@@ -70,7 +88,7 @@ def test_gradient_of_branches_is_that_of_separate_sequences():
         out.code_log_prob * batch["code_weight"]
       )
 
-    return jax.grad(loss)(params)
+    return jax.jit(jax.grad(loss))(params)
 
   shared = gradient([sequence.Document(trunk, document.branches)], 300)
   apart = gradient(
@@ -92,9 +110,9 @@ def test_maps_of_a_tiny_code_book_sum_to_one(map_group):
     sequence.Document((image, sequence.Map(0, np.array(codes))))
     for codes in itertools.product(range(3), repeat=4)
   ]
-  shape = sequence.Shape(length=32, texts=2, codes=4)
-  batch = sequence.pack(documents, form=form, shape=shape).arrays()
-  out = losses.score(model, params, batch, form=form)
+  shape = packing.Shape(length=32, texts=2, codes=4)
+  batch = packing.pack(documents, form=form, shape=shape).arrays()
+  out = score(model, params, batch, form=form)
   total = np.exp(np.asarray(out.code_log_prob).sum(axis=1)).sum()
   assert batch["ids"].shape[0] == 81
   np.testing.assert_allclose(total, 1.0, atol=1e-5)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import losses
+from cooper_jax import packing
 from cooper_jax import sequence
 from cooper_jax.rl import rollout as rollouts
 from cooper_jax.sampling import grammar
@@ -14,6 +15,7 @@ from cooper_jax.sampling import prompts as prompting
 from cooper_jax.sampling import sampler
 from tests import tiny
 
+score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
 LIMITS = grammar.Limits(text=7, maps=2, script=3)
 
 
@@ -69,9 +71,9 @@ def trainer_log_probs(model, form, params, out, made, *, group, limits=LIMITS,
       sequence.Document(d.trunk, (b,)) for d in documents for b in d.branches
     ]
   length = max(sequence.measure(d, form)[0] for d in documents)
-  shape = sequence.Shape(length=length, texts=120, codes=6 * 16)
-  batch = sequence.pack(documents, form=form, shape=shape).arrays()
-  scores = losses.score(
+  shape = packing.Shape(length=length, texts=120, codes=6 * 16)
+  batch = packing.pack(documents, form=form, shape=shape).arrays()
+  scores = score(
     model,
     params,
     batch,

@@ -66,11 +66,10 @@ class WorldConfig:
   seed: int = 0
   min_objects: int = 2
   max_objects: int = MAX_OBJECTS
-  min_questions: int = 8  # asked where the scene has that many to ask
-  max_questions: int = 12
+  max_questions: int = 12  # at most one of each family
   pixels_to_name: int = 25  # of a 64 x 64 image; fewer visible: not asked about
   held_out: tuple[tuple[str, str], ...] = HELD_OUT
-  near: float = 0.5  # objects' distance
+  near: float = 0.42  # objects' distance
   far: float = 12.0
   field_of_view: tuple[float, float] = (44.0, 72.0)
   camera_height: tuple[float, float] = (0.9, 2.2)

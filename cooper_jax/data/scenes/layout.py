@@ -24,6 +24,8 @@ _PER_TRY = 6
 _LAYOUT = _HEADER + SLOTS * (_PER_SLOT + TRIES * _PER_TRY)
 QUESTION_DRAWS = 1400
 _SPLIT_BITS = 3
+_SURE_SIZE = 0.22  # of the image height
+_SURE_DISTANCE = 1.6  # metres
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +140,9 @@ def _camera(config, header):
 
 def _room(header):
   turn = _between(header[:, 5], -0.5, 0.5)
-  back = _log_between(header[:, 6], 3.5, 14.0)
-  left = -_log_between(header[:, 7], 1.6, 6.5)
-  right = _log_between(header[:, 8], 1.6, 6.5)
+  back = _log_between(header[:, 6], 4.5, 14.5)
+  left = -np.maximum(_log_between(header[:, 7], 1.6, 6.5), 0.42 * back)
+  right = np.maximum(_log_between(header[:, 8], 1.6, 6.5), 0.42 * back)
   height = np.maximum(_log_between(header[:, 9], 2.6, 6.0), 0.4 * back)
   zero = np.zeros_like(turn)
   return {
@@ -224,9 +226,12 @@ def _place(config, camera, room, shape, wanted, header, slots):
     # that is hard to place keeps nearly the sizes of the others.
     size = _log_between(own[:, 14:16], 0.2, tallest[:, None])
     furthest = np.minimum(config.far, room["room_high"][:, 2])[:, None]
-    distance = _log_between(own[:, 16:18], config.near, furthest)
+    # Far places are often refused (walls, ceiling): they are tried more often.
+    distance = _log_between(own[:, 16:18] ** 0.65, config.near, furthest)
     size = np.repeat(size, TRIES // 2, axis=1)
     distance = np.repeat(distance, TRIES // 2, axis=1)
+    # The last place is one that fits in every empty room.
+    size[:, -1], distance[:, -1] = _SURE_SIZE, _SURE_DISTANCE
     height = size * distance / focal[:, None]
     half = np.stack([width * height, height, depth * height], -1) / 2
     radius = np.sqrt(half[..., 0] ** 2 + half[..., 2] ** 2)
@@ -237,6 +242,7 @@ def _place(config, camera, room, shape, wanted, header, slots):
     free_u = edge[:, None] * 0.98 - half_u
     free_v = edge[:, None] * 0.98 - half_v
     u = (2 * tries[..., 0] - 1) * free_u
+    u[:, -1] *= 0.5
     # Heights that the picture allows, then heights that the room allows.
     level = eye[:, 1:2] + distance * (
       u * basis[:, 0, 1:2] + basis[:, 2, 1:2]

@@ -6,6 +6,7 @@ The last phrasing of each family is kept for the held-out split.
 from __future__ import annotations
 
 import bisect
+import functools
 
 import numpy as np
 
@@ -83,10 +84,10 @@ TEMPLATES = {
     "How many {a} can you see ?",
   ),
   "exists": (
-    "Is there a {a} ?",
-    "Is a {a} in the room ?",
-    "Does the image show a {a} ?",
-    "Can you see a {a} ?",
+    "Is there {a} ?",
+    "Is {a} in the room ?",
+    "Does the image show {a} ?",
+    "Can you see {a} ?",
   ),
   "taller": (
     "Which is taller , the {a} or the {b} ?",
@@ -196,6 +197,7 @@ def metres(value: float) -> str:
   return NUMBERS[bisect.bisect_right(_EDGES, value)]
 
 
+@functools.lru_cache(maxsize=1 << 17)
 def location(flat: int, size: int) -> str:
   """Names a pixel by the fractions of image height and width."""
   row, column = divmod(flat, size)

@@ -38,11 +38,13 @@ def render(layout: Layout, config: worlds.WorldConfig) -> Pictures:
   if colour is None:
     image = np.full((scenes, size, size, 3), 128, np.uint8)
   else:
-    colour = smooth.antialias(layout, parts, view, colour)
-    light = np.sqrt(np.clip(colour, 0, 1, out=colour), out=colour)
+    smooth.antialias(layout, parts, view, colour)
     image = np.empty((*shape, 3), np.uint8)
-    for channel in range(3):
-      image[..., channel] = (light[channel] * 255 + 0.5).reshape(shape)
+    for channel, light in enumerate(colour):
+      light = np.sqrt(np.minimum(light, 1, out=light), out=light)
+      light *= 255
+      light += np.float32(0.5)
+      image[..., channel] = light.reshape(shape)
     image = np.ascontiguousarray(image[inside])
   # What each surface is: the room's planes, then the parts.
   shown = layout.shape[parts.scene, parts.owner]
@@ -57,7 +59,7 @@ def render(layout: Layout, config: worlds.WorldConfig) -> Pictures:
     depth=view.depth.reshape(shape)[inside],
     classes=classes[view.surface].reshape(shape)[inside],
     instances=instances.reshape(shape)[inside].astype(np.uint8),
-    normals=_camera_normals(layout, normals.reshape(3, *shape))[inside],
+    normals=_camera_normals(layout, normals, shape)[inside],
     camera=_intrinsics(layout, size),
     hidden=_hidden(parts, view, instances, scenes),
   )
@@ -69,8 +71,8 @@ _PLANE_CLASS = np.array(
 )
 
 
-def _camera_normals(layout, normals):
-  x, y, z = normals
+def _camera_normals(layout, normals, shape):
+  x, y, z = (n.reshape(shape) for n in normals)
   turned = np.empty((*x.shape, 3), np.float32)
   basis = layout.basis.astype(np.float32)[:, :, :, None, None]
   for axis in range(3):

@@ -48,14 +48,79 @@ _WALLS = np.array(
   ],
   np.float32,
 )
-_AMBIENT = 0.42
-_LIGHT = 1.25
-_FALLOFF = 5.0  # metres at which the lamp gives half of its light
+_AMBIENT = 0.48
+_LIGHT = 1.2
+_FALLOFF = 6.0  # metres at which the lamp gives half of its light
 _HAZE = 0.045  # per metre
 
 
-def world_points(layout: Layout, view: View):
-  """World position of every pixel's surface: three arrays f32 [B*S*S]."""
+def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
+  """Linear RGB (None if not shaded) and world normals, each 3 x f32 [B, S*S].
+
+  Arrays are [B, S*S]; what is one number per scene broadcasts as [B, 1].
+  """
+  scenes = len(layout.index)
+  surface = view.surface.reshape(scenes, -1)
+  on_part = surface >= PLANES
+  inside = np.flatnonzero(on_part)
+  part = view.surface[inside] - PLANES
+  points = _world_points(layout, view)
+  # Room first: everything from small tables by scene and plane.
+  plane = np.where(on_part, 0, surface) + PLANES * np.arange(scenes)[:, None]
+  tables = _room_tables(layout)
+  normals = [np.take(row, plane) for row in tables["normal"]]
+  table = _part_table(layout, parts, view.size, tables["colour"])
+  row = dict(zip(_PART_ROWS, np.take(table, part, axis=1)))
+  local = _local(row, [p.ravel()[inside] for p in points])
+  on_parts = _part_normals(row, local)
+  for whole, some in zip(normals, on_parts):
+    whole.ravel()[inside] = some
+  if not shaded:
+    return None, normals
+  tone = _room_tone(layout, view, tables, points, plane)
+  colour = [np.take(line, plane) * tone for line in tables["colour"]]
+  depth = view.depth.reshape(scenes, -1)
+  tone = _part_tone(row, view.depth[inside], local, points[1].ravel()[inside])
+  for whole, name in zip(colour, ("red", "green", "blue")):
+    whole.ravel()[inside] = row[name] * tone
+  light = layout.light.astype(np.float32)
+  to_light = [light[:, i, None] - points[i] for i in range(3)]
+  square = _dot(to_light, to_light)
+  facing = _dot(to_light, normals)
+  lit = shadows.lit(layout, parts, view, points, normals, facing)
+  lamp = np.maximum(facing, 0)
+  lamp /= np.sqrt(square)
+  lamp *= lit
+  square *= np.float32(1 / _FALLOFF**2)
+  square += 1
+  lamp /= square
+  lamp *= np.float32(_LIGHT)
+  total = normals[1] * np.float32(0.2 * _AMBIENT)
+  total += np.float32(0.8 * _AMBIENT)
+  total += lamp
+  total /= 1 + np.float32(_HAZE) * depth
+  eye = layout.eye.astype(np.float32)[inside // surface.shape[1]].T
+  shine = _shine(
+    [eye[i] - points[i].ravel()[inside] for i in range(3)],
+    [ray.ravel()[inside] for ray in to_light],
+    on_parts,
+  )
+  shine *= np.minimum(lamp.ravel()[inside], 1)
+  for channel in colour:
+    channel *= total
+    channel.ravel()[inside] += shine
+  return colour, normals
+
+
+def _dot(a, b):
+  total = a[0] * b[0]
+  total += a[1] * b[1]
+  total += a[2] * b[2]
+  return total
+
+
+def _world_points(layout, view):
+  """World position of every pixel's surface: three arrays f32 [B, S*S]."""
   u, v = visible.grid(layout, view.size)
   depth = view.depth.reshape(len(layout.index), view.padded, view.padded)
   points = []
@@ -63,53 +128,15 @@ def world_points(layout: Layout, view: View):
     basis = layout.basis[:, :, axis, None, None]
     along = (basis[:, 0] * u).astype(np.float32)
     down = (basis[:, 1] * v + basis[:, 2]).astype(np.float32)
-    eye = layout.eye[:, axis, None, None].astype(np.float32)
-    points.append(((along + down) * depth + eye).ravel())
+    point = along + down
+    point *= depth
+    point += layout.eye[:, axis, None, None].astype(np.float32)
+    points.append(point.reshape(len(layout.index), -1))
   return points
 
 
-def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
-  """Linear RGB f32 [3, B*S*S] and world normals f32 [3, B*S*S]."""
-  scenes = len(layout.index)
-  each = view.padded * view.padded
-  points = world_points(layout, view)
-  on_part = view.surface >= PLANES
-  inside = np.flatnonzero(on_part)
-  # Room: normals and base colours from small tables.
-  scene = np.repeat(np.arange(scenes), each)
-  plane = np.where(on_part, 0, view.surface) + scene * PLANES
-  normal_table, colour_table = _room_tables(layout)
-  normals = normal_table[:, plane]
-  part = view.surface[inside] - PLANES
-  local = _local(parts, part, [p[inside] for p in points])
-  normals[:, inside] = _part_normals(parts, part, local)
-  if not shaded:
-    return None, normals
-  colour = colour_table[:, plane]
-  room = np.flatnonzero(~on_part)
-  colour[:, room] *= _room_pattern(layout, view, points, scene, room)
-  colour[:, inside] = _part_colour(
-    layout, parts, view, part, scene[inside], inside, local, points
-  )
-  light = layout.light.astype(np.float32)[scene].T
-  to_light = [light[i] - points[i] for i in range(3)]
-  square = sum(p * p for p in to_light)
-  distance = np.sqrt(square)
-  facing = sum(p * n for p, n in zip(to_light, normals))
-  lit = shadows.lit(layout, parts, view, points, normals, facing)
-  lambert = np.maximum(facing, 0) / distance
-  lamp = lit * lambert * (_LIGHT / (1 + square / _FALLOFF**2))
-  sky = _AMBIENT * (0.8 + 0.2 * normals[1])
-  haze = 1 / (1 + _HAZE * view.depth)
-  colour *= (sky + lamp) * haze
-  colour[:, inside] += _highlight(
-    layout, view, points, to_light, normals, scene, inside, lamp
-  )
-  return colour, normals
-
-
 def _room_tables(layout):
-  """Normals and colours [3, B * PLANES] of floor, ceiling and walls."""
+  """Looks of floor, ceiling and walls by scene and plane, [B * PLANES] each."""
   cos, sin = np.cos(layout.room_turn), np.sin(layout.room_turn)
   zero = np.zeros_like(cos)
   x = np.stack([cos, zero, -sin])
@@ -121,126 +148,166 @@ def _room_tables(layout):
   wall = _WALLS[np.floor(style[:, 1] * len(_WALLS)).astype(np.int64)]
   floor = floor * (0.85 + 0.3 * style[:, 2:3])
   wall = wall * (0.85 + 0.25 * style[:, 3:4])
+  side = wall * 0.97
   ceiling = np.full_like(wall, 0.9)
-  side, front = wall * 0.97, wall
-  colours = np.stack([floor, ceiling, side, side, front, front], axis=1)
-  colours = (colours**2).astype(np.float32)
-  return normals.reshape(3, -1), colours.reshape(-1, 3).T.copy()
+  colours = np.stack([floor, ceiling, side, side, wall, wall], axis=1) ** 2
+  boards = style[:, 4] < 0.4
+  scale = np.where(boards, 1 / 0.3, 2.0)  # boards of 30 cm, tiles of 50 cm
+  strength = 0.06 + 0.16 * style[:, 5]
+  lines = np.where(style[:, 6] < 0.5, 0.05, 0)
+  dado = 0.1 + 0.25 * style[:, 7]
+  walls = [zero + 2] * 4
+
+  def flat(*planes):
+    return np.stack(planes, -1).astype(np.float32).ravel()
+
+  return {
+    "normal": normals.reshape(3, -1),
+    "colour": np.ascontiguousarray(
+      colours.reshape(-1, 3).T.astype(np.float32)
+    ),
+    "scale": flat(scale, zero, *walls),
+    "strength": flat(strength, zero, *[lines] * 4),
+    "dado": flat(zero, zero, *[dado] * 4),
+    # Which way the stripes run: along the room's x or along its z.
+    "across": flat(zero + 1, zero, zero, zero, zero + 1, zero + 1),
+    "checks": flat(np.where(boards, 0, 1), *[zero] * 5),
+  }
 
 
 def _band(phase, blur):
   """A square wave of period 2 in [-1, 1], smoothed over `blur` periods."""
-  triangle = np.abs(phase - 2 * np.floor(phase * 0.5 + 0.25) - 0.5) - 0.5
-  soft = np.maximum(blur, 0.02)
-  wave = np.clip(triangle / soft, -1, 1)
-  return wave * np.clip(1.3 - blur, 0, 1)
+  wave = phase * np.float32(0.5)
+  wave += np.float32(0.25)
+  wave = np.floor(wave, out=wave)
+  wave *= -2
+  wave += phase
+  wave -= np.float32(0.5)
+  wave = np.abs(wave, out=wave)
+  wave -= np.float32(0.5)
+  wave /= np.maximum(blur, np.float32(0.02))
+  wave = np.minimum(np.maximum(wave, -1, out=wave), 1, out=wave)
+  fade = np.minimum(np.float32(1.3) - blur, 1)
+  wave *= np.maximum(fade, 0, out=fade)
+  return wave
 
 
-def _footprint(layout, view, scene, pixels):
-  """Metres that a pixel spans at its surface."""
-  pixel = (1 / (layout.focal * view.size)).astype(np.float32)
-  return view.depth[pixels] * pixel[scene[pixels]]
+def _room_tone(layout, view, tables, points, plane):
+  """Brightness of tiles, boards and panels, and of a dado a metre high.
 
-
-def _room_pattern(layout, view, points, scene, room):
-  """Brightness of floor tiles or boards, and of a dado on the walls."""
-  owner = scene[room]
-  turn = layout.room_turn.astype(np.float32)[owner]
-  cos, sin = np.cos(turn), np.sin(turn)
-  x, y, z = (p[room] for p in points)
+  Their sizes in metres are the same in every room.
+  """
+  cos = np.cos(layout.room_turn).astype(np.float32)[:, None]
+  sin = np.sin(layout.room_turn).astype(np.float32)[:, None]
+  x, y, z = points
   across = cos * x - sin * z
   along = sin * x + cos * z
-  size = _footprint(layout, view, scene, room)
-  style = layout.style.astype(np.float32)[owner]
-  surface = view.surface[room]
-  floor = surface == 0
-  wall = surface > 1
-  boards = style[:, 4] < 0.4
-  scale = np.where(boards, 1 / 0.3, 2.0).astype(np.float32)  # 30 cm or 50 cm
+  pixel = (1 / (layout.focal * view.size)).astype(np.float32)[:, None]
+  size = view.depth.reshape(len(pixel), -1) * pixel  # metres per pixel
+  scale = np.take(tables["scale"], plane)
   blur = size * scale
-  first = _band(across * scale, blur)
-  second = np.where(boards, 1, _band(along * scale, 2.5 * blur))
-  strength = 0.06 + 0.16 * style[:, 5]
-  tiles = 1 + strength * first * second
-  panel = np.where(surface > 3, across, along)
-  lines = np.where(style[:, 6] < 0.5, _band(panel * 2, 2 * size), 0)
-  dado = np.clip((1.0 - y) / np.maximum(size, 1e-3), 0, 1)
-  walls = (1 + 0.05 * lines) * (1 - (0.1 + 0.25 * style[:, 7]) * dado)
-  return np.where(floor, tiles, np.where(wall, walls, 1)).astype(np.float32)
+  stripes = np.where(np.take(tables["across"], plane) > 0, across, along)
+  stripes *= scale
+  tone = _band(stripes, blur)
+  checked = np.flatnonzero(np.take(tables["checks"], plane))
+  blur = blur.ravel()[checked]
+  blur *= np.float32(2.5)  # a floor is seen at a slant
+  along = along.ravel()[checked] * scale.ravel()[checked]
+  tone.ravel()[checked] *= _band(along, blur)
+  tone *= np.take(tables["strength"], plane)
+  tone += 1
+  dado = (1 - y) / size
+  dado = np.minimum(np.maximum(dado, 0, out=dado), 1, out=dado)
+  dado *= np.take(tables["dado"], plane)
+  tone *= np.subtract(1, dado, out=dado)
+  return tone
 
 
-def _local(parts, part, points):
+_PART_ROWS = (
+  "cx cy cz ix iy iz cos sin qx qy qz line curved"
+  " red green blue strength bands upright object_y object_i blur".split()
+)
+
+
+def _part_table(layout, parts, size, room_colours):
+  """What painting a pixel of a part takes: one row per entry of _PART_ROWS."""
+  scene, owner = parts.scene, parts.owner
+  plinth = parts.object == 0
+  named = PAINT[layout.colour[scene, owner]].T ** 2
+  colour = np.where(plinth, 0.9 * room_colours[:, scene * PLANES], named)
+  kind, strength, repeats, _ = layout.paint[scene, owner].T
+  half = layout.half[scene, owner, 1]
+  # Two to five bands over the height of the object, whatever its size.
+  bands = np.floor(2 + 4 * repeats) / 2
+  patterned = (kind > 0.5) & ~plinth
+  pixel = 1 / (layout.focal[scene] * size)
+  rows = [
+    *parts.centre.T,
+    *(1 / parts.half).T,
+    parts.axes[:, 0, 0],
+    parts.axes[:, 0, 2],
+    *parts.quadric.T[:4],
+    parts.curved,
+    *colour,
+    np.where(patterned, 0.12 + 0.2 * strength, 0),
+    bands,
+    np.where(kind > 0.75, bands, 0),
+    layout.centre[scene, owner, 1],
+    1 / half,
+    pixel / half * bands * 2,
+  ]
+  return np.stack(rows).astype(np.float32)
+
+
+def _local(row, points):
   """Surface points in their part's frame, in half sizes: [-1, 1]."""
-  table = np.concatenate(
-    [parts.centre, 1 / parts.half, parts.axes[:, 0, [0, 2]]], axis=1
-  )
-  centre_half = table.astype(np.float32).T[:, part]
-  rel = [points[i] - centre_half[i] for i in range(3)]
-  cos, sin = centre_half[6], centre_half[7]
+  x, y, z = points[0] - row["cx"], points[1] - row["cy"], points[2] - row["cz"]
   return [
-    (cos * rel[0] + sin * rel[2]) * centre_half[3],
-    rel[1] * centre_half[4],
-    (cos * rel[2] - sin * rel[0]) * centre_half[5],
+    (row["cos"] * x + row["sin"] * z) * row["ix"],
+    y * row["iy"],
+    (row["cos"] * z - row["sin"] * x) * row["iz"],
   ]
 
 
-def _part_normals(parts, part, local):
-  """World normals [3, n] of points on parts."""
-  inverse = (1 / parts.half).astype(np.float32).T[:, part]
-  quadric = parts.quadric.astype(np.float32).T[:, part]
-  turn = parts.axes[:, 0, [0, 2]].astype(np.float32).T[:, part]
+def _part_normals(row, local):
+  """World normals, 3 x [n], of points on parts."""
   size = [np.abs(p) for p in local]
   most = np.maximum(np.maximum(size[0], size[1]), size[2])
-  flat = (most > 0.999) | ~parts.curved[part]
+  flat = (most > 0.999) | (row["curved"] == 0)
   normal = []
-  for i in range(3):
-    bend = 2 * quadric[i] * local[i]
-    if i == 1:
-      bend = bend + quadric[3]
-    face = np.where(size[i] == most, np.sign(local[i]), 0)
-    normal.append(np.where(flat, face, bend * inverse[i]))
-  length = np.sqrt(sum(n * n for n in normal))
-  scale = 1 / np.maximum(length, 1e-12)
-  x, y, z = (n * scale for n in normal)
-  cos, sin = turn
-  return np.stack([cos * x - sin * z, y, sin * x + cos * z])
+  for i, axis in enumerate("xyz"):
+    bend = row["q" + axis] * local[i]
+    if axis == "y":
+      bend += np.float32(0.5) * row["line"]
+    bend *= row["i" + axis]
+    face = np.sign(local[i]) * (size[i] == most)
+    normal.append(np.where(flat, face, bend))
+  length = np.sqrt(_dot(normal, normal))
+  x, y, z = (n / np.maximum(length, np.float32(1e-12)) for n in normal)
+  cos, sin = row["cos"], row["sin"]
+  return [cos * x - sin * z, y, sin * x + cos * z]
 
 
-def _part_colour(layout, parts, view, part, scene, pixels, local, points):
-  """Albedo [3, n]: the named colour under stripes, checks or nothing."""
-  owner = parts.owner[part]
-  colour = PAINT[layout.colour[scene, owner]].T ** 2
-  paint_table = layout.paint.astype(np.float32)[scene, owner].T
-  plinth = parts.object[part] == 0
-  kind, strength = paint_table[0], 0.12 + 0.2 * paint_table[1]
-  half = layout.half.astype(np.float32)[scene, owner].T
-  pixel = (1 / (layout.focal * view.size)).astype(np.float32)
-  # Three to five bands over the height of the object, whatever its size.
-  repeats = np.floor(3 + 3 * paint_table[2])
-  base = layout.centre.astype(np.float32)[scene, owner, 1]
-  height = (points[1][pixels] - base) / half[1]
-  blur = view.depth[pixels] * pixel[scene] / half[1] * repeats
-  bands = _band(height * repeats * 0.5 + 0.5, blur)
-  upright = _band(local[0] * repeats * 0.5 + 0.5, blur)
-  pattern = np.where(
-    kind < 0.5, 0, np.where(kind < 0.75, bands, bands * upright)
-  )
-  tone = 1 + np.where(plinth, 0, strength * pattern)
-  floors = _room_tables(layout)[1][:, scene * PLANES]
-  return np.where(plinth, 0.9 * floors, colour) * tone.astype(np.float32)
+def _part_tone(row, depth, local, height):
+  """Brightness of the stripes or checks of an object."""
+  blur = depth * row["blur"]
+  rise = (height - row["object_y"]) * row["object_i"]
+  tone = _band(rise * row["bands"] + np.float32(0.5), blur)
+  upright = _band(local[0] * row["upright"] + np.float32(0.5), blur)
+  tone *= np.where(row["upright"] > 0, upright, 1)
+  tone *= row["strength"]
+  tone += 1
+  return tone
 
 
-def _highlight(layout, view, points, to_light, normals, scene, inside, lamp):
-  """Blinn's highlight on objects: the shine that tells a ball from a disc."""
-  eye = layout.eye.astype(np.float32)[scene[inside]].T
-  to_eye = [eye[i] - points[i][inside] for i in range(3)]
-  towards = [p[inside] for p in to_light]
-  eye_length = np.sqrt(sum(p * p for p in to_eye))
-  light_length = np.sqrt(sum(p * p for p in towards))
-  half = [a / eye_length + b / light_length for a, b in zip(to_eye, towards)]
-  length = np.sqrt(sum(p * p for p in half))
-  cosine = sum(h * n[inside] for h, n in zip(half, normals)) / length
+def _shine(to_eye, to_light, normals):
+  """Blinn's highlight: the shine that tells a ball from a disc."""
+  near = 1 / np.sqrt(_dot(to_eye, to_eye))
+  far = 1 / np.sqrt(_dot(to_light, to_light))
+  half = [a * near + b * far for a, b in zip(to_eye, to_light)]
+  cosine = _dot(half, normals) / np.sqrt(_dot(half, half))
   shine = np.maximum(cosine, 0)
   for _ in range(5):  # to the 32nd power
-    shine = shine * shine
-  return 0.35 * shine * np.minimum(lamp[inside], 1)
+    shine *= shine
+  shine *= np.float32(0.35)
+  return shine

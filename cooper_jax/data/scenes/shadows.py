@@ -17,7 +17,7 @@ from cooper_jax.data.scenes.visible import View
 def lit(
   layout: Layout, parts: Parts, view: View, points, normals, facing
 ) -> np.ndarray:
-  """Share of the lamp's light, 0 to 1, that reaches each pixel [B*S*S].
+  """Share of the lamp's light, 0 to 1, that reaches each pixel [B, S*S].
 
   The edges are softened over a pixel either way.
   """
@@ -27,16 +27,15 @@ def lit(
   blocked = _blocked(layout, parts, points, normals, pixel, part)
   light = np.ones(scenes * each, np.float32)
   light[pixel[blocked]] = 0
-  return _soften(light.reshape(scenes, view.padded, view.padded)).ravel()
+  light = _soften(light.reshape(scenes, view.padded, view.padded))
+  return light.reshape(scenes, each)
 
 
 def _candidates(layout, parts, points, facing, each):
   """Pairs (pixel, part) whose ray to the light may meet the part."""
   towards = parts.centre - layout.light[parts.scene]
   away = np.sqrt((towards * towards).sum(-1))
-  # Compounds are loose; one sphere per part is tight enough.
-  radius = np.sqrt((parts.half * parts.half).sum(-1)) * 1.01
-  # A curved part fits into the sphere of its longest axis or diagonal.
+  radius = _radii(parts) * 1.01
   sine = np.minimum(radius / away, 1)
   cosine = np.where(radius < away, np.sqrt(1 - sine * sine), -1)
   aim = (towards / away[:, None]).astype(np.float32)
@@ -48,32 +47,49 @@ def _candidates(layout, parts, points, facing, each):
     mine = np.flatnonzero(parts.scene == scene)
     if not len(mine):
       continue
-    low = scene * each
-    usable = np.flatnonzero(facing[low : low + each] > 0) + low
+    usable = np.flatnonzero(facing[scene] > 0)
     light = layout.light[scene].astype(np.float32)
-    ray = np.stack([points[i][usable] - light[i] for i in range(3)])
+    ray = np.stack([np.take(p[scene], usable) for p in points])
+    ray -= light[:, None]
     length = np.sqrt(ray[0] * ray[0] + ray[1] * ray[1] + ray[2] * ray[2])
-    along = aim[mine] @ ray
-    close = along >= cosine[mine, None] * length
+    close = aim[mine] @ ray >= cosine[mine, None] * length
     close &= length > near[mine, None]
-    row, column = np.nonzero(close)
-    pixels.append(usable[column])
+    found = np.flatnonzero(close)
+    row = found // len(usable)
+    pixels.append(usable[found - row * len(usable)] + scene * each)
     pairs.append(mine[row])
   empty = [np.zeros(0, np.int64)]
   return np.concatenate(pixels or empty), np.concatenate(pairs or empty)
 
 
+def _radii(parts):
+  """Radius of a sphere around each part, tight for round ones."""
+  x, y, z = parts.half.T
+  qx, qy, qz = parts.quadric.T[:3]
+  upright = (qx > 0) & (qz > 0)
+  level = np.where(upright, np.maximum(x, z), np.sqrt(x * x + z * z))
+  radius = np.sqrt(level * level + y * y)
+  ball = (qx == 1) & (qy == 1) & (qz == 1)
+  return np.where(ball, np.maximum(np.maximum(x, y), z), radius)
+
+
 def _blocked(layout, parts, points, normals, pixel, part):
   """Does the part stand between the pixel and the light?"""
-  centre = parts.centre.astype(np.float32).T[:, part]
-  inverse = (1 / parts.half).astype(np.float32).T[:, part]
-  cos, sin = parts.axes[:, 0, [0, 2]].astype(np.float32).T[:, part]
-  light = layout.light.astype(np.float32)[parts.scene].T[:, part]
-  start = []
-  ray = []
+  table = np.concatenate(
+    [
+      parts.centre.T,
+      (1 / parts.half).T,
+      parts.axes[:, 0, [0, 2]].T,
+      layout.light[parts.scene].T,
+    ]
+  ).astype(np.float32)
+  row = np.take(table, part, axis=1)
+  centre, inverse, (cos, sin), light = row[:3], row[3:6], row[6:8], row[8:]
+  start, ray = [], []
   for i in range(3):
     # Off the surface by a hair, so that it does not shade itself.
-    point = points[i][pixel] + np.float32(2e-3) * normals[i][pixel]
+    point = np.take(normals[i], pixel) * np.float32(2e-3)
+    point += np.take(points[i], pixel)
     start.append(point - centre[i])
     ray.append(light[i] - point)
   ray = _turn(ray, cos, sin, inverse)
@@ -81,7 +97,7 @@ def _blocked(layout, parts, points, normals, pixel, part):
   with np.errstate(divide="ignore", invalid="ignore"):
     enter, leave = part_list.box_span(ray, start)
     curved = np.flatnonzero(parts.curved[part])
-    quadric = parts.quadric.astype(np.float32).T[:, part[curved]]
+    quadric = np.take(parts.quadric.astype(np.float32).T, part[curved], axis=1)
     enter[curved], leave[curved] = part_list.quadric_span(
       [r[curved] for r in ray],
       [s[curved] for s in start],

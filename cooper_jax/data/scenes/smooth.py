@@ -22,8 +22,8 @@ _SAMPLES = np.array(
 )
 
 
-def antialias(layout: Layout, parts: Parts, view: View, colour):
-  """Blends linear RGB [3, B*S*S] over the surfaces that share a pixel."""
+def antialias(layout: Layout, parts: Parts, view: View, colour) -> None:
+  """Blends linear RGB, 3 x [B, S*S], in place where surfaces share a pixel."""
   scenes = len(layout.index)
   size = view.padded
   surface = view.surface.reshape(scenes, size, size)
@@ -43,7 +43,7 @@ def antialias(layout: Layout, parts: Parts, view: View, colour):
     near_row = np.clip(row + step_row, 0, size - 1)
     near_column = np.clip(column + step_column, 0, size - 1)
     around.append((scene * size + near_row) * size + near_column)
-  shown = [view.surface[at] for at in around]
+  shown = [np.take(view.surface, at) for at in around]
   pixel = (1 / (layout.focal * view.size)).astype(np.float32)[scene]
   middle = np.float32(0.5 - view.size / 2)
   u = (column.astype(np.float32) + middle + _SAMPLES[:, :1]) * pixel
@@ -53,10 +53,9 @@ def antialias(layout: Layout, parts: Parts, view: View, colour):
   for at, there in zip(around[:0:-1], shown[:0:-1]):
     source = np.where(seen == there, at, source)
   source = np.where(seen == shown[0], centre, source)
-  smooth = colour.copy()
-  for channel in range(3):
-    smooth[channel, centre] = colour[channel][source].mean(axis=0)
-  return smooth
+  for channel in colour:
+    flat = channel.reshape(-1)
+    flat[centre] = np.take(flat, source).mean(axis=0)
 
 
 def _surfaces(layout, parts, view, shown, scene, u, v):
@@ -73,8 +72,9 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
   order = np.argsort(parts.curved[part], kind="stable")
   edge, part = edge[order], part[order]
   flats = len(part) - int(parts.curved[part].sum())
-  table = view.forms.ray.astype(np.float32).reshape(-1, 18).T[:, part]
-  at_u, at_v = u[:, edge], v[:, edge]
+  table = view.forms.ray.astype(np.float32).reshape(-1, 18).T
+  table = np.take(np.ascontiguousarray(table), part, axis=1)
+  at_u, at_v = np.take(u, edge, axis=1), np.take(v, edge, axis=1)
   lines = [
     table[3 * i] * at_u + (table[3 * i + 1] * at_v + table[3 * i + 2])
     for i in range(6)
@@ -91,7 +91,6 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
   enter += view.forms.start.astype(np.float32)[part]
   leave += view.forms.start.astype(np.float32)[part]
   sample, pair = np.nonzero((enter < leave) & (enter > visible.NEAREST))
-  depth, plane = _room(layout, scene, u, v)
   key = (enter[sample, pair].view(np.uint32).astype(np.uint64)) << np.uint64(32)
   key |= part[pair].astype(np.uint64)
   nearest = np.full(u.size, visible.NOTHING)
@@ -99,11 +98,21 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
   nearest = nearest.reshape(u.shape)
   found = nearest != visible.NOTHING
   met = (nearest & np.uint64(0xFFFFFFFF)).astype(np.int64) + PLANES
+  # Of the room mostly one plane shows nearby; else the ray tells which.
+  plane = np.full(len(scene), PLANES)
+  several = np.zeros(len(scene), bool)
+  for there in shown:
+    room = there < PLANES
+    several |= room & (plane != there) & (plane < PLANES)
+    plane = np.where(room & (plane == PLANES), there, plane)
+  plane = np.broadcast_to(plane, u.shape).copy()
+  mixed = np.flatnonzero(several)
+  plane[:, mixed] = _room(layout, scene[mixed], u[:, mixed], v[:, mixed])
   return np.where(found, met, plane)
 
 
 def _room(layout, scene, u, v):
-  """Depth and plane where rays [4, E] leave the room."""
+  """The plane through which rays [4, E] leave the room."""
   direction, eye = visible.room_forms(layout)
   direction = direction.astype(np.float32)[scene]
   low = (layout.room_low - eye).astype(np.float32)[scene]
@@ -112,13 +121,12 @@ def _room(layout, scene, u, v):
   for axis, planes in enumerate(visible.AXIS_PLANES):
     form = direction[:, axis].T
     ray = form[0] * u + (form[1] * v + form[2])
-    positive = ray > 0
-    away = np.where(positive, high[:, axis], low[:, axis]) / ray
-    side = np.where(positive, planes[1], planes[0])
+    with np.errstate(divide="ignore"):
+      away = np.maximum(low[:, axis] / ray, high[:, axis] / ray)
+    side = planes[0] + (ray > 0)
     if depth is None:
       depth, plane = away, side
     else:
-      closer = away < depth
-      plane = np.where(closer, side, plane)
-      depth = np.where(closer, away, depth)
-  return depth, plane
+      plane = np.where(away < depth, side, plane)
+      depth = np.minimum(depth, away)
+  return plane

@@ -219,16 +219,15 @@ def room_exit(layout: Layout, size: int):
     along = (form[:, 0] * u).astype(np.float32)
     down = (form[:, 1] * v + form[:, 2]).astype(np.float32)
     ray = along + down
+    plane = (ray > 0).astype(np.uint8)
+    plane += np.uint8(planes[0])
+    # Of the two walls of an axis one lies ahead and one behind.
     low = (layout.room_low[:, axis] - eye[:, axis]).astype(np.float32)
     high = (layout.room_high[:, axis] - eye[:, axis]).astype(np.float32)
-    positive = ray > 0
-    wall = np.where(positive, high[:, None, None], low[:, None, None])
-    away = wall / ray
-    plane = np.where(positive, planes[1], planes[0])
+    away = np.maximum(low[:, None, None] / ray, high[:, None, None] / ray)
     if depth is None:
       depth, surface = away, plane
     else:
-      closer = away < depth
-      depth = np.where(closer, away, depth)
-      surface = np.where(closer, plane, surface)
+      surface = np.where(away < depth, plane, surface)
+      depth = np.minimum(depth, away, out=depth)
   return depth, surface.astype(np.int64)

@@ -61,7 +61,7 @@ def test_least_squares_fits_the_truth_from_the_prediction(case):
 
 
 def test_unknown_alignment_and_empty_truth_are_said_in_one_line():
-  with pytest.raises(UserError, match='median.*did you mean "median"'):
+  with pytest.raises(UserError, match=r'median.*did you mean "median"'):
     depth.image_errors(np.ones((2, 2)), np.ones((2, 2)), align="medain")
   with pytest.raises(UserError, match="no valid pixel"):
     depth.image_errors(np.ones((2, 2)), np.zeros((2, 2)))

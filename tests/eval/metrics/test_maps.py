@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.eval.metrics import maps
-from cooper_jax.modalities import depth
-from cooper_jax.modalities import segmentation
+from cooper_jax.modalities import depth, segmentation
 
 
 def test_depth_interval_is_the_bootstrap_of_the_image_errors():

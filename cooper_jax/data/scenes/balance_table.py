@@ -1,0 +1,11 @@
+"""Measured acceptance numbers; written by `calibrate.py`."""
+
+TABLE = {
+  "weights": {},
+  "lengths": {},
+  "counts": {},
+  "keep": {},
+  "bias": {},
+  "slope": {},
+  "limit": {},
+}

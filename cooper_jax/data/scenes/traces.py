@@ -1,0 +1,56 @@
+"""Whole gold responses in markup: think, draw, think, answer.
+
+The markup is one string of words between single spaces, in which
+`<depth>` / `<segmentation>` stand for a drawn map, `<segmentation id=3>` for
+the map of one object, `<depth faulty>` for a map that is wrong on purpose and
+`<at y x>` for a place as fractions of the image's height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cooper_jax.data.sample import Question
+from cooper_jax.errors import UserError
+
+# In the order in which they are drawn, with the thought that calls for each.
+CALLS = {
+  "depth": "measure the depth",
+  "segmentation": "find the objects",
+}
+DOUBT = "the map does not fit the image"
+
+
+def compose(
+  question: Question,
+  maps: Sequence[str] | None = ("depth",),
+  *,
+  faulty: bool = False,
+) -> str:
+  """Builds the whole response to a question.
+
+  Args:
+    maps: which maps to draw; () reasons in text only, None answers directly.
+    faulty: the last map drawn is a wrong one, and the reasoning says so.
+
+  Raises:
+    UserError: `maps` names a map that no trace can draw.
+  """
+  answer = f"<answer> {question.answer} </answer>"
+  if maps is None:
+    return answer
+  unknown = [name for name in maps if name not in CALLS]
+  if unknown:
+    raise UserError(
+      f'a trace was asked to draw "{unknown[0]}"; it can draw'
+      f" {', '.join(CALLS)}"
+    )
+  drawn = [name for name in CALLS if name in maps]
+  steps = []
+  for name in drawn:
+    wrong = " faulty" if faulty and name == drawn[-1] else ""
+    steps.append(f"<think> {CALLS[name]} </think> <{name}{wrong}>")
+  reasoning = question.reasoning
+  if faulty and drawn:
+    reasoning = f"{DOUBT} ; {reasoning}"
+  return " ".join([*steps, f"<think> {reasoning} </think>", answer])

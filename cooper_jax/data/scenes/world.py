@@ -1,0 +1,59 @@
+"""The embedded world's front door: samples from (config, split, index)."""
+
+from __future__ import annotations
+
+from cooper_jax.data.sample import Sample
+from cooper_jax.data.scenes import choose, facts, layout, render, wording
+from cooper_jax.data.scenes import config as worlds
+from cooper_jax.errors import UserError, nearest
+
+BATCH = 24
+
+
+def generate(
+  config: worlds.WorldConfig, *, split: str, start: int, count: int
+) -> list[Sample]:
+  """Draws scenes `start` to `start + count` of a split with their questions.
+
+  A sample depends on (config, split, index) alone, not on the batch that it
+  is drawn in.
+
+  Raises:
+    UserError: the split does not exist.
+  """
+  if split not in worlds.SPLITS:
+    raise UserError(
+      f'split is "{split}", the world has {", ".join(worlds.SPLITS)}'
+      + nearest(split, worlds.SPLITS)
+    )
+  samples: list[Sample] = []
+  for low in range(start, start + count, BATCH):
+    number = min(BATCH, start + count - low)
+    samples.extend(_batch(config, split, low, number))
+  return samples
+
+
+def _batch(config, split, start, count):
+  scenes = layout.sample(config, split=split, start=start, count=count)
+  pictures = render.render(scenes, config)
+  known = facts.gather(scenes, pictures, config)
+  picks = choose.choose(scenes, known, config, split)
+  words = wording.Words(known)
+  asked = wording.questions(
+    known, picks, words, limits=config.max_questions, split=split
+  )
+  return [
+    Sample(
+      id=f"scenes/{split}/{start + b}",
+      source="scenes",
+      image=pictures.image[b],
+      depth=pictures.depth[b],
+      segmentation=pictures.classes[b],
+      instances=pictures.instances[b],
+      normals=pictures.normals[b],
+      camera=pictures.camera[b],
+      questions=asked[b],
+      grounding=wording.grounding(words, b),
+    )
+    for b in range(count)
+  ]
