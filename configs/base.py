@@ -98,11 +98,11 @@ def model() -> ConfigDict:
   config.map_group = "row"  # drawn at once: token | row | all
   config.qk_norm = True  # Qwen3
   config.qkv_bias = False  # Qwen2
-  config.tied_head = True
+  config.tied_head = False
   config.mixture_of_transformers = False  # own weights at code positions
   config.pointer = True  # naming a place is pointing at its image cell
   config.aligned_queries = True  # a map slot sees its image cell
-  config.smear = False  # a text token sees its predecessor
+  config.smear = True  # a text token sees its predecessor
   config.rope_theta = 10_000.0
   config.norm_eps = 1e-6
   config.remat = False  # recompute blocks backward: less memory, more time
@@ -173,12 +173,17 @@ def tokenizer() -> ConfigDict:
   return config
 
 
+def token_weights() -> ConfigDict:
+  """Loss weight of a text token by what it says."""
+  return ConfigDict(dict(text=0.3, location=1.0, number=1.0, answer=1.0))
+
+
 def pretrain() -> ConfigDict:
-  """Stage 1: image and request -> map; grounding in the same batches."""
+  """Stage 1: image and request -> map; grounding in the same rows."""
   config = stage(
-    steps=700,
+    steps=900,
     batch=12,
-    minutes=12.0,
+    minutes=13.0,
     name="muon",
     learning_rate=1e-2,
     adam_learning_rate=3e-3,
@@ -186,35 +191,52 @@ def pretrain() -> ConfigDict:
     decay_start=0.5,
     warmup_steps=40,
   )
-  config.map_weight = 0.25  # of a code's loss beside a text token's
+  config.block = 88  # tokens of a block, which holds whole branches
+  config.blocks = 4  # blocks of a row
+  config.texts = 176  # scored text tokens of a row, at most
+  config.maps = 2  # maps of a row, at most
+  config.map_weight = 1.0  # of the codes' loss beside the text's
   config.code_noise = 0.05  # share of the codes read that are replaced
+  config.marks = 0.1  # chance that one object alone is segmented
+  config.z_weight = 1e-4  # of logsumexp^2
+  config.weights = token_weights()
   return config
 
 
 def sft() -> ConfigDict:
   """Stage 2: question -> think, draw, think, answer."""
   config = stage(
-    steps=400,
-    batch=12,
-    minutes=8.0,
+    steps=350,
+    batch=8,
+    minutes=6.0,
     name="muon",
     learning_rate=5e-3,
     adam_learning_rate=1.5e-3,
     schedule="linear",
-    decay_start=0.5,
+    decay_start=0.3,
   )
-  config.map_weight = 0.25
+  config.block = 224  # tokens of a block, which holds whole branches
+  config.blocks = 3  # blocks of a row
+  config.texts = 256  # scored text tokens of a row, at most
+  config.maps = 4  # maps of a row, at most
+  config.map_weight = 0.5  # of the codes' loss beside the text's
+  config.code_noise = 0.1  # share of the codes read that are replaced
   config.faulty = 0.1  # share of the traces that show a wrong map and say so
+  config.z_weight = 1e-4  # of logsumexp^2
+  config.weights = token_weights()
+  config.shares = ConfigDict(  # of the questions, by the mode of their trace
+    dict(direct=0.25, text=0.3, needed=0.25, depth=0.1, both=0.1)
+  )
   return config
 
 
 def grpo() -> ConfigDict:
   """Stage 3: when to draw, what to draw, what to answer."""
   return stage(
-    steps=40,
-    batch=16,
-    minutes=8.0,
-    learning_rate=3e-4,
+    steps=30,
+    batch=8,
+    minutes=5.0,
+    learning_rate=2e-4,
     schedule="constant",
     warmup_steps=4,
   )
@@ -226,6 +248,8 @@ def sampling() -> ConfigDict:
   config.temperature = 1.0
   config.text = 40  # tokens in one turn of text, at most
   config.maps = 2  # maps in one answer, at most
+  config.prompt_buckets = (96, 160)  # lengths that prompts are padded to
+  config.row_buckets = (96, 160, 288)  # lengths of a rollout in the update
   return config
 
 
@@ -233,7 +257,7 @@ def rl() -> ConfigDict:
   """Rewards, advantages and the policy loss."""
   config = ConfigDict()
   config.group = 8  # rollouts of one prompt
-  config.advantage = "group_norm"
+  config.advantage = "grpo"  # grpo | mean_only | rloo | batch_std
   config.rewards = ("answer", "format", "exploration", "depth", "segmentation")
   config.weights = (1.0, 0.2, 0.2, 0.2, 0.2)  # of the rewards, in order
   config.text_only = False  # no gradient through codes

@@ -126,41 +126,23 @@ def _chunked(fn, *arrays):
   )
 
 
-def totals(batch, form: Format):
-  """Returns the loss weight of each modality in a batch: {"text": .., slot: ..}.
+def next_token(scores: Scores, batch, *, form: Format, z_weight):
+  """Returns the losses and metrics of packed rows as (sum, weight) pairs.
 
-  They depend on data alone, so a step can know its denominators before it
-  runs its micro-batches.
+  Losses are named "text" and "map<SLOT>": cross-entropy, plus z_weight *
+  logsumexp^2, of the text targets and of each modality's codes.
   """
-  out = {"text": jnp.sum(batch["text_weight"])}
-  for slot in form.slots:
-    here = batch["code_slot"] == slot
-    out[f"map{slot}"] = jnp.sum(jnp.where(here, batch["code_weight"], 0.0))
-  return out
-
-
-def next_token(
-  scores: Scores, batch, denominators, *, form: Format, code_weight, z_weight
-):
-  """Returns the loss of one micro-batch and its metrics as (sum, weight).
-
-  loss = CE_text + code_weight * mean over modalities of CE_codes
-  + z_weight * logsumexp^2, each a mean over the whole step's tokens.
-  """
-  loss, metrics = 0.0, {}
-  parts = {"text": ("text", batch["text_weight"], 1.0)}
+  pairs, metrics = {}, {}
+  parts = {"text": ("text", batch["text_weight"])}
   for slot in form.slots:
     here = jnp.where(batch["code_slot"] == slot, batch["code_weight"], 0.0)
-    parts[f"map{slot}"] = ("code", here, code_weight / len(form.slots))
-  for name, (kind, weight, share) in parts.items():
+    parts[f"map{slot}"] = ("code", here)
+  for name, (kind, weight) in parts.items():
     nll = -getattr(scores, f"{kind}_log_prob")
-    lse = getattr(scores, f"{kind}_lse")
-    each = jnp.where(weight > 0, weight * nll, 0.0)
-    z = jnp.where(weight > 0, weight * lse**2, 0.0)
-    denominator = jnp.maximum(denominators[name], 1e-6)
-    loss += share * jnp.sum(each + z_weight * z) / denominator
+    z = getattr(scores, f"{kind}_lse") ** 2
+    hit = getattr(scores, f"{kind}_hit")
     total = jnp.sum(weight)
-    hits = jnp.sum(weight * getattr(scores, f"{kind}_hit"))
-    metrics[f"loss/{name}"] = (jnp.sum(each), total)
-    metrics[f"accuracy/{name}"] = (hits, total)
-  return loss, metrics
+    each = jnp.where(weight > 0, weight * (nll + z_weight * z), 0.0)
+    pairs[name] = (jnp.sum(each), total)
+    metrics[f"accuracy/{name}"] = (jnp.sum(weight * hit), total)
+  return pairs, metrics

@@ -127,8 +127,8 @@ class _Row:
     self.images: list[np.ndarray] = []
     cells = shape.images * form.model.locations
     self.image_at = np.full(cells, -1, np.int32)
-    self.texts: list[tuple] = []
-    self.codes: list[tuple] = []
+    self.texts: list[np.ndarray] = []
+    self.codes: list[np.ndarray] = []
 
   def add(self, document: Document):
     self.documents += 1
@@ -204,13 +204,15 @@ class _Row:
     openings = np.broadcast_to(
       self._allowed(cursor) if text.openings is None else text.openings, count
     )
-    for i in np.flatnonzero(learn):
-      at = start + i - 1 if i else cursor.predictor
-      if at < 0:
-        raise errors.UserError("the first token of a document can't be learned")
-      self.texts.append(
-        (at, ids[i], weight[i], max(first_cell, 0), openings[i], source[i])
-      )
+    if learn.any():
+      at = np.concatenate([[cursor.predictor], start + steps[:-1]])
+      if learn[0] and cursor.predictor < 0:
+        raise errors.UserError(
+          "the first token of a document can't be learned"
+        )
+      first = np.full(count, max(first_cell, 0))
+      columns = (at, ids, weight, first, openings, source)
+      self.texts.append(np.array(columns, np.float64)[:, learn])
     cursor.predictor = start + count - 1
     cursor.previous = int(ids[-1])
     cursor.position += count
@@ -280,16 +282,17 @@ class _Row:
       group=cursor.group + 1 + layout["group"],
     )
     source = segment.source
-    for i in range(model.map_codes if segment.learn else 0):
-      self.codes.append(
-        (
-          start + i,
-          segment.codes[i],
-          segment.weight,
-          segment.slot,
-          -1 if source is None else source[i],
-        )
+    if segment.learn:
+      at = start + np.arange(model.map_codes)
+      same = np.ones(model.map_codes)
+      columns = (
+        at,
+        segment.codes,
+        segment.weight * same,
+        segment.slot * same,
+        -same if source is None else source,
       )
+      self.codes.append(np.array(columns, np.float64))
     cursor.position += model.map_advance
     cursor.group += model.map_slots // model.group_size
     cursor.drawn |= 1 << segment.slot
@@ -372,10 +375,38 @@ def _stack(rows: list[_Row], form: Format, shape: Shape) -> Packed:
 
 
 def _columns(lists, capacity, width):
-  """Pads each row's tuples to capacity; one array [B, capacity] a column."""
+  """Pads each row's columns to capacity; one array [B, capacity] a column."""
   out = np.zeros((width, len(lists), capacity))
   out[-1] = -1
   for b, entries in enumerate(lists):
     if entries:
-      out[:, b, : len(entries)] = np.array(entries, float).T
+      found = np.concatenate(entries, axis=1)
+      out[:, b, : found.shape[1]] = found
   return out
+
+
+def fit(document: Document, form: Format, shape: Shape) -> Document:
+  """Leaves out the branches that a row has no room for, first come first.
+
+  The trunk and what is learned of it must fit.
+  """
+  length, texts, codes, _ = measure(Document(document.trunk), form)
+  if shape.block:
+    count = (shape.length - shape.trunk) // shape.block
+    room = [shape.block] * count
+  else:
+    room = [shape.length - length]
+  kept = []
+  for branch in document.branches:
+    need, more_texts, more_codes, _ = measure(Document(branch), form)
+    place = next((i for i, free in enumerate(room) if free >= need), None)
+    if (
+      place is None
+      or texts + more_texts > shape.texts
+      or codes + more_codes > shape.codes
+    ):
+      continue
+    room[place] -= need
+    texts, codes = texts + more_texts, codes + more_codes
+    kept.append(branch)
+  return Document(document.trunk, tuple(kept))

@@ -26,7 +26,7 @@ SINGULAR = {
   "stages": "stage",
 }
 # Files in a plug-in folder that are machinery, not plug-ins.
-MACHINERY = {"stages": {"loop"}}
+MACHINERY = {"stages": {"loop", "teaching"}}
 
 
 def _package(kind: str) -> ModuleType:

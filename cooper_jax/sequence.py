@@ -13,6 +13,7 @@ at once, g = N the whole map.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -119,15 +120,18 @@ def unlearned(trunks):
 
 def measure(document: Document, form: Format) -> tuple[int, int, int, int]:
   """Returns the (length, scored texts, scored codes, images) of a document."""
-  totals = np.zeros(4, int)
-  for segment in (*document.trunk, *sum(document.branches, ())):
+  length = texts = codes = images = 0
+  for segment in itertools.chain(document.trunk, *document.branches):
     if isinstance(segment, Text):
-      learned = np.broadcast_to(segment.learn, len(segment.ids)).sum()
-      totals += (len(segment.ids), learned, 0, 0)
+      count = len(segment.ids)
+      length += count
+      learn = segment.learn
+      texts += count * learn if isinstance(learn, bool) else int(np.sum(learn))
     elif isinstance(segment, Map):
-      codes = form.model.map_codes if segment.learn else 0
-      length = form.model.map_slots + 2
-      totals += (length, int(segment.learn_opening), codes, 0)
+      length += form.model.map_slots + 2
+      texts += int(segment.learn_opening)
+      codes += form.model.map_codes if segment.learn else 0
     else:
-      totals += (form.model.locations, 0, 0, 1)
-  return tuple(int(x) for x in totals)
+      length += form.model.locations
+      images += 1
+  return length, texts, codes, images

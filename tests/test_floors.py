@@ -13,7 +13,7 @@ FLOORS = [
   ["parallel", "checkpoint", "optim", "accumulate", "state", "telemetry"]
   + ["compilation", "interrupt", "workdir"],
   ["modalities", "sequence", "packing", "losses", "models", "tokenizers"],
-  ["rl", "sampling", "data", "eval", "weights"],
+  ["rl", "sampling", "data", "eval", "weights", "policy"],
   ["stages"],
   ["command", "main"],
 ]

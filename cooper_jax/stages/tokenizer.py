@@ -59,7 +59,9 @@ def run(config, workdir) -> None:
 
   def pictures(step, state):
     del step
-    return draw(codecs(configs, modules, state.params), shown)
+    return draw(
+      modules, shown, redraw(codecs(configs, modules, state.params), shown)
+    )
 
   with batches:
     state, figures = loop.run_loop(
@@ -76,25 +78,19 @@ def run(config, workdir) -> None:
       image_every=settings.image_every,
     )
   trained = codecs(configs, modules, state.params)
-  targets = {
-    split: read_maps(opened[split], modules) for split in ("validation", "test")
-  }
-  found = {split: measure(trained, maps) for split, maps in targets.items()}
-  for split, values in found.items():
-    numbers = {
-      f"{split}/{name}": value
-      for name, value in values.items()
-      if not isinstance(value, list)
-    }
-    writer.scalars(settings.steps, numbers)
-  first = read_maps(opened["train"], modules, count=BASELINE_SCENES)
   summary = {f"{STAGE}/{name}": value for name, value in figures.items()}
-  summary |= found["test"] | constant_scores(modules, first, targets["test"])
-  save_pictures(folder / "pictures", draw(trained, shown))
+  for split in ("validation", "test"):
+    targets = read_maps(opened[split], modules)
+    drawn = redraw(trained, targets)
+    found = measure(modules, targets, drawn)
+    writer.scalars(settings.steps, numbers(f"{split}/", found))
+  first = read_maps(opened["train"], modules, count=BASELINE_SCENES)
+  summary |= found | constant_scores(modules, first, targets)
+  save_pictures(folder / "pictures", draw(modules, targets, drawn))
   writer.close()
   checkpoints.close()
   workdirs.add_summary(workdir, summary)
-  report(trained, summary)
+  report(modules, summary)
 
 
 def find_modules(config) -> dict:
@@ -281,24 +277,50 @@ def read_maps(source, modules, *, count: int = 0) -> dict[str, np.ndarray]:
   return {name: np.stack(each) for name, each in found.items()}
 
 
-def measure(trained: dict[str, Codec], targets) -> dict:
-  """Errors of encoding and decoding, and how many codes that uses."""
+@dataclasses.dataclass(frozen=True)
+class Redrawn:
+  """What the tokenizer leaves of maps, and the codes it goes through."""
+
+  maps: np.ndarray
+  codes: np.ndarray  # i32 [n, N]
+  size: int  # of the code book
+
+
+def redraw(trained: dict[str, Codec], targets) -> dict[str, Redrawn]:
+  """Encodes and decodes the maps of every modality."""
   result = {}
   for name, codec in trained.items():
     drawn, codes_nN = map_tokenizer.redraw_maps(codec, targets[name])
+    result[name] = Redrawn(drawn, codes_nN, codec.config.codes)
+  return result
+
+
+def measure(modules, targets, drawn: dict[str, Redrawn]) -> dict:
+  """Errors of encoding and decoding, and how many codes that uses."""
+  result = {}
+  for name, module in modules.items():
     scores = map_metrics.score(
-      codec.modality, drawn, targets[name], targets["objects"]
+      module, drawn[name].maps, targets[name], targets["objects"]
     )
     for metric, value in scores.items():
       result[f"{name}/tokenizer_{metric}"] = value
-    share = np.bincount(codes_nN.ravel(), minlength=codec.config.codes)
-    share = share / share.sum()
-    used = share[share > 0]
-    result[f"{name}/tokenizer_usage"] = float((share > 0).mean())
+    size = drawn[name].size
+    share = np.bincount(drawn[name].codes.ravel(), minlength=size)
+    used = share[share > 0] / share.sum()
+    result[f"{name}/tokenizer_usage"] = used.size / size
     result[f"{name}/tokenizer_perplexity"] = float(
       np.exp(-np.sum(used * np.log(used)))
     )
   return result
+
+
+def numbers(prefix: str, values) -> dict:
+  """What a scalar log can hold of a summary: no intervals."""
+  return {
+    prefix + name: value
+    for name, value in values.items()
+    if not isinstance(value, list)
+  }
 
 
 def constant_scores(modules, train, test) -> dict:
@@ -315,14 +337,13 @@ def constant_scores(modules, train, test) -> dict:
   return result
 
 
-def draw(trained: dict[str, Codec], targets) -> dict[str, np.ndarray]:
+def draw(modules, targets, drawn) -> dict[str, np.ndarray]:
   """Per modality: true maps above, what the tokenizer leaves of them below."""
   pictures = {}
-  for name, codec in trained.items():
-    drawn, _ = map_tokenizer.redraw_maps(codec, targets[name])
+  for name, module in modules.items():
     rows = [
-      np.concatenate([codec.modality.picture(each) for each in row], axis=1)
-      for row in (targets[name], drawn)
+      np.concatenate([module.picture(each) for each in row[:SHOWN]], axis=1)
+      for row in (targets[name], drawn[name].maps)
     ]
     pictures[f"tokenizer/{name}"] = np.concatenate(rows)
   return pictures
@@ -338,19 +359,22 @@ def save_pictures(folder: Path, pictures) -> None:
     Image.fromarray(large).save(folder / f"{name.rsplit('/', 1)[-1]}.png")
 
 
-def report(trained: dict[str, Codec], summary) -> None:
+def report(modules, summary) -> None:
   """Says what the tokenizers lose, and warns of unused codes."""
-  for name, codec in trained.items():
+  for name in modules:
+    head, tail = f"{name}/tokenizer_", "/ci95"
+    metrics = [
+      key.removeprefix(head).removesuffix(tail)
+      for key in summary
+      if key.startswith(head) and key.endswith(tail)
+    ]
     shown = ", ".join(
-      f"{metric} {summary[f'{name}/tokenizer_{metric}']:.4f} "
+      f"{metric} {summary[head + metric]:.4f} "
       f"(constant map {summary[f'{name}/{metric}_constant']:.4f})"
-      for metric in codec.modality.metrics(
-        codec.modality.statistics(*[np.ones((1, 8, 8), np.uint8)] * 2)
-      )
-      if "/" not in metric
+      for metric in metrics
     )
-    usage = summary[f"{name}/tokenizer_usage"]
-    print(f"{STAGE} {name}: {shown}; {usage:.0%} of the codes used")
+    usage = summary[f"{head}usage"]
+    print(f"{STAGE} {name}: {shown}; {usage:.0%} of the codes used", flush=True)
     if usage < LEAST_USAGE:
       print(
         f"warning: the {name} tokenizer uses {usage:.1%} of its codes, under"

@@ -185,7 +185,9 @@ def main() -> None:
     start = _FIRST + turn * options.scenes
     seen = observe(options.scenes, start)
     share = {f: len(r["items"]) / options.scenes for f, r in seen.items()}
-    print(f"round {turn}: " + ", ".join(f"{f} {s:.2f}" for f, s in share.items()))
+    print(
+      f"round {turn}: " + ", ".join(f"{f} {s:.2f}" for f, s in share.items())
+    )
     fit_weights(seen)
     fit_frequencies(seen)
   seen = observe(options.scenes, _FIRST + options.rounds * options.scenes)

@@ -76,7 +76,9 @@ def gather(
   covered = pictures.hidden[:, 1:, :].sum(-1).reshape(-1)
   shape = (scenes, slots)
   enough = config.pixels_to_name * each / 64**2
-  named = (seen >= enough) & (covered <= _MOST_HIDDEN / (1 - _MOST_HIDDEN) * seen)
+  named = (seen >= enough) & (
+    covered <= _MOST_HIDDEN / (1 - _MOST_HIDDEN) * seen
+  )
   return Facts(
     named=named.reshape(shape),
     seen=seen.reshape(shape),
@@ -123,5 +125,7 @@ def _widths(layout):
   x, z = right[:, 0:1] / level, right[:, 2:3] / level
   cos, sin = np.cos(layout.turn), np.sin(layout.turn)
   half_x, half_z = layout.half[..., 0], layout.half[..., 2]
-  turned = np.abs(cos * x + sin * z) * half_x + np.abs(cos * z - sin * x) * half_z
+  turned = (
+    np.abs(cos * x + sin * z) * half_x + np.abs(cos * z - sin * x) * half_z
+  )
   return 2 * np.where(np.isin(layout.shape, _ROUND), half_x, turned)

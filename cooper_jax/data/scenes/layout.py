@@ -244,9 +244,7 @@ def _place(config, camera, room, shape, wanted, header, slots):
     u = (2 * tries[..., 0] - 1) * free_u
     u[:, -1] *= 0.5
     # Heights that the picture allows, then heights that the room allows.
-    level = eye[:, 1:2] + distance * (
-      u * basis[:, 0, 1:2] + basis[:, 2, 1:2]
-    )
+    level = eye[:, 1:2] + distance * (u * basis[:, 0, 1:2] + basis[:, 2, 1:2])
     drop = distance * -basis[:, 1, 1:2]
     lowest = np.maximum(level - free_v * drop, half[..., 1])
     ceiling = room["room_high"][:, 1:2]

@@ -48,9 +48,7 @@ def render(layout: Layout, config: worlds.WorldConfig) -> Pictures:
     image = np.ascontiguousarray(image[inside])
   # What each surface is: the room's planes, then the parts.
   shown = layout.shape[parts.scene, parts.owner]
-  kind = np.where(
-    parts.object > 0, np.array(worlds.SHAPE_CLASS)[shown], _FLOOR
-  )
+  kind = np.where(parts.object > 0, np.array(worlds.SHAPE_CLASS)[shown], _FLOOR)
   classes = np.concatenate([_PLANE_CLASS, kind]).astype(np.uint8)
   objects = np.concatenate([np.zeros(visible.PLANES, np.int64), parts.object])
   instances = objects[view.surface]

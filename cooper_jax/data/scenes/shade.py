@@ -68,9 +68,9 @@ def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
   # Room first: everything from small tables by scene and plane.
   plane = np.where(on_part, 0, surface) + PLANES * np.arange(scenes)[:, None]
   tables = _room_tables(layout)
-  normals = [np.take(row, plane) for row in tables["normal"]]
+  normals = [np.take(row, plane, mode="clip") for row in tables["normal"]]
   table = _part_table(layout, parts, view.size, tables["colour"])
-  row = dict(zip(_PART_ROWS, np.take(table, part, axis=1)))
+  row = dict(zip(_PART_ROWS, np.take(table, part, axis=1, mode="clip")))
   local = _local(row, [p.ravel()[inside] for p in points])
   on_parts = _part_normals(row, local)
   for whole, some in zip(normals, on_parts):
@@ -78,7 +78,9 @@ def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
   if not shaded:
     return None, normals
   tone = _room_tone(layout, view, tables, points, plane)
-  colour = [np.take(line, plane) * tone for line in tables["colour"]]
+  colour = [
+    np.take(line, plane, mode="clip") * tone for line in tables["colour"]
+  ]
   depth = view.depth.reshape(scenes, -1)
   tone = _part_tone(row, view.depth[inside], local, points[1].ravel()[inside])
   for whole, name in zip(colour, ("red", "green", "blue")):
@@ -163,9 +165,7 @@ def _room_tables(layout):
 
   return {
     "normal": normals.reshape(3, -1),
-    "colour": np.ascontiguousarray(
-      colours.reshape(-1, 3).T.astype(np.float32)
-    ),
+    "colour": np.ascontiguousarray(colours.reshape(-1, 3).T.astype(np.float32)),
     "scale": flat(scale, zero, *walls),
     "strength": flat(strength, zero, *[lines] * 4),
     "dado": flat(zero, zero, *[dado] * 4),
@@ -204,21 +204,23 @@ def _room_tone(layout, view, tables, points, plane):
   along = sin * x + cos * z
   pixel = (1 / (layout.focal * view.size)).astype(np.float32)[:, None]
   size = view.depth.reshape(len(pixel), -1) * pixel  # metres per pixel
-  scale = np.take(tables["scale"], plane)
+  scale = np.take(tables["scale"], plane, mode="clip")
   blur = size * scale
-  stripes = np.where(np.take(tables["across"], plane) > 0, across, along)
+  stripes = np.where(
+    np.take(tables["across"], plane, mode="clip") > 0, across, along
+  )
   stripes *= scale
   tone = _band(stripes, blur)
-  checked = np.flatnonzero(np.take(tables["checks"], plane))
+  checked = np.flatnonzero(np.take(tables["checks"], plane, mode="clip"))
   blur = blur.ravel()[checked]
   blur *= np.float32(2.5)  # a floor is seen at a slant
   along = along.ravel()[checked] * scale.ravel()[checked]
   tone.ravel()[checked] *= _band(along, blur)
-  tone *= np.take(tables["strength"], plane)
+  tone *= np.take(tables["strength"], plane, mode="clip")
   tone += 1
   dado = (1 - y) / size
   dado = np.minimum(np.maximum(dado, 0, out=dado), 1, out=dado)
-  dado *= np.take(tables["dado"], plane)
+  dado *= np.take(tables["dado"], plane, mode="clip")
   tone *= np.subtract(1, dado, out=dado)
   return tone
 

@@ -49,7 +49,7 @@ def _candidates(layout, parts, points, facing, each):
       continue
     usable = np.flatnonzero(facing[scene] > 0)
     light = layout.light[scene].astype(np.float32)
-    ray = np.stack([np.take(p[scene], usable) for p in points])
+    ray = np.stack([np.take(p[scene], usable, mode="clip") for p in points])
     ray -= light[:, None]
     length = np.sqrt(ray[0] * ray[0] + ray[1] * ray[1] + ray[2] * ray[2])
     close = aim[mine] @ ray >= cosine[mine, None] * length
@@ -83,13 +83,13 @@ def _blocked(layout, parts, points, normals, pixel, part):
       layout.light[parts.scene].T,
     ]
   ).astype(np.float32)
-  row = np.take(table, part, axis=1)
+  row = np.take(table, part, axis=1, mode="clip")
   centre, inverse, (cos, sin), light = row[:3], row[3:6], row[6:8], row[8:]
   start, ray = [], []
   for i in range(3):
     # Off the surface by a hair, so that it does not shade itself.
-    point = np.take(normals[i], pixel) * np.float32(2e-3)
-    point += np.take(points[i], pixel)
+    point = np.take(normals[i], pixel, mode="clip") * np.float32(2e-3)
+    point += np.take(points[i], pixel, mode="clip")
     start.append(point - centre[i])
     ray.append(light[i] - point)
   ray = _turn(ray, cos, sin, inverse)

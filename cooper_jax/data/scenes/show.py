@@ -1,6 +1,6 @@
 """Draws a sheet of scenes: picture, depth, classes, instances, normals.
 
-  python -m cooper_jax.data.scenes.show --out=scenes.png --image_size=128
+python -m cooper_jax.data.scenes.show --out=scenes.png --image_size=128
 """
 
 from __future__ import annotations

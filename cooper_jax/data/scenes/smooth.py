@@ -43,7 +43,7 @@ def antialias(layout: Layout, parts: Parts, view: View, colour) -> None:
     near_row = np.clip(row + step_row, 0, size - 1)
     near_column = np.clip(column + step_column, 0, size - 1)
     around.append((scene * size + near_row) * size + near_column)
-  shown = [np.take(view.surface, at) for at in around]
+  shown = [np.take(view.surface, at, mode="clip") for at in around]
   pixel = (1 / (layout.focal * view.size)).astype(np.float32)[scene]
   middle = np.float32(0.5 - view.size / 2)
   u = (column.astype(np.float32) + middle + _SAMPLES[:, :1]) * pixel
@@ -55,7 +55,7 @@ def antialias(layout: Layout, parts: Parts, view: View, colour) -> None:
   source = np.where(seen == shown[0], centre, source)
   for channel in colour:
     flat = channel.reshape(-1)
-    flat[centre] = np.take(flat, source).mean(axis=0)
+    flat[centre] = np.take(flat, source, mode="clip").mean(axis=0)
 
 
 def _surfaces(layout, parts, view, shown, scene, u, v):
@@ -73,8 +73,11 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
   edge, part = edge[order], part[order]
   flats = len(part) - int(parts.curved[part].sum())
   table = view.forms.ray.astype(np.float32).reshape(-1, 18).T
-  table = np.take(np.ascontiguousarray(table), part, axis=1)
-  at_u, at_v = np.take(u, edge, axis=1), np.take(v, edge, axis=1)
+  table = np.take(np.ascontiguousarray(table), part, axis=1, mode="clip")
+  at_u, at_v = (
+    np.take(u, edge, axis=1, mode="clip"),
+    np.take(v, edge, axis=1, mode="clip"),
+  )
   lines = [
     table[3 * i] * at_u + (table[3 * i + 1] * at_v + table[3 * i + 2])
     for i in range(6)

@@ -311,9 +311,7 @@ def _write_count(words, b, family, picked, template, side):
     ids, wanted = words.shape[b], which - len(worlds.COLOURS)
     name = phrasing.PLURALS[worlds.SHAPES[wanted]]
   found = [
-    i
-    for i in words.left_first[b]
-    if words.named[b][i] and ids[i] == wanted
+    i for i in words.left_first[b] if words.named[b][i] and ids[i] == wanted
   ]
   return _question(
     family,

@@ -1,0 +1,130 @@
+"""The codes of a split's maps, made once by the trained tokenizers.
+
+Encoding is deterministic and cheap beside training, so it is done before the
+first step and kept beside the tokenizers that made it.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+from cooper_jax import modalities
+from cooper_jax import telemetry
+from cooper_jax.tokenizers import map_tokenizer
+
+INSTANCE = re.compile(r"id=(\d+)>")
+CHUNK = 1024  # samples whose maps are in memory at once
+MARKED = "segmentation"  # the modality in which one object alone is marked
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+  """Codes by sample id; `maps` holds [n, N] a modality, -1 where unknown.
+
+  marked [n] is the instance that `mark` [n, N] shows alone, 0 for none.
+  """
+
+  index: dict[str, int]
+  maps: dict[str, np.ndarray]
+  marked: np.ndarray
+  mark: np.ndarray
+
+  def of(self, sample_id: str, modality: str):
+    """Codes [N] of a sample's map, None where it has none."""
+    codes = self.maps[modality][self.index[sample_id]]
+    return None if codes[0] < 0 else codes.astype(np.int32)
+
+  def other(self, sample_id: str, modality: str, rng):
+    """Codes of some other sample's map: a plausible wrong one."""
+    count = len(self.index)
+    place = (self.index[sample_id] + rng.integers(1, max(count, 2))) % count
+    codes = self.maps[modality][place]
+    return None if codes[0] < 0 else codes.astype(np.int32)
+
+  def marking(self, sample_id: str):
+    """(instance, codes) of the map of one object, or None."""
+    place = self.index[sample_id]
+    instance = int(self.marked[place])
+    if not instance:
+      return None
+    return instance, self.mark[place].astype(np.int32)
+
+
+def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
+  """Encodes every map of a source, or reads what was encoded before.
+
+  Args:
+    source: samples by index.
+    codecs: modality name -> trained Codec.
+    folder: where to keep the result; None keeps nothing.
+    name: file name in the folder.
+  """
+  path = None if folder is None else Path(folder) / f"{name}.npz"
+  if path is not None and path.exists():
+    with np.load(path) as found:
+      if str(found["source"]) == repr(source):
+        return _unpack(found, codecs)
+  cells = next(iter(codecs.values())).config.cells
+  total = len(source)
+  maps = {m: np.full((total, cells), -1, np.int16) for m in codecs}
+  marked = np.zeros(total, np.uint8)
+  mark = np.zeros((total, cells), np.int16)
+  ids = []
+  with telemetry.Progress(total, f"codes {name}") as progress:
+    for start in range(0, total, CHUNK):
+      samples = [source[i] for i in range(start, min(start + CHUNK, total))]
+      ids += [sample.id for sample in samples]
+      for modality, codec in codecs.items():
+        found = [codec.modality.read(sample) for sample in samples]
+        _encode(codec, found, maps[modality][start:])
+      if MARKED in codecs:
+        marked[start : start + len(samples)] = [
+          _choose(sample, start + i) for i, sample in enumerate(samples)
+        ]
+        codec = codecs[MARKED]
+        found = [
+          modalities.only(codec.modality.read(s), s.instances, marked[start + i])
+          if marked[start + i]
+          else None
+          for i, s in enumerate(samples)
+        ]
+        _encode(codec, found, mark[start:])
+      progress.advance(len(samples))
+  arrays = {f"map/{m}": codes for m, codes in maps.items()}
+  arrays |= {"marked": marked, "mark": mark, "ids": np.array(ids)}
+  arrays["source"] = np.array(repr(source))
+  if path is not None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+  return _unpack(arrays, codecs)
+
+
+def _encode(codec, targets, out):
+  """Writes the codes of the maps that there are into the first rows of out."""
+  have = [i for i, target in enumerate(targets) if target is not None]
+  if have:
+    stacked = np.stack([targets[i] for i in have])
+    out[have] = map_tokenizer.encode_maps(codec, stacked)
+
+
+def _choose(sample, number: int) -> int:
+  """The instance that sample `number` is asked to mark, 0 for none."""
+  asked = [q for q in sample.grounding if q.family == "mark"]
+  if not asked or sample.instances is None:
+    return 0
+  found = INSTANCE.search(asked[number % len(asked)].reasoning)
+  return int(found[1]) if found else 0
+
+
+def _unpack(arrays, codecs) -> Codes:
+  ids = [str(i) for i in arrays["ids"]]
+  return Codes(
+    index={name: i for i, name in enumerate(ids)},
+    maps={m: np.asarray(arrays[f"map/{m}"]) for m in codecs},
+    marked=np.asarray(arrays["marked"]),
+    mark=np.asarray(arrays["mark"]),
+  )

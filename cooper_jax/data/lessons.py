@@ -1,0 +1,167 @@
+"""What an example of pretraining and of SFT is made of.
+
+One example is one image with as many requests as a row has room for: its maps,
+grounding tasks and questions, each a branch that shares the image.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from cooper_jax import packing
+from cooper_jax import sequence
+from cooper_jax.data.codes import INSTANCE, MARKED, Codes
+from cooper_jax.data.examples import Writer
+from cooper_jax.data.scenes import traces
+
+_MARK = re.compile(rf"<{MARKED} id=\d+>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+  """What both stages know: how to write, the codes, the row, the weights."""
+
+  writer: Writer
+  codes: Codes
+  shape: packing.Shape
+  map_noise: float  # share of the codes read that are replaced at random
+  weights: dict  # loss weight of a text, location, number or answer token
+
+  def row(self, sample, branches) -> dict[str, np.ndarray]:
+    """Packs as many branches as fit into one row."""
+    form = self.writer.form
+    document = sequence.Document(
+      (sequence.Image(sample.image),), tuple(branches)
+    )
+    fitted = packing.fit(document, form, self.shape)
+    packed = packing.pack([fitted], form=form, shape=self.shape, rows=1)
+    return {name: array[0] for name, array in packed.arrays().items()}
+
+  def drawn(self, sample, rng, *, learn=True):
+    """Returns the `draw` of `Writer.response` for a sample."""
+    model = self.writer.form.model
+
+    def draw(modality, option):
+      slot = self.writer.slots[modality]
+      wrong = option == "faulty"
+      if option.startswith("id="):
+        codes = self.codes.marking(sample.id)[1]
+      elif wrong:
+        codes = self.codes.other(sample.id, modality, rng)
+      else:
+        codes = self.codes.of(sample.id, modality)
+      noisy = rng.random(model.map_codes) < self.map_noise
+      random = rng.integers(0, model.codes, model.map_codes)
+      seen = np.where(noisy, random, codes)
+      return sequence.Map(slot, codes, learn=learn and not wrong, seen=seen)
+
+    return draw
+
+  def branch(self, sample, request: str, response: str, rng) -> tuple:
+    """A request and its response in markup."""
+    return (
+      self.writer.request(request),
+      *self.writer.response(
+        response, self.drawn(sample, rng), weights=self.weights
+      ),
+    )
+
+  def has(self, sample, modality: str) -> bool:
+    return self.codes.of(sample.id, modality) is not None
+
+
+def request_of(title: str) -> str:
+  """The request for a map, by its modality's TITLE."""
+  return f"Draw the {title.lower()} ."
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain(Lesson):
+  """Auxiliary generation and dense grounding, in the same row.
+
+  marks: chance that one object alone is segmented in place of all.
+  """
+
+  titles: tuple[tuple[str, str], ...]  # (modality, TITLE)
+  marks: float
+
+  def __call__(self, sample, rng):
+    branches = []
+    marking = self.codes.marking(sample.id) if self.marks else None
+    marking = marking if rng.random() < self.marks else None
+    for modality, title in self.titles:
+      if modality == MARKED and marking:
+        branches.append(self._mark(sample, marking[0], rng))
+      elif self.has(sample, modality):
+        branches.append(
+          self.branch(sample, request_of(title), f"<{modality}>", rng)
+        )
+    told = [q for q in sample.grounding if q.family == "list"]
+    where = [q for q in sample.grounding if q.family == "where"]
+    asked = [q for q in sample.questions if q.reasoning]
+    told += [where[i] for i in rng.permutation(len(where))[:2]]
+    branches += [
+      self.branch(sample, q.text, q.reasoning, rng) for q in told
+    ]
+    branches += [
+      self.branch(sample, asked[i].text, traces.compose(asked[i], ()), rng)
+      for i in rng.permutation(len(asked))
+    ]
+    return self.row(sample, branches)
+
+  def _mark(self, sample, instance, rng):
+    question = next(
+      q
+      for q in sample.grounding
+      if q.family == "mark" and INSTANCE.search(q.reasoning)[1] == str(instance)
+    )
+    return self.branch(sample, question.text, question.reasoning, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason(Lesson):
+  """Interleaved reasoning: think, draw, think, answer, in all its modes.
+
+  shares: of the questions, how many are answered direct, with text, with the
+  maps that the program needs ("needed"), with depth or with both regardless.
+  faulty: share of the drawn traces that show a wrong map and say so.
+  maps: how many traces of a row may draw.
+  """
+
+  shares: tuple[tuple[str, float], ...]
+  faulty: float
+  maps: int
+
+  def __call__(self, sample, rng):
+    branches, drawn = [], 0
+    names, chances = zip(*self.shares, strict=True)
+    chances = np.array(chances) / np.sum(chances)
+    for i in rng.permutation(len(sample.questions)):
+      question = sample.questions[i]
+      chosen = self._maps(question, names[rng.choice(len(names), p=chances)])
+      if chosen:
+        chosen = tuple(m for m in chosen if self.has(sample, m))
+        if drawn >= self.maps:
+          chosen = ()
+        drawn += bool(chosen)
+      if not question.reasoning:
+        chosen = None
+      faulty = bool(chosen) and rng.random() < self.faulty
+      response = traces.compose(question, chosen, faulty=faulty)
+      branches.append(self.branch(sample, question.text, response, rng))
+    # Those that draw first: the others fill what room is left.
+    branches.sort(key=lambda b: -sum(isinstance(s, sequence.Map) for s in b))
+    return self.row(sample, branches)
+
+  def _maps(self, question, mode):
+    drawable = dict(self.writer.modalities)
+    if mode == "direct":
+      return None
+    chosen = {
+      "text": (),
+      "needed": question.needs,
+      "depth": ("depth",),
+      "both": tuple(traces.CALLS),
+    }[mode]
+    return tuple(m for m in chosen if m in drawable)

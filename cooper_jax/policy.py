@@ -1,0 +1,141 @@
+"""A policy as one thing: model, vocabulary, format and text, from a config.
+
+Every stage after the tokenizers builds it the same way, so that a checkpoint
+of one stage is a start for the next.
+"""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from cooper_jax import losses
+from cooper_jax import packing
+from cooper_jax import plugins
+from cooper_jax import sequence
+from cooper_jax import state as states
+from cooper_jax.checkpoint import Checkpoints
+from cooper_jax.data.examples import Writer
+from cooper_jax.errors import UserError
+from cooper_jax.models import unified
+from cooper_jax.models.config import ModelConfig, VisionConfig
+from cooper_jax.parallel import shard
+from cooper_jax.sampling.grammar import Limits
+from cooper_jax.tokenizers.text import TextTokenizer
+from cooper_jax.tokenizers.vocab import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """The model and what it speaks."""
+
+  model: unified.Unified
+  form: sequence.Format
+  text: TextTokenizer
+  writer: Writer
+  limits: Limits
+
+
+def make(config) -> Policy:
+  """Builds the policy of a config; raises UserError where sizes don't fit."""
+  text = TextTokenizer.load()
+  modalities = tuple(
+    (name, plugins.find("modalities", name).SLOT) for name in config.modalities
+  )
+  settings = dict(config.model)
+  vision = VisionConfig(
+    **settings.pop("vision"), image_size=config.data.image_size
+  )
+  model_config = ModelConfig(
+    **settings,
+    text=text.size,
+    codes=math.prod(config.tokenizer.network.levels),
+    vision=vision,
+    dtype=str(jnp.dtype(states.compute_dtype(config.precision))),
+  )
+  vocabulary = Vocabulary(
+    text.size, model_config.locations, model_config.codes
+  )
+  form = sequence.Format(
+    vocabulary,
+    model_config,
+    slots=tuple(slot for _, slot in modalities),
+    max_maps=config.sampling.maps,
+  )
+  return Policy(
+    model=unified.Unified(model_config, vocabulary.text_rows),
+    form=form,
+    text=text,
+    writer=Writer(form, text, modalities),
+    limits=Limits(text=config.sampling.text, maps=config.sampling.maps),
+  )
+
+
+def init(policy: Policy, key):
+  """Returns fresh parameters, boxed with their logical axis names."""
+  shape = packing.Shape(length=8, texts=1, codes=1)
+  empty = packing.pack([], form=policy.form, shape=shape, rows=1).arrays()
+  tokens, layout = losses.inputs(empty)
+  return policy.model.init(
+    key,
+    tokens,
+    layout,
+    empty["images"],
+    empty["image_at"],
+    method=unified.Unified.everything,
+  )
+
+
+def init_state(policy: Policy, optimizer, *, seed: int, ema: bool = False):
+  """Returns the state before the first step, made where it will lie."""
+  mesh = jax.sharding.get_mesh()
+  make_params = functools.partial(init, policy)
+  boxed = jax.eval_shape(make_params, jax.random.key(seed))
+  parameters = shard.abstract_shardings(boxed, mesh)
+
+  def create(key):
+    params = shard.unbox(make_params(key))
+    return states.create(params, optimizer, key=key, ema=ema)
+
+  abstract = jax.eval_shape(create, jax.random.key(seed))
+  shardings = shard.state_shardings(abstract, parameters, mesh)
+  return jax.jit(create, out_shardings=shardings)(jax.random.key(seed))
+
+
+def start_from(state, params):
+  """Puts a former stage's parameters into a fresh state."""
+  placed = jax.tree.map(
+    lambda new, old: jax.device_put(new, old.sharding), params, state.params
+  )
+  ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
+  return state.replace(params=placed, ema=ema)
+
+
+def load(policy: Policy, folder: Path, *, averaged: bool = False):
+  """Returns the parameters that a stage's folder holds, None if it has none.
+
+  Raises UserError where the checkpoint is corrupt or of another shape.
+  """
+  checkpoints = Checkpoints(Path(folder) / "checkpoints")
+  abstract = shard.unbox(
+    jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
+  )
+  part = "ema" if averaged else "params"
+  params = checkpoints.restore_part(part, abstract)
+  checkpoints.close()
+  return params
+
+
+def load_stage(policy: Policy, config, workdir, stage: str):
+  """Returns the parameters that a stage ended with; an error names it."""
+  averaged = config[stage].optim.ema_decay > 0
+  params = load(policy, Path(workdir) / stage, averaged=averaged)
+  if params is None:
+    raise UserError(
+      f"no {stage} checkpoint in {workdir}; put {stage!r} into config.pipeline"
+      " before this stage"
+    )
+  return params

@@ -1,0 +1,33 @@
+"""Stage 1: auxiliary modality generation, with dense grounding beside it.
+
+Image and request -> codes of the map; in the same rows the objects are listed,
+found and marked, because a model that can't name what it sees has no use for
+its own maps.
+"""
+
+from cooper_jax import plugins
+from cooper_jax.data import lessons
+from cooper_jax.stages import teaching
+
+
+def run(config, workdir) -> None:
+  """Trains the policy from nothing on maps and grounding."""
+
+  def make_lesson(policy, codes, settings):
+    titles = tuple(
+      (name, plugins.find("modalities", name).TITLE)
+      for name in config.modalities
+    )
+    return lessons.Pretrain(
+      writer=policy.writer,
+      codes=codes,
+      shape=teaching.shape_of(settings, policy),
+      map_noise=settings.code_noise,
+      weights=dict(settings.weights),
+      titles=titles,
+      marks=settings.marks,
+    )
+
+  teaching.run(
+    config, workdir, stage="pretrain", make_lesson=make_lesson, before=None
+  )

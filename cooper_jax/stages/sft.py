@@ -1,0 +1,30 @@
+"""Stage 2: interleaved reasoning, from gold traces.
+
+Every question is asked in one of several modes (direct, text, with the maps
+that its program needs, with depth, with both), so that one model can be held
+to each of them later, and can choose.
+"""
+
+from cooper_jax.data import lessons
+from cooper_jax.stages import teaching
+
+
+def run(config, workdir) -> None:
+  """Trains the pretrained policy on traces; from nothing if there is none."""
+
+  def make_lesson(policy, codes, settings):
+    return lessons.Reason(
+      writer=policy.writer,
+      codes=codes,
+      shape=teaching.shape_of(settings, policy),
+      map_noise=settings.code_noise,
+      weights=dict(settings.weights),
+      shares=tuple(settings.shares.items()),
+      faulty=settings.faulty,
+      maps=settings.maps // 2,
+    )
+
+  before = "pretrain" if "pretrain" in config.pipeline else None
+  teaching.run(
+    config, workdir, stage="sft", make_lesson=make_lesson, before=before
+  )

@@ -1,0 +1,181 @@
+"""The part that pretraining and SFT share: next-token training of a policy."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooper_jax import accumulate
+from cooper_jax import losses
+from cooper_jax import optim
+from cooper_jax import packing
+from cooper_jax import policy as policies
+from cooper_jax import state as states
+from cooper_jax import telemetry
+from cooper_jax import workdir as workdirs
+from cooper_jax.checkpoint import Checkpoints
+from cooper_jax.data import codes as coding
+from cooper_jax.data import mixture, pipeline
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.parallel import shard
+from cooper_jax.stages import loop
+from cooper_jax.stages import tokenizer as tokenizer_stage
+
+
+def run(config, workdir, *, stage: str, make_lesson, before: str | None):
+  """Trains the policy on one kind of lesson.
+
+  Args:
+    config, workdir: of the run.
+    stage: the config's section and the folder's name.
+    make_lesson: make_lesson(policy, codes, settings) -> build(sample, rng).
+    before: the stage whose parameters are the start; None starts fresh.
+  """
+  folder, settings = Path(workdir) / stage, config[stage]
+  policy = policies.make(config)
+  optimizer = optim.make_optimizer(
+    optim.OptimConfig(**settings.optim), steps=settings.steps
+  )
+  state = policies.init_state(
+    policy, optimizer, seed=config.seed, ema=settings.optim.ema_decay > 0
+  )
+  if before:
+    state = policies.start_from(
+      state, policies.load_stage(policy, config, workdir, before)
+    )
+  overview(state.params, policy)
+  source = mixture.open_split(DataConfig.from_config(config), "train")
+  codes = coding.encode(
+    source,
+    tokenizer_stage.load(config, workdir),
+    Path(workdir) / "tokenizer" / "codes",
+  )
+  lesson = make_lesson(policy, codes, settings)
+  batches = pipeline.make_batches(
+    source,
+    build=lesson,
+    batch_size=settings.batch,
+    seed=config.seed + 1 + len(stage),
+    bad_samples=config.data.bad_samples,
+  )
+  writer = telemetry.MetricWriter(folder)
+  checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
+  shape = lesson.shape
+  with batches:
+    _, figures = loop.run_loop(
+      label=stage,
+      steps=settings.steps,
+      state=state,
+      step_fn=make_step(policy, optimizer, settings, shape),
+      batches=batches,
+      writer=writer,
+      checkpoints=checkpoints,
+      log_every=settings.log_every,
+      save_every=settings.save_every,
+      flops_per_step=flops(state.params, policy, settings.batch, shape),
+    )
+  writer.close()
+  checkpoints.close()
+  speed = {f"speed/{stage}/{name}": v for name, v in figures.items()}
+  workdirs.add_summary(workdir, speed)
+
+
+def make_step(policy, optimizer, settings, shape: packing.Shape):
+  """Returns step(state, batch) -> (state, metrics), jitted and donated."""
+  form = policy.form
+  kinds = {"text": 1.0}
+  kinds |= {
+    f"map{slot}": settings.map_weight / len(form.slots) for slot in form.slots
+  }
+
+  def loss_of(params, batch):
+    scores = losses.score(
+      policy.model, params, batch, form=form, blocks=shape.blocks
+    )
+    return losses.next_token(
+      scores, batch, form=form, z_weight=settings.z_weight
+    )
+
+  @functools.partial(jax.jit, donate_argnames="state")
+  def step(state: states.TrainState, batch):
+    grads, found, metrics = accumulate.accumulate(
+      loss_of,
+      state.params,
+      batch,
+      micro_batches=settings.optim.micro_batches,
+      coefficients=kinds,
+    )
+    state, extra = optim.apply_gradients(
+      state, grads, optimizer=optimizer, ema_decay=settings.optim.ema_decay
+    )
+    metrics |= {f"loss/{name}": pair for name, pair in found.items()}
+    metrics |= extra
+    metrics["loss"] = sum(
+      share * found[name][0] / jnp.maximum(found[name][1], 1e-8)
+      for name, share in kinds.items()
+    )
+    metrics["tokens"] = jnp.sum(batch["document"] > 0)
+    return state, metrics
+
+  sharding = shard.batch_sharding(jax.sharding.get_mesh())
+
+  def put(state, batch):
+    placed = {
+      name: jax.make_array_from_process_local_data(sharding, array)
+      for name, array in batch.items()
+    }
+    return step(state, placed)
+
+  return put
+
+
+def shape_of(settings, policy: policies.Policy) -> packing.Shape:
+  """The row of a stage's config: trunk of one image, blocks of branches."""
+  trunk = policy.form.model.locations
+  return packing.Shape(
+    length=trunk + settings.blocks * settings.block,
+    texts=settings.texts,
+    codes=settings.maps * policy.form.model.map_codes,
+    trunk=trunk,
+    block=settings.block,
+  )
+
+
+def flops(params, policy, batch: int, shape: packing.Shape) -> float:
+  """Floating-point operations of a step, forward and backward, by formula.
+
+  Six per parameter of a matrix and token, twelve per head width and attended
+  key; heads count at scored positions only. Padding is computed, so it counts.
+  """
+  model = policy.form.model
+  inner = params["params"]["decoder"]["blocks"]
+  matrices = sum(
+    leaf.size
+    for path, leaf in jax.tree_util.tree_leaves_with_path(inner)
+    if optim.path_name(path).endswith("kernel")
+  )
+  keys = shape.length if not shape.block else shape.trunk + shape.block
+  attention = 2 * model.layers * model.heads * model.head_dim * keys
+  tokens = batch * shape.length
+  heads = batch * model.d_model
+  heads *= (
+    shape.texts * policy.form.vocabulary.text_rows + shape.codes * model.codes
+  )
+  return 6.0 * (tokens * (matrices + attention) + heads)
+
+
+def overview(params, policy) -> None:
+  """Prints how large the model is, by part (clu's parameter overview)."""
+  from clu import parameter_overview
+
+  if jax.process_index() == 0:
+    counts = {
+      name: int(sum(np.size(x) for x in jax.tree.leaves(part)))
+      for name, part in params["params"].items()
+    }
+    shown = ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    total = parameter_overview.count_parameters(params)
+    print(f"parameters {total:,}: {shown}", flush=True)
+  del policy
