@@ -259,7 +259,11 @@ def rl() -> ConfigDict:
   config.group = 8  # rollouts of one prompt
   config.advantage = "grpo"  # grpo | mean_only | rloo | batch_std
   config.rewards = ("answer", "format", "exploration", "depth", "segmentation")
-  config.weights = (1.0, 0.2, 0.2, 0.2, 0.2)  # of the rewards, in order
+  # Of the rewards, in order. Map quality counts through the advantages of the
+  # maps' own codes; in the sum it would pay for drawing as such.
+  config.weights = (1.0, 0.2, 1.0, 0.0, 0.0)
+  config.map_weight = 0.5  # of a map's own advantage beside the answer's
+  config.code_weight = 0.5  # of the codes' loss beside the text's
   config.text_only = False  # no gradient through codes
   config.updates = 1  # optimiser steps on one batch of rollouts
   config.loss = ConfigDict()
@@ -274,9 +278,10 @@ def rl() -> ConfigDict:
 def evaluate() -> ConfigDict:
   """Test split: maps, answers per family and mode, report."""
   config = ConfigDict()
-  config.questions = 1000  # at least; on `data.test_scenes` images
-  config.batch = 64  # rollouts at once
-  config.blind_steps = 200  # of the model that never sees the image
+  config.questions = 1200  # of `data.test_scenes` images
+  config.batch = 256  # rollouts at once
+  config.blind_scenes = 2000  # of the training split, for the blind baseline
+  config.gallery = 60  # questions shown in the report
   config.expected_minutes = 6.0
   return config
 
@@ -302,6 +307,4 @@ def shrink(config: ConfigDict) -> None:
     part.update(steps=steps, batch=batch, log_every=4, save_every=steps)
     part.expected_minutes = 0.4
     part.optim.warmup_steps = 2
-  config.evaluate.update(
-    questions=48, batch=24, blind_steps=4, expected_minutes=0.5
-  )
+  config.evaluate.update(questions=48, batch=48, expected_minutes=0.5)

@@ -6,9 +6,9 @@ Losses are (sum, weight) pairs, divided once per optimiser step, so that no
 result depends on how a batch was cut into micro-batches.
 """
 
-from flax import struct
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from cooper_jax.models import unified
 from cooper_jax.sampling import logits as token_logits

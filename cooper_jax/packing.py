@@ -13,8 +13,15 @@ import numpy as np
 
 from cooper_jax import errors
 from cooper_jax.models.unified import CODE, IMAGE, TEXT
-from cooper_jax.sequence import Document, Format, Image, Map, Text
-from cooper_jax.sequence import map_slots, measure
+from cooper_jax.sequence import (
+  Document,
+  Format,
+  Image,
+  Map,
+  Text,
+  map_slots,
+  measure,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,9 +214,7 @@ class _Row:
     if learn.any():
       at = np.concatenate([[cursor.predictor], start + steps[:-1]])
       if learn[0] and cursor.predictor < 0:
-        raise errors.UserError(
-          "the first token of a document can't be learned"
-        )
+        raise errors.UserError("the first token of a document can't be learned")
       first = np.full(count, max(first_cell, 0))
       columns = (at, ids, weight, first, openings, source)
       self.texts.append(np.array(columns, np.float64)[:, learn])

@@ -12,10 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from cooper_jax import losses
-from cooper_jax import packing
-from cooper_jax import plugins
-from cooper_jax import sequence
+from cooper_jax import losses, packing, plugins, sequence
 from cooper_jax import state as states
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data.examples import Writer
@@ -56,9 +53,7 @@ def make(config) -> Policy:
     vision=vision,
     dtype=str(jnp.dtype(states.compute_dtype(config.precision))),
   )
-  vocabulary = Vocabulary(
-    text.size, model_config.locations, model_config.codes
-  )
+  vocabulary = Vocabulary(text.size, model_config.locations, model_config.codes)
   form = sequence.Format(
     vocabulary,
     model_config,

@@ -174,19 +174,15 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
     cwd=tmp_path,
     check=True,
     timeout=300,
-    env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(tmp_path)},
+    env=os.environ
+    | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(tmp_path)},
   )
   run = tmp_path / "runs" / "normals"
   lines = (run / "tokenizer" / "metrics.jsonl").read_text().splitlines()
   losses = [r["normals"] for r in map(json.loads, lines) if "normals" in r]
   assert losses[-1] < 0.8 * losses[0]
+  # Slot 2 was drawn, beside depth and segmentation.
   lines = (run / "pretrain" / "metrics.jsonl").read_text().splitlines()
-  drawn = [
-    value
-    for record in map(json.loads, lines)
-    for name, value in record.items()
-    if "normals" in name
-  ]
-  assert drawn and np.isfinite(drawn).all()
+  assert np.isfinite(json.loads(lines[-1])["loss/map2"])
   summary = json.loads((run / "summary.json").read_text())
   assert 0 < summary["normals/tokenizer_degrees"] < 180

@@ -7,9 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from cooper_jax import losses
-from cooper_jax import packing
-from cooper_jax import sequence
+from cooper_jax import losses, packing, sequence
 from cooper_jax.models import config as model_config
 from cooper_jax.models import unified
 from cooper_jax.parallel import mesh

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax import modalities
-from cooper_jax import telemetry
+from cooper_jax import modalities, telemetry
 from cooper_jax.tokenizers import map_tokenizer
 
 INSTANCE = re.compile(r"id=(\d+)>")
@@ -85,7 +84,9 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
         ]
         codec = codecs[MARKED]
         found = [
-          modalities.only(codec.modality.read(s), s.instances, marked[start + i])
+          modalities.only(
+            codec.modality.read(s), s.instances, marked[start + i]
+          )
           if marked[start + i]
           else None
           for i, s in enumerate(samples)

@@ -9,8 +9,7 @@ import re
 
 import numpy as np
 
-from cooper_jax import packing
-from cooper_jax import sequence
+from cooper_jax import packing, sequence
 from cooper_jax.data.codes import INSTANCE, MARKED, Codes
 from cooper_jax.data.examples import Writer
 from cooper_jax.data.scenes import traces
@@ -101,9 +100,7 @@ class Pretrain(Lesson):
     where = [q for q in sample.grounding if q.family == "where"]
     asked = [q for q in sample.questions if q.reasoning]
     told += [where[i] for i in rng.permutation(len(where))[:2]]
-    branches += [
-      self.branch(sample, q.text, q.reasoning, rng) for q in told
-    ]
+    branches += [self.branch(sample, q.text, q.reasoning, rng) for q in told]
     branches += [
       self.branch(sample, asked[i].text, traces.compose(asked[i], ()), rng)
       for i in rng.permutation(len(asked))
@@ -164,4 +161,5 @@ class Reason(Lesson):
       "depth": ("depth",),
       "both": tuple(traces.CALLS),
     }[mode]
-    return tuple(m for m in chosen if m in drawable)
+    drawn = [m for m in chosen if m in drawable]
+    return tuple(drawn[: self.writer.form.max_maps])

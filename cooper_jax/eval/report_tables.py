@@ -190,11 +190,11 @@ def speed(summary):
     seconds = number(summary, f"time/{name}_s") or 0.0
     total += seconds
     cells = [clock(seconds)]
-    for field in ("steps_per_s", "tokens_per_s", "peak_share"):
+    for field in ("steps_per_s", "tokens_per_s", "gemm_share"):
       value = number(summary, f"speed/{name}/{field}")
       if value is None:
         cells.append("–")
-      elif field == "peak_share":
+      elif field == "gemm_share":
         cells.append(f"{100 * value:.0f} %")
       else:
         cells.append(figures.short(float(f"{value:.3g}")))

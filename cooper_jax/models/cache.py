@@ -4,9 +4,9 @@ A prompt is prefilled once and shared by its group of G rollouts; each rollout
 owns the slots that it generates. Layers lead, so that blocks can be scanned.
 """
 
-from flax import struct
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 
 @struct.dataclass

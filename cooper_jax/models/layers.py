@@ -5,10 +5,10 @@ their weights load without a transform beyond a transpose.
 """
 
 import einops
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from cooper_jax.models import config as model_config
 
@@ -32,9 +32,11 @@ class Linear(nn.Module):
       nn.with_logical_partitioning(self.init, self.axes),
       (x.shape[-1], self.features),
     )
-    y = jnp.einsum(
-      "...d,df->...f", x.astype(self.dtype), kernel.astype(self.dtype)
-    )
+    # One matrix product: XLA's CPU backend takes half as long again for the
+    # same contraction, and its gradients, with two leading axes.
+    rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
+    y = jnp.einsum("rd,df->rf", rows, kernel.astype(self.dtype))
+    y = y.reshape(*x.shape[:-1], self.features)
     if self.bias:
       bias = self.param(
         "bias",
@@ -76,10 +78,12 @@ def rope_angles(row_BL, column_BL, *, head_dim: int, theta: float):
   return position.astype(jnp.float32) * frequency
 
 
-def apply_rope(x_BLNH, angles_BLh):
-  """Rotates dimension i with i + H/2 (the convention of Hugging Face)."""
-  cos = jnp.cos(angles_BLh)[..., None, :]
-  sin = jnp.sin(angles_BLh)[..., None, :]
+def apply_rope(x_BLNH, turn):
+  """Rotates dimension i with i + H/2 (the convention of Hugging Face).
+
+  turn: (cos, sin) of the angles [B, L, H/2], computed once for all layers.
+  """
+  cos, sin = (part[..., None, :] for part in turn)
   first, second = jnp.split(x_BLNH.astype(jnp.float32), 2, axis=-1)
   rotated = jnp.concatenate(
     [first * cos - second * sin, second * cos + first * sin], axis=-1
@@ -89,9 +93,7 @@ def apply_rope(x_BLNH, angles_BLh):
 
 def scores(q_BLNH, k_BSKH, mask_BLS):
   """Returns masked attention scores [B, K, N/K, L, S] in float32."""
-  q = einops.rearrange(
-    q_BLNH, "b l (k g) h -> b k g l h", k=k_BSKH.shape[-2]
-  )
+  q = einops.rearrange(q_BLNH, "b l (k g) h -> b k g l h", k=k_BSKH.shape[-2])
   raw = jnp.einsum(
     "bkglh,bskh->bkgls", q, k_BSKH, preferred_element_type=jnp.float32
   )
@@ -156,23 +158,52 @@ def attend_blocks(q_BLNH, k_BLKH, v_BLKH, masks, blocks):
     q_BLNH, k_BLKH, v_BLKH: trunk first, then whole blocks.
     masks: {"trunk": [B, T, T], "own": [B * n, block, block]}.
     blocks: (trunk, block), static.
+
+  Heads lead and keys are repeated to the queries' heads, which is what makes
+  every product a plain batched one.
   """
   trunk, block = blocks
-  inner = "b (n l) k h -> (b n) l k h"
-  cut = lambda x: einops.rearrange(x[:, trunk:], inner, l=block)  # noqa: E731
-  k_trunk, v_trunk = k_BLKH[:, :trunk], v_BLKH[:, :trunk]
-  of_trunk = attend(q_BLNH[:, :trunk], k_trunk, v_trunk, masks["trunk"])
+  batch, length, heads, _ = q_BLNH.shape
+  count = (length - trunk) // block
+  share = heads // k_BLKH.shape[2]
+  q, k, v = (
+    einops.rearrange(jnp.repeat(x, repeat, axis=2), "b l n h -> b n l h")
+    for x, repeat in ((q_BLNH, 1), (k_BLKH, share), (v_BLKH, share))
+  )
+  (q0, k0, v0), (q1, k1, v1) = zip(
+    *(jnp.split(x, [trunk], axis=2) for x in (q, k, v)), strict=True
+  )
+  q1, k1, v1 = (
+    einops.rearrange(x, "b n (c l) h -> (b c) n l h", c=count)
+    for x in (q1, k1, v1)
+  )
+  spread = lambda x: jnp.repeat(x, count, axis=0)  # noqa: E731
   # A trunk's padding is the only part of it that a branch may not see.
-  exists = jnp.any(masks["trunk"], axis=1)
-  of_blocks = attend_shared(
-    cut(q_BLNH),
-    (k_trunk, v_trunk, exists),
-    [(cut(k_BLKH), cut(v_BLKH), masks["own"])],
+  exists = spread(jnp.any(masks["trunk"], axis=1))[:, None]
+  seen = jnp.broadcast_to(exists, (batch * count, block, trunk))
+  of_trunk = _attend_heads(q0, k0, v0, masks["trunk"])
+  of_blocks = _attend_heads(
+    q1,
+    jnp.concatenate([spread(k0), k1], axis=2),
+    jnp.concatenate([spread(v0), v1], axis=2),
+    jnp.concatenate([seen, masks["own"]], axis=-1),
   )
-  of_blocks = einops.rearrange(
-    of_blocks, "(b n) l k h -> b (n l) k h", b=q_BLNH.shape[0]
+  return jnp.concatenate(
+    [
+      einops.rearrange(of_trunk, "b n l h -> b l n h"),
+      einops.rearrange(of_blocks, "(b c) n l h -> b (c l) n h", b=batch),
+    ],
+    axis=1,
   )
-  return jnp.concatenate([of_trunk, of_blocks], axis=1)
+
+
+def _attend_heads(q_BNLH, k_BNSH, v_BNSH, mask_BLS):
+  raw = jnp.einsum(
+    "bnlh,bnsh->bnls", q_BNLH, k_BNSH, preferred_element_type=jnp.float32
+  )
+  raw = jnp.where(mask_BLS[:, None], raw * q_BNLH.shape[-1] ** -0.5, NEGATIVE)
+  weights = jax.nn.softmax(raw, axis=-1).astype(v_BNSH.dtype)
+  return jnp.einsum("bnls,bnsh->bnlh", weights, v_BNSH)
 
 
 class Routed(nn.Module):

@@ -6,9 +6,9 @@ compile time flat in depth.
 """
 
 import einops
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from cooper_jax.models import layers
 from cooper_jax.models.config import ModelConfig
@@ -19,7 +19,7 @@ class Block(nn.Module):
   """One decoder block; `mode` is "train", "prefill" or "step".
 
   Called as a scan body: carry x [B, L, D]; per layer nothing, or the prompt's
-  and the own keys and values; broadcast `shared`, a dict with angles, is_code
+  and the own keys and values; broadcast `shared`, a dict with turn, is_code
   and the masks (see `Transformer`).
   """
 
@@ -60,8 +60,8 @@ class Block(nn.Module):
         head_code = is_code[..., None]
         q = self.routed(layers.RMSNorm, q, head_code, "norm_q", **norm)
         k = self.routed(layers.RMSNorm, k, head_code, "norm_k", **norm)
-      q = layers.apply_rope(q, shared["angles"])
-      k = layers.apply_rope(k, shared["angles"])
+      q = layers.apply_rope(q, shared["turn"])
+      k = layers.apply_rope(k, shared["turn"])
       if self.mode == "step":
         prompt_k, prompt_v, own_k, own_v = cached
         together = jnp.ones((1, 1, 1), bool)  # new tokens are one group
@@ -105,7 +105,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
   """Blocks and the final norm.
 
-  `shared` holds angles [B, L, H/2], is_code [B, L] and, by mode, mask (see
+  `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and, by mode, mask (see
   `unified.attention_mask`), or for a step the cache's valid [R, T] and prompt_mask [P, S].
   Returns hidden states in float32 and, but for "train", the new keys and
   values [layers, B, L, K, H].
@@ -114,9 +114,7 @@ class Transformer(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(
-    self, x_BLD, shared, *, mode="train", cached=None, blocks=None
-  ):
+  def __call__(self, x_BLD, shared, *, mode="train", cached=None, blocks=None):
     c = self.config
     block = nn.remat(Block, prevent_cse=False) if c.remat else Block
     scanned = nn.scan(

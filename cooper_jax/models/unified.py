@@ -5,15 +5,13 @@ pass through the same functions.
 """
 
 import einops
-from flax import linen as nn
-from flax import struct
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
 
 from cooper_jax.models import cache as kv_cache
-from cooper_jax.models import layers
-from cooper_jax.models import transformer
-from cooper_jax.models import vision
+from cooper_jax.models import layers, transformer, vision
 from cooper_jax.models.config import ModelConfig
 from cooper_jax.parallel.shard import constrain
 
@@ -98,6 +96,7 @@ class Unified(nn.Module):
   def setup(self):
     c = self.config
     rows = self.text_rows + c.codes
+
     def table(scale):
       init = nn.initializers.normal(scale)
       return nn.with_logical_partitioning(init, ("vocabulary", "embed"))
@@ -159,10 +158,11 @@ class Unified(nn.Module):
 
   def shared(self, tokens: Tokens):
     c = self.config
+    angles = layers.rope_angles(
+      tokens.row, tokens.column, head_dim=c.head_dim, theta=c.rope_theta
+    )
     return {
-      "angles": layers.rope_angles(
-        tokens.row, tokens.column, head_dim=c.head_dim, theta=c.rope_theta
-      ),
+      "turn": (jnp.cos(angles), jnp.sin(angles)),
       "is_code": tokens.kind == CODE,
     }
 
@@ -224,9 +224,7 @@ class Unified(nn.Module):
     table = self.embedding if c.tied_head else self.head
     words = self.text_rows - c.locations
     if not c.pointer:
-      return jnp.einsum(
-        "bld,vd->blv", hidden_BLD, table[: self.text_rows]
-      )
+      return jnp.einsum("bld,vd->blv", hidden_BLD, table[: self.text_rows])
     logits = jnp.einsum("bld,vd->blv", hidden_BLD, table[:words])
     cells = jnp.einsum(
       "bld,bmd->blm", self.point_from(hidden_BLD), keys_BMD

@@ -5,9 +5,9 @@ linear patch embedding; imported weights use the linear one.
 """
 
 import einops
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from cooper_jax.models import layers
 from cooper_jax.models.config import VisionConfig

@@ -7,12 +7,8 @@ that token is `<assistant>`, the same in training branches and in rollouts.
 import jax
 import numpy as np
 
-from cooper_jax import errors
-from cooper_jax import losses
-from cooper_jax import packing
-from cooper_jax import sequence
-from cooper_jax.sampling import grammar
-from cooper_jax.sampling import sampler
+from cooper_jax import errors, losses, packing, sequence
+from cooper_jax.sampling import grammar, sampler
 
 
 def bucket(trunks, form: sequence.Format, buckets) -> int:

@@ -12,9 +12,9 @@ gives the same tokens in any batch, order or bucket.
 
 import functools
 
-from flax import struct
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from cooper_jax import sequence
 from cooper_jax.models import cache as kv_cache
@@ -122,9 +122,7 @@ def sample(
       )
   rollout = carry.rollout
   unfinished = rollout.stop == rules.RUNNING
-  return rollout.replace(
-    stop=jnp.where(unfinished, rules.LENGTH, rollout.stop)
-  )
+  return rollout.replace(stop=jnp.where(unfinished, rules.LENGTH, rollout.stop))
 
 
 def _prefill(params, prompts, model, form, limits, group):

@@ -7,13 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import accumulate
-from cooper_jax import losses
-from cooper_jax import optim
-from cooper_jax import packing
+from cooper_jax import accumulate, losses, optim, packing, telemetry
 from cooper_jax import policy as policies
 from cooper_jax import state as states
-from cooper_jax import telemetry
 from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import codes as coding

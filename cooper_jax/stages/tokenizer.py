@@ -17,7 +17,6 @@ from cooper_jax import state as states
 from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture, pipeline
-from cooper_jax.data.scenes.config import WorldConfig
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.eval.metrics import maps as map_metrics
@@ -37,8 +36,9 @@ def run(config, workdir) -> None:
   folder = Path(workdir) / STAGE
   settings, modules = config.tokenizer, find_modules(config)
   configs = make_configs(config, modules)
+  data = DataConfig.from_config(config)
   opened = {
-    split: mixture.open_split(data_config(config), split)
+    split: mixture.open_split(data, split)
     for split in ("train", "validation", "test")
   }
   shown = read_maps(opened["validation"], modules, count=SHOWN)
@@ -46,7 +46,7 @@ def run(config, workdir) -> None:
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim), steps=settings.steps
   )
-  state = init_state(configs, modules, optimizer, seed=config.seed)
+  state = init_state(configs, optimizer, seed=config.seed)
   step_fn = make_step(configs, modules, optimizer, settings.optim)
   writer = telemetry.MetricWriter(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
@@ -55,6 +55,7 @@ def run(config, workdir) -> None:
     build=Build(tuple(modules)),
     batch_size=settings.batch,
     seed=config.seed,
+    bad_samples=data.bad_samples,
   )
 
   def pictures(step, state):
@@ -76,9 +77,13 @@ def run(config, workdir) -> None:
       save_every=settings.save_every,
       images=pictures,
       image_every=settings.image_every,
+      flops_per_step=sum(
+        settings.batch * map_tokenizer.flops(state.params[name], each)
+        for name, each in configs.items()
+      ),
     )
   trained = codecs(configs, modules, state.params)
-  summary = {f"{STAGE}/{name}": value for name, value in figures.items()}
+  summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
   for split in ("validation", "test"):
     targets = read_maps(opened[split], modules)
     drawn = redraw(trained, targets)
@@ -96,12 +101,6 @@ def run(config, workdir) -> None:
 def find_modules(config) -> dict:
   """Name -> module of every modality in the config."""
   return {name: plugins.find("modalities", name) for name in config.modalities}
-
-
-def data_config(config) -> DataConfig:
-  """The settings of the data, with the world's."""
-  world = WorldConfig(**config.world, image_size=config.data.image_size)
-  return DataConfig(**config.data, world=world)
 
 
 def make_configs(config, modules) -> dict:
@@ -186,9 +185,8 @@ def init_params(configs, key):
   return params
 
 
-def init_state(configs, modules, optimizer, *, seed: int):
+def init_state(configs, optimizer, *, seed: int):
   """The state before the first step, a copy on every device."""
-  del modules
   mesh = jax.sharding.get_mesh()
 
   @functools.partial(jax.jit, out_shardings=shard.replicated(mesh))

@@ -203,6 +203,17 @@ def _flat(codes_BHW):
   return einops.rearrange(codes_BHW, "b h w -> b (h w)")
 
 
+def flops(params, config: MapTokenizerConfig) -> float:
+  """Arithmetic of one training step on one map: products, three passes."""
+  total = 0
+  for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if name.endswith("kernel"):
+      fine = name.startswith(("patch_", "fine_"))
+      total += 2 * leaf.size * config.cells * (4 if fine else 1)
+  return 3.0 * total
+
+
 def follow(params, assigned: quantize.Codebook, *, key):
   """VQ parameters with the code book moved to what was `assigned`."""
   book = quantize.Codebook(params["codebook_total"], params["codebook_count"])

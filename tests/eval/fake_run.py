@@ -108,7 +108,7 @@ def summary():
     if stage != "evaluate":
       found[f"speed/{stage}/steps_per_s"] = 2.3456
       found[f"speed/{stage}/tokens_per_s"] = 18234.5
-      found[f"speed/{stage}/peak_share"] = 0.31
+      found[f"speed/{stage}/gemm_share"] = 0.31
   return found
 
 

@@ -138,6 +138,12 @@ def test_every_stage_and_reward_has_its_curve(page):
     assert f'<h3 class="stage">{stage}</h3>' in page
 
 
+def test_speed_stands_beside_the_peak_of_the_machine(page):
+  line = re.search(r"<tr><th[^>]*>Pretrain</th>.*?</tr>", page).group(0)
+  assert "15\u00a0min 02\u00a0s" in line
+  assert "2.35" in line and "18.2k" in line and "31 %" in line
+
+
 def test_a_step_logged_twice_counts_once_and_a_torn_line_not(tmp_path):
   path = tmp_path / "metrics.jsonl"
   path.write_text(

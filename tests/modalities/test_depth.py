@@ -17,7 +17,8 @@ def ramp(near=1.0, far=4.0, size=8):
 def outputs_of(target):
   """The decoder output that means exactly `target`."""
   valid = jnp.where(target > 0, 8.0, -8.0)
-  return jnp.stack([depth.to_log(jnp.maximum(target, 0.1)), valid], -1)[None]
+  log = depth.to_log(jnp.maximum(target, 0.1))
+  return jnp.stack([log, log, jnp.zeros_like(log), valid], -1)[None]
 
 
 def test_reading_leaves_a_missing_map_missing():
@@ -43,7 +44,7 @@ def test_a_hole_is_drawn_as_a_hole_and_costs_no_depth_loss():
   np.testing.assert_allclose(
     depth.from_output(outputs_of(target))[0], target, rtol=1e-5
   )
-  wrong = outputs_of(target).at[:, :2, :, 0].set(0.9)
+  wrong = outputs_of(target).at[:, :2, :, :2].set(0.9)
   same, _ = depth.loss(outputs_of(target), target[None])
   total, weight = depth.loss(wrong, target[None])
   assert weight == 64
@@ -59,7 +60,25 @@ def test_loss_is_least_at_the_truth_and_has_a_gradient_elsewhere():
     outputs_of(target[0] * 1.1)
   )
   assert np.isfinite(gradient).all()
-  assert np.all(np.asarray(gradient)[..., 0].sum() > 0)
+  assert np.all(np.asarray(gradient)[..., :2].sum() > 0)
+
+
+def test_two_layers_and_a_mask_make_a_sharp_edge():
+  near, far = depth.to_log(jnp.array([1.0, 8.0]))
+  mask = jnp.array([-20.0, -20.0, 20.0, 20.0])
+  ones = jnp.ones(4)
+  outputs = jnp.stack([near * ones, far * ones, mask, ones], -1)[None, None]
+  np.testing.assert_allclose(
+    depth.from_output(outputs)[0, 0], [1, 1, 8, 8], rtol=1e-5
+  )
+
+
+def test_far_for_near_costs_more_than_near_for_far():
+  # As AbsRel has it: 2 m drawn for 1 m is an error of 1, the reverse of 1/2.
+  one, two = np.full((8, 8), 1.0), np.full((8, 8), 2.0)
+  far, _ = depth.loss(outputs_of(two), one[None])
+  near, _ = depth.loss(outputs_of(one), two[None])
+  assert far / near == pytest.approx(1 / (0.5 + 0.2 * np.log(2)), rel=0.03)
 
 
 def test_metrics_are_means_over_images_with_objects_pooled():

@@ -7,13 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax import losses
-from cooper_jax import packing
-from cooper_jax import sequence
-from cooper_jax.models import layers
-from cooper_jax.models import unified
+from cooper_jax import losses, packing, sequence
+from cooper_jax.models import layers, unified
 from tests import tiny
-
 
 score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
 
@@ -180,9 +176,7 @@ def test_every_flag_changes_the_output(flag):
 
 def test_mixture_routes_codes_and_only_codes():
   """Changing the code expert moves codes; text before any map stays put."""
-  model, form, params = tiny.make(
-    tied_head=False, mixture_of_transformers=True
-  )
+  model, form, params = tiny.make(tied_head=False, mixture_of_transformers=True)
   rng = np.random.default_rng(4)
   document = sequence.Document(
     (

@@ -6,13 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import losses
-from cooper_jax import packing
-from cooper_jax import sequence
+from cooper_jax import losses, packing, sequence
 from cooper_jax.rl import rollout as rollouts
-from cooper_jax.sampling import grammar
+from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
-from cooper_jax.sampling import sampler
 from tests import tiny
 
 score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))

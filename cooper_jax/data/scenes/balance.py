@@ -83,8 +83,11 @@ def bin_of(family: str, value: np.ndarray) -> np.ndarray:
 
 def accept_length(family: str, value: np.ndarray) -> np.ndarray:
   """Acceptance of a length, 0 outside of the family's range."""
-  table = np.array([*TABLE["lengths"].get(family, [1.0] * BINS), 0.0])
-  return table[bin_of(family, value)]
+  low, high = RANGES[family]
+  table = TABLE["lengths"].get(family, [1.0] * BINS)
+  place = np.log(np.maximum(value, 1e-6) / low) / np.log(high / low) * BINS
+  rate = np.interp(place - 0.5, np.arange(BINS), table)
+  return np.where((place >= 0) & (place < BINS), rate, 0)
 
 
 def accept_count(kind: str, number: np.ndarray) -> np.ndarray:

@@ -12,7 +12,15 @@ from __future__ import annotations
 import argparse
 import time
 
-from cooper_jax.data.scenes import choose, facts, layout, render, wording, world
+from cooper_jax.data.scenes import (
+  choose,
+  facts,
+  layout,
+  render,
+  wording,
+  words,
+  world,
+)
 from cooper_jax.data.scenes import config as worlds
 
 
@@ -33,12 +41,12 @@ def scenes_per_second(config: worlds.WorldConfig, seconds: float) -> dict:
     known = facts.gather(drawn, pictures, config)
     t3 = time.process_time()
     picks = choose.choose(drawn, known, config, "train")
-    words = wording.Words(known)
+    text = words.Words(known)
     asked = wording.questions(
-      known, picks, words, limits=config.max_questions, split="train"
+      picks, text, most=config.max_questions, split="train"
     )
     for b in range(world.BATCH):
-      wording.grounding(words, b)
+      wording.grounding(text, b)
     t4 = time.process_time()
     for name, spent in zip(steps, (t1 - t0, t2 - t1, t3 - t2, t4 - t3)):
       steps[name] += spent

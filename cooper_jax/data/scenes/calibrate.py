@@ -25,7 +25,7 @@ _LENGTHS = ("distance", "object_distance", "gap", "height", "width")
 _LEAST = 0.02  # acceptance of the commonest bin
 _SPLIT = "train"
 _FIRST = 10_000_000  # scenes that no training run gets to
-_EACH = 0.62  # questions of a family per scene, where there are that many
+_EACH = 0.62  # of a family per scene, where there are that many
 
 
 def observe(scenes: int, start: int) -> dict:
@@ -120,10 +120,10 @@ def _add(weights, family, fit):
   weights[family] = (before + fit).tolist()
 
 
-def fit_frequencies(seen: dict) -> None:
-  """Flattens lengths and counts."""
+def fit_frequencies(seen: dict, power: float) -> None:
+  """Flattens lengths and counts; a power below one goes part of the way."""
   for family in _LENGTHS:
-    _flatten(family, balance.bin_of(family, seen[family]["value"]))
+    _flatten(family, balance.bin_of(family, seen[family]["value"]), power)
   record = seen["count"]
   colours = len(worlds.COLOURS)
   for kind, mine in (
@@ -137,10 +137,10 @@ def fit_frequencies(seen: dict) -> None:
     TABLE["counts"][kind] = np.maximum(rate / rate.max(), 0.003).tolist()
 
 
-def _flatten(family, bins):
+def _flatten(family, bins, power):
   count = np.bincount(bins, minlength=balance.BINS) + 3.0
   before = np.array(TABLE["lengths"].get(family, [1.0] * balance.BINS))
-  rate = before / count
+  rate = before / count**power
   rate /= rate.max()
   TABLE["lengths"][family] = np.maximum(rate, _LEAST).tolist()
 
@@ -189,7 +189,8 @@ def main() -> None:
       f"round {turn}: " + ", ".join(f"{f} {s:.2f}" for f, s in share.items())
     )
     fit_weights(seen)
-    fit_frequencies(seen)
+    # The last rounds would chase the noise of their counts.
+    fit_frequencies(seen, 1.0 if turn < options.rounds - 2 else 0.4)
   seen = observe(options.scenes, _FIRST + options.rounds * options.scenes)
   fit_shares(seen, options.scenes)
   balance.check()

@@ -23,6 +23,10 @@ _THREE = (
 NEAR_RATIO = 1.15  # of depths: less is a tie
 APART_RATIO = 1.25  # of distances and heights
 ASIDE = 0.08  # of the image's side
+_FAVOUR = 0.02  # of a held-out name's rank: it is nearly always asked about
+# In the held-out split: acceptance of a held-out thing that is there (one that
+# is missing is rare), and of any other that is missing.
+_NOVEL_YES, _USUAL_NO = 0.1, 0.5
 TURN = 0.35  # sine of the angle between two directions
 
 
@@ -45,9 +49,9 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
   """Picks at most one question of each family per scene.
 
   Returns:
-    For each family a dict of arrays over the scenes: `asked` (bool), `items`
-    (indices of slots, or for counts and existence of names), and what else
-    the wording needs.
+    For each family a dict of arrays over the scenes: `asked` (there is an
+    accepted candidate), `kept` (the family is wanted here), `items` (indices
+    of slots, or for counts of names), and what else the wording needs.
   """
   draws = Draws(layout.draws)
   features = balance.object_features(facts)
@@ -56,22 +60,25 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
   # Held-out scenes ask mostly about their held-out object, which is slot 0.
   favour = np.ones((_N,))
   if split == "heldout":
-    favour[0] = 0.15
+    favour[0] = _FAVOUR
   picks = {}
 
-  def pick(family, accept, *extra, names=0):
+  def pick(family, accept, *extra, names=0, prefer=None):
     """Chooses by one uniform per candidate; accept [B, ...]."""
     uniform = draws.take(*accept.shape[1:])
-    if names and split == "heldout":
-      uniform = uniform * _favoured(favour, names)
-    rate = accept * balance.keep(family)
     with np.errstate(divide="ignore", invalid="ignore"):
-      rank = np.where(rate > 0, uniform / rate, np.inf)
+      rank = np.where(uniform < accept, uniform / accept, np.inf)
+    # Only the order changes: who is accepted stays as balanced as it is.
+    if names and split == "heldout":
+      rank = rank * _favoured(favour, names)
+    if prefer is not None:
+      rank = rank * np.where(prefer, _FAVOUR, 1)
     flat = rank.reshape(len(rank), -1)
     best = flat.argmin(1)
-    asked = flat[np.arange(len(flat)), best] < 1
+    asked = flat[np.arange(len(flat)), best] < np.inf
+    kept = draws.take() < balance.keep(family)
     items = np.stack(np.unravel_index(best, accept.shape[1:]), -1)
-    picks[family] = {"asked": asked, "items": items}
+    picks[family] = {"asked": asked, "kept": kept, "items": items}
     for name, values in extra:
       at = values.reshape(len(flat), -1)[np.arange(len(flat)), best]
       picks[family][name] = at
@@ -132,7 +139,7 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
   _reach(distance, features, pair, draws, pick)
   _occlusion(facts, features, pair, draws, pick)
   _count(facts, pick)
-  _exists(facts, draws, pick, split, config)
+  _exists(facts, pick, split, config)
   picks["sides"] = draws.take(len(phrasing.FAMILIES)) < 0.5
   picks["phrasing"] = draws.take(len(phrasing.FAMILIES))
   picks["order"] = draws.take(len(phrasing.FAMILIES))
@@ -249,7 +256,7 @@ def _count(facts, pick):
   )
 
 
-def _exists(facts, draws, pick, split, config):
+def _exists(facts, pick, split, config):
   """Pairs of slots (i, j): is there (colour of i, shape of j)?
 
   On the diagonal the thing is there. Off it, its colour and its shape both
@@ -271,16 +278,19 @@ def _exists(facts, draws, pick, split, config):
     or [-1]
   )
   novel = np.isin(asked, held_out)
-  weight = np.ones(asked.shape)
-  if split == "heldout":
-    weight = np.where(novel, 1.0, 0.25)
-  else:
-    absent &= ~novel
   same = np.eye(_N, dtype=bool)
-  yes = both & same
   logit = balance.bias("exists") + balance.name_score(
     "exists", colour[:, :, None], shape[:, None, :]
   )
-  truth = np.where(same, logit, -logit)
-  accept = (yes | absent) * weight * balance.accept(truth)
-  pick("exists", accept, ("first", np.broadcast_to(same, accept.shape)))
+  accept = balance.accept(np.where(same, logit, -logit))
+  if split == "heldout":
+    usual = np.where(same, accept, _USUAL_NO * accept)
+    accept = np.where(novel, np.where(same, _NOVEL_YES, 1), usual)
+  else:
+    absent &= ~novel
+  pick(
+    "exists",
+    ((both & same) | absent) * accept,
+    ("first", np.broadcast_to(same, accept.shape)),
+    prefer=novel if split == "heldout" else None,
+  )

@@ -13,27 +13,26 @@ from cooper_jax.data.scenes.facts import Facts
 from cooper_jax.data.scenes.layout import Layout
 
 _LEVELS = 12
-_ROUND = ("ball", "can", "cone", "dome")
 NOT_A_PRISM = worlds.SHAPES.index("disc")  # neither: no question about its gap
 
 
-def _profiles():
-  """Radius over half the width, per shape and level from bottom to top."""
-  level = np.linspace(-1, 1, _LEVELS)
-  table = np.zeros((len(worlds.SHAPES), _LEVELS))
-  curves = {
-    "ball": np.sqrt(1 - level**2),
-    "can": np.ones(_LEVELS),
-    "cone": (1 - level) / 2,
-    "dome": np.sqrt(1 - ((1 + level) / 2) ** 2),
-  }
-  for name, curve in curves.items():
-    table[worlds.SHAPES.index(name)] = curve
-  return table
+# Levels from bottom to top, dense at both ends where balls and domes curve.
+_LEVEL = np.sin(np.pi / 2 * np.linspace(-1, 1, _LEVELS))
+# (radius / half width)^2 as a + b level + c level^2; others have corners.
+_CURVES = {
+  "ball": (1.0, 0.0, -1.0),
+  "can": (1.0, 0.0, 0.0),
+  "cone": (0.25, -0.5, 0.25),
+  "dome": (0.75, -0.5, -0.25),
+}
+_PROFILE = np.array([_CURVES.get(name, (0.0,) * 3) for name in worlds.SHAPES])
+_IS_ROUND = np.array([name in _CURVES for name in worlds.SHAPES])
 
 
-_PROFILE = _profiles()
-_IS_ROUND = np.array([name in _ROUND for name in worlds.SHAPES])
+def _radius(curve, level):
+  """Radius at a level in [-1, 1] of each object."""
+  a, b, c = curve[..., 0:1], curve[..., 1:2], curve[..., 2:3]
+  return np.sqrt(np.maximum(a + level * (b + level * c), 0))
 
 
 _FIRST, _SECOND = np.triu_indices(worlds.MAX_OBJECTS, 1)
@@ -43,9 +42,10 @@ def gaps(layout: Layout, facts: Facts) -> np.ndarray:
   """Distance between the hulls of each two objects [B, N, N], metres."""
   core = _core_distances(layout, _IS_ROUND[layout.shape])
   core = core[:, _FIRST, _SECOND]
-  radius = _PROFILE[layout.shape] * layout.half[..., :1]
+  curve = _PROFILE[layout.shape] * layout.half[..., :1] ** 2
+  radius = _radius(curve, _LEVEL)
   half, y = layout.half[..., 1], layout.centre[..., 1]
-  height = y[..., None] + half[..., None] * np.linspace(-1, 1, _LEVELS)
+  height = y[..., None] + half[..., None] * _LEVEL
   # Every level of one against every level of the other.
   across = np.maximum(
     core[..., None, None]
@@ -61,12 +61,8 @@ def gaps(layout: Layout, facts: Facts) -> np.ndarray:
     low = (y - half)[:, other, None]
     mine = height[:, one]
     there = np.clip(mine, low, (y + half)[:, other, None])
-    place = (there - low) / (2 * half[:, other, None]) * (_LEVELS - 1)
-    below = np.clip(np.floor(place).astype(np.int64), 0, _LEVELS - 2)
-    share = place - below
-    profile = radius[:, other]
-    matched = np.take_along_axis(profile, below, -1) * (1 - share)
-    matched += np.take_along_axis(profile, below + 1, -1) * share
+    level = (there - y[:, other, None]) / half[:, other, None]
+    matched = _radius(curve[:, other], level)
     beside = np.maximum(core[..., None] - radius[:, one] - matched, 0)
     rise = there - mine
     square = np.minimum(square, (beside * beside + rise * rise).min(-1))

@@ -27,7 +27,7 @@ class Pictures:
 
 
 def render(layout: Layout, config: worlds.WorldConfig) -> Pictures:
-  """Draws a batch of scenes; 8 to 16 at once are fastest."""
+  """Draws a batch of scenes; 16 to 32 at once are fastest."""
   scenes, size = len(layout.index), config.image_size
   parts = part_list.expand(layout)
   with np.errstate(divide="ignore", invalid="ignore"):

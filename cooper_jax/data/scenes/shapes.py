@@ -76,12 +76,12 @@ _PILLAR = (
 CATALOGUE = {
   "box": Shape(0.95, 0.95, 1.2, 45, _whole("box")),
   "ball": Shape(1.0, 1.0, 1.0, 180, _whole("ellipsoid")),
-  "can": Shape(0.72, 0.72, 1.15, 180, _whole("cylinder")),
-  "cone": Shape(0.85, 0.85, 1.15, 180, _whole("cone")),
+  "can": Shape(0.78, 0.78, 1.15, 180, _whole("cylinder")),
+  "cone": Shape(1.0, 1.0, 1.15, 180, _whole("cone")),
   "dome": Shape(1.7, 1.7, 1.15, 180, _whole("dome")),
-  "pillar": Shape(0.36, 0.36, 1.1, 45, _PILLAR),
+  "pillar": Shape(0.46, 0.46, 1.1, 45, _PILLAR),
   "disc": Shape(1.0, 0.18, 1.0, 40, _whole("wheel")),
-  "plank": Shape(0.4, 0.1, 1.15, 40, _whole("box")),
+  "plank": Shape(0.5, 0.12, 1.15, 40, _whole("box")),
   "table": Shape(1.45, 0.95, 1.15, 40, _table()),
   "shelf": Shape(0.85, 0.4, 1.15, 40, _shelf()),
 }

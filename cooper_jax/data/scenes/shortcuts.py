@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ def _linear(features, truth, held):
 def words(question: Question) -> list[str]:
   """Features of a question: words, neighbours, and words of each option."""
   tokens = question.text.lower().split()
-  found = [*tokens, *(f"{a} {b}" for a, b in zip(tokens, tokens[1:]))]
+  found = [*tokens, *(f"{a} {b}" for a, b in itertools.pairwise(tokens))]
   names = []
   for place, token in enumerate(tokens):
     if token in worlds.COLOURS and place + 1 < len(tokens):

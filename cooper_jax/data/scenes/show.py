@@ -12,7 +12,7 @@ from PIL import Image
 
 from cooper_jax.data.sample import Sample
 from cooper_jax.data.scenes import config as worlds
-from cooper_jax.data.scenes import shade, world
+from cooper_jax.data.scenes import patterns, world
 
 # Depth colours, near to far: warm to dark blue.
 _NEAR_TO_FAR = np.array(
@@ -59,7 +59,7 @@ def depth_picture(depth: np.ndarray, near=0.5, far=16.0) -> np.ndarray:
 
 def panels(sample: Sample) -> list[np.ndarray]:
   """The five pictures of a sample."""
-  colours = np.concatenate([[(0.9, 0.9, 0.88)], shade.PAINT[:6]])
+  colours = np.concatenate([[(0.9, 0.9, 0.88)], patterns.PAINT[:6]])
   instances = (255 * colours[sample.instances]).astype(np.uint8)
   # Right, up, towards the viewer as red, green, blue: the usual convention.
   towards = sample.normals * np.array([1, -1, -1])

@@ -20,6 +20,7 @@ _SAMPLES = np.array(
   [(-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)],
   np.float32,
 )
+_UNSEEN = -1  # the ray passes all that shows nearby: the pixel's colour stays
 
 
 def antialias(layout: Layout, parts: Parts, view: View, colour) -> None:
@@ -102,12 +103,12 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
   found = nearest != visible.NOTHING
   met = (nearest & np.uint64(0xFFFFFFFF)).astype(np.int64) + PLANES
   # Of the room mostly one plane shows nearby; else the ray tells which.
-  plane = np.full(len(scene), PLANES)
+  plane = np.full(len(scene), _UNSEEN)
   several = np.zeros(len(scene), bool)
   for there in shown:
     room = there < PLANES
-    several |= room & (plane != there) & (plane < PLANES)
-    plane = np.where(room & (plane == PLANES), there, plane)
+    several |= room & (plane != there) & (plane != _UNSEEN)
+    plane = np.where(room & (plane == _UNSEEN), there, plane)
   plane = np.broadcast_to(plane, u.shape).copy()
   mixed = np.flatnonzero(several)
   plane[:, mixed] = _room(layout, scene[mixed], u[:, mixed], v[:, mixed])

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from cooper_jax.data.sample import Sample
-from cooper_jax.data.scenes import choose, facts, layout, render, wording
+from cooper_jax.data.scenes import (
+  choose,
+  facts,
+  layout,
+  render,
+  wording,
+  words,
+)
 from cooper_jax.data.scenes import config as worlds
 from cooper_jax.errors import UserError, nearest
 
-BATCH = 24
+BATCH = 32  # scenes drawn at once: more fall out of the cache
 
 
 def generate(
@@ -38,10 +45,8 @@ def _batch(config, split, start, count):
   pictures = render.render(scenes, config)
   known = facts.gather(scenes, pictures, config)
   picks = choose.choose(scenes, known, config, split)
-  words = wording.Words(known)
-  asked = wording.questions(
-    known, picks, words, limits=config.max_questions, split=split
-  )
+  text = words.Words(known)
+  asked = wording.questions(picks, text, most=config.max_questions, split=split)
   return [
     Sample(
       id=f"scenes/{split}/{start + b}",
@@ -53,7 +58,7 @@ def _batch(config, split, start, count):
       normals=pictures.normals[b],
       camera=pictures.camera[b],
       questions=asked[b],
-      grounding=wording.grounding(words, b),
+      grounding=wording.grounding(text, b),
     )
     for b in range(count)
   ]

@@ -1,0 +1,218 @@
+"""Asks a policy: questions in a mode of use, and maps on request.
+
+Everything runs through the one sampler, greedily by default, in batches of a
+fixed size, so that little is compiled.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from cooper_jax import sequence
+from cooper_jax.data import lessons
+from cooper_jax.data.scenes import traces
+from cooper_jax.eval import grading
+from cooper_jax.eval.view import RolloutView
+from cooper_jax.policy import Policy
+from cooper_jax.sampling import grammar, sampler
+from cooper_jax.sampling import prompts as prompting
+from cooper_jax.tokenizers import map_tokenizer
+
+MODES = ("direct", "text", "depth", "both", "adaptive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One question about one sample."""
+
+  sample: object
+  question: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What came back: view of the rollouts, and a grade an item."""
+
+  view: RolloutView
+  grades: tuple
+
+  @property
+  def hits(self) -> np.ndarray:
+    return np.array([grade.hit for grade in self.grades], float)
+
+  def drew(self) -> np.ndarray:
+    """Whether an item's response holds a map."""
+    return np.array([bool(maps) for maps in self.view.maps], float)
+
+
+def mode_of(name: str, policy: Policy) -> grammar.Mode:
+  """The constraints that hold a policy to a mode of use."""
+  vocabulary, text = policy.form.vocabulary, policy.text
+
+  def call(modality):
+    thought = text.encode(" " + traces.CALLS[modality])
+    return (
+      vocabulary.special("<think>"),
+      *thought,
+      vocabulary.special("</think>"),
+      vocabulary.special(f"<{modality}>"),
+    )
+
+  drawable = [name for name, _ in policy.writer.modalities]
+  both = tuple(call(m) for m in traces.CALLS if m in drawable)
+  scripts = {
+    "direct": ((vocabulary.special("<answer>"),),),
+    "text": ((vocabulary.special("<think>"),),),
+    "depth": both[:1],
+    "both": both,
+    "adaptive": (),
+  }
+  openings = policy.form.openings if name == "adaptive" else 0
+  return grammar.Mode(openings, scripts[name])
+
+
+def trunk_of(item: Item, policy: Policy) -> tuple:
+  """The prompt of a question, without its last token `<assistant>`."""
+  request = policy.writer.request(item.question.text)
+  return (
+    sequence.Image(item.sample.image),
+    dataclasses.replace(request, ids=request.ids[:-1]),
+  )
+
+
+def decoder(codecs):
+  """decode_maps(modality, codes) for a `RolloutView`."""
+  return lambda name, codes: map_tokenizer.decode_maps(codecs[name], codes)
+
+
+def roll(
+  policy: Policy, params, trunks, modes, *, key, ids, group, limits, buckets,
+  temperature=(0.0, 0.0),
+):  # fmt: skip
+  """Samples rollouts of prompts; a Rollout of numpy arrays."""
+  length = prompting.bucket(trunks, policy.form, buckets)
+  prompts = prompting.make(
+    trunks,
+    form=policy.form,
+    length=length,
+    group=group,
+    limits=limits,
+    modes=modes,
+  )
+  out = sampler.sample(
+    params,
+    prompts,
+    prompting.row_keys(key, ids),
+    model=policy.model,
+    form=policy.form,
+    limits=limits,
+    group=group,
+    text_temperature=temperature[0],
+    code_temperature=temperature[1],
+  )
+  return jax.tree.map(np.asarray, jax.device_get(out))
+
+
+def in_batches(
+  policy: Policy, params, trunks, mode: grammar.Mode, *, batch, limits, buckets
+):
+  """Greedy rollouts of any number of prompts; the last batch is padded."""
+  parts = []
+  for start in range(0, len(trunks), batch):
+    some = list(trunks[start : start + batch])
+    count = len(some)
+    some += [some[-1]] * (batch - count)
+    out = roll(
+      policy,
+      params,
+      some,
+      [mode] * batch,
+      key=jax.random.key(0),
+      ids=np.arange(batch),
+      group=1,
+      limits=limits,
+      buckets=buckets,
+    )
+    parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
+  return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
+  """Answers of a mode, graded."""
+  maps = 0 if mode in ("direct", "text") else policy.limits.maps
+  limits = dataclasses.replace(policy.limits, maps=maps)
+  out = in_batches(
+    policy,
+    params,
+    [trunk_of(item, policy) for item in items],
+    mode_of(mode, policy),
+    batch=batch,
+    limits=limits,
+    buckets=buckets,
+  )
+  rows = np.arange(len(items))
+  view = RolloutView.from_rollout(
+    out,
+    vocabulary=policy.form.vocabulary,
+    text_tokenizer=policy.text,
+    decode_maps=decoder(codecs),
+    group=rows,
+    sample_id=rows,
+    modalities={slot: name for name, slot in policy.writer.modalities},
+  )
+  grades = tuple(
+    grade_of(text, item) for text, item in zip(view.text, items, strict=True)
+  )
+  return Answers(view, grades)
+
+
+def grade_of(text: str, item: Item):
+  question = item.question
+  return grading.grade(
+    text,
+    answer=question.answer,
+    answer_type=question.answer_type,
+    options=question.options,
+    unit=question.unit,
+    value=question.value,
+  )
+
+
+def draw(policy: Policy, params, samples, modality, codec, *, batch, buckets):
+  """Maps [n, ...] that the policy draws of samples, greedily."""
+  slot = dict(policy.writer.modalities)[modality]
+  request = policy.writer.request(lessons.request_of(codec.modality.TITLE))
+  trunks = [
+    (
+      sequence.Image(sample.image),
+      dataclasses.replace(request, ids=request.ids[:-1]),
+    )
+    for sample in samples
+  ]
+  mode = grammar.Mode(0, ((policy.form.vocabulary.opening(slot),),))
+  out = in_batches(
+    policy,
+    params,
+    trunks,
+    mode,
+    batch=batch,
+    limits=grammar.Limits(text=4, maps=1, script=2),
+    buckets=buckets,
+  )
+  return map_tokenizer.decode_maps(codec, out.codes[:, 0])
+
+
+def items_of(source, count: int, *, seed: int) -> list[Item]:
+  """`count` questions of a source, spread over its samples at random."""
+  samples = [source[i] for i in range(len(source))]
+  every = [Item(s, q) for s in samples for q in s.questions]
+  rng = np.random.Generator(np.random.Philox(key=seed))
+  order = rng.permutation(len(every))[:count]
+  return [every[i] for i in sorted(order)]
+
+
+def families(items) -> dict[str, np.ndarray]:
+  """Which items belong to each family."""
+  names = np.array([item.question.family for item in items])
+  return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}

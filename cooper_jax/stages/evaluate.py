@@ -1,0 +1,240 @@
+"""Stage 4: what the policies draw and answer on the test split, and the report.
+
+Scores the SFT policy and, where the workdir holds it, the GRPO policy on the
+same questions: in every mode of use, beside chance, a constant and a model
+that reads the question only, each rate with n and a 95 % interval.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from cooper_jax import plugins, telemetry
+from cooper_jax import policy as policies
+from cooper_jax import workdir as workdirs
+from cooper_jax.data import mixture
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.eval import blind as blind_models
+from cooper_jax.eval import intervals, report, runner
+from cooper_jax.eval.metrics import choice as choices
+from cooper_jax.eval.metrics import maps as map_metrics
+from cooper_jax.stages import tokenizer as tokenizer_stage
+
+STAGE = "evaluate"
+TRAINED = ("sft", "grpo")
+ORACLE = "adaptive"  # the mode that the plain `qa/accuracy/<stage>` is of
+
+
+def run(config, workdir) -> None:
+  """Evaluates, adds to summary.json and writes the report."""
+  settings, workdir = config.evaluate, Path(workdir)
+  data = DataConfig.from_config(config)
+  policy = policies.make(config)
+  codecs = tokenizer_stage.load(config, workdir)
+  test = mixture.open_split(data, "test")
+  items = runner.items_of(test, settings.questions, seed=config.seed)
+  samples = list({item.sample.id: item.sample for item in items}.values())
+  summary = {"qa/questions": len(items), "qa/images": len(samples)}
+  summary |= baselines(items, mixture.open_split(data, "train"), settings)
+  say(summary, ("blind", "constant", "chance"), items)
+  options = {
+    "batch": settings.batch,
+    "buckets": config.sampling.prompt_buckets,
+  }
+  gallery, before = [], {}
+  stages = [s for s in TRAINED if is_there(workdir, s)]
+  for stage in stages:
+    params = policies.load_stage(policy, config, workdir, stage)
+    scores = score_maps(policy, params, samples, codecs, options)
+    # The plain key is the last stage's: the policy that a run ends with.
+    summary |= {
+      f"{m}/{name}": v for m, s in scores.items() for name, v in s.items()
+    }
+    summary |= {
+      f"{m}/{name}/{stage}": v
+      for m, s in scores.items()
+      for name, v in s.items()
+      if "/" not in name
+    }
+    found = {}
+    with telemetry.Progress(len(runner.MODES), f"ask {stage}") as progress:
+      for mode in runner.MODES:
+        found[mode] = runner.ask(policy, params, items, mode, codecs, **options)
+        progress.advance()
+    summary |= score_answers(items, found, stage)
+    say(summary, (stage,), items)
+    if stage == stages[-1]:
+      gallery = show(items, found, settings.gallery)
+    if stage == "grpo":
+      summary |= gain(before, found)
+    before = found
+  workdirs.add_summary(workdir, summary)
+  path = report.write_report(
+    workdir,
+    {
+      "summary": workdirs.read_json(workdir / "summary.json"),
+      "gallery": gallery,
+    },
+  )
+  print(f"{STAGE}  report: {path}", flush=True)
+
+
+def is_there(workdir: Path, stage: str) -> bool:
+  """Whether a workdir holds a stage's checkpoint."""
+  return any((workdir / stage / "checkpoints").glob("[0-9]*"))
+
+
+def rate(hits) -> dict:
+  """{"": mean, "/n": n, "/ci95": Wilson interval} of hits."""
+  hits = np.asarray(hits, float)
+  low, high = intervals.wilson(hits.sum(), hits.size)
+  return {"": float(hits.mean()), "/n": int(hits.size), "/ci95": [low, high]}
+
+
+def entry(key: str, hits) -> dict:
+  return {f"{key}{end}": value for end, value in rate(hits).items()}
+
+
+def baselines(items, train, settings) -> dict:
+  """Blind, constant and chance, overall and by family."""
+  count = min(settings.blind_scenes, len(train))
+  questions = [q for i in range(count) for q in train[i].questions]
+  model = blind_models.fit(questions)
+  said = {
+    "blind": [model.answer(item.question) for item in items],
+    "constant": [model.majority(item.question) for item in items],
+  }
+  groups = runner.families(items)
+  summary = {}
+  for name, answers in said.items():
+    hits = np.array(
+      [
+        runner.grade_of(f"<answer> {answer} </answer>", item).hit
+        for answer, item in zip(answers, items, strict=True)
+      ],
+      float,
+    )
+    summary |= entry(f"qa/accuracy/{name}", hits)
+    for family, rows in groups.items():
+      summary |= entry(f"qa/accuracy/{family}/{name}", hits[rows])
+
+  def chance(rows):
+    some = [items[i].question for i in rows]
+    return choices.chance(
+      [q.answer_type for q in some], [q.options for q in some]
+    )
+
+  summary["qa/accuracy/chance"] = chance(range(len(items)))
+  for family, rows in groups.items():
+    summary[f"qa/accuracy/{family}/chance"] = chance(rows)
+  return summary
+
+
+def score_maps(policy, params, samples, codecs, options):
+  """Scores of each modality that the samples have."""
+  scores = {}
+  for name, codec in codecs.items():
+    have = [s for s in samples if codec.modality.read(s) is not None]
+    if not have:
+      continue
+    maps = runner.draw(policy, params, have, name, codec, **options)
+    objects = [
+      np.zeros(s.image.shape[:2], bool)
+      if s.instances is None
+      else s.instances > 0
+      for s in have
+    ]
+    truth = np.stack([codec.modality.read(s) for s in have])
+    scores[name] = map_metrics.score(
+      codec.modality, maps, truth, np.stack(objects)
+    )
+    shown = ", ".join(
+      f"{metric} {value:.3f}"
+      for metric, value in scores[name].items()
+      if "/" not in metric
+    )
+    print(f"{STAGE}  drawn {name}: {shown}", flush=True)
+  return scores
+
+
+def score_answers(items, found, stage: str) -> dict:
+  """Accuracies by mode and family, numbers, and how often maps are drawn."""
+  groups = runner.families(items)
+  free = found[ORACLE]
+  summary = entry(f"qa/accuracy/{stage}", free.hits)
+  for mode, answers in found.items():
+    summary |= entry(f"qa/accuracy/{mode}/{stage}", answers.hits)
+    for family, rows in groups.items():
+      key = f"qa/mode/{mode}/{family}/{stage}"
+      summary |= entry(key, answers.hits[rows])
+  lengths = np.array([i.question.unit == "m" for i in items])
+  for mode, answers in found.items():
+    factor = np.array([bool(g.factor2) for g in answers.grades], float)
+    if lengths.any():
+      summary |= entry(f"qa/factor2/{mode}/{stage}", factor[lengths])
+  for family, rows in groups.items():
+    summary |= entry(f"qa/accuracy/{family}/{stage}", free.hits[rows])
+    summary |= entry(f"map_rate/{family}/{stage}", free.drew()[rows])
+  summary |= entry(f"map_rate/{stage}", free.drew())
+  summary[f"qa/truncated/{stage}"] = float(free.view.truncated.mean())
+  return summary
+
+
+def gain(before, after) -> dict:
+  """What GRPO added, on the same questions, with a paired interval."""
+  summary = {}
+  for mode in after:
+    one, other = after[mode].hits, before[mode].hits
+    key = f"qa/gain/{mode}"
+    summary[key] = float(one.mean() - other.mean())
+    summary[f"{key}/n"] = len(one)
+    summary[f"{key}/ci95"] = list(intervals.bootstrap_difference(one, other))
+  return summary
+
+
+def show(items, found, count: int) -> list[dict]:
+  """Rows of the report's gallery, half adaptive, half with both maps."""
+  depth = plugins.find("modalities", "depth")
+  classes = plugins.find("modalities", "segmentation")
+  rows = []
+  for i in range(min(count, len(items))):
+    mode = (ORACLE, "both")[i % 2]
+    answers, item = found[mode], items[i]
+    maps = {m.modality: m.target for m in answers.view.maps[i]}
+    question, grade = item.question, answers.grades[i]
+    rows.append(
+      {
+        "question": question.text,
+        "options": question.options,
+        "answer": question.answer,
+        "predicted": said(answers.view.text[i]),
+        "hit": bool(grade.hit),
+        "family": question.family,
+        "mode": mode,
+        "trace": answers.view.text[i],
+        "image": item.sample.image,
+        "depth_true": depth.read(item.sample),
+        "depth_drawn": maps.get("depth"),
+        "segmentation_true": classes.read(item.sample),
+        "segmentation_drawn": maps.get("segmentation"),
+      }
+    )
+  return rows
+
+
+def said(text: str) -> str:
+  """What stands between the last answer tags."""
+  _, opened, rest = text.rpartition("<answer>")
+  return rest.partition("</answer>")[0].strip() if opened else ""
+
+
+def say(summary, names, items) -> None:
+  """Prints accuracies by family, one line a name."""
+  groups = runner.families(items)
+  for name in names:
+    parts = [f"{name} {summary[f'qa/accuracy/{name}']:.3f}"]
+    parts += [
+      f"{family} {summary[f'qa/accuracy/{family}/{name}']:.2f}"
+      for family in groups
+    ]
+    print(f"{STAGE}  {'  '.join(parts)}", flush=True)

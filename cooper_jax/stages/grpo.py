@@ -1,0 +1,368 @@
+"""Stage 3: reinforcement of when to draw, what to draw and what to answer.
+
+A step is three pure functions, rollout -> advantages -> update, with the
+rewards between them on the host. Text and codes are both in the policy
+gradient; `config.rl.text_only` leaves the codes out.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooper_jax import losses as scoring_losses
+from cooper_jax import optim, packing, plugins, sequence, telemetry
+from cooper_jax import policy as policies
+from cooper_jax import workdir as workdirs
+from cooper_jax.checkpoint import Checkpoints
+from cooper_jax.data import mixture
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.errors import UserError
+from cooper_jax.eval import runner
+from cooper_jax.eval.view import RolloutView
+from cooper_jax.rl import advantages as advantage_rules
+from cooper_jax.rl import losses as rl_losses
+from cooper_jax.rl import rollout as rollouts
+from cooper_jax.rl.scoring import Scorer
+from cooper_jax.sampling import grammar
+from cooper_jax.sampling import prompts as prompting
+from cooper_jax.stages import loop
+from cooper_jax.stages import tokenizer as tokenizer_stage
+
+STAGE = "grpo"
+
+
+def run(config, workdir) -> None:
+  """Reinforces the SFT policy on questions of the training split."""
+  folder, settings = Path(workdir) / STAGE, config.grpo
+  if settings.optim.micro_batches != 1:
+    raise UserError(
+      "config.grpo.optim.micro_batches must be 1; take fewer prompts a step"
+      " (config.grpo.batch) instead"
+    )
+  if config.rl.group < 2:
+    raise UserError(f"config.rl.group is {config.rl.group}; allowed: 2 and up")
+  policy = policies.make(config)
+  optimizer = optim.make_optimizer(
+    optim.OptimConfig(**settings.optim),
+    steps=settings.steps * config.rl.updates,
+  )
+  start = policies.load_stage(policy, config, workdir, "sft")
+  state = policies.start_from(
+    policies.init_state(
+      policy, optimizer, seed=config.seed, ema=settings.optim.ema_decay > 0
+    ),
+    start,
+  )
+  reference = start if config.rl.loss.kl_weight > 0 else None
+  source = mixture.open_split(DataConfig.from_config(config), "train")
+  batches = Questions(source, batch=settings.batch, seed=config.seed)
+  step = Step(
+    config,
+    policy,
+    optimizer,
+    tokenizer_stage.load(config, workdir),
+    reference,
+  )
+  writer = telemetry.MetricWriter(folder)
+  checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
+  _, figures = loop.run_loop(
+    label=STAGE,
+    steps=settings.steps,
+    state=state,
+    step_fn=step,
+    batches=batches,
+    writer=writer,
+    checkpoints=checkpoints,
+    log_every=settings.log_every,
+    save_every=settings.save_every,
+  )
+  writer.close()
+  checkpoints.close()
+  speed = {f"speed/{STAGE}/{name}": v for name, v in figures.items()}
+  logged = telemetry.read_metrics(folder / "metrics.jsonl")
+  curve = [row["reward/total"] for row in logged if "reward/total" in row]
+  if curve:
+    speed |= {"reward/first": curve[0], "reward/last": curve[-1]}
+  workdirs.add_summary(workdir, speed)
+
+
+@dataclasses.dataclass
+class Questions:
+  """An endless, resumable stream of questions: step s is a function of s."""
+
+  source: object
+  batch: int
+  seed: int
+  step: int = 0
+
+  def __next__(self):
+    rng = np.random.Generator(np.random.Philox(key=[self.seed, self.step]))
+    items = []
+    while len(items) < self.batch:
+      sample = self.source[int(rng.integers(len(self.source)))]
+      if sample.questions:
+        question = sample.questions[rng.integers(len(sample.questions))]
+        items.append(runner.Item(sample, question))
+    number, self.step = self.step, self.step + 1
+    return {"items": items, "number": number}
+
+  def state(self) -> dict:
+    return {"step": self.step}
+
+  def restore(self, state) -> None:
+    self.step = int(state["step"])
+
+
+class Step:
+  """One step of GRPO: (state, questions) -> (state, metrics)."""
+
+  def __init__(self, config, policy, optimizer, codecs, reference):
+    self.policy, self.codecs, self.reference = policy, codecs, reference
+    self.group, self.updates = config.rl.group, config.rl.updates
+    self.buckets = config.sampling.prompt_buckets
+    self.row_buckets = config.sampling.row_buckets
+    self.temperature = config.sampling.temperature
+    self.key = jax.random.key(config.seed + 17)
+    self.modules = {
+      name: plugins.find("modalities", name) for name in config.modalities
+    }
+    weights = dict(zip(config.rl.rewards, config.rl.weights, strict=True))
+    self.scorer = Scorer(weights)
+    self.advantages = jax.jit(
+      functools.partial(
+        token_advantages,
+        rule=advantage_rules.find(config.rl.advantage),
+        map_weight=config.rl.map_weight,
+        codes=policy.form.model.map_codes,
+      )
+    )
+    text = rl_losses.LossConfig(**config.rl.loss, weight=1.0)
+    share = 0.0 if config.rl.text_only else config.rl.code_weight
+    self.configs = {
+      "text": text,
+      "code": dataclasses.replace(text, weight=share),
+    }
+    self.update = jax.jit(
+      functools.partial(
+        update,
+        policy=policy,
+        optimizer=optimizer,
+        configs=self.configs,
+        ema_decay=config.grpo.optim.ema_decay,
+        temperature=config.sampling.temperature,
+      ),
+      static_argnames=("blocks", "on_policy"),
+      donate_argnames="state",
+    )
+
+  def __call__(self, state, batch):
+    items, group, policy = batch["items"], self.group, self.policy
+    trunks = [runner.trunk_of(item, policy) for item in items]
+    rows = len(items) * group
+    ids = batch["number"] * rows + np.arange(rows)
+    out = runner.roll(
+      policy,
+      state.params,
+      trunks,
+      [grammar.Mode(policy.form.openings)] * len(items),
+      key=self.key,
+      ids=ids,
+      group=group,
+      limits=policy.limits,
+      buckets=self.buckets,
+      temperature=(self.temperature, self.temperature),
+    )
+    groups = np.repeat(np.arange(len(items)), group)
+    view = RolloutView.from_rollout(
+      out,
+      vocabulary=policy.form.vocabulary,
+      text_tokenizer=policy.text,
+      decode_maps=runner.decoder(self.codecs),
+      group=groups,
+      sample_id=ids,
+      modalities={slot: name for name, slot in policy.writer.modalities},
+    )
+    scores = self.scorer(view, self.columns(items))
+    quality = np.full(out.map_slot.shape, np.nan, np.float32)
+    quality[:, : scores.map_quality.shape[1]] = scores.map_quality
+    answer_R, advantage_RT = self.advantages(
+      scores.total, quality, out.map_slot, out.state, groups
+    )
+    arrays, blocks = self.pack(out, trunks)
+    rolled = {
+      "log_prob": out.log_prob,
+      "advantage": advantage_RT,
+      "text": out.live & (out.state == grammar.TEXT),
+      "code": out.live & (out.state == grammar.CODE),
+    }
+    for turn in range(self.updates):
+      state, metrics = self.update(
+        state,
+        arrays,
+        rolled,
+        self.reference,
+        blocks=blocks,
+        on_policy=self.updates == 1,
+      )
+      del turn
+    host = scores.metrics() | advantage_rules.summary(
+      scores.total, groups, answer_R
+    )
+    metrics |= {name: v for name, v in host.items() if np.isfinite(v)}
+    metrics |= habits(view, items, group)
+    metrics["tokens"] = float((out.state > grammar.PAD).sum())
+    return state, metrics
+
+  def columns(self, items) -> dict:
+    """What the rewards may know, one entry a rollout."""
+    spread = [item for item in items for _ in range(self.group)]
+    fields = ("answer", "answer_type", "options", "unit", "value", "flag")
+    fields += ("family",)
+    columns = {
+      name: [getattr(item.question, name) for item in spread] for name in fields
+    }
+    for name, module in self.modules.items():
+      columns[name] = [module.read(item.sample) for item in spread]
+    return columns
+
+  def pack(self, out, trunks):
+    """Rollouts as rows: a prompt is a trunk, its group the blocks."""
+    policy, group = self.policy, self.group
+    form, limits = policy.form, policy.limits
+    made = rollouts.documents(
+      out, trunks, form=form, limits=limits, group=group
+    )
+    lengths = [
+      sequence.measure(sequence.Document(branch), form)[0]
+      for document in made
+      for branch in document.branches
+    ]
+    fits = [size for size in sorted(self.row_buckets) if size >= max(lengths)]
+    block = fits[0] if fits else max(limits.slots(form) + 2, max(lengths))
+    trunk = prompting.bucket(trunks, form, self.buckets)
+    texts = min(block, (limits.maps + 1) * limits.text)
+    shape = packing.Shape(
+      length=trunk + group * block,
+      texts=group * texts,
+      codes=group * limits.maps * form.model.map_codes,
+      trunk=trunk,
+      block=block,
+    )
+    packed = packing.pack(made, form=form, shape=shape, rows=len(trunks))
+    return packed.arrays(), shape.blocks
+
+
+def token_advantages(
+  total_R, quality_RM, slot_RM, state_RT, group_R, *, rule, map_weight, codes
+):
+  """Returns the answer's advantage [R] and that of every slot [R, T]."""
+  answer_R = rule(total_R, group_R)
+  map_RM = advantage_rules.map_advantages(quality_RM, slot_RM, group_R)
+  index_RT = advantage_rules.map_index(state_RT == grammar.CODE, codes)
+  return answer_R, advantage_rules.per_segment(
+    answer_R, map_RM, index_RT, map_weight
+  )
+
+
+def update(
+  state,
+  batch,
+  rolled,
+  reference,
+  *,
+  policy,
+  optimizer,
+  configs,
+  ema_decay,
+  temperature,
+  blocks,
+  on_policy,
+):
+  """One optimiser step on a batch of rollouts, pure.
+
+  batch: packed rollouts; rolled: [R, T] arrays by slot; reference: parameters
+  of the KL penalty, or None.
+  """
+  shape = rolled["log_prob"].shape
+
+  def by_slot(params):
+    """Log-probabilities and entropies [R, T] at the slots of their tokens."""
+    scores = scoring_losses.score(
+      policy.model,
+      params,
+      batch,
+      form=policy.form,
+      blocks=blocks,
+      text_temperature=temperature,
+      code_temperature=temperature,
+    )
+    out = []
+    for name in ("log_prob", "entropy"):
+      flat = jnp.zeros(shape[0] * shape[1])
+      for kind in ("text", "code"):
+        source = batch[f"{kind}_source"]
+        # Padding has source -1: sent beyond the end and dropped.
+        at = jnp.where(source >= 0, source, flat.size).ravel()
+        found = getattr(scores, f"{kind}_{name}").ravel()
+        flat = flat.at[at].set(found, mode="drop")
+      out.append(flat.reshape(shape))
+    return out
+
+  reference_RT = None if reference is None else by_slot(reference)[0]
+
+  def loss_of(params):
+    log_prob_RT, entropy_RT = by_slot(params)
+    old_RT = rolled["log_prob"]
+    if on_policy:
+      old_RT = jax.lax.stop_gradient(log_prob_RT)
+    found = rl_losses.interleaved_loss(
+      log_prob_RT,
+      configs,
+      masks={kind: rolled[kind] for kind in ("text", "code")},
+      old_log_prob_RT=old_RT,
+      advantage_RT=rolled["advantage"],
+      sampler_log_prob_RT=rolled["log_prob"],
+      reference_log_prob_RT=reference_RT,
+    )
+    metrics = {
+      f"{name}/{kind}": value
+      for kind, (_, values) in found.items()
+      for name, value in values.items()
+    }
+    for kind in ("text", "code"):
+      mask = rolled[kind]
+      total = jnp.sum(jnp.where(mask, entropy_RT, 0.0))
+      metrics[f"entropy/{kind}"] = (total, jnp.sum(mask).astype(jnp.float32))
+    parts = {name: pair for name, (pair, _) in found.items()}
+    return rl_losses.combine(parts, configs), metrics
+
+  grads, metrics = jax.grad(loss_of, has_aux=True)(state.params)
+  state, extra = optim.apply_gradients(
+    state, grads, optimizer=optimizer, ema_decay=ema_decay
+  )
+  return state, metrics | extra
+
+
+def habits(view: RolloutView, items, group: int) -> dict:
+  """How the policy answers: maps, lengths, truncation, by flag."""
+  drew = np.array([bool(maps) for maps in view.maps], float)
+  flags = np.repeat([item.question.flag for item in items], group)
+  figures = {
+    "maps/drew": drew.mean(),
+    "maps/each": np.mean([len(maps) for maps in view.maps]),
+    "length/text": view.text_tokens.mean(),
+    "truncated": view.truncated.mean(),
+  }
+  for flag in np.unique(flags):
+    figures[f"maps/{flag}"] = (
+      drew[flags == flag].sum(),
+      float((flags == flag).sum()),
+    )
+  return {
+    name: value if isinstance(value, tuple) else float(value)
+    for name, value in figures.items()
+  }
