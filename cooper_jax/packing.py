@@ -54,51 +54,11 @@ class Shape:
     return (self.trunk, self.block) if self.block else None
 
 
-@dataclasses.dataclass
-class Packed:
-  """Arrays of B rows, numpy until they are put on devices.
-
-  [B, L]: ids kind row column cell query opening previous (what the model
-  reads), document branch group (who sees whom).
-  [B, I, H, W, 3] images; [B, I * M] image_at, where each cell lies, -1 none.
-  [B, Nt]: text_at (position that predicts), text_target, text_weight,
-  text_cell (first cell of its image), text_openings, text_source.
-  [B, Nc]: code_at, code_target (0..K-1), code_weight, code_slot, code_source.
-  A target of weight 0 is padding, or a token that is read and not learned.
-  """
-
-  ids: np.ndarray
-  kind: np.ndarray
-  row: np.ndarray
-  column: np.ndarray
-  cell: np.ndarray
-  query: np.ndarray
-  opening: np.ndarray
-  previous: np.ndarray
-  document: np.ndarray
-  branch: np.ndarray
-  group: np.ndarray
-  images: np.ndarray
-  image_at: np.ndarray
-  text_at: np.ndarray
-  text_target: np.ndarray
-  text_weight: np.ndarray
-  text_cell: np.ndarray
-  text_openings: np.ndarray
-  text_source: np.ndarray
-  code_at: np.ndarray
-  code_target: np.ndarray
-  code_weight: np.ndarray
-  code_slot: np.ndarray
-  code_source: np.ndarray
-
-  def arrays(self) -> dict[str, np.ndarray]:
-    """The fields as a dict, a pytree for jitted steps."""
-    return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-
-
 _TOKEN = ("ids", "kind", "row", "column", "cell", "query", "opening")
 _TOKEN += ("previous", "document", "branch", "group")
+_TEXT = ("text_at", "text_target", "text_weight", "text_cell")
+_TEXT += ("text_openings", "text_source")
+_CODE = ("code_at", "code_target", "code_weight", "code_slot", "code_source")
 _NONE = {"cell": -1, "query": -1, "previous": -1}
 
 
@@ -310,8 +270,16 @@ class _Row:
 
 def pack(
   documents, *, form: Format, shape: Shape, rows: int | None = None
-) -> Packed:
-  """Lays documents out in rows, first fit.
+) -> dict[str, np.ndarray]:
+  """Lays documents out in rows, first fit; returns the arrays of B rows.
+
+  [B, L]: ids kind row column cell query opening previous (what the model
+  reads, see `unified.Tokens`), document branch group (who sees whom).
+  [B, I, H, W, 3] images; [B, I * M] image_at, where each cell lies, -1 none.
+  [B, Nt]: text_at (position that predicts), text_target, text_weight,
+  text_cell (first cell of its image), text_openings, text_source.
+  [B, Nc]: code_at, code_target (0..K-1), code_weight, code_slot, code_source.
+  A target of weight 0 is padding.
 
   Args:
     documents: whole documents; none is split.
@@ -349,34 +317,21 @@ def pack(
   return _stack(made, form, shape)
 
 
-def _stack(rows: list[_Row], form: Format, shape: Shape) -> Packed:
+def _stack(rows: list[_Row], form: Format, shape: Shape):
   side = form.model.vision.image_size
   images = np.zeros((len(rows), shape.images, side, side, 3), np.uint8)
   for b, row in enumerate(rows):
     for i, image in enumerate(row.images):
       images[b, i] = image
-  tokens = {
-    name: np.stack([row.tokens[name] for row in rows]) for name in _TOKEN
-  }
-  texts = _columns([row.texts for row in rows], shape.texts, 6)
-  codes = _columns([row.codes for row in rows], shape.codes, 5)
-  int32 = np.int32
-  return Packed(
-    **tokens,
-    images=images,
-    image_at=np.stack([row.image_at for row in rows]),
-    text_at=texts[0].astype(int32),
-    text_target=texts[1].astype(int32),
-    text_weight=texts[2].astype(np.float32),
-    text_cell=texts[3].astype(int32),
-    text_openings=texts[4].astype(int32),
-    text_source=texts[5].astype(int32),
-    code_at=codes[0].astype(int32),
-    code_target=codes[1].astype(int32),
-    code_weight=codes[2].astype(np.float32),
-    code_slot=codes[3].astype(int32),
-    code_source=codes[4].astype(int32),
-  )
+  out = {name: np.stack([row.tokens[name] for row in rows]) for name in _TOKEN}
+  out["images"] = images
+  out["image_at"] = np.stack([row.image_at for row in rows])
+  texts = _columns([row.texts for row in rows], shape.texts, len(_TEXT))
+  codes = _columns([row.codes for row in rows], shape.codes, len(_CODE))
+  for name, column in [*zip(_TEXT, texts), *zip(_CODE, codes)]:
+    whole = np.float32 if name.endswith("weight") else np.int32
+    out[name] = column.astype(whole)
+  return out
 
 
 def _columns(lists, capacity, width):

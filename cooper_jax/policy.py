@@ -72,7 +72,7 @@ def make(config) -> Policy:
 def init(policy: Policy, key):
   """Returns fresh parameters, boxed with their logical axis names."""
   shape = packing.Shape(length=8, texts=1, codes=1)
-  empty = packing.pack([], form=policy.form, shape=shape, rows=1).arrays()
+  empty = packing.pack([], form=policy.form, shape=shape, rows=1)
   tokens, layout = losses.inputs(empty)
   return policy.model.init(
     key,

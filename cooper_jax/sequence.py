@@ -2,7 +2,7 @@
 
 A document is a trunk of segments and branches that continue it, each seeing
 the trunk and itself alone: many questions about one image, or the G rollouts
-of one prompt, in one sequence whose prefix is computed once. `pack` (packing.py)
+of one prompt, in one sequence whose prefix is computed once. `packing.pack`
 lays documents out in rows; training, scoring and the sampler's prompts all
 come from here, so there is one place that knows how a map becomes slots.
 

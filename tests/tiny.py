@@ -50,7 +50,7 @@ def make(seed=0, **changes):
 def random_params(model, form, seed):
   """Initialises, then adds noise to all: no zero bias, no unit norm."""
   shape = packing.Shape(length=80, texts=8, codes=32)
-  empty = packing.pack([], form=form, shape=shape, rows=1).arrays()
+  empty = packing.pack([], form=form, shape=shape, rows=1)
   tokens, layout = losses.inputs(empty)
   init = jax.jit(
     functools.partial(model.init, method=unified.Unified.everything)

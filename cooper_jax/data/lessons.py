@@ -35,7 +35,7 @@ class Lesson:
     )
     fitted = packing.fit(document, form, self.shape)
     packed = packing.pack([fitted], form=form, shape=self.shape, rows=1)
-    return {name: array[0] for name, array in packed.arrays().items()}
+    return {name: array[0] for name, array in packed.items()}
 
   def drawn(self, sample, rng, *, learn=True):
     """Returns the `draw` of `Writer.response` for a sample."""

@@ -105,8 +105,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
   """Blocks and the final norm.
 
-  `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and, by mode, mask (see
-  `unified.attention_mask`), or for a step the cache's valid [R, T] and prompt_mask [P, S].
+  `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and,
+  by mode, mask (see `unified.attention_mask` and `block_masks`), or for a step
+  the cache's valid [R, T] and prompt_mask [P, S].
   Returns hidden states in float32 and, but for "train", the new keys and
   values [layers, B, L, K, H].
   """

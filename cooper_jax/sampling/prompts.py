@@ -6,9 +6,35 @@ that token is `<assistant>`, the same in training branches and in rollouts.
 
 import jax
 import numpy as np
+from flax import struct
 
 from cooper_jax import errors, losses, packing, sequence
-from cooper_jax.sampling import grammar, sampler
+from cooper_jax.models import unified
+from cooper_jax.sampling import grammar
+
+
+@struct.dataclass
+class Prompts:
+  """P prompts, all but their last token, and what R = P * G rows may do.
+
+  tokens, layout [P, S]; images [P, I, H, W, 3]; image_at [P, I * M].
+  last [P]: id of the last prompt token, fed first; previous [P]: the id before
+  it (-1 none); position [P]: its position; cell [P]: first cell of the image
+  that locations point at.
+  openings [R]: bit set of the maps that may be drawn.
+  forced [R, turns, F]: ids forced at the start of each turn, -1 free.
+  """
+
+  tokens: unified.Tokens
+  layout: unified.Layout
+  images: jax.Array
+  image_at: jax.Array
+  last: jax.Array
+  previous: jax.Array
+  position: jax.Array
+  cell: jax.Array
+  openings: jax.Array
+  forced: jax.Array
 
 
 def bucket(trunks, form: sequence.Format, buckets) -> int:
@@ -31,7 +57,7 @@ def make(
   group: int,
   limits: grammar.Limits,
   modes,
-) -> sampler.Prompts:
+) -> Prompts:
   """Builds P prompts for R = P * group rows.
 
   Args:
@@ -52,8 +78,7 @@ def make(
     for t in sequence.unlearned(trunks)
   ]
   arrays = {
-    name: np.concatenate([p.arrays()[name] for p in packed])
-    for name in packed[0].arrays()
+    name: np.concatenate([p[name] for p in packed]) for name in packed[0]
   }
   tokens, layout = losses.inputs(arrays)
   end = (arrays["document"] > 0).sum(axis=1) - 1
@@ -62,7 +87,7 @@ def make(
     max(sum(isinstance(s, sequence.Image) for s in t) - 1, 0) for t in trunks
   ]
   assistant = form.vocabulary.special("<assistant>")
-  return sampler.Prompts(
+  return Prompts(
     tokens=tokens,
     layout=layout,
     images=arrays["images"],

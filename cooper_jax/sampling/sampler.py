@@ -21,30 +21,7 @@ from cooper_jax.models import cache as kv_cache
 from cooper_jax.models import unified
 from cooper_jax.sampling import grammar as rules
 from cooper_jax.sampling import logits as token_logits
-
-
-@struct.dataclass
-class Prompts:
-  """P prompts, all but their last token, and what R = P * G rows may do.
-
-  tokens, layout [P, S]; images [P, I, H, W, 3]; image_at [P, I * M].
-  last [P]: id of the last prompt token, fed first; previous [P]: the id before
-  it (-1 none); position [P]: its position; cell [P]: first cell of the image
-  that locations point at.
-  openings [R]: bit set of the maps that may be drawn.
-  forced [R, turns, F]: ids forced at the start of each turn, -1 free.
-  """
-
-  tokens: unified.Tokens
-  layout: unified.Layout
-  images: jax.Array
-  image_at: jax.Array
-  last: jax.Array
-  previous: jax.Array
-  position: jax.Array
-  cell: jax.Array
-  openings: jax.Array
-  forced: jax.Array
+from cooper_jax.sampling.prompts import Prompts
 
 
 @struct.dataclass

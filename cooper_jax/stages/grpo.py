@@ -253,7 +253,7 @@ class Step:
       block=block,
     )
     packed = packing.pack(made, form=form, shape=shape, rows=len(trunks))
-    return packed.arrays(), shape.blocks
+    return packed, shape.blocks
 
 
 def token_advantages(

@@ -16,7 +16,7 @@ score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
 
 def scores(model, form, params, documents, length, rows=None, **sizes):
   shape = packing.Shape(length=length, texts=90, codes=240, **sizes)
-  batch = packing.pack(documents, form=form, shape=shape, rows=rows).arrays()
+  batch = packing.pack(documents, form=form, shape=shape, rows=rows)
   out = score(model, params, batch, form=form, blocks=shape.blocks)
   found = {}
   for kind in ("text", "code"):
@@ -76,7 +76,7 @@ def test_gradient_of_branches_is_that_of_separate_sequences():
 
   def gradient(documents, length):
     shape = packing.Shape(length=length, texts=60, codes=100)
-    batch = packing.pack(documents, form=form, shape=shape).arrays()
+    batch = packing.pack(documents, form=form, shape=shape)
 
     def loss(p):
       out = losses.score(model, p, batch, form=form)
@@ -107,7 +107,7 @@ def test_maps_of_a_tiny_code_book_sum_to_one(map_group):
     for codes in itertools.product(range(3), repeat=4)
   ]
   shape = packing.Shape(length=32, texts=2, codes=4)
-  batch = packing.pack(documents, form=form, shape=shape).arrays()
+  batch = packing.pack(documents, form=form, shape=shape)
   out = score(model, params, batch, form=form)
   total = np.exp(np.asarray(out.code_log_prob).sum(axis=1)).sum()
   assert batch["ids"].shape[0] == 81

@@ -1,4 +1,4 @@
-"""The most important test: the sampler's log-probabilities are the trainer's."""
+"""The most important test: sampler log-prob = trainer log-prob, by value."""
 
 import dataclasses
 
@@ -69,7 +69,7 @@ def trainer_log_probs(model, form, params, out, made, *, group, limits=LIMITS,
     ]
   length = max(sequence.measure(d, form)[0] for d in documents)
   shape = packing.Shape(length=length, texts=120, codes=6 * 16)
-  batch = packing.pack(documents, form=form, shape=shape).arrays()
+  batch = packing.pack(documents, form=form, shape=shape)
   scores = score(
     model,
     params,
