@@ -181,7 +181,7 @@ def token_weights() -> ConfigDict:
 def pretrain() -> ConfigDict:
   """Stage 1: image and request -> map; grounding in the same rows."""
   config = stage(
-    steps=900,
+    steps=1150,
     batch=12,
     minutes=13.0,
     name="muon",
@@ -192,9 +192,8 @@ def pretrain() -> ConfigDict:
     warmup_steps=40,
   )
   config.block = 88  # tokens of a block, which holds whole branches
-  config.blocks = 4  # blocks of a row
-  config.texts = 176  # scored text tokens of a row, at most
-  config.maps = 2  # maps of a row, at most
+  config.text_blocks = 1  # blocks of a row beside one for each map
+  config.texts = 80  # scored text tokens of a row, at most
   config.map_weight = 1.0  # of the codes' loss beside the text's
   config.code_noise = 0.05  # share of the codes read that are replaced
   config.marks = 0.1  # chance that one object alone is segmented
@@ -206,9 +205,9 @@ def pretrain() -> ConfigDict:
 def sft() -> ConfigDict:
   """Stage 2: question -> think, draw, think, answer."""
   config = stage(
-    steps=350,
+    steps=300,
     batch=8,
-    minutes=6.0,
+    minutes=5.0,
     name="muon",
     learning_rate=5e-3,
     adam_learning_rate=1.5e-3,

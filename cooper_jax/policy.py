@@ -115,13 +115,15 @@ def load(policy: Policy, folder: Path, *, averaged: bool = False):
   Raises UserError where the checkpoint is corrupt or of another shape.
   """
   checkpoints = Checkpoints(Path(folder) / "checkpoints")
-  abstract = shard.unbox(
-    jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
-  )
+  boxed = jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
+  abstract = shard.unbox(boxed)
   part = "ema" if averaged else "params"
   params = checkpoints.restore_part(part, abstract)
   checkpoints.close()
-  return params
+  if params is None:
+    return None
+  shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
+  return jax.device_put(params, shardings)
 
 
 def load_stage(policy: Policy, config, workdir, stage: str):

@@ -11,13 +11,14 @@ import numpy as np
 
 SLOT = 0
 TITLE = "Depth"
-CHANNELS = 2  # log depth in [-1, 1], validity
+CHANNELS = 6  # log depth in [-1, 1], validity, and its waves (see `to_input`)
 OUTPUTS = 4  # log depth of two layers, which of them (logit), validity logit
 
 NEAREST = 0.2  # metres; what is nearer or farther is drawn at the bound
 FARTHEST = 20.0
 LOG_SPAN = float(np.log(FARTHEST / NEAREST))
 
+WAVES = (4.0, 8.0)  # half turns over [0, 1]; 8 is one wave per level of 8
 EDGE_WEIGHT = 0.1  # of the difference to the next pixel, against the value
 VALID_WEIGHT = 0.05  # of the validity cross-entropy
 HUBER = 0.02  # relative error below which the loss is a parabola
@@ -48,9 +49,20 @@ def from_log(value):
 
 
 def to_input(target_BHW):
+  """Log depth, validity, and two sine-cosine pairs of the log depth.
+
+  A code's first coordinate can only hold the depth coarsely; what is left
+  over is a sawtooth, which an encoder finds in the waves at once and hardly
+  ever in the plain value.
+  """
   valid_BHW = (target_BHW > 0).astype(jnp.float32)
   log_BHW = to_log(target_BHW) * valid_BHW
-  return jnp.stack([log_BHW, valid_BHW], axis=-1)
+  waves = [
+    function(jnp.pi * turns * log_BHW) * valid_BHW
+    for turns in WAVES
+    for function in (jnp.sin, jnp.cos)
+  ]
+  return jnp.stack([log_BHW, valid_BHW, *waves], axis=-1)
 
 
 def loss(outputs_BHWO, target_BHW):

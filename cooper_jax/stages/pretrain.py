@@ -14,6 +14,10 @@ def run(config, workdir) -> None:
   """Trains the policy from nothing on maps and grounding."""
 
   def make_lesson(policy, codes, settings):
+    maps = len(policy.form.slots)  # each modality, in every row
+    shape = teaching.shape_of(
+      settings, policy, blocks=maps + settings.text_blocks, maps=maps
+    )
     titles = tuple(
       (name, plugins.find("modalities", name).TITLE)
       for name in config.modalities
@@ -21,7 +25,7 @@ def run(config, workdir) -> None:
     return lessons.Pretrain(
       writer=policy.writer,
       codes=codes,
-      shape=teaching.shape_of(settings, policy),
+      shape=shape,
       map_noise=settings.code_noise,
       weights=dict(settings.weights),
       titles=titles,

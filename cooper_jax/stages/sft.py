@@ -16,7 +16,9 @@ def run(config, workdir) -> None:
     return lessons.Reason(
       writer=policy.writer,
       codes=codes,
-      shape=teaching.shape_of(settings, policy),
+      shape=teaching.shape_of(
+        settings, policy, blocks=settings.blocks, maps=settings.maps
+      ),
       map_noise=settings.code_noise,
       weights=dict(settings.weights),
       shares=tuple(settings.shares.items()),

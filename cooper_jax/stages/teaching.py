@@ -127,13 +127,13 @@ def make_step(policy, optimizer, settings, shape: packing.Shape):
   return put
 
 
-def shape_of(settings, policy: policies.Policy) -> packing.Shape:
+def shape_of(settings, policy: policies.Policy, *, blocks: int, maps: int):
   """The row of a stage's config: trunk of one image, blocks of branches."""
   trunk = policy.form.model.locations
   return packing.Shape(
-    length=trunk + settings.blocks * settings.block,
+    length=trunk + blocks * settings.block,
     texts=settings.texts,
-    codes=settings.maps * policy.form.model.map_codes,
+    codes=maps * policy.form.model.map_codes,
     trunk=trunk,
     block=settings.block,
   )

@@ -137,7 +137,9 @@ def load(config, workdir) -> dict[str, Codec]:
     raise UserError(
       f"no trained tokenizer in {folder}; put 'tokenizer' into config.pipeline"
     )
-  return codecs(configs, modules, params)
+  # On every device of the mesh: later stages run under it.
+  replicated = shard.replicated(jax.sharding.get_mesh())
+  return codecs(configs, modules, jax.device_put(params, replicated))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,9 +32,9 @@ class MapTokenizerConfig:
   image_size: int = 64  # pixels
   grid: int = 8  # codes per side
   width: int = 96  # channels at the grid's resolution
-  blocks: int = 2  # residual blocks there, in encoder and decoder each
+  blocks: int = 2  # residual blocks there in the decoder, one in the encoder
   fine_width: int = 32  # channels at twice the grid's resolution
-  fine_blocks: int = 1
+  fine_blocks: int = 1  # residual blocks there, in the decoder only
   levels: tuple[int, ...] = (8, 5, 5, 5)
   quantizer: str = "fsq"
   spread_weight: float = 0.02  # of `quantize.spread_penalty` (FSQ)
@@ -109,9 +109,8 @@ class MapTokenizer(nn.Module):
     is_fsq = config.quantizer == "fsq"
     dimensions = len(config.levels) if is_fsq else VQ_DIMENSIONS
     self.patch_in = nn.Dense(config.fine_width)
-    self.fine_in = [Block() for _ in range(config.fine_blocks)]
     self.merge = nn.Dense(config.width)
-    self.coarse_in = [Block() for _ in range(config.blocks)]
+    self.coarse_in = Block()
     self.norm_in = nn.RMSNorm()
     self.to_code = nn.Dense(dimensions)
     self.from_code = nn.Dense(config.width)
@@ -180,11 +179,7 @@ class MapTokenizer(nn.Module):
         f" config.data.image_size={config.image_size} or train it anew"
       )
     h = self.patch_in(_gather(x_BHWC, side))
-    for block in self.fine_in:
-      h = block(h)
-    h = self.merge(_gather(h, 2))
-    for block in self.coarse_in:
-      h = block(h)
+    h = self.coarse_in(self.merge(nn.silu(_gather(h, 2))))
     return self.to_code(self.norm_in(h))
 
   def _draw(self, values):

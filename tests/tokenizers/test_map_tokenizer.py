@@ -147,14 +147,12 @@ def test_learns_classes():
 
 
 def test_flops_count_every_product():
-  config = map_tokenizer.MapTokenizerConfig(
-    channels=2, outputs=4, **{**SMALL, "blocks": 0, "fine_blocks": 0}
-  )
-  params = make(depth, blocks=0, fine_blocks=0).params
-  # 64 fine cells of 2 x 2 pixels, 16 coarse ones; in: 8 -> 8, 32 -> 16,
-  # 16 -> 4; out: 4 -> 16, 16 -> 32, 8 -> 16.
-  fine, coarse = 64 * (8 * 8 + 8 * 16), 16 * (32 * 16 + 64 + 64 + 16 * 32)
-  assert map_tokenizer.flops(params, config) == 3 * 2 * (fine + coarse)
+  codec = make(segmentation, blocks=0, fine_blocks=0)
+  # 64 fine cells of 2 x 2 pixels and 14 classes, 8 wide; 16 coarse ones, 16
+  # wide, with two 3 x 3 convolutions in the encoder and 4 code coordinates.
+  fine = 64 * (56 * 8 + 8 * 56)
+  coarse = 16 * (32 * 16 + 2 * 9 * 16 * 16 + 16 * 4 + 4 * 16 + 16 * 32)
+  assert map_tokenizer.flops(codec.params, codec.config) == 6 * (fine + coarse)
 
 
 @pytest.mark.parametrize(
