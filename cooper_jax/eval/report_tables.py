@@ -39,7 +39,7 @@ TITLES = {
 }
 # Keys that begin otherwise belong to a modality.
 NOT_MAPS = frozenset(
-  "qa map_rate reward time speed tokenizer pretrain sft grpo evaluate".split()
+  "qa maps map_rate reward time speed tokenizer pretrain sft grpo evaluate".split()
 )
 
 

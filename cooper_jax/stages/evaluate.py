@@ -51,7 +51,7 @@ def run(config, workdir) -> None:
       f"{m}/{name}": v for m, s in scores.items() for name, v in s.items()
     }
     summary |= {
-      f"{m}/{name}/{stage}": v
+      f"maps/{stage}/{m}/{name}": v
       for m, s in scores.items()
       for name, v in s.items()
       if "/" not in name

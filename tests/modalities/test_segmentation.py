@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import modalities
+from cooper_jax.data.scenes import config
 from cooper_jax.modalities import segmentation
 
 
@@ -31,6 +32,11 @@ def test_classes_palette_and_room_surfaces_agree():
   assert len(np.unique(segmentation.PALETTE, axis=0)) == len(
     segmentation.CLASSES
   )
+
+
+def test_the_world_draws_these_classes():
+  assert segmentation.CLASSES == config.CLASSES
+  assert 1 + len(config.ROOM) == segmentation.ROOM
 
 
 def test_coding_is_inverted():

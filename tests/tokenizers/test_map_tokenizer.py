@@ -61,6 +61,21 @@ def test_decoding_the_codes_gives_what_training_saw(quantizer):
   np.testing.assert_allclose(decoded, outputs, atol=1e-5)
 
 
+def test_following_moves_the_code_book_alone():
+  codec = make(depth, quantizer="vq_ema")
+  model = map_tokenizer.MapTokenizer(codec.config)
+  _, _, aux = jax.jit(model.apply)(
+    {"params": codec.params}, depth.to_input(depth_maps(2))
+  )
+  after = map_tokenizer.follow(
+    codec.params, aux["assigned"], key=jax.random.key(0)
+  )
+  assert after.keys() == codec.params.keys()
+  for name, leaf in after.items():
+    same = jax.tree.all(jax.tree.map(np.array_equal, leaf, codec.params[name]))
+    assert same == (not name.startswith("codebook")), name
+
+
 def test_codes_lie_row_by_row():
   codec = make(depth)
   target = depth_maps(1)
@@ -95,31 +110,26 @@ def train(codec, make_maps, steps):
   )
 
   @jax.jit
-  def step(params, opt_state, target, key):
+  def step(params, opt_state, target):
     def loss(params):
       outputs, _, aux = model.apply(
         {"params": params}, modality.to_input(target)
       )
       total, weight = modality.loss(outputs, target)
-      return total / weight + aux["penalty"], aux
+      return total / weight + aux["penalty"]
 
-    grads, aux = jax.grad(loss, has_aux=True)(params)
+    grads = jax.grad(loss)(params)
     updates, opt_state = optimizer.update(grads, opt_state, params)
     params = optax.apply_updates(params, updates)
-    if "assigned" in aux:
-      params = map_tokenizer.follow(params, aux["assigned"], key=key)
     return params, opt_state
 
   params, opt_state = codec.params, optimizer.init(codec.params)
   for index in range(steps):
-    params, opt_state = step(
-      params, opt_state, make_maps(16, seed=index + 1), jax.random.key(index)
-    )
+    params, opt_state = step(params, opt_state, make_maps(16, seed=index + 1))
   return map_tokenizer.Codec(modality, codec.config, params)
 
 
-@pytest.mark.parametrize(("quantizer", "least"), [("fsq", 50), ("vq_ema", 15)])
-def test_learns_depth_with_many_codes(quantizer, least):
+def test_learns_depth_with_many_codes():
   test = depth_maps(64, seed=999)
 
   def error(codec):
@@ -127,7 +137,7 @@ def test_learns_depth_with_many_codes(quantizer, least):
     found = depth.metrics(depth.statistics(drawn, test))
     return found["abs_rel"], len(np.unique(codes))
 
-  codec = make(depth, quantizer=quantizer)
+  codec = make(depth)
   before, _ = error(codec)
   after, used = error(train(codec, depth_maps, 120))
   constant = depth.constant(depth_maps(256))
@@ -135,7 +145,7 @@ def test_learns_depth_with_many_codes(quantizer, least):
     depth.statistics(np.broadcast_to(constant, test.shape), test)
   )["abs_rel"]
   assert after < 0.5 * baseline < before
-  assert used > least
+  assert used > 50
 
 
 def test_learns_classes():
