@@ -160,7 +160,16 @@ def stage(*, steps, batch, minutes, **optimiser) -> ConfigDict:
 
 def tokenizer() -> ConfigDict:
   """Stage 0, one tokenizer per modality (MapTokenizerConfig in `network`)."""
-  config = stage(steps=1200, batch=16, minutes=4.0)
+  config = stage(
+    steps=1500,
+    batch=16,
+    minutes=5.0,
+    name="muon",
+    learning_rate=2e-2,
+    adam_learning_rate=3e-3,
+    decay_start=0.3,
+    warmup_steps=40,
+  )
   config.network = ConfigDict()
   config.network.width = 64
   config.network.blocks = 2
