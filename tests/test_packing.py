@@ -44,9 +44,7 @@ def test_targets_of_a_hand_made_document():
   # is forced, so it is read and predicts, but is no target.
   np.testing.assert_array_equal(rows["text_weight"][0], [1, 1, 1, 1, 0])
   opening = FORM.vocabulary.opening(0)
-  np.testing.assert_array_equal(
-    rows["text_target"][0, :4], [0, 1, opening, 0]
-  )
+  np.testing.assert_array_equal(rows["text_target"][0, :4], [0, 1, opening, 0])
   first = LOCATIONS + 2
   slots = FORM.model.map_slots
   closing = first + 3 + slots

@@ -83,7 +83,7 @@ class Writer:
         flush()
         segments.append(draw(drawn[1], (drawn[2] or "").strip()))
       elif _TAG.fullmatch(piece):
-        answering = piece == "<answer>" or (answering and piece == "</answer>")
+        answering = answering or piece == "<answer>"
         put([vocabulary.special(piece)], "text")
         answering = answering and piece != "</answer>"
       elif piece.strip():

@@ -39,7 +39,8 @@ TITLES = {
 }
 # Keys that begin otherwise belong to a modality.
 NOT_MAPS = frozenset(
-  "qa maps map_rate reward time speed tokenizer pretrain sft grpo evaluate".split()
+  "qa maps map_rate reward time speed"
+  " tokenizer pretrain sft grpo evaluate".split()
 )
 
 

@@ -1,0 +1,183 @@
+"""Lessons: markup to segments, and what a row of each stage holds."""
+
+import numpy as np
+import pytest
+
+from configs import base
+from cooper_jax import packing, sequence
+from cooper_jax import policy as policies
+from cooper_jax.data import codes as coding
+from cooper_jax.data import lessons, scenes
+from cooper_jax.data.scenes import traces
+from cooper_jax.tokenizers.vocab import SPECIALS
+
+POLICY = policies.make(base.get_base("tiny", ("pretrain",)))
+SAMPLES = scenes.generate(scenes.WorldConfig(), split="train", start=0, count=6)
+
+
+def make_codes():
+  rng = np.random.default_rng(0)
+  cells, codes = POLICY.form.model.map_codes, POLICY.form.model.codes
+  draw = lambda: rng.integers(0, codes, (len(SAMPLES), cells))  # noqa: E731
+  marked = [
+    int(coding.INSTANCE.search(q.reasoning)[1])
+    for sample in SAMPLES
+    for q in [g for g in sample.grounding if g.family == "mark"][:1]
+  ]
+  return coding.Codes(
+    index={sample.id: i for i, sample in enumerate(SAMPLES)},
+    maps={"depth": draw(), "segmentation": draw()},
+    marked=np.array(marked),
+    mark=draw(),
+  )
+
+
+CODES = make_codes()
+SHAPE = packing.Shape(
+  length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, block=224
+)
+WEIGHTS = {"text": 0.3, "location": 1.0, "number": 1.0, "answer": 1.0}
+
+
+def words(ids):
+  vocabulary = POLICY.form.vocabulary
+  return [
+    POLICY.text.decode([i]).strip()
+    if i < vocabulary.text
+    else vocabulary.name(int(i))
+    for i in ids
+  ]
+
+
+def test_markup_becomes_segments_with_weights():
+  writer = POLICY.writer
+  drawn = []
+
+  def draw(modality, option):
+    drawn.append((modality, option))
+    return sequence.Map(writer.slots[modality], np.zeros(64, int))
+
+  text = (
+    "<think> measure the depth </think> <depth faulty> <think> red ball"
+    " <at 0.410 0.730> 2.4 m </think> <answer> red ball </answer>"
+  )
+  first, middle, last = writer.response(text, draw, weights=WEIGHTS)
+  assert drawn == [("depth", "faulty")]
+  assert isinstance(middle, sequence.Map)
+  assert words(first.ids) == [
+    "<think>", "measure", "the", "depth", "</think>",
+  ]  # fmt: skip
+  # Row 3 of 8 (.410 * 8 = 3.28), column 5 (.730 * 8 = 5.84): cell 29.
+  assert words(last.ids) == [
+    "<think>", "red", "ball", "<at 29>", "2.4", "m", "</think>",
+    "<answer>", "red", "ball", "</answer>", "<eos>",
+  ]  # fmt: skip
+  np.testing.assert_allclose(
+    last.weight,
+    [0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3, 1.0, 1.0, 1.0, 1.0, 0.3],
+  )
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0), (0.999, 0.999), (1.0, 0.5)])
+def test_places_stay_on_the_grid(place):
+  cell = POLICY.writer.cell(*place)
+  assert 0 <= cell < 64
+
+
+def lesson(kind, **changes):
+  shared = {
+    "writer": POLICY.writer,
+    "codes": CODES,
+    "shape": SHAPE,
+    "map_noise": 0.0,
+    "weights": WEIGHTS,
+  }
+  return kind(**shared | changes)
+
+
+def test_a_pretraining_row_draws_every_map_and_grounds():
+  titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
+  build = lesson(lessons.Pretrain, titles=titles, marks=0.0)
+  sample = SAMPLES[0]
+  row = build(sample, np.random.default_rng(1))
+  for slot, name in enumerate(("depth", "segmentation")):
+    here = (row["code_weight"] > 0) & (row["code_slot"] == slot)
+    np.testing.assert_array_equal(
+      row["code_target"][here], CODES.of(sample.id, name)
+    )
+  locations = POLICY.form.vocabulary.locations_start
+  targets = row["text_target"][row["text_weight"] > 0]
+  named = (targets >= locations) & (targets < locations + 64)
+  assert named.sum() >= 4  # list, where, questions
+
+
+def test_marks_draw_the_one_object():
+  titles = (("segmentation", "Segmentation"),)
+  build = lesson(lessons.Pretrain, titles=titles, marks=1.0)
+  row = build(SAMPLES[1], np.random.default_rng(1))
+  np.testing.assert_array_equal(
+    row["code_target"][row["code_weight"] > 0], CODES.mark[1]
+  )
+
+
+def test_noise_changes_what_is_read_and_not_what_is_learned():
+  titles = (("depth", "Depth"),)
+  rows = [
+    lesson(lessons.Pretrain, titles=titles, marks=0.0, map_noise=noise)(
+      SAMPLES[0], np.random.default_rng(1)
+    )
+    for noise in (0.0, 0.5)
+  ]
+  np.testing.assert_array_equal(rows[0]["code_target"], rows[1]["code_target"])
+  codes = [row["ids"][row["query"] >= 0] for row in rows]
+  assert 10 < (codes[0] != codes[1]).sum() < 50
+
+
+def test_faulty_maps_are_shown_and_not_learned():
+  shares = (("depth", 1.0),)
+  build = lesson(lessons.Reason, shares=shares, faulty=1.0, maps=2)
+  row = build(SAMPLES[0], np.random.default_rng(1))
+  assert (row["code_weight"] > 0).sum() == 0
+  opening = POLICY.form.vocabulary.opening(0)
+  assert (row["ids"] == opening).sum() == 2
+  build = lesson(lessons.Reason, shares=shares, faulty=0.0, maps=2)
+  row = build(SAMPLES[0], np.random.default_rng(1))
+  assert (row["code_weight"] > 0).sum() == 2 * 64
+
+
+def test_direct_rows_answer_at_once():
+  build = lesson(lessons.Reason, shares=(("direct", 1.0),), faulty=0.0, maps=2)
+  row = build(SAMPLES[0], np.random.default_rng(1))
+  vocabulary = POLICY.form.vocabulary
+  after = np.flatnonzero(row["ids"] == vocabulary.special("<assistant>")) + 1
+  assert (row["ids"][after] == vocabulary.special("<answer>")).all()
+
+
+def test_every_target_may_be_sampled():
+  """A gold token outside the allowed set would have no probability."""
+  from cooper_jax.sampling import logits
+
+  shares = (("needed", 0.5), ("both", 0.5))
+  build = lesson(lessons.Reason, shares=shares, faulty=0.3, maps=8)
+  allowed = logits.allowed_rows(POLICY.form)
+  vocabulary = POLICY.form.vocabulary
+  for i, sample in enumerate(SAMPLES):
+    row = build(sample, np.random.default_rng(i))
+    for target, weight, openings in zip(
+      row["text_target"], row["text_weight"], row["text_openings"],
+      strict=True,
+    ):  # fmt: skip
+      if weight > 0 and not allowed[target]:
+        slot = vocabulary.slot(int(target))
+        assert slot is not None
+        assert (openings >> slot) & 1
+  assert allowed.sum() == vocabulary.text_rows - SPECIALS + 5
+
+
+def test_world_words_are_single_tokens_in_traces():
+  question = SAMPLES[0].questions[0]
+  text = traces.compose(question, ("depth",))
+  segments = POLICY.writer.response(
+    text, lambda name, _: sequence.Map(0, np.zeros(64, int))
+  )
+  assert sum(isinstance(s, sequence.Map) for s in segments) == 1

@@ -1,0 +1,112 @@
+"""Six steps = three, a stop and three more, bit for bit, in every stage.
+
+One tiny chain: the tokenizers are trained once, each stage starts from the
+one before.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from cooper_jax import interrupt, plugins, workdir
+from cooper_jax import policy as policies
+from cooper_jax.errors import Preempted
+from cooper_jax.parallel import mesh as meshes
+
+STAGES = ("pretrain", "sft", "grpo")
+STEPS = 6
+
+
+def settings(cache):
+  config = base.get_base("smoke", ("tokenizer", *STAGES))
+  config = config.copy_and_resolve_references()
+  config.unlock()
+  config.data.update(
+    cache=str(cache),
+    train_scenes=16,
+    validation_scenes=4,
+    test_scenes=4,
+    workers=1,
+  )
+  config.model.update(d_model=32, layers=1, ffn=48, head_dim=8)
+  config.model.vision.update(width=16, ffn=16)
+  config.tokenizer.network.update(width=8, fine_width=8, blocks=1)
+  config.tokenizer.steps = 1
+  config.sampling.update(text=8, maps=1)
+  config.rl.group = 2
+  for stage in STAGES:
+    config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
+    config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0
+  config.lock()
+  return config
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+  """A workdir in which every stage has run uninterrupted."""
+  folder = tmp_path_factory.mktemp("chain")
+  config = settings(folder / "cache")
+  run = folder / "run"
+  run.mkdir()
+  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+    for stage in ("tokenizer", *STAGES):
+      plugins.find("stages", stage).run(config, run)
+  return config, run
+
+
+def parameters(config, run, stage):
+  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+    policy = policies.make(config)
+    return jax.tree.map(np.asarray, policies.load(policy, run / stage))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stopped_and_resumed_is_uninterrupted(
+  chain, stage, tmp_path, monkeypatch
+):
+  config, run = chain
+  for before in ("tokenizer", *STAGES):
+    if before == stage:
+      break
+    (tmp_path / before).symlink_to(run / before)
+  module = plugins.find("stages", stage)
+  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+    with monkeypatch.context() as patch:
+      patch.setattr(interrupt.StopRequest, "made", lambda self, step: step == 3)
+      with pytest.raises(Preempted, match="step 3 of 6"):
+        module.run(config, tmp_path)
+    halfway = parameters(config, tmp_path, stage)
+    module.run(config, tmp_path)
+  resumed = parameters(config, tmp_path, stage)
+  straight = parameters(config, run, stage)
+  jax.tree.map(np.testing.assert_array_equal, resumed, straight)
+  moved = [
+    np.abs(a - b).max()
+    for a, b in zip(
+      jax.tree.leaves(halfway), jax.tree.leaves(resumed), strict=True
+    )
+  ]
+  assert max(moved) > 0
+  keys = ("loss", "reward/total", "grad_norm")
+  logs = [
+    [
+      {k: row[k] for k in keys if k in row}
+      for row in workdir_metrics(folder / stage)
+    ]
+    for folder in (tmp_path, run)
+  ]
+  assert logs[0] == logs[1]
+  assert any(logs[0])
+
+
+def workdir_metrics(folder):
+  from cooper_jax import telemetry
+
+  return telemetry.read_metrics(folder / "metrics.jsonl")
+
+
+def test_the_chain_leaves_a_summary(chain):
+  _, run = chain
+  summary = workdir.read_json(run / "summary.json")
+  assert {"reward/first", "reward/last"} <= summary.keys()
