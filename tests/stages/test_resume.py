@@ -33,7 +33,7 @@ def settings(cache):
   config.model.vision.update(width=16, ffn=16)
   config.tokenizer.network.update(width=8, fine_width=8, blocks=1)
   config.tokenizer.steps = 1
-  config.sampling.update(text=8, maps=1)
+  config.sampling.update(text=12, maps=1)
   config.rl.group = 2
   for stage in STAGES:
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
