@@ -88,15 +88,21 @@ def sample(
     params, keys, model, form, limits, text_temperature, code_temperature,
     context, prompts.forced,
   )  # fmt: skip
-  for turn in range(limits.maps + 1):
+
+  def take_turn(turn, carry):
     carry = sampler.text_turn(carry, turn)
-    if turn < limits.maps:
-      carry = jax.lax.cond(
-        jnp.any(carry.opened >= 0),
-        functools.partial(sampler.draw_map, index=turn),
-        lambda unchanged: unchanged,
-        carry,
-      )
+    if not limits.maps:
+      return carry
+    return jax.lax.cond(
+      jnp.any(carry.opened >= 0) & (turn < limits.maps),
+      sampler.draw_map,
+      lambda unchanged, _: unchanged,
+      carry,
+      turn,
+    )
+
+  # A loop, not unrolled: one turn is compiled, however many there may be.
+  carry = jax.lax.fori_loop(0, limits.maps + 1, take_turn, carry)
   rollout = carry.rollout
   unfinished = rollout.stop == rules.RUNNING
   return rollout.replace(stop=jnp.where(unfinished, rules.LENGTH, rollout.stop))
@@ -189,7 +195,7 @@ class _Sampler:
     )
     return hidden, carry.replace(cache=cache.replace(valid=valid))
 
-  def text_turn(self, carry: _Carry, turn: int) -> _Carry:
+  def text_turn(self, carry: _Carry, turn) -> _Carry:
     """Generates one turn of text in every active row."""
     start = self.limits.text_start(turn, self.form)
     rollout = carry.rollout
@@ -212,7 +218,7 @@ class _Sampler:
       lambda c: (c.step < self.limits.text) & jnp.any(c.active), body, carry
     )
 
-  def text_step(self, carry: _Carry, turn: int, start: int) -> _Carry:
+  def text_step(self, carry: _Carry, turn, start) -> _Carry:
     """Feeds the current token of each row and draws the next."""
     form, limits = self.form, self.limits
     slot = start + carry.step
@@ -233,7 +239,7 @@ class _Sampler:
       logits, carry.rollout.count, self.text_temperature
     )
     script = jnp.pad(
-      self.forced[:, turn],
+      jax.lax.dynamic_index_in_dim(self.forced, turn, 1, keepdims=False),
       ((0, 0), (0, limits.text - self.forced.shape[2])),
       constant_values=-1,
     )
@@ -306,7 +312,7 @@ class _Sampler:
     )
     return jax.tree.map(lambda x: x[:, None], fields)
 
-  def draw_map(self, carry: _Carry, index: int) -> _Carry:
+  def draw_map(self, carry: _Carry, index) -> _Carry:
     """Draws the map that each row opened; the others wait."""
     form, model = self.form, self.form.model
     size, groups = model.group_size, model.map_slots // model.group_size
@@ -346,11 +352,12 @@ class _Sampler:
     flat = lambda x: jnp.moveaxis(x[:-1], 0, 1).reshape(rows, model.map_codes)  # noqa: E731
     codes, log_prob = flat(codes), flat(log_prob)
     here = jnp.broadcast_to(active[:, None], codes.shape)
-    first, last = start + size, start + model.map_slots
+    first = start + size  # the slot that holds the first code
 
     def put(array, value):
-      new = jnp.where(here, value, array[:, first:last])
-      return array.at[:, first:last].set(new.astype(array.dtype))
+      old = jax.lax.dynamic_slice_in_dim(array, first, model.map_codes, 1)
+      new = jnp.where(here, value, old).astype(array.dtype)
+      return jax.lax.dynamic_update_slice_in_dim(array, new, first, 1)
 
     rollout = carry.rollout
     rollout = rollout.replace(
