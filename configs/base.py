@@ -95,6 +95,7 @@ def model() -> ConfigDict:
   config.head_dim = 32
   config.ffn = 384
   config.map_grid = 8  # codes along each side of a map
+  config.max_maps = 2  # in one answer; sampling.maps may be fewer
   config.map_group = "row"  # drawn at once: token | row | all
   config.qk_norm = True  # Qwen3
   config.qkv_bias = False  # Qwen2
@@ -240,7 +241,7 @@ def sft() -> ConfigDict:
 
 def grpo() -> ConfigDict:
   """Stage 3: when to draw, what to draw, what to answer."""
-  return stage(
+  config = stage(
     steps=30,
     batch=8,
     minutes=5.0,
@@ -248,6 +249,8 @@ def grpo() -> ConfigDict:
     schedule="constant",
     warmup_steps=4,
   )
+  config.log_every = 2
+  return config
 
 
 def sampling() -> ConfigDict:
@@ -280,6 +283,8 @@ def rl() -> ConfigDict:
   config.loss.clip_high = 0.2
   config.loss.kl = "k3"
   config.loss.kl_weight = 0.0
+  config.loss.importance_max = 0.0  # of trainer / sampler; 0 = no correction
+  config.loss.max_length = 256  # tokens; dr_grpo divides by it
   return config
 
 

@@ -58,8 +58,13 @@ def make(config) -> Policy:
     vocabulary,
     model_config,
     slots=tuple(slot for _, slot in modalities),
-    max_maps=config.sampling.maps,
+    max_maps=model_config.max_maps,
   )
+  if config.sampling.maps > model_config.max_maps:
+    raise UserError(
+      f"config.sampling.maps is {config.sampling.maps}, the model learns at"
+      f" most config.model.max_maps={model_config.max_maps} in an answer"
+    )
   return Policy(
     model=unified.Unified(model_config, vocabulary.text_rows),
     form=form,
@@ -101,9 +106,15 @@ def init_state(policy: Policy, optimizer, *, seed: int, ema: bool = False):
 
 
 def start_from(state, params):
-  """Puts a former stage's parameters into a fresh state."""
+  """Puts a former stage's parameters into a fresh state.
+
+  Copied: the step donates its state, and the caller may keep the parameters
+  as a reference policy.
+  """
   placed = jax.tree.map(
-    lambda new, old: jax.device_put(new, old.sharding), params, state.params
+    lambda new, old: jnp.copy(jax.device_put(new, old.sharding)),
+    params,
+    state.params,
   )
   ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
   return state.replace(params=placed, ema=ema)

@@ -115,9 +115,10 @@ def differences(config, workdir, stage: str) -> list[str]:
   return [
     f"{name} is {before.get(name, 'absent')} there and "
     f"{now.get(name, 'absent')} here"
-    for name in sorted(before.keys() | now.keys())
-    # Another pipeline around it is a reason to run again, not to refuse.
-    if name != "after" and before.get(name) != now.get(name)
+    # Another pipeline around it, with sections of its own, is a reason to run
+    # again, not to refuse.
+    for name in sorted(before.keys() & now.keys())
+    if name != "after" and before[name] != now[name]
   ]
 
 

@@ -33,14 +33,14 @@ class Codes:
   def of(self, sample_id: str, modality: str):
     """Codes [N] of a sample's map, None where it has none."""
     codes = self.maps[modality][self.index[sample_id]]
-    return None if codes[0] < 0 else codes.astype(np.int32)
+    return None if codes[0] < 0 else codes
 
   def other(self, sample_id: str, modality: str, rng):
     """Codes of some other sample's map: a plausible wrong one."""
-    count = len(self.index)
-    place = (self.index[sample_id] + rng.integers(1, max(count, 2))) % count
-    codes = self.maps[modality][place]
-    return None if codes[0] < 0 else codes.astype(np.int32)
+    own = self.index[sample_id]
+    known = np.flatnonzero(self.maps[modality][:, 0] >= 0)
+    known = known[known != own] if len(known) > 1 else known
+    return self.maps[modality][known[rng.integers(len(known))]]
 
   def marking(self, sample_id: str):
     """(instance, codes) of the map of one object, or None."""
@@ -48,7 +48,7 @@ class Codes:
     instance = int(self.marked[place])
     if not instance:
       return None
-    return instance, self.mark[place].astype(np.int32)
+    return instance, self.mark[place]
 
 
 def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
@@ -67,9 +67,9 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
         return _unpack(found, codecs)
   cells = next(iter(codecs.values())).config.cells
   total = len(source)
-  maps = {m: np.full((total, cells), -1, np.int16) for m in codecs}
+  maps = {m: np.full((total, cells), -1, np.int32) for m in codecs}
   marked = np.zeros(total, np.uint8)
-  mark = np.zeros((total, cells), np.int16)
+  mark = np.zeros((total, cells), np.int32)
   ids = []
   with telemetry.Progress(total, f"codes {name}") as progress:
     for start in range(0, total, CHUNK):

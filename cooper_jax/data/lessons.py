@@ -13,6 +13,7 @@ from cooper_jax import packing, sequence
 from cooper_jax.data.codes import INSTANCE, MARKED, Codes
 from cooper_jax.data.examples import Writer
 from cooper_jax.data.scenes import traces
+from cooper_jax.errors import UserError
 
 _MARK = re.compile(rf"<{MARKED} id=\d+>")
 
@@ -44,12 +45,19 @@ class Lesson:
     def draw(modality, option):
       slot = self.writer.slots[modality]
       wrong = option == "faulty"
+      marking = self.codes.marking(sample.id)
       if option.startswith("id="):
-        codes = self.codes.marking(sample.id)[1]
+        same = marking and option == f"id={marking[0]}"
+        codes = marking[1] if same else None
       elif wrong:
         codes = self.codes.other(sample.id, modality, rng)
       else:
         codes = self.codes.of(sample.id, modality)
+      if codes is None:
+        raise UserError(
+          f"a response about sample {sample.id} draws <{modality} {option}>,"
+          " which this sample has no map for; mend its reasoning"
+        )
       noisy = rng.random(model.map_codes) < self.map_noise
       random = rng.integers(0, model.codes, model.map_codes)
       seen = np.where(noisy, random, codes)
@@ -137,13 +145,13 @@ class Reason(Lesson):
     for i in rng.permutation(len(sample.questions)):
       question = sample.questions[i]
       chosen = self._maps(question, names[rng.choice(len(names), p=chances)])
-      if chosen:
-        chosen = tuple(m for m in chosen if self.has(sample, m))
-        if drawn >= self.maps:
-          chosen = ()
-        drawn += bool(chosen)
       if not question.reasoning:
         chosen = None
+      if chosen:
+        chosen = tuple(m for m in chosen if self.has(sample, m))
+        if chosen and drawn >= self.maps:
+          continue
+        drawn += bool(chosen)
       faulty = bool(chosen) and rng.random() < self.faulty
       response = traces.compose(question, chosen, faulty=faulty)
       branches.append(self.branch(sample, question.text, response, rng))

@@ -44,6 +44,14 @@ class Mixture:
   def __len__(self) -> int:
     return sum(len(source) for source in self.sources)
 
+  def __getitem__(self, index: int) -> Sample:
+    """The sources one after the other: for reading all, weights aside."""
+    for source in self.sources:
+      if index < len(source):
+        return source[index]
+      index -= len(source)
+    raise IndexError(index)
+
   def __repr__(self) -> str:
     shares = ", ".join(
       f"{source!r}: {weight:g}"

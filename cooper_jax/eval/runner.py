@@ -20,6 +20,7 @@ from cooper_jax.sampling import prompts as prompting
 from cooper_jax.tokenizers import map_tokenizer
 
 MODES = ("direct", "text", "depth", "both", "adaptive")
+FORCED = {"depth": ("depth",), "both": ("depth", "segmentation")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +60,23 @@ def mode_of(name: str, policy: Policy) -> grammar.Mode:
       vocabulary.special(f"<{modality}>"),
     )
 
-  drawable = [name for name, _ in policy.writer.modalities]
-  both = tuple(call(m) for m in traces.CALLS if m in drawable)
-  scripts = {
-    "direct": ((vocabulary.special("<answer>"),),),
-    "text": ((vocabulary.special("<think>"),),),
-    "depth": both[:1],
-    "both": both,
-    "adaptive": (),
-  }
-  openings = policy.form.openings if name == "adaptive" else 0
-  return grammar.Mode(openings, scripts[name])
+  if name == "adaptive":
+    return grammar.Mode(policy.form.openings)
+  first = {"direct": "<answer>", "text": "<think>"}
+  if name in first:
+    return grammar.Mode(0, ((vocabulary.special(first[name]),),))
+  return grammar.Mode(0, tuple(call(modality) for modality in FORCED[name]))
+
+
+def modes_of(policy: Policy) -> list[str]:
+  """The modes that this policy can be held to: its maps, as many as fit."""
+  drawable = {name for name, _ in policy.writer.modalities}
+  return [
+    mode
+    for mode in MODES
+    if drawable.issuperset(FORCED.get(mode, ()))
+    and len(FORCED.get(mode, ())) <= policy.limits.maps
+  ]
 
 
 def trunk_of(item: Item, policy: Policy) -> tuple:
@@ -176,6 +183,7 @@ def grade_of(text: str, item: Item):
     options=question.options,
     unit=question.unit,
     value=question.value,
+    rules=grading.Rules(tags_only=True),
   )
 
 

@@ -69,6 +69,7 @@ class ModelConfig:
   ffn: int
   map_grid: int  # codes along one side of a map
   vision: VisionConfig
+  max_maps: int = 2  # maps in one answer, at most
   map_group: str = "row"  # how many codes are drawn at once: token, row, all
   qk_norm: bool = True
   qkv_bias: bool = False

@@ -22,7 +22,7 @@ from cooper_jax.stages import tokenizer as tokenizer_stage
 
 STAGE = "evaluate"
 TRAINED = ("sft", "grpo")
-ORACLE = "adaptive"  # the mode that the plain `qa/accuracy/<stage>` is of
+FREE = "adaptive"  # the mode that the plain `qa/accuracy/<stage>` is of
 
 
 def run(config, workdir) -> None:
@@ -57,8 +57,9 @@ def run(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    with telemetry.Progress(len(runner.MODES), f"ask {stage}") as progress:
-      for mode in runner.MODES:
+    modes = runner.modes_of(policy)
+    with telemetry.Progress(len(modes), f"ask {stage}") as progress:
+      for mode in modes:
         found[mode] = runner.ask(policy, params, items, mode, codecs, **options)
         progress.advance()
     summary |= score_answers(items, found, stage)
@@ -80,8 +81,9 @@ def run(config, workdir) -> None:
 
 
 def is_there(workdir: Path, stage: str) -> bool:
-  """Whether a workdir holds a stage's checkpoint."""
-  return any((workdir / stage / "checkpoints").glob("[0-9]*"))
+  """Whether a workdir holds a stage that ran to its end."""
+  found = workdirs.record(workdir, stage)
+  return bool(found and found["finished"])
 
 
 def rate(hits) -> dict:
@@ -160,14 +162,19 @@ def score_maps(policy, params, samples, codecs, options):
 def score_answers(items, found, stage: str) -> dict:
   """Accuracies by mode and family, numbers, and how often maps are drawn."""
   groups = runner.families(items)
-  free = found[ORACLE]
+  free = found[FREE]
   summary = entry(f"qa/accuracy/{stage}", free.hits)
   for mode, answers in found.items():
     summary |= entry(f"qa/accuracy/{mode}/{stage}", answers.hits)
     for family, rows in groups.items():
       key = f"qa/mode/{mode}/{family}/{stage}"
       summary |= entry(key, answers.hits[rows])
-  lengths = np.array([i.question.unit == "m" for i in items])
+  lengths = np.array(
+    [
+      i.question.answer_type == "number" and i.question.unit == "m"
+      for i in items
+    ]
+  )
   for mode, answers in found.items():
     factor = np.array([bool(g.factor2) for g in answers.grades], float)
     if lengths.any():
@@ -197,8 +204,9 @@ def show(items, found, count: int) -> list[dict]:
   depth = plugins.find("modalities", "depth")
   classes = plugins.find("modalities", "segmentation")
   rows = []
+  shown = [mode for mode in (FREE, "both", "depth") if mode in found][:2]
   for i in range(min(count, len(items))):
-    mode = (ORACLE, "both")[i % 2]
+    mode = shown[i % len(shown)]
     answers, item = found[mode], items[i]
     maps = {m.modality: m.target for m in answers.view.maps[i]}
     question, grade = item.question, answers.grades[i]

@@ -35,6 +35,7 @@ def settings(cache):
   config.tokenizer.steps = 1
   config.sampling.update(text=12, maps=1)
   config.rl.group = 2
+  config.rl.loss.kl_weight = 0.1  # so that a reference policy is kept, too
   for stage in STAGES:
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
     config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0

@@ -26,6 +26,7 @@ from PIL import Image, ImageOps
 from cooper_jax.data.sample import Question, Sample
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.modalities import segmentation
 
 REQUIRED = ("image", "question", "answer")
 TEXTS = (
@@ -220,8 +221,9 @@ def _question(record: dict[str, Any]) -> Question:
     if unit and answer.split()[1:] == []:
       answer = f"{answer} {unit}"
   return Question(
-    family=record.get("family", "own"),
-    text=record["question"],
+    # Of one answer type each, as the baselines of a family need it.
+    family=record.get("family", f"own_{kind}"),
+    text=_with_options(record["question"], options),
     answer=answer,
     answer_type=kind,
     options=tuple(options),
@@ -231,6 +233,13 @@ def _question(record: dict[str, Any]) -> Question:
     flag=flag,
     reasoning=record.get("reasoning", ""),
   )
+
+
+def _with_options(text: str, options: list[str]) -> str:
+  """Names the options that the question does not: the model reads no others."""
+  if all(option in text for option in options):
+    return text
+  return f"{text} {' / '.join(options)}"
 
 
 def _answer_type(answer: str, options: list[str], unit: str) -> str:
@@ -330,7 +339,15 @@ def _classes(path: pathlib.Path, size: int, where: str) -> np.ndarray:
       f"{where}: segmentation {path} has mode {picture.mode}; write an 8-bit "
       "grey or palette PNG whose values are class ids"
     )
-  return _nearest(np.asarray(picture), size).astype(np.uint8)
+  classes = _nearest(np.asarray(picture), size).astype(np.uint8)
+  known = len(segmentation.CLASSES)
+  if ((classes >= known) & (classes != segmentation.IGNORE)).any():
+    raise UserError(
+      f"{where}: segmentation {path} has class ids above {known - 1}; map them"
+      f" to the {known} of modalities/segmentation.py, or to"
+      f" {segmentation.IGNORE} (ignore)"
+    )
+  return classes
 
 
 def _nearest(array: np.ndarray, size: int) -> np.ndarray:
