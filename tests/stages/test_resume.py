@@ -13,6 +13,7 @@ from cooper_jax import interrupt, plugins, workdir
 from cooper_jax import policy as policies
 from cooper_jax.errors import Preempted
 from cooper_jax.parallel import mesh as meshes
+from cooper_jax.rl.rewards import answer
 
 STAGES = ("pretrain", "sft", "grpo")
 STEPS = 6
@@ -41,6 +42,19 @@ def settings(cache):
     config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0
   config.lock()
   return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def varied_reward():
+  """A fresh policy earns nothing; this one's groups have a variance."""
+
+  def reward(view, columns, config):
+    del columns, config
+    return np.array([len(text) % 7 for text in view.text], np.float32)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(answer, "reward", reward)
+    yield
 
 
 @pytest.fixture(scope="module")
