@@ -245,7 +245,7 @@ def grpo() -> ConfigDict:
     steps=30,
     batch=8,
     minutes=5.0,
-    learning_rate=2e-4,
+    learning_rate=5e-5,
     schedule="constant",
     warmup_steps=4,
   )

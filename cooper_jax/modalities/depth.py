@@ -26,7 +26,7 @@ STEEPEST = 1.5  # log ratio from which the loss grows no steeper
 UNDER_SLOPE = 0.2  # slope that is left far below the truth
 
 # Quality: what scores nothing, and what is too flat to have been drawn.
-WORST_ABS_REL = 0.3
+WORST_ABS_REL = 0.6
 LEAST_VALID = 0.5
 FLAT = 0.02  # standard deviation of the logarithm
 
@@ -197,8 +197,10 @@ def constant(targets) -> np.ndarray:
 
 
 def quality(prediction, target) -> float:
-  """How good one drawn map is, in [0, 1], after scaling by the median.
+  """How good one drawn map is, in [0, 1], in metres: nothing is aligned.
 
+  A reward that forgives the scale lets it drift: thirty steps of GRPO on a
+  median-aligned one took the drawn maps' AbsRel from .38 to 1.7.
   Half delta1, half AbsRel counted down from `WORST_ABS_REL`; a flat map
   scores 0; NaN where less than half of the target has a reading or where
   the target itself is flat, so that nothing could have been told.
@@ -211,10 +213,8 @@ def quality(prediction, target) -> float:
   drawn = valid & (prediction > 0)
   if not drawn.any() or np.std(np.log(prediction[drawn])) < FLAT:
     return 0.0
-  scale = np.median(target[drawn]) / np.median(prediction[drawn])
-  scaled, true = prediction[valid] * scale, target[valid]
-  error = max(0.0, 1.0 - abs_rel(scaled, true) / WORST_ABS_REL)
-  return 0.5 * delta(scaled, true) + 0.5 * error
+  error = 1.0 - abs_rel(prediction[valid], target[valid]) / WORST_ABS_REL
+  return 0.5 * delta(prediction[valid], target[valid]) + 0.5 * max(0.0, error)
 
 
 def picture(target) -> np.ndarray:
