@@ -29,6 +29,8 @@ def run(asked: command.Command) -> None:
     asked.compile_cache, fallback=folder / "compiled"
   )
   mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
+  taught = {"tokenizer", "pretrain", "sft"} & set(config.pipeline)
+  meshes.check_batches(mesh, {s: config[s].batch for s in sorted(taught)})
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
   lines, todo = workdir.plan(config, folder)

@@ -42,6 +42,7 @@ def test_it_runs_and_draws(notebook, tmp_path, monkeypatch):
   monkeypatch.setenv("SETTINGS", " ".join(settings))
   monkeypatch.setenv("WORKDIR", str(tmp_path / "run"))
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  monkeypatch.setenv("XLA_FLAGS", "")  # one device: batches here are of four
   monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
   client = nbclient.NotebookClient(
     notebook,

@@ -168,3 +168,10 @@ def test_eight_devices_train_like_one(asked):
 def test_a_batch_is_cut_along_its_first_axis(mesh):
   x = jax.device_put(jnp.ones((8, 3)), shard.batch_sharding(mesh))
   assert {s.data.shape for s in x.addressable_shards} == {(2, 3)}
+
+
+def test_a_batch_that_devices_cannot_share_is_an_error():
+  mesh = meshes.make_mesh(meshes.MeshConfig(data=4, fsdp=2))
+  meshes.check_batches(mesh, {"sft": 16})
+  with pytest.raises(UserError, match=r"config\.sft\.batch is 12, which 8"):
+    meshes.check_batches(mesh, {"sft": 12})

@@ -57,3 +57,15 @@ def make_mesh(config: MeshConfig | None = None, *, devices=None):
 def describe(mesh) -> str:
   """In: a mesh   Out: "data 2 x fsdp 4 x sequence 1 x tensor 1"."""
   return " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+
+
+def check_batches(mesh, batches: dict[str, int]) -> None:
+  """Raises UserError if a stage's batch can't be cut as the mesh asks."""
+  pieces = mesh.shape["data"] * mesh.shape["fsdp"]
+  for stage, batch in batches.items():
+    if batch % pieces:
+      raise UserError(
+        f"config.{stage}.batch is {batch}, which {pieces} devices (data x"
+        f" fsdp) can't share; make it a multiple of {pieces}, or set"
+        " config.mesh"
+      )
