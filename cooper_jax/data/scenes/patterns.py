@@ -1,7 +1,7 @@
 """Colours and patterns of rooms and objects, as tables and brightness.
 
-Patterns of the room have the same size in metres in every scene, which gives
-the picture its scale; those of objects follow the object's own height.
+Patterns have the same size in metres in every scene and on every object, which
+gives the picture its scale.
 """
 
 from __future__ import annotations
@@ -134,9 +134,11 @@ def room_tone(layout, view, tables, points, plane):
   return tone
 
 
+BAND = 0.2  # metres: height of a stripe, side of a check of an object
+
 PART_ROWS = (
   "cx cy cz ix iy iz cos sin qx qy qz line curved"
-  " red green blue strength bands upright object_y object_i blur".split()
+  " red green blue strength upright blur".split()
 )
 
 
@@ -146,11 +148,8 @@ def part_table(layout, parts, size, room_colours):
   plinth = parts.object == 0
   named = PAINT[layout.colour[scene, owner]].T ** 2
   colour = np.where(plinth, 0.9 * room_colours[:, scene * PLANES], named)
-  kind, strength, repeats, _ = layout.paint[scene, owner].T
-  half = layout.half[scene, owner, 1]
-  # Two to five bands over the height of the object, whatever its size.
-  bands = np.floor(2 + 4 * repeats) / 2
-  patterned = (kind > 0.5) & ~plinth
+  kind, strength, _, _ = layout.paint[scene, owner].T
+  checked = np.where(kind > 0.5, parts.half[:, 0] / BAND, 0)
   pixel = 1 / (layout.focal[scene] * size)
   rows = [
     *parts.centre.T,
@@ -160,12 +159,9 @@ def part_table(layout, parts, size, room_colours):
     *parts.quadric.T[:4],
     parts.curved,
     *colour,
-    np.where(patterned, 0.12 + 0.2 * strength, 0),
-    bands,
-    np.where(kind > 0.75, bands, 0),
-    layout.centre[scene, owner, 1],
-    1 / half,
-    pixel / half * bands * 2,
+    np.where(plinth, 0.1, 0.14 + 0.16 * strength),
+    checked,
+    pixel / BAND,
   ]
   return np.stack(rows).astype(np.float32)
 
@@ -173,8 +169,7 @@ def part_table(layout, parts, size, room_colours):
 def part_tone(row, depth, local, height):
   """Brightness of the stripes or checks of an object."""
   blur = depth * row["blur"]
-  rise = (height - row["object_y"]) * row["object_i"]
-  tone = _band(rise * row["bands"] + np.float32(0.5), blur)
+  tone = _band(height * np.float32(1 / BAND) + np.float32(0.5), blur)
   upright = _band(local[0] * row["upright"] + np.float32(0.5), blur)
   tone *= np.where(row["upright"] > 0, upright, 1)
   tone *= row["strength"]

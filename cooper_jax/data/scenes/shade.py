@@ -1,8 +1,10 @@
 """Paint and light: from visible surfaces to an RGB picture and normals.
 
-One point light with inverse-square falloff, so brightness tells distance as it
-does in a photograph taken with a lamp; one shadow ray a pixel; patterns of
-fixed size in metres on floor and walls, which give the picture its scale.
+Apparent size says nothing about distance in this world, so the picture has to:
+every surface carries a pattern of fixed size in metres, the camera has a lamp
+of its own whose light falls off with the square of the distance, and the air
+is hazy (a fixed share of the light is lost to grey each metre). A point light
+in the room casts shadows, one ray a pixel.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from cooper_jax.data.scenes.visible import PLANES, View
 _AMBIENT = 0.48
 _LIGHT = 1.2
 _FALLOFF = 6.0  # metres at which the lamp gives half of its light
-_HAZE = 0.045  # per metre
+_FLASH = 0.45  # the camera's own lamp, at the lens
+_FLASH_FALLOFF = 1.5  # metres
+_SIGHT = 7.0  # metres that leave 1/e of what is seen through the haze
+_HAZE = (0.42, 0.48, 0.55)  # colour of the haze, linear
 
 
 def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
@@ -68,18 +73,35 @@ def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
   total = normals[1] * np.float32(0.2 * _AMBIENT)
   total += np.float32(0.8 * _AMBIENT)
   total += lamp
-  total /= 1 + np.float32(_HAZE) * depth
-  eye = layout.eye.astype(np.float32)[inside // surface.shape[1]].T
+  eye = layout.eye.astype(np.float32)
+  to_eye = [eye[:, i, None] - points[i] for i in range(3)]
+  total += _flash(to_eye, normals)
+  clear = np.exp(depth * np.float32(-1 / _SIGHT))
   shine = _shine(
-    [eye[i] - points[i].ravel()[inside] for i in range(3)],
+    [ray.ravel()[inside] for ray in to_eye],
     [ray.ravel()[inside] for ray in to_light],
     on_parts,
   )
   shine *= np.minimum(lamp.ravel()[inside], 1)
-  for channel in colour:
+  for channel, haze in zip(colour, _HAZE, strict=True):
     channel *= total
     channel.ravel()[inside] += shine
+    channel -= np.float32(haze)
+    channel *= clear
+    channel += np.float32(haze)
   return colour, normals
+
+
+def _flash(to_eye, normals):
+  """Light of the lamp at the camera: it faces what it sees, without shadow."""
+  square = _dot(to_eye, to_eye)
+  light = np.maximum(_dot(to_eye, normals), 0)
+  light /= np.sqrt(square)
+  square *= np.float32(1 / _FLASH_FALLOFF**2)
+  square += 1
+  light /= square
+  light *= np.float32(_FLASH)
+  return light
 
 
 def _dot(a, b):

@@ -64,7 +64,7 @@ def _table() -> tuple:
 def _shelf() -> tuple:
   sides = [("box", (0.9 * x, 0, 0), (0.1, 1, 1)) for x in (-1, 1)]
   boards = [("box", (0, y, 0), (0.9, 0.075, 1)) for y in (-0.88, 0, 0.92)]
-  return (*sides, *boards)
+  return (*sides, *boards, ("box", (0, 0, 0.95), (0.9, 1, 0.05)))
 
 
 _PILLAR = (
