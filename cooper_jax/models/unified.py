@@ -122,6 +122,13 @@ class Unified(nn.Module):
     if c.smear:
       self.smear = layers.Linear(**square, dtype=c.dtype)
     if c.pointer:
+      # A place that was named is read by row and column, not as one of M words.
+      place = nn.with_logical_partitioning(
+        nn.initializers.normal(scale), ("cells", "embed")
+      )
+      self.place = self.param(
+        "place", place, (2 * c.vision.grid, c.d_model)
+      )
       self.look = layers.Linear(**square, dtype=c.dtype)
       self.point_from = layers.Linear(**square)
       self.point_to = layers.Linear(**square)
@@ -147,7 +154,11 @@ class Unified(nn.Module):
       x = x + jnp.where((tokens.previous >= 0)[..., None], smeared, 0)
     if c.pointer:
       looks = has_cell & (tokens.kind == TEXT)[..., None]
-      x = x + jnp.where(looks, self.look(seen), 0)
+      grid = c.vision.grid
+      cell = jnp.maximum(tokens.cell, 0) % c.locations
+      place = self.place.astype(c.dtype)
+      place = place[cell // grid] + place[grid + cell % grid]
+      x = x + jnp.where(looks, self.look(seen) + place, 0)
     target = self.map_query.astype(c.dtype)[jnp.maximum(tokens.query, 0)]
     x = x + jnp.where(is_code & (tokens.query >= 0)[..., None], target, 0)
     x = x + jnp.where(is_code, table[tokens.opening], 0)
