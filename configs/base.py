@@ -162,7 +162,7 @@ def stage(*, steps, batch, minutes, **optimiser) -> ConfigDict:
 def tokenizer() -> ConfigDict:
   """Stage 0, one tokenizer per modality (MapTokenizerConfig in `network`)."""
   config = stage(
-    steps=1500,
+    steps=1900,
     batch=16,
     minutes=5.0,
     name="muon",
@@ -185,15 +185,15 @@ def tokenizer() -> ConfigDict:
 
 def token_weights() -> ConfigDict:
   """Loss weight of a text token by what it says."""
-  return ConfigDict(dict(text=0.3, location=1.0, number=1.0, answer=1.0))
+  return ConfigDict(dict(text=0.3, location=1.0, reading=1.0, answer=1.0))
 
 
 def pretrain() -> ConfigDict:
   """Stage 1: image and request -> map; grounding in the same rows."""
   config = stage(
-    steps=1150,
+    steps=950,
     batch=12,
-    minutes=13.0,
+    minutes=17.0,
     name="muon",
     learning_rate=1e-2,
     adam_learning_rate=3e-3,
@@ -202,9 +202,9 @@ def pretrain() -> ConfigDict:
     warmup_steps=40,
   )
   config.block = 88  # tokens of a block, which holds whole branches
-  config.text_blocks = 1  # blocks of a row beside one for each map
-  config.texts = 80  # scored text tokens of a row, at most
-  config.map_weight = 1.0  # of the codes' loss beside the text's
+  config.text_blocks = 3  # blocks of a row beside one for each map
+  config.texts = 200  # scored text tokens of a row, at most
+  config.map_weight = 1.5  # of the codes' loss beside the text's
   config.code_noise = 0.05  # share of the codes read that are replaced
   config.marks = 0.1  # chance that one object alone is segmented
   config.z_weight = 1e-4  # of logsumexp^2
@@ -291,7 +291,7 @@ def rl() -> ConfigDict:
 def evaluate() -> ConfigDict:
   """Test split: maps, answers per family and mode, report."""
   config = ConfigDict()
-  config.questions = 1200  # of `data.test_scenes` images
+  config.questions = 1040  # of `data.test_scenes` images
   config.batch = 256  # rollouts at once
   config.blind_scenes = 2000  # of the training split, for the blind baseline
   config.gallery = 60  # questions shown in the report

@@ -6,7 +6,7 @@ python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
 import errno
 import sys
 
-from cooper_jax import command, interrupt, plugins, workdir
+from cooper_jax import command, interrupt, memory, plugins, workdir
 from cooper_jax.errors import (
   EXIT_DONE,
   EXIT_USER,
@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     with interrupt.terminable():
       asked = command.parse(sys.argv[1:] if argv is None else argv)
       if asked is not None:
+        memory.keep_freed()
         run(asked)
   except (UserError, NumericsError) as error:
     print(f"error: {error}", file=sys.stderr)

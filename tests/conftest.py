@@ -7,6 +7,8 @@ seconds for a matrix product and for 3,000 small calls).
 import os
 import pathlib
 
+from cooper_jax import memory
+
 FAKE_DEVICES = 8
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,3 +21,5 @@ os.environ["XLA_FLAGS"] = (
 _CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+memory.keep_freed()

@@ -11,8 +11,10 @@ import re
 import numpy as np
 
 from cooper_jax import errors, sequence
+from cooper_jax.data.scenes import phrasing
 from cooper_jax.tokenizers.text import TextTokenizer
 
+_RELATIONS = {word for pair in phrasing.RELATIONS.values() for word in pair}
 _TAG = re.compile(r"(<[^<>]*>)")
 _AT = re.compile(r"<at (\S+) (\S+)>")
 _MAP = re.compile(r"<([a-z_]+)( faulty| id=\d+)?>")
@@ -53,7 +55,7 @@ class Writer:
       markup: words, `<at y x>`, maps and tags (see scenes/traces.py).
       draw: draw(modality, option) -> sequence.Map for `<depth>`,
         `<depth faulty>`, `<segmentation id=3>`; option "" , "faulty", "id=3".
-      weights: loss weight of {"text", "location", "number", "answer"}, 1
+      weights: loss weight of {"text", "location", "reading", "answer"}, 1
         where missing.
     """
     vocabulary = self.form.vocabulary
@@ -95,7 +97,8 @@ class Writer:
 
 
 def _kind(word: str) -> str:
-  return "number" if word[0].isdigit() else "text"
+  known = word[0].isdigit() or word in _RELATIONS
+  return "reading" if known else "text"
 
 
 def mark(segmentation, instances, instance: int):

@@ -26,7 +26,7 @@ class Lesson:
   codes: Codes
   shape: packing.Shape
   map_noise: float  # share of the codes read that are replaced at random
-  weights: dict  # loss weight of a text, location, number or answer token
+  weights: dict  # loss weight of a text, location, reading or answer token
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
     """Packs as many branches as fit into one row."""

@@ -36,7 +36,7 @@ CODES = make_codes()
 SHAPE = packing.Shape(
   length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, block=224
 )
-WEIGHTS = {"text": 0.3, "location": 1.0, "number": 1.0, "answer": 1.0}
+WEIGHTS = {"text": 0.3, "location": 1.0, "reading": 1.0, "answer": 1.0}
 
 
 def words(ids):

@@ -151,6 +151,16 @@ NEEDS = {
   "viewpoint": ("depth",),
 }
 
+# How the first object of a comparison stands to the second, in its trace.
+RELATIONS = {
+  "closer": ("closer", "farther"),
+  "nearer_to": ("closer", "farther"),
+  "left_right": ("left", "right"),
+  "above_below": ("above", "below"),
+  "front_behind": ("closer", "farther"),
+  "taller": ("taller", "shorter"),
+}
+
 PLURALS = {
   "box": "boxes",
   "ball": "balls",

@@ -53,12 +53,8 @@ def _whole(kind: str) -> tuple:
 
 
 def _table() -> tuple:
-  legs = [
-    ("box", (0.86 * x, -0.13, 0.86 * z), (0.12, 0.87, 0.12))
-    for x in (-1, 1)
-    for z in (-1, 1)
-  ]
-  return (("box", (0, 0.87, 0), (1, 0.13, 1)), *legs)
+  sides = [("box", (0.87 * x, -0.13, 0), (0.13, 0.87, 0.9)) for x in (-1, 1)]
+  return (("box", (0, 0.85, 0), (1, 0.15, 1)), *sides)
 
 
 def _shelf() -> tuple:

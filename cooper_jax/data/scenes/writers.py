@@ -1,8 +1,10 @@
 """One writer per family: a picked question as text, answer and reasoning.
 
 Reasoning names each object, points at it and gives the number read there:
-"red ball <at 0.412 0.730> 2.4 m ; blue table <at 0.550 0.200> 3.3 m". Numbers
-are written to the E24 series, so each is one token.
+"red ball <at 0.412 0.730> 2.4 m ; blue table <at 0.550 0.200> 3.3 m ; closer".
+Where two objects are compared it ends with how the first stands to the second,
+which is the same whatever way the question is put. Numbers are written to the
+E24 series, so each is one token.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from cooper_jax.data.scenes import config as worlds
 from cooper_jax.data.scenes.phrasing import (
   ANSWER_TYPES,
   NEEDS,
+  RELATIONS,
   TEMPLATES,
   metres,
 )
@@ -36,6 +39,11 @@ def _question(family, template, names, answer, reasoning, **more):
     template=template,
     **more,
   )
+
+
+def _stands(family, first_is_it: bool) -> str:
+  """How the first of two objects stands to the second."""
+  return " ; " + RELATIONS[family][0 if first_is_it else 1]
 
 
 def evidence_of(items, **values):
@@ -73,7 +81,7 @@ def _write_choice(words, b, family, picked, template, side):
     template,
     names,
     names["a"] if first else names["b"],
-    reasoning,
+    reasoning + _stands(family, picked["first"]),
     options=(names["a"], names["b"]),
     flag=flag,
     evidence=evidence_of((i, j), **evidence),
@@ -94,7 +102,8 @@ def _write_nearer(words, b, family, picked, template, side):
     template,
     names,
     names["a"] if first else names["b"],
-    f"{places} ; {metres(apart[0])} m ; {metres(apart[1])} m",
+    f"{places} ; {metres(apart[0])} m ; {metres(apart[1])} m"
+    + _stands(family, first),
     options=(names["a"], names["b"]),
     flag="positive" if fooled else "boundary",
     evidence=evidence_of((i, j, k), distance=apart),
@@ -145,7 +154,7 @@ def _write_relation(words, b, family, picked, template, side):
     template,
     names,
     _YES_NO[0 if yes else 1],
-    reasoning,
+    reasoning + _stands(family, picked["first"]),
     flag=flag,
     evidence=evidence_of((i, j), **evidence),
   )
