@@ -29,14 +29,16 @@ class Lesson:
   weights: dict  # loss weight of a text, location, reading or answer token
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
-    """Packs as many branches as fit into one row."""
+    """Packs as many branches as fit into one row; `left_out` counts the rest."""
     form = self.writer.form
     document = sequence.Document(
       (sequence.Image(sample.image),), tuple(branches)
     )
     fitted = packing.fit(document, form, self.shape)
     packed = packing.pack([fitted], form=form, shape=self.shape, rows=1)
-    return {name: array[0] for name, array in packed.items()}
+    row = {name: array[0] for name, array in packed.items()}
+    left_out = len(document.branches) - len(fitted.branches)
+    return row | {"left_out": np.int32(left_out)}
 
   def drawn(self, sample, rng, *, learn=True):
     """Returns the `draw` of `Writer.response` for a sample."""

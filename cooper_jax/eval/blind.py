@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cooper_jax.eval import grading
 from cooper_jax.eval.metrics import mra, ratio
 
 _NUMBERS = 48  # most frequent numeric answers that the classifier may give
@@ -36,7 +37,7 @@ class Family:
 
   weights: np.ndarray  # [buckets]
   numbers: tuple[str, ...]  # candidate answers where there are no options
-  majority_text: str
+  majority_text: str  # the one answer that is right most often
   majority_place: int  # most frequent place of the true option
   places_decide: bool  # choices differ by question: answer by place
   constant: str  # best constant number for MRA, "" for choices
@@ -54,14 +55,16 @@ class Blind:
     """The classifier's answer; unknown families get the first option."""
     family = self.families.get(question.family)
     options = _candidates(question, family.numbers if family else ())
-    if family is None or not options:
+    if family is None:
       return options[0] if options else ""
+    if not options:
+      return family.majority_text
     features = _features(question, options, self.settings.buckets)
     scores = [family.weights[ids].sum() for ids in features]
     return options[int(np.argmax(scores))]
 
   def majority(self, question) -> str:
-    """The most frequent answer, or the most frequent place among options."""
+    """The answer that is right most often, or the place among options."""
     family = self.families.get(question.family)
     options = _options(question)
     if family is None:
@@ -123,12 +126,26 @@ def _fit_family(questions, settings: Settings) -> Family:
   return Family(
     weights=_train(questions, numbers, settings),
     numbers=numbers,
-    majority_text=answers.most_common(1)[0][0],
+    majority_text=_likeliest(questions, answers),
     majority_place=places.most_common(1)[0][0] if places else 0,
     places_decide=len(sets) > 1,
     constant=constant,
     chance=float(np.mean([1 / max(1, count) for count in counts])),
   )
+
+
+def _likeliest(questions, answers: collections.Counter) -> str:
+  """The one answer that is right most often, a length within tolerance."""
+  if questions[0].answer_type != "number" or not questions[0].unit:
+    return answers.most_common(1)[0][0]
+  truths = np.array([_value(q) for q in questions])
+  tolerance = grading.Rules().tolerance
+
+  def hits(answer: str) -> int:
+    off = np.abs(float(answer.split()[0]) - truths)
+    return int((off <= tolerance * truths).sum())
+
+  return max(answers, key=hits)
 
 
 def _train(questions, numbers, settings: Settings) -> np.ndarray:

@@ -200,13 +200,20 @@ def gain(before, after) -> dict:
 
 
 def show(items, found, count: int) -> list[dict]:
-  """Rows of the report's gallery, half adaptive, half with both maps."""
+  """Rows of the report's gallery, half adaptive, half with both maps.
+
+  One question of each image, the k-th of the k-th: nothing is picked by hand.
+  """
   depth = plugins.find("modalities", "depth")
   classes = plugins.find("modalities", "segmentation")
+  by_image = {}
+  for i, item in enumerate(items):
+    by_image.setdefault(item.sample.id, []).append(i)
+  chosen = [own[k % len(own)] for k, own in enumerate(by_image.values())]
   rows = []
   shown = [mode for mode in (FREE, "both", "depth") if mode in found][:2]
-  for i in range(min(count, len(items))):
-    mode = shown[i % len(shown)]
+  for i in chosen[:count]:
+    mode = shown[len(rows) % len(shown)]
     answers, item = found[mode], items[i]
     maps = {m.modality: m.target for m in answers.view.maps[i]}
     question, grade = item.question, answers.grades[i]
