@@ -29,7 +29,7 @@ class Lesson:
   weights: dict  # loss weight of a text, location, reading or answer token
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
-    """Packs as many branches as fit into one row; `left_out` counts the rest."""
+    """Packs the branches that a row has room for; `left_out` is the rest."""
     form = self.writer.form
     document = sequence.Document(
       (sequence.Image(sample.image),), tuple(branches)

@@ -126,9 +126,7 @@ class Unified(nn.Module):
       place = nn.with_logical_partitioning(
         nn.initializers.normal(scale), ("cells", "embed")
       )
-      self.place = self.param(
-        "place", place, (2 * c.vision.grid, c.d_model)
-      )
+      self.place = self.param("place", place, (2 * c.vision.grid, c.d_model))
       self.look = layers.Linear(**square, dtype=c.dtype)
       self.point_from = layers.Linear(**square)
       self.point_to = layers.Linear(**square)

@@ -111,6 +111,8 @@ def test_one_file_is_divided_by_image(folder):
     (LINE | {"options": "box"}, "list of strings"),
     (LINE | {"answer_type": "nmber"}, 'did you mean "number"'),
     (LINE | {"answer_type": "number"}, "does not begin with a number"),
+    (LINE | {"family": "direct"}, "family 'direct' can't name a score"),
+    (LINE | {"family": "a/b"}, "family 'a/b' can't name a score"),
     (LINE | {"flag": "maybe"}, "positive, negative, boundary"),
     (LINE | {"answer": " "}, "no 'answer'"),
     (LINE | {"depth": "depth.npy"}, "line 1 with the same image"),

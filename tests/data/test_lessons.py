@@ -1,5 +1,8 @@
 """Lessons: markup to segments, and what a row of each stage holds."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from cooper_jax import policy as policies
 from cooper_jax.data import codes as coding
 from cooper_jax.data import lessons, scenes
 from cooper_jax.data.scenes import traces
+from cooper_jax.errors import UserError
 from cooper_jax.tokenizers.vocab import SPECIALS
 
 POLICY = policies.make(base.get_base("tiny", ("pretrain",)))
@@ -111,6 +115,16 @@ def test_a_pretraining_row_draws_every_map_and_grounds():
   assert named.sum() >= 4  # list, where, questions
 
 
+def test_what_a_row_has_no_room_for_is_counted():
+  titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
+  build = lesson(lessons.Pretrain, titles=titles, marks=0.0)
+  small = dataclasses.replace(build, shape=dataclasses.replace(SHAPE, texts=40))
+  row, cut = (b(SAMPLES[0], np.random.default_rng(1)) for b in (build, small))
+  taught = [len(np.unique(r["branch"][r["document"] > 0])) for r in (row, cut)]
+  assert taught[0] > taught[1] > 1
+  assert cut["left_out"] - row["left_out"] == taught[0] - taught[1]
+
+
 def test_marks_draw_the_one_object():
   titles = (("segmentation", "Segmentation"),)
   build = lesson(lessons.Pretrain, titles=titles, marks=1.0)
@@ -181,3 +195,13 @@ def test_world_words_are_single_tokens_in_traces():
     text, lambda name, _: sequence.Map(0, np.zeros(64, int))
   )
   assert sum(isinstance(s, sequence.Map) for s in segments) == 1
+
+
+def test_two_samples_of_one_id_are_refused():
+  mapless = types.SimpleNamespace(
+    config=types.SimpleNamespace(cells=64),
+    modality=types.SimpleNamespace(read=lambda sample: None),
+  )
+  twice = [SAMPLES[0], SAMPLES[0]]
+  with pytest.raises(UserError, match=f"have the id {SAMPLES[0].id}"):
+    coding.encode(twice, {"depth": mapless})

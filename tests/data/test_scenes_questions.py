@@ -214,6 +214,29 @@ def test_viewpoint_is_geometry_on_the_floor(asked):
   assert np.mean(right) > 0.95
 
 
+def test_a_comparison_ends_with_how_the_first_stands_to_the_second(asked):
+  numbers = re.compile(r"([\d.]+) m\b")
+  for family, (first, second) in phrasing.RELATIONS.items():
+    said = set()
+    for sample, question in asked[family]:
+      *_, word = question.reasoning.split(" ; ")
+      a, b = question.evidence["ids"][:2]
+      if family in ("left_right", "above_below"):
+        axis = 1 if family == "left_right" else 0
+        is_first = _middle(sample, a)[axis] < _middle(sample, b)[axis]
+      elif family == "nearer_to":
+        is_first = np.less(*question.evidence["distance"])
+      elif family == "taller":
+        is_first = np.greater(*question.evidence["height"])
+      else:
+        is_first = np.less(*question.evidence["depth"])
+        read = [float(n) for n in numbers.findall(question.reasoning)]
+        assert (read[0] <= read[1]) if is_first else (read[0] >= read[1])
+      assert word == (first if is_first else second)
+      said.add(word)
+    assert said == {first, second}
+
+
 def test_numbers_are_written_as_one_e24_token(samples):
   known = set(phrasing.NUMBERS)
   for sample in samples:

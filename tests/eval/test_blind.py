@@ -93,6 +93,19 @@ def test_the_best_constant_has_a_unit_and_a_bound(fitted):
   assert 0 < best["mra"] < 0.3
 
 
+def test_the_constant_answer_is_the_one_right_most_often_within_tolerance():
+  # Five times 1.0; nine of 3.0 to 3.2, none of them more than three times.
+  values = [1.0] * 5 + [3.0, 3.1, 3.2] * 3
+  questions = [
+    _question("far", "How far ?", f"{v} m", "number", unit="m", value=v)
+    for v in values
+  ]
+  fitted = blind.fit(questions)
+  assert fitted.majority(questions[0]) in ("3.0 m", "3.1 m", "3.2 m")
+  counts = [_question("many", "How many ?", n, "number") for n in "122"]
+  assert blind.fit(counts).majority(counts[0]) == "2"
+
+
 def test_answers_are_among_what_can_be_answered(fitted):
   for question in _questions(2, 20):
     answer = fitted.answer(question)

@@ -174,6 +174,30 @@ def test_every_flag_changes_the_output(flag):
   assert np.abs(plain["code"][:size] - changed["code"][:size]).max() > 1e-3
 
 
+def test_a_named_place_is_read_by_its_row_and_column():
+  """Of the table of places a token reads its own row's and column's entry."""
+  model, form, params = tiny.make(tied_head=False)
+  rng = np.random.default_rng(6)
+  grid, cell = form.model.vision.grid, 2
+  named = np.array([form.vocabulary.location(cell)])
+  document = sequence.Document(
+    (
+      sequence.Image(tiny.random_image(rng, form)),
+      sequence.Text(named, learn=False),
+      tiny.random_text(rng, form, low=4, high=5),
+    )
+  )
+  before = scores(model, form, params, [document], 60)["text"]
+  read = {cell // grid, grid + cell % grid}
+  for entry in range(2 * grid):
+    place = np.array(params["params"]["place"])
+    place[entry] += rng.normal(size=place.shape[1])
+    shaken = {"params": params["params"] | {"place": place}}
+    after = scores(model, form, shaken, [document], 60)["text"]
+    moved = np.abs(before - after).max()
+    assert (moved > 1e-4) == (entry in read), entry
+
+
 def test_mixture_routes_codes_and_only_codes():
   """Changing the code expert moves codes; text before any map stays put."""
   model, form, params = tiny.make(tied_head=False, mixture_of_transformers=True)

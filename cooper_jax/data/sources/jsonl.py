@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 import warnings
 from typing import Any
 
@@ -43,6 +44,9 @@ TEXTS = (
 KEYS = (*TEXTS, "options", "value")
 FLAGS = ("positive", "negative", "boundary")
 ANSWER_TYPES = ("choice", "yes_no", "number", "text")
+# Names of scores beside those of the families, in summary.json.
+RESERVED = ("direct", "text", "both", "adaptive", "depth", "segmentation")
+RESERVED += ("blind", "constant", "chance", "sft", "grpo")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 LINE_BYTES = 1 << 20
 FILE_BYTES = 1 << 28
@@ -213,6 +217,13 @@ def _question(record: dict[str, Any]) -> Question:
     raise ValueError(
       f"flag {flag!r} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
     )
+  # Of one answer type each, as the baselines of a family need it.
+  family = record.get("family", f"own_{kind}")
+  if family in RESERVED or not re.fullmatch(r"\w+", family):
+    raise ValueError(
+      f"family {family!r} can't name a score; letters, digits and _ will do,"
+      f" but for {', '.join(RESERVED)}"
+    )
   value = record.get("value")
   if kind == "number":
     value = _number(answer.split()[0] if value is None else value)
@@ -221,8 +232,7 @@ def _question(record: dict[str, Any]) -> Question:
     if unit and answer.split()[1:] == []:
       answer = f"{answer} {unit}"
   return Question(
-    # Of one answer type each, as the baselines of a family need it.
-    family=record.get("family", f"own_{kind}"),
+    family=family,
     text=_with_options(record["question"], options),
     answer=answer,
     answer_type=kind,
