@@ -3,7 +3,7 @@
   bash launch/local.sh --config=configs/pretrain.py --workdir=runs/demo
   bash launch/local.sh --config=configs/pretrain.py:smoke --workdir=runs/smoke
 
-About 16 minutes and 3 GB on two cores; smoke: about a minute.
+About 23 minutes and 3 GB on two cores; smoke: about a minute.
 """
 
 from configs import base

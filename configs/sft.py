@@ -3,7 +3,7 @@
   bash launch/local.sh --config=configs/sft.py --workdir=runs/demo
   bash launch/local.sh --config=configs/sft.py:smoke --workdir=runs/smoke
 
-About 24 minutes and 4 GB on two cores; smoke: a minute and a half.
+About 29 minutes and 4 GB on two cores; smoke: a minute and a half.
 """
 
 from configs import base

@@ -3,7 +3,7 @@
   bash launch/local.sh --config=configs/tokenizer.py --workdir=runs/demo
   bash launch/local.sh --config=configs/tokenizer.py:smoke --workdir=runs/smoke
 
-About 4 minutes and 2 GB on two cores; smoke: about half a minute.
+About 6 minutes and 2 GB on two cores; smoke: about half a minute.
 """
 
 from configs import base

@@ -18,6 +18,7 @@ from cooper_jax.errors import (
 
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
+  memory.keep_freed()
   config, folder = asked.config, workdir.prepare(asked.config, asked.workdir)
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
@@ -57,7 +58,6 @@ def main(argv: list[str] | None = None) -> int:
     with interrupt.terminable():
       asked = command.parse(sys.argv[1:] if argv is None else argv)
       if asked is not None:
-        memory.keep_freed()
         run(asked)
   except (UserError, NumericsError) as error:
     print(f"error: {error}", file=sys.stderr)

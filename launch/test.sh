@@ -7,4 +7,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare requirements.txt requirements-test.txt
 cd "$root"
-exec "$venv/bin/python" -m pytest -q -m "not slow" "$@"
+# Whole files to each process: their fixtures are made once.
+exec "$venv/bin/python" -m pytest -q -m "not slow" \
+  -n auto --maxprocesses=4 --dist loadfile "$@"

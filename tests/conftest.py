@@ -17,8 +17,11 @@ os.environ["XLA_FLAGS"] = (
   + f" --xla_force_host_platform_device_count={FAKE_DEVICES}"
 ).strip()
 
-# Between runs, compiled code is kept beside pytest's own cache.
+# Between runs, compiled code is kept beside pytest's own cache, by process:
+# JAX does not guard a file that one writes while another reads it. Which test
+# files a process gets varies, so a second run is warm in part.
 _CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+_CACHE /= os.environ.get("PYTEST_XDIST_WORKER", "alone")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 

@@ -4,7 +4,6 @@ Encoding is deterministic and cheap beside training, so it is done before the
 first step and kept beside the tokenizers that made it.
 """
 
-import collections
 import dataclasses
 import re
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax import modalities, telemetry
-from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import map_tokenizer
 
 INSTANCE = re.compile(r"id=(\d+)>")
@@ -95,11 +93,7 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
         ]
         _encode(codec, found, mark[start:])
       progress.advance(len(samples))
-  if len(set(ids)) < total:
-    twice = collections.Counter(ids).most_common(1)[0][0]
-    raise UserError(
-      f"two samples of {source!r} have the id {twice}; ids name a sample's maps"
-    )
+  assert len(set(ids)) == total, f"{source!r} has an id twice"
   arrays = {f"map/{m}": codes for m, codes in maps.items()}
   arrays |= {"marked": marked, "mark": mark, "ids": np.array(ids)}
   arrays["source"] = np.array(repr(source))

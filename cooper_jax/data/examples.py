@@ -85,9 +85,11 @@ class Writer:
         flush()
         segments.append(draw(drawn[1], (drawn[2] or "").strip()))
       elif _TAG.fullmatch(piece):
-        answering = answering or piece == "<answer>"
+        # All tags weigh the same: the first one chooses the mode of use, and
+        # a heavier <answer> would be chosen more often than it is taught.
+        answering = False
         put([vocabulary.special(piece)], "text")
-        answering = answering and piece != "</answer>"
+        answering = piece == "<answer>"
       elif piece.strip():
         for word in piece.split():
           put(self.text.encode(" " + word), _kind(word))
@@ -97,6 +99,7 @@ class Writer:
 
 
 def _kind(word: str) -> str:
+  """Is it read off the image (a number, a relation) or just said?"""
   known = word[0].isdigit() or word in _RELATIONS
   return "reading" if known else "text"
 

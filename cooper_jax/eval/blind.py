@@ -1,8 +1,9 @@
 """Blind baselines: what can be answered from the question alone.
 
 Three of them, per family, fitted on the training split: a logistic regression
-over hashed word n-grams, the most frequent answer, and the best constant
-number. Scores of a model that looks are only worth what they are above these.
+over hashed word n-grams, the one answer that is right most often, and the best
+constant number. Scores of a model that looks are only worth what they are
+above these.
 """
 
 import collections
@@ -14,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cooper_jax.eval import grading
-from cooper_jax.eval.metrics import mra, ratio
+from cooper_jax.eval import extract, grading
+from cooper_jax.eval.metrics import mra, number, ratio
 
 _NUMBERS = 48  # most frequent numeric answers that the classifier may give
 
@@ -135,17 +136,19 @@ def _fit_family(questions, settings: Settings) -> Family:
 
 
 def _likeliest(questions, answers: collections.Counter) -> str:
-  """The one answer that is right most often, a length within tolerance."""
-  if questions[0].answer_type != "number" or not questions[0].unit:
+  """The one answer that is right most often, as the evaluation grades."""
+  if questions[0].answer_type != "number":
     return answers.most_common(1)[0][0]
-  truths = np.array([_value(q) for q in questions])
   tolerance = grading.Rules().tolerance
 
   def hits(answer: str) -> int:
-    off = np.abs(float(answer.split()[0]) - truths)
-    return int((off <= tolerance * truths).sum())
+    said = extract.number(answer).value
+    return sum(
+      number.correct(said, _value(q), unit=q.unit, tolerance=tolerance)
+      for q in questions
+    )
 
-  return max(answers, key=hits)
+  return max([answer for answer, _ in answers.most_common(_NUMBERS)], key=hits)
 
 
 def _train(questions, numbers, settings: Settings) -> np.ndarray:

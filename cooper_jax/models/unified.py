@@ -122,7 +122,8 @@ class Unified(nn.Module):
     if c.smear:
       self.smear = layers.Linear(**square, dtype=c.dtype)
     if c.pointer:
-      # A place that was named is read by row and column, not as one of M words.
+      # A place that was named is read by row and column, too: what is learned
+      # of one cell holds for its neighbours.
       place = nn.with_logical_partitioning(
         nn.initializers.normal(scale), ("cells", "embed")
       )

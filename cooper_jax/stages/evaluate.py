@@ -212,8 +212,8 @@ def show(items, found, count: int) -> list[dict]:
   chosen = [own[k % len(own)] for k, own in enumerate(by_image.values())]
   rows = []
   shown = [mode for mode in (FREE, "both", "depth") if mode in found][:2]
-  for i in chosen[:count]:
-    mode = shown[len(rows) % len(shown)]
+  for k, i in enumerate(chosen[:count]):
+    mode = shown[k % len(shown)]
     answers, item = found[mode], items[i]
     maps = {m.modality: m.target for m in answers.view.maps[i]}
     question, grade = item.question, answers.grades[i]

@@ -113,7 +113,7 @@ def make_step(policy, optimizer, settings, shape: packing.Shape):
       for name, share in kinds.items()
     )
     metrics["tokens"] = jnp.sum(batch["document"] > 0)
-    metrics["branches_left_out"] = jnp.mean(batch["left_out"])
+    metrics["rows/left_out"] = jnp.mean(batch["left_out"])
     return state, metrics
 
   sharding = shard.batch_sharding(jax.sharding.get_mesh())

@@ -1,7 +1,6 @@
 """Lessons: markup to segments, and what a row of each stage holds."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from cooper_jax import policy as policies
 from cooper_jax.data import codes as coding
 from cooper_jax.data import lessons, scenes
 from cooper_jax.data.scenes import traces
-from cooper_jax.errors import UserError
 from cooper_jax.tokenizers.vocab import SPECIALS
 
 POLICY = policies.make(base.get_base("tiny", ("pretrain",)))
@@ -197,11 +195,13 @@ def test_world_words_are_single_tokens_in_traces():
   assert sum(isinstance(s, sequence.Map) for s in segments) == 1
 
 
-def test_two_samples_of_one_id_are_refused():
-  mapless = types.SimpleNamespace(
-    config=types.SimpleNamespace(cells=64),
-    modality=types.SimpleNamespace(read=lambda sample: None),
-  )
-  twice = [SAMPLES[0], SAMPLES[0]]
-  with pytest.raises(UserError, match=f"have the id {SAMPLES[0].id}"):
-    coding.encode(twice, {"depth": mapless})
+def test_no_mode_of_use_weighs_more_by_its_first_tag():
+  """A policy that is held to nothing would choose it more than it is taught."""
+
+  def weight(markup):
+    (text,) = POLICY.writer.response(markup, None, weights=WEIGHTS)
+    return text.weight
+
+  direct, thought = weight("<answer> yes </answer>"), weight("<think> 2.4")
+  assert direct[0] == direct[2] == thought[0] == np.float32(WEIGHTS["text"])
+  assert direct[1] == WEIGHTS["answer"] and thought[1] == WEIGHTS["reading"]

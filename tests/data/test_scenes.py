@@ -13,6 +13,7 @@ from cooper_jax.data.scenes import (
   layout,
   parts,
   render,
+  shade,
   shadows,
   shapes,
   show,
@@ -191,7 +192,7 @@ def test_splits_and_seeds_differ():
       assert np.any(one != two)
 
 
-GOLDEN = "0b272aef6c5a06a7"
+GOLDEN = "d9aad2b792035f86"
 
 
 def test_integers_are_the_same_on_every_machine():
@@ -297,7 +298,7 @@ def test_parts_of_an_object_share_its_instance(drawn):
   tables = scene.present & (scene.shape == scenes.SHAPES.index("table"))
   b, slot = np.argwhere(tables)[0]
   mine = (listed.scene == b) & (listed.object == slot + 1)
-  assert mine.sum() == 5  # a top and four legs
+  assert mine.sum() == 3  # a top and two sides
 
 
 def test_sheet_shows_five_panels_a_scene():
@@ -312,3 +313,23 @@ def test_bench_reports_a_plausible_rate():
   rate = bench.scenes_per_second(WORLD, 0.3)
   assert rate["scenes"] > 60
   assert 7 < rate["questions"] / rate["scenes"] < 12
+
+
+def _colourfulness_against_distance(count=60):
+  """Correlation over objects: spread of the mean colour, log of the depth."""
+  found = []
+  for sample in scenes.generate(WORLD, split="train", start=0, count=count):
+    for i in np.unique(sample.instances)[1:]:
+      here = sample.instances == i
+      colour = sample.image[here].mean(0) / 255
+      found.append((np.ptp(colour), np.log(np.median(sample.depth[here]))))
+  return np.corrcoef(np.array(found).T)[0, 1]
+
+
+def test_the_air_and_the_lamp_tell_distance(monkeypatch):
+  seen = _colourfulness_against_distance()
+  monkeypatch.setattr(shade, "_SIGHT", 1e9)
+  monkeypatch.setattr(shade, "_FLASH", 0.0)
+  clear = _colourfulness_against_distance()
+  assert seen < -0.6, seen
+  assert abs(clear) < 0.3, clear

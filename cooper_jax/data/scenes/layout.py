@@ -48,7 +48,7 @@ class Layout:
   half: np.ndarray  # [B, N, 3] half width, height, depth in its own frame
   turn: np.ndarray  # [B, N] radians about the vertical
   plinth: np.ndarray  # bool [B, N]: stands on a block of the floor
-  paint: np.ndarray  # [B, N, 4] uniforms: texture
+  paint: np.ndarray  # [B, N, 2] uniforms: stripes or checks, their strength
   draws: np.ndarray  # [B, QUESTION_DRAWS] uniforms for the questions
 
 
@@ -96,7 +96,7 @@ def sample(
     shape=shape,
     colour=colour,
     **placed,
-    paint=slots[:, :, 20:24],
+    paint=slots[:, :, 20:22],
     draws=drawn_BU[:, _LAYOUT:],
   )
 

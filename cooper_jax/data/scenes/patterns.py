@@ -10,6 +10,8 @@ import numpy as np
 
 from cooper_jax.data.scenes.visible import PLANES
 
+_BAND = 0.2  # metres: height of a stripe, side of a check of an object
+
 # Display values; the light is computed on their squares (gamma 2).
 PAINT = np.array(
   [
@@ -134,8 +136,6 @@ def room_tone(layout, view, tables, points, plane):
   return tone
 
 
-BAND = 0.2  # metres: height of a stripe, side of a check of an object
-
 PART_ROWS = (
   "cx cy cz ix iy iz cos sin qx qy qz line curved"
   " red green blue strength upright blur".split()
@@ -148,8 +148,8 @@ def part_table(layout, parts, size, room_colours):
   plinth = parts.object == 0
   named = PAINT[layout.colour[scene, owner]].T ** 2
   colour = np.where(plinth, 0.9 * room_colours[:, scene * PLANES], named)
-  kind, strength, _, _ = layout.paint[scene, owner].T
-  checked = np.where(kind > 0.5, parts.half[:, 0] / BAND, 0)
+  kind, strength = layout.paint[scene, owner].T
+  upright = np.where(kind > 0.5, parts.half[:, 0] / _BAND, 0)
   pixel = 1 / (layout.focal[scene] * size)
   rows = [
     *parts.centre.T,
@@ -160,16 +160,16 @@ def part_table(layout, parts, size, room_colours):
     parts.curved,
     *colour,
     np.where(plinth, 0.1, 0.14 + 0.16 * strength),
-    checked,
-    pixel / BAND,
+    upright,
+    pixel / _BAND,
   ]
   return np.stack(rows).astype(np.float32)
 
 
 def part_tone(row, depth, local, height):
-  """Brightness of the stripes or checks of an object."""
+  """Brightness of the stripes or checks of objects and their plinths."""
   blur = depth * row["blur"]
-  tone = _band(height * np.float32(1 / BAND) + np.float32(0.5), blur)
+  tone = _band(height * np.float32(1 / _BAND) + np.float32(0.5), blur)
   upright = _band(local[0] * row["upright"] + np.float32(0.5), blur)
   tone *= np.where(row["upright"] > 0, upright, 1)
   tone *= row["strength"]

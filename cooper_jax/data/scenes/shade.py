@@ -1,10 +1,11 @@
 """Paint and light: from visible surfaces to an RGB picture and normals.
 
 Apparent size says nothing about distance in this world, so the picture has to:
-every surface carries a pattern of fixed size in metres, the camera has a lamp
-of its own whose light falls off with the square of the distance, and the air
-is hazy (a fixed share of the light is lost to grey each metre). A point light
-in the room casts shadows, one ray a pixel.
+floors, many walls and the sides of objects carry patterns of fixed size in
+metres, the camera has a lamp of its own whose light falls off with the square
+of the distance, and the air is hazy (a fixed share of what is seen turns into
+the haze's colour with each metre of depth). A point light in the room casts
+shadows, one ray a pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _AMBIENT = 0.48
 _LIGHT = 1.2
 _FALLOFF = 6.0  # metres at which the lamp gives half of its light
 _FLASH = 0.45  # the camera's own lamp, at the lens
-_FLASH_FALLOFF = 1.5  # metres
+_FLASH_FALLOFF = 1.5  # metres at which it gives half of its light
 _SIGHT = 7.0  # metres that leave 1/e of what is seen through the haze
 _HAZE = (0.42, 0.48, 0.55)  # colour of the haze, linear
 
@@ -63,19 +64,17 @@ def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
   square = _dot(to_light, to_light)
   facing = _dot(to_light, normals)
   lit = shadows.lit(layout, parts, view, points, normals, facing)
-  lamp = np.maximum(facing, 0)
-  lamp /= np.sqrt(square)
+  lamp = _shed(square, facing, _FALLOFF)
   lamp *= lit
-  square *= np.float32(1 / _FALLOFF**2)
-  square += 1
-  lamp /= square
   lamp *= np.float32(_LIGHT)
   total = normals[1] * np.float32(0.2 * _AMBIENT)
   total += np.float32(0.8 * _AMBIENT)
   total += lamp
   eye = layout.eye.astype(np.float32)
   to_eye = [eye[:, i, None] - points[i] for i in range(3)]
-  total += _flash(to_eye, normals)
+  flash = _shed(_dot(to_eye, to_eye), _dot(to_eye, normals), _FLASH_FALLOFF)
+  flash *= np.float32(_FLASH)
+  total += flash
   clear = np.exp(depth * np.float32(-1 / _SIGHT))
   shine = _shine(
     [ray.ravel()[inside] for ray in to_eye],
@@ -92,15 +91,17 @@ def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
   return colour, normals
 
 
-def _flash(to_eye, normals):
-  """Light of the lamp at the camera: it faces what it sees, without shadow."""
-  square = _dot(to_eye, to_eye)
-  light = np.maximum(_dot(to_eye, normals), 0)
+def _shed(square, facing, falloff):
+  """Light of a lamp: Lambert's cosine, inverse square from `falloff` on.
+
+  `square` is the squared distance, `facing` the product of the way to the lamp
+  with the normal; `square` is used up.
+  """
+  light = np.maximum(facing, 0)
   light /= np.sqrt(square)
-  square *= np.float32(1 / _FLASH_FALLOFF**2)
+  square *= np.float32(1 / falloff**2)
   square += 1
   light /= square
-  light *= np.float32(_FLASH)
   return light
 
 

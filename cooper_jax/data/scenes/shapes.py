@@ -53,7 +53,7 @@ def _whole(kind: str) -> tuple:
 
 
 def _table() -> tuple:
-  sides = [("box", (0.87 * x, -0.13, 0), (0.13, 0.87, 0.9)) for x in (-1, 1)]
+  sides = [("box", (0.86 * x, -0.15, 0), (0.12, 0.85, 0.9)) for x in (-1, 1)]
   return (("box", (0, 0.85, 0), (1, 0.15, 1)), *sides)
 
 

@@ -2,9 +2,9 @@
 
 Reasoning names each object, points at it and gives the number read there:
 "red ball <at 0.412 0.730> 2.4 m ; blue table <at 0.550 0.200> 3.3 m ; closer".
-Where two objects are compared it ends with how the first stands to the second,
-which is the same whatever way the question is put. Numbers are written to the
-E24 series, so each is one token.
+In the families of `phrasing.RELATIONS` it ends with how the question's first
+object stands to its second, which is the same whatever way the question is
+put. Numbers are written to the E24 series, so each is one token.
 """
 
 from __future__ import annotations

@@ -10,6 +10,10 @@ metres, planar, 0 or NaN = no reading; segmentation an 8-bit PNG of class ids,
 0 = unlabelled, 255 = ignore.  Lines in a row with the same image are one
 sample with several questions.  `config.jsonl` may hold `{split}`; without it
 the lines are divided 8:1:1 by a hash of the image's path.
+
+`family`, `own_<answer type>` by default, groups questions in the report: one
+word, no mode of use, and one answer type to a family. `id` names a sample's
+maps and belongs to one image.
 """
 
 import dataclasses
@@ -44,9 +48,8 @@ TEXTS = (
 KEYS = (*TEXTS, "options", "value")
 FLAGS = ("positive", "negative", "boundary")
 ANSWER_TYPES = ("choice", "yes_no", "number", "text")
-# Names of scores beside those of the families, in summary.json.
-RESERVED = ("direct", "text", "both", "adaptive", "depth", "segmentation")
-RESERVED += ("blind", "constant", "chance", "sft", "grpo")
+# Modes of use: in summary.json their scores stand beside the families'.
+RESERVED = ("direct", "text", "depth", "both", "adaptive")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 LINE_BYTES = 1 << 20
 FILE_BYTES = 1 << 28
@@ -122,6 +125,8 @@ def read_entries(path: pathlib.Path) -> list[Entry]:
   Raises UserError `file.jsonl:17: reason` at the first line that is wrong.
   """
   entries: list[Entry] = []
+  ids: dict[str, int] = {}  # line of each
+  kinds: dict[str, tuple[str, int]] = {}  # answer type of a family, its line
   try:
     with path.open("rb") as file:
       for number, raw in enumerate(file, 1):
@@ -130,6 +135,7 @@ def read_entries(path: pathlib.Path) -> list[Entry]:
         try:
           record = _parse(raw)
           _add(entries, record, number, path)
+          _check(entries[-1], ids, kinds, number)
         except ValueError as error:
           raise UserError(f"{path}:{number}: {error}") from error
   except OSError as error:
@@ -168,6 +174,24 @@ def _parse(raw: bytes) -> dict[str, Any]:
     if not record.get(key, "").strip():
       raise ValueError(f"no {key!r}; a line needs {', '.join(REQUIRED)}")
   return record
+
+
+def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> None:
+  """An id belongs to one image, a family to one answer type."""
+  line = ids.setdefault(entry.id, entry.line)
+  if line != entry.line:
+    raise ValueError(
+      f"id {entry.id!r} is that of line {line}; lines of one image stand"
+      " together, another image needs another id"
+    )
+  question = entry.questions[-1]
+  now = question.answer_type
+  kind, line = kinds.setdefault(question.family, (now, number))
+  if kind != now:
+    raise ValueError(
+      f"family {question.family!r} has {now} answers here and {kind} ones at"
+      f" line {line}; give each its own family"
+    )
 
 
 def _add(
@@ -218,7 +242,7 @@ def _question(record: dict[str, Any]) -> Question:
       f"flag {flag!r} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
     )
   # Of one answer type each, as the baselines of a family need it.
-  family = record.get("family", f"own_{kind}")
+  family = record.get("family") or f"own_{kind}"
   if family in RESERVED or not re.fullmatch(r"\w+", family):
     raise ValueError(
       f"family {family!r} can't name a score; letters, digits and _ will do,"
