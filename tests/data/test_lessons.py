@@ -76,7 +76,7 @@ def test_markup_becomes_segments_with_weights():
   ]  # fmt: skip
   np.testing.assert_allclose(
     last.weight,
-    [0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3, 1.0, 1.0, 1.0, 1.0, 0.3],
+    [0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3],
   )
 
 
