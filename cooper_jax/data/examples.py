@@ -14,7 +14,8 @@ from cooper_jax import errors, sequence
 from cooper_jax.data.scenes import phrasing
 from cooper_jax.tokenizers.text import TextTokenizer
 
-_RELATIONS = {word for pair in phrasing.RELATIONS.values() for word in pair}
+_READ = {word for pair in phrasing.RELATIONS.values() for word in pair}
+_READ |= {"yes", "no"}
 _TAG = re.compile(r"(<[^<>]*>)")
 _AT = re.compile(r"<at (\S+) (\S+)>")
 _MAP = re.compile(r"<([a-z_]+)( faulty| id=\d+)?>")
@@ -100,7 +101,7 @@ class Writer:
 
 def _kind(word: str) -> str:
   """Is it read off the image (a number, a relation) or just said?"""
-  known = word[0].isdigit() or word in _RELATIONS
+  known = word[0].isdigit() or word in _READ
   return "reading" if known else "text"
 
 

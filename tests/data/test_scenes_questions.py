@@ -220,6 +220,9 @@ def test_a_comparison_ends_with_how_the_first_stands_to_the_second(asked):
     said = set()
     for sample, question in asked[family]:
       *_, word = question.reasoning.split(" ; ")
+      if family == "left_right":
+        *_, word, verdict = question.reasoning.split(" ; ")
+        assert verdict == ("yes" if word in question.text else "no")
       a, b = question.evidence["ids"][:2]
       if family in ("left_right", "above_below"):
         axis = 1 if family == "left_right" else 0

@@ -76,12 +76,16 @@ def _write_choice(words, b, family, picked, template, side):
     first = first != bool(side)
     reasoning = f"{words.point(b, i)} ; {words.point(b, j)}"
     flag = "negative"
+  reasoning += _stands(family, picked["first"])
+  if family == "left_right":
+    # Which side was asked for is a second step: is it the first one's?
+    reasoning += f" ; {_YES_NO[0 if first else 1]}"
   return _question(
     family,
     template,
     names,
     names["a"] if first else names["b"],
-    reasoning + _stands(family, picked["first"]),
+    reasoning,
     options=(names["a"], names["b"]),
     flag=flag,
     evidence=evidence_of((i, j), **evidence),
