@@ -31,7 +31,7 @@ class DataConfig:
   image_size: int = 64  # pixels a side
   cache: str = ""  # folder of rendered worlds; "" = ~/.cache/cooper_jax
   in_memory: bool = False  # hold rendered worlds decoded in memory
-  train_scenes: int = 20_000  # rendered for each split
+  train_scenes: int = 14_000  # rendered for each split
   validation_scenes: int = 256
   test_scenes: int = 320
   heldout_scenes: int = 320
