@@ -11,6 +11,7 @@ from PIL import Image
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import UserError
+from cooper_jax.eval import runner
 
 LINE = {"image": "a.png", "question": "Which is closer ?", "answer": "red ball"}
 
@@ -127,6 +128,10 @@ def test_a_wrong_line_is_named(folder, line, reason):
   message = str(error.value)
   assert message.startswith(f"{folder}/own-train.jsonl:2: ")
   assert reason in message and "\n" not in message
+
+
+def test_no_family_can_take_the_name_of_a_mode():
+  assert set(jsonl.RESERVED) == set(runner.MODES)
 
 
 def test_bytes_that_are_no_utf8_are_named(folder):

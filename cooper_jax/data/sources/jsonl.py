@@ -22,16 +22,12 @@ import json
 import math
 import pathlib
 import re
-import warnings
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
-
+from cooper_jax.data import pictures
 from cooper_jax.data.sample import Question, Sample
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.modalities import segmentation
 
 REQUIRED = ("image", "question", "answer")
 TEXTS = (
@@ -50,10 +46,7 @@ FLAGS = ("positive", "negative", "boundary")
 ANSWER_TYPES = ("choice", "yes_no", "number", "text")
 # Modes of use: in summary.json their scores stand beside the families'.
 RESERVED = ("direct", "text", "depth", "both", "adaptive")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 LINE_BYTES = 1 << 20
-FILE_BYTES = 1 << 28
-PIXELS = 64_000_000  # a 137 kB PNG can hold 144 million
 
 
 def source(config: DataConfig, split: str) -> "JsonlSource":
@@ -100,12 +93,14 @@ class JsonlSource:
     entry = self.entries[index]
     where = f"{self.path}:{entry.line}"
     folder = self.path.parent
-    image = _image(folder / entry.image, self.size, where)
+    image = pictures.read_image(folder / entry.image, self.size, where)
     depth = segmentation = None
     if entry.depth:
-      depth = _depth(folder / entry.depth, self.size, where)
+      depth = pictures.read_depth(folder / entry.depth, self.size, where)
     if entry.segmentation:
-      segmentation = _classes(folder / entry.segmentation, self.size, where)
+      segmentation = pictures.read_classes(
+        folder / entry.segmentation, self.size, where
+      )
     return Sample(
       id=entry.id,
       source="jsonl",
@@ -301,92 +296,3 @@ def _refuse(constant: str) -> None:
 def _split_of(image: str) -> str:
   bucket = hashlib.sha256(image.encode()).digest()[0] % 10
   return {8: "validation", 9: "test"}.get(bucket, "train")
-
-
-def _open(path: pathlib.Path, where: str, what: str) -> Image.Image:
-  """A decoded picture, refused with one line where it is broken or huge."""
-  try:
-    if path.stat().st_size > FILE_BYTES:
-      raise UserError(f"{where}: {what} {path} is over {FILE_BYTES >> 20} MB")
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-      picture = Image.open(path, formats=FORMATS)
-    with picture:
-      if picture.width * picture.height > PIXELS:
-        raise UserError(
-          f"{where}: {what} {path} is {picture.width}x{picture.height}, the "
-          f"most is {PIXELS // 10**6} million pixels; shrink it"
-        )
-      picture.load()
-      return picture
-  except Image.DecompressionBombError as error:
-    raise UserError(
-      f"{where}: {what} {path} has over {PIXELS // 10**6} million pixels; "
-      "shrink it"
-    ) from error
-  except Image.UnidentifiedImageError as error:
-    raise UserError(
-      f"{where}: {what} {path} is no {', '.join(FORMATS)} picture"
-    ) from error
-  except FileNotFoundError as error:
-    raise UserError(f"{where}: {what} {path} does not exist") from error
-  except (OSError, ValueError, SyntaxError) as error:  # all three from PIL
-    raise UserError(f"{where}: {what} {path} can't be read: {error}") from error
-
-
-def _image(path: pathlib.Path, size: int, where: str) -> np.ndarray:
-  picture = ImageOps.exif_transpose(_open(path, where, "image")).convert("RGB")
-  picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-  return np.array(picture, np.uint8)
-
-
-def _depth(path: pathlib.Path, size: int, where: str) -> np.ndarray:
-  """Planar metres, f32; the one place where an own file's unit is turned."""
-  if path.suffix == ".npy":
-    try:
-      metres = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-      raise UserError(
-        f"{where}: depth {path} can't be read as .npy: {error}"
-      ) from error
-    if metres.ndim != 2 or metres.dtype.kind not in "fiu" or not metres.size:
-      raise UserError(
-        f"{where}: depth {path} is {metres.dtype}{list(metres.shape)}; write "
-        "metres as a float array [height, width]"
-      )
-    metres = _nearest(metres, size).astype(np.float32)
-  else:
-    picture = _open(path, where, "depth")
-    if not picture.mode.startswith("I"):
-      raise UserError(
-        f"{where}: depth {path} has mode {picture.mode}; write a 16-bit grey "
-        "PNG of millimetres or a .npy of metres"
-      )
-    metres = _nearest(np.asarray(picture), size).astype(np.float32) / 1000
-  return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
-
-
-def _classes(path: pathlib.Path, size: int, where: str) -> np.ndarray:
-  picture = _open(path, where, "segmentation")
-  if picture.mode not in ("L", "P"):
-    raise UserError(
-      f"{where}: segmentation {path} has mode {picture.mode}; write an 8-bit "
-      "grey or palette PNG whose values are class ids"
-    )
-  classes = _nearest(np.asarray(picture), size).astype(np.uint8)
-  known = len(segmentation.CLASSES)
-  if ((classes >= known) & (classes != segmentation.IGNORE)).any():
-    raise UserError(
-      f"{where}: segmentation {path} has class ids above {known - 1}; map them"
-      f" to the {known} of modalities/segmentation.py, or to"
-      f" {segmentation.IGNORE} (ignore)"
-    )
-  return classes
-
-
-def _nearest(array: np.ndarray, size: int) -> np.ndarray:
-  """Resized to [size, size] without blending across edges."""
-  rows, columns = (
-    ((np.arange(size) + 0.5) * side / size).astype(int) for side in array.shape
-  )
-  return np.ascontiguousarray(array[rows[:, None], columns])
