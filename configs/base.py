@@ -199,7 +199,7 @@ def pretrain() -> ConfigDict:
     minutes=16.0,
     name="muon",
     learning_rate=1e-2,
-    adam_learning_rate=3e-3,
+    adam_learning_rate=6e-3,
     schedule="linear",
     decay_start=0.5,
     warmup_steps=40,
@@ -237,7 +237,7 @@ def sft() -> ConfigDict:
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   config.shares = ConfigDict(  # of the questions, by the mode of their trace
-    dict(direct=0.25, text=0.3, needed=0.25, depth=0.1, both=0.1)
+    dict(direct=0.25, text=0.3, needed=0.2, depth=0.05, both=0.2)
   )
   return config
 

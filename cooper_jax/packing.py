@@ -165,19 +165,19 @@ class _Row:
       previous=np.concatenate([[cursor.previous], ids[:-1]]),
       group=cursor.group + 1 + steps,
     )
-    learn = np.broadcast_to(text.learn, count)
-    weight = np.broadcast_to(np.float32(text.weight), count)
-    source = np.broadcast_to(-1 if text.source is None else text.source, count)
-    openings = np.broadcast_to(
-      self._allowed(cursor) if text.openings is None else text.openings, count
-    )
-    if learn.any():
+    if np.any(text.learn):
       at = np.concatenate([[cursor.predictor], start + steps[:-1]])
+      learn = np.broadcast_to(text.learn, count)
       if learn[0] and cursor.predictor < 0:
         raise errors.UserError("the first token of a document can't be learned")
-      first = np.full(count, max(first_cell, 0))
-      columns = (at, ids, weight, first, openings, source)
-      self.texts.append(np.array(columns, np.float64)[:, learn])
+      openings = text.openings
+      columns = np.empty((len(_TEXT), count))
+      columns[0], columns[1] = at, ids
+      columns[2] = text.weight
+      columns[3] = max(first_cell, 0)
+      columns[4] = self._allowed(cursor) if openings is None else openings
+      columns[5] = -1 if text.source is None else text.source
+      self.texts.append(columns if text.learn is True else columns[:, learn])
     cursor.predictor = start + count - 1
     cursor.previous = int(ids[-1])
     cursor.position += count

@@ -42,14 +42,15 @@ def make(config) -> Policy:
   modalities = tuple(
     (name, plugins.find("modalities", name).SLOT) for name in config.modalities
   )
-  settings = dict(config.model)
+  settings, network = dict(config.model), config.tokenizer.network
   vision = VisionConfig(
     **settings.pop("vision"), image_size=config.data.image_size
   )
   model_config = ModelConfig(
     **settings,
     text=text.size,
-    codes=math.prod(config.tokenizer.network.levels),
+    codes=math.prod(network.levels),
+    code_levels=tuple(network.levels) if network.quantizer == "fsq" else (),
     vision=vision,
     dtype=str(jnp.dtype(states.compute_dtype(config.precision))),
   )

@@ -36,8 +36,8 @@ class Writer:
   def cell(self, y: float, x: float) -> int:
     """The image cell at fractions y, x of the image's height and width."""
     grid = self.form.model.vision.grid
-    place = np.clip((np.array([y, x]) * grid).astype(int), 0, grid - 1)
-    return int(place[0] * grid + place[1])
+    row, column = (min(max(int(at * grid), 0), grid - 1) for at in (y, x))
+    return row * grid + column
 
   def request(self, text: str) -> sequence.Text:
     """`<user> text <assistant>`, read and not learned."""

@@ -5,6 +5,7 @@ mixture of transformers), so that one set of modules serves all sizes.
 """
 
 import dataclasses
+import math
 
 from cooper_jax import errors
 
@@ -77,6 +78,7 @@ class ModelConfig:
   mixture_of_transformers: bool = False
   pointer: bool = True  # location logits point at image cells
   aligned_queries: bool = True  # a map slot sees the feature of its cell
+  code_levels: tuple[int, ...] = ()  # of the digits of an FSQ code; () = none
   smear: bool = False  # a text token sees its predecessor's embedding
   rope_theta: float = 10_000.0
   norm_eps: float = 1e-6
@@ -87,6 +89,11 @@ class ModelConfig:
     if self.map_group not in MAP_GROUPS:
       raise errors.UserError(
         f"map_group is {self.map_group!r}; allowed: {', '.join(MAP_GROUPS)}"
+      )
+    if self.code_levels and math.prod(self.code_levels) != self.codes:
+      raise errors.UserError(
+        f"code_levels {self.code_levels} make {math.prod(self.code_levels)}"
+        f" codes, the model has {self.codes}"
       )
     if self.heads % self.kv_heads:
       raise errors.UserError(

@@ -14,6 +14,7 @@ from cooper_jax.models import cache as kv_cache
 from cooper_jax.models import layers, transformer, vision
 from cooper_jax.models.config import ModelConfig
 from cooper_jax.parallel.shard import constrain
+from cooper_jax.tokenizers import quantize
 
 PAD, TEXT, IMAGE, CODE = range(4)  # kinds of a token
 
@@ -88,6 +89,10 @@ class Unified(nn.Module):
   One table holds the rows `text | specials | locations | codes`; `code_start`
   is the first code row, `text_rows` = code_start the rows that a text position
   may choose from.
+
+  An FSQ code is made of digits (`code_levels`), and so is its row: its own
+  vector plus one for each digit. What is learned of a code holds in part for
+  all that share a digit with it; still a softmax over all K codes.
   """
 
   config: ModelConfig
@@ -107,6 +112,11 @@ class Unified(nn.Module):
     self.embedding = self.param("embedding", table(scale), (rows, c.d_model))
     if not c.tied_head:
       self.head = self.param("head", table(0.02), (rows, c.d_model))
+    if c.code_levels:
+      each = scale * len(c.code_levels) ** -0.5
+      self.embedding_digits = self._digits("embedding_digits", each)
+      if not c.tied_head:
+        self.head_digits = self._digits("head_digits", 0.02)
     self.map_query = self.param(
       "map_query",
       nn.with_logical_partitioning(
@@ -132,6 +142,13 @@ class Unified(nn.Module):
       self.point_from = layers.Linear(**square)
       self.point_to = layers.Linear(**square)
 
+  def _digits(self, name, scale):
+    init = nn.with_logical_partitioning(
+      nn.initializers.normal(scale), ("digits", "embed")
+    )
+    shape = (sum(self.config.code_levels), self.config.d_model)
+    return self.param(name, init, shape)
+
   def see(self, images):
     """Returns image features [B, I * M, D] of images u8 [B, I, H, W, 3]."""
     batch, count = images.shape[:2]
@@ -143,6 +160,11 @@ class Unified(nn.Module):
     c = self.config
     table = self.embedding.astype(c.dtype)
     x = table[tokens.ids]
+    if c.code_levels:
+      shared = quantize.fsq_digits(c.code_levels) @ self.embedding_digits
+      code = tokens.ids - self.text_rows
+      some = shared.astype(c.dtype)[jnp.maximum(code, 0)]
+      x = x + jnp.where((code >= 0)[..., None], some, 0)
     is_code = (tokens.kind == CODE)[..., None]
     seen = jnp.take_along_axis(
       features_BMD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
@@ -247,8 +269,13 @@ class Unified(nn.Module):
 
   def code_logits(self, hidden_BLD):
     """Logits f32 [B, L, K] over the codes of a map."""
-    table = self.embedding if self.config.tied_head else self.head
-    return jnp.einsum("bld,kd->blk", hidden_BLD, table[self.text_rows :])
+    c = self.config
+    table = self.embedding if c.tied_head else self.head
+    rows = table[self.text_rows :]
+    if c.code_levels:
+      digits = self.embedding_digits if c.tied_head else self.head_digits
+      rows = rows + quantize.fsq_digits(c.code_levels) @ digits
+    return jnp.einsum("bld,kd->blk", hidden_BLD, rows)
 
   def everything(self, tokens, layout, images, image_at_BM):
     """Touches every parameter; used to initialise."""

@@ -21,6 +21,7 @@ TRAIN_RULES: Rules = {
   "ffn": "tensor",
   "vocabulary": "tensor",
   "cells": None,
+  "digits": None,
   "pixels": None,
   "norm": None,
 }

@@ -14,6 +14,7 @@ import math
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # VQ-EMA: how fast the book follows, and below which count a code is dead.
 DECAY = 0.99
@@ -52,15 +53,28 @@ def fsq(z, levels):
 
 def fsq_values(codes, levels):
   """The values in [-1, 1] that `codes` stand for; inverse of `fsq`."""
-  digits = jnp.stack(
-    [
-      (codes // base) % count
-      for base, count in zip(_basis(levels), levels, strict=True)
-    ],
-    axis=-1,
-  )
   width = jnp.asarray([count // 2 for count in levels], jnp.float32)
+  digits = jnp.stack(_digits(codes, levels), axis=-1)
   return (digits.astype(jnp.float32) - width) / width
+
+
+def fsq_digits(levels) -> np.ndarray:
+  """Which digits each code is made of: f32 [K, sum of levels], one 1 a digit.
+
+  In: (2, 3)   Out: row of code 3, digits 1 and 1: [0, 1, 0, 1, 0]
+  """
+  digits = _digits(np.arange(fsq_size(levels)), levels)
+  rows = [np.eye(n, dtype=np.float32) for n in levels]
+  return np.concatenate(
+    [row[digit] for row, digit in zip(rows, digits, strict=True)], axis=1
+  )
+
+
+def _digits(codes, levels) -> list:
+  return [
+    (codes // base) % count
+    for base, count in zip(_basis(levels), levels, strict=True)
+  ]
 
 
 def _basis(levels) -> tuple[int, ...]:

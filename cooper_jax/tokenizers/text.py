@@ -11,6 +11,7 @@ nothing is unknown and decoding is lossless.  The table is a Hugging Face
 
 import argparse
 import collections
+import functools
 import itertools
 import json
 import pathlib
@@ -49,6 +50,8 @@ class TextTokenizer:
 
   def __init__(self, tokenizer: tokenizers.Tokenizer):
     self._tokenizer = tokenizer
+    # Lessons and questions say the same few thousand words again and again.
+    self._encoded = functools.lru_cache(1 << 15)(self._encode)
 
   @classmethod
   def load(cls, path: str | pathlib.Path | None = None) -> "TextTokenizer":
@@ -74,7 +77,10 @@ class TextTokenizer:
     return self._tokenizer.get_vocab_size()
 
   def encode(self, text: str) -> list[int]:
-    return self._tokenizer.encode(text, add_special_tokens=False).ids
+    return list(self._encoded(text))
+
+  def _encode(self, text: str) -> tuple[int, ...]:
+    return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     found = self._tokenizer.encode_batch_fast(
@@ -97,7 +103,7 @@ class TextTokenizer:
     return self._tokenizer.to_str()
 
   def __setstate__(self, state: str) -> None:
-    self._tokenizer = tokenizers.Tokenizer.from_str(state)
+    self.__init__(tokenizers.Tokenizer.from_str(state))
 
 
 def read_words(text: str) -> list[str]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax import losses, packing, sequence
+from cooper_jax import errors, losses, packing, sequence
 from cooper_jax.models import layers, unified
 from tests import tiny
 
@@ -98,7 +98,7 @@ def test_gradient_of_branches_is_that_of_separate_sequences():
 def test_maps_of_a_tiny_code_book_sum_to_one(map_group):
   """All 3^4 maps of a 2 x 2 grid with 3 codes: their probabilities sum to 1."""
   model, form, params = tiny.make(
-    map_group=map_group, tied_head=False, map_grid=2, codes=3
+    map_group=map_group, tied_head=False, map_grid=2, codes=3, code_levels=(3,)
   )
   rng = np.random.default_rng(2)
   image = sequence.Image(tiny.random_image(rng, form))
@@ -156,6 +156,7 @@ FLAGS = {
   "pointer": False,
   "aligned_queries": False,
   "smear": True,
+  "code_levels": (),
 }
 
 
@@ -196,6 +197,34 @@ def test_a_named_place_is_read_by_its_row_and_column():
     after = scores(model, form, shaken, [document], 60)["text"]
     moved = np.abs(before - after).max()
     assert (moved > 1e-4) == (entry in read), entry
+
+
+@pytest.mark.parametrize("tied_head", [False, True])
+def test_codes_share_the_rows_of_their_digits(tied_head):
+  """A digit's row moves the logits of the codes that have it, by as much."""
+  model, form, params = tiny.make(tied_head=tied_head)
+  rng = np.random.default_rng(8)
+  hidden = rng.normal(size=(1, 1, form.model.d_model)).astype(np.float32)
+  name = "embedding_digits" if tied_head else "head_digits"
+
+  def logits(params):
+    return np.asarray(
+      model.apply(params, hidden, method=unified.Unified.code_logits)
+    )[0, 0]
+
+  digits = np.array(params["params"][name])
+  digits[3] += rng.normal(size=digits.shape[1])  # 3 = digit 1 of the second
+  shaken = {"params": params["params"] | {name: digits}}
+  moved = logits(shaken) - logits(params)
+  has = np.arange(12) // 2 % 3 == 1  # levels 2, 3, 2
+  np.testing.assert_allclose(moved[~has], 0, atol=1e-5)
+  np.testing.assert_allclose(moved[has], moved[has][0], rtol=1e-4)
+  assert abs(moved[has][0]) > 1e-2
+
+
+def test_levels_that_make_another_number_of_codes_are_refused():
+  with pytest.raises(errors.UserError, match="make 4 codes, the model has 12"):
+    tiny.make_config(code_levels=(2, 2))
 
 
 def test_mixture_routes_codes_and_only_codes():

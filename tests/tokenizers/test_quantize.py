@@ -42,6 +42,23 @@ def test_fsq_codes_follow_the_paper_on_a_worked_example():
   assert code == 0
 
 
+def test_digits_tell_the_codes_apart_and_give_their_values():
+  levels = (4, 3, 2)
+  digits = quantize.fsq_digits(levels)
+  assert digits.shape == (24, 9)
+  assert len(np.unique(digits, axis=0)) == 24
+  np.testing.assert_array_equal(digits.sum(1), 3)
+  steps = [np.arange(n) - n // 2 for n in levels]
+  first, second, third = np.split(digits, [4, 7], axis=1)
+  values = [d @ s for d, s in zip((first, second, third), steps, strict=True)]
+  widths = [n // 2 for n in levels]
+  np.testing.assert_allclose(
+    np.stack(values, -1) / widths,
+    quantize.fsq_values(np.arange(24), levels),
+    rtol=1e-6,
+  )
+
+
 def test_fsq_gradient_passes_straight_through():
   z = jnp.array([0.1, -0.2, 0.3, 0.4])
   gradient = jax.grad(lambda z: quantize.fsq(z, LEVELS)[0].sum())(z)
