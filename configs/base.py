@@ -103,6 +103,7 @@ def model() -> ConfigDict:
   config.mixture_of_transformers = False  # own weights at code positions
   config.pointer = True  # naming a place is pointing at its image cell
   config.aligned_queries = True  # a map slot sees its image cell
+  config.code_digits = True  # codes share what is learned of their digits
   config.smear = True  # a text token sees its predecessor
   config.rope_theta = 10_000.0
   config.norm_eps = 1e-6
@@ -280,13 +281,19 @@ def rl() -> ConfigDict:
   config.code_weight = 0.5  # of the codes' loss beside the text's
   config.text_only = False  # no gradient through codes
   config.updates = 1  # optimiser steps on one batch of rollouts
-  config.loss = ConfigDict()
-  config.loss.kind = "dapo"
+  config.loss = ConfigDict()  # LossConfig, of text and codes alike
+  config.loss.kind = "dapo"  # see rl/losses.py: LOSSES
   config.loss.clip_low = 0.2
-  config.loss.clip_high = 0.2
-  config.loss.kl = "k3"
+  config.loss.clip_high = 0.2  # cispo: the largest ratio itself
+  config.loss.delta = 0.0  # largest free ratio; 0 = none
+  config.loss.dual_clip = 0.0  # A < 0: loss of at most -dual_clip A; 0 = none
+  config.loss.kl = "k3"  # k2 | k3 | k3_ratio
   config.loss.kl_weight = 0.0
-  config.loss.importance_max = 0.0  # of trainer / sampler; 0 = no correction
+  config.loss.correction = "none"  # for the sampler: rl/corrections.py
+  config.loss.correction_min = 0.5
+  config.loss.correction_max = 2.0
+  config.loss.off_policy_max = 0.0  # mean log gap of bad rollouts; 0 = any
+  config.loss.top_entropy = 1.0  # share of the tokens, by entropy, that count
   config.loss.max_length = 256  # tokens; dr_grpo divides by it
   return config
 

@@ -78,7 +78,8 @@ class ModelConfig:
   mixture_of_transformers: bool = False
   pointer: bool = True  # location logits point at image cells
   aligned_queries: bool = True  # a map slot sees the feature of its cell
-  code_levels: tuple[int, ...] = ()  # of the digits of an FSQ code; () = none
+  code_levels: tuple[int, ...] = ()  # of an FSQ code's digits; () = no FSQ
+  code_digits: bool = True  # codes share what is learned of their digits
   smear: bool = False  # a text token sees its predecessor's embedding
   rope_theta: float = 10_000.0
   norm_eps: float = 1e-6
@@ -105,6 +106,11 @@ class ModelConfig:
         f"head_dim {self.head_dim} must be a multiple of 4, for RoPE has two"
         " axes; set config.model.head_dim"
       )
+
+  @property
+  def digits(self) -> tuple[int, ...]:
+    """Levels of the digits that have rows of their own, () if none have."""
+    return self.code_levels if self.code_digits else ()
 
   @property
   def locations(self) -> int:

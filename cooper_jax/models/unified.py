@@ -90,7 +90,7 @@ class Unified(nn.Module):
   is the first code row, `text_rows` = code_start the rows that a text position
   may choose from.
 
-  An FSQ code is made of digits (`code_levels`), and so is its row: its own
+  An FSQ code is made of digits (`config.digits`), and so is its row: its own
   vector plus one for each digit. What is learned of a code holds in part for
   all that share a digit with it; still a softmax over all K codes.
   """
@@ -112,8 +112,8 @@ class Unified(nn.Module):
     self.embedding = self.param("embedding", table(scale), (rows, c.d_model))
     if not c.tied_head:
       self.head = self.param("head", table(0.02), (rows, c.d_model))
-    if c.code_levels:
-      each = scale * len(c.code_levels) ** -0.5
+    if c.digits:
+      each = scale * len(c.digits) ** -0.5
       self.embedding_digits = self._digits("embedding_digits", each)
       if not c.tied_head:
         self.head_digits = self._digits("head_digits", 0.02)
@@ -146,7 +146,7 @@ class Unified(nn.Module):
     init = nn.with_logical_partitioning(
       nn.initializers.normal(scale), ("digits", "embed")
     )
-    shape = (sum(self.config.code_levels), self.config.d_model)
+    shape = (sum(self.config.digits), self.config.d_model)
     return self.param(name, init, shape)
 
   def see(self, images):
@@ -160,8 +160,8 @@ class Unified(nn.Module):
     c = self.config
     table = self.embedding.astype(c.dtype)
     x = table[tokens.ids]
-    if c.code_levels:
-      shared = quantize.fsq_digits(c.code_levels) @ self.embedding_digits
+    if c.digits:
+      shared = quantize.fsq_digits(c.digits) @ self.embedding_digits
       code = tokens.ids - self.text_rows
       some = shared.astype(c.dtype)[jnp.maximum(code, 0)]
       x = x + jnp.where((code >= 0)[..., None], some, 0)
@@ -272,9 +272,9 @@ class Unified(nn.Module):
     c = self.config
     table = self.embedding if c.tied_head else self.head
     rows = table[self.text_rows :]
-    if c.code_levels:
+    if c.digits:
       digits = self.embedding_digits if c.tied_head else self.head_digits
-      rows = rows + quantize.fsq_digits(c.code_levels) @ digits
+      rows = rows + quantize.fsq_digits(c.digits) @ digits
     return jnp.einsum("bld,kd->blk", hidden_BLD, rows)
 
   def everything(self, tokens, layout, images, image_at_BM):

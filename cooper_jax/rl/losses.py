@@ -1,6 +1,6 @@
 """Policy losses: the term of a token and the way the tokens are averaged.
 
-The two are independent and stand in two tables; a named loss is a pair of
+The two are independent, terms.py and AVERAGES; a named loss is a pair of
 them. Every loss returns a (sum, weight) pair, and a caller adds the pairs of
 all micro-batches and devices and divides once per optimiser step: a quotient
 taken earlier would depend on how the batch was cut.
@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from cooper_jax.errors import UserError
-
-# exp(20) = 5e8: far outside every clip, and still finite when squared.
-LOG_RATIO_LIMIT = 20.0
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.rl import corrections, terms
+from cooper_jax.rl.corrections import log_ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +29,16 @@ class LossConfig:
   clip_high: float = 0.2  # cispo: the largest ratio itself, for example 5
   kl: str = "k3"
   kl_weight: float = 0.0
-  importance_max: float = 0.0  # 0 = no correction for the sampler's numbers
+  delta: float = 0.0  # largest free ratio (INTELLECT-2); 0 = none
+  dual_clip: float = 0.0  # A < 0: loss of at most -dual_clip A; 0 = none
+  sapo: tuple[float, float] = (1.0, 1.05)  # tau for A > 0, else
+  # (k, lambda) for A >= 0, then for A < 0.
+  vespo: tuple[float, float, float, float] = (2.0, 3.0, 3.0, 2.0)
+  correction: str = "none"  # for a sampler that disagrees: corrections.py
+  correction_min: float = 0.5
+  correction_max: float = 2.0
+  off_policy_max: float = 0.0  # mean log gap of a bad sequence; 0 = any
+  top_entropy: float = 1.0  # share of the tokens, by entropy, that count
   max_length: int = 1  # dr_grpo: the constant length it divides by
   weight: float = 1.0  # of this modality in the sum; 0 switches it off
 
@@ -41,6 +49,25 @@ class LossConfig:
       raise UserError(
         f"dr_grpo divides by max_length, got {self.max_length}; set it to the "
         "largest number of tokens a rollout can have"
+      )
+    _known(self.correction, corrections.CORRECTIONS, "correction")
+    if self.kind == "cispo" and self.clip_high < 1:
+      raise UserError(
+        f"cispo's clip_high is the largest ratio itself, got {self.clip_high};"
+        " set it to 1 and more, for example 5, or take cispo_two_sided"
+      )
+    if self.delta and self.delta <= 1 + self.clip_high:
+      raise UserError(
+        f"delta is {self.delta}; it must lie above the clip, 1 + clip_high ="
+        f" {1 + self.clip_high}, or be 0 (none)"
+      )
+    if self.dual_clip and self.dual_clip <= 1:
+      raise UserError(
+        f"dual_clip is {self.dual_clip}; allowed: above 1, or 0 (none)"
+      )
+    if not 0 < self.top_entropy <= 1:
+      raise UserError(
+        f"top_entropy is {self.top_entropy}; allowed: above 0, up to 1 (all)"
       )
     if self.clip_low < 0 or self.clip_high < 0 or self.kl_weight < 0:
       raise UserError(
@@ -53,52 +80,9 @@ def _known(name, table, field):
   if name not in table:
     raise UserError(
       f"rl loss {field} is {name!r}, allowed are {', '.join(sorted(table))}"
+      f"{nearest(name, table)}"
     )
   return table[name]
-
-
-def log_ratio(log_prob_RT, other_RT, mask_RT):
-  """log p - log q, clamped to +-20, and 0 where masked.
-
-  Masked slots may hold anything, -inf included: they are replaced before the
-  difference is taken, since a mask multiplied on afterwards gives inf * 0.
-  Outside the clamp the gradient is 0.
-  """
-  one = jnp.where(mask_RT, log_prob_RT, 0.0).astype(jnp.float32)
-  two = jnp.where(mask_RT, other_RT, 0.0).astype(jnp.float32)
-  return jnp.clip(one - two, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-
-
-# Terms: (log ratio, advantage, log prob, mask, config) -> (loss, ratio), [R,T].
-
-
-def _clipped_term(ratio, advantage, config):
-  held = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
-  return -jnp.minimum(ratio * advantage, held * advantage)
-
-
-def clipped(log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config):
-  """-min(r A, clip(r) A) of each token (GRPO, PPO)."""
-  del log_prob_RT, mask_RT
-  ratio_RT = jnp.exp(log_ratio_RT)
-  return _clipped_term(ratio_RT, advantage_RT, config), ratio_RT
-
-
-def sequence_clipped(log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config):
-  """The same with one ratio per sequence, exp(mean log ratio) (GSPO)."""
-  del log_prob_RT
-  length_R1 = jnp.maximum(mask_RT.sum(1, keepdims=True), 1)
-  mean_R1 = log_ratio_RT.sum(1, keepdims=True) / length_R1
-  ratio_RT = jnp.broadcast_to(jnp.exp(mean_R1), mask_RT.shape)
-  return _clipped_term(ratio_RT, advantage_RT, config), ratio_RT
-
-
-def weighted_log_prob(log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config):
-  """-sg(min(r, clip_high)) A log p: no token is ever dropped (CISPO, TRL)."""
-  ratio_RT = jnp.exp(log_ratio_RT)
-  held_RT = stop_gradient(jnp.minimum(ratio_RT, config.clip_high))
-  log_prob_RT = jnp.where(mask_RT, log_prob_RT, 0.0).astype(jnp.float32)
-  return -held_RT * advantage_RT * log_prob_RT, ratio_RT
 
 
 # Averages: (loss [R,T], mask, rows [R], config) -> sum; (mask, ..) -> weight.
@@ -135,15 +119,29 @@ AVERAGES = {
   "sequence": (_sequence_sum, _sequence_weight),
   "token": (_token_sum, _token_weight),
   "constant": (_token_sum, _constant_weight),
+  # Sequences by their length (LUSPO, arXiv 2602.05261).
+  "length": (_token_sum, _sequence_weight),
 }
 
 LOSSES = {
-  "grpo": (clipped, "sequence"),
-  "dr_grpo": (clipped, "constant"),
-  "dapo": (clipped, "token"),
-  "gspo": (sequence_clipped, "sequence"),
-  "cispo": (weighted_log_prob, "token"),
+  "grpo": (terms.clipped, "sequence"),
+  "dr_grpo": (terms.clipped, "constant"),
+  # The normaliser is always that of the whole optimiser step: BNPO's, the live
+  # tokens of a micro-batch, would depend on how the batch was cut, and is
+  # DAPO's where a step is one micro-batch.
+  "bnpo": (terms.clipped, "token"),
+  "dapo": (terms.clipped, "token"),
+  "gspo": (terms.sequence_clipped, "sequence"),
+  "gspo_token": (terms.sequence_token, "sequence"),
+  "luspo": (terms.sequence_clipped, "length"),
+  "cispo": (terms.weighted, "token"),
+  "cispo_two_sided": (terms.weighted_two_sided, "token"),
+  "sapo": (terms.soft, "sequence"),
+  "vespo": (terms.variational, "token"),
+  "dppo_tv": (terms.bounded_change, "token"),
 }
+# Those that clip one ratio a sequence: counted by sequence.
+BY_SEQUENCE = ("gspo", "gspo_token", "luspo")
 
 # k1, k2, k3 of x = log p - log ref (Schulman): the value estimates KL(p | ref).
 ESTIMATORS = {
@@ -177,19 +175,9 @@ def penalty(name: str):
   return _known(name, PENALTIES, "kl")
 
 
-def importance(old_log_prob_RT, sampler_log_prob_RT, mask_RT, maximum):
-  """min(p_old / p_sampler, maximum) of each token, 1 where masked, detached.
-
-  A sampler log-probability that is NaN (p rounds to 1) counts as agreement.
-  """
-  known_RT = mask_RT & ~jnp.isnan(sampler_log_prob_RT)
-  gap_RT = log_ratio(old_log_prob_RT, sampler_log_prob_RT, known_RT)
-  return stop_gradient(jnp.minimum(jnp.exp(gap_RT), maximum))
-
-
 def mismatch(old_log_prob_RT, sampler_log_prob_RT, mask_RT):
   """(sum, weight) pairs that say how far sampler and trainer disagree."""
-  known_RT = mask_RT & ~jnp.isnan(sampler_log_prob_RT)
+  known_RT = corrections.known(sampler_log_prob_RT, mask_RT)
   gap_RT = log_ratio(old_log_prob_RT, sampler_log_prob_RT, known_RT)
   weight = known_RT.sum().astype(jnp.float32)
   return {
@@ -224,13 +212,15 @@ def policy_loss(
   mask_RT,
   sampler_log_prob_RT=None,
   reference_log_prob_RT=None,
+  entropy_RT=None,
   rows_R=None,
 ):
   """((sum, weight), metrics) of the policy loss over the masked tokens.
 
   advantage_RT may also be [R]. rows_R is False on rows that pad the batch.
   On-policy, pass `stop_gradient(log_prob_RT)` as the old one: the ratio is
-  exactly 1 and a forward pass is saved. Metrics are (sum, weight) pairs too.
+  exactly 1 and a forward pass is saved. entropy_RT is only needed by
+  `top_entropy`. Metrics are (sum, weight) pairs too.
   """
   mask_RT, rows_R = _masks(mask_RT, rows_R)
   advantage_RT = jnp.asarray(advantage_RT, jnp.float32)
@@ -238,21 +228,47 @@ def policy_loss(
     advantage_RT = advantage_RT[:, None]
   # A number that is not finite would leak through the gradient of the mask.
   advantage_RT = jnp.where(mask_RT, advantage_RT, 0.0)
-  term, average = LOSSES[config.kind]
+  make_term, average = LOSSES[config.kind]
   old_RT = stop_gradient(old_log_prob_RT)
   log_ratio_RT = log_ratio(log_prob_RT, old_RT, mask_RT)
-  loss_RT, ratio_RT = term(
-    log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config
-  )
-  metrics = _clip_metrics(ratio_RT, advantage_RT, mask_RT, rows_R, config)
+  term = make_term(log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config)
+  loss_RT = term.loss_RT
+  metrics = _clip_metrics(term, mask_RT, rows_R, config)
   live = _token_weight(mask_RT, rows_R, config)
   metrics["approx_kl"] = (ESTIMATORS["k3"](log_ratio_RT).sum(), live)
   if sampler_log_prob_RT is not None:
     metrics |= mismatch(old_RT, sampler_log_prob_RT, mask_RT)
-    if config.importance_max > 0:
-      loss_RT = loss_RT * importance(
-        old_RT, sampler_log_prob_RT, mask_RT, config.importance_max
+    if config.correction != "none":
+      weight_RT = corrections.importance(
+        config.correction,
+        old_RT,
+        sampler_log_prob_RT,
+        mask_RT,
+        low=config.correction_min,
+        high=config.correction_max,
       )
+      loss_RT = loss_RT * weight_RT
+      metrics["correction"] = (jnp.where(mask_RT, weight_RT, 0.0).sum(), live)
+    if config.off_policy_max:
+      fresh_RT = corrections.on_policy(
+        log_prob_RT,
+        sampler_log_prob_RT,
+        advantage_RT,
+        mask_RT,
+        config.off_policy_max,
+      )
+      loss_RT = jnp.where(fresh_RT, loss_RT, 0.0)
+      metrics["stale"] = ((~fresh_RT & mask_RT).sum().astype(jnp.float32), live)
+  elif config.correction != "none" or config.off_policy_max:
+    raise UserError(
+      "a correction for the sampler needs the sampler's log-probabilities; set"
+      " correction to none and off_policy_max to 0, or hand them over"
+    )
+  if config.top_entropy < 1:
+    if entropy_RT is None:
+      raise UserError("top_entropy needs the tokens' entropies; set it to 1")
+    chosen_RT = corrections.top_entropy(entropy_RT, mask_RT, config.top_entropy)
+    loss_RT = jnp.where(chosen_RT, loss_RT, 0.0)
   if reference_log_prob_RT is not None:
     x_RT = log_ratio(log_prob_RT, stop_gradient(reference_log_prob_RT), mask_RT)
     kl_RT = jnp.where(mask_RT, penalty(config.kl)(x_RT, log_ratio_RT), 0.0)
@@ -270,21 +286,15 @@ def policy_loss(
   return (total, weigh(mask_RT, rows_R, config)), metrics
 
 
-def _clip_metrics(ratio_RT, advantage_RT, mask_RT, rows_R, config):
-  """Shares of tokens (gspo: of sequences) whose ratio the clip holds."""
-  if config.kind == "cispo":
-    low_RT = jnp.zeros_like(mask_RT)
-    high_RT = (ratio_RT > config.clip_high) & (advantage_RT > 0)
-  else:
-    low_RT = (ratio_RT < 1 - config.clip_low) & (advantage_RT < 0)
-    high_RT = (ratio_RT > 1 + config.clip_high) & (advantage_RT > 0)
-  if config.kind == "gspo":
+def _clip_metrics(term, mask_RT, rows_R, config):
+  """Shares of the tokens, or sequences, that were held back, by side."""
+  if config.kind in BY_SEQUENCE:
     mask_RT = mask_RT.at[:, 0].set(rows_R).at[:, 1:].set(False)
   mask_RT = mask_RT & rows_R[:, None]
   weight = mask_RT.sum().astype(jnp.float32)
   return {
-    "clip_low": ((low_RT & mask_RT).sum().astype(jnp.float32), weight),
-    "clip_high": ((high_RT & mask_RT).sum().astype(jnp.float32), weight),
+    "clip_low": ((term.low_RT & mask_RT).sum().astype(jnp.float32), weight),
+    "clip_high": ((term.high_RT & mask_RT).sum().astype(jnp.float32), weight),
   }
 
 

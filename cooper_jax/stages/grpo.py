@@ -327,6 +327,7 @@ def update(
       advantage_RT=rolled["advantage"],
       sampler_log_prob_RT=rolled["log_prob"],
       reference_log_prob_RT=reference_RT,
+      entropy_RT=entropy_RT,
     )
     metrics = {
       f"{name}/{kind}": value

@@ -156,7 +156,7 @@ FLAGS = {
   "pointer": False,
   "aligned_queries": False,
   "smear": True,
-  "code_levels": (),
+  "code_digits": False,
 }
 
 

@@ -109,8 +109,8 @@ FLAGS = {
 def test_sampler_log_prob_is_trainer_log_prob(changes):
   model, form, params = tiny.make(tied_head=False, **changes)
   params = eager_to_draw(params, form)
-  made = trunks(np.random.default_rng(1), form, 2)
-  out = run(model, form, params, made, range(6))
+  made = trunks(np.random.default_rng(1), form, 4)
+  out = run(model, form, params, made, range(12))
   assert (out.map_slot >= 0).any() and (out.map_slot < 0).any()
   assert out.live.sum() > 50
   for together in (True, False):
