@@ -10,8 +10,11 @@ the whole chain takes a minute or two and learns next to nothing. The sizes
 but no recipe yet.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
+from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 
 VARIANTS = ("tiny", "smoke")
@@ -272,11 +275,20 @@ def rl() -> ConfigDict:
   """Rewards, advantages and the policy loss."""
   config = ConfigDict()
   config.group = 8  # rollouts of one prompt
-  config.advantage = "grpo"  # grpo | mean_only | rloo | batch_std
+  config.advantage = "grpo"  # see rl/advantages.py: ADVANTAGES
+  config.advantage_eps = 1e-4  # added to the std that rewards are divided by
+  config.overlong_filter = False  # rollouts that were cut off teach nothing
   config.rewards = ("answer", "format", "exploration", "depth", "segmentation")
   # Of the rewards, in order. Map quality counts through the advantages of the
   # maps' own codes; in the sum it would pay for drawing as such.
   config.weights = (1.0, 0.2, 1.0, 0.0, 0.0)
+  # Of every reward there is, the fields of its Config.
+  config.settings = ConfigDict(
+    {
+      name: dataclasses.asdict(plugins.find("rewards", name).Config())
+      for name in plugins.names("rewards")
+    }
+  )
   config.map_weight = 0.5  # of a map's own advantage beside the answer's
   config.code_weight = 0.5  # of the codes' loss beside the text's
   config.text_only = False  # no gradient through codes

@@ -203,6 +203,8 @@ def validate(config: ConfigDict) -> None:
       "config.data.image_size to a multiple of config.model.vision.patch"
     )
   _positive(config)
+  if "grpo" in config.pipeline:
+    _check_rl(config)
   # Deferred: optax takes a second that a misspelt flag need not wait for.
   from cooper_jax.optim import OptimConfig
 
@@ -212,6 +214,20 @@ def validate(config: ConfigDict) -> None:
         OptimConfig(**config[stage].optim)
       except UserError as error:
         raise UserError(f"config.{stage}.{error}") from error
+
+
+def _check_rl(config: ConfigDict) -> None:
+  """What reinforcement would refuse, said before the stages that lead to it."""
+  from cooper_jax.rl import advantages, losses
+
+  try:
+    advantages.find(config.rl.advantage)
+    losses.LossConfig(**config.rl.loss)
+    for name in config.rl.rewards:
+      module = plugins.find("rewards", name)
+      module.Config(**config.rl.settings[name])
+  except UserError as error:
+    raise UserError(f"config.rl: {error}") from error
 
 
 def _check_plugins(config: ConfigDict) -> None:

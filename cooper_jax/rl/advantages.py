@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax.errors import UserError
+from cooper_jax.errors import UserError, nearest
 
 
 class GroupStatistics(NamedTuple):
@@ -99,11 +99,65 @@ def batch_std(reward_R, group_R, eps=1e-4):
   return _settle(advantage_R, reward_R, stats)
 
 
+def reinforce_pp(reward_R, group_R, tokens_R, eps=1e-4):
+  """r - group mean, whitened over the tokens of the batch (REINFORCE++).
+
+  arXiv 2501.03262, the baseline variant: a long rollout counts by its length
+  in the mean and the std.
+  """
+  stats = group_statistics(reward_R, group_R)
+  dead_R = jnp.isnan(jnp.asarray(reward_R, jnp.float32))
+  centred_R = _settle(reward_R - stats.mean_R, reward_R, stats)
+  weight_R = jnp.where(dead_R, 0.0, jnp.asarray(tokens_R, jnp.float32))
+  total = jnp.maximum(weight_R.sum(), 1.0)
+  mean = (weight_R * centred_R).sum() / total
+  spread = (weight_R * (centred_R - mean) ** 2).sum()
+  std = jnp.sqrt(spread / jnp.maximum(total - 1.0, 1.0))
+  return jnp.where(dead_R, 0.0, (centred_R - mean) / (std + eps))
+
+
+def gdpo(rewards_RK, weights_K, group_R, eps=1e-4):
+  """Each reward normalised in its group, summed by weight, whitened (GDPO).
+
+  arXiv 2601.05242; whitened over the rollouts of the batch, as TRL does. Keeps
+  a reward of a small range from drowning in one of a large range.
+  """
+  rewards_RK = jnp.asarray(rewards_RK, jnp.float32)
+  each_KR = jax.vmap(grpo, (1, None, None))(rewards_RK, group_R, eps)
+  total_R = jnp.asarray(weights_K, jnp.float32) @ each_KR
+  dead_R = jnp.isnan(rewards_RK).all(axis=1)
+  batch = group_statistics(
+    jnp.where(dead_R, jnp.nan, total_R), jnp.zeros_like(jnp.asarray(group_R))
+  )
+  whitened_R = (total_R - batch.mean_R) / (batch.std_R + eps)
+  return jnp.where(dead_R | batch.constant_R, 0.0, whitened_R)
+
+
+class Rewards(NamedTuple):
+  """What an advantage may be made of; NaN = abstained."""
+
+  total_R: jax.Array  # weighted sum of the parts
+  parts_RK: jax.Array  # each reward
+  weights_K: jax.Array
+  tokens_R: jax.Array  # live tokens of each rollout
+
+
+def _of_total(rule):
+  return lambda rewards, group_R, eps: rule(rewards.total_R, group_R, eps)
+
+
+# (Rewards, group, eps) -> advantage of each rollout [R].
 ADVANTAGES = {
-  "grpo": grpo,
-  "mean_only": mean_only,
-  "rloo": rloo,
-  "batch_std": batch_std,
+  "grpo": _of_total(grpo),
+  "mean_only": _of_total(mean_only),
+  "rloo": _of_total(rloo),
+  "batch_std": _of_total(batch_std),
+  "reinforce_pp": lambda rewards, group_R, eps: reinforce_pp(
+    rewards.total_R, group_R, rewards.tokens_R, eps
+  ),
+  "gdpo": lambda rewards, group_R, eps: gdpo(
+    rewards.parts_RK, rewards.weights_K, group_R, eps
+  ),
 }
 
 
@@ -111,8 +165,8 @@ def find(name: str):
   """The advantage of this name; a UserError lists what exists."""
   if name not in ADVANTAGES:
     raise UserError(
-      f"advantage is {name!r}, allowed are {', '.join(sorted(ADVANTAGES))}; "
-      "set config.rl.advantage to one of them"
+      f"advantage is {name!r}, allowed are {', '.join(sorted(ADVANTAGES))}"
+      f"{nearest(name, ADVANTAGES)}; set config.rl.advantage to one of them"
     )
   return ADVANTAGES[name]
 

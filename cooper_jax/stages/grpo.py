@@ -131,11 +131,15 @@ class Step:
       name: plugins.find("modalities", name) for name in config.modalities
     }
     weights = dict(zip(config.rl.rewards, config.rl.weights, strict=True))
-    self.scorer = Scorer(weights)
+    settings = {name: config.rl.settings[name] for name in weights}
+    self.scorer = Scorer(weights, settings)
+    self.weights = np.array(config.rl.weights, np.float32)
+    self.overlong_filter = config.rl.overlong_filter
     self.advantages = jax.jit(
       functools.partial(
         token_advantages,
         rule=advantage_rules.find(config.rl.advantage),
+        eps=config.rl.advantage_eps,
         map_weight=config.rl.map_weight,
         codes=policy.form.model.map_codes,
       )
@@ -189,15 +193,24 @@ class Step:
     scores = self.scorer(view, self.columns(items))
     quality = np.full(out.map_slot.shape, np.nan, np.float32)
     quality[:, : scores.map_quality.shape[1]] = scores.map_quality
-    answer_R, advantage_RT = self.advantages(
-      scores.total, quality, out.map_slot, out.state, groups
+    rewards = advantage_rules.Rewards(
+      scores.total,
+      np.stack(list(scores.rewards.values()), axis=1),
+      self.weights,
+      out.live.sum(axis=1),
     )
+    answer_R, advantage_RT = self.advantages(
+      rewards, quality, out.map_slot, out.state, groups
+    )
+    counts = out.live
+    if self.overlong_filter:  # they stay in their group's baseline
+      counts = counts & ~view.truncated[:, None]
     arrays, blocks = self.pack(out, trunks)
     rolled = {
       "log_prob": out.log_prob,
       "advantage": advantage_RT,
-      "text": out.live & (out.state == grammar.TEXT),
-      "code": out.live & (out.state == grammar.CODE),
+      "text": counts & (out.state == grammar.TEXT),
+      "code": counts & (out.state == grammar.CODE),
     }
     for turn in range(self.updates):
       state, metrics = self.update(
@@ -257,11 +270,12 @@ class Step:
 
 
 def token_advantages(
-  total_R, quality_RM, slot_RM, state_RT, group_R, *, rule, map_weight, codes
-):
+  rewards, quality_RM, slot_RM, state_RT, group_R,
+  *, rule, eps, map_weight, codes,
+):  # fmt: skip
   """Returns the answer's advantage [R] and that of every slot [R, T]."""
-  answer_R = rule(total_R, group_R)
-  map_RM = advantage_rules.map_advantages(quality_RM, slot_RM, group_R)
+  answer_R = rule(rewards, group_R, eps)
+  map_RM = advantage_rules.map_advantages(quality_RM, slot_RM, group_R, eps)
   index_RT = advantage_rules.map_index(state_RT == grammar.CODE, codes)
   return answer_R, advantage_rules.per_segment(
     answer_R, map_RM, index_RT, map_weight

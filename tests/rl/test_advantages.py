@@ -21,10 +21,24 @@ EXPECTED = {
   "rloo": "rloo",
 }
 
+# These whiten over the batch, which moves every row a little.
+WHITENED = ("gdpo", "reinforce_pp")
+TOKENS = np.array([3, 9, 4, 2, 7, 5])
+
+
+def compute(name, reward, group, tokens=TOKENS):
+  """The advantage by this name where the total is all there is."""
+  reward = np.asarray(reward, np.float32)
+  rewards = advantages.Rewards(
+    reward, reward[:, None], np.ones(1, np.float32), tokens[: len(reward)]
+  )
+  rule = jax.jit(advantages.find(name), static_argnums=2)
+  return np.asarray(rule(rewards, group, 1e-4))
+
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_advantages_match_the_vectors(name):
-  got = jax.jit(advantages.find(name))(REWARDS, GROUP)
+  got = compute(name, REWARDS, GROUP)
   np.testing.assert_allclose(
     got, VECTORS["advantages"][EXPECTED[name]], atol=1e-6
   )
@@ -33,11 +47,10 @@ def test_advantages_match_the_vectors(name):
 @pytest.mark.parametrize("name", sorted(advantages.ADVANTAGES))
 def test_advantages_follow_the_group_id_not_the_position(name):
   order = np.array([3, 0, 5, 1, 4, 2])
-  advantage = advantages.find(name)
-  straight = jax.jit(advantage)(REWARDS, GROUP)
+  straight = compute(name, REWARDS, GROUP)
   # Ids may be any integers, and jit must not change that.
   ids = np.array([70001, 12])[GROUP]
-  mixed = jax.jit(advantage)(REWARDS[order], ids[order])
+  mixed = compute(name, REWARDS[order], ids[order], TOKENS[order])
   np.testing.assert_allclose(mixed, np.asarray(straight)[order], atol=1e-6)
 
 
@@ -47,9 +60,9 @@ def test_a_group_of_equal_rewards_has_advantage_zero_exactly():
   want = VECTORS["advantages"]["zero_variance_group_ddof1_eps1e-4"]
   np.testing.assert_allclose(got, want, atol=1e-6)
   # 0.1 has no exact float: the mean of seven of them is not 0.1.
-  for advantage in advantages.ADVANTAGES.values():
-    same = jax.jit(advantage)(np.full(7, 0.1, np.float32), np.zeros(7, int))
-    assert not np.asarray(same).any()
+  for name in advantages.ADVANTAGES:
+    same = compute(name, np.full(7, 0.1), np.zeros(7, int), np.arange(1, 8))
+    assert not same.any(), name
 
 
 def test_batch_std_divides_by_the_std_of_all_rewards():
@@ -67,18 +80,51 @@ def test_rloo_of_one_to_six_in_two_groups():
 
 @pytest.mark.parametrize("name", sorted(advantages.ADVANTAGES))
 def test_an_abstaining_reward_leaves_the_others_as_without_it(name):
-  advantage = jax.jit(advantages.find(name))
   with_nan = np.array([1.0, np.nan, 0.0, 0.5, np.nan, np.nan])
-  got = np.asarray(advantage(with_nan, GROUP))
+  got = compute(name, with_nan, GROUP)
   keep = [0, 2, 3]
-  want = advantage(with_nan[keep], GROUP[keep])
+  want = compute(name, with_nan[keep], GROUP[keep], TOKENS[keep])
   np.testing.assert_allclose(got[keep], want, atol=1e-6)
   assert got[1] == got[4] == got[5] == 0
-  assert got[3] == 0  # alone in its group: nothing to compare with
+  if name not in WHITENED:
+    assert got[3] == 0  # alone in its group: nothing to compare with
+
+
+def test_reinforce_pp_whitens_over_tokens():
+  """By hand: every token of a rollout is one value of the batch."""
+  centred = REWARDS - np.repeat([REWARDS[:3].mean(), REWARDS[3:].mean()], 3)
+  values = np.repeat(centred, TOKENS)
+  want = (centred - values.mean()) / (values.std(ddof=1) + 1e-4)
+  got = compute("reinforce_pp", REWARDS, GROUP)
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+  assert abs(values.mean()) > 1e-3  # or the lengths would not matter
+
+
+def test_gdpo_gives_small_rewards_their_say():
+  """Two rewards of very different range, normalised before they are added."""
+  rng = np.random.default_rng(0)
+  parts = np.stack([rng.normal(size=6), 1e-3 * rng.normal(size=6)], 1)
+  weights = np.array([1.0, 0.5])
+  each = [np.asarray(advantages.grpo(p, GROUP, 0.0)) for p in parts.T]
+  total = weights[0] * each[0] + weights[1] * each[1]
+  want = (total - total.mean()) / total.std(ddof=1)
+  got = advantages.gdpo(parts, weights, GROUP, 0.0)
+  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+  drowned = advantages.grpo(parts @ weights, GROUP, 0.0)
+  assert np.abs(got - np.asarray(drowned)).max() > 0.1
+
+
+def test_gdpo_lets_a_reward_abstain_for_some():
+  parts = np.array([[1.0, np.nan], [0.0, 3.0], [0.5, 1.0], [np.nan, np.nan]])
+  group = np.zeros(4, int)
+  got = np.asarray(advantages.gdpo(parts, np.ones(2), group))
+  assert np.isfinite(got).all() and got[3] == 0 and got[:3].any()
 
 
 def test_unknown_advantage_names_what_exists():
-  with pytest.raises(UserError, match="batch_std, grpo, mean_only, rloo"):
+  with pytest.raises(
+    UserError, match="batch_std, gdpo, grpo, mean_only, reinforce_pp, rloo"
+  ):
     advantages.find("gae")
 
 

@@ -2,8 +2,8 @@
 
 The cooperative perception-reasoning term of the paper (arXiv 2512.04563). Of
 the G rollouts of one prompt, u_i says whether rollout i drew a map in a
-well-formed turn that is not its last, and c = sum u_i. With tau = ceil(3G/8),
-the paper's 3 of 8:
+well-formed turn that is not its last, and c = sum u_i. With tau = ceil(share
+G), by default the paper's 3 of 8:
 
   flag "positive" (a map helps), u_i = 1, c < tau:  +size
   flag "negative" (a map hurts), u_i = 1, c > tau:  -size
@@ -18,6 +18,7 @@ size small).
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -32,8 +33,13 @@ class Config:
   """Settings of the exploration reward."""
 
   size: float = 0.2
+  share: float = 0.375  # of the group's rollouts that make tau
 
   def __post_init__(self):
+    if not 0 <= self.share <= 1:
+      raise UserError(
+        f"exploration share is {self.share}, allowed: 0 to 1 (of the group)"
+      )
     if self.size < 0:
       raise UserError(f"exploration size is {self.size}, it must be >= 0")
 
@@ -46,7 +52,7 @@ def reward(view, columns, config: Config) -> np.ndarray:
   result_R = np.zeros(len(view), np.float32)
   for group in np.unique(view.group):
     rows = np.flatnonzero(view.group == group)
-    threshold = -(-3 * len(rows) // 8)
+    threshold = math.ceil(config.share * len(rows) - 1e-9)
     count = int(used_R[rows].sum())
     for row in rows[used_R[rows]]:
       flag = columns["flag"][row]

@@ -58,6 +58,17 @@ def test_the_threshold_grows_with_the_group(size, threshold):
   assert (above < 0).sum() == threshold + 1
 
 
+@pytest.mark.parametrize(("share", "tau"), [(0.5, 4), (0.0, 0), (1.0, 8)])
+def test_the_share_is_a_setting(share, tau):
+  for users in range(9):
+    paid = (_reward(_group(users), "positive", share=share) > 0).sum()
+    assert paid == (users if users < tau else 0)
+    taken = (_reward(_group(users), "negative", share=share) < 0).sum()
+    assert taken == (users if users > tau else 0)
+  with pytest.raises(UserError, match="allowed: 0 to 1"):
+    exploration.Config(share=2)
+
+
 def test_it_never_depends_on_the_answer_the_kind_or_the_number_of_maps():
   right = _reward([ONE, *_group(0, 7)], "positive")
   wrong = _reward([ONE.replace("3", "7"), *_group(0, 7)], "positive")
