@@ -195,10 +195,15 @@ def token_weights() -> ConfigDict:
   return ConfigDict(dict(text=0.3, location=1.0, reading=1.0, answer=1.0))
 
 
+def modality_weights() -> ConfigDict:
+  """How the codes' loss is shared; a modality that is not named has 1."""
+  return ConfigDict(dict(depth=1.0, segmentation=1.5))
+
+
 def pretrain() -> ConfigDict:
   """Stage 1: image and request -> map; grounding in the same rows."""
   config = stage(
-    steps=1000,
+    steps=1050,
     batch=12,
     minutes=16.0,
     name="muon",
@@ -212,8 +217,9 @@ def pretrain() -> ConfigDict:
   config.text_blocks = 2  # blocks of a row beside one for each map
   config.texts = 140  # scored text tokens of a row, at most
   config.map_weight = 1.5  # of the codes' loss beside the text's
+  config.modality_weights = modality_weights()
   config.code_noise = 0.05  # share of the codes read that are replaced
-  config.marks = 0.1  # chance that one object alone is segmented
+  config.marks = 0.05  # chance that one object alone is segmented
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   return config
@@ -236,12 +242,13 @@ def sft() -> ConfigDict:
   config.texts = 192  # scored text tokens of a row, at most
   config.maps = 4  # maps of a row, at most
   config.map_weight = 1.0  # of the codes' loss beside the text's
+  config.modality_weights = modality_weights()
   config.code_noise = 0.1  # share of the codes read that are replaced
   config.faulty = 0.1  # share of the traces that show a wrong map and say so
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   config.shares = ConfigDict(  # of the questions, by the mode of their trace
-    dict(direct=0.25, text=0.3, needed=0.2, depth=0.05, both=0.2)
+    dict(direct=0.25, text=0.3, needed=0.25, depth=0.1, both=0.1)
   )
   return config
 

@@ -11,9 +11,12 @@ import numpy as np
 
 from cooper_jax.models import layers
 from cooper_jax.sequence import Format
-from cooper_jax.tokenizers import vocab
+from cooper_jax.tokenizers import quantize, vocab
 
 CHOSEN = ("<eos>", "<think>", "</think>", "<answer>", "</answer>")
+# Of the neighbourhood that greedy codes are chosen by (`fsq_density`). At 0.7
+# drawn maps were a little better than at 0 to 0.5, depth and classes alike.
+CODE_WIDTH = 0.7
 
 
 def allowed_rows(form: Format) -> np.ndarray:
@@ -58,3 +61,17 @@ def entropy(logits_BLV):
   """Returns the entropy [B, L] in nats."""
   log_p = jax.nn.log_softmax(logits_BLV, axis=-1)
   return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def greedy(logits, levels=()):
+  """The likeliest token; of FSQ codes, the code in the densest place.
+
+  `levels` are those of the codes. Neighbouring codes stand for nearly the same
+  patch, and the likeliest single code may lie far from where most probability
+  is.
+  """
+  if not levels:
+    return jnp.argmax(logits, axis=-1)
+  likely = jax.nn.softmax(logits, axis=-1)
+  density = quantize.fsq_density(likely, levels, CODE_WIDTH)
+  return jnp.argmax(density, axis=-1)

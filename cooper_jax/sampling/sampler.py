@@ -166,14 +166,15 @@ class _Sampler:
     self.code_temperature = code_temperature
     self.forced = forced
 
-  def draw(self, logits_RLV, count_R, temperature):
+  def draw(self, logits_RLV, count_R, temperature, levels=()):
     """Draws from logits (already scaled and restricted), greedily at T = 0."""
     step_keys = jax.vmap(jax.random.fold_in)(self.keys, count_R)
     noise = jax.vmap(
       lambda key: jax.random.gumbel(key, logits_RLV.shape[1:], jnp.float32)
     )(step_keys)
-    noisy = logits_RLV + jnp.where(temperature > 0, noise, 0.0)
-    ids = jnp.argmax(noisy, axis=-1).astype(jnp.int32)
+    drawn = jnp.argmax(logits_RLV + noise, axis=-1)
+    best = token_logits.greedy(logits_RLV, levels)
+    ids = jnp.where(temperature > 0, drawn, best).astype(jnp.int32)
     return ids, token_logits.log_prob(logits_RLV, ids)
 
   def feed(self, carry, tokens, slot):
@@ -333,7 +334,7 @@ class _Sampler:
       )
       logits = token_logits.scale(logits, self.code_temperature)
       codes, log_prob = self.draw(
-        logits, carry.rollout.count, self.code_temperature
+        logits, carry.rollout.count, self.code_temperature, model.code_levels
       )
       last = step == groups - 1
       draws = carry.active & ~last

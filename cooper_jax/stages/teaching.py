@@ -81,10 +81,13 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
 def make_step(policy, optimizer, settings, shape: packing.Shape):
   """Returns step(state, batch) -> (state, metrics), jitted and donated."""
   form = policy.form
-  kinds = {"text": 1.0}
-  kinds |= {
-    f"map{slot}": settings.map_weight / len(form.slots) for slot in form.slots
+  weights = {
+    slot: settings.modality_weights.get(name, 1.0)
+    for name, slot in policy.writer.modalities
   }
+  scale = settings.map_weight / sum(weights.values())
+  kinds = {"text": 1.0}
+  kinds |= {f"map{slot}": scale * weight for slot, weight in weights.items()}
 
   def loss_of(params, batch):
     scores = losses.score(

@@ -70,6 +70,24 @@ def fsq_digits(levels) -> np.ndarray:
   )
 
 
+def fsq_density(probabilities, levels, width: float):
+  """Probability of codes [..., K] gathered from their neighbours.
+
+  A Gaussian of `width`, in the units of `fsq_values`, over each digit. Codes
+  next to each other stand for nearly the same, so what is most likely is the
+  place where most probability lies, not the one likeliest code.
+  """
+  shape = probabilities.shape
+  # The first digit changes fastest, so it is the last axis.
+  x = probabilities.reshape(*shape[:-1], *levels[::-1])
+  for axis, count in enumerate(levels):
+    at = np.arange(count) / max(count // 2, 1)
+    kernel = np.exp(-((at[:, None] - at) ** 2) / (2 * width**2))
+    x = jnp.moveaxis(x, -1 - axis, -1) @ kernel.astype(np.float32)
+    x = jnp.moveaxis(x, -1, -1 - axis)
+  return x.reshape(shape)
+
+
 def _digits(codes, levels) -> list:
   return [
     (codes // base) % count

@@ -59,6 +59,17 @@ def test_digits_tell_the_codes_apart_and_give_their_values():
   )
 
 
+def test_density_is_a_gaussian_over_the_values_of_the_codes():
+  levels, width = (4, 3, 2), 0.6
+  rng = np.random.default_rng(0)
+  likely = rng.dirichlet(np.ones(24), size=(2, 5)).astype(np.float32)
+  value = np.asarray(quantize.fsq_values(np.arange(24), levels))
+  square = ((value[:, None] - value) ** 2).sum(-1)
+  want = likely @ np.exp(-square / (2 * width**2))
+  got = quantize.fsq_density(jnp.asarray(likely), levels, width)
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_fsq_gradient_passes_straight_through():
   z = jnp.array([0.1, -0.2, 0.3, 0.4])
   gradient = jax.grad(lambda z: quantize.fsq(z, LEVELS)[0].sum())(z)
