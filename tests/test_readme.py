@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cooper_jax import command, errors
+from cooper_jax.rl import advantages, corrections, losses
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -117,6 +118,20 @@ def test_settings_in_the_text_exist():
     for key in name.replace("<stage>", "sft").split("."):
       assert key in here, name
       here = here[key]
+
+
+@pytest.mark.parametrize(
+  ("setting", "table"),
+  [
+    ("rl.loss.kind", losses.LOSSES),
+    ("rl.loss.kl", losses.PENALTIES),
+    ("rl.loss.correction", corrections.CORRECTIONS),
+    ("rl.advantage", advantages.ADVANTAGES),
+  ],
+)
+def test_the_choices_of_reinforcement_are_all_named(setting, table):
+  row = re.search(rf"^\| `{setting}` \| (.*?)(; .*)? \|$", README, re.M)
+  assert set(re.findall(r"`(\w+)`", row[1])) == set(table)
 
 
 def test_exit_codes_are_those_of_the_program():
