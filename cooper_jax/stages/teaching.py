@@ -81,13 +81,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
 def make_step(policy, optimizer, settings, shape: packing.Shape):
   """Returns step(state, batch) -> (state, metrics), jitted and donated."""
   form = policy.form
-  weights = {
-    slot: settings.modality_weights.get(name, 1.0)
-    for name, slot in policy.writer.modalities
-  }
-  scale = settings.map_weight / sum(weights.values())
-  kinds = {"text": 1.0}
-  kinds |= {f"map{slot}": scale * weight for slot, weight in weights.items()}
+  kinds = loss_shares(settings, policy.writer.modalities)
 
   def loss_of(params, batch):
     scores = losses.score(
@@ -129,6 +123,19 @@ def make_step(policy, optimizer, settings, shape: packing.Shape):
     return step(state, placed)
 
   return put
+
+
+def loss_shares(settings, modalities) -> dict[str, float]:
+  """What each mean loss counts: text 1, the maps `map_weight` together.
+
+  In: weights {"depth": 1, "segmentation": 3}, map_weight 2, slots 0 and 1
+  Out: {"text": 1.0, "map0": 0.5, "map1": 1.5}
+  """
+  weights = {
+    slot: settings.modality_weights.get(name, 1.0) for name, slot in modalities
+  }
+  each = settings.map_weight / sum(weights.values())
+  return {"text": 1.0} | {f"map{s}": each * w for s, w in weights.items()}
 
 
 def shape_of(settings, policy: policies.Policy, *, blocks: int, maps: int):
