@@ -306,6 +306,8 @@ def rl() -> ConfigDict:
   config.loss.clip_high = 0.2  # cispo: the largest ratio itself
   config.loss.delta = 0.0  # largest free ratio; 0 = none
   config.loss.dual_clip = 0.0  # A < 0: loss of at most -dual_clip A; 0 = none
+  config.loss.sapo = (1.0, 1.05)  # tau for A > 0, else
+  config.loss.vespo = (2.0, 3.0, 3.0, 2.0)  # k, lambda for A >= 0, then A < 0
   config.loss.kl = "k3"  # k2 | k3 | k3_ratio
   config.loss.kl_weight = 0.0
   config.loss.correction = "none"  # for the sampler: rl/corrections.py
@@ -337,7 +339,10 @@ def shrink(config: ConfigDict) -> None:
   config.model.update(d_model=64, layers=2, head_dim=16, ffn=128)
   config.model.vision.update(width=64, ffn=128)
   config.tokenizer.network.update(width=32, fine_width=16, blocks=1)
-  config.sampling.update(text=24, maps=1)
+  # One bucket each: compiling takes longer than the steps.
+  config.sampling.update(
+    text=24, maps=1, prompt_buckets=(160,), row_buckets=(160,)
+  )
   config.rl.group = 4
   for name, steps, batch in (
     ("tokenizer", 30, 8),

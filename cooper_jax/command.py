@@ -186,6 +186,10 @@ def validate(config: ConfigDict) -> None:
   for stage in config.pipeline:
     plugins.check("stages", stage)
   _check_plugins(config)
+  if len(set(config.rl.rewards)) != len(config.rl.rewards):
+    raise UserError(
+      f"config.rl.rewards names a reward twice: {', '.join(config.rl.rewards)}"
+    )
   if len(config.rl.rewards) != len(config.rl.weights):
     raise UserError(
       f"config.rl.rewards names {len(config.rl.rewards)} rewards and "
@@ -218,14 +222,29 @@ def validate(config: ConfigDict) -> None:
 
 def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
-  from cooper_jax.rl import advantages, losses
+  from cooper_jax.rl import advantages, losses, scoring
 
+  rl = config.rl
+  if config.grpo.optim.micro_batches != 1:
+    raise UserError(
+      "config.grpo.optim.micro_batches must be 1; take fewer prompts a step"
+      " (config.grpo.batch) instead"
+    )
+  if rl.group < 2 or rl.updates < 1:
+    raise UserError(
+      f"config.rl.group and rl.updates are {rl.group} and {rl.updates};"
+      " allowed: groups of 2 and more, 1 update and more"
+    )
+  if rl.updates > 1 and rl.loss.correction != "none":
+    raise UserError(
+      "config.rl.loss.correction needs config.rl.updates=1: with more, the"
+      " sampler's own log-probabilities are the old ones, and there is no gap"
+    )
   try:
-    advantages.find(config.rl.advantage)
-    losses.LossConfig(**config.rl.loss)
-    for name in config.rl.rewards:
-      module = plugins.find("rewards", name)
-      module.Config(**config.rl.settings[name])
+    advantages.find(rl.advantage)
+    losses.LossConfig(**rl.loss)
+    weights = dict(zip(rl.rewards, rl.weights, strict=True))
+    scoring.Scorer(weights, {name: rl.settings[name] for name in weights})
   except UserError as error:
     raise UserError(f"config.rl: {error}") from error
 

@@ -19,7 +19,7 @@ CHUNK = 256  # scored positions whose logits live at once, per row
 
 @struct.dataclass
 class Scores:
-  """Of each target: log-probability, entropy, logsumexp, greedy hit."""
+  """Of each target: log-probability, entropy, logsumexp, likeliest hit."""
 
   text_log_prob: jax.Array  # [B, Nt]
   text_entropy: jax.Array

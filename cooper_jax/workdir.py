@@ -55,6 +55,13 @@ def stage_settings(config, stage: str) -> dict:
   for name in [*before, stage]:
     sections += SECTIONS.get(name, (name,))
   settings = flat({name: plain(config[name]) for name in sections})
+  if "rl" in sections:  # settings of a reward that is not used change nothing
+    unused = tuple(
+      f"rl.settings.{name}."
+      for name in config.rl.settings
+      if name not in config.rl.rewards
+    )
+    settings = {k: v for k, v in settings.items() if not k.startswith(unused)}
   return {
     name: value
     for name, value in settings.items()

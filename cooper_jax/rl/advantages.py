@@ -113,7 +113,8 @@ def reinforce_pp(reward_R, group_R, tokens_R, eps=1e-4):
   mean = (weight_R * centred_R).sum() / total
   spread = (weight_R * (centred_R - mean) ** 2).sum()
   std = jnp.sqrt(spread / jnp.maximum(total - 1.0, 1.0))
-  return jnp.where(dead_R, 0.0, (centred_R - mean) / (std + eps))
+  settled_R = dead_R | (std == 0)
+  return jnp.where(settled_R, 0.0, (centred_R - mean) / (std + eps))
 
 
 def gdpo(rewards_RK, weights_K, group_R, eps=1e-4):
@@ -122,9 +123,11 @@ def gdpo(rewards_RK, weights_K, group_R, eps=1e-4):
   arXiv 2601.05242; whitened over the rollouts of the batch, as TRL does. Keeps
   a reward of a small range from drowning in one of a large range.
   """
+  weights_K = jnp.asarray(weights_K, jnp.float32)
   rewards_RK = jnp.asarray(rewards_RK, jnp.float32)
+  rewards_RK = jnp.where(weights_K == 0, jnp.nan, rewards_RK)
   each_KR = jax.vmap(grpo, (1, None, None))(rewards_RK, group_R, eps)
-  total_R = jnp.asarray(weights_K, jnp.float32) @ each_KR
+  total_R = weights_K @ each_KR
   dead_R = jnp.isnan(rewards_RK).all(axis=1)
   batch = group_statistics(
     jnp.where(dead_R, jnp.nan, total_R), jnp.zeros_like(jnp.asarray(group_R))

@@ -1,8 +1,8 @@
 """What to do where the sampler's log-probabilities are not the trainer's.
 
 With this project's sampler the two agree (an equality that is tested), and no
-correction is needed. They part where a rollout is older than the policy, or
-comes from another sampler or another precision. All weights are detached.
+correction is needed; they part in another precision or another sampler. What
+`on_policy` sees, beside that, is the age of a rollout. Weights are detached.
 """
 
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def on_policy(
   gap_RT = log_ratio(sampler_log_prob_RT, log_prob_RT, known_RT)
   length_R1 = jnp.maximum(known_RT.sum(1, keepdims=True), 1)
   stale_R1 = gap_RT.sum(1, keepdims=True) / length_R1 > largest
-  return stop_gradient(~(stale_R1 & (advantage_RT < 0)))
+  return ~(stale_R1 & (advantage_RT < 0))
 
 
 def top_entropy(entropy_RT, mask_RT, share: float):
@@ -106,4 +106,4 @@ def top_entropy(entropy_RT, mask_RT, share: float):
     return mask_RT
   live_RT = jnp.where(mask_RT, entropy_RT.astype(jnp.float32), jnp.nan)
   edge = jnp.nanquantile(live_RT, 1 - share)
-  return stop_gradient(mask_RT & (live_RT >= edge))
+  return mask_RT & (live_RT >= edge)

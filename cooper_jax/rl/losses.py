@@ -56,6 +56,17 @@ class LossConfig:
         f"cispo's clip_high is the largest ratio itself, got {self.clip_high};"
         " set it to 1 and more, for example 5, or take cispo_two_sided"
       )
+    if (self.delta or self.dual_clip) and self.kind not in CLIPPED:
+      raise UserError(
+        f"delta and dual_clip do nothing in {self.kind}; set them to 0, or take"
+        f" one of {', '.join(CLIPPED)}"
+      )
+    if self.correction_min > self.correction_max or self.off_policy_max < 0:
+      raise UserError(
+        f"correction_min, correction_max and off_policy_max are"
+        f" {self.correction_min}, {self.correction_max}, {self.off_policy_max};"
+        " allowed: min up to max, and off_policy_max of 0 (any) and more"
+      )
     if self.delta and self.delta <= 1 + self.clip_high:
       raise UserError(
         f"delta is {self.delta}; it must lie above the clip, 1 + clip_high ="
@@ -140,6 +151,8 @@ LOSSES = {
   "vespo": (terms.variational, "token"),
   "dppo_tv": (terms.bounded_change, "token"),
 }
+# Those that delta and dual_clip act on.
+CLIPPED = ("grpo", "dr_grpo", "bnpo", "dapo", "gspo", "gspo_token", "luspo")
 # Those that clip one ratio a sequence: counted by sequence.
 BY_SEQUENCE = ("gspo", "gspo_token", "luspo")
 
@@ -288,13 +301,18 @@ def policy_loss(
 
 def _clip_metrics(term, mask_RT, rows_R, config):
   """Shares of the tokens, or sequences, that were held back, by side."""
+  live_RT = mask_RT & rows_R[:, None]
+  held = {
+    "clip_low": term.low_RT & live_RT,
+    "clip_high": term.high_RT & live_RT,
+  }
   if config.kind in BY_SEQUENCE:
-    mask_RT = mask_RT.at[:, 0].set(rows_R).at[:, 1:].set(False)
-  mask_RT = mask_RT & rows_R[:, None]
-  weight = mask_RT.sum().astype(jnp.float32)
+    held = {name: held_RT.any(1) for name, held_RT in held.items()}
+    live_RT = rows_R
+  weight = live_RT.sum().astype(jnp.float32)
   return {
-    "clip_low": ((term.low_RT & mask_RT).sum().astype(jnp.float32), weight),
-    "clip_high": ((term.high_RT & mask_RT).sum().astype(jnp.float32), weight),
+    name: (some.sum().astype(jnp.float32), weight)
+    for name, some in held.items()
   }
 
 

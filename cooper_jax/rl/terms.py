@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-LARGEST = 20.0  # of a sequence's log ratio, and of DPPO's ratio
+from cooper_jax.rl.corrections import LOG_RATIO_LIMIT
+
+LARGEST = 20.0  # of the ratio that DPPO weighs with
 
 
 class Term(NamedTuple):
@@ -62,7 +64,11 @@ def clipped(log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config) -> Term:
 def sequence_clipped(
   log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config
 ) -> Term:
-  """One ratio per sequence, exp(mean log ratio) (GSPO, arXiv 2507.18071)."""
+  """One ratio per sequence, exp(mean log ratio) (GSPO, arXiv 2507.18071).
+
+  The gradient of a sequence goes through its one ratio, so an advantage of its
+  own on a map's codes is spread over the sequence; `sequence_token` keeps it.
+  """
   del log_prob_RT
   mean_RT = jnp.broadcast_to(_mean(log_ratio_RT, mask_RT), mask_RT.shape)
   return _clip(jnp.exp(mean_RT), advantage_RT, config)
@@ -115,7 +121,7 @@ def variational(
   phi(w) = w^k exp(lambda (1 - w)), with (k, lambda) by the advantage's sign.
   """
   total_R1 = log_ratio_RT.sum(1, keepdims=True)
-  total_R1 = jnp.clip(total_R1, -LARGEST, LARGEST)
+  total_R1 = jnp.clip(total_R1, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
   up_k, up_scale, down_k, down_scale = config.vespo
   k_RT = jnp.where(advantage_RT >= 0, up_k, down_k)
   scale_RT = jnp.where(advantage_RT >= 0, up_scale, down_scale)

@@ -20,7 +20,6 @@ from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.errors import UserError
 from cooper_jax.eval import runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl import advantages as advantage_rules
@@ -38,13 +37,6 @@ STAGE = "grpo"
 def run(config, workdir) -> None:
   """Reinforces the SFT policy on questions of the training split."""
   folder, settings = Path(workdir) / STAGE, config.grpo
-  if settings.optim.micro_batches != 1:
-    raise UserError(
-      "config.grpo.optim.micro_batches must be 1; take fewer prompts a step"
-      " (config.grpo.batch) instead"
-    )
-  if config.rl.group < 2:
-    raise UserError(f"config.rl.group is {config.rl.group}; allowed: 2 and up")
   policy = policies.make(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim),
@@ -133,7 +125,7 @@ class Step:
     weights = dict(zip(config.rl.rewards, config.rl.weights, strict=True))
     settings = {name: config.rl.settings[name] for name in weights}
     self.scorer = Scorer(weights, settings)
-    self.weights = np.array(config.rl.weights, np.float32)
+    self.weights = np.array(list(weights.values()), np.float32)
     self.overlong_filter = config.rl.overlong_filter
     self.advantages = jax.jit(
       functools.partial(
@@ -202,9 +194,7 @@ class Step:
     answer_R, advantage_RT = self.advantages(
       rewards, quality, out.map_slot, out.state, groups
     )
-    counts = out.live
-    if self.overlong_filter:  # they stay in their group's baseline
-      counts = counts & ~view.truncated[:, None]
+    counts = taught(out.live, view.truncated, self.overlong_filter)
     arrays, blocks = self.pack(out, trunks)
     rolled = {
       "log_prob": out.log_prob,
@@ -267,6 +257,14 @@ class Step:
     )
     packed = packing.pack(made, form=form, shape=shape, rows=len(trunks))
     return packed, shape.blocks
+
+
+def taught(live_RT, truncated_R, overlong_filter: bool):
+  """Which tokens are learned from; the filter leaves out rollouts cut off.
+
+  They stay in their group's baseline (DAPO, arXiv 2503.14476).
+  """
+  return live_RT & ~truncated_R[:, None] if overlong_filter else live_RT
 
 
 def token_advantages(

@@ -131,9 +131,9 @@ def loss_shares(settings, modalities) -> dict[str, float]:
   In: weights {"depth": 1, "segmentation": 3}, map_weight 2, slots 0 and 1
   Out: {"text": 1.0, "map0": 0.5, "map1": 1.5}
   """
-  weights = {
-    slot: settings.modality_weights.get(name, 1.0) for name, slot in modalities
-  }
+  named = {name: 1.0 for name, _ in modalities}
+  named |= settings.modality_weights.to_dict()
+  weights = {slot: named[name] for name, slot in modalities}
   each = settings.map_weight / sum(weights.values())
   return {"text": 1.0} | {f"map{s}": each * w for s, w in weights.items()}
 

@@ -222,6 +222,36 @@ def test_codes_share_the_rows_of_their_digits(tied_head):
   assert abs(moved[has][0]) > 1e-2
 
 
+def test_a_codes_digits_are_read_with_it_and_with_no_other():
+  """Of the embedding: the codes that have the digit, and no word, move."""
+  model, form, params = tiny.make(tied_head=False)
+  rng = np.random.default_rng(9)
+  rows = form.vocabulary.codes_start + 12
+  empty = {
+    name: jnp.full((1, rows), -1)
+    for name in unified.Tokens.__dataclass_fields__
+  }
+  zero = jnp.zeros((1, rows), jnp.int32)
+  tokens = unified.Tokens(**empty).replace(
+    ids=jnp.arange(rows)[None], kind=zero + 1, row=zero, column=zero,
+    opening=zero,
+  )  # fmt: skip
+  features = np.zeros((1, form.model.locations, form.model.d_model), np.float32)
+
+  def embed(params):
+    return np.asarray(
+      model.apply(params, tokens, features, method=unified.Unified.embed)
+    )[0]
+
+  digits = np.array(params["params"]["embedding_digits"])
+  digits[3] += rng.normal(size=digits.shape[1])  # 3 = digit 1 of the second
+  shaken = {"params": params["params"] | {"embedding_digits": digits}}
+  moved = np.abs(embed(shaken) - embed(params)).max(axis=1) > 1e-4
+  has = np.zeros(rows, bool)
+  has[form.vocabulary.codes_start :] = np.arange(12) // 2 % 3 == 1
+  np.testing.assert_array_equal(moved, has)
+
+
 def test_levels_that_make_another_number_of_codes_are_refused():
   with pytest.raises(errors.UserError, match="make 4 codes, the model has 12"):
     tiny.make_config(code_levels=(2, 2))

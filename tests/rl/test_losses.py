@@ -333,6 +333,10 @@ def test_bad_settings_are_refused():
     LossConfig(delta=1.1)
   with pytest.raises(UserError, match="allowed: above 1"):
     LossConfig(dual_clip=0.5)
+  with pytest.raises(UserError, match="do nothing in sapo"):
+    LossConfig("sapo", dual_clip=3.0)
+  with pytest.raises(UserError, match="allowed: min up to max"):
+    LossConfig(correction_min=3.0)
   with pytest.raises(UserError, match="allowed: above 0, up to 1"):
     LossConfig(top_entropy=0.0)
   with pytest.raises(UserError, match="allowed are geometric_mask, none"):

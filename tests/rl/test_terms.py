@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax.rl import losses
+from cooper_jax.errors import UserError
+from cooper_jax.rl import corrections, losses
 from cooper_jax.rl.losses import LossConfig
 
 VECTORS = json.loads(
@@ -29,14 +30,15 @@ A = np.broadcast_to(
 SEQUENCE = np.exp(X.sum(1, keepdims=True) / LENGTH)  # GSPO's ratio
 
 
-def value_and_gradient(config, advantage=A, old=OLD):
+def value_and_gradient(config, advantage=A, old=OLD, mask=MASK, **more):
   def loss(log_prob):
     (total, weight), metrics = losses.policy_loss(
       log_prob,
       config,
       old_log_prob_RT=jnp.asarray(old, jnp.float32),
       advantage_RT=advantage,
-      mask_RT=MASK,
+      mask_RT=mask,
+      **more,
     )
     return total / weight, metrics
 
@@ -181,3 +183,46 @@ def test_on_policy_every_loss_pushes_the_same_way(kind):
   want = tokens(-A) / MASK.sum() if by_token else sequences(-A)
   np.testing.assert_allclose(slope, want, rtol=1e-5, atol=1e-7)
   assert metrics["clip_low"] == metrics["clip_high"] == 0
+
+
+@pytest.mark.parametrize("kind", losses.BY_SEQUENCE)
+def test_sequences_count_as_clipped_though_they_begin_masked(kind):
+  """A rollout's first slots are forced, so the first column is never live."""
+  mask = MASK & (np.arange(MASK.shape[1]) > 0)
+  config = LossConfig(kind, clip_low=0.01, clip_high=0.01)
+  _, _, metrics = value_and_gradient(config, mask=mask)
+  ratio = np.exp(
+    np.where(mask, NEW - OLD, 0).sum(1) / np.maximum(mask.sum(1), 1)
+  )
+  high = (ratio > 1.01) & (A[:, 0] > 0)
+  low = (ratio < 0.99) & (A[:, 0] < 0)
+  np.testing.assert_allclose(metrics["clip_high"], high.mean(), rtol=1e-6)
+  np.testing.assert_allclose(metrics["clip_low"], low.mean(), rtol=1e-6)
+  assert high.any() or low.any()
+
+
+def test_tokens_of_low_entropy_teach_nothing():
+  entropy = np.random.default_rng(3).uniform(size=MASK.shape)
+  config = LossConfig(top_entropy=0.3)
+  _, slope, _ = value_and_gradient(config, entropy_RT=entropy)
+  _, plain, _ = value_and_gradient(LossConfig())
+  kept = np.asarray(corrections.top_entropy(jnp.asarray(entropy), MASK, 0.3))
+  np.testing.assert_allclose(slope, np.where(kept, plain, 0), atol=1e-7)
+  assert np.abs(plain[~kept]).max() > 0
+  with pytest.raises(UserError, match="needs the tokens' entropies"):
+    value_and_gradient(config)
+
+
+def test_bad_sequences_that_are_stale_teach_nothing():
+  bad, stale = A[:, 0] < 0, np.zeros(ROWS, bool)
+  stale[[np.flatnonzero(bad)[0], np.flatnonzero(~bad)[0]]] = True
+  sampler = NEW + np.where(stale, 0.4, -0.1)[:, None]
+  dropped = stale & bad
+  more = {"sampler_log_prob_RT": sampler.astype(np.float32)}
+  config = LossConfig(off_policy_max=0.25)
+  _, slope, metrics = value_and_gradient(config, **more)
+  _, plain, _ = value_and_gradient(LossConfig(), **more)
+  want = np.where(dropped[:, None], 0, plain)
+  np.testing.assert_allclose(slope, want, atol=1e-7)
+  share = MASK[dropped].sum() / MASK.sum()
+  np.testing.assert_allclose(metrics["stale"], share, rtol=1e-6)

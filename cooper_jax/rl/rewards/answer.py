@@ -26,15 +26,20 @@ class Config:
   tags_only: bool = True  # nothing outside <answer>..</answer> counts
   unit_required: bool = False  # a length without its unit is wrong
 
+  @property
+  def rules(self) -> grading.Rules:
+    return grading.Rules(self.tolerance, self.tags_only, self.unit_required)
+
+  def __post_init__(self):
+    _ = self.rules  # refuses what can't be
+
 
 def reward(view, columns, config: Config) -> np.ndarray:
   """Right or wrong [R], NaN where the true answer is None.
 
   Columns: answer, answer_type, options, unit, value.
   """
-  rules = grading.Rules(
-    config.tolerance, config.tags_only, config.unit_required
-  )
+  rules = config.rules
   result_R = np.full(len(view), np.nan, np.float32)
   for row, response in enumerate(view.text):
     if columns["answer"][row] is None:
