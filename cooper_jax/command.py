@@ -30,7 +30,7 @@ Runs the stages that the config names; those that the workdir already holds
 finished are skipped, an interrupted one goes on where it stopped.
 
   --config=configs/grpo.py         the whole chain (the default)
-  --config=configs/grpo.py:smoke   the same in a minute or two, learning nothing
+  --config=configs/grpo.py:smoke   the same in three minutes, learning nothing
   --config.sft.steps=200           changes a setting (see configs/base.py)
   --workdir=runs/demo              where everything goes; default runs/<config>
   --compile_cache=off              compiles everything anew

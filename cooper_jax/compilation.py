@@ -1,5 +1,6 @@
 """What is compiled once is kept, so that the next run starts at once."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -48,3 +49,21 @@ def use_cache(folder: str, *, fallback) -> str:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   return str(path)
+
+
+@contextlib.contextmanager
+def effort(*, quick: bool):
+  """Where `quick`, leaves out what takes the compiler long.
+
+  Right where few steps are run. On CPU the machine code is then plain (LLVM's
+  costly passes are skipped); the operations and their order are the same.
+  """
+  import jax
+
+  name = "jax_disable_most_optimizations"
+  before = jax.config.values[name]
+  jax.config.update(name, quick or before)
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)

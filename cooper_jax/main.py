@@ -39,7 +39,7 @@ def run(asked: command.Command) -> None:
   for stage in todo:
     watch = telemetry.Stopwatch()
     workdir.begin(config, folder, stage)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), compilation.effort(quick=config.quick_compile):
       plugins.find("stages", stage).run(config, folder)
     seconds = watch.read()[0]
     workdir.finish(config, folder, stage, seconds=seconds)

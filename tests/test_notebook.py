@@ -46,7 +46,7 @@ def test_it_runs_and_draws(notebook, tmp_path, monkeypatch):
   monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
   client = nbclient.NotebookClient(
     notebook,
-    timeout=240,
+    timeout=900,  # seconds a cell: a machine may be slow and busy
     kernel_name="python3",
     resources={"metadata": {"path": str(PATH.parent)}},
   )

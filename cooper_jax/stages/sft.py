@@ -27,6 +27,8 @@ def run(config, workdir) -> None:
     )
 
   before = "pretrain" if "pretrain" in config.pipeline else None
+  if before is None:
+    print("sft       starts from nothing: no pretrain in config.pipeline")
   teaching.run(
     config, workdir, stage="sft", make_lesson=make_lesson, before=before
   )
