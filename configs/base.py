@@ -35,6 +35,7 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config = ConfigDict()
   config.variant = variant
   config.pipeline = pipeline  # stages, in order
+  config.start = ""  # packaged model to begin GRPO from; "" trains every stage
   config.seed = 0  # of parameters, batches and sampling
   config.precision = "auto"  # f32 | bf16 | auto: f32 on CPU, else bf16
   config.quick_compile = False  # compile sooner, run slower (CPU)

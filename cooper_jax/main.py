@@ -19,7 +19,12 @@ from cooper_jax.errors import (
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
   memory.keep_freed()
-  config, folder = asked.config, workdir.prepare(asked.config, asked.workdir)
+  config = asked.config
+  if config.start:
+    from cooper_jax import package
+
+    package.check(config, package.find(config.start))
+  folder = workdir.prepare(config, asked.workdir)
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
 
@@ -34,6 +39,9 @@ def run(asked: command.Command) -> None:
   meshes.check_batches(mesh, {s: config[s].batch for s in sorted(taught)})
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
+  if config.start:
+    with jax.set_mesh(mesh):
+      package.install(config, folder, package.find(config.start))
   lines, todo = workdir.plan(config, folder)
   print("\n".join([f"workdir {folder}", *lines]), flush=True)
   for stage in todo:

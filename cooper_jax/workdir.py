@@ -11,11 +11,13 @@ import os
 import shutil
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from cooper_jax.errors import UserError
 
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
-COMMON = ("seed", "precision", "modalities", "world", "data")
+COMMON = ("start", "seed", "precision", "modalities", "world", "data")
 SECTIONS = {
   "tokenizer": ("tokenizer",),
   "pretrain": ("model", "pretrain"),
@@ -67,6 +69,28 @@ def stage_settings(config, stage: str) -> dict:
     for name, value in settings.items()
     if name.rsplit(".", 1)[-1] not in FREE
   } | {"after": before}
+
+
+def read_config(workdir) -> ConfigDict:
+  """The config that a workdir was last run with; UserError without one."""
+  path = Path(workdir).expanduser() / "config.json"
+  if not path.exists():
+    raise UserError(
+      f"no run in {workdir}: {path} does not exist; give the --workdir of a"
+      " run of cooper_jax.main"
+    )
+  return to_config(read_json(path))
+
+
+def to_config(saved: dict) -> ConfigDict:
+  """Undoes `plain`: lists become tuples again."""
+
+  def restore(value):
+    if isinstance(value, dict):
+      return {name: restore(item) for name, item in value.items()}
+    return tuple(map(restore, value)) if isinstance(value, list) else value
+
+  return ConfigDict(restore(saved)).lock()
 
 
 def digest(settings: dict) -> str:

@@ -14,8 +14,8 @@ FLOORS = [
   + ["compilation", "interrupt", "memory", "workdir"],
   ["modalities", "sequence", "packing", "losses", "models", "tokenizers"],
   ["rl", "sampling", "data", "eval", "weights", "policy"],
-  ["stages"],
-  ["command", "main"],
+  ["stages", "package"],
+  ["command", "main", "ask"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # `losses` scores with the one function that the sampler uses, too.

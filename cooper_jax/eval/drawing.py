@@ -218,24 +218,49 @@ def plot_curves(curves, columns=4):
   return figure
 
 
-def plot_maps(image, depth=None, segmentation_map=None, title=""):
-  """A matplotlib figure of an image and its maps, with metres and names."""
+def plot_maps(image, maps, title="", places=()):
+  """A matplotlib figure of an image and its maps, with metres and names.
+
+  maps: {title: target} in the order shown; depth f32 [H,W] in metres gets a
+  colour bar, classes [H,W] their names. places: (y, x) as fractions, numbered
+  on the image in their order.
+  """
   import matplotlib.pyplot as plt
 
-  figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-  for axis in axes:
+  figure, axes = plt.subplots(
+    1,
+    1 + len(maps),
+    figsize=(3.4 * (1 + len(maps)), 3.2),
+    squeeze=False,
+    layout="constrained",
+  )
+  for axis in axes[0]:
     axis.axis("off")
-  axes[0].imshow(image)
-  axes[0].set_title(title or "input", fontsize=9)
-  if depth is not None:
-    low, high = depth_range(depth)
-    axes[1].imshow(depth_picture(depth, low, high))
-    axes[1].set_title("depth, m", fontsize=9)
-    _plot_metres(figure, axes[1], low, high)
-  if segmentation_map is not None:
-    axes[2].imshow(segmentation_picture(segmentation_map))
-    axes[2].set_title("classes", fontsize=9)
-    _plot_names(axes[2], segmentation_map)
+  axes[0, 0].imshow(image)
+  axes[0, 0].set_title(title or "input", fontsize=9)
+  height, width = np.asarray(image).shape[:2]
+  for number, (y, x) in enumerate(places, 1):
+    axes[0, 0].text(
+      x * width,
+      y * height,
+      str(number),
+      fontsize=8,
+      color="white",
+      ha="center",
+      va="center",
+      bbox={"boxstyle": "circle,pad=0.15", "facecolor": "black", "alpha": 0.6},
+    )
+  for axis, (name, target) in zip(axes[0, 1:], maps.items(), strict=True):
+    target = np.asarray(target)
+    axis.set_title(name, fontsize=9)
+    if target.ndim == 2 and np.issubdtype(target.dtype, np.floating):
+      low, high = depth_range(target)
+      axis.imshow(depth_picture(target, low, high))
+      _plot_metres(figure, axis, low, high)
+      continue
+    axis.imshow(picture(target))
+    if target.ndim == 2:
+      _plot_names(axis, target)
   return figure
 
 
@@ -247,7 +272,7 @@ def _plot_metres(figure, axis, low, high):
   )
   bar = figure.colorbar(scale, ax=axis)
   metres = [m for m, _ in metre_ticks(low, high)]
-  bar.set_ticks(metres, labels=[f"{m:g}" for m in metres])
+  bar.set_ticks(metres, labels=[f"{m:g} m" for m in metres])
   bar.minorticks_off()
 
 

@@ -145,8 +145,13 @@ def in_batches(
   return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
-def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
-  """Answers of a mode, graded."""
+def respond(
+  policy: Policy, params, items, mode: str, codecs, *, batch, buckets
+) -> RolloutView:
+  """What the policy says and draws in a mode, one row an item.
+
+  Of an item only `sample.image` and `question.text` are read.
+  """
   maps = 0 if mode in ("direct", "text") else policy.limits.maps
   limits = dataclasses.replace(policy.limits, maps=maps)
   out = in_batches(
@@ -159,7 +164,7 @@ def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
     buckets=buckets,
   )
   rows = np.arange(len(items))
-  view = RolloutView.from_rollout(
+  return RolloutView.from_rollout(
     out,
     vocabulary=policy.form.vocabulary,
     text_tokenizer=policy.text,
@@ -167,6 +172,13 @@ def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
     group=rows,
     sample_id=rows,
     modalities={slot: name for name, slot in policy.writer.modalities},
+  )
+
+
+def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
+  """Answers of a mode, graded."""
+  view = respond(
+    policy, params, items, mode, codecs, batch=batch, buckets=buckets
   )
   grades = tuple(
     grade_of(text, item) for text, item in zip(view.text, items, strict=True)

@@ -89,8 +89,7 @@ def run(config, workdir) -> None:
     drawn = redraw(trained, targets)
     found = measure(modules, targets, drawn)
     writer.scalars(settings.steps, numbers(f"{split}/", found))
-  first = read_maps(opened["train"], modules, count=BASELINE_SCENES)
-  summary |= found | constant_scores(modules, first, targets)
+  summary |= found | constant_scores(modules, opened["train"], targets)
   save_pictures(folder / "pictures", draw(modules, targets, drawn))
   writer.close()
   checkpoints.close()
@@ -323,9 +322,21 @@ def numbers(prefix: str, values) -> dict:
   }
 
 
+def test_scores(config, trained: dict[str, Codec]) -> dict:
+  """What the stage says of its tokenizers, for some trained elsewhere."""
+  data, modules = DataConfig.from_config(config), find_modules(config)
+  targets = read_maps(mixture.open_split(data, "test"), modules)
+  found = measure(modules, targets, redraw(trained, targets))
+  train = mixture.open_split(data, "train")
+  return found | constant_scores(modules, train, targets)
+
+
 def constant_scores(modules, train, test) -> dict:
-  """Errors on `test` of the best map that is the same for every image."""
-  result = {}
+  """Errors on `test` of the best map that is the same for every image.
+
+  The best one for the first BASELINE_SCENES of the source `train`.
+  """
+  train, result = read_maps(train, modules, count=BASELINE_SCENES), {}
   for name, module in modules.items():
     best = module.constant(train[name])
     drawn = np.broadcast_to(best, test[name].shape)

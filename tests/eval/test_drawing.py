@@ -78,10 +78,14 @@ def test_plots_name_the_classes_and_the_metres():
   depth[4:] = 6.0
   classes = np.where(depth > 3, 1, 4).astype(np.uint8)
   image = np.zeros((8, 8, 3), np.uint8)
-  figure = drawing.plot_maps(image, depth, classes)
+  maps = {"Depth": depth, "Classes": classes}
+  figure = drawing.plot_maps(image, maps, places=[(0.5, 0.25)])
+  assert [text.get_text() for text in figure.axes[0].texts] == ["1"]
+  assert figure.axes[0].texts[0].get_position() == (2.0, 4.0)  # x, y pixels
+  assert [axis.get_title() for axis in figure.axes[1:3]] == list(maps)
   names = {text.get_text() for text in figure.axes[2].get_legend().get_texts()}
   assert names == {segmentation.CLASSES[1], segmentation.CLASSES[4]}
   metres = {text.get_text() for text in figure.axes[3].get_yticklabels()}
-  assert {"3", "5"} <= metres  # the round depths between 2 and 6
+  assert {"3 m", "5 m"} <= metres  # the round depths between 2 and 6
   curves = drawing.plot_curves({"a": ([1, 2], [3.0, 2.0]), "b": ([1], [1.0])})
   assert [axis.get_title() for axis in curves.axes[:2]] == ["a", "b"]

@@ -1,0 +1,199 @@
+"""Asks a trained model about a picture of your own.
+
+  python -m cooper_jax.ask --image=photo.png --workdir=runs/demo \\
+    "Which is closer, the red ball or the blue table?"
+
+Prints the reasoning and the answer, and draws the maps it made beside the
+picture. The model has seen rendered rooms only: of anything else it will speak
+as if it were one.
+"""
+
+import argparse
+import re
+import sys
+import types
+from pathlib import Path
+
+from cooper_jax import workdir as workdirs
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, nearest
+
+TRAINED = ("grpo", "sft")  # the later stage first
+PLACE = re.compile(r"<at ([\d.]+) ([\d.]+)>")
+
+
+def parse(argv=None):
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.ask", description=__doc__.splitlines()[0]
+  )
+  add = parser.add_argument
+  add("question", nargs="+", help="in quotes; several are asked one by one")
+  add("--image", required=True, help="PNG, JPEG, WEBP or BMP")
+  add("--workdir", help="of a run of cooper_jax.main that has trained SFT")
+  add("--package", default="tiny", help="packaged model, without --workdir")
+  add("--stage", choices=TRAINED, help="policy of a workdir; default the last")
+  add("--mode", default="adaptive", help="adaptive (default) draws as it likes")
+  add("--out", help="PNG to write; default <image>-answer.png")
+  return parser.parse_args(argv)
+
+
+def as_written(question: str) -> str:
+  """In: "Which is closer, a or b?"   Out: "Which is closer , a or b ?"."""
+  spaced = re.sub(r"\s*([,;:?!.])(?=\s|$)", r" \1", question)
+  return " ".join(spaced.split())
+
+
+def pages(asked) -> list[Path]:
+  """The picture that each question's answer is drawn to."""
+  image = Path(asked.image)
+  out = (
+    Path(asked.out)
+    if asked.out
+    else image.with_name(f"{image.stem}-answer.png")
+  )
+  if out.suffix.lower() != ".png":
+    raise UserError(f"--out={out}: the picture is a PNG; end it in .png")
+  if not out.parent.is_dir():
+    raise UserError(f"--out={out}: there is no folder {out.parent}")
+  if len(asked.question) == 1:
+    return [out]
+  count = range(1, len(asked.question) + 1)
+  return [out.with_name(f"{out.stem}-{i}.png") for i in count]
+
+
+def load(asked):
+  """(config, policy, its parameters, codecs, what they are)."""
+  from cooper_jax import package, policy
+  from cooper_jax.stages import tokenizer
+
+  if not asked.workdir:
+    folder = package.find(asked.package)
+    manifest = package.read_manifest(folder)
+    config = workdirs.to_config(manifest["config"])
+    made = policy.make(config)
+    codecs, params = package.load(config, made, folder)
+    return config, made, params, codecs, f"packaged model {folder.name}"
+  config = workdirs.read_config(asked.workdir)
+  wanted = (asked.stage,) if asked.stage else TRAINED
+  found = [workdirs.record(asked.workdir, stage) for stage in wanted]
+  done = [s for s, r in zip(wanted, found, strict=True) if r and r["finished"]]
+  if not done:
+    raise UserError(
+      f"{asked.workdir} has no finished {' or '.join(wanted)}; train it with"
+      " python -m cooper_jax.main"
+    )
+  try:
+    made = policy.make(config)
+  except (AttributeError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{asked.workdir} was made by another version of cooper_jax ({error});"
+      " ask it with that version"
+    ) from error
+  codecs = tokenizer.load(config, asked.workdir)
+  params = policy.load_stage(made, config, asked.workdir, done[0])
+  return config, made, params, codecs, f"{done[0]} of {asked.workdir}"
+
+
+def answer(asked) -> list[str]:
+  """Answers the questions; gives the text to print for each."""
+  outs = pages(asked)
+  from cooper_jax.data import pictures
+
+  # Before JAX is loaded: a wrong path costs no seconds.
+  pictures.read_image(Path(asked.image), 8, "--image")
+  import jax
+
+  from cooper_jax import compilation
+  from cooper_jax.eval import runner
+  from cooper_jax.parallel import mesh as meshes
+
+  compilation.use_cache("", fallback=Path(outs[0]).parent / "compiled")
+  one = meshes.make_mesh(devices=jax.devices()[:1])
+  with jax.set_mesh(one), compilation.effort(quick=True):
+    config, policy, params, codecs, name = load(asked)
+    modes = runner.modes_of(policy)
+    if asked.mode not in modes:
+      raise UserError(
+        f"--mode={asked.mode}: this model has {', '.join(modes)}"
+        f"{nearest(asked.mode, modes)}"
+      )
+    image = pictures.read_image(
+      Path(asked.image), config.data.image_size, "--image"
+    )
+    sample = types.SimpleNamespace(image=image)
+    items = [
+      runner.Item(sample, types.SimpleNamespace(text=as_written(question)))
+      for question in asked.question
+    ]
+    view = runner.respond(
+      policy,
+      params,
+      items,
+      asked.mode,
+      codecs,
+      batch=1,
+      buckets=config.sampling.prompt_buckets,
+    )
+  print(f"{name}, mode {asked.mode}", flush=True)
+  said = []
+  for i, (question, out) in enumerate(zip(asked.question, outs, strict=True)):
+    draw(image, view.text[i], view.maps[i], codecs, out)
+    said.append(f"{question}\n{tell(view.text[i])}\ndrawn: {out}")
+  return said
+
+
+def tell(text: str) -> str:
+  """The response for a terminal: a line a thought, places numbered."""
+  from cooper_jax.eval import view
+
+  numbers = iter(range(1, 1000))
+  text = PLACE.sub(lambda _: f"[{next(numbers)}]", text)
+  found, rest = view.turns(text)
+  lines = []
+  for turn in found:
+    lines += [f"  thinks: {turn.thought}"] if turn.thought else []
+    drawn = turn.action != "answer"
+    lines.append(f"  draws:  {turn.action}" if drawn else "")
+    if not drawn:
+      lines[-1] = f"  answer: {turn.content}"
+  if rest:
+    inner = re.fullmatch(r"<answer>(.*)</answer>", rest)
+    lines.append(f"  answer: {inner[1].strip()}" if inner else f"  {rest}")
+  return "\n".join(lines)
+
+
+def draw(image, text, maps, codecs, out: Path) -> None:
+  """The picture with the places that were named, and the maps beside it."""
+  import matplotlib
+
+  matplotlib.use("Agg")
+  import matplotlib.pyplot as plt
+
+  from cooper_jax.eval import drawing
+
+  shown = {}
+  for each in maps:
+    title = codecs[each.modality].modality.TITLE
+    shown[title if title not in shown else f"{title}, again"] = each.target
+  places = [(float(y), float(x)) for y, x in PLACE.findall(text)]
+  figure = drawing.plot_maps(image, shown, "input", places)
+  figure.savefig(out, dpi=150)
+  plt.close(figure)
+
+
+def main(argv=None) -> int:
+  """Gives the exit code; prints one line where something is wrong."""
+  try:
+    for said in answer(parse(argv)):
+      print(f"\n{said}")
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  except OSError as error:
+    print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    return EXIT_USER
+  return EXIT_DONE
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,266 @@
+"""A trained model as two files that travel with the code.
+
+  python -m cooper_jax.package --workdir=runs/sft --out=cooper_jax/assets/tiny
+
+`model.safetensors` holds the parameters of the map tokenizers and of the SFT
+policy, by their path in the tree; `manifest.json` says what made them (config,
+version of the world, seed, command, commit, machine, hours, figures) and gives
+a checksum of the parameters. Nothing in either can run code.
+"""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cooper_jax import policy as policies
+from cooper_jax import telemetry
+from cooper_jax import workdir as workdirs
+from cooper_jax.checkpoint import Checkpoints, flatten
+from cooper_jax.data.scenes.config import VERSION
+from cooper_jax.errors import EXIT_USER, UserError
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import shard
+from cooper_jax.stages import tokenizer as tokenizer_stage
+
+FORMAT = 1
+STAGE = "sft"  # whose policy is packaged
+STAGES = ("tokenizer", "pretrain", STAGE)  # that need not be run any more
+WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+# What the parameters depend on; how they were sharded or shown is not in it.
+SECTIONS = ("modalities", "world", "model", *STAGES)
+KEPT = ("depth/", "segmentation/", "qa/accuracy/", "maps/")  # of the figures
+
+
+def find(start: str) -> Path:
+  """The folder of a package, by path or by its name in `assets`."""
+  named = Path(__file__).parent / "assets" / start
+  folder = named if named.is_dir() else Path(start).expanduser()
+  if not (folder / MANIFEST).is_file():
+    there = sorted(p.parent.name for p in named.parent.glob(f"*/{MANIFEST}"))
+    raise UserError(
+      f"no packaged model {start}: {folder / MANIFEST} does not exist; packaged"
+      f" with this version: {', '.join(there) or 'none'}"
+    )
+  return folder
+
+
+def read_manifest(folder: Path) -> dict:
+  """The manifest; UserError if it is of another format or world."""
+  manifest = workdirs.read_json(folder / MANIFEST)
+  for name, here in (("format", FORMAT), ("world", VERSION)):
+    if manifest.get(name) != here:
+      raise UserError(
+        f"packaged model {folder} is of {name} {manifest.get(name)}, this"
+        f" version has {here}; {_instead()}"
+      )
+  return manifest
+
+
+def check(config, folder: Path) -> dict:
+  """Gives the manifest; UserError names settings that the model wasn't for."""
+  manifest = read_manifest(folder)
+  there, here = _settings(manifest["config"]), _settings(config)
+  differing = [
+    f"{name} is {there.get(name, 'absent')} there and"
+    f" {here.get(name, 'absent')} here"
+    for name in sorted(there.keys() | here.keys())
+    if there.get(name, "absent") != here.get(name, "absent")
+  ]
+  if differing:
+    more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+    raise UserError(
+      f"packaged model {folder} was made with other settings:"
+      f" {'; '.join(differing[:4])}{more}; {_instead()}"
+    )
+  return manifest
+
+
+def _settings(config) -> dict:
+  config = workdirs.plain(config)
+  parts = {name: config.get(name) for name in SECTIONS}
+  parts["data.image_size"] = config["data"]["image_size"]
+  return {
+    name: value
+    for name, value in workdirs.flat(parts).items()
+    if name.rsplit(".", 1)[-1] not in workdirs.FREE
+  }
+
+
+def _instead() -> str:
+  return (
+    "train from nothing with configs/grpo.py:scratch, or put what fits there"
+  )
+
+
+def load(config, policy: policies.Policy, folder: Path):
+  """Reads (codecs, parameters of the policy) of a package.
+
+  Raises UserError where a file is damaged or the sizes are others.
+  """
+  import safetensors.numpy
+
+  manifest = check(config, folder)
+  path = folder / WEIGHTS
+  try:
+    data = path.read_bytes()
+    found = safetensors.numpy.load(data)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise UserError(f"{path} can't be read: {error}; {_restore()}") from error
+  if digest(data) != manifest.get("sha256"):
+    raise UserError(f"{path} is not what {MANIFEST} describes; {_restore()}")
+  boxed = jax.eval_shape(lambda: policies.init(policy, jax.random.key(0)))
+  modules = tokenizer_stage.find_modules(config)
+  configs = tokenizer_stage.make_configs(config, modules)
+  wanted = {
+    "tokenizer": jax.eval_shape(
+      lambda: tokenizer_stage.init_params(configs, jax.random.key(0))
+    ),
+    STAGE: shard.unbox(boxed),
+  }
+  tree = _fill(wanted, found, path)
+  mesh = jax.sharding.get_mesh()
+  placed = jax.device_put(tree["tokenizer"], shard.replicated(mesh))
+  params = jax.device_put(tree[STAGE], shard.abstract_shardings(boxed, mesh))
+  return tokenizer_stage.codecs(configs, modules, placed), params
+
+
+def _fill(wanted, found: dict, path: Path):
+  """The tree of `wanted` with the arrays of `found`, by path."""
+  shapes = {name: leaf.shape for name, leaf in flatten(wanted).items()}
+  for name in sorted(shapes.keys() | found.keys()):
+    here = shapes.get(name, "absent")
+    there = found[name].shape if name in found else "absent"
+    if here != there:
+      raise UserError(
+        f"{path} does not fit this model: {name} is {there} there and {here}"
+        f" here; {_instead()}"
+      )
+  leaves = [found[name] for name in flatten(wanted)]
+  return jax.tree.unflatten(jax.tree.structure(wanted), leaves)
+
+
+def _restore() -> str:
+  return "get the file anew (git checkout), or package a run again"
+
+
+def install(config, workdir, folder: Path) -> None:
+  """Puts a package where the stages before GRPO would have put their results.
+
+  Stages that the workdir already has a record of are left as they are.
+  """
+  workdir = Path(workdir)
+  here = [stage for stage in STAGES if stage in config.pipeline]
+  if all(workdirs.is_finished(config, workdir, stage) for stage in here):
+    return
+  policy = policies.make(config)
+  codecs, params = load(config, policy, folder)
+  parts = {
+    "tokenizer": {"params": {n: codec.params for n, codec in codecs.items()}},
+    STAGE: {"ema" if config[STAGE].optim.ema_decay > 0 else "params": params},
+  }
+  for stage in here:
+    workdirs.begin(config, workdir, stage)
+    if stage in parts:
+      saved = Checkpoints(workdir / stage / "checkpoints")
+      saved.save(
+        config[stage].steps, parts[stage], data_state={}, meta={"start": True}
+      )
+      saved.close()
+  summary = tokenizer_stage.test_scores(config, codecs)
+  workdirs.add_summary(workdir, summary)
+  for stage in here:
+    workdirs.finish(config, workdir, stage, seconds=0.0)
+
+
+def pack(workdir, out) -> dict:
+  """Writes the package of a workdir whose SFT is done; returns the manifest."""
+  import safetensors.numpy
+
+  workdir, out = Path(workdir), Path(out)
+  config = workdirs.read_config(workdir)
+  for stage in STAGES:
+    found = workdirs.record(workdir, stage)
+    if not found or not found["finished"]:
+      raise UserError(f"{workdir} has no finished {stage}; run it to its end")
+  policy = policies.make(config)
+  codecs = tokenizer_stage.load(config, workdir)
+  params = policies.load_stage(policy, config, workdir, STAGE)
+  tree = {
+    "tokenizer": {name: codec.params for name, codec in codecs.items()},
+    STAGE: params,
+  }
+  arrays = {
+    name: np.ascontiguousarray(leaf, np.float32)
+    for name, leaf in flatten(jax.device_get(tree)).items()
+  }
+  data = safetensors.numpy.save(arrays)
+  summary = workdirs.read_json(workdir / "summary.json")
+  hours = {
+    stage: config[stage].steps / summary[f"speed/{stage}/steps_per_s"] / 3600
+    for stage in STAGES
+  }
+  manifest = {
+    "format": FORMAT,
+    "world": VERSION,
+    "config": workdirs.plain(config),
+    "seed": config.seed,
+    "command": "python -m cooper_jax.main --config=configs/sft.py",
+    "commit": _commit(),
+    "machine": telemetry.describe_machine()[0],
+    "hours": {stage: round(value, 2) for stage, value in hours.items()},
+    "parameters": sum(array.size for array in arrays.values()),
+    "sha256": digest(data),
+    "figures": {
+      name: value
+      for name, value in sorted(summary.items())
+      if name.startswith(KEPT)
+    },
+  }
+  out.mkdir(parents=True, exist_ok=True)
+  (out / WEIGHTS).write_bytes(data)
+  workdirs.write_json(out / MANIFEST, manifest)
+  return manifest
+
+
+def digest(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()
+
+
+def _commit() -> str:
+  run = subprocess.run(
+    ["git", "rev-parse", "HEAD"],
+    cwd=Path(__file__).parent,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return run.stdout.strip() or "unknown"
+
+
+def main(argv=None) -> int:
+  """Packages a workdir; gives the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.package",
+    description="Writes the trained model of a workdir as a package.",
+  )
+  parser.add_argument("--workdir", required=True, help="of a finished SFT run")
+  parser.add_argument("--out", required=True, help="folder to write")
+  asked = parser.parse_args(argv)
+  try:
+    with jax.set_mesh(meshes.make_mesh()):
+      manifest = pack(asked.workdir, asked.out)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  size = (Path(asked.out) / WEIGHTS).stat().st_size / 2**20
+  print(f"{asked.out}: {manifest['parameters']:,} parameters, {size:.1f} MiB")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,69 @@
+"""Asking: what is said when something is wrong, and how answers are told."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cooper_jax import ask
+
+
+@pytest.fixture
+def photo(tmp_path):
+  path = tmp_path / "photo.png"
+  Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(path)
+  return path
+
+
+@pytest.mark.parametrize(
+  ("question", "written"),
+  [
+    ("Which is closer, a or b?", "Which is closer , a or b ?"),
+    ("Is it within 1.5 m of the  can ?", "Is it within 1.5 m of the can ?"),
+    ("Count the cans.", "Count the cans ."),
+    ("Nearer to a: b or c", "Nearer to a : b or c"),
+  ],
+)
+def test_questions_are_written_as_the_model_learned_them(question, written):
+  assert ask.as_written(question) == written
+
+
+def test_a_response_is_told_line_by_line():
+  text = (
+    "<think> measure the depth </think> <depth> <think> red ball <at 0.25 0.5>"
+    " 1.2 m </think> <answer> 1.2 m </answer>"
+  )
+  assert ask.tell(text).splitlines() == [
+    "  thinks: measure the depth",
+    "  draws:  depth",
+    "  thinks: red ball [1] 1.2 m",
+    "  answer: 1.2 m",
+  ]
+  assert ask.tell("<answer> yes </answer>") == "  answer: yes"
+  assert ask.tell("<think> cut off") == "  <think> cut off"
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--image=no.png"], "no.png does not exist"),
+    (["--workdir=nowhere"], "no run in nowhere"),
+    (["--package=nothing"], "no packaged model nothing"),
+    (["--out=a.jpg"], "end it in .png"),
+    (["--out=no/where/a.png"], "there is no folder no/where"),
+  ],
+)
+def test_wrong_input_is_one_line(photo, arguments, message, capsys):
+  given = {"--image": f"--image={photo}"}
+  given |= {each.split("=")[0]: each for each in arguments}
+  assert ask.main(["How far is it?", *given.values()]) == 2
+  error = capsys.readouterr().err
+  assert message in error and error.count("\n") == 1
+  assert not list(photo.parent.glob("*answer*"))
+
+
+def test_several_questions_get_a_picture_each(photo):
+  asked = ask.parse([f"--image={photo}", "a", "b"])
+  assert [p.name for p in ask.pages(asked)] == [
+    "photo-answer-1.png",
+    "photo-answer-2.png",
+  ]

@@ -1,0 +1,199 @@
+"""A packaged model gives back what was trained, or says why it can't."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import numpy as safetensors
+
+from cooper_jax import ask, command, package, workdir
+from cooper_jax import policy as policies
+from cooper_jax.checkpoint import Checkpoints
+from cooper_jax.errors import UserError
+from cooper_jax.parallel import shard
+from cooper_jax.stages import tokenizer as tokenizer_stage
+from tests import tiny  # noqa: F401  sets the mesh
+
+SETTINGS = (
+  "data.train_scenes=16",
+  "data.validation_scenes=4",
+  "data.test_scenes=6",
+  "data.workers=1",
+  "model.d_model=32",
+  "model.layers=1",
+  "sampling.text=12",
+)
+
+
+def random_like(abstract, seed):
+  """Every parameter random, so that a swapped or zeroed one shows."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda a: rng.normal(0, 0.1, a.shape).astype(np.float32), abstract
+  )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """(config, workdir, parameters) of a run that was never trained."""
+  folder = tmp_path_factory.mktemp("run")
+  settings = [f"--config.{each}" for each in SETTINGS]
+  settings.append(f"--config.data.cache={folder / 'cache'}")
+  asked = command.parse(
+    ["--config=configs/grpo.py:smoke", f"--workdir={folder / 'a'}", *settings]
+  )
+  config, here = asked.config, workdir.prepare(asked.config, asked.workdir)
+  policy = policies.make(config)
+  configs = tokenizer_stage.make_configs(
+    config, tokenizer_stage.find_modules(config)
+  )
+  trees = {
+    "tokenizer": jax.eval_shape(
+      lambda: tokenizer_stage.init_params(configs, jax.random.key(0))
+    ),
+    "sft": shard.unbox(
+      jax.eval_shape(lambda: policies.init(policy, jax.random.key(0)))
+    ),
+  }
+  for seed, stage in enumerate(package.STAGES):
+    workdir.begin(config, here, stage)
+    if stage in trees:
+      trees[stage] = random_like(trees[stage], seed)
+      averaged = stage == "sft" and config.sft.optim.ema_decay > 0
+      saved = Checkpoints(here / stage / "checkpoints")
+      part = "ema" if averaged else "params"
+      saved.save(3, {part: trees[stage]}, data_state={}, meta={})
+      saved.close()
+    workdir.finish(config, here, stage, seconds=1.0)
+    workdir.add_summary(here, {f"speed/{stage}/steps_per_s": 2.0})
+  workdir.add_summary(here, {"depth/tokenizer_abs_rel": 0.5, "reward/last": 1})
+  return config, here, trees
+
+
+@pytest.fixture(scope="module")
+def packed(run, tmp_path_factory):
+  out = tmp_path_factory.mktemp("packed") / "model"
+  assert package.main([f"--workdir={run[1]}", f"--out={out}"]) == 0
+  return out
+
+
+def equal(one, other):
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def copy_of(folder, tmp_path):
+  there = tmp_path / "copy"
+  there.mkdir()
+  for path in folder.iterdir():
+    (there / path.name).write_bytes(path.read_bytes())
+  return there
+
+
+def test_what_is_packed_is_what_is_loaded(run, packed):
+  config, _, trees = run
+  codecs, params = package.load(config, policies.make(config), packed)
+  equal(params, trees["sft"])
+  equal({n: c.params for n, c in codecs.items()}, trees["tokenizer"])
+  manifest = json.loads((packed / "manifest.json").read_text())
+  assert manifest["figures"] == {"depth/tokenizer_abs_rel": 0.5}
+  assert manifest["hours"]["sft"] == round(config.sft.steps / 2 / 3600, 2)
+  count = sum(leaf.size for leaf in jax.tree.leaves(trees))
+  assert manifest["parameters"] == count
+
+
+def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
+  config, _, trees = run
+  config = config.copy_and_resolve_references()
+  config.start = str(packed)
+  here = workdir.prepare(config, tmp_path / "b")
+  package.install(config, here, package.find(config.start))
+  lines, todo = workdir.plan(config, here)
+  assert todo == ["grpo", "evaluate"] and "skipped" in lines[0]
+  policy = policies.make(config)
+  equal(policies.load_stage(policy, config, here, "sft"), trees["sft"])
+  codecs = tokenizer_stage.load(config, here)
+  equal({n: c.params for n, c in codecs.items()}, trees["tokenizer"])
+  # Measured here and not believed: the package says .5.
+  summary = workdir.read_json(here / "summary.json")
+  assert summary["depth/tokenizer_abs_rel"] != 0.5
+  assert summary["depth/abs_rel_constant"] > 0
+  before = (here / "sft" / "stage.json").stat().st_mtime_ns
+  package.install(config, here, package.find(config.start))  # nothing to do
+  assert (here / "sft" / "stage.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [("model.d_model", 48), ("sft.steps", 9), ("world.max_objects", 7)],
+)
+def test_another_architecture_recipe_or_world_is_named(run, packed, key, value):
+  config = run[0].copy_and_resolve_references()
+  with config.unlocked():
+    section, name = key.split(".")
+    config[section][name] = value
+  with pytest.raises(UserError, match=f"{key} is .* there and {value} here"):
+    package.check(config, packed)
+
+
+@pytest.mark.parametrize("name", ["format", "world"])
+def test_a_package_of_another_version_is_refused(run, packed, tmp_path, name):
+  there = copy_of(packed, tmp_path)
+  manifest = json.loads((there / "manifest.json").read_text())
+  manifest[name] = "else"
+  (there / "manifest.json").write_text(json.dumps(manifest))
+  with pytest.raises(UserError, match=f"of {name} else.*scratch"):
+    package.check(run[0], there)
+
+
+def test_a_changed_byte_is_noticed(run, packed, tmp_path):
+  there = copy_of(packed, tmp_path)
+  data = bytearray((there / package.WEIGHTS).read_bytes())
+  data[-5] ^= 1
+  (there / package.WEIGHTS).write_bytes(data)
+  with pytest.raises(UserError, match="is not what manifest"):
+    package.load(run[0], policies.make(run[0]), there)
+  (there / package.WEIGHTS).write_bytes(data[:100])
+  with pytest.raises(UserError, match="can't be read"):
+    package.load(run[0], policies.make(run[0]), there)
+
+
+def test_other_tensors_are_named(run, packed, tmp_path):
+  there, config = copy_of(packed, tmp_path), run[0]
+  arrays = safetensors.load((there / package.WEIGHTS).read_bytes())
+  name = sorted(arrays)[0]
+  arrays[name] = arrays[name][..., :-1]
+  data = safetensors.save(arrays)
+  (there / package.WEIGHTS).write_bytes(data)
+  manifest = json.loads((there / "manifest.json").read_text())
+  manifest["sha256"] = package.digest(data)
+  (there / "manifest.json").write_text(json.dumps(manifest))
+  with pytest.raises(UserError, match=f"does not fit this model: {name} is"):
+    package.load(config, policies.make(config), there)
+
+
+def test_an_unfinished_run_is_not_packed(run, tmp_path, capsys):
+  here = workdir.prepare(run[0], tmp_path / "c")
+  assert package.main([f"--workdir={here}", f"--out={tmp_path / 'd'}"]) == 2
+  assert "has no finished tokenizer" in capsys.readouterr().err
+  assert not (tmp_path / "d").exists()
+
+
+def test_it_answers_about_a_picture(packed, run, tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  photo = tmp_path / "photo.png"
+  picture = rng.integers(0, 256, (40, 70, 3), np.uint8)  # not square
+  Image.fromarray(picture).save(photo)
+  asked = [f"--image={photo}", "How far is the ball?", "Count the cans."]
+  mode = "--mode=both" if run[0].sampling.maps > 1 else "--mode=depth"
+  assert ask.main([*asked, f"--package={packed}", mode]) == 0
+  said = capsys.readouterr().out
+  assert "How far is the ball?" in said and "draws:  depth" in said
+  for number in (1, 2):
+    with Image.open(tmp_path / f"photo-answer-{number}.png") as drawn:
+      assert drawn.width > 1.8 * drawn.height  # the picture and a map
+  # The same policy, from the workdir that it was packed of.
+  assert ask.main([*asked, f"--workdir={run[1]}", mode]) == 0
+  again = capsys.readouterr().out
+  assert again.splitlines()[1:] == said.splitlines()[1:]
