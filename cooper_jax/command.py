@@ -209,6 +209,10 @@ def validate(config: ConfigDict) -> None:
   _positive(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
+  if config.start:
+    from cooper_jax import package
+
+    package.check(config, package.find(config.start))
   # Deferred: optax takes a second that a misspelt flag need not wait for.
   from cooper_jax.optim import OptimConfig
 

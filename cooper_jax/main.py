@@ -19,16 +19,11 @@ from cooper_jax.errors import (
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
   memory.keep_freed()
-  config = asked.config
-  if config.start:
-    from cooper_jax import package
-
-    package.check(config, package.find(config.start))
-  folder = workdir.prepare(config, asked.workdir)
+  config, folder = asked.config, workdir.prepare(asked.config, asked.workdir)
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
 
-  from cooper_jax import compilation, telemetry
+  from cooper_jax import compilation, package, telemetry
   from cooper_jax.parallel import mesh as meshes
 
   cache = compilation.use_cache(
@@ -39,9 +34,7 @@ def run(asked: command.Command) -> None:
   meshes.check_batches(mesh, {s: config[s].batch for s in sorted(taught)})
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
-  if config.start:
-    with jax.set_mesh(mesh):
-      package.install(config, folder, package.find(config.start))
+  package.install(config, folder, mesh)
   lines, todo = workdir.plan(config, folder)
   print("\n".join([f"workdir {folder}", *lines]), flush=True)
   for stage in todo:

@@ -148,17 +148,20 @@ def _restore() -> str:
   return "get the file anew (git checkout), or package a run again"
 
 
-def install(config, workdir, folder: Path) -> None:
-  """Puts a package where the stages before GRPO would have put their results.
+def install(config, workdir, mesh) -> None:
+  """Puts the package `config.start`, if one is named, into a workdir.
 
-  Stages that the workdir already has a record of are left as they are.
+  Its parameters lie then where the stages before GRPO would have put theirs,
+  and these count as finished. A workdir that has them is left as it is.
   """
-  workdir = Path(workdir)
   here = [stage for stage in STAGES if stage in config.pipeline]
-  if all(workdirs.is_finished(config, workdir, stage) for stage in here):
+  done = (workdirs.is_finished(config, workdir, stage) for stage in here)
+  if not config.start or all(done):
     return
-  policy = policies.make(config)
-  codecs, params = load(config, policy, folder)
+  with jax.set_mesh(mesh):
+    policy = policies.make(config)
+    codecs, params = load(config, policy, find(config.start))
+    summary = tokenizer_stage.test_scores(config, codecs)
   parts = {
     "tokenizer": {"params": {n: codec.params for n, codec in codecs.items()}},
     STAGE: {"ema" if config[STAGE].optim.ema_decay > 0 else "params": params},
@@ -166,12 +169,11 @@ def install(config, workdir, folder: Path) -> None:
   for stage in here:
     workdirs.begin(config, workdir, stage)
     if stage in parts:
-      saved = Checkpoints(workdir / stage / "checkpoints")
-      saved.save(
-        config[stage].steps, parts[stage], data_state={}, meta={"start": True}
-      )
+      saved = Checkpoints(Path(workdir) / stage / "checkpoints")
+      if saved.latest() is None:  # else: interrupted after it
+        steps = config[stage].steps
+        saved.save(steps, parts[stage], data_state={}, meta={})
       saved.close()
-  summary = tokenizer_stage.test_scores(config, codecs)
   workdirs.add_summary(workdir, summary)
   for stage in here:
     workdirs.finish(config, workdir, stage, seconds=0.0)

@@ -110,11 +110,15 @@ def map_slots(model: model_config.ModelConfig) -> dict[str, np.ndarray]:
 
 
 def unlearned(trunks):
-  """Yields trunks whose text is read and not learned: prompts."""
+  """Yields trunks that are read and not learned: prompts."""
   for trunk in trunks:
     yield tuple(
-      dataclasses.replace(s, learn=False) if isinstance(s, Text) else s
-      for s in trunk
+      segment
+      if isinstance(segment, Image)
+      else dataclasses.replace(segment, learn=False)
+      if isinstance(segment, Text)
+      else dataclasses.replace(segment, learn=False, learn_opening=False)
+      for segment in trunk
     )
 
 

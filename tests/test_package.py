@@ -108,7 +108,8 @@ def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   config = config.copy_and_resolve_references()
   config.start = str(packed)
   here = workdir.prepare(config, tmp_path / "b")
-  package.install(config, here, package.find(config.start))
+  mesh = jax.sharding.get_mesh()
+  package.install(config, here, mesh)
   lines, todo = workdir.plan(config, here)
   assert todo == ["grpo", "evaluate"] and "skipped" in lines[0]
   policy = policies.make(config)
@@ -120,7 +121,7 @@ def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   assert summary["depth/tokenizer_abs_rel"] != 0.5
   assert summary["depth/abs_rel_constant"] > 0
   before = (here / "sft" / "stage.json").stat().st_mtime_ns
-  package.install(config, here, package.find(config.start))  # nothing to do
+  package.install(config, here, mesh)  # nothing to do
   assert (here / "sft" / "stage.json").stat().st_mtime_ns == before
 
 

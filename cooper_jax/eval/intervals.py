@@ -23,6 +23,17 @@ def wilson(successes: float, n: int, z: float = _Z95) -> tuple[float, float]:
   return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def rate(key: str, hits) -> dict:
+  """{key: mean, key/n: count, key/ci95: Wilson interval} of hits of 0 and 1."""
+  hits = np.asarray(hits, np.float64)
+  low, high = wilson(hits.sum(), hits.size)
+  return {
+    key: float(hits.mean()),
+    f"{key}/n": int(hits.size),
+    f"{key}/ci95": [low, high],
+  }
+
+
 def _draws(n: int, draws: int, seed: int):
   """Blocks of resampled indices [block, n], `draws` rows in all."""
   rng = np.random.Generator(np.random.Philox(key=seed))

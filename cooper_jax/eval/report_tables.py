@@ -39,7 +39,7 @@ TITLES = {
 }
 # Keys that begin otherwise belong to a modality.
 NOT_MAPS = frozenset(
-  "qa maps map_rate reward time speed"
+  "qa maps map_rate map_use reward time speed"
   " tokenizer pretrain sft grpo evaluate".split()
 )
 
@@ -72,7 +72,9 @@ def maps(summary):
     groups.setdefault(modality, {}).setdefault(name, None)
   body = ""
   for modality, names in groups.items():
-    body += f'<tbody><tr><th colspan="4" class="group">{_title(modality)}</th>'
+    body += (
+      f'<tbody><tr><th colspan="4" class="group">{title_of(modality)}</th>'
+    )
     body += "</tr>"
     for name in sorted(names, key=_metric_order):
       lower = name.endswith(LOWER_IS_BETTER)
@@ -82,7 +84,7 @@ def maps(summary):
         score(summary, f"{modality}/tokenizer_{name}", percent=False),
         score(summary, f"{modality}/{name}_constant", percent=False),
       ]
-      label = TITLES.get(name, _title(name.replace("iou/", "IoU of ")))
+      label = TITLES.get(name, title_of(name.replace("iou/", "IoU of ")))
       body += row(f"{label} <small>{arrow}</small>", cells)
     body += "</tbody>"
   if not body:
@@ -109,7 +111,7 @@ def answers(summary):
     def key(kind, name=name):
       return f"qa/accuracy/{name}/{kind}" if name else f"qa/accuracy/{kind}"
 
-    label = _title(name) if name else "All"
+    label = title_of(name) if name else "All"
     scores = [
       (f"score {s}", number(summary, key(s)), interval(summary, key(s)))
       for s in stages
@@ -128,7 +130,7 @@ def answers(summary):
       (summary[key(s) + "/n"] for s in stages if key(s) + "/n" in summary),
       None,
     )
-    body += row(label + _count(count), cells, strong=name is None)
+    body += row(label + count_of(count), cells, strong=name is None)
   body += "</tbody>"
   shown = [(f"score {s}", STAGES[s]) for s in stages]
   shown += [(name, words) for name, words in BASELINES.items()]
@@ -153,7 +155,7 @@ def modes(summary):
     keys = [f"qa/accuracy/{name}/{s}" for s in stages]
     count = next((summary[k + "/n"] for k in keys if k + "/n" in summary), None)
     cells = [score(summary, k, strong=True) for k in keys]
-    body += row(MODES[name] + _count(count), cells)
+    body += row(MODES[name] + count_of(count), cells)
   body += "</tbody>"
   note = (
     "The same questions, the way of answering forced. The last line is the "
@@ -173,7 +175,7 @@ def map_rates(summary):
   body = "<tbody>"
   for name in names:
     cells = [score(summary, f"map_rate/{name}/{s}") for s in stages]
-    body += row(_title(name), cells)
+    body += row(title_of(name), cells)
   body += "</tbody>"
   note = "Per cent of answers in which the model, left to choose, drew a map."
   head = ("Family", *(STAGES[s] for s in stages))
@@ -199,7 +201,7 @@ def speed(summary):
         cells.append(f"{100 * value:.0f} %")
       else:
         cells.append(figures.short(float(f"{value:.3g}")))
-    body += row(STAGES.get(name, _title(name)), cells)
+    body += row(STAGES.get(name, title_of(name)), cells)
   body += row("All", [clock(total), "", "", ""], strong=True) + "</tbody>"
   head = ("Stage", "Time", "Steps/s", "Tokens/s", "Share of peak")
   note = (
@@ -268,10 +270,10 @@ def _metric_order(name):
   return (known.index(name) if name in known else len(known), name)
 
 
-def _count(count):
+def count_of(count):
   return "" if count is None else f"<small>n {int(count):,}</small>"
 
 
-def _title(name):
+def title_of(name):
   words = html.escape(name.replace("_", " "))
   return words[:1].upper() + words[1:]

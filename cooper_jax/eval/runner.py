@@ -47,25 +47,26 @@ class Answers:
     return np.array([bool(maps) for maps in self.view.maps], float)
 
 
+def call(modality: str, policy: Policy) -> tuple[int, ...]:
+  """The ids that call for a map: a thought and the map's opening."""
+  special = policy.form.vocabulary.special
+  return (
+    special("<think>"),
+    *policy.text.encode(" " + traces.CALLS[modality]),
+    special("</think>"),
+    special(f"<{modality}>"),
+  )
+
+
 def mode_of(name: str, policy: Policy) -> grammar.Mode:
   """The constraints that hold a policy to a mode of use."""
-  vocabulary, text = policy.form.vocabulary, policy.text
-
-  def call(modality):
-    thought = text.encode(" " + traces.CALLS[modality])
-    return (
-      vocabulary.special("<think>"),
-      *thought,
-      vocabulary.special("</think>"),
-      vocabulary.special(f"<{modality}>"),
-    )
-
+  vocabulary = policy.form.vocabulary
   if name == "adaptive":
     return grammar.Mode(policy.form.openings)
   first = {"direct": "<answer>", "text": "<think>"}
   if name in first:
     return grammar.Mode(0, ((vocabulary.special(first[name]),),))
-  return grammar.Mode(0, tuple(call(modality) for modality in FORCED[name]))
+  return grammar.Mode(0, tuple(call(m, policy) for m in FORCED[name]))
 
 
 def modes_of(policy: Policy) -> list[str]:
@@ -88,6 +89,17 @@ def trunk_of(item: Item, policy: Policy) -> tuple:
   )
 
 
+def trunk_with_map(item: Item, policy: Policy, modality: str, codes) -> tuple:
+  """A question with the map called for and given, up to `<think>`."""
+  request = policy.writer.request(item.question.text)
+  ids = np.concatenate([request.ids, call(modality, policy)[:-1]])
+  return (
+    sequence.Image(item.sample.image),
+    sequence.Text(ids, learn=False),
+    sequence.Map(dict(policy.writer.modalities)[modality], codes),
+  )
+
+
 def decoder(codecs):
   """decode_maps(modality, codes) for a `RolloutView`."""
   return lambda name, codes: map_tokenizer.decode_maps(codecs[name], codes)
@@ -95,7 +107,7 @@ def decoder(codecs):
 
 def roll(
   policy: Policy, params, trunks, modes, *, key, ids, group, limits, buckets,
-  temperature=(0.0, 0.0),
+  temperature=(0.0, 0.0), last="<assistant>",
 ):  # fmt: skip
   """Samples rollouts of prompts; a Rollout of numpy arrays."""
   length = prompting.bucket(trunks, policy.form, buckets)
@@ -106,6 +118,7 @@ def roll(
     group=group,
     limits=limits,
     modes=modes,
+    last=last,
   )
   out = sampler.sample(
     params,
@@ -122,8 +135,9 @@ def roll(
 
 
 def in_batches(
-  policy: Policy, params, trunks, mode: grammar.Mode, *, batch, limits, buckets
-):
+  policy: Policy, params, trunks, mode: grammar.Mode, *, batch, limits, buckets,
+  last="<assistant>",
+):  # fmt: skip
   """Greedy rollouts of any number of prompts; the last batch is padded."""
   parts = []
   for start in range(0, len(trunks), batch):
@@ -140,6 +154,7 @@ def in_batches(
       group=1,
       limits=limits,
       buckets=buckets,
+      last=last,
     )
     parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
   return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
@@ -163,7 +178,40 @@ def respond(
     limits=limits,
     buckets=buckets,
   )
-  rows = np.arange(len(items))
+  return view_of(policy, out, codecs)
+
+
+def respond_to_maps(
+  policy: Policy, params, items, modality: str, codes, codecs, *, batch
+) -> RolloutView:
+  """What the policy goes on to say after maps that are given, codes [n, N].
+
+  Where they are those that it would have drawn, it says what it would have
+  said.
+  """
+  trunks = [
+    trunk_with_map(item, policy, modality, each)
+    for item, each in zip(items, codes, strict=True)
+  ]
+  need = max(
+    sequence.measure(sequence.Document(t), policy.form)[0] for t in trunks
+  )
+  out = in_batches(
+    policy,
+    params,
+    trunks,
+    grammar.Mode(0),
+    batch=batch,
+    limits=dataclasses.replace(policy.limits, maps=0),
+    buckets=(-(-need // 32) * 32,),
+    last="<think>",
+  )
+  return view_of(policy, out, codecs)
+
+
+def view_of(policy: Policy, out, codecs) -> RolloutView:
+  """A view of a rollout whose rows are questions of their own."""
+  rows = np.arange(len(out.stop))
   return RolloutView.from_rollout(
     out,
     vocabulary=policy.form.vocabulary,
@@ -180,10 +228,16 @@ def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
   view = respond(
     policy, params, items, mode, codecs, batch=batch, buckets=buckets
   )
-  grades = tuple(
-    grade_of(text, item) for text, item in zip(view.text, items, strict=True)
+  return graded(view, items)
+
+
+def graded(view: RolloutView, items) -> Answers:
+  return Answers(
+    view,
+    tuple(
+      grade_of(text, item) for text, item in zip(view.text, items, strict=True)
+    ),
   )
-  return Answers(view, grades)
 
 
 def grade_of(text: str, item: Item):

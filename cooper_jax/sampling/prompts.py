@@ -1,7 +1,8 @@
 """Prompts for the sampler: trunks, padded to one of a few lengths.
 
 The sampler feeds the last token of a prompt itself, so a trunk ends before it;
-that token is `<assistant>`, the same in training branches and in rollouts.
+that token is `<assistant>`, the same in training branches and in rollouts, or
+`<think>` where a response is gone on with after a map that was given.
 """
 
 import jax
@@ -57,17 +58,19 @@ def make(
   group: int,
   limits: grammar.Limits,
   modes,
+  last: str = "<assistant>",
 ) -> Prompts:
   """Builds P prompts for R = P * group rows.
 
   Args:
-    trunks: P tuples of segments, each ending with text (without
-      `<assistant>`).
+    trunks: P tuples of segments, each ending with text or with a map,
+      without the last token.
     form: vocabulary and sizes.
     length: S, the bucket.
     group: rows of one prompt.
     limits: sizes of the rollout.
     modes: one `grammar.Mode` a prompt.
+    last: the special token that each prompt ends with.
   """
   images = max(
     sum(isinstance(s, sequence.Image) for s in trunk) for trunk in trunks
@@ -86,13 +89,12 @@ def make(
   count = [
     max(sum(isinstance(s, sequence.Image) for s in t) - 1, 0) for t in trunks
   ]
-  assistant = form.vocabulary.special("<assistant>")
   return Prompts(
     tokens=tokens,
     layout=layout,
     images=arrays["images"],
     image_at=arrays["image_at"],
-    last=np.full(len(trunks), assistant, np.int32),
+    last=np.full(len(trunks), form.vocabulary.special(last), np.int32),
     previous=pick("ids"),
     position=pick("row") + 1,
     cell=np.array(count, np.int32) * form.model.locations,

@@ -15,7 +15,7 @@ from cooper_jax import workdir as workdirs
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import blind as blind_models
-from cooper_jax.eval import intervals, report, runner
+from cooper_jax.eval import intervals, map_use, report, runner
 from cooper_jax.eval.metrics import choice as choices
 from cooper_jax.eval.metrics import maps as map_metrics
 from cooper_jax.stages import tokenizer as tokenizer_stage
@@ -63,6 +63,16 @@ def run(config, workdir) -> None:
         found[mode] = runner.ask(policy, params, items, mode, codecs, **options)
         progress.advance()
     summary |= score_answers(items, found, stage)
+    if map_use.MODALITY in found:
+      summary |= map_use.measure(
+        policy,
+        params,
+        items,
+        found[map_use.MODALITY],
+        codecs,
+        batch=settings.batch,
+        stage=stage,
+      )
     say(summary, (stage,), items)
     if stage == stages[-1]:
       gallery = show(items, found, settings.gallery)
@@ -86,17 +96,6 @@ def is_there(workdir: Path, stage: str) -> bool:
   return bool(found and found["finished"])
 
 
-def rate(hits) -> dict:
-  """{"": mean, "/n": n, "/ci95": Wilson interval} of hits."""
-  hits = np.asarray(hits, float)
-  low, high = intervals.wilson(hits.sum(), hits.size)
-  return {"": float(hits.mean()), "/n": int(hits.size), "/ci95": [low, high]}
-
-
-def entry(key: str, hits) -> dict:
-  return {f"{key}{end}": value for end, value in rate(hits).items()}
-
-
 def baselines(items, train, settings) -> dict:
   """Blind, constant and chance, overall and by family."""
   count = min(settings.blind_scenes, len(train))
@@ -116,9 +115,9 @@ def baselines(items, train, settings) -> dict:
       ],
       float,
     )
-    summary |= entry(f"qa/accuracy/{name}", hits)
+    summary |= intervals.rate(f"qa/accuracy/{name}", hits)
     for family, rows in groups.items():
-      summary |= entry(f"qa/accuracy/{family}/{name}", hits[rows])
+      summary |= intervals.rate(f"qa/accuracy/{family}/{name}", hits[rows])
 
   def chance(rows):
     some = [items[i].question for i in rows]
@@ -163,12 +162,12 @@ def score_answers(items, found, stage: str) -> dict:
   """Accuracies by mode and family, numbers, and how often maps are drawn."""
   groups = runner.families(items)
   free = found[FREE]
-  summary = entry(f"qa/accuracy/{stage}", free.hits)
+  summary = intervals.rate(f"qa/accuracy/{stage}", free.hits)
   for mode, answers in found.items():
-    summary |= entry(f"qa/accuracy/{mode}/{stage}", answers.hits)
+    summary |= intervals.rate(f"qa/accuracy/{mode}/{stage}", answers.hits)
     for family, rows in groups.items():
       key = f"qa/mode/{mode}/{family}/{stage}"
-      summary |= entry(key, answers.hits[rows])
+      summary |= intervals.rate(key, answers.hits[rows])
   lengths = np.array(
     [
       i.question.answer_type == "number" and i.question.unit == "m"
@@ -178,11 +177,11 @@ def score_answers(items, found, stage: str) -> dict:
   for mode, answers in found.items():
     factor = np.array([bool(g.factor2) for g in answers.grades], float)
     if lengths.any():
-      summary |= entry(f"qa/factor2/{mode}/{stage}", factor[lengths])
+      summary |= intervals.rate(f"qa/factor2/{mode}/{stage}", factor[lengths])
   for family, rows in groups.items():
-    summary |= entry(f"qa/accuracy/{family}/{stage}", free.hits[rows])
-    summary |= entry(f"map_rate/{family}/{stage}", free.drew()[rows])
-  summary |= entry(f"map_rate/{stage}", free.drew())
+    summary |= intervals.rate(f"qa/accuracy/{family}/{stage}", free.hits[rows])
+    summary |= intervals.rate(f"map_rate/{family}/{stage}", free.drew()[rows])
+  summary |= intervals.rate(f"map_rate/{stage}", free.drew())
   summary[f"qa/truncated/{stage}"] = float(free.view.truncated.mean())
   return summary
 

@@ -1,0 +1,89 @@
+"""Does the text read the map? The same questions with another map in its place.
+
+A policy can draw well and answer from the image alone. So it is held to draw
+depth first, and then its own map is exchanged: for the one that it drew of
+another image, and for the true one. What its own is worth more than another
+image's is the use that it makes of maps; what the true one would add is what
+better maps could bring.
+"""
+
+import numpy as np
+
+from cooper_jax.eval import intervals, runner
+from cooper_jax.tokenizers import map_tokenizer
+
+MODALITY = "depth"  # the mode of the same name draws it before anything else
+KINDS = ("own", "other", "true")
+KEY = "map_use"
+
+
+def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
+  """Scores of the questions whose program reads depth; {} without any.
+
+  Args:
+    drawn: `runner.Answers` to all items in mode "depth".
+    stage: the last part of the keys.
+
+  Returns:
+    map_use/<own|other|true>/<stage>, the same of every family, and
+    map_use/<gain|room>/<stage>: own - other and true - own, each with its n
+    and a 95 % interval (paired for the differences).
+  """
+  rows = [
+    i
+    for i, item in enumerate(items)
+    if MODALITY in item.question.needs and drawn.view.maps[i]
+  ]
+  true = [codecs[MODALITY].modality.read(items[i].sample) for i in rows]
+  if not rows or any(each is None for each in true):
+    return {}
+  asked = [items[i] for i in rows]
+  own = np.stack([drawn.view.maps[i][0].codes for i in rows])
+  others = of_another([item.sample.id for item in asked])
+  if others is None:
+    return {}
+  given = {
+    "other": own[others],
+    "true": map_tokenizer.encode_maps(codecs[MODALITY], np.stack(true)),
+  }
+  hits = {"own": drawn.hits[rows]}
+  for kind, codes in given.items():
+    view = runner.respond_to_maps(
+      policy, params, asked, MODALITY, codes, codecs, batch=batch
+    )
+    hits[kind] = runner.graded(view, asked).hits
+  return scores(hits, runner.families(asked), stage)
+
+
+def of_another(ids) -> np.ndarray | None:
+  """For each place, one that holds another id; None if all are the same.
+
+  Every place is taken once: the maps as a whole stay the same.
+  """
+  count = len(ids)
+  order = sorted(range(count), key=lambda i: ids[i])  # equal ids side by side
+  most = max(ids.count(each) for each in set(ids))
+  if 2 * most > count:
+    return None
+  result = np.empty(count, int)
+  for place, index in enumerate(order):
+    result[index] = order[(place + most) % count]
+  return result
+
+
+def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
+  """The summary's entries for hits [n] of each kind."""
+  found = {}
+  for kind, values in hits.items():
+    found |= intervals.rate(f"{KEY}/{kind}/{stage}", values)
+    for family, rows in families.items():
+      key = f"{KEY}/{kind}/{family}/{stage}"
+      found |= intervals.rate(key, values[rows])
+  for name, more, less in (("gain", "own", "other"), ("room", "true", "own")):
+    key = f"{KEY}/{name}/{stage}"
+    found[key] = float(np.mean(hits[more] - hits[less]))
+    found[f"{key}/n"] = len(hits[more])
+    found[f"{key}/ci95"] = list(
+      intervals.bootstrap_difference(hits[more], hits[less])
+    )
+  return found

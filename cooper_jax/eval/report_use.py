@@ -1,0 +1,40 @@
+"""The report's table of what exchanging a drawn map does to the answers."""
+
+from cooper_jax.eval import map_use
+from cooper_jax.eval import report_tables as tables
+
+KINDS = {
+  "own": "Its own map",
+  "other": "Another image's",
+  "true": "The true one",
+}
+
+
+def table(summary):
+  """Answers with the own, another's and the true map, per family."""
+  keys = [k.split("/") for k in summary if k.startswith(f"{map_use.KEY}/own/")]
+  stages = [s for s in tables.STAGES if any(k[-1:] == [s] for k in keys)]
+  names = sorted({k[2] for k in keys if len(k) == 4 and k[3] in stages})
+  body = ""
+  for stage in stages:
+    label = tables.STAGES[stage]
+    body += f'<tbody><tr><th colspan="4" class="group">{label}</th></tr>'
+    for name in [None, *names]:
+      keys = [
+        "/".join([map_use.KEY, kind, *([name] if name else []), stage])
+        for kind in KINDS
+      ]
+      cells = [tables.score(summary, key, strong=not name) for key in keys]
+      title = tables.title_of(name) if name else "All that read depth"
+      count = summary.get(f"{keys[0]}/n")
+      body += tables.row(title + tables.count_of(count), cells, strong=not name)
+    body += "</tbody>"
+  if not body:
+    return ""
+  note = (
+    "Held to draw depth first, then the map exchanged before it goes on. What "
+    "the own map is worth more than another image's is the use it makes of "
+    "maps."
+  )
+  head = ("Family", *KINDS.values())
+  return tables.section("Is the map read", tables.table(head, body), note)
