@@ -5,9 +5,9 @@ section holds the fields of the frozen dataclass that it is splatted into
 where it is used, so a typo dies at start-up naming the field.
 
 Variants: `tiny`, the default, is made for a laptop; `smoke` shrinks it until
-the whole chain takes three minutes and learns next to nothing. The sizes
-`0p6b` and `7b` have their fields here (imported weights switch the same flags)
-but no recipe yet.
+the whole chain takes three minutes and learns next to nothing; `long` teaches
+the same model for hours. The sizes `0p6b` and `7b` have their fields here
+(imported weights switch the same flags) but no recipe yet.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 
-VARIANTS = ("tiny", "smoke")
+VARIANTS = ("tiny", "smoke", "long")
 LATER = ("0p6b", "7b")
 
 
@@ -53,6 +53,8 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config.evaluate = evaluate()
   if variant == "smoke":
     shrink(config)
+  if variant == "long":
+    stretch(config)
   config.lock()
   return config
 
@@ -246,11 +248,15 @@ def sft() -> ConfigDict:
   config.map_weight = 1.0  # of the codes' loss beside the text's
   config.modality_weights = modality_weights()
   config.code_noise = 0.1  # share of the codes read that are replaced
+  config.own_maps = 0  # training scenes that the policy draws before it starts
+  config.own_share = 0.5  # of their maps, those read as it drew them
   config.faulty = 0.1  # share of the traces that show a wrong map and say so
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   config.shares = ConfigDict(  # of the questions, by the mode of their trace
-    dict(direct=0.25, text=0.3, needed=0.25, depth=0.1, both=0.1)
+    dict(
+      direct=0.25, text=0.3, needed=0.25, depth=0.1, segmentation=0.0, both=0.1
+    )
   )
   return config
 
@@ -330,6 +336,20 @@ def evaluate() -> ConfigDict:
   config.gallery = 60  # questions shown in the report
   config.expected_minutes = 5.0
   return config
+
+
+def stretch(config: ConfigDict) -> None:
+  """The same model, taught for some hours."""
+  config.data.train_scenes = 50_000
+  for name, steps, minutes in (
+    ("tokenizer", 6000, 18.0),
+    ("pretrain", 8000, 125.0),
+    ("sft", 2400, 45.0),
+  ):
+    config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
+    config[name].optim.warmup_steps = 100
+  config.sft.own_maps = 12_000
+  config.sft.shares.update(needed=0.2, segmentation=0.05)
 
 
 def shrink(config: ConfigDict) -> None:

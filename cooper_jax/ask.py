@@ -111,7 +111,7 @@ def answer(asked) -> list[str]:
   one = meshes.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(one), compilation.effort(quick=True):
     config, policy, params, codecs, name = load(asked)
-    modes = runner.modes_of(policy)
+    modes = runner.modes_of(policy, config.sft.shares)
     if asked.mode not in modes:
       raise UserError(
         f"--mode={asked.mode}: this model has {', '.join(modes)}"

@@ -23,12 +23,14 @@ class Codes:
   """Codes by sample id; `maps` holds [n, N] a modality, -1 where unknown.
 
   marked [n] is the instance that `mark` [n, N] shows alone, 0 for none.
+  own: maps of the first samples [m, N] as a policy draws them (own_maps.py).
   """
 
   index: dict[str, int]
   maps: dict[str, np.ndarray]
   marked: np.ndarray
   mark: np.ndarray
+  own: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def of(self, sample_id: str, modality: str):
     """Codes [N] of a sample's map, None where it has none."""
@@ -41,6 +43,11 @@ class Codes:
     known = np.flatnonzero(self.maps[modality][:, 0] >= 0)
     known = known[known != own] if len(known) > 1 else known
     return self.maps[modality][known[rng.integers(len(known))]]
+
+  def drawn(self, sample_id: str, modality: str):
+    """Codes [N] as a policy drew this map, None where it was not asked."""
+    own, place = self.own.get(modality), self.index[sample_id]
+    return None if own is None or place >= len(own) else own[place]
 
   def marking(self, sample_id: str):
     """(instance, codes) of the map of one object, or None."""

@@ -20,13 +20,18 @@ _MARK = re.compile(rf"<{MARKED} id=\d+>")
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-  """What both stages know: how to write, the codes, the row, the weights."""
+  """What both stages know: how to write, the codes, the row, the weights.
+
+  own: chance that a map is read as the policy drew it, where `codes` has that:
+  what is read off it then must bear the errors that it will meet.
+  """
 
   writer: Writer
   codes: Codes
   shape: packing.Shape
   map_noise: float  # share of the codes read that are replaced at random
   weights: dict  # loss weight of a text, location, reading or answer token
+  own: float = dataclasses.field(default=0.0, kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
     """Packs the branches that a row has room for; `left_out` is the rest."""
@@ -60,6 +65,9 @@ class Lesson:
           f"a response about sample {sample.id} draws <{modality} {option}>,"
           " which this sample has no map for; mend its reasoning"
         )
+      own = None if wrong or option else self.codes.drawn(sample.id, modality)
+      if own is not None and rng.random() < self.own:
+        return sequence.Map(slot, codes, learn=False, seen=own)
       noisy = rng.random(model.map_codes) < self.map_noise
       random = rng.integers(0, model.codes, model.map_codes)
       seen = np.where(noisy, random, codes)
@@ -131,7 +139,8 @@ class Reason(Lesson):
   """Interleaved reasoning: think, draw, think, answer, in all its modes.
 
   shares: of the questions, how many are answered direct, with text, with the
-  maps that the program needs ("needed"), with depth or with both regardless.
+  maps that the program needs ("needed"), with depth, with segmentation or
+  with both regardless.
   faulty: share of the drawn traces that show a wrong map and say so.
   maps: how many traces of a row may draw.
   """
@@ -169,6 +178,7 @@ class Reason(Lesson):
       "text": (),
       "needed": question.needs,
       "depth": ("depth",),
+      "segmentation": ("segmentation",),
       "both": tuple(traces.CALLS),
     }[mode]
     drawn = [m for m in chosen if m in drawable]

@@ -19,6 +19,7 @@ MODES = {
   "direct": "Answers at once",
   "text": "Reasons in text",
   "depth": "Always draws depth",
+  "segmentation": "Always draws segmentation",
   "both": "Always draws both maps",
   "adaptive": "Decides for itself",
 }

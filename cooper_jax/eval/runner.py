@@ -19,8 +19,12 @@ from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
 from cooper_jax.tokenizers import map_tokenizer
 
-MODES = ("direct", "text", "depth", "both", "adaptive")
-FORCED = {"depth": ("depth",), "both": ("depth", "segmentation")}
+MODES = ("direct", "text", "depth", "segmentation", "both", "adaptive")
+FORCED = {
+  "depth": ("depth",),
+  "segmentation": ("segmentation",),
+  "both": ("depth", "segmentation"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +73,17 @@ def mode_of(name: str, policy: Policy) -> grammar.Mode:
   return grammar.Mode(0, tuple(call(m, policy) for m in FORCED[name]))
 
 
-def modes_of(policy: Policy) -> list[str]:
-  """The modes that this policy can be held to: its maps, as many as fit."""
+def modes_of(policy: Policy, shares) -> list[str]:
+  """The modes that this policy can be held to: its maps, as many as fit.
+
+  shares: of SFT, by mode; what has none was not taught.
+  """
   drawable = {name for name, _ in policy.writer.modalities}
   return [
     mode
     for mode in MODES
-    if drawable.issuperset(FORCED.get(mode, ()))
+    if (mode == "adaptive" or shares.get(mode, 0.0) > 0)
+    and drawable.issuperset(FORCED.get(mode, ()))
     and len(FORCED.get(mode, ())) <= policy.limits.maps
   ]
 
@@ -255,6 +263,16 @@ def grade_of(text: str, item: Item):
 
 def draw(policy: Policy, params, samples, modality, codec, *, batch, buckets):
   """Maps [n, ...] that the policy draws of samples, greedily."""
+  codes = draw_codes(
+    policy, params, samples, modality, codec, batch=batch, buckets=buckets
+  )
+  return map_tokenizer.decode_maps(codec, codes)
+
+
+def draw_codes(
+  policy: Policy, params, samples, modality, codec, *, batch, buckets
+) -> np.ndarray:
+  """The codes i32 [n, N] of these maps."""
   slot = dict(policy.writer.modalities)[modality]
   request = policy.writer.request(lessons.request_of(codec.modality.TITLE))
   trunks = [
@@ -274,7 +292,7 @@ def draw(policy: Policy, params, samples, modality, codec, *, batch, buckets):
     limits=grammar.Limits(text=4, maps=1, script=2),
     buckets=buckets,
   )
-  return map_tokenizer.decode_maps(codec, out.codes[:, 0])
+  return out.codes[:, 0]
 
 
 def items_of(source, count: int, *, seed: int) -> list[Item]:

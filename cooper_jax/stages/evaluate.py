@@ -57,7 +57,7 @@ def run(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    modes = runner.modes_of(policy)
+    modes = runner.modes_of(policy, config.sft.shares)
     with telemetry.Progress(len(modes), f"ask {stage}") as progress:
       for mode in modes:
         found[mode] = runner.ask(policy, params, items, mode, codecs, **options)

@@ -23,6 +23,7 @@ def run(config, workdir) -> None:
       weights=dict(settings.weights),
       shares=tuple(settings.shares.items()),
       faulty=settings.faulty,
+      own=settings.own_share,
       maps=settings.maps // 2,
     )
 

@@ -1,5 +1,6 @@
 """The part that pretraining and SFT share: next-token training of a policy."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cooper_jax import state as states
 from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import codes as coding
-from cooper_jax.data import mixture, pipeline
+from cooper_jax.data import mixture, own_maps, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import shard
 from cooper_jax.stages import loop
@@ -43,11 +44,20 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
     )
   overview(state.params, policy)
   source = mixture.open_split(DataConfig.from_config(config), "train")
-  codes = coding.encode(
-    source,
-    tokenizer_stage.load(config, workdir),
-    Path(workdir) / "tokenizer" / "codes",
-  )
+  codecs = tokenizer_stage.load(config, workdir)
+  codes = coding.encode(source, codecs, Path(workdir) / "tokenizer" / "codes")
+  if settings.get("own_maps", 0):
+    own = own_maps.draw(
+      policy,
+      state.params,
+      codecs,
+      source,
+      count=settings.own_maps,
+      batch=config.evaluate.batch,
+      buckets=config.sampling.prompt_buckets,
+      path=folder / "own_maps.npz",
+    )
+    codes = dataclasses.replace(codes, own=own)
   lesson = make_lesson(policy, codes, settings)
   batches = pipeline.make_batches(
     source,

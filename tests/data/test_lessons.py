@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,9 +10,13 @@ from configs import base
 from cooper_jax import packing, sequence
 from cooper_jax import policy as policies
 from cooper_jax.data import codes as coding
-from cooper_jax.data import lessons, scenes
+from cooper_jax.data import lessons, own_maps, scenes
 from cooper_jax.data.scenes import traces
+from cooper_jax.models import unified
+from cooper_jax.parallel import shard
+from cooper_jax.stages import tokenizer as tokenizer_stage
 from cooper_jax.tokenizers.vocab import SPECIALS
+from tests import tiny  # noqa: F401  sets the mesh
 
 POLICY = policies.make(base.get_base("tiny", ("pretrain",)))
 SAMPLES = scenes.generate(scenes.WorldConfig(), split="train", start=0, count=6)
@@ -205,3 +210,56 @@ def test_no_mode_of_use_weighs_more_by_its_first_tag():
   direct, thought = weight("<answer> yes </answer>"), weight("<think> 2.4")
   assert direct[0] == direct[2] == thought[0] == np.float32(WEIGHTS["text"])
   assert direct[1] == WEIGHTS["answer"] and thought[1] == WEIGHTS["reading"]
+
+
+@pytest.mark.parametrize("modality", ["depth", "segmentation"])
+def test_a_map_of_its_own_is_read_and_not_learned(modality):
+  rng = np.random.default_rng(3)
+  first = 2  # samples that the policy has drawn
+  shape = (first, POLICY.form.model.map_codes)
+  own = rng.integers(0, POLICY.form.model.codes, shape)
+  build = lesson(
+    lessons.Reason,
+    codes=dataclasses.replace(CODES, own={modality: own}),
+    shares=((modality, 1.0),),
+    faulty=0.0,
+    maps=1,
+    own=1.0,
+  )
+  start = POLICY.form.vocabulary.codes_start
+  for number, read in ((0, own[0]), (1, own[1]), (2, None)):
+    sample = SAMPLES[number]
+    row = build(sample, np.random.default_rng(1))
+    true = CODES.of(sample.id, modality)
+    held = row["ids"][row["kind"] == unified.CODE]
+    held = held[-len(true) :] - start  # behind the first group, which is empty
+    np.testing.assert_array_equal(held, true if read is None else read)
+    assert (row["code_weight"] > 0).sum() == (len(true) if read is None else 0)
+
+
+def test_a_policy_draws_its_own_maps_once(tmp_path):
+  config = base.get_base("smoke", ("pretrain",))
+  policy = policies.make(config)
+  modules = tokenizer_stage.find_modules(config)
+  configs = tokenizer_stage.make_configs(config, modules)
+  params = tokenizer_stage.init_params(configs, jax.random.key(0))
+  codecs = tokenizer_stage.codecs(configs, modules, params)
+  path = tmp_path / "own.npz"
+
+  def draw(seed, samples):
+    weights = shard.unbox(policies.init(policy, jax.random.key(seed)))
+    return own_maps.draw(
+      policy, weights, codecs, samples,
+      count=3, batch=2, buckets=(160,), path=path,
+    )  # fmt: skip
+
+  samples = list(SAMPLES[:4])
+  drawn = draw(0, samples)
+  assert {k: v.shape for k, v in drawn.items()} == {
+    "depth": (3, 64), "segmentation": (3, 64),
+  }  # fmt: skip
+  assert len(np.unique(drawn["depth"])) > 3
+  again = draw(1, samples)  # kept, though another policy asks
+  np.testing.assert_array_equal(drawn["depth"], again["depth"])
+  path.unlink()
+  assert (draw(1, samples)["depth"] != drawn["depth"]).any()

@@ -45,7 +45,7 @@ KEYS = (*TEXTS, "options", "value")
 FLAGS = ("positive", "negative", "boundary")
 ANSWER_TYPES = ("choice", "yes_no", "number", "text")
 # Modes of use: in summary.json their scores stand beside the families'.
-RESERVED = ("direct", "text", "depth", "both", "adaptive")
+RESERVED = ("direct", "text", "depth", "segmentation", "both", "adaptive")
 LINE_BYTES = 1 << 20
 
 
