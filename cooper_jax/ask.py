@@ -1,7 +1,8 @@
-"""Asks a trained model about a picture of your own.
+"""Asks a trained model about a picture of your own, or about a scene.
 
-  python -m cooper_jax.ask --image=photo.png --workdir=runs/demo \\
+  python -m cooper_jax.ask --workdir=runs/demo --image=photo.png \\
     "Which is closer, the red ball or the blue table?"
+  python -m cooper_jax.ask --workdir=runs/demo --scene=3
 
 Prints the reasoning and the answer, and draws the maps it made beside the
 picture. The model has seen rendered rooms only: of anything else it will speak
@@ -27,8 +28,13 @@ def parse(argv=None):
     prog="python -m cooper_jax.ask", description=__doc__.splitlines()[0]
   )
   add = parser.add_argument
-  add("question", nargs="+", help="in quotes; several are asked one by one")
-  add("--image", required=True, help="PNG, JPEG, WEBP or BMP")
+  add("question", nargs="*", help="in quotes; several are asked one by one")
+  about = parser.add_mutually_exclusive_group(required=True)
+  about.add_argument("--image", help="PNG, JPEG, WEBP or BMP")
+  about.add_argument(
+    "--scene", type=int, metavar="N",
+    help="scene N of the test split; without a question, its own are asked",
+  )  # fmt: skip
   add("--workdir", help="of a run of cooper_jax.main that has trained SFT")
   add("--package", default="tiny", help="packaged model, without --workdir")
   add("--stage", choices=TRAINED, help="policy of a workdir; default the last")
@@ -43,22 +49,30 @@ def as_written(question: str) -> str:
   return " ".join(spaced.split())
 
 
-def pages(asked) -> list[Path]:
+def check(asked) -> None:
+  """Finds what is wrong before JAX is loaded, which takes seconds."""
+  from cooper_jax.data import pictures
+
+  if asked.image is not None:
+    pictures.read_image(Path(asked.image), 8, f"--image={asked.image}")
+    if not asked.question:
+      raise UserError("nothing is asked; add a question in quotes")
+  elif asked.scene < 0:
+    raise UserError(f"--scene={asked.scene}; allowed: 0 and more")
+  pages(asked, len(asked.question))
+
+
+def pages(asked, count: int) -> list[Path]:
   """The picture that each question's answer is drawn to."""
-  image = Path(asked.image)
-  out = (
-    Path(asked.out)
-    if asked.out
-    else image.with_name(f"{image.stem}-answer.png")
-  )
+  about = Path(f"scene-{asked.scene}" if asked.image is None else asked.image)
+  out = Path(asked.out or about.with_name(f"{about.stem}-answer.png"))
   if out.suffix.lower() != ".png":
     raise UserError(f"--out={out}: the picture is a PNG; end it in .png")
   if not out.parent.is_dir():
     raise UserError(f"--out={out}: there is no folder {out.parent}")
-  if len(asked.question) == 1:
+  if count == 1:
     return [out]
-  count = range(1, len(asked.question) + 1)
-  return [out.with_name(f"{out.stem}-{i}.png") for i in count]
+  return [out.with_name(f"{out.stem}-{i}.png") for i in range(1, count + 1)]
 
 
 def load(asked):
@@ -68,8 +82,7 @@ def load(asked):
 
   if not asked.workdir:
     folder = package.find(asked.package)
-    manifest = package.read_manifest(folder)
-    config = workdirs.to_config(manifest["config"])
+    config = workdirs.to_config(package.read_manifest(folder)["config"])
     made = policy.make(config)
     codecs, params = package.load(config, made, folder)
     return config, made, params, codecs, f"packaged model {folder.name}"
@@ -94,20 +107,37 @@ def load(asked):
   return config, made, params, codecs, f"{done[0]} of {asked.workdir}"
 
 
-def answer(asked) -> list[str]:
-  """Answers the questions; gives the text to print for each."""
-  outs = pages(asked)
+def look(asked, config):
+  """(image u8 [H, W, 3], questions, their true answers or None)."""
   from cooper_jax.data import pictures
+  from cooper_jax.data.scenes import world
+  from cooper_jax.data.sources import DataConfig
 
-  # Before JAX is loaded: a wrong path costs no seconds.
-  pictures.read_image(Path(asked.image), 8, "--image")
+  if asked.image is not None:
+    where, size = f"--image={asked.image}", config.data.image_size
+    image = pictures.read_image(Path(asked.image), size, where)
+    return image, asked.question, [None] * len(asked.question)
+  (scene,) = world.generate(
+    DataConfig.from_config(config).world,
+    split="test",
+    start=asked.scene,
+    count=1,
+  )
+  true = {question.text: question.answer for question in scene.questions}
+  texts = asked.question or list(true)
+  return scene.image, texts, [true.get(as_written(text)) for text in texts]
+
+
+def answer(asked) -> None:
+  """Answers the questions, prints and draws."""
+  check(asked)
   import jax
 
   from cooper_jax import compilation
   from cooper_jax.eval import runner
   from cooper_jax.parallel import mesh as meshes
 
-  compilation.use_cache("", fallback=Path(outs[0]).parent / "compiled")
+  compilation.use_cache("", fallback=Path("compiled"))
   one = meshes.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(one), compilation.effort(quick=True):
     config, policy, params, codecs, name = load(asked)
@@ -117,13 +147,12 @@ def answer(asked) -> list[str]:
         f"--mode={asked.mode}: this model has {', '.join(modes)}"
         f"{nearest(asked.mode, modes)}"
       )
-    image = pictures.read_image(
-      Path(asked.image), config.data.image_size, "--image"
-    )
+    image, questions, true = look(asked, config)
+    outs = pages(asked, len(questions))
     sample = types.SimpleNamespace(image=image)
     items = [
       runner.Item(sample, types.SimpleNamespace(text=as_written(question)))
-      for question in asked.question
+      for question in questions
     ]
     view = runner.respond(
       policy,
@@ -134,12 +163,11 @@ def answer(asked) -> list[str]:
       batch=1,
       buckets=config.sampling.prompt_buckets,
     )
-  print(f"{name}, mode {asked.mode}", flush=True)
-  said = []
-  for i, (question, out) in enumerate(zip(asked.question, outs, strict=True)):
+  print(f"{name}, mode {asked.mode}")
+  for i, (question, out) in enumerate(zip(questions, outs, strict=True)):
     draw(image, view.text[i], view.maps[i], codecs, out)
-    said.append(f"{question}\n{tell(view.text[i])}\ndrawn: {out}")
-  return said
+    known = f"\n  true:   {true[i]}" if true[i] else ""
+    print(f"\n{question}\n{tell(view.text[i])}{known}\n  drawn:  {out}")
 
 
 def tell(text: str) -> str:
@@ -151,14 +179,14 @@ def tell(text: str) -> str:
   found, rest = view.turns(text)
   lines = []
   for turn in found:
-    lines += [f"  thinks: {turn.thought}"] if turn.thought else []
-    drawn = turn.action != "answer"
-    lines.append(f"  draws:  {turn.action}" if drawn else "")
-    if not drawn:
-      lines[-1] = f"  answer: {turn.content}"
-  if rest:
-    inner = re.fullmatch(r"<answer>(.*)</answer>", rest)
-    lines.append(f"  answer: {inner[1].strip()}" if inner else f"  {rest}")
+    lines.append(f"  thinks: {turn.thought}")
+    drew = turn.action != "answer"
+    lines.append(
+      f"  draws:  {turn.action}" if drew else f"  answer: {turn.content}"
+    )
+  if rest:  # answered at once, or cut off
+    at_once = re.fullmatch(r"<answer>(.*)</answer>", rest)
+    lines.append(f"  answer: {at_once[1].strip()}" if at_once else f"  {rest}")
   return "\n".join(lines)
 
 
@@ -171,10 +199,7 @@ def draw(image, text, maps, codecs, out: Path) -> None:
 
   from cooper_jax.eval import drawing
 
-  shown = {}
-  for each in maps:
-    title = codecs[each.modality].modality.TITLE
-    shown[title if title not in shown else f"{title}, again"] = each.target
+  shown = {codecs[m.modality].modality.TITLE: m.target for m in maps}
   places = [(float(y), float(x)) for y, x in PLACE.findall(text)]
   figure = drawing.plot_maps(image, shown, "input", places)
   figure.savefig(out, dpi=150)
@@ -184,8 +209,7 @@ def draw(image, text, maps, codecs, out: Path) -> None:
 def main(argv=None) -> int:
   """Gives the exit code; prints one line where something is wrong."""
   try:
-    for said in answer(parse(argv)):
-      print(f"\n{said}")
+    answer(parse(argv))
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER

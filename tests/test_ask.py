@@ -48,6 +48,7 @@ def test_a_response_is_told_line_by_line():
     (["--image=no.png"], "no.png does not exist"),
     (["--workdir=nowhere"], "no run in nowhere"),
     (["--package=nothing"], "no packaged model nothing"),
+    (["--scene=-1"], "allowed: 0 and more"),
     (["--out=a.jpg"], "end it in .png"),
     (["--out=no/where/a.png"], "there is no folder no/where"),
   ],
@@ -55,15 +56,22 @@ def test_a_response_is_told_line_by_line():
 def test_wrong_input_is_one_line(photo, arguments, message, capsys):
   given = {"--image": f"--image={photo}"}
   given |= {each.split("=")[0]: each for each in arguments}
+  if "--scene" in given:
+    del given["--image"]
   assert ask.main(["How far is it?", *given.values()]) == 2
   error = capsys.readouterr().err
   assert message in error and error.count("\n") == 1
   assert not list(photo.parent.glob("*answer*"))
 
 
+def test_a_picture_needs_a_question(photo, capsys):
+  assert ask.main([f"--image={photo}"]) == 2
+  assert "nothing is asked" in capsys.readouterr().err
+
+
 def test_several_questions_get_a_picture_each(photo):
   asked = ask.parse([f"--image={photo}", "a", "b"])
-  assert [p.name for p in ask.pages(asked)] == [
+  assert [p.name for p in ask.pages(asked, 2)] == [
     "photo-answer-1.png",
     "photo-answer-2.png",
   ]

@@ -198,3 +198,12 @@ def test_it_answers_about_a_picture(packed, run, tmp_path, capsys):
   assert ask.main([*asked, f"--workdir={run[1]}", mode]) == 0
   again = capsys.readouterr().out
   assert again.splitlines()[1:] == said.splitlines()[1:]
+
+
+def test_it_answers_about_a_scene(packed, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  assert ask.main([f"--package={packed}", "--scene=4", "--mode=direct"]) == 0
+  said = capsys.readouterr().out
+  drawn = sorted(path.name for path in tmp_path.glob("*.png"))
+  asked = said.count("  true:   ")
+  assert len(drawn) == asked > 1 and drawn[0].startswith("scene-4-answer-1")

@@ -23,6 +23,7 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl import advantages as advantage_rules
+from cooper_jax.rl import control
 from cooper_jax.rl import losses as rl_losses
 from cooper_jax.rl import rollout as rollouts
 from cooper_jax.rl.scoring import Scorer
@@ -119,6 +120,7 @@ class Step:
     self.row_buckets = config.sampling.row_buckets
     self.temperature = config.sampling.temperature
     self.key = jax.random.key(config.seed + 17)
+    self.seed, self.shuffle = config.seed, config.rl.shuffle_rewards
     self.modules = {
       name: plugins.find("modalities", name) for name in config.modalities
     }
@@ -185,9 +187,15 @@ class Step:
     scores = self.scorer(view, self.columns(items))
     quality = np.full(out.map_slot.shape, np.nan, np.float32)
     quality[:, : scores.map_quality.shape[1]] = scores.map_quality
+    total = scores.total
+    columns = np.stack(list(scores.rewards.values()), axis=1)
+    if self.shuffle:
+      total, columns, quality = control.deal(
+        self.seed, batch["number"], total, columns, quality, out.map_slot
+      )
     rewards = advantage_rules.Rewards(
-      scores.total,
-      np.stack(list(scores.rewards.values()), axis=1),
+      total,
+      columns,
       self.weights,
       out.live.sum(axis=1),
     )
