@@ -109,6 +109,7 @@ def model() -> ConfigDict:
   config.tied_head = False
   config.mixture_of_transformers = False  # own weights at code positions
   config.pointer = True  # naming a place is pointing at its image cell
+  config.read = False  # a place that is named reads the codes drawn there
   config.aligned_queries = True  # a map slot sees its image cell
   config.code_digits = True  # codes share what is learned of their digits
   config.smear = True  # a text token sees its predecessor
@@ -349,6 +350,7 @@ def stretch(config: ConfigDict) -> None:
   ):
     config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
     config[name].optim.warmup_steps = 100
+  config.model.read = True
   config.sft.own_maps = 12_000
   config.sft.shares.update(needed=0.2, segmentation=0.05)
 

@@ -19,6 +19,7 @@ from cooper_jax.sequence import (
   Image,
   Map,
   Text,
+  cells_under,
   map_slots,
   measure,
 )
@@ -55,11 +56,11 @@ class Shape:
 
 
 _TOKEN = ("ids", "kind", "row", "column", "cell", "query", "opening")
-_TOKEN += ("previous", "document", "branch", "group")
+_TOKEN += ("previous", "read", "document", "branch", "group")
 _TEXT = ("text_at", "text_target", "text_weight", "text_cell")
 _TEXT += ("text_openings", "text_source")
 _CODE = ("code_at", "code_target", "code_weight", "code_slot", "code_source")
-_NONE = {"cell": -1, "query": -1, "previous": -1}
+_NONE = {"cell": -1, "query": -1, "previous": -1, "read": -1}
 
 
 @dataclasses.dataclass
@@ -73,6 +74,7 @@ class _Cursor:
   previous: int = -1  # id before, for text
   drawn: int = 0  # bit set of maps drawn on this chain
   maps: int = 0
+  seen: tuple = ()  # (opening, ids [N]) of the maps on this chain
 
 
 class _Row:
@@ -91,6 +93,10 @@ class _Row:
       name: np.full(shape.length, _NONE.get(name, 0), np.int32)
       for name in _TOKEN
     }
+    self.tokens["read"] = np.full(
+      (shape.length, form.model.max_maps, 2), _NONE["read"], np.int32
+    )
+    self.under = cells_under(form.model)
     self.images: list[np.ndarray] = []
     cells = shape.images * form.model.locations
     self.image_at = np.full(cells, -1, np.int32)
@@ -165,6 +171,10 @@ class _Row:
       previous=np.concatenate([[cursor.previous], ids[:-1]]),
       group=cursor.group + 1 + steps,
     )
+    for i, (opening, held) in enumerate(cursor.seen):
+      at = start + np.flatnonzero(points)
+      self.tokens["read"][at, i, 0] = held[self.under[location[points]]]
+      self.tokens["read"][at, i, 1] = opening
     if np.any(text.learn):
       at = np.concatenate([[cursor.predictor], start + steps[:-1]])
       learn = np.broadcast_to(text.learn, count)
@@ -261,6 +271,8 @@ class _Row:
     cursor.position += model.map_advance
     cursor.group += model.map_slots // model.group_size
     cursor.drawn |= 1 << segment.slot
+    maps = (*cursor.seen, (opening, held[model.group_size :]))
+    cursor.seen = maps[-model.max_maps :]
     cursor.maps += 1
     cursor.previous = -1
     self._text(
@@ -273,8 +285,8 @@ def pack(
 ) -> dict[str, np.ndarray]:
   """Lays documents out in rows, first fit; returns the arrays of B rows.
 
-  [B, L]: ids kind row column cell query opening previous (what the model
-  reads, see `unified.Tokens`), document branch group (who sees whom).
+  [B, L]: ids kind row column cell query opening previous and read (what the
+  model reads, see `unified.Tokens`), document branch group (who sees whom).
   [B, I, H, W, 3] images; [B, I * M] image_at, where each cell lies, -1 none.
   [B, Nt]: text_at (position that predicts), text_target, text_weight,
   text_cell (first cell of its image), text_openings, text_source.

@@ -109,6 +109,14 @@ def map_slots(model: model_config.ModelConfig) -> dict[str, np.ndarray]:
   }
 
 
+def cells_under(model: model_config.ModelConfig) -> np.ndarray:
+  """The map cell [M] that lies under each image cell."""
+  cell, grid = np.arange(model.locations), model.vision.grid
+  row = cell // grid * model.map_grid // grid
+  column = cell % grid * model.map_grid // grid
+  return row * model.map_grid + column
+
+
 def unlearned(trunks):
   """Yields trunks that are read and not learned: prompts."""
   for trunk in trunks:

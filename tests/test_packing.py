@@ -1,11 +1,13 @@
 """Rows of documents: capacities, blocks, and what is left out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cooper_jax import packing, sequence
 from cooper_jax.errors import UserError
-from cooper_jax.models.unified import CODE, IMAGE, PAD
+from cooper_jax.models.unified import CODE, IMAGE, PAD, TEXT
 from tests import tiny
 
 
@@ -123,3 +125,50 @@ def test_measure_counts_what_pack_writes():
     assert (rows["text_weight"][0] > 0).sum() == texts
     assert (rows["code_weight"][0] > 0).sum() == codes
     assert images == 1
+
+
+@pytest.mark.parametrize("map_grid", [2, 4])
+def test_a_place_reads_the_codes_drawn_before_it_in_its_branch(map_grid):
+  _, form, _ = tiny.make(map_grid=map_grid)
+  model, vocabulary = form.model, form.vocabulary
+  rng = np.random.default_rng(4)
+  maps = [
+    sequence.Map(slot, rng.integers(0, model.codes, model.map_codes))
+    for slot in (1, 0)
+  ]
+  noisy = dataclasses.replace(maps[1], seen=(maps[1].codes + 1) % model.codes)
+  places = np.array([0, 5, 6, 15])
+  text = sequence.Text(
+    np.concatenate([[3], vocabulary.locations_start + places])
+  )
+  document = sequence.Document(
+    (sequence.Image(tiny.random_image(rng, form)),),
+    (
+      (sequence.Text(np.array([2])), text, maps[0], text, noisy, text),
+      (sequence.Text(np.array([2])), text),
+    ),
+  )
+  shape = packing.Shape(length=140, texts=40, codes=40)
+  batch = packing.pack([document], form=form, shape=shape, rows=1)
+  location = batch["ids"][0] - vocabulary.locations_start
+  named = (location >= 0) & (location < model.locations)
+  named &= batch["kind"][0] == TEXT
+  read = batch["read"][0]
+  assert (read[~named] == -1).all()
+  # Image cell (row, column) of 4 x 4 lies over map cell (row, column) / 2.
+  under = places if map_grid == 4 else np.array([0, 0, 1, 3])
+  first, second, third, other = np.split(read[named], 4)
+  drawn = [
+    np.stack(
+      [
+        vocabulary.codes_start + codes[under],
+        np.full(4, vocabulary.opening(each.slot)),
+      ],
+      axis=1,
+    )
+    for each, codes in ((maps[0], maps[0].codes), (noisy, noisy.seen))
+  ]
+  assert (first == -1).all() and (other == -1).all()
+  np.testing.assert_array_equal(second[:, 0], drawn[0])
+  assert (second[:, 1] == -1).all()
+  np.testing.assert_array_equal(third, np.stack(drawn, axis=1))

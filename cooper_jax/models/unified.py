@@ -21,7 +21,7 @@ PAD, TEXT, IMAGE, CODE = range(4)  # kinds of a token
 
 @struct.dataclass
 class Tokens:
-  """What the model reads, each [B, L] int32.
+  """What the model reads, each [B, L] int32 but for `read`.
 
   ids: unified vocabulary; an image cell's id is not looked at.
   kind: PAD, TEXT (location tokens too), IMAGE or CODE.
@@ -31,6 +31,8 @@ class Tokens:
   query: index of the map cell that this slot predicts; -1 none.
   opening: id of the map's opening special, for CODE.
   previous: id of the preceding text token; -1 none.
+  read: [B, L, max_maps, 2], for a location token the ids of the code under it
+    and of the opening, of each map drawn before in its answer; -1 none.
   """
 
   ids: jax.Array
@@ -41,6 +43,7 @@ class Tokens:
   query: jax.Array
   opening: jax.Array
   previous: jax.Array
+  read: jax.Array
 
 
 @struct.dataclass
@@ -131,6 +134,8 @@ class Unified(nn.Module):
       self.align = layers.Linear(**square, dtype=c.dtype)
     if c.smear:
       self.smear = layers.Linear(**square, dtype=c.dtype)
+    if c.read:
+      self.read = layers.Linear(**square, dtype=c.dtype)
     if c.pointer:
       # A place that was named is read by row and column, too: what is learned
       # of one cell holds for its neighbours.
@@ -159,12 +164,7 @@ class Unified(nn.Module):
     """Returns the decoder's input [B, L, D]."""
     c = self.config
     table = self.embedding.astype(c.dtype)
-    x = table[tokens.ids]
-    if c.digits:
-      shared = quantize.fsq_digits(c.digits) @ self.embedding_digits
-      code = tokens.ids - self.text_rows
-      some = shared.astype(c.dtype)[jnp.maximum(code, 0)]
-      x = x + jnp.where((code >= 0)[..., None], some, 0)
+    x = self._rows(table, tokens.ids)
     is_code = (tokens.kind == CODE)[..., None]
     seen = jnp.take_along_axis(
       features_BMD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
@@ -173,6 +173,13 @@ class Unified(nn.Module):
     if c.smear:
       smeared = self.smear(table[jnp.maximum(tokens.previous, 0)])
       x = x + jnp.where((tokens.previous >= 0)[..., None], smeared, 0)
+    if c.read:
+      code, opening = tokens.read[..., 0], tokens.read[..., 1]
+      drawn = self._rows(table, code) + table[jnp.maximum(opening, 0)]
+      there = code >= 0
+      drawn = jnp.where(there[..., None], drawn, 0).sum(axis=-2)
+      any_there = jnp.any(there, axis=-1)[..., None]
+      x = x + jnp.where(any_there, self.read(drawn), 0)
     if c.pointer:
       looks = has_cell & (tokens.kind == TEXT)[..., None]
       grid = c.vision.grid
@@ -187,6 +194,16 @@ class Unified(nn.Module):
       x = x + jnp.where(has_cell & is_code, self.align(seen), 0)
     x = jnp.where((tokens.kind == IMAGE)[..., None], seen, x)
     return constrain(x, "batch", "length", "embed_out")
+
+  def _rows(self, table, ids):
+    """Rows [..., D] of ids, a code's with those of its digits; -1 is any."""
+    x = table[jnp.maximum(ids, 0)]
+    if not self.config.digits:
+      return x
+    shared = quantize.fsq_digits(self.config.digits) @ self.embedding_digits
+    code = ids - self.text_rows
+    some = shared.astype(table.dtype)[jnp.maximum(code, 0)]
+    return x + jnp.where((code >= 0)[..., None], some, 0)
 
   def shared(self, tokens: Tokens):
     c = self.config

@@ -24,6 +24,8 @@ class Prompts:
   that locations point at.
   openings [R]: bit set of the maps that may be drawn.
   forced [R, turns, F]: ids forced at the start of each turn, -1 free.
+  seen [P, max_maps, N + 1]: ids of the codes and of the opening of each map
+  that a prompt holds, -1 none.
   """
 
   tokens: unified.Tokens
@@ -36,6 +38,7 @@ class Prompts:
   cell: jax.Array
   openings: jax.Array
   forced: jax.Array
+  seen: jax.Array
 
 
 def bucket(trunks, form: sequence.Format, buckets) -> int:
@@ -104,7 +107,18 @@ def make(
     forced=np.repeat(
       np.stack([mode.forced(limits) for mode in modes]), group, axis=0
     ),
+    seen=np.stack([_seen(trunk, form) for trunk in trunks]),
   )
+
+
+def _seen(trunk, form: sequence.Format) -> np.ndarray:
+  model, vocabulary = form.model, form.vocabulary
+  maps = [segment for segment in trunk if isinstance(segment, sequence.Map)]
+  out = np.full((model.max_maps, model.map_codes + 1), -1, np.int32)
+  for i, segment in enumerate(maps[-model.max_maps :]):
+    out[i, :-1] = vocabulary.codes_start + segment.codes
+    out[i, -1] = vocabulary.opening(segment.slot)
+  return out
 
 
 def row_keys(key, sample_ids):

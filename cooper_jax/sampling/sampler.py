@@ -14,49 +14,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from cooper_jax import sequence
-from cooper_jax.models import cache as kv_cache
 from cooper_jax.models import unified
+from cooper_jax.sampling import carry as carries
 from cooper_jax.sampling import grammar as rules
 from cooper_jax.sampling import logits as token_logits
+from cooper_jax.sampling.carry import Carry, Rollout
 from cooper_jax.sampling.prompts import Prompts
-
-
-@struct.dataclass
-class Rollout:
-  """R generated rows of T slots (`grammar.Limits` says where turns lie).
-
-  tokens: ids fed (codes as unified ids); log_prob: under the policy with its
-  temperature and allowed set, 0 where forced; state: PAD, TEXT, CODE or
-  FORCED; openings: the bit set that was allowed when the token was drawn;
-  live: chosen by the policy, so in its gradient. map_slot [R, maps]: SLOT of
-  each map, -1 none; codes [R, maps, N]; stop: EOS or LENGTH.
-  """
-
-  tokens: jax.Array
-  log_prob: jax.Array
-  state: jax.Array
-  openings: jax.Array
-  live: jax.Array
-  map_slot: jax.Array
-  codes: jax.Array
-  stop: jax.Array
-  count: jax.Array  # tokens drawn, a row of codes counting as one
-
-
-@struct.dataclass
-class _Carry:
-  cache: kv_cache.Cache
-  rollout: Rollout
-  current: jax.Array  # [R] id to feed
-  previous: jax.Array
-  position: jax.Array
-  openings: jax.Array  # still allowed
-  active: jax.Array  # in this turn
-  opened: jax.Array  # SLOT of the map that the turn ended with, -1 none
-  step: jax.Array
 
 
 @functools.partial(
@@ -83,7 +48,7 @@ def sample(
     model: static, like form, limits and group.
     text_temperature, code_temperature: scalars; 0 is greedy.
   """
-  carry, context = _prefill(params, prompts, model, form, limits, group)
+  carry, context = carries.prefill(params, prompts, model, form, limits, group)
   sampler = _Sampler(
     params, keys, model, form, limits, text_temperature, code_temperature,
     context, prompts.forced,
@@ -106,51 +71,6 @@ def sample(
   rollout = carry.rollout
   unfinished = rollout.stop == rules.RUNNING
   return rollout.replace(stop=jnp.where(unfinished, rules.LENGTH, rollout.stop))
-
-
-def _prefill(params, prompts, model, form, limits, group):
-  """Runs the prompts once; returns the empty rollout and what rows read."""
-  hidden, features, kv = model.apply(
-    params, prompts.tokens, prompts.layout, prompts.images, keep=True
-  )
-  cell_keys = model.apply(
-    params, hidden, prompts.image_at, method=unified.Unified.cell_keys
-  )
-  spread = functools.partial(jnp.repeat, repeats=group, axis=0)
-  rows = prompts.last.shape[0] * group
-  slots = limits.slots(form)
-  carry = _Carry(
-    cache=kv_cache.start(
-      kv, prompts.layout.document > 0, rows=rows, slots=slots
-    ),
-    rollout=Rollout(
-      tokens=jnp.zeros((rows, slots), jnp.int32),
-      log_prob=jnp.zeros((rows, slots), jnp.float32),
-      state=jnp.zeros((rows, slots), jnp.int8),
-      openings=jnp.zeros((rows, slots), jnp.int32),
-      live=jnp.zeros((rows, slots), bool),
-      map_slot=jnp.full((rows, max(limits.maps, 1)), -1, jnp.int32),
-      codes=jnp.zeros(
-        (rows, max(limits.maps, 1), form.model.map_codes), jnp.int32
-      ),
-      stop=jnp.full(rows, rules.RUNNING, jnp.int32),
-      count=jnp.zeros(rows, jnp.int32),
-    ),
-    current=spread(prompts.last),
-    previous=spread(prompts.previous),
-    position=spread(prompts.position),
-    openings=prompts.openings,
-    active=jnp.ones(rows, bool),
-    opened=jnp.full(rows, -1, jnp.int32),
-    step=jnp.int32(0),
-  )
-  context = {
-    "features": spread(features),
-    "keys": spread(cell_keys),
-    "exists": spread(prompts.image_at >= 0),
-    "cell": spread(prompts.cell),
-  }
-  return carry, context
 
 
 class _Sampler:
@@ -196,7 +116,7 @@ class _Sampler:
     )
     return hidden, carry.replace(cache=cache.replace(valid=valid))
 
-  def text_turn(self, carry: _Carry, turn) -> _Carry:
+  def text_turn(self, carry: Carry, turn) -> Carry:
     """Generates one turn of text in every active row."""
     start = self.limits.text_start(turn, self.form)
     rollout = carry.rollout
@@ -219,7 +139,7 @@ class _Sampler:
       lambda c: (c.step < self.limits.text) & jnp.any(c.active), body, carry
     )
 
-  def text_step(self, carry: _Carry, turn, start) -> _Carry:
+  def text_step(self, carry: Carry, turn, start) -> Carry:
     """Feeds the current token of each row and draws the next."""
     form, limits = self.form, self.limits
     slot = start + carry.step
@@ -297,7 +217,7 @@ class _Sampler:
       count=rollout.count + (writes & chosen),
     )
 
-  def text_tokens(self, carry: _Carry) -> unified.Tokens:
+  def text_tokens(self, carry: Carry) -> unified.Tokens:
     location = carry.current - self.form.vocabulary.locations_start
     points = (location >= 0) & (location < self.form.model.locations)
     none = jnp.full_like(carry.current, -1)
@@ -310,10 +230,19 @@ class _Sampler:
       query=none,
       opening=jnp.zeros_like(carry.current),
       previous=carry.previous,
+      read=self.read(carry.seen, location, points),
     )
     return jax.tree.map(lambda x: x[:, None], fields)
 
-  def draw_map(self, carry: _Carry, index) -> _Carry:
+  def read(self, seen, location, points):
+    """The codes [R, maps, 2] under a location token, with their openings."""
+    under = jnp.asarray(sequence.cells_under(self.form.model))
+    cell = under[jnp.where(points, location, 0)][:, None, None]
+    code = jnp.take_along_axis(seen[..., :-1], cell, axis=-1)
+    both = jnp.concatenate([code, seen[..., -1:]], axis=-1)
+    return jnp.where(points[:, None, None], both, -1)
+
+  def draw_map(self, carry: Carry, index) -> Carry:
     """Draws the map that each row opened; the others wait."""
     form, model = self.form, self.form.model
     size, groups = model.group_size, model.map_slots // model.group_size
@@ -369,6 +298,12 @@ class _Sampler:
       map_slot=rollout.map_slot.at[:, index].set(carry.opened),
       codes=rollout.codes.at[:, index].set(jnp.where(here, codes, 0)),
     )
+    ids = form.vocabulary.codes_start + codes
+    drawn = jnp.concatenate([ids, opening[:, None]], axis=-1)[:, None]
+    # The first place that is free: a prompt may have brought maps.
+    count = (carry.seen[..., -1] >= 0).sum(axis=1)
+    place = jnp.arange(model.max_maps) == count[:, None]
+    writes = (place & active[:, None])[..., None]
     bit = jnp.where(active, 1 << jnp.maximum(carry.opened, 0), 0)
     advance = jnp.where(active, model.map_advance, 0)
     return carry.replace(
@@ -377,6 +312,7 @@ class _Sampler:
       previous=jnp.where(active, -1, carry.previous),
       position=carry.position + advance,
       openings=carry.openings & ~bit,
+      seen=jnp.where(writes, drawn, carry.seen),
     )
 
   def map_tokens(self, carry, held, opening, places, step):
@@ -395,4 +331,5 @@ class _Sampler:
       query=fill(place["query"]),
       opening=fill(opening[:, None]),
       previous=fill(-1),
+      read=jnp.full((*held.shape, self.form.model.max_maps, 2), -1),
     )

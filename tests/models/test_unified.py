@@ -155,6 +155,7 @@ FLAGS = {
   "map_group": "token",
   "pointer": False,
   "aligned_queries": False,
+  "read": False,
   "smear": True,
   "code_digits": False,
 }
@@ -230,7 +231,7 @@ def test_a_codes_digits_are_read_with_it_and_with_no_other():
   empty = {
     name: jnp.full((1, rows), -1)
     for name in unified.Tokens.__dataclass_fields__
-  }
+  } | {"read": jnp.full((1, rows, 2, 2), -1)}
   zero = jnp.zeros((1, rows), jnp.int32)
   tokens = unified.Tokens(**empty).replace(
     ids=jnp.arange(rows)[None], kind=zero + 1, row=zero, column=zero,
@@ -288,3 +289,25 @@ def test_remat_changes_nothing():
   first = scores(model, form, params, [document], 300)
   second = scores(again, form, params, [document], 300)
   np.testing.assert_allclose(first["code"], second["code"], atol=1e-6)
+
+
+def test_what_a_place_reads_is_the_code_and_whose_map_it_is():
+  model, form, params = tiny.make(tied_head=False)
+  start, opening = form.vocabulary.codes_start, form.vocabulary.opening
+  reads = np.full((1, 5, 2, 2), -1)
+  reads[0, 1, 0] = start + 4, opening(0)
+  reads[0, 2, 0] = start + 4, opening(1)
+  reads[0, 3, 0] = start + 5, opening(0)
+  reads[0, 4] = (start + 4, opening(0)), (start + 7, opening(1))
+  none, zero = jnp.full((1, 5), -1), jnp.zeros((1, 5), jnp.int32)
+  tokens = unified.Tokens(
+    ids=zero + form.vocabulary.locations_start, kind=zero + unified.TEXT,
+    row=zero, column=zero, cell=none, query=none, opening=zero, previous=none,
+    read=jnp.asarray(reads),
+  )  # fmt: skip
+  features = np.zeros((1, form.model.locations, form.model.d_model), np.float32)
+  x = np.asarray(
+    model.apply(params, tokens, features, method=unified.Unified.embed)
+  )[0]
+  far = np.abs(x[:, None] - x[None]).max(axis=-1) > 1e-3
+  assert (far == ~np.eye(5, dtype=bool)).all()

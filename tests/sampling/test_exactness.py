@@ -47,14 +47,16 @@ def run(model, form, params, made, ids, *, group=3, length=32, modes=None,
 
 
 def eager_to_draw(params, form):
-  """Raises the logits of openings, so that maps are often drawn."""
+  """Raises the logits of openings and of places, so that both are frequent."""
   head = np.array(params["params"]["head"])
   embedding = np.array(params["params"]["embedding"])
   for slot in form.slots:
     row = form.vocabulary.opening(slot)
-    head[row] = 4 * head[row] + 0.4
+    head[row] = 10 * head[row]
     embedding[row] += 0.1
   inner = dict(params["params"], head=head, embedding=embedding)
+  if "point_from" in inner:
+    inner["point_from"] = jax.tree.map(lambda x: 4 * x, inner["point_from"])
   return {"params": inner}
 
 
@@ -93,6 +95,7 @@ FLAGS = {
   "mixture_of_transformers": True,
   "pointer": False,
   "aligned_queries": False,
+  "read": False,
 }
 
 
@@ -107,12 +110,18 @@ FLAGS = {
   ids=["token", "row", "all", "flags"],
 )
 def test_sampler_log_prob_is_trainer_log_prob(changes):
-  model, form, params = tiny.make(tied_head=False, **changes)
+  model, form, params = tiny.make(3, tied_head=False, **changes)
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(1), form, 4)
   out = run(model, form, params, made, range(12))
   assert (out.map_slot >= 0).any() and (out.map_slot < 0).any()
   assert out.live.sum() > 50
+  # Places named after a map read its codes; some rows must do so.
+  later = slice(LIMITS.text_start(1, form), None)
+  start = form.vocabulary.locations_start
+  text = out.state[:, later] == grammar.TEXT
+  named = (out.tokens[:, later] >= start) & text
+  assert named.sum() >= 3 or not model.config.read
   for together in (True, False):
     found = trainer_log_probs(
       model, form, params, out, made, group=3, together=together
@@ -124,7 +133,7 @@ def test_sampler_log_prob_is_trainer_log_prob(changes):
 
 
 def test_forced_modes_are_scored_without_their_forced_tokens():
-  model, form, params = tiny.make(tied_head=False)
+  model, form, params = tiny.make(3, tied_head=False)
   made = trunks(np.random.default_rng(2), form, 2)
   opening = form.vocabulary.opening(0)
   modes = [
@@ -143,7 +152,7 @@ def test_forced_modes_are_scored_without_their_forced_tokens():
 
 
 def test_same_sample_id_same_tokens_in_any_order_batch_and_bucket():
-  model, form, params = tiny.make(tied_head=False)
+  model, form, params = tiny.make(3, tied_head=False)
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(3), form, 4)
   ids = np.arange(8) + 40
@@ -167,7 +176,7 @@ def test_same_sample_id_same_tokens_in_any_order_batch_and_bucket():
 
 
 def test_greedy_rows_of_a_group_agree():
-  model, form, params = tiny.make(tied_head=False)
+  model, form, params = tiny.make(3, tied_head=False)
   made = trunks(np.random.default_rng(4), form, 2)
   out = run(model, form, params, made, range(6), temperature=(0.0, 0.0))
   np.testing.assert_array_equal(out.tokens[0], out.tokens[1])
@@ -175,7 +184,7 @@ def test_greedy_rows_of_a_group_agree():
 
 
 def test_maps_are_never_cut_and_never_drawn_twice():
-  model, form, params = tiny.make(tied_head=False)
+  model, form, params = tiny.make(3, tied_head=False)
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(6), form, 6)
   out = run(model, form, params, made, range(24), group=4)
