@@ -92,9 +92,7 @@ def _settings(config) -> dict:
 
 
 def _instead() -> str:
-  return (
-    "train from nothing with configs/grpo.py:scratch, or put what fits there"
-  )
+  return "train every stage (--config.start=), or start from one that fits"
 
 
 def load(config, policy: policies.Policy, folder: Path):

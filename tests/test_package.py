@@ -144,7 +144,7 @@ def test_a_package_of_another_version_is_refused(run, packed, tmp_path, name):
   manifest = json.loads((there / "manifest.json").read_text())
   manifest[name] = "else"
   (there / "manifest.json").write_text(json.dumps(manifest))
-  with pytest.raises(UserError, match=f"of {name} else.*scratch"):
+  with pytest.raises(UserError, match=f"of {name} else.*config.start"):
     package.check(run[0], there)
 
 
