@@ -224,6 +224,7 @@ def pretrain() -> ConfigDict:
   config.map_weight = 1.5  # of the codes' loss beside the text's
   config.modality_weights = modality_weights()
   config.code_noise = 0.05  # share of the codes read that are replaced
+  config.given = 0.0  # model.read: chance that a text's places read a map
   config.marks = 0.05  # chance that one object alone is segmented
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
@@ -351,6 +352,7 @@ def stretch(config: ConfigDict) -> None:
     config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
     config[name].optim.warmup_steps = 100
   config.model.read = True
+  config.pretrain.given = 0.4
   config.sft.own_maps = 12_000
   config.sft.shares.update(needed=0.2, segmentation=0.05)
 

@@ -16,6 +16,7 @@ from cooper_jax.models.unified import CODE, IMAGE, TEXT
 from cooper_jax.sequence import (
   Document,
   Format,
+  Given,
   Image,
   Map,
   Text,
@@ -120,6 +121,8 @@ class _Row:
       self._text(segment, cursor, branch)
     elif isinstance(segment, Map):
       self._map(segment, cursor, branch)
+    elif isinstance(segment, Given):
+      self._seen(cursor, segment.slot, segment.codes)
     else:
       self._image(segment, cursor, branch)
 
@@ -271,13 +274,19 @@ class _Row:
     cursor.position += model.map_advance
     cursor.group += model.map_slots // model.group_size
     cursor.drawn |= 1 << segment.slot
-    maps = (*cursor.seen, (opening, held[model.group_size :]))
-    cursor.seen = maps[-model.max_maps :]
+    self._seen(cursor, segment.slot, codes)
     cursor.maps += 1
     cursor.previous = -1
     self._text(
       Text(np.array([vocabulary.closing(segment.slot)]), False), cursor, branch
     )
+
+  def _seen(self, cursor: _Cursor, slot: int, codes):
+    """Lets places that are named from here on read the codes of a map."""
+    vocabulary = self.form.vocabulary
+    held = vocabulary.codes_start + np.asarray(codes)
+    maps = (*cursor.seen, (vocabulary.opening(slot), held))
+    cursor.seen = maps[-self.form.model.max_maps :]
 
 
 def pack(

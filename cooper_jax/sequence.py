@@ -64,6 +64,17 @@ class Map:
 
 
 @dataclasses.dataclass(frozen=True)
+class Given:
+  """Codes that places named later read, as if this map had been drawn.
+
+  Takes no slots: what is learned is to read a code, at the cost of nothing.
+  """
+
+  slot: int
+  codes: np.ndarray  # [N]
+
+
+@dataclasses.dataclass(frozen=True)
 class Document:
   """A trunk and the branches that continue it."""
 
@@ -122,7 +133,7 @@ def unlearned(trunks):
   for trunk in trunks:
     yield tuple(
       segment
-      if isinstance(segment, Image)
+      if isinstance(segment, Image | Given)
       else dataclasses.replace(segment, learn=False)
       if isinstance(segment, Text)
       else dataclasses.replace(segment, learn=False, learn_opening=False)
@@ -143,7 +154,7 @@ def measure(document: Document, form: Format) -> tuple[int, int, int, int]:
       length += form.model.map_slots + 2
       texts += int(segment.learn_opening)
       codes += form.model.map_codes if segment.learn else 0
-    else:
+    elif isinstance(segment, Image):
       length += form.model.locations
       images += 1
   return length, texts, codes, images

@@ -172,3 +172,30 @@ def test_a_place_reads_the_codes_drawn_before_it_in_its_branch(map_grid):
   np.testing.assert_array_equal(second[:, 0], drawn[0])
   assert (second[:, 1] == -1).all()
   np.testing.assert_array_equal(third, np.stack(drawn, axis=1))
+
+
+def test_a_map_that_is_only_read_takes_no_room():
+  _, form, _ = tiny.make()
+  rng = np.random.default_rng(5)
+  codes = rng.integers(0, form.model.codes, form.model.map_codes)
+  places = sequence.Text(
+    np.array([2, *(form.vocabulary.locations_start + np.array([3, 9]))])
+  )
+  image = (sequence.Image(tiny.random_image(rng, form)),)
+  given = sequence.Document(image, ((sequence.Given(1, codes), places),))
+  plain = sequence.Document(image, ((places,),))
+  assert sequence.measure(given, form) == sequence.measure(plain, form)
+  shape = packing.Shape(length=40, texts=8, codes=0)
+  rows = [
+    packing.pack([each], form=form, shape=shape, rows=1)
+    for each in (given, plain)
+  ]
+  read = rows[0].pop("read")[0]
+  assert (rows[1].pop("read") == -1).all()
+  for name, array in rows[0].items():
+    np.testing.assert_array_equal(array, rows[1][name])
+  found = read[read[:, 0, 0] >= 0]
+  np.testing.assert_array_equal(
+    found[:, 0, 0], form.vocabulary.codes_start + codes[[3, 9]]
+  )
+  assert (found[:, 0, 1] == form.vocabulary.opening(1)).all()

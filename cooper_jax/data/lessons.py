@@ -47,7 +47,6 @@ class Lesson:
 
   def drawn(self, sample, rng, *, learn=True):
     """Returns the `draw` of `Writer.response` for a sample."""
-    model = self.writer.form.model
 
     def draw(modality, option):
       slot = self.writer.slots[modality]
@@ -68,9 +67,7 @@ class Lesson:
       own = None if wrong or option else self.codes.drawn(sample.id, modality)
       if own is not None and rng.random() < self.own:
         return sequence.Map(slot, codes, learn=False, seen=own)
-      noisy = rng.random(model.map_codes) < self.map_noise
-      random = rng.integers(0, model.codes, model.map_codes)
-      seen = np.where(noisy, random, codes)
+      seen = self.noisy(codes, rng)
       return sequence.Map(slot, codes, learn=learn and not wrong, seen=seen)
 
     return draw
@@ -83,6 +80,13 @@ class Lesson:
         response, self.drawn(sample, rng), weights=self.weights
       ),
     )
+
+  def noisy(self, codes, rng):
+    """The codes as they are read: some of them are others."""
+    model = self.writer.form.model
+    wrong = rng.random(model.map_codes) < self.map_noise
+    random = rng.integers(0, model.codes, model.map_codes)
+    return np.where(wrong, random, codes)
 
   def has(self, sample, modality: str) -> bool:
     return self.codes.of(sample.id, modality) is not None
@@ -98,10 +102,12 @@ class Pretrain(Lesson):
   """Auxiliary generation and dense grounding, in the same row.
 
   marks: chance that one object alone is segmented in place of all.
+  given: chance that the places of a text read a map, each map by itself.
   """
 
   titles: tuple[tuple[str, str], ...]  # (modality, TITLE)
   marks: float
+  given: float = 0.0
 
   def __call__(self, sample, rng):
     branches = []
@@ -118,12 +124,27 @@ class Pretrain(Lesson):
     where = [q for q in sample.grounding if q.family == "where"]
     asked = [q for q in sample.questions if q.reasoning]
     told += [where[i] for i in rng.permutation(len(where))[:2]]
-    branches += [self.branch(sample, q.text, q.reasoning, rng) for q in told]
-    branches += [
-      self.branch(sample, asked[i].text, traces.compose(asked[i], ()), rng)
+    texts = [(q.text, q.reasoning) for q in told]
+    texts += [
+      (asked[i].text, traces.compose(asked[i], ()))
       for i in rng.permutation(len(asked))
     ]
+    for request, response in texts:
+      branch = self.branch(sample, request, response, rng)
+      branches.append((*self._given(sample, rng), *branch))
     return self.row(sample, branches)
+
+  def _given(self, sample, rng) -> list:
+    if not self.given:
+      return []
+    return [
+      sequence.Given(
+        self.writer.slots[modality],
+        self.noisy(self.codes.of(sample.id, modality), rng),
+      )
+      for modality, _ in self.titles
+      if rng.random() < self.given and self.has(sample, modality)
+    ]
 
   def _mark(self, sample, instance, rng):
     question = next(

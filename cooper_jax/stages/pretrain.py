@@ -29,6 +29,7 @@ def run(config, workdir) -> None:
       map_noise=settings.code_noise,
       weights=dict(settings.weights),
       titles=titles,
+      given=settings.given,
       marks=settings.marks,
     )
 

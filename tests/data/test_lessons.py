@@ -263,3 +263,23 @@ def test_a_policy_draws_its_own_maps_once(tmp_path):
   np.testing.assert_array_equal(drawn["depth"], again["depth"])
   path.unlink()
   assert (draw(1, samples)["depth"] != drawn["depth"]).any()
+
+
+@pytest.mark.parametrize("given", [0.0, 0.5, 1.0])
+def test_places_of_pretraining_texts_read_maps_that_are_not_in_the_row(given):
+  titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
+  build = lesson(lessons.Pretrain, titles=titles, marks=0.0, given=given)
+  sample = SAMPLES[0]
+  row = build(sample, np.random.default_rng(1))
+  location = row["ids"] - POLICY.form.vocabulary.locations_start
+  named = (location >= 0) & (location < 64) & (row["kind"] == unified.TEXT)
+  read = row["read"][named]
+  start, opening = POLICY.form.vocabulary.codes_start, None
+  for slot, name in enumerate(("depth", "segmentation")):
+    opening = POLICY.form.vocabulary.opening(slot)
+    rows, place = np.nonzero(read[..., 1] == opening)
+    true = CODES.of(sample.id, name)[location[named][rows]]
+    np.testing.assert_array_equal(read[rows, place, 0] - start, true)
+    share = len(rows) / named.sum()
+    assert share == given or (0.1 < share < 0.9 and given == 0.5)
+  assert (row["code_weight"] > 0).sum() == 2 * 64  # its maps are drawn still
