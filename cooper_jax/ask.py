@@ -10,6 +10,7 @@ as if it were one.
 """
 
 import argparse
+import os
 import re
 import sys
 import types
@@ -35,8 +36,12 @@ def parse(argv=None):
     "--scene", type=int, metavar="N",
     help="scene N of the test split; without a question, its own are asked",
   )  # fmt: skip
-  add("--workdir", help="of a run of cooper_jax.main that has trained SFT")
-  add("--package", default="tiny", help="packaged model, without --workdir")
+  add(
+    "--workdir",
+    type=os.path.expanduser,
+    help="of a run of cooper_jax.main that has trained SFT",
+  )
+  add("--package", help="folder of a packaged model, without --workdir")
   add("--stage", choices=TRAINED, help="policy of a workdir; default the last")
   add("--mode", default="adaptive", help="adaptive (default) draws as it likes")
   add("--out", help="PNG to write; default <image>-answer.png")
@@ -81,6 +86,10 @@ def load(asked):
   from cooper_jax.stages import tokenizer
 
   if not asked.workdir:
+    if not asked.package:
+      raise UserError(
+        "no model is named; give --workdir=RUN or --package=FOLDER"
+      )
     folder = package.find(asked.package)
     config = workdirs.to_config(package.read_manifest(folder)["config"])
     made = policy.make(config)
@@ -214,7 +223,7 @@ def main(argv=None) -> int:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
   except OSError as error:
-    print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
   return EXIT_DONE
 

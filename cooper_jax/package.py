@@ -201,8 +201,7 @@ def pack(workdir, out) -> dict:
   data = safetensors.numpy.save(arrays)
   summary = workdirs.read_json(workdir / "summary.json")
   hours = {
-    stage: config[stage].steps / summary[f"speed/{stage}/steps_per_s"] / 3600
-    for stage in STAGES
+    stage: summary.get(f"speed/{stage}/seconds", 0.0) / 3600 for stage in STAGES
   }
   manifest = {
     "format": FORMAT,
@@ -254,7 +253,7 @@ def main(argv=None) -> int:
   try:
     with jax.set_mesh(meshes.make_mesh()):
       manifest = pack(asked.workdir, asked.out)
-  except UserError as error:
+  except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
   size = (Path(asked.out) / WEIGHTS).stat().st_size / 2**20

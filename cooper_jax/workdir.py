@@ -143,6 +143,7 @@ def differences(config, workdir, stage: str) -> list[str]:
   if found is None:
     return []
   before, now = found["settings"], stage_settings(config, stage)
+  before = {"start": ""} | before  # not said before there were packages
   return [
     f"{name} is {before.get(name, 'absent')} there and "
     f"{now.get(name, 'absent')} here"

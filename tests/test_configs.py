@@ -16,7 +16,7 @@ from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ["tokenizer", "pretrain", "sft", "grpo", "evaluate"]
-VARIANTS = ["tiny", "smoke"]
+VARIANTS = ["tiny", "smoke", "long"]
 
 
 def get(name, *variant):

@@ -27,6 +27,7 @@ def make_config(**changes) -> model_config.ModelConfig:
     text=TEXT,
     codes=12,
     code_levels=(2, 3, 2),
+    read=True,
     d_model=24,
     layers=2,
     heads=4,

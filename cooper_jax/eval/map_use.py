@@ -43,10 +43,11 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   if others is None:
     return {}
   given = {
+    "own": own,
     "other": own[others],
     "true": map_tokenizer.encode_maps(codecs[MODALITY], np.stack(true)),
   }
-  hits = {"own": drawn.hits[rows]}
+  hits = {}
   for kind, codes in given.items():
     view = runner.respond_to_maps(
       policy, params, asked, MODALITY, codes, codecs, batch=batch

@@ -77,7 +77,7 @@ class ModelConfig:
   tied_head: bool = True
   mixture_of_transformers: bool = False
   pointer: bool = True  # location logits point at image cells
-  read: bool = True  # a place that is named reads the codes drawn there
+  read: bool = False  # a place that is named reads the codes drawn there
   aligned_queries: bool = True  # a map slot sees the feature of its cell
   code_levels: tuple[int, ...] = ()  # of an FSQ code's digits; () = no FSQ
   code_digits: bool = True  # codes share what is learned of their digits
