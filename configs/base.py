@@ -225,6 +225,7 @@ def pretrain() -> ConfigDict:
   config.modality_weights = modality_weights()
   config.code_noise = 0.05  # share of the codes read that are replaced
   config.given = 0.0  # model.read: chance that a text's places read a map
+  config.edited = 0.0  # share of the depth maps among them that were changed
   config.marks = 0.05  # chance that one object alone is segmented
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
@@ -252,6 +253,8 @@ def sft() -> ConfigDict:
   config.code_noise = 0.1  # share of the codes read that are replaced
   config.own_maps = 0  # training scenes that the policy draws before it starts
   config.own_share = 0.5  # of their maps, those read as it drew them
+  config.edited = 0.0  # share of the depth maps that were changed: only these
+  # have to be read, the image does not show what they say
   config.faulty = 0.1  # share of the traces that show a wrong map and say so
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax import modalities, telemetry
+from cooper_jax.data.edits import Edits
 from cooper_jax.tokenizers import map_tokenizer
 
 INSTANCE = re.compile(r"id=(\d+)>")
@@ -24,6 +25,7 @@ class Codes:
 
   marked [n] is the instance that `mark` [n, N] shows alone, 0 for none.
   own: maps of the first samples [m, N] as a policy draws them (own_maps.py).
+  edits: depth maps changed on purpose (edits.py).
   """
 
   index: dict[str, int]
@@ -31,6 +33,7 @@ class Codes:
   marked: np.ndarray
   mark: np.ndarray
   own: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  edits: Edits | None = None
 
   def of(self, sample_id: str, modality: str):
     """Codes [N] of a sample's map, None where it has none."""
@@ -48,6 +51,10 @@ class Codes:
     """Codes [N] as a policy drew this map, None where it was not asked."""
     own, place = self.own.get(modality), self.index[sample_id]
     return None if own is None or place >= len(own) else own[place]
+
+  def edited(self, sample_id: str):
+    """(codes [N], steps [256]) of the changed depth map, None without one."""
+    return self.edits and self.edits.of(self.index[sample_id])
 
   def marking(self, sample_id: str):
     """(instance, codes) of the map of one object, or None."""

@@ -18,7 +18,7 @@ _READ = {word for pair in phrasing.RELATIONS.values() for word in pair}
 _READ |= {"yes", "no"}
 _TAG = re.compile(r"(<[^<>]*>)")
 _AT = re.compile(r"<at (\S+) (\S+)>")
-_MAP = re.compile(r"<([a-z_]+)( faulty| id=\d+)?>")
+_MAP = re.compile(r"<([a-z_]+)( faulty| edited| id=\d+)?>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Writer:
     Args:
       markup: words, `<at y x>`, maps and tags (see scenes/traces.py).
       draw: draw(modality, option) -> sequence.Map for `<depth>`,
-        `<depth faulty>`, `<segmentation id=3>`; option "" , "faulty", "id=3".
+        `<depth faulty>`, `<segmentation id=3>`; option "", "faulty",
+        "edited", "id=3".
       weights: loss weight of {"text", "location", "reading", "answer"}, 1
         where missing.
     """

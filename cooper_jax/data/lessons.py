@@ -10,6 +10,7 @@ import re
 import numpy as np
 
 from cooper_jax import packing, sequence
+from cooper_jax.data import edits
 from cooper_jax.data.codes import INSTANCE, MARKED, Codes
 from cooper_jax.data.examples import Writer
 from cooper_jax.data.scenes import traces
@@ -24,6 +25,8 @@ class Lesson:
 
   own: chance that a map is read as the policy drew it, where `codes` has that:
   what is read off it then must bear the errors that it will meet.
+  edited: chance that a depth map is a changed one, where `codes` has that: what
+  is read off it then is nowhere else.
   """
 
   writer: Writer
@@ -32,6 +35,7 @@ class Lesson:
   map_noise: float  # share of the codes read that are replaced at random
   weights: dict  # loss weight of a text, location, reading or answer token
   own: float = dataclasses.field(default=0.0, kw_only=True)
+  edited: float = dataclasses.field(default=0.0, kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
     """Packs the branches that a row has room for; `left_out` is the rest."""
@@ -50,12 +54,14 @@ class Lesson:
 
     def draw(modality, option):
       slot = self.writer.slots[modality]
-      wrong = option == "faulty"
+      wrong = option in ("faulty", "edited")
       marking = self.codes.marking(sample.id)
-      if option.startswith("id="):
+      if option == "edited":
+        codes = self.codes.edited(sample.id)[0]
+      elif option.startswith("id="):
         same = marking and option == f"id={marking[0]}"
         codes = marking[1] if same else None
-      elif wrong:
+      elif option == "faulty":
         codes = self.codes.other(sample.id, modality, rng)
       else:
         codes = self.codes.of(sample.id, modality)
@@ -71,6 +77,13 @@ class Lesson:
       return sequence.Map(slot, codes, learn=learn and not wrong, seen=seen)
 
     return draw
+
+  def edit(self, sample, question, rng):
+    """The question as a changed depth map answers it, or None."""
+    if not self.edited or rng.random() >= self.edited:
+      return None
+    found = self.codes.edited(sample.id)
+    return found and edits.retell(question, found[1])
 
   def branch(self, sample, request: str, response: str, rng) -> tuple:
     """A request and its response in markup."""
@@ -124,27 +137,31 @@ class Pretrain(Lesson):
     where = [q for q in sample.grounding if q.family == "where"]
     asked = [q for q in sample.questions if q.reasoning]
     told += [where[i] for i in rng.permutation(len(where))[:2]]
-    texts = [(q.text, q.reasoning) for q in told]
-    texts += [
-      (asked[i].text, traces.compose(asked[i], ()))
-      for i in rng.permutation(len(asked))
-    ]
-    for request, response in texts:
-      branch = self.branch(sample, request, response, rng)
-      branches.append((*self._given(sample, rng), *branch))
+    texts = [(q, False) for q in told]
+    texts += [(asked[i], True) for i in rng.permutation(len(asked))]
+    for question, answered in texts:
+      given, question = self._given(sample, question, rng)
+      response = question.reasoning
+      if answered:
+        response = traces.compose(question, ())
+      branch = self.branch(sample, question.text, response, rng)
+      branches.append((*given, *branch))
     return self.row(sample, branches)
 
-  def _given(self, sample, rng) -> list:
-    if not self.given:
-      return []
-    return [
-      sequence.Given(
-        self.writer.slots[modality],
-        self.noisy(self.codes.of(sample.id, modality), rng),
-      )
-      for modality, _ in self.titles
-      if rng.random() < self.given and self.has(sample, modality)
-    ]
+  def _given(self, sample, question, rng):
+    """The maps that a text may read, and the question that fits them."""
+    given = []
+    for modality, _ in self.titles if self.given else ():
+      if rng.random() >= self.given or not self.has(sample, modality):
+        continue
+      codes = self.codes.of(sample.id, modality)
+      if modality == edits.MODALITY:
+        changed = self.edit(sample, question, rng)
+        if changed:
+          question, codes = changed, self.codes.edited(sample.id)[0]
+      slot = self.writer.slots[modality]
+      given.append(sequence.Given(slot, self.noisy(codes, rng)))
+    return given, question
 
   def _mark(self, sample, instance, rng):
     question = next(
@@ -185,7 +202,12 @@ class Reason(Lesson):
           continue
         drawn += bool(chosen)
       faulty = bool(chosen) and rng.random() < self.faulty
-      response = traces.compose(question, chosen, faulty=faulty)
+      changed = None
+      if chosen and edits.MODALITY in chosen and not faulty:
+        changed = self.edit(sample, question, rng)
+      response = traces.compose(
+        changed or question, chosen, faulty=faulty, edited=bool(changed)
+      )
       branches.append(self.branch(sample, question.text, response, rng))
     # Those that draw first: the others fill what room is left.
     branches.sort(key=lambda b: -sum(isinstance(s, sequence.Map) for s in b))

@@ -30,6 +30,7 @@ def run(config, workdir) -> None:
       weights=dict(settings.weights),
       titles=titles,
       given=settings.given,
+      edited=settings.edited,
       marks=settings.marks,
     )
 

@@ -24,6 +24,7 @@ def run(config, workdir) -> None:
       shares=tuple(settings.shares.items()),
       faulty=settings.faulty,
       own=settings.own_share,
+      edited=settings.edited,
       maps=settings.maps // 2,
     )
 

@@ -14,7 +14,7 @@ from cooper_jax import state as states
 from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import codes as coding
-from cooper_jax.data import mixture, own_maps, pipeline
+from cooper_jax.data import edits, mixture, own_maps, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import shard
 from cooper_jax.stages import loop
@@ -58,6 +58,15 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
       path=folder / "own_maps.npz",
     )
     codes = dataclasses.replace(codes, own=own)
+  if settings.edited and edits.MODALITY in codecs:
+    changed = edits.make(
+      source,
+      codecs[edits.MODALITY],
+      own=codes.own.get(edits.MODALITY),
+      seed=config.seed,
+      path=folder / "edited_maps.npz",
+    )
+    codes = dataclasses.replace(codes, edits=changed)
   lesson = make_lesson(policy, codes, settings)
   batches = pipeline.make_batches(
     source,

@@ -2,7 +2,8 @@
 
 The markup is one string of words between single spaces, in which
 `<depth>` / `<segmentation>` stand for a drawn map, `<segmentation id=3>` for
-the map of one object, `<depth faulty>` for a map that is wrong on purpose and
+the map of one object, `<depth faulty>` for a map that is wrong on purpose,
+`<depth edited>` for one that was changed on purpose (`data/edits.py`) and
 `<at y x>` for a place as fractions of the image's height and width.
 """
 
@@ -26,12 +27,14 @@ def compose(
   maps: Sequence[str] | None = ("depth",),
   *,
   faulty: bool = False,
+  edited: bool = False,
 ) -> str:
   """Builds the whole response to a question.
 
   Args:
     maps: which maps to draw; () reasons in text only, None answers directly.
     faulty: the last map drawn is a wrong one, and the reasoning says so.
+    edited: the depth map is a changed one, which the question speaks of.
 
   Raises:
     UserError: `maps` names a map that no trace can draw.
@@ -48,8 +51,9 @@ def compose(
   drawn = [name for name in CALLS if name in maps]
   steps = []
   for name in drawn:
-    wrong = " faulty" if faulty and name == drawn[-1] else ""
-    steps.append(f"<think> {CALLS[name]} </think> <{name}{wrong}>")
+    option = " edited" if edited and name == "depth" else ""
+    option = " faulty" if faulty and name == drawn[-1] else option
+    steps.append(f"<think> {CALLS[name]} </think> <{name}{option}>")
   reasoning = question.reasoning
   if faulty and drawn:
     reasoning = f"{DOUBT} ; {reasoning}"
