@@ -207,6 +207,7 @@ def validate(config: ConfigDict) -> None:
       "config.data.image_size to a multiple of config.model.vision.patch"
     )
   _positive(config)
+  _check_reading(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
   if config.start:
@@ -251,6 +252,27 @@ def _check_rl(config: ConfigDict) -> None:
     scoring.Scorer(weights, {name: rl.settings[name] for name in weights})
   except UserError as error:
     raise UserError(f"config.rl: {error}") from error
+
+
+def _check_reading(config: ConfigDict) -> None:
+  """Shares of what is shown to be read, and a model that can."""
+  for name in ("pretrain.given", "pretrain.edited", "sft.edited"):
+    stage, key = name.split(".")
+    if not 0 <= config[stage][key] <= 1:
+      raise UserError(
+        f"config.{name} is {config[stage][key]}; allowed: a share, 0 to 1"
+      )
+  given = config.pretrain.given
+  if given and not config.model.read:
+    raise UserError(
+      f"config.pretrain.given is {given}, and the model can't read maps that"
+      " are not in the row; set config.model.read=True or given to 0"
+    )
+  if config.pretrain.edited and not given:
+    raise UserError(
+      f"config.pretrain.edited is {config.pretrain.edited}, a share of the"
+      " maps given to read, and config.pretrain.given is 0; raise it"
+    )
 
 
 def _check_plugins(config: ConfigDict) -> None:

@@ -4,13 +4,13 @@
 
 `model.safetensors` holds the parameters of the map tokenizers and of the SFT
 policy, by their path in the tree; `manifest.json` says what made them (config,
-version of the world, seed, command, commit, machine, hours, figures) and gives
-a checksum of the parameters. Nothing in either can run code.
+version of the world, seed; of each stage the commands, commits, machines and
+hours; figures) and gives a checksum of the parameters. Nothing in either can
+run code.
 """
 
 import argparse
 import hashlib
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +18,6 @@ import jax
 import numpy as np
 
 from cooper_jax import policy as policies
-from cooper_jax import telemetry
 from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints, flatten
 from cooper_jax.data.scenes.config import VERSION
@@ -41,7 +40,8 @@ def find(start: str) -> Path:
   named = Path(__file__).parent / "assets" / start
   folder = named if named.is_dir() else Path(start).expanduser()
   if not (folder / MANIFEST).is_file():
-    there = sorted(p.parent.name for p in named.parent.glob(f"*/{MANIFEST}"))
+    assets = Path(__file__).parent / "assets"
+    there = sorted(p.parent.name for p in assets.glob(f"*/{MANIFEST}"))
     raise UserError(
       f"no packaged model {start}: {folder / MANIFEST} does not exist; packaged"
       f" with this version: {', '.join(there) or 'none'}"
@@ -52,6 +52,8 @@ def find(start: str) -> Path:
 def read_manifest(folder: Path) -> dict:
   """The manifest; UserError if it is of another format or world."""
   manifest = workdirs.read_json(folder / MANIFEST)
+  if not isinstance(manifest.get("config"), dict):
+    raise UserError(f"{folder / MANIFEST} names no config; {_restore()}")
   for name, here in (("format", FORMAT), ("world", VERSION)):
     if manifest.get(name) != here:
       raise UserError(
@@ -181,12 +183,14 @@ def pack(workdir, out) -> dict:
   """Writes the package of a workdir whose SFT is done; returns the manifest."""
   import safetensors.numpy
 
-  workdir, out = Path(workdir), Path(out)
+  workdir, out = Path(workdir).expanduser(), Path(out).expanduser()
   config = workdirs.read_config(workdir)
+  made = {}
   for stage in STAGES:
     found = workdirs.record(workdir, stage)
     if not found or not found["finished"]:
       raise UserError(f"{workdir} has no finished {stage}; run it to its end")
+    made[stage] = {"by": found.get("by", [])}
   policy = policies.make(config)
   codecs = tokenizer_stage.load(config, workdir)
   params = policies.load_stage(policy, config, workdir, STAGE)
@@ -200,18 +204,15 @@ def pack(workdir, out) -> dict:
   }
   data = safetensors.numpy.save(arrays)
   summary = workdirs.read_json(workdir / "summary.json")
-  hours = {
-    stage: summary.get(f"speed/{stage}/seconds", 0.0) / 3600 for stage in STAGES
-  }
+  for stage in STAGES:
+    seconds = summary.get(f"speed/{stage}/seconds", 0.0)
+    made[stage]["hours"] = round(seconds / 3600, 2)
   manifest = {
     "format": FORMAT,
     "world": VERSION,
     "config": workdirs.plain(config),
     "seed": config.seed,
-    "command": "python -m cooper_jax.main --config=configs/sft.py",
-    "commit": _commit(),
-    "machine": telemetry.describe_machine()[0],
-    "hours": {stage: round(value, 2) for stage, value in hours.items()},
+    "made": made,
     "parameters": sum(array.size for array in arrays.values()),
     "sha256": digest(data),
     "figures": {
@@ -228,17 +229,6 @@ def pack(workdir, out) -> dict:
 
 def digest(data: bytes) -> str:
   return hashlib.sha256(data).hexdigest()
-
-
-def _commit() -> str:
-  run = subprocess.run(
-    ["git", "rev-parse", "HEAD"],
-    cwd=Path(__file__).parent,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  return run.stdout.strip() or "unknown"
 
 
 def main(argv=None) -> int:

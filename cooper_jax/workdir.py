@@ -8,7 +8,10 @@ other settings is never mixed with new ones.
 import hashlib
 import json
 import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -182,17 +185,47 @@ def prepare(config, workdir) -> Path:
 
 
 def begin(config, workdir, stage: str) -> Path:
-  """Notes that a stage has begun; gives its folder."""
-  _note(config, workdir, stage, finished=False, seconds=None)
+  """Notes that a stage has begun, and by what; gives its folder."""
+  now, before = maker(), record(workdir, stage) or {}
+  by = [each for each in before.get("by", ()) if each != now]
+  _note(config, workdir, stage, finished=False, seconds=None, by=[*by, now])
   return Path(workdir) / stage
+
+
+def maker() -> dict:
+  """What runs now: settings of the command line, commit and machine."""
+  from cooper_jax import telemetry
+
+  asked = [word for word in sys.argv[1:] if word.startswith("--config")]
+  return {
+    "command": shlex.join(["python", "-m", "cooper_jax.main", *asked]),
+    "commit": commit(),
+    "machine": telemetry.describe_machine()[0],
+  }
+
+
+def commit() -> str:
+  """The commit of this code, "-dirty" behind it if it was changed since."""
+  try:
+    run = subprocess.run(
+      ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+      cwd=Path(__file__).parent,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+  except OSError:  # no git here
+    return "unknown"
+  return run.stdout.strip() or "unknown"
 
 
 def finish(config, workdir, stage: str, *, seconds: float) -> None:
   """Notes that a stage is done, so that it is not run again."""
-  _note(config, workdir, stage, finished=True, seconds=seconds)
+  by = (record(workdir, stage) or {}).get("by", [])
+  _note(config, workdir, stage, finished=True, seconds=seconds, by=by)
 
 
-def _note(config, workdir, stage, *, finished, seconds) -> None:
+def _note(config, workdir, stage, *, finished, seconds, by) -> None:
   settings = stage_settings(config, stage)
   folder = Path(workdir) / stage
   folder.mkdir(parents=True, exist_ok=True)
@@ -203,6 +236,7 @@ def _note(config, workdir, stage, *, finished, seconds) -> None:
       "settings": settings,
       "finished": finished,
       "seconds": seconds,
+      "by": by,
     },
   )
 

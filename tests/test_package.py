@@ -98,7 +98,11 @@ def test_what_is_packed_is_what_is_loaded(run, packed):
   equal({n: c.params for n, c in codecs.items()}, trees["tokenizer"])
   manifest = json.loads((packed / "manifest.json").read_text())
   assert manifest["figures"] == {"depth/tokenizer_abs_rel": 0.5}
-  assert manifest["hours"]["sft"] == 0.5
+  made = manifest["made"]["sft"]
+  assert made["hours"] == 0.5
+  (by,) = made["by"]
+  assert by["command"].startswith("python -m cooper_jax.main")
+  assert by.keys() == {"command", "commit", "machine"}
   count = sum(leaf.size for leaf in jax.tree.leaves(trees))
   assert manifest["parameters"] == count
 

@@ -130,9 +130,7 @@ def retell(question: Question, steps) -> Question | None:
   whole = bool((steps == steps[0]).all())
   if whole and question.family == "reach":
     return None  # its limit is in the question
-  if not whole and (
-    question.family not in _SINGLE or len(ids) != len(lengths)
-  ):
+  if not whole and (question.family not in _SINGLE or len(ids) != len(lengths)):
     return None
   moved = [int(steps[0])] * len(lengths) if whole else [steps[i] for i in ids]
   by = iter(moved)

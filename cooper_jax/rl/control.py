@@ -1,29 +1,34 @@
 """The control of a claim that reinforcement taught something: chance rewards.
 
-With the same rewards dealt to other rollouts the policy changes as much, and
-any gain that remains is not owed to what was rewarded (after "Spurious
-rewards", arXiv 2506.10947).
+With the same rewards dealt to other rollouts of the same prompt the policy
+changes as much, and any gain that remains is not owed to what was rewarded
+(after "Spurious rewards", arXiv 2506.10947). A group keeps its values, so its
+advantages are the same numbers, and a group without variance teaches nothing
+here as there.
 """
 
 import numpy as np
 
 
-def deal(seed: int, step: int, total, columns, quality, slots):
-  """Deals rewards anew among the R rollouts of a step.
+def deal(seed: int, step: int, total, columns, quality, slots, groups):
+  """Deals rewards anew among the rollouts of each group.
 
   Args:
     total [R], columns [R, rewards]: move together.
-    quality [R, maps]: moves among the maps of one modality, since what a map
-      is worth is compared with others of its kind.
+    quality [R, maps]: moves among a group's maps of one modality, since what
+      a map is worth is compared with others of its kind.
     slots [R, maps]: modality of each map, -1 none.
+    groups [R]: id of each rollout's prompt.
 
   Returns:
     total, columns and quality, of the same values in another order.
   """
   rng = np.random.Generator(np.random.Philox(key=[seed + 101, step]))
-  order = rng.permutation(len(total))
-  dealt = np.array(quality)
-  for slot in np.unique(slots[slots >= 0]):
-    here = slots == slot
-    dealt[here] = rng.permutation(np.asarray(quality)[here])
+  order, dealt = np.arange(len(total)), np.array(quality)
+  for group in np.unique(groups):
+    rows = np.flatnonzero(groups == group)
+    order[rows] = rng.permutation(rows)
+    for slot in np.unique(slots[rows][slots[rows] >= 0]):
+      here = (slots == slot) & (groups == group)[:, None]
+      dealt[here] = rng.permutation(np.asarray(quality)[here])
   return np.asarray(total)[order], np.asarray(columns)[order], dealt

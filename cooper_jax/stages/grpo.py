@@ -191,7 +191,13 @@ class Step:
     columns = np.stack(list(scores.rewards.values()), axis=1)
     if self.shuffle:
       total, columns, quality = control.deal(
-        self.seed, batch["number"], total, columns, quality, out.map_slot
+        self.seed,
+        batch["number"],
+        total,
+        columns,
+        quality,
+        out.map_slot,
+        groups,
       )
     rewards = advantage_rules.Rewards(
       total,

@@ -1,4 +1,4 @@
-"""Changed depth maps: what a trace says of one is what can be measured in it."""
+"""Changed depth maps: a trace says what can be measured in the map."""
 
 import re
 
@@ -103,9 +103,7 @@ def test_two_that_come_to_stand_level_are_not_compared():
       first, second = question.evidence["depth"]
       steps = np.zeros(256, np.int8)
       steps[0] = 1  # not the whole scene
-      steps[question.evidence["ids"][1]] = round(
-        24 * np.log10(first / second)
-      )
+      steps[question.evidence["ids"][1]] = round(24 * np.log10(first / second))
       found += 1
       assert edits.retell(question, steps) is None
   assert found > 20

@@ -10,7 +10,7 @@ from configs import base
 from cooper_jax import packing, sequence
 from cooper_jax import policy as policies
 from cooper_jax.data import codes as coding
-from cooper_jax.data import lessons, own_maps, scenes
+from cooper_jax.data import edits, lessons, own_maps, scenes
 from cooper_jax.data.scenes import traces
 from cooper_jax.models import unified
 from cooper_jax.parallel import shard
@@ -283,3 +283,78 @@ def test_places_of_pretraining_texts_read_maps_that_are_not_in_the_row(given):
     share = len(rows) / named.sum()
     assert share == given or (0.1 < share < 0.9 and given == 0.5)
   assert (row["code_weight"] > 0).sum() == 2 * 64  # its maps are drawn still
+
+
+STEPS = np.full(256, 6, np.int8)  # every scene larger by 10^(6/24)
+
+
+def edited_codes():
+  rng = np.random.default_rng(7)
+  model = POLICY.form.model
+  codes = rng.integers(0, model.codes, (len(SAMPLES), model.map_codes))
+  steps = np.tile(STEPS, (len(SAMPLES), 1))
+  return dataclasses.replace(CODES, edits=edits.Edits(codes, steps))
+
+
+def spoken(row):
+  """The text of a row's branches."""
+  text = np.flatnonzero(row["kind"] == unified.TEXT)
+  branches = row["branch"][text]
+  return [
+    " ".join(words(row["ids"][text[branches == b]]))
+    for b in np.unique(branches)
+  ]
+
+
+def test_a_changed_map_is_shown_and_what_it_says_is_told():
+  codes = edited_codes()
+  build = lesson(
+    lessons.Reason, codes=codes, shares=(("depth", 1.0),), faulty=0.0, maps=2,
+    edited=1.0,
+  )  # fmt: skip
+  start, size = POLICY.form.vocabulary.codes_start, POLICY.form.model.map_codes
+  seen = 0
+  for sample in SAMPLES:
+    row = build(sample, np.random.default_rng(1))
+    held = row["ids"][row["kind"] == unified.CODE].reshape(2, -1)[:, -size:]
+    texts, learned = spoken(row), row["code_weight"] > 0
+    for question in sample.questions:
+      changed = edits.retell(question, STEPS)
+      asked = [t for t in texts if question.text in t]
+      if changed in (None, question) or not asked:
+        continue
+      (text,) = asked
+      for number in edits._LENGTH.findall(changed.reasoning):
+        assert f" {number} m" in text
+      assert f"<answer> {changed.answer} </answer>" in text
+      seen += 1
+    unchanged = 2 - sum(
+      (each - start == codes.edited(sample.id)[0]).all() for each in held
+    )
+    assert learned.sum() == unchanged * size
+  assert seen >= len(SAMPLES)
+
+
+def test_places_of_pretraining_read_changed_maps_and_tell_them():
+  codes = edited_codes()
+  build = lesson(
+    lessons.Pretrain, codes=codes, titles=(("depth", "Depth"),), marks=0.0,
+    given=1.0, edited=1.0,
+  )  # fmt: skip
+  sample = SAMPLES[0]
+  row = build(sample, np.random.default_rng(1))
+  (listed,) = (q for q in sample.grounding if q.family == "list")
+  (text,) = (t for t in spoken(row) if listed.text in t)
+  told = edits._LENGTH.findall(edits.retell(listed, STEPS).reasoning)
+  assert edits._LENGTH.findall(text) == told
+  location = row["ids"] - POLICY.form.vocabulary.locations_start
+  named = (location >= 0) & (location < 64) & (row["kind"] == unified.TEXT)
+  read = row["read"][named]
+  at, place = np.nonzero(read[..., 0] >= 0)
+  got = read[at, place, 0] - POLICY.form.vocabulary.codes_start
+  here = codes.edited(sample.id)[0][location[named][at]]
+  true = CODES.of(sample.id, "depth")[location[named][at]]
+  assert ((got == here) | (got == true)).all()
+  assert (got == here).mean() > 0.5  # the rest: told of the true map alone
+  targets = row["code_target"][row["code_weight"] > 0]
+  np.testing.assert_array_equal(targets, CODES.of(sample.id, "depth"))
