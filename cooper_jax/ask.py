@@ -143,14 +143,14 @@ def answer(asked) -> None:
   import jax
 
   from cooper_jax import compilation
-  from cooper_jax.eval import runner
+  from cooper_jax.eval import asking
   from cooper_jax.parallel import mesh as meshes
 
   compilation.use_cache("", fallback=Path("compiled"))
   one = meshes.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(one), compilation.effort(quick=True):
     config, policy, params, codecs, name = load(asked)
-    modes = runner.modes_of(policy, config.sft.shares)
+    modes = asking.modes_of(policy, config.sft.shares)
     if asked.mode not in modes:
       raise UserError(
         f"--mode={asked.mode}: this model has {', '.join(modes)}"
@@ -160,10 +160,10 @@ def answer(asked) -> None:
     outs = pages(asked, len(questions))
     sample = types.SimpleNamespace(image=image)
     items = [
-      runner.Item(sample, types.SimpleNamespace(text=as_written(question)))
+      asking.Item(sample, types.SimpleNamespace(text=as_written(question)))
       for question in questions
     ]
-    view = runner.respond(
+    view = asking.respond(
       policy,
       params,
       items,

@@ -9,7 +9,7 @@ better maps could bring.
 
 import numpy as np
 
-from cooper_jax.eval import intervals, runner
+from cooper_jax.eval import asking, intervals
 from cooper_jax.tokenizers import map_tokenizer
 
 MODALITY = "depth"  # the mode of the same name draws it before anything else
@@ -21,7 +21,7 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   """Scores of the questions whose program reads depth; {} without any.
 
   Args:
-    drawn: `runner.Answers` to all items in mode "depth".
+    drawn: `asking.Answers` to all items in mode "depth".
     stage: the last part of the keys.
 
   Returns:
@@ -49,11 +49,11 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   }
   hits = {}
   for kind, codes in given.items():
-    view = runner.respond_to_maps(
+    view = asking.respond_to_maps(
       policy, params, asked, MODALITY, codes, codecs, batch=batch
     )
-    hits[kind] = runner.graded(view, asked).hits
-  return scores(hits, runner.families(asked), stage)
+    hits[kind] = asking.graded(view, asked).hits
+  return scores(hits, asking.families(asked), stage)
 
 
 def of_another(ids) -> np.ndarray | None:

@@ -14,8 +14,8 @@ from cooper_jax import policy as policies
 from cooper_jax import workdir as workdirs
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
+from cooper_jax.eval import asking, intervals, map_use, report, runner
 from cooper_jax.eval import blind as blind_models
-from cooper_jax.eval import intervals, map_use, report, runner
 from cooper_jax.eval.metrics import choice as choices
 from cooper_jax.eval.metrics import maps as map_metrics
 from cooper_jax.stages import tokenizer as tokenizer_stage
@@ -32,7 +32,7 @@ def run(config, workdir) -> None:
   policy = policies.make(config)
   codecs = tokenizer_stage.load(config, workdir)
   test = mixture.open_split(data, "test")
-  items = runner.items_of(test, settings.questions, seed=config.seed)
+  items = asking.items_of(test, settings.questions, seed=config.seed)
   samples = list({item.sample.id: item.sample for item in items}.values())
   summary = {"qa/questions": len(items), "qa/images": len(samples)}
   summary |= baselines(items, mixture.open_split(data, "train"), settings)
@@ -57,10 +57,10 @@ def run(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    modes = runner.modes_of(policy, config.sft.shares)
+    modes = asking.modes_of(policy, config.sft.shares)
     with telemetry.Progress(len(modes), f"ask {stage}") as progress:
       for mode in modes:
-        found[mode] = runner.ask(policy, params, items, mode, codecs, **options)
+        found[mode] = asking.ask(policy, params, items, mode, codecs, **options)
         progress.advance()
     summary |= score_answers(items, found, stage)
     if map_use.MODALITY in found:
@@ -105,12 +105,12 @@ def baselines(items, train, settings) -> dict:
     "blind": [model.answer(item.question) for item in items],
     "constant": [model.majority(item.question) for item in items],
   }
-  groups = runner.families(items)
+  groups = asking.families(items)
   summary = {}
   for name, answers in said.items():
     hits = np.array(
       [
-        runner.grade_of(f"<answer> {answer} </answer>", item).hit
+        asking.grade_of(f"<answer> {answer} </answer>", item).hit
         for answer, item in zip(answers, items, strict=True)
       ],
       float,
@@ -160,7 +160,7 @@ def score_maps(policy, params, samples, codecs, options):
 
 def score_answers(items, found, stage: str) -> dict:
   """Accuracies by mode and family, numbers, and how often maps are drawn."""
-  groups = runner.families(items)
+  groups = asking.families(items)
   free = found[FREE]
   summary = intervals.rate(f"qa/accuracy/{stage}", free.hits)
   for mode, answers in found.items():
@@ -244,7 +244,7 @@ def said(text: str) -> str:
 
 def say(summary, names, items) -> None:
   """Prints accuracies by family, one line a name."""
-  groups = runner.families(items)
+  groups = asking.families(items)
   for name in names:
     parts = [f"{name} {summary[f'qa/accuracy/{name}']:.3f}"]
     parts += [

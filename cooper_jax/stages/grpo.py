@@ -20,7 +20,7 @@ from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.eval import runner
+from cooper_jax.eval import asking, runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl import advantages as advantage_rules
 from cooper_jax.rl import control
@@ -99,7 +99,7 @@ class Questions:
       sample = self.source[int(rng.integers(len(self.source)))]
       if sample.questions:
         question = sample.questions[rng.integers(len(sample.questions))]
-        items.append(runner.Item(sample, question))
+        items.append(asking.Item(sample, question))
     number, self.step = self.step, self.step + 1
     return {"items": items, "number": number}
 
@@ -159,7 +159,7 @@ class Step:
 
   def __call__(self, state, batch):
     items, group, policy = batch["items"], self.group, self.policy
-    trunks = [runner.trunk_of(item, policy) for item in items]
+    trunks = [asking.trunk_of(item, policy) for item in items]
     rows = len(items) * group
     ids = batch["number"] * rows + np.arange(rows)
     out = runner.roll(

@@ -11,7 +11,7 @@ from PIL import Image
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import UserError
-from cooper_jax.eval import runner
+from cooper_jax.eval import asking
 
 LINE = {"image": "a.png", "question": "Which is closer ?", "answer": "red ball"}
 
@@ -131,7 +131,7 @@ def test_a_wrong_line_is_named(folder, line, reason):
 
 
 def test_no_family_can_take_the_name_of_a_mode():
-  assert set(jsonl.RESERVED) == set(runner.MODES)
+  assert set(jsonl.RESERVED) == set(asking.MODES)
 
 
 def test_bytes_that_are_no_utf8_are_named(folder):
