@@ -337,6 +337,7 @@ def evaluate() -> ConfigDict:
   """Test split: maps, answers per family and mode, report."""
   config = ConfigDict()
   config.questions = 1024  # of `data.test_scenes` images; whole batches
+  config.heldout_questions = 512  # of `data.heldout_scenes` images; 0 = none
   config.batch = 256  # rollouts at once
   config.blind_scenes = 2000  # of the training split, for the blind baseline
   config.gallery = 60  # questions shown in the report
@@ -385,4 +386,6 @@ def shrink(config: ConfigDict) -> None:
     part.update(steps=steps, batch=batch, log_every=4, save_every=steps)
     part.expected_minutes = 0.4
     part.optim.warmup_steps = 2
-  config.evaluate.update(questions=48, batch=48, expected_minutes=0.5)
+  config.evaluate.update(
+    questions=48, heldout_questions=48, batch=48, expected_minutes=0.5
+  )

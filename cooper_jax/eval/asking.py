@@ -36,7 +36,7 @@ class Answers:
 
   @property
   def hits(self) -> np.ndarray:
-    return np.array([grade.hit for grade in self.grades], float)
+    return hits(self.grades)
 
   def drew(self) -> np.ndarray:
     """Whether an item's response holds a map."""
@@ -192,3 +192,25 @@ def families(items) -> dict[str, np.ndarray]:
   """Which items belong to each family."""
   names = np.array([item.question.family for item in items])
   return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+
+
+def hits(grades) -> np.ndarray:
+  """1.0 for each right answer, 0.0 for each other."""
+  return np.array([grade.hit for grade in grades], float)
+
+
+def choices(items) -> dict[str, np.ndarray]:
+  """Rows of each family that is answered by a choice, or yes or no."""
+  return {
+    name: rows
+    for name, rows in families(items).items()
+    if items[rows[0]].question.answer_type in ("choice", "yes_no")
+  }
+
+
+def lengths(items) -> np.ndarray:
+  """Rows that ask for a length."""
+  asked = [item.question for item in items]
+  return np.flatnonzero(
+    [q.answer_type == "number" and q.unit == "m" for q in asked]
+  )

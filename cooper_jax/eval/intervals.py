@@ -34,6 +34,25 @@ def rate(key: str, hits) -> dict:
   }
 
 
+def macro(key: str, hits, groups) -> dict:
+  """{key: mean of the groups' means, key/n, key/ci95: normal interval}.
+
+  groups: name -> rows. Every group counts alike, however many rows it has.
+  """
+  hits = np.asarray(hits, np.float64)
+  means = np.array([hits[rows].mean() for rows in groups.values()])
+  # Laplace's estimate: a group of all hits is not sure of the next one.
+  sizes = np.array([len(rows) for rows in groups.values()])
+  smooth = (means * sizes + 1) / (sizes + 2)
+  half = _Z95 * math.sqrt(np.sum(smooth * (1 - smooth) / sizes)) / len(means)
+  mean = float(means.mean())
+  return {
+    key: mean,
+    f"{key}/n": int(sizes.sum()),
+    f"{key}/ci95": [max(0.0, mean - half), min(1.0, mean + half)],
+  }
+
+
 def _draws(n: int, draws: int, seed: int):
   """Blocks of resampled indices [block, n], `draws` rows in all."""
   rng = np.random.Generator(np.random.Philox(key=seed))

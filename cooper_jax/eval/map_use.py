@@ -9,6 +9,7 @@ better maps could bring.
 
 import numpy as np
 
+from cooper_jax.data.scenes import phrasing, traces
 from cooper_jax.eval import asking, intervals
 from cooper_jax.tokenizers import map_tokenizer
 
@@ -27,7 +28,9 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   Returns:
     map_use/<own|other|true>/<stage>, the same of every family, and
     map_use/<gain|room>/<stage>: own - other and true - own, each with its n
-    and a 95 % interval (paired for the differences).
+    and a 95 % interval (paired for the differences); the differences for the
+    families of distance alone too, map_use/<gain|room>/distances/<stage>.
+    map_use/doubt/<kind>/<stage>: how often it says that a map is wrong.
   """
   rows = [
     i
@@ -47,13 +50,15 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
     "other": own[others],
     "true": map_tokenizer.encode_maps(codecs[MODALITY], np.stack(true)),
   }
-  hits = {}
+  hits, doubts = {}, {}
   for kind, codes in given.items():
     view = asking.respond_to_maps(
       policy, params, asked, MODALITY, codes, codecs, batch=batch
     )
     hits[kind] = asking.graded(view, asked).hits
-  return scores(hits, asking.families(asked), stage)
+    doubted = np.array([traces.DOUBT in text for text in view.text])
+    doubts |= intervals.rate(f"{KEY}/doubt/{kind}/{stage}", doubted)
+  return scores(hits, asking.families(asked), stage) | doubts
 
 
 def of_another(ids) -> np.ndarray | None:
@@ -80,11 +85,15 @@ def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
     for family, rows in families.items():
       key = f"{KEY}/{kind}/{family}/{stage}"
       found |= intervals.rate(key, values[rows])
+  near = [families[f] for f in phrasing.DISTANCES if f in families]
+  parts = {"": np.arange(len(hits["own"]))}
+  if near:
+    parts["/distances"] = np.concatenate(near)
   for name, more, less in (("gain", "own", "other"), ("room", "true", "own")):
-    key = f"{KEY}/{name}/{stage}"
-    found[key] = float(np.mean(hits[more] - hits[less]))
-    found[f"{key}/n"] = len(hits[more])
-    found[f"{key}/ci95"] = list(
-      intervals.bootstrap_difference(hits[more], hits[less])
-    )
+    for part, rows in parts.items():
+      one, other = hits[more][rows], hits[less][rows]
+      key = f"{KEY}/{name}{part}/{stage}"
+      found[key] = float(np.mean(one - other))
+      found[f"{key}/n"] = len(rows)
+      found[f"{key}/ci95"] = list(intervals.bootstrap_difference(one, other))
   return found

@@ -15,7 +15,13 @@ import pathlib
 import platform
 import sys
 
-from cooper_jax.eval import drawing, report_page, report_picture, report_use
+from cooper_jax.eval import (
+  drawing,
+  report_heldout,
+  report_page,
+  report_picture,
+  report_use,
+)
 from cooper_jax.eval import report_claims as claims
 from cooper_jax.eval import report_figures as figures
 from cooper_jax.eval import report_tables as tables
@@ -46,6 +52,7 @@ def write_report(workdir, results):
     ("Ways of answering", tables.modes(summary)),
     ("When it draws", tables.map_rates(summary)),
     ("Is the map read", report_use.table(summary)),
+    ("Never seen", report_heldout.table(summary)),
     ("Curves", curves(workdir)),
     ("Time and speed", tables.speed(summary)),
     ("Gallery", gallery(results["gallery"])),

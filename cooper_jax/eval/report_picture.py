@@ -23,20 +23,18 @@ INK, QUIET, PAPER = (35, 38, 43), (110, 114, 122), (252, 251, 248)
 RIGHT, WRONG = (44, 122, 75), (176, 58, 58)
 
 
-def choose(rows, count=4):
-  """Rows that drew something, of as many families as there are, hits and
-  misses as they come: the order is the gallery's, nothing is picked by hand.
+def choose(rows, count=6):
+  """The first rows that were held to draw both maps: nothing is picked.
+
+  Where no policy is held to both, the first that drew any.
   """
+  both = [row for row in rows if row["mode"] == "both"]
   drew = [
     row
     for row in rows
     if row["depth_drawn"] is not None or row["segmentation_drawn"] is not None
   ]
-  families, first, others = set(), [], []
-  for row in drew:
-    (others if row["family"] in families else first).append(row)
-    families.add(row["family"])
-  return (first + others)[:count]
+  return (both or drew)[:count]
 
 
 def gallery_picture(rows):

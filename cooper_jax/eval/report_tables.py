@@ -40,7 +40,7 @@ TITLES = {
 }
 # Keys that begin otherwise belong to a modality.
 NOT_MAPS = frozenset(
-  "qa maps map_rate map_use reward time speed"
+  "qa maps map_rate map_use heldout reward time speed"
   " tokenizer pretrain sft grpo evaluate".split()
 )
 
@@ -125,13 +125,9 @@ def answers(summary):
         [m for m in marks if m[1] is not None],
       )
     )
-    cells = [score(summary, key(s), strong=True) for s in stages]
-    cells += [score(summary, key(b), brief=True) for b in BASELINES]
-    count = next(
-      (summary[key(s) + "/n"] for s in stages if key(s) + "/n" in summary),
-      None,
-    )
-    body += row(label + count_of(count), cells, strong=name is None)
+    body += _beside(summary, label, key, stages, strong=name is None)
+    if name is None:
+      body += _in_short(summary, stages)
   body += "</tbody>"
   shown = [(f"score {s}", STAGES[s]) for s in stages]
   shown += [(name, words) for name, words in BASELINES.items()]
@@ -143,6 +139,32 @@ def answers(summary):
     "Per cent of test questions answered right, with 95 % intervals. A score "
     "means something only by its distance from blind and constant.",
   )
+
+
+def _beside(summary, label, key, stages, *, strong=False):
+  """A row of stages and baselines, the key of each by its name."""
+  cells = [score(summary, key(s), strong=True) for s in stages]
+  cells += [score(summary, key(b), brief=True) for b in BASELINES]
+  counts = (summary.get(key(s) + "/n") for s in stages)
+  count = next((n for n in counts if n is not None), None)
+  return row(label + count_of(count), cells, strong=strong)
+
+
+def _in_short(summary, stages):
+  """What several families have in common."""
+  body = ""
+  if any(f"qa/macro/{s}" in summary for s in stages):
+    label = "Choice and yes/no, each family alike"
+    body += _beside(summary, label, lambda s: f"qa/macro/{s}", stages)
+
+  def factor(kind):
+    free = "adaptive/" if kind in stages else ""
+    return f"qa/factor2/{free}{kind}"
+
+  if any(factor(s) in summary for s in stages):
+    label = "Lengths within a factor of 2"
+    body += _beside(summary, label, factor, stages)
+  return body
 
 
 def modes(summary):

@@ -28,7 +28,7 @@ def table(summary):
       title = tables.title_of(name) if name else "All that read depth"
       count = summary.get(f"{keys[0]}/n")
       body += tables.row(title + tables.count_of(count), cells, strong=not name)
-    body += "</tbody>"
+    body += _difference(summary, stage) + "</tbody>"
   if not body:
     return ""
   note = (
@@ -38,3 +38,15 @@ def table(summary):
   )
   head = ("Family", *KINDS.values())
   return tables.section("Is the map read", tables.table(head, body), note)
+
+
+def _difference(summary, stage):
+  """Own - another image's, over the families of distance."""
+  key = f"{map_use.KEY}/gain/distances/{stage}"
+  value, pair = tables.number(summary, key), tables.interval(summary, key)
+  if value is None or pair is None:
+    return ""
+  low, high = (f"{100 * end:+.1f}" for end in pair)
+  cells = [f"<b>{100 * value:+.1f}</b><small>{low} to {high}</small>", "", ""]
+  label = "Of distance: own less another's"
+  return tables.row(label + tables.count_of(summary.get(f"{key}/n")), cells)

@@ -14,9 +14,15 @@ from cooper_jax import policy as policies
 from cooper_jax import workdir as workdirs
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.eval import asking, intervals, map_use, report, runner
-from cooper_jax.eval import blind as blind_models
-from cooper_jax.eval.metrics import choice as choices
+from cooper_jax.eval import (
+  asking,
+  baselines,
+  heldout,
+  intervals,
+  map_use,
+  report,
+  runner,
+)
 from cooper_jax.eval.metrics import maps as map_metrics
 from cooper_jax.stages import tokenizer as tokenizer_stage
 
@@ -35,7 +41,14 @@ def run(config, workdir) -> None:
   items = asking.items_of(test, settings.questions, seed=config.seed)
   samples = list({item.sample.id: item.sample for item in items}.values())
   summary = {"qa/questions": len(items), "qa/images": len(samples)}
-  summary |= baselines(items, mixture.open_split(data, "train"), settings)
+  train = mixture.open_split(data, "train")
+  model = baselines.fit(train, settings.blind_scenes)
+  summary |= baselines.scores(items, model)
+  new = heldout.open_items(data, settings.heldout_questions, seed=config.seed)
+  if new:
+    for name, answers in baselines.answers(new, model).items():
+      hits = asking.hits(baselines.graded(answers, new))
+      summary |= heldout.scores(new, hits, name)
   say(summary, ("blind", "constant", "chance"), items)
   options = {
     "batch": settings.batch,
@@ -73,6 +86,8 @@ def run(config, workdir) -> None:
         batch=settings.batch,
         stage=stage,
       )
+    if new:
+      summary |= score_heldout(policy, params, new, codecs, options, stage)
     say(summary, (stage,), items)
     if stage == stages[-1]:
       gallery = show(items, found, settings.gallery)
@@ -96,42 +111,7 @@ def is_there(workdir: Path, stage: str) -> bool:
   return bool(found and found["finished"])
 
 
-def baselines(items, train, settings) -> dict:
-  """Blind, constant and chance, overall and by family."""
-  count = min(settings.blind_scenes, len(train))
-  questions = [q for i in range(count) for q in train[i].questions]
-  model = blind_models.fit(questions)
-  said = {
-    "blind": [model.answer(item.question) for item in items],
-    "constant": [model.majority(item.question) for item in items],
-  }
-  groups = asking.families(items)
-  summary = {}
-  for name, answers in said.items():
-    hits = np.array(
-      [
-        asking.grade_of(f"<answer> {answer} </answer>", item).hit
-        for answer, item in zip(answers, items, strict=True)
-      ],
-      float,
-    )
-    summary |= intervals.rate(f"qa/accuracy/{name}", hits)
-    for family, rows in groups.items():
-      summary |= intervals.rate(f"qa/accuracy/{family}/{name}", hits[rows])
-
-  def chance(rows):
-    some = [items[i].question for i in rows]
-    return choices.chance(
-      [q.answer_type for q in some], [q.options for q in some]
-    )
-
-  summary["qa/accuracy/chance"] = chance(range(len(items)))
-  for family, rows in groups.items():
-    summary[f"qa/accuracy/{family}/chance"] = chance(rows)
-  return summary
-
-
-def score_maps(policy, params, samples, codecs, options):
+def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
   """Scores of each modality that the samples have."""
   scores = {}
   for name, codec in codecs.items():
@@ -154,7 +134,7 @@ def score_maps(policy, params, samples, codecs, options):
       for metric, value in scores[name].items()
       if "/" not in metric
     )
-    print(f"{STAGE}  drawn {name}: {shown}", flush=True)
+    print(f"{STAGE}  {said} {name}: {shown}", flush=True)
   return scores
 
 
@@ -168,15 +148,12 @@ def score_answers(items, found, stage: str) -> dict:
     for family, rows in groups.items():
       key = f"qa/mode/{mode}/{family}/{stage}"
       summary |= intervals.rate(key, answers.hits[rows])
-  lengths = np.array(
-    [
-      i.question.answer_type == "number" and i.question.unit == "m"
-      for i in items
-    ]
-  )
+  lengths, chosen = asking.lengths(items), asking.choices(items)
+  if chosen:
+    summary |= intervals.macro(f"qa/macro/{stage}", free.hits, chosen)
   for mode, answers in found.items():
     factor = np.array([bool(g.factor2) for g in answers.grades], float)
-    if lengths.any():
+    if len(lengths):
       summary |= intervals.rate(f"qa/factor2/{mode}/{stage}", factor[lengths])
   for family, rows in groups.items():
     summary |= intervals.rate(f"qa/accuracy/{family}/{stage}", free.hits[rows])
@@ -184,6 +161,20 @@ def score_answers(items, found, stage: str) -> dict:
   summary |= intervals.rate(f"map_rate/{stage}", free.drew())
   summary[f"qa/truncated/{stage}"] = float(free.view.truncated.mean())
   return summary
+
+
+def score_heldout(policy, params, items, codecs, options, stage: str) -> dict:
+  """What the policy answers, free to draw, and draws of the held-out split."""
+  answers = asking.ask(policy, params, items, FREE, codecs, **options)
+  found = heldout.scores(items, answers.hits, stage)
+  samples = list({item.sample.id: item.sample for item in items}.values())
+  drawn = score_maps(policy, params, samples, codecs, options, said="unseen")
+  return found | {
+    f"{heldout.KEY}/{modality}/{name}/{stage}": value
+    for modality, values in drawn.items()
+    for name, value in values.items()
+    if "/" not in name
+  }
 
 
 def gain(before, after) -> dict:

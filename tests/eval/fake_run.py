@@ -83,6 +83,19 @@ def summary():
     ("chance", 0.36),
   ):
     rate(found, f"qa/accuracy/{name}", value, 2048)
+  for name in ("sft", "grpo", "blind", "constant"):
+    rate(found, f"qa/macro/{name}", 0.7 if name in "sftgrpo" else 0.5, 640)
+    free = "adaptive/" if name in ("sft", "grpo") else ""
+    rate(found, f"qa/factor2/{free}{name}", 0.611 if free else 0.322, 300)
+    for i, part in enumerate(("", "/pair", "/words", "/both", "/macro")):
+      rate(found, f"heldout/accuracy{part}/{name}", 0.51 + 0.02 * i, 512)
+  for stage in ("sft", "grpo"):
+    found[f"heldout/depth/abs_rel/{stage}"] = 0.187
+    for part in ("", "/distances"):
+      key = f"map_use/gain{part}/{stage}"
+      found |= {key: 0.083, f"{key}/n": 400, f"{key}/ci95": [0.041, 0.125]}
+    for kind in ("own", "other", "true"):
+      rate(found, f"map_use/{kind}/{stage}", 0.5, 400)
   for i, family in enumerate(FAMILIES):
     for name, value in (
       ("sft", 0.48 + 0.07 * i),

@@ -50,3 +50,16 @@ def test_pairs_find_a_difference_that_the_means_hide():
 def test_pairs_must_be_pairs():
   with pytest.raises(ValueError, match="paired values differ"):
     intervals.bootstrap_difference([1, 2], [1, 2, 3])
+
+
+def test_every_group_counts_alike_and_the_interval_covers():
+  groups = {"many": np.arange(90), "few": np.arange(90, 100)}
+  hits = np.r_[np.ones(90), np.zeros(10)]
+  found = intervals.macro("a", hits, groups)
+  assert found["a"] == 0.5 and found["a/n"] == 100
+  rng, covered = np.random.default_rng(0), 0
+  for _ in range(400):
+    hits = np.r_[rng.random(90) < 0.8, rng.random(10) < 0.3]
+    low, high = intervals.macro("a", hits, groups)["a/ci95"]
+    covered += low <= 0.55 <= high
+  assert 0.92 <= covered / 400 <= 1.0

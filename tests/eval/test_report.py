@@ -77,6 +77,30 @@ def test_links_lead_somewhere(tags):
       assert address[1:] in anchors
 
 
+def cells(page, label):
+  """The text of the cells of the first row that begins with a label."""
+  row = re.search(rf"<tr[^>]*><th scope=.row.>{re.escape(label)}.*?</tr>", page)
+  shown = re.findall(r"<td>(.*?)</td>", row[0])
+  return [re.sub(r"<small>.*?</small>|<[^>]*>", "", cell) for cell in shown]
+
+
+def test_what_was_never_seen_stands_beside_what_was(page):
+  assert cells(page, "The test split") == ["55.0", "60.0", "43.0", "39.0"]
+  assert cells(page, "In words never read") == ["55.0"] * 4
+  assert cells(page, "Depth: relative error") == ["0.142", "0.187", "0.412"]
+
+
+def test_families_alike_and_lengths_stand_beside_what_ignores_the_image(page):
+  assert cells(page, "Choice and yes/no") == [
+    "70.0",
+    "70.0",
+    "50.0",
+    "50.0",
+  ] + ["–"]
+  assert cells(page, "Lengths within")[:4] == ["61.1", "61.1", "32.2", "32.2"]
+  assert "+8.3" in page and "+4.1 to +12.5" in page
+
+
 def test_every_score_stands_beside_its_baseline_n_and_interval(page):
   answers = page[page.index('<section id="answers">') :]
   line = re.search(r"<tr><th[^>]*>Closer.*?</tr>", answers).group(0)
@@ -244,11 +268,11 @@ def test_numbers_are_short(value, shown):
 
 def test_a_picture_of_rows_that_drew_lies_beside_the_page(tmp_path):
   rows = [fake_run.row(i) for i in range(9)]
-  chosen = report_picture.choose(rows, count=4)
-  # Rows 0, 3 and 6 drew nothing; families first seen come first.
-  assert [
-    next(i for i, r in enumerate(rows) if r is row) for row in chosen
-  ] == [1, 2, 4, 5]
+  # Rows 0, 3 and 6 drew nothing.
+  assert report_picture.choose(rows, count=4) == [rows[i] for i in (1, 2, 4, 5)]
+  for i in (3, 5, 8):
+    rows[i]["mode"] = "both"
+  assert report_picture.choose(rows, count=2) == [rows[3], rows[5]]
   path = report.write_report(tmp_path, {"summary": {}, "gallery": rows})
   with Image.open(path.with_name("gallery.png")) as picture:
     assert picture.width > picture.height > 400

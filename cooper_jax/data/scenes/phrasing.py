@@ -129,6 +129,16 @@ ANSWER_TYPES = {
   "reach": "yes_no",
   "viewpoint": "choice",
 }
+# What is asked of how far things are, as a number or in comparison.
+DISTANCES = (
+  "closer",
+  "nearer_to",
+  "distance",
+  "object_distance",
+  "gap",
+  "front_behind",
+  "reach",
+)
 LENGTHS = ("distance", "object_distance", "gap", "height", "width")
 
 # The maps that the program of a family reads.

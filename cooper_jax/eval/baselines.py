@@ -1,0 +1,58 @@
+"""What is right without looking: blind, constant and chance answers."""
+
+import numpy as np
+
+from cooper_jax.eval import asking, intervals
+from cooper_jax.eval import blind as blind_models
+from cooper_jax.eval.metrics import choice
+
+
+def fit(train, scenes: int):
+  """The model that reads the question only, and knows the constants."""
+  count = min(scenes, len(train))
+  return blind_models.fit([q for i in range(count) for q in train[i].questions])
+
+
+def answers(items, model) -> dict[str, list[str]]:
+  """Answers that ignore the image."""
+  return {
+    "blind": [model.answer(item.question) for item in items],
+    "constant": [model.majority(item.question) for item in items],
+  }
+
+
+def graded(said, items) -> list:
+  """Grades of answers that come without a response around them."""
+  return [
+    asking.grade_of(f"<answer> {answer} </answer>", item)
+    for answer, item in zip(said, items, strict=True)
+  ]
+
+
+def scores(items, model) -> dict:
+  """Blind, constant and chance, overall and by family."""
+  groups, lengths = asking.families(items), asking.lengths(items)
+  chosen = asking.choices(items)
+  summary = {}
+  for name, said in answers(items, model).items():
+    grades = graded(said, items)
+    hits = asking.hits(grades)
+    factor = np.array([bool(grade.factor2) for grade in grades], float)
+    summary |= intervals.rate(f"qa/accuracy/{name}", hits)
+    if len(lengths):
+      summary |= intervals.rate(f"qa/factor2/{name}", factor[lengths])
+    if chosen:
+      summary |= intervals.macro(f"qa/macro/{name}", hits, chosen)
+    for family, rows in groups.items():
+      summary |= intervals.rate(f"qa/accuracy/{family}/{name}", hits[rows])
+
+  def chance(rows):
+    some = [items[i].question for i in rows]
+    return choice.chance(
+      [q.answer_type for q in some], [q.options for q in some]
+    )
+
+  summary["qa/accuracy/chance"] = chance(range(len(items)))
+  for family, rows in groups.items():
+    summary[f"qa/accuracy/{family}/chance"] = chance(rows)
+  return summary
