@@ -284,6 +284,7 @@ def sampling() -> ConfigDict:
   """Rollouts; lengths in tokens."""
   config = ConfigDict()
   config.temperature = 1.0
+  config.code_temperature = 1.0
   config.text = 40  # tokens in one turn of text, at most
   config.maps = 2  # maps in one answer, at most
   config.prompt_buckets = (96, 160)  # lengths that prompts are padded to
@@ -311,7 +312,6 @@ def rl() -> ConfigDict:
     }
   )
   config.map_weight = 0.5  # of a map's own advantage beside the answer's
-  config.code_weight = 0.5  # of the codes' loss beside the text's
   config.text_only = False  # no gradient through codes
   config.updates = 1  # optimiser steps on one batch of rollouts
   config.loss = ConfigDict()  # LossConfig, of text and codes alike
@@ -330,6 +330,11 @@ def rl() -> ConfigDict:
   config.loss.off_policy_max = 0.0  # mean log gap of bad rollouts; 0 = any
   config.loss.top_entropy = 1.0  # share of the tokens, by entropy, that count
   config.loss.max_length = 256  # tokens; dr_grpo divides by it
+  config.code = ConfigDict()  # of the loss of codes; -1.0: as in `loss`
+  config.code.weight = 0.5  # beside the text's 1
+  config.code.clip_low = -1.0
+  config.code.clip_high = -1.0
+  config.code.kl_weight = -1.0
   return config
 
 

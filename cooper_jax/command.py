@@ -247,7 +247,7 @@ def _check_rl(config: ConfigDict) -> None:
     )
   try:
     advantages.find(rl.advantage)
-    losses.LossConfig(**rl.loss)
+    losses.configs_of(rl)
     weights = dict(zip(rl.rewards, rl.weights, strict=True))
     scoring.Scorer(weights, {name: rl.settings[name] for name in weights})
   except UserError as error:

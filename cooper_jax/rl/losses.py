@@ -341,3 +341,16 @@ def combine(parts, configs, weights=None):
     weight = weight if weights is None else weights[name]
     loss = loss + configs[name].weight * total / jnp.maximum(weight, 1.0)
   return loss
+
+
+def configs_of(rl) -> dict[str, LossConfig]:
+  """Settings of the loss of text and of codes, from `config.rl`.
+
+  What codes have no own value for (-1) is as it is for text.
+  """
+  text = LossConfig(**rl.loss, weight=1.0)
+  own = {name: value for name, value in rl.code.items() if value != -1}
+  code = dataclasses.replace(text, **own)
+  if rl.text_only:
+    code = dataclasses.replace(code, weight=0.0)
+  return {"text": text, "code": code}

@@ -10,10 +10,8 @@ import functools
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import losses as scoring_losses
 from cooper_jax import optim, packing, plugins, sequence, telemetry
 from cooper_jax import policy as policies
 from cooper_jax import workdir as workdirs
@@ -23,7 +21,7 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import asking, runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl import advantages as advantage_rules
-from cooper_jax.rl import control
+from cooper_jax.rl import control, update
 from cooper_jax.rl import losses as rl_losses
 from cooper_jax.rl import rollout as rollouts
 from cooper_jax.rl.scoring import Scorer
@@ -50,7 +48,8 @@ def run(config, workdir) -> None:
     ),
     start,
   )
-  reference = start if config.rl.loss.kl_weight > 0 else None
+  penalised = any(c.kl_weight for c in rl_losses.configs_of(config.rl).values())
+  reference = start if penalised else None
   source = mixture.open_split(DataConfig.from_config(config), "train")
   batches = Questions(source, batch=settings.batch, seed=config.seed)
   step = Step(
@@ -118,7 +117,8 @@ class Step:
     self.group, self.updates = config.rl.group, config.rl.updates
     self.buckets = config.sampling.prompt_buckets
     self.row_buckets = config.sampling.row_buckets
-    self.temperature = config.sampling.temperature
+    sampling = config.sampling
+    self.temperatures = sampling.temperature, sampling.code_temperature
     self.key = jax.random.key(config.seed + 17)
     self.seed, self.shuffle = config.seed, config.rl.shuffle_rewards
     self.modules = {
@@ -131,27 +131,22 @@ class Step:
     self.overlong_filter = config.rl.overlong_filter
     self.advantages = jax.jit(
       functools.partial(
-        token_advantages,
+        update.token_advantages,
         rule=advantage_rules.find(config.rl.advantage),
         eps=config.rl.advantage_eps,
         map_weight=config.rl.map_weight,
         codes=policy.form.model.map_codes,
       )
     )
-    text = rl_losses.LossConfig(**config.rl.loss, weight=1.0)
-    share = 0.0 if config.rl.text_only else config.rl.code_weight
-    self.configs = {
-      "text": text,
-      "code": dataclasses.replace(text, weight=share),
-    }
+    self.configs = rl_losses.configs_of(config.rl)
     self.update = jax.jit(
       functools.partial(
-        update,
+        update.update,
         policy=policy,
         optimizer=optimizer,
         configs=self.configs,
         ema_decay=config.grpo.optim.ema_decay,
-        temperature=config.sampling.temperature,
+        temperatures=self.temperatures,
       ),
       static_argnames=("blocks", "on_policy"),
       donate_argnames="state",
@@ -172,7 +167,7 @@ class Step:
       group=group,
       limits=policy.limits,
       buckets=self.buckets,
-      temperature=(self.temperature, self.temperature),
+      temperature=self.temperatures,
     )
     groups = np.repeat(np.arange(len(items)), group)
     view = RolloutView.from_rollout(
@@ -208,7 +203,7 @@ class Step:
     answer_R, advantage_RT = self.advantages(
       rewards, quality, out.map_slot, out.state, groups
     )
-    counts = taught(out.live, view.truncated, self.overlong_filter)
+    counts = update.taught(out.live, view.truncated, self.overlong_filter)
     arrays, blocks = self.pack(out, trunks)
     rolled = {
       "log_prob": out.log_prob,
@@ -271,107 +266,6 @@ class Step:
     )
     packed = packing.pack(made, form=form, shape=shape, rows=len(trunks))
     return packed, shape.blocks
-
-
-def taught(live_RT, truncated_R, overlong_filter: bool):
-  """Which tokens are learned from; the filter leaves out rollouts cut off.
-
-  They stay in their group's baseline (DAPO, arXiv 2503.14476).
-  """
-  return live_RT & ~truncated_R[:, None] if overlong_filter else live_RT
-
-
-def token_advantages(
-  rewards, quality_RM, slot_RM, state_RT, group_R,
-  *, rule, eps, map_weight, codes,
-):  # fmt: skip
-  """Returns the answer's advantage [R] and that of every slot [R, T]."""
-  answer_R = rule(rewards, group_R, eps)
-  map_RM = advantage_rules.map_advantages(quality_RM, slot_RM, group_R, eps)
-  index_RT = advantage_rules.map_index(state_RT == grammar.CODE, codes)
-  return answer_R, advantage_rules.per_segment(
-    answer_R, map_RM, index_RT, map_weight
-  )
-
-
-def update(
-  state,
-  batch,
-  rolled,
-  reference,
-  *,
-  policy,
-  optimizer,
-  configs,
-  ema_decay,
-  temperature,
-  blocks,
-  on_policy,
-):
-  """One optimiser step on a batch of rollouts, pure.
-
-  batch: packed rollouts; rolled: [R, T] arrays by slot; reference: parameters
-  of the KL penalty, or None.
-  """
-  shape = rolled["log_prob"].shape
-
-  def by_slot(params):
-    """Log-probabilities and entropies [R, T] at the slots of their tokens."""
-    scores = scoring_losses.score(
-      policy.model,
-      params,
-      batch,
-      form=policy.form,
-      blocks=blocks,
-      text_temperature=temperature,
-      code_temperature=temperature,
-    )
-    out = []
-    for name in ("log_prob", "entropy"):
-      flat = jnp.zeros(shape[0] * shape[1])
-      for kind in ("text", "code"):
-        source = batch[f"{kind}_source"]
-        # Padding has source -1: sent beyond the end and dropped.
-        at = jnp.where(source >= 0, source, flat.size).ravel()
-        found = getattr(scores, f"{kind}_{name}").ravel()
-        flat = flat.at[at].set(found, mode="drop")
-      out.append(flat.reshape(shape))
-    return out
-
-  reference_RT = None if reference is None else by_slot(reference)[0]
-
-  def loss_of(params):
-    log_prob_RT, entropy_RT = by_slot(params)
-    old_RT = rolled["log_prob"]
-    if on_policy:
-      old_RT = jax.lax.stop_gradient(log_prob_RT)
-    found = rl_losses.interleaved_loss(
-      log_prob_RT,
-      configs,
-      masks={kind: rolled[kind] for kind in ("text", "code")},
-      old_log_prob_RT=old_RT,
-      advantage_RT=rolled["advantage"],
-      sampler_log_prob_RT=rolled["log_prob"],
-      reference_log_prob_RT=reference_RT,
-      entropy_RT=entropy_RT,
-    )
-    metrics = {
-      f"{name}/{kind}": value
-      for kind, (_, values) in found.items()
-      for name, value in values.items()
-    }
-    for kind in ("text", "code"):
-      mask = rolled[kind]
-      total = jnp.sum(jnp.where(mask, entropy_RT, 0.0))
-      metrics[f"entropy/{kind}"] = (total, jnp.sum(mask).astype(jnp.float32))
-    parts = {name: pair for name, (pair, _) in found.items()}
-    return rl_losses.combine(parts, configs), metrics
-
-  grads, metrics = jax.grad(loss_of, has_aux=True)(state.params)
-  state, extra = optim.apply_gradients(
-    state, grads, optimizer=optimizer, ema_decay=ema_decay
-  )
-  return state, metrics | extra
 
 
 def habits(view: RolloutView, items, group: int) -> dict:

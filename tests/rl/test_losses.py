@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import base
 from cooper_jax.errors import UserError
 from cooper_jax.rl import advantages, losses
 from cooper_jax.rl.losses import LossConfig
@@ -387,3 +388,15 @@ def test_a_five_armed_bandit_learns_only_from_its_own_rewards(shuffled):
     logits = update(logits, arms, reward)
   best = float(jax.nn.softmax(logits)[3])
   assert (best < 0.7) if shuffled else (best > 0.95)
+
+
+def test_codes_have_settings_of_their_own():
+  rl = base.get_base("tiny", ("grpo",)).rl
+  rl.loss.clip_low, rl.loss.clip_high = 0.1, 0.3
+  rl.code.clip_high, rl.code.kl_weight = 0.5, 0.02
+  text, code = losses.configs_of(rl).values()
+  assert (text.clip_low, text.clip_high, text.kl_weight) == (0.1, 0.3, 0.0)
+  assert (code.clip_low, code.clip_high, code.kl_weight) == (0.1, 0.5, 0.02)
+  assert (text.weight, code.weight) == (1.0, rl.code.weight)
+  rl.text_only = True
+  assert losses.configs_of(rl)["code"].weight == 0

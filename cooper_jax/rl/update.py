@@ -1,0 +1,111 @@
+"""From scored rollouts to new parameters: the pure half of a GRPO step."""
+
+import jax
+import jax.numpy as jnp
+
+from cooper_jax import losses, optim
+from cooper_jax.rl import advantages
+from cooper_jax.rl import losses as policy_losses
+from cooper_jax.sampling import grammar
+
+
+def taught(live_RT, truncated_R, overlong_filter: bool):
+  """Which tokens are learned from; the filter leaves out rollouts cut off.
+
+  They stay in their group's baseline (DAPO, arXiv 2503.14476).
+  """
+  return live_RT & ~truncated_R[:, None] if overlong_filter else live_RT
+
+
+def token_advantages(
+  rewards, quality_RM, slot_RM, state_RT, group_R,
+  *, rule, eps, map_weight, codes,
+):  # fmt: skip
+  """Returns the answer's advantage [R] and that of every slot [R, T]."""
+  answer_R = rule(rewards, group_R, eps)
+  map_RM = advantages.map_advantages(quality_RM, slot_RM, group_R, eps)
+  index_RT = advantages.map_index(state_RT == grammar.CODE, codes)
+  return answer_R, advantages.per_segment(
+    answer_R, map_RM, index_RT, map_weight
+  )
+
+
+def update(
+  state,
+  batch,
+  rolled,
+  reference,
+  *,
+  policy,
+  optimizer,
+  configs,
+  ema_decay,
+  temperatures,
+  blocks,
+  on_policy,
+):
+  """One optimiser step on a batch of rollouts, pure.
+
+  batch: packed rollouts; rolled: [R, T] arrays by slot; reference: parameters
+  of the KL penalty, or None; configs: LossConfig of "text" and of "code";
+  temperatures: those that text and codes were sampled with.
+  """
+  shape = rolled["log_prob"].shape
+
+  def by_slot(params):
+    """Log-probabilities and entropies [R, T] at the slots of their tokens."""
+    scores = losses.score(
+      policy.model,
+      params,
+      batch,
+      form=policy.form,
+      blocks=blocks,
+      text_temperature=temperatures[0],
+      code_temperature=temperatures[1],
+    )
+    out = []
+    for name in ("log_prob", "entropy"):
+      flat = jnp.zeros(shape[0] * shape[1])
+      for kind in ("text", "code"):
+        source = batch[f"{kind}_source"]
+        # Padding has source -1: sent beyond the end and dropped.
+        at = jnp.where(source >= 0, source, flat.size).ravel()
+        found = getattr(scores, f"{kind}_{name}").ravel()
+        flat = flat.at[at].set(found, mode="drop")
+      out.append(flat.reshape(shape))
+    return out
+
+  reference_RT = None if reference is None else by_slot(reference)[0]
+
+  def loss_of(params):
+    log_prob_RT, entropy_RT = by_slot(params)
+    old_RT = rolled["log_prob"]
+    if on_policy:
+      old_RT = jax.lax.stop_gradient(log_prob_RT)
+    found = policy_losses.interleaved_loss(
+      log_prob_RT,
+      configs,
+      masks={kind: rolled[kind] for kind in ("text", "code")},
+      old_log_prob_RT=old_RT,
+      advantage_RT=rolled["advantage"],
+      sampler_log_prob_RT=rolled["log_prob"],
+      reference_log_prob_RT=reference_RT,
+      entropy_RT=entropy_RT,
+    )
+    metrics = {
+      f"{name}/{kind}": value
+      for kind, (_, values) in found.items()
+      for name, value in values.items()
+    }
+    for kind in ("text", "code"):
+      mask = rolled[kind]
+      total = jnp.sum(jnp.where(mask, entropy_RT, 0.0))
+      metrics[f"entropy/{kind}"] = (total, jnp.sum(mask).astype(jnp.float32))
+    parts = {name: pair for name, (pair, _) in found.items()}
+    return policy_losses.combine(parts, configs), metrics
+
+  grads, metrics = jax.grad(loss_of, has_aux=True)(state.params)
+  state, extra = optim.apply_gradients(
+    state, grads, optimizer=optimizer, ema_decay=ema_decay
+  )
+  return state, metrics | extra
