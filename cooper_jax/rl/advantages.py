@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.rl.corrections import wide
 
 
 class GroupStatistics(NamedTuple):
@@ -38,7 +39,7 @@ def group_statistics(reward_R, group_R) -> GroupStatistics:
 
   The ids may be any 32-bit integers, under jit as well.
   """
-  reward_R = jnp.asarray(reward_R, jnp.float32)
+  reward_R = wide(reward_R)
   rows = reward_R.shape[0]
   segment_R = _segments(group_R)
   valid_R = ~jnp.isnan(reward_R)
@@ -48,7 +49,7 @@ def group_statistics(reward_R, group_R) -> GroupStatistics:
     sums = jax.ops.segment_sum(x_R, segment_R, num_segments=rows)
     return sums[segment_R]
 
-  count_R = total(valid_R.astype(jnp.float32))
+  count_R = total(valid_R.astype(value_R.dtype))
   mean_R = total(value_R) / jnp.maximum(count_R, 1.0)
   centred_R = jnp.where(valid_R, value_R - mean_R, 0.0)
   variance_R = total(centred_R**2) / jnp.maximum(count_R - 1.0, 1.0)
@@ -64,7 +65,7 @@ def group_statistics(reward_R, group_R) -> GroupStatistics:
 
 
 def _settle(advantage_R, reward_R, stats):
-  dead_R = stats.constant_R | jnp.isnan(jnp.asarray(reward_R, jnp.float32))
+  dead_R = stats.constant_R | jnp.isnan(wide(reward_R))
   return jnp.where(dead_R, 0.0, advantage_R)
 
 
@@ -106,9 +107,9 @@ def reinforce_pp(reward_R, group_R, tokens_R, eps=1e-4):
   in the mean and the std.
   """
   stats = group_statistics(reward_R, group_R)
-  dead_R = jnp.isnan(jnp.asarray(reward_R, jnp.float32))
+  dead_R = jnp.isnan(wide(reward_R))
   centred_R = _settle(reward_R - stats.mean_R, reward_R, stats)
-  weight_R = jnp.where(dead_R, 0.0, jnp.asarray(tokens_R, jnp.float32))
+  weight_R = jnp.where(dead_R, 0.0, wide(tokens_R))
   total = jnp.maximum(weight_R.sum(), 1.0)
   mean = (weight_R * centred_R).sum() / total
   spread = (weight_R * (centred_R - mean) ** 2).sum()
@@ -123,8 +124,8 @@ def gdpo(rewards_RK, weights_K, group_R, eps=1e-4):
   arXiv 2601.05242; whitened over the rollouts of the batch, as TRL does. Keeps
   a reward of a small range from drowning in one of a large range.
   """
-  weights_K = jnp.asarray(weights_K, jnp.float32)
-  rewards_RK = jnp.asarray(rewards_RK, jnp.float32)
+  weights_K = wide(weights_K)
+  rewards_RK = wide(rewards_RK)
   rewards_RK = jnp.where(weights_K == 0, jnp.nan, rewards_RK)
   each_KR = jax.vmap(grpo, (1, None, None))(rewards_RK, group_R, eps)
   total_R = weights_K @ each_KR
@@ -182,7 +183,7 @@ def map_advantages(quality_RM, slot_RM, group_R, eps=1e-4):
   drew this kind of map; 0 where fewer than two members did. Two maps of one
   rollout do not make a comparison.
   """
-  quality_RM = jnp.asarray(quality_RM, jnp.float32)
+  quality_RM = wide(quality_RM)
   slot_RM = jnp.asarray(slot_RM, jnp.int32)
   maps = quality_RM.shape[1]
   if not maps:

@@ -14,6 +14,12 @@ from cooper_jax.errors import UserError
 LOG_RATIO_LIMIT = 20.0
 
 
+def wide(x):
+  """As an array of f32, or f64 where it is that already."""
+  x = jnp.asarray(x)
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def log_ratio(log_prob_RT, other_RT, mask_RT):
   """log p - log q, clamped to +-20, and 0 where masked.
 
@@ -21,8 +27,8 @@ def log_ratio(log_prob_RT, other_RT, mask_RT):
   difference is taken, since a mask multiplied on afterwards gives inf * 0.
   Outside the clamp the gradient is 0.
   """
-  one = jnp.where(mask_RT, log_prob_RT, 0.0).astype(jnp.float32)
-  two = jnp.where(mask_RT, other_RT, 0.0).astype(jnp.float32)
+  one = wide(jnp.where(mask_RT, log_prob_RT, 0.0))
+  two = wide(jnp.where(mask_RT, other_RT, 0.0))
   return jnp.clip(one - two, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
 
 
@@ -55,7 +61,7 @@ CORRECTIONS = {
   ),
   "geometric_mask": lambda gap, n, low, high: (
     _inside(jnp.exp(gap.sum(1, keepdims=True) / n), low, high) > 0
-  ).astype(jnp.float32),
+  ).astype(gap.dtype),
 }
 
 
@@ -104,6 +110,6 @@ def top_entropy(entropy_RT, mask_RT, share: float):
   """
   if share >= 1:
     return mask_RT
-  live_RT = jnp.where(mask_RT, entropy_RT.astype(jnp.float32), jnp.nan)
+  live_RT = jnp.where(mask_RT, wide(entropy_RT), jnp.nan)
   edge = jnp.nanquantile(live_RT, 1 - share)
   return mask_RT & (live_RT >= edge)

@@ -17,7 +17,7 @@ from jax.lax import stop_gradient
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.rl import corrections, terms
-from cooper_jax.rl.corrections import log_ratio
+from cooper_jax.rl.corrections import log_ratio, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +236,7 @@ def policy_loss(
   `top_entropy`. Metrics are (sum, weight) pairs too.
   """
   mask_RT, rows_R = _masks(mask_RT, rows_R)
-  advantage_RT = jnp.asarray(advantage_RT, jnp.float32)
+  advantage_RT = wide(advantage_RT)
   if advantage_RT.ndim == 1:
     advantage_RT = advantage_RT[:, None]
   # A number that is not finite would leak through the gradient of the mask.

@@ -1,0 +1,421 @@
+"""Compares this project's RL arithmetic with a file of expected values.
+
+  python -m tests.conformance.rl tests/vectors/rl.json
+
+Reads any file of the form of `tests/vectors/rl.json`: the same inputs in any
+shape, and any of the cases listed here. Computes in f64, prints the largest
+absolute error of each case's values and gradient, and exits with 1 where one
+is past 1e-6 or a case is not known, with 2 where the file can't be read.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooper_jax.rl import advantages, corrections, losses
+from cooper_jax.rl.losses import LossConfig
+from cooper_jax.rl.rewards import length
+from cooper_jax.sampling import logits as token_logits
+
+TOLERANCE = 1e-6
+OFF_POLICY = 0.1  # largest mean log gap of the off-policy mask
+MOST = 2.0**31 - 1  # a bound that bounds nothing
+
+
+class Unknown(Exception):
+  """A case that this command has no computation for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One named loss: its settings and which advantages and rows it has."""
+
+  config: LossConfig
+  advantage: str = "grpo"
+  empty_row: int | None = None  # a row without a live token
+
+
+def loss_cases(longest: int) -> dict[str, Case]:
+  """Every loss by its name in the files."""
+
+  def case(kind, *, advantage="grpo", empty_row=None, **settings):
+    config = LossConfig(kind, max_length=longest, **settings)
+    return Case(config, advantage, empty_row)
+
+  kl = {"kl_weight": 0.04}
+  return {
+    "grpo": case("grpo"),
+    "grpo_clip_higher_0.28": case("grpo", clip_high=0.28),
+    "grpo_two_sided_delta_1.5": case("grpo", delta=1.5),
+    "grpo_dual_clip_3": case("grpo", dual_clip=3.0),
+    "grpo_beta0.04_k3": case("grpo", **kl),
+    "grpo_beta0.04_k3_bias_corrected": case("grpo", kl="k3_ratio", **kl),
+    "grpo_is_token_truncate_2": case("grpo", correction="token_truncate"),
+    "grpo_offpolicy_seq_mask_0.1": case("grpo", off_policy_max=OFF_POLICY),
+    "grpo_row5_fully_masked": case("grpo", empty_row=5),
+    "bnpo_or_dapo_token_mean": case("dapo"),
+    "dapo_clip_higher_0.28": case("dapo", clip_high=0.28),
+    "dapo_clip_higher_beta0.04": case("dapo", clip_high=0.28, **kl),
+    "dapo_is_sequence_mask_3": case(
+      "dapo", correction="sequence_mask", correction_max=3.0
+    ),
+    "dapo_top20pct_entropy": case("dapo", top_entropy=0.2),
+    "dapo_row5_fully_masked": case("dapo", empty_row=5),
+    "dr_grpo_mean_only_adv": case("dr_grpo", advantage="mean_only"),
+    "dr_grpo_std_adv": case("dr_grpo"),
+    "gspo_eps0.2": case("gspo"),
+    "gspo_paper_3e-4_4e-4": case("gspo", clip_low=3e-4, clip_high=4e-4),
+    "gspo_token_eps0.2": case("gspo_token"),
+    "luspo_eps0.2": case("luspo"),
+    "cispo_trl_max5": case("cispo", clip_high=5.0),
+    "cispo_trl_max1.2": case("cispo", clip_high=1.2),
+    "cispo_two_sided_0.8_1.2 (verl)": case("cispo_two_sided"),
+    "sapo_1_1.05": case("sapo"),
+    "vespo": case("vespo"),
+    "dppo_tv_0.15": case("dppo_tv", clip_low=0.15, clip_high=0.15),
+  }
+
+
+class Computed:
+  """Everything that a file may ask for, from its inputs."""
+
+  def __init__(self, inputs: dict):
+    self.given = {
+      name: np.array(inputs[name], np.float64)
+      for name in (
+        "logps old_logps ref_logps sampler_logps mask entropies"
+        " rewards_per_func reward_weights rewards logits"
+      ).split()
+      if name in inputs
+    }
+    self.mask = self.given["mask"].astype(bool)
+    rows = len(self.mask)
+    self.group = np.arange(rows) // int(inputs["num_generations"])
+    self.targets = np.array(inputs.get("token_ids", ()), int)
+    self.longest = int(inputs["max_completion_length"])
+    self.gap = np.where(
+      self.mask, self.given["old_logps"] - self.given["sampler_logps"], 0.0
+    )
+
+  def advantage(self, name, rewards=None, eps=1e-4):
+    """Advantages [R] by a name of `advantages.ADVANTAGES`."""
+    rewards = self.given["rewards"] if rewards is None else rewards
+    parts = self.given.get("rewards_per_func", rewards[:, None])
+    weights = self.given.get("reward_weights", np.ones(1))
+    tokens = self.mask.sum(1)
+    made = advantages.Rewards(rewards, parts, weights, tokens)
+    return np.asarray(advantages.find(name)(made, self.group, eps))
+
+  # Sections of a file: name -> a value or an array, {} of it, or Unknown.
+
+  def advantages(self, name, section):
+    zero = section.get("zero_variance_group_rewards")
+    wrong = np.where(
+      np.arange(len(self.mask)) == 1, np.nan, self.given["rewards"]
+    )
+    made = {
+      "grpo_ddof1_eps1e-4 (TRL)": lambda: self.advantage("grpo"),
+      "grpo_ddof1_eps1e-6 (verl, Tunix)": lambda: self.advantage(
+        "grpo", eps=1e-6
+      ),
+      "dr_grpo_mean_only": lambda: self.advantage("mean_only"),
+      "rloo": lambda: self.advantage("rloo"),
+      "batch_std_eps1e-4 (TRL scale_rewards=batch)": lambda: self.advantage(
+        "batch_std"
+      ),
+      "gdpo_eps1e-4 (TRL normalize_then_sum)": lambda: self.advantage("gdpo"),
+      "reinforce_pp_baseline_token_whitened (verl)": lambda: self.advantage(
+        "reinforce_pp", eps=0.0
+      ),
+      "nan_reward_row1_rewards_others_same": lambda: self.advantage(
+        "grpo", rewards=wrong
+      ),
+      "zero_variance_group_rewards": lambda: zero,  # an input
+      "zero_variance_group_ddof1_eps1e-4": lambda: self.advantage(
+        "grpo", rewards=np.array(zero, np.float64)
+      ),
+      "frac_zero_std_groups": lambda: advantages.summary(
+        zero, self.group, np.zeros(len(zero))
+      )["frac_zero_std_groups"],
+    }
+    found = _named(made, name)()
+    if np.ndim(section[name]) == 2:  # the same on every live token
+      return np.where(self.mask, np.asarray(found)[:, None], 0.0)
+    return found
+
+  def kl_per_token_unmasked(self, name, section):
+    x = jnp.asarray(self.given["logps"] - self.given["ref_logps"])
+    made = dict(losses.ESTIMATORS)
+    made |= {
+      f"d_{kind}": jax.grad(lambda y, each=each: each(y).sum())
+      for kind, each in losses.ESTIMATORS.items()
+    }
+    return _named(made, name)(x)
+
+  def kl_masked_mean(self, name, section):
+    each = np.asarray(self.kl_per_token_unmasked(name, section))
+    return each[self.mask].mean()
+
+  def losses(self, name, section):
+    case = _named(loss_cases(self.longest), name)
+    mask = self.mask.copy()
+    if case.empty_row is not None:
+      mask[case.empty_row] = False
+    inputs = {
+      "old_log_prob_RT": self.given["old_logps"],
+      "advantage_RT": self.advantage(case.advantage),
+      "mask_RT": mask,
+    }
+    config = case.config
+    if config.kl_weight:
+      inputs["reference_log_prob_RT"] = self.given["ref_logps"]
+    if config.correction != "none" or config.off_policy_max:
+      inputs["sampler_log_prob_RT"] = self.given["sampler_logps"]
+    if config.top_entropy < 1:
+      inputs["entropy_RT"] = self.given["entropies"]
+
+    def loss(log_prob):
+      (total, weight), metrics = losses.policy_loss(log_prob, config, **inputs)
+      return total / weight, metrics
+
+    found, gradient = jax.value_and_grad(loss, has_aux=True)(
+      jnp.asarray(self.given["logps"])
+    )
+    value, metrics = found
+    counted = {k: float(a / b) for k, (a, b) in metrics.items()}
+    lengths = np.maximum(mask.sum(1), 1)
+    ratio = np.where(mask, self.given["logps"] - self.given["old_logps"], 0.0)
+    most = config.clip_high + (config.kind != "cispo")
+    least = 0.0 if config.kind == "cispo" else 1 - config.clip_low
+    outside = (np.exp(ratio) > most) | (np.exp(ratio) < least)
+    return {
+      "loss": value,
+      "grad_logps": gradient,
+      "clip_low": counted["clip_low"],
+      "clip_high": counted["clip_high"],
+      "kl": counted.get("kl"),
+      "seq_ratio": np.exp(ratio.sum(1) / lengths),
+      "clipped_any": outside[mask].mean(),
+      "clip_trl_metric": counted["clip_high"],
+    }
+
+  def sampler_is(self, name, section):
+    def weights(kind, low=0.0, high=MOST):
+      return corrections.importance(
+        kind,
+        self.given["old_logps"],
+        self.given["sampler_logps"],
+        self.mask,
+        low=low,
+        high=high,
+      )
+
+    def sequence(kind, high):
+      made = np.where(self.mask, weights(kind, high=high), 0.0)
+      return made.max(1)  # the same on every live token
+
+    total, weight = losses.mismatch(
+      self.given["old_logps"], self.given["sampler_logps"], self.mask
+    )["mismatch_k3"]
+    gaps = np.abs(self.gap[self.mask])
+    lengths = np.maximum(self.mask.sum(1), 1)
+    made = {
+      "token_truncate_2": lambda: weights("token_truncate", high=2.0),
+      "token_mask_0.5_2": lambda: weights("token_mask", 0.5, 2.0),
+      "sequence_truncate_3": lambda: sequence("sequence_truncate", 3.0),
+      "sequence_mask_3": lambda: sequence("sequence_mask", 3.0),
+      "geo_mean_ratio": lambda: np.exp(self.gap.sum(1) / lengths),
+      "abs_diff_mean": lambda: gaps.mean(),
+      "abs_diff_max": lambda: gaps.max(),
+      "mismatch_k3_mean": lambda: total / weight,
+    }
+    return _named(made, name)()
+
+  def logits(self, name, section):
+    if name in ("span_allowed", "span_masked_selected_logp"):
+      allowed = np.array(section["span_allowed"], bool)
+      if name == "span_allowed":
+        return section[name]  # an input
+      held = jnp.where(allowed, self.given["logits"], -jnp.inf)
+      return token_logits.log_prob(held, self.targets)
+    kind, _, temperature = name.partition("=")
+    if kind != "T":
+      raise Unknown(name)
+    scaled = token_logits.scale(
+      jnp.asarray(self.given["logits"]), float(temperature)
+    )
+    chosen = token_logits.log_prob(scaled, self.targets)
+    keep, mass = top_p(scaled, 0.9)
+    return {
+      "selected_logp": chosen,
+      "entropy": token_logits.entropy(scaled),
+      "logsumexp": jax.nn.logsumexp(scaled, axis=-1),
+      # Sampling here has no top-p: what it would cost is known all the same.
+      "top_p_0.9_keep": keep,
+      "top_p_0.9_mass": mass,
+      "top_p_0.9_renormalised_logp": chosen - np.log(mass),
+    }
+
+  def alone(self, name, wanted):
+    """Entries of a file that are no section."""
+    if name == "offpolicy_seq_mask":
+      fresh = corrections.on_policy(
+        self.given["logps"],
+        self.given["sampler_logps"],
+        self.advantage("grpo")[:, None],
+        self.mask,
+        OFF_POLICY,
+      )
+      return np.asarray(fresh)[:, 0]
+    if name.startswith("entropy_quantile_"):
+      share = float(name.split("_")[2])
+      kept = corrections.top_entropy(
+        jnp.asarray(self.given["entropies"]), self.mask, 1 - share
+      )
+      edge = np.nanquantile(
+        np.where(self.mask, self.given["entropies"], np.nan), share
+      )
+      above = self.mask & (self.given["entropies"] >= edge)
+      assert (np.asarray(kept) == above).all(), "another choice of tokens"
+      return edge
+    if name.startswith("overlong("):
+      limit, buffer = (
+        int("".join(filter(str.isdigit, part))) for part in name.split(",")
+      )
+      config = length.Config(limit=limit, buffer=buffer)
+      return lambda tokens: length.reward(_Lengths(tokens), {}, config)
+    raise Unknown(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lengths:
+  """What the length reward sees of rollouts."""
+
+  tokens: np.ndarray
+
+  @property
+  def text_tokens(self):
+    return np.asarray(self.tokens)
+
+  @property
+  def truncated(self):
+    return np.zeros(len(self.tokens), bool)
+
+
+def top_p(logits, share: float):
+  """(kept, their mass): the fewest tokens whose mass reaches the share."""
+  likely = np.asarray(jax.nn.softmax(logits, axis=-1))
+  order = np.argsort(-likely, axis=-1, kind="stable")
+  ranked = np.take_along_axis(likely, order, axis=-1)
+  kept = np.cumsum(ranked, axis=-1) - ranked < share
+  keep = np.zeros_like(kept)
+  np.put_along_axis(keep, order, kept, axis=-1)
+  return keep, np.where(keep, likely, 0.0).sum(-1)
+
+
+def _named(table, name):
+  if name not in table:
+    raise Unknown(name)
+  return table[name]
+
+
+def error(found, wanted) -> float:
+  """The largest absolute difference; a null or NaN only fits a NaN or 0."""
+  wanted = np.array(wanted, np.float64)
+  found = np.asarray(found, np.float64)
+  if wanted.ndim == 1 and found.ndim == 2:
+    found = found[:, 0]
+  if found.ndim == 1 and wanted.ndim == 2:
+    found = np.broadcast_to(found[:, None], wanted.shape)
+  if found.shape != wanted.shape:
+    return float("inf")
+  abstained = np.isnan(wanted) & ((found == 0) | np.isnan(found))
+  gaps = np.where(abstained, 0.0, np.abs(found - wanted))
+  return float(np.nan_to_num(gaps, nan=np.inf).max(initial=0.0))
+
+
+def _pairs(wanted):
+  """(lengths, values) of an overlong table: {length: value}, or lists."""
+  if isinstance(wanted, dict):
+    numbers = all(str(key).lstrip("-").isdigit() for key in wanted)
+    if numbers:
+      return [int(key) for key in wanted], list(wanted.values())
+    lists = list(wanted.values())
+    return lists[0], lists[1]
+  return tuple(zip(*wanted, strict=True))
+
+
+def compare(expected: dict):
+  """Yields (case, error of the values, error of the gradient or None)."""
+  computed = Computed(expected["inputs"])
+  for title, section in expected.items():
+    if title == "inputs":
+      continue
+    if not hasattr(Computed, title) or title in ("advantage", "alone"):
+      found = computed.alone(title, section)
+      if callable(found):
+        lengths, section = _pairs(section)
+        found = found(lengths)
+      yield title, error(found, section), None
+      continue
+    for name, wanted in section.items():
+      label = f"{title}/{name}"
+      found = getattr(computed, title)(name, section)
+      if not isinstance(found, dict):
+        yield label, error(found, wanted), None
+        continue
+      missing = sorted(k for k in wanted if found.get(k) is None)
+      if missing:
+        print(f"{label}: not compared: {', '.join(missing)}")
+      values = [
+        error(found[key], value)
+        for key, value in wanted.items()
+        if key != "grad_logps" and key not in missing
+      ]
+      slope = wanted.get("grad_logps")
+      yield (
+        label,
+        max(values, default=0.0),
+        None if slope is None else error(found["grad_logps"], slope),
+      )
+
+
+def main(argv=None) -> int:
+  """Prints a line a case; gives the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m tests.conformance.rl", description=__doc__.splitlines()[0]
+  )
+  parser.add_argument("file", help="JSON like tests/vectors/rl.json")
+  asked = parser.parse_args(argv)
+  try:
+    with open(asked.file, encoding="utf-8") as file:
+      expected = json.load(file)
+    if "mask" not in expected["inputs"]:
+      raise ValueError("no inputs")
+  except (OSError, ValueError, KeyError, TypeError) as problem:
+    print(
+      f"error: {asked.file} is no file of RL vectors: {problem!r}",
+      file=sys.stderr,
+    )
+    return 2
+  worst = 0.0
+  with jax.enable_x64(True):
+    try:
+      for label, value, slope in compare(expected):
+        shown = "" if slope is None else f"  gradient {slope:.1e}"
+        print(f"{label:60s} value {value:.1e}{shown}")
+        worst = max(worst, value, slope or 0.0)
+    except Unknown as problem:
+      print(f"error: case {problem} is not known here", file=sys.stderr)
+      return 1
+  print(f"largest error {worst:.1e}, allowed {TOLERANCE:.0e}")
+  return int(not worst <= TOLERANCE)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
