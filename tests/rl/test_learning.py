@@ -1,0 +1,272 @@
+"""Reinforcement learns what is rewarded, and nothing where rewards are chance.
+
+Each claim has its control: the same run with the rewards of a group dealt to
+other rollouts of it (`rl.shuffle_rewards`), which must not learn.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import base
+from cooper_jax import losses, optim, packing, sequence
+from cooper_jax import policy as policies
+from cooper_jax.data.sample import Question, Sample
+from cooper_jax.eval import asking
+from cooper_jax.rl import advantages, scoring
+from cooper_jax.rl import losses as policy_losses
+from cooper_jax.stages import grpo
+from cooper_jax.stages import tokenizer as tokenizer_stage
+from tests import tiny  # noqa: F401  sets the mesh
+
+KINDS = ("grpo", "dr_grpo", "dapo", "gspo", "cispo_two_sided", "sapo")
+
+
+def deal(rng, reward, group):
+  order = np.arange(len(reward))
+  for one in np.unique(group):
+    rows = np.flatnonzero(group == one)
+    order[rows] = rng.permutation(rows)
+  return reward[order]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_best_of_five_arms_is_found(kind, shuffled):
+  worth = jnp.array([0.1, 0.5, 0.3, 0.9, 0.6])
+  rows, group = 64, jnp.arange(64) // 8
+  config = policy_losses.LossConfig(kind, max_length=2)
+  optimizer = optax.adam(0.1)
+
+  @jax.jit
+  def pull(logits, key):
+    arms = jax.random.categorical(key, logits, shape=(rows,))
+    return arms, jax.random.bernoulli(key, worth[arms]).astype(jnp.float32)
+
+  @jax.jit
+  def learn(logits, state, arms, reward):
+    def loss(logits):
+      chosen = jax.nn.log_softmax(logits)[arms][:, None]
+      (total, weight), _ = policy_losses.policy_loss(
+        chosen,
+        config,
+        old_log_prob_RT=jax.lax.stop_gradient(chosen),
+        advantage_RT=advantages.grpo(reward, group),
+        mask_RT=jnp.ones((rows, 1), bool),
+      )
+      return total / weight
+
+    change, state = optimizer.update(jax.grad(loss)(logits), state)
+    return optax.apply_updates(logits, change), state
+
+  rng, logits = np.random.default_rng(0), jnp.zeros(5)
+  state, path = optimizer.init(logits), []
+  for step in range(200):
+    arms, reward = pull(logits, jax.random.key(step))
+    if shuffled:
+      reward = deal(rng, np.asarray(reward), np.asarray(group))
+    logits, state = learn(logits, state, arms, reward)
+    path.append(float(jax.nn.softmax(logits)[3]))
+  if shuffled:
+    assert np.mean(path) < 0.6  # it drifts; what it drifts to is chance
+  else:
+    assert path[-1] > 0.95
+
+
+def make_config():
+  """A policy that is trained in seconds: 16 pixels, maps of four codes."""
+  config = base.get_base("smoke", ("grpo",))
+  with config.unlocked():
+    config.data.image_size = 16
+    config.model.update(
+      d_model=32, layers=1, heads=2, kv_heads=1, head_dim=16, ffn=64,
+      map_grid=2, max_maps=1,
+    )  # fmt: skip
+    config.model.vision.update(width=16, heads=2, ffn=32)
+    config.tokenizer.network.update(width=8, fine_width=8, levels=(2, 3, 2))
+    config.sampling.update(
+      text=12, maps=1, prompt_buckets=(24,), row_buckets=(40,)
+    )
+    config.rl.group, config.grpo.batch = 8, 4
+    config.grpo.optim.update(
+      name="adamw", learning_rate=5e-3, schedule="constant", warmup_steps=1
+    )
+  return config
+
+
+CONFIG = make_config()
+POLICY = policies.make(CONFIG)
+SLOT = POLICY.writer.slots["depth"]
+ASKED = ("Is it near ?", "Is it far ?")  # a map helps the first, not the other
+
+
+def make_items():
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+  sample = Sample(
+    "one", "test", image, depth=rng.uniform(1, 9, (16, 16)).astype(np.float32)
+  )
+  questions = [
+    Question("x", text, "yes", "yes_no", ("yes", "no"), flag=flag)
+    for text, flag in zip(ASKED, ("positive", "negative"), strict=True)
+  ]
+  return [asking.Item(sample, question) for question in (*questions,) * 2]
+
+
+ITEMS = make_items()
+
+
+def make_codecs():
+  modules = tokenizer_stage.find_modules(CONFIG)
+  configs = tokenizer_stage.make_configs(CONFIG, modules)
+  params = tokenizer_stage.init_params(configs, jax.random.key(3))
+  # Decoders of some contrast, so that no two codes draw alike.
+  wild = jax.tree.map(lambda x: 2.0 * x, params)
+  return tokenizer_stage.codecs(configs, modules, wild)
+
+
+CODECS = make_codecs()
+
+
+def responses():
+  """Both ways of answering, well formed, as branches of one image."""
+  empty = sequence.Map(SLOT, np.zeros(POLICY.form.model.map_codes, int))
+  draw = lambda *_: dataclasses.replace(empty, learn=False)  # noqa: E731
+  plain = "<think> red </think> <answer> yes </answer>"
+  drawn = f"<think> red </think> <depth> {plain}"
+  return [
+    (POLICY.writer.request(text), *POLICY.writer.response(markup, draw))
+    for text in ASKED
+    for markup in (plain, drawn)
+  ]
+
+
+@pytest.fixture(scope="module")
+def taught():
+  """Parameters that draw first in half of the answers, whatever is asked."""
+  shape = packing.Shape(length=160, texts=100, codes=16)
+  document = sequence.Document(
+    (sequence.Image(ITEMS[0].sample.image),), tuple(responses())
+  )
+  batch = packing.pack([document], form=POLICY.form, shape=shape, rows=1)
+  optimizer = optax.adam(5e-3)
+
+  def loss(params):
+    scores = losses.score(
+      POLICY.model, params, batch, form=POLICY.form, blocks=None
+    )
+    found, _ = losses.next_token(scores, batch, form=POLICY.form, z_weight=0.0)
+    total, weight = found["text"]
+    return total / weight
+
+  @jax.jit
+  def step(params, state):
+    change, state = optimizer.update(jax.grad(loss)(params), state)
+    return optax.apply_updates(params, change), state
+
+  params = fresh().params
+  state = optimizer.init(params)
+  for _ in range(150):
+    params, state = step(params, state)
+  return params
+
+
+OPTIMIZER = optim.make_optimizer(
+  optim.OptimConfig(**CONFIG.grpo.optim), steps=1000
+)
+
+
+def fresh():
+  return policies.init_state(POLICY, OPTIMIZER, seed=0)
+
+
+@pytest.fixture(scope="module")
+def step():
+  return grpo.Step(CONFIG, POLICY, OPTIMIZER, CODECS, None)
+
+
+def scored(total, quality=None):
+  total = np.asarray(total, np.float32)
+  quality = np.zeros((len(total), 0)) if quality is None else quality
+  return scoring.Scores({"all": total}, total, quality, {}, {})
+
+
+def reinforce(step, scorer, *, steps, params=None, shuffled=False):
+  """What the scorer's `measure` says of the last ten steps, on average."""
+  state = fresh()
+  if params is not None:
+    state = policies.start_from(state, params)
+  step.scorer, step.shuffle, seen = scorer, shuffled, []
+  for number in range(steps):
+    state, _ = step(state, {"items": ITEMS, "number": number})
+    seen.append(scorer.measured)
+  return np.mean(seen[-10:], axis=0)
+
+
+class OneWord:
+  """Pays the share of a word among all that is said."""
+
+  word = "red"
+
+  def __call__(self, view, columns):
+    said = [text.split() for text in view.text]
+    total = [words.count(self.word) / max(len(words), 1) for words in said]
+    self.measured = np.mean(total)
+    return scored(total)
+
+
+class MapWhereItHelps:
+  """The answer is right where a map was drawn as the flag says; and CPR."""
+
+  def __init__(self):
+    self.explore = scoring.Scorer(
+      {"exploration": 1.0}, {"exploration": {"size": 0.2, "share": 0.375}}
+    )
+
+  def __call__(self, view, columns):
+    drew = np.array([bool(maps) for maps in view.maps])
+    helps = np.array([flag == "positive" for flag in columns["flag"]])
+    self.measured = np.array([drew[helps].mean(), drew[~helps].mean()])
+    return scored((drew == helps) + self.explore(view, columns).total)
+
+
+class RightCodes:
+  """Pays maps by their quality as depth, and answers not at all."""
+
+  def __init__(self):
+    codes = np.array([[7, 2, 11, 4]])
+    decoded = tokenizer_stage.map_tokenizer.decode_maps(CODECS["depth"], codes)
+    self.target = decoded[0]
+
+  def __call__(self, view, columns):
+    truth = {"depth": [self.target] * len(view)}
+    quality = scoring.map_quality(view, truth)
+    self.measured = float(np.nanmean(quality)) if quality.size else 0.0
+    return scored(np.zeros(len(view)), quality)
+
+
+def test_one_word_is_said_and_nothing_else(step):
+  learned = reinforce(step, OneWord(), steps=130)
+  chance = reinforce(step, OneWord(), steps=50, shuffled=True)
+  assert learned > 0.9
+  assert chance < 0.3
+
+
+def test_a_map_is_drawn_where_the_flag_says_so(step, taught):
+  scorer = MapWhereItHelps()
+  helps, hurts = reinforce(step, scorer, steps=90, params=taught)
+  assert helps > 0.9 and hurts < 0.1
+  helps, hurts = reinforce(step, scorer, steps=60, params=taught, shuffled=True)
+  assert abs(helps - hurts) < 0.5
+
+
+def test_the_right_codes_are_drawn(step, taught):
+  given = {"steps": 60, "params": taught}
+  learned = reinforce(step, RightCodes(), **given)
+  chance = reinforce(step, RightCodes(), shuffled=True, **given)
+  assert learned > 0.9
+  assert chance < 0.7
