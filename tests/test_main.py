@@ -174,6 +174,10 @@ SMOKE = "--config=configs/grpo.py:smoke"
     ([SMOKE, "--config.rl.advantage=grp"], 'did you mean "grpo"'),
     ([SMOKE, "--config.rl.settings.exploration.share=2."], "share is 2.0"),
     ([SMOKE, "--config.rl.settings.answer.tolerance=2."], "tolerance is 2.0"),
+    (
+      [SMOKE, "--config.rl.rewards=('judge',)", "--config.rl.weights=(1.,)"],
+      "judge.url to http://host",
+    ),
     ([SMOKE, "--config.rl.group=1"], "groups of 2 and more"),
     ([SMOKE, "--config.rl.weights=(0., 0., 0., 0., 0.)"], "no reward has a"),
     ([SMOKE, "--config.rl.rewards=('answer', 'answer')"], "a reward twice"),

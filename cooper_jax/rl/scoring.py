@@ -80,7 +80,10 @@ class Scorer:
     for name in self.weights:
       module = plugins.find("rewards", name)
       fields = dict(settings[name]) if name in settings else {}
-      self._rewards[name] = (module.reward, _config(name, module, fields))
+      config = _config(name, module, fields)
+      if hasattr(module, "check"):  # what a default can't know
+        module.check(config)
+      self._rewards[name] = (module.reward, config)
 
   def __call__(self, view, columns: Mapping[str, Sequence]) -> Scores:
     """Scores R rollouts; columns hold one entry per rollout."""

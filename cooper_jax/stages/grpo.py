@@ -237,6 +237,7 @@ class Step:
     columns = {
       name: [getattr(item.question, name) for item in spread] for name in fields
     }
+    columns["question"] = [item.question.text for item in spread]
     for name, module in self.modules.items():
       columns[name] = [module.read(item.sample) for item in spread]
     return columns

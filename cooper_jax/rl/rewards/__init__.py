@@ -1,7 +1,8 @@
 """Rewards, one per file: `reward(view, columns, config) -> [R]`, NaN abstains.
 
 A file here is found by its name (`plugins.find("rewards", name)`). It holds a
-frozen `Config` with its settings, each with a default, and a pure `reward`.
+frozen `Config` with its settings, each with a default, and a pure `reward`; a
+`check(config)`, where it has one, refuses at start-up what a default can't be.
 The view and the columns are read-only, and no reward sees another's result, so
 the order of the rewards can not matter.
 """
