@@ -225,7 +225,7 @@ class Step:
       scores.total, groups, answer_R
     )
     metrics |= {name: v for name, v in host.items() if np.isfinite(v)}
-    metrics |= habits(view, items, group)
+    metrics |= habits(view, items, group, scores.rewards.get("answer"))
     metrics["tokens"] = float((out.state > grammar.PAD).sum())
     return state, metrics
 
@@ -269,21 +269,31 @@ class Step:
     return packed, shape.blocks
 
 
-def habits(view: RolloutView, items, group: int) -> dict:
-  """How the policy answers: maps, lengths, truncation, by flag."""
-  drew = np.array([bool(maps) for maps in view.maps], float)
+def habits(view: RolloutView, items, group: int, hits_R=None) -> dict:
+  """How the policy answers: maps by kind, lengths, truncation; and when it is
+  right, by flag and by whether it drew (hits_R: the answer reward, or None).
+  """
+  drew = np.array([bool(maps) for maps in view.maps])
   flags = np.repeat([item.question.flag for item in items], group)
+  kinds = [[drawn.modality for drawn in maps] for maps in view.maps]
   figures = {
     "maps/drew": drew.mean(),
-    "maps/each": np.mean([len(maps) for maps in view.maps]),
+    "maps/each": np.mean([len(each) for each in kinds]),
     "length/text": view.text_tokens.mean(),
+    "length/codes": view.code_tokens.mean(),
     "truncated": view.truncated.mean(),
   }
-  for flag in np.unique(flags):
-    figures[f"maps/{flag}"] = (
-      drew[flags == flag].sum(),
-      float((flags == flag).sum()),
-    )
+  for kind in sorted({name for each in kinds for name in each}):
+    figures[f"maps/{kind}"] = np.mean([each.count(kind) for each in kinds])
+  parts = {str(flag): flags == flag for flag in np.unique(flags)}
+  for flag, rows in parts.items():
+    figures[f"maps/{flag}"] = drew[rows].sum(), float(rows.sum())
+  if hits_R is not None:
+    for name, rows in (parts | {"drew": drew, "text": ~drew}).items():
+      known = rows & ~np.isnan(hits_R)
+      if known.any():
+        right = float(hits_R[known].sum())
+        figures[f"answer/{name}"] = right, float(known.sum())
   return {
     name: value if isinstance(value, tuple) else float(value)
     for name, value in figures.items()
