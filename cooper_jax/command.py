@@ -240,6 +240,10 @@ def _check_rl(config: ConfigDict) -> None:
       f"config.rl.group and rl.updates are {rl.group} and {rl.updates};"
       " allowed: groups of 2 and more, 1 update and more"
     )
+  if rl.resample < 0:
+    raise UserError(
+      f"config.rl.resample is {rl.resample}; allowed: 0 (off) and more rounds"
+    )
   if rl.updates > 1 and rl.loss.correction != "none":
     raise UserError(
       "config.rl.loss.correction needs config.rl.updates=1: with more, the"

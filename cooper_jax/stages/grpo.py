@@ -21,7 +21,7 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import asking, runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl import advantages as advantage_rules
-from cooper_jax.rl import control, update
+from cooper_jax.rl import control, dynamic, update
 from cooper_jax.rl import losses as rl_losses
 from cooper_jax.rl import rollout as rollouts
 from cooper_jax.rl.scoring import Scorer
@@ -92,15 +92,22 @@ class Questions:
   step: int = 0
 
   def __next__(self):
-    rng = np.random.Generator(np.random.Philox(key=[self.seed, self.step]))
+    number, self.step = self.step, self.step + 1
+    more = functools.partial(self.draw, number)
+    return {"items": more(0), "number": number, "more": more}
+
+  def draw(self, number: int, turn: int) -> list:
+    """The questions of a step; those of turn 1 and more take their place."""
+    rng = np.random.Generator(
+      np.random.Philox(key=[self.seed + (turn << 32), number])
+    )
     items = []
     while len(items) < self.batch:
       sample = self.source[int(rng.integers(len(self.source)))]
       if sample.questions:
         question = sample.questions[rng.integers(len(sample.questions))]
         items.append(asking.Item(sample, question))
-    number, self.step = self.step, self.step + 1
-    return {"items": items, "number": number}
+    return items
 
   def state(self) -> dict:
     return {"step": self.step}
@@ -115,6 +122,7 @@ class Step:
   def __init__(self, config, policy, optimizer, codecs, reference):
     self.policy, self.codecs, self.reference = policy, codecs, reference
     self.group, self.updates = config.rl.group, config.rl.updates
+    self.resample = config.rl.resample
     self.buckets = config.sampling.prompt_buckets
     self.row_buckets = config.sampling.row_buckets
     sampling = config.sampling
@@ -153,13 +161,59 @@ class Step:
     )
 
   def __call__(self, state, batch):
-    items, group, policy = batch["items"], self.group, self.policy
+    sampled, metrics = self.sample(
+      state.params, batch["items"], batch["number"], 0
+    )
+    if self.resample:
+
+      def another(turn):
+        items, number = batch["more"](turn), batch["number"]
+        return self.sample(state.params, items, number, turn)[0]
+
+      sampled, found = dynamic.fill(sampled, another, self.resample)
+      metrics |= found
+    out = sampled.out
+    rewards = advantage_rules.Rewards(
+      sampled.total, sampled.columns, self.weights, out.live.sum(axis=1)
+    )
+    answer_R, advantage_RT = self.advantages(
+      rewards, sampled.quality, out.map_slot, out.state, sampled.groups
+    )
+    counts = update.taught(out.live, sampled.truncated, self.overlong_filter)
+    arrays, blocks = self.pack(out, sampled.trunks)
+    rolled = {
+      "log_prob": out.log_prob,
+      "advantage": advantage_RT,
+      "text": counts & (out.state == grammar.TEXT),
+      "code": counts & (out.state == grammar.CODE),
+    }
+    for _ in range(self.updates):
+      state, figures = self.update(
+        state,
+        arrays,
+        rolled,
+        self.reference,
+        blocks=blocks,
+        on_policy=self.updates == 1,
+      )
+    metrics |= advantage_rules.summary(sampled.total, sampled.groups, answer_R)
+    metrics = {
+      name: value
+      for name, value in metrics.items()
+      if isinstance(value, tuple) or np.isfinite(value)
+    }
+    metrics["tokens"] = float((out.state > grammar.PAD).sum())
+    return state, figures | metrics
+
+  def sample(self, params, items, number: int, turn: int):
+    """Rolls a batch out and scores it: (dynamic.Sampled, figures to log)."""
+    policy, group = self.policy, self.group
     trunks = [asking.trunk_of(item, policy) for item in items]
     rows = len(items) * group
-    ids = batch["number"] * rows + np.arange(rows)
+    ids = (number * (self.resample + 1) + turn) * rows + np.arange(rows)
     out = runner.roll(
       policy,
-      state.params,
+      params,
       trunks,
       [grammar.Mode(policy.form.openings)] * len(items),
       key=self.key,
@@ -186,48 +240,13 @@ class Step:
     columns = np.stack(list(scores.rewards.values()), axis=1)
     if self.shuffle:
       total, columns, quality = control.deal(
-        self.seed,
-        batch["number"],
-        total,
-        columns,
-        quality,
-        out.map_slot,
-        groups,
+        self.seed + turn, number, total, columns, quality, out.map_slot, groups
       )
-    rewards = advantage_rules.Rewards(
-      total,
-      columns,
-      self.weights,
-      out.live.sum(axis=1),
+    sampled = dynamic.Sampled(
+      items, trunks, out, view.truncated, total, columns, quality
     )
-    answer_R, advantage_RT = self.advantages(
-      rewards, quality, out.map_slot, out.state, groups
-    )
-    counts = update.taught(out.live, view.truncated, self.overlong_filter)
-    arrays, blocks = self.pack(out, trunks)
-    rolled = {
-      "log_prob": out.log_prob,
-      "advantage": advantage_RT,
-      "text": counts & (out.state == grammar.TEXT),
-      "code": counts & (out.state == grammar.CODE),
-    }
-    for turn in range(self.updates):
-      state, metrics = self.update(
-        state,
-        arrays,
-        rolled,
-        self.reference,
-        blocks=blocks,
-        on_policy=self.updates == 1,
-      )
-      del turn
-    host = scores.metrics() | advantage_rules.summary(
-      scores.total, groups, answer_R
-    )
-    metrics |= {name: v for name, v in host.items() if np.isfinite(v)}
-    metrics |= habits(view, items, group, scores.rewards.get("answer"))
-    metrics["tokens"] = float((out.state > grammar.PAD).sum())
-    return state, metrics
+    hits = scores.rewards.get("answer")
+    return sampled, scores.metrics() | habits(view, items, group, hits)
 
   def columns(self, items) -> dict:
     """What the rewards may know, one entry a rollout."""

@@ -270,3 +270,22 @@ def test_the_right_codes_are_drawn(step, taught):
   chance = reinforce(step, RightCodes(), shuffled=True, **given)
   assert learned > 0.9
   assert chance < 0.7
+
+
+def test_dead_groups_are_sampled_anew(step, monkeypatch):
+  """With rewards that never differ, every round is used, and nothing moves."""
+  monkeypatch.setattr(step, "resample", 2)
+  step.scorer, step.shuffle, asked = OneWord(), False, []
+  step.scorer.word = "no such word"
+
+  def more(turn):
+    asked.append(turn)
+    return ITEMS
+
+  state = fresh()
+  before = jax.tree.map(np.asarray, state.params)
+  batch = {"items": ITEMS, "number": 0, "more": more}
+  state, metrics = step(state, batch)
+  assert asked == [1, 2]
+  assert metrics["dynamic/rounds"] == 2 and metrics["dynamic/dead_left"] == 1
+  jax.tree.map(np.testing.assert_array_equal, before, state.params)
