@@ -1,0 +1,143 @@
+"""How fast the sampler and the trainer are, against what the machine can do.
+
+  python -m cooper_jax.bench --what=generate --shape=S --threads=1
+  python -m cooper_jax.bench --what=maps
+
+A plain decoder of random weights, f32, one JSON line. `generate` samples, `sft`
+takes a training step, `grpo` does both (rollout, advantages, update), `maps`
+draws maps a token, a row and a whole map at a time. The floor is what the
+arithmetic takes at the fastest matrix product measured here, or the bytes that
+can't be avoided at the measured bandwidth, whichever is more.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cooper_jax.bench.subjects import SHAPES
+
+DEFAULTS = {  # prompts, group, prompt length, new tokens; sft: rows, length
+  "S": (4, 8, 128, 256),
+  "M": (1, 8, 128, 64),
+  "L": (1, 8, 64, 16),
+}
+SFT = {"S": (8, 512), "M": (2, 512), "L": (1, 256)}
+WHATS = ("generate", "sft", "grpo", "maps")
+
+
+def parse(argv=None):
+  """The command line; every size has a default that belongs to the shape."""
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.bench", description=__doc__.splitlines()[0]
+  )
+  add = parser.add_argument
+  add("--what", choices=WHATS, default="generate")
+  add("--shape", choices=SHAPES, default="S")
+  add("--prompts", type=int, help="sft: rows")
+  add("--group", type=int, help="rollouts of a prompt")
+  add("--prompt_len", type=int, help="sft: length of a row")
+  add("--new", type=int, help="tokens sampled")
+  add("--repeats", type=int, default=3, help="timed calls (default 3)")
+  add("--threads", type=int, help="cores to use (default all)")
+  add("--json", action="store_true", help="print the JSON line alone")
+  asked = parser.parse_args(argv)
+  prompts, group, length, new = DEFAULTS[asked.shape]
+  if asked.what == "sft":
+    (prompts, length), group, new = SFT[asked.shape], 1, 0
+  if asked.what == "maps":
+    prompts, group, length, new = 64, 1, 96, 0
+  for name, value in (
+    ("prompts", prompts),
+    ("group", group),
+    ("prompt_len", length),
+    ("new", new),
+  ):
+    if getattr(asked, name) is None:
+      setattr(asked, name, value)
+  if min(asked.prompts, asked.group, asked.repeats) < 1 or asked.new < 0:
+    parser.error("--prompts, --group and --repeats must be positive")
+  if asked.prompt_len < 4 or (
+    asked.new < 12 and asked.what in ("generate", "grpo")
+  ):
+    parser.error("--prompt_len must be 4 or more and --new 12 or more")
+  return asked
+
+
+def bandwidth(megabytes: int = 64, repeats: int = 10) -> float:
+  """Bytes a second of a = b + s c, the best of some: the memory's rate."""
+  import jax
+  import jax.numpy as jnp
+
+  triad = jax.jit(lambda b, c: b + 3.0 * c)
+  b = jnp.ones(megabytes * 2**18, jnp.float32)
+  triad(b, b).block_until_ready()
+  best = float("inf")
+  for _ in range(repeats):
+    start = time.perf_counter()
+    triad(b, b + 0).block_until_ready()
+    best = min(best, time.perf_counter() - start)
+  return 3 * 4 * b.size / best
+
+
+def main(argv=None) -> int:
+  """Prints the JSON line; gives the exit code."""
+  asked = parse(argv)
+  if asked.threads:
+    if not hasattr(os, "sched_setaffinity"):
+      print("error: --threads needs Linux", file=sys.stderr)
+      return 2
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= asked.threads <= len(cores):
+      print(
+        f"error: --threads is {asked.threads}; this process has {len(cores)}",
+        file=sys.stderr,
+      )
+      return 2
+    os.sched_setaffinity(0, cores[: asked.threads])  # before JAX counts them
+  import jax
+
+  from cooper_jax import compilation, memory, telemetry
+  from cooper_jax.bench import works
+  from cooper_jax.parallel import mesh as meshes
+
+  memory.keep_freed()
+  compilation.use_cache("", fallback=Path(tempfile.gettempdir()) / "compiled")
+  with jax.set_mesh(meshes.make_mesh()):
+    peak, rate = telemetry.gemm_peak(), bandwidth()
+    found = works.WORKS[asked.what](asked)
+  if "flops" in found:
+    floor = max(found["flops"] / peak, found["bytes"] / rate)
+    found["floor_s"] = floor
+    found["of_floor"] = floor / found["seconds"]["median"]
+  sizes = {
+    name: getattr(asked, name)
+    for name in ("what", "shape", "prompts", "group", "prompt_len", "new")
+  }
+  line = {
+    **sizes,
+    "threads": telemetry.cores(),
+    "device": jax.devices()[0].device_kind,
+    **found,
+    "peak_memory_mib": round(telemetry.peak_memory() / 2**20),
+    "gemm_gflops": peak / 1e9,
+    "bandwidth_gb_s": rate / 1e9,
+  }
+  if not asked.json:
+    print("\n".join(telemetry.describe_machine()), file=sys.stderr)
+  print(json.dumps(rounded(line)))
+  return 0
+
+
+def rounded(value):
+  """The same with numbers of four digits."""
+  if isinstance(value, dict):
+    return {name: rounded(each) for name, each in value.items()}
+  return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,98 @@
+"""What is timed: plain decoders of random weights, and what they cost.
+
+The model is the one that is trained; of a plain decoder's shape, and without
+what only images need.
+"""
+
+import types
+
+SHAPES = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
+  "S": (4, 256, 4, 2, 704, 8192, False),
+  "M": (12, 768, 12, 4, 2048, 32768, False),
+  "L": (24, 896, 14, 2, 4864, 151_936, True),  # Qwen2.5-0.5B
+}
+
+
+def make_policy(shape: str, *, maps: str | None = None):
+  """A policy-like (model, form, limits to come) of one of the shapes."""
+  from cooper_jax import sequence
+  from cooper_jax.models import config as configs
+  from cooper_jax.models import unified
+  from cooper_jax.tokenizers.vocab import Vocabulary
+
+  layers, width, heads, kv_heads, ffn, vocabulary, bias = SHAPES[shape]
+  side, patch = (64, 8) if maps else (4, 4)
+  levels = (8, 5, 5, 5) if maps else (2, 2)
+  config = configs.ModelConfig(
+    text=vocabulary,
+    codes=1000 if maps else 4,
+    code_levels=levels,
+    d_model=width,
+    layers=layers,
+    heads=heads,
+    kv_heads=kv_heads,
+    head_dim=64,
+    ffn=ffn,
+    map_grid=8 if maps else 2,
+    max_maps=1,
+    map_group=maps or "row",
+    qk_norm=False,
+    qkv_bias=bias,
+    pointer=bool(maps),
+    aligned_queries=bool(maps),
+    code_digits=bool(maps),
+    vision=configs.VisionConfig(
+      image_size=side, patch=patch, width=128 if maps else 4, layers=1,
+      heads=4 if maps else 1, ffn=256 if maps else 4, stem="linear",
+    ),
+  )  # fmt: skip
+  words = Vocabulary(vocabulary, config.locations, config.codes)
+  form = sequence.Format(words, config, slots=(0,), max_maps=1)
+  return types.SimpleNamespace(
+    model=unified.Unified(config, words.text_rows), form=form
+  )
+
+
+def make_params(policy):
+  """Fresh random parameters."""
+  import jax
+
+  from cooper_jax import policy as policies
+  from cooper_jax.parallel import shard
+
+  make = lambda key: shard.unbox(policies.init(policy, key))  # noqa: E731
+  return jax.jit(make)(jax.random.key(0))
+
+
+def make_trunks(policy, prompts: int, length: int, *, image: bool):
+  """Prompts of random words, which end before their last token."""
+  import numpy as np
+
+  from cooper_jax import sequence
+
+  rng = np.random.default_rng(0)
+  cells = policy.form.model.locations if image else 0
+  side = policy.form.model.vision.image_size
+  trunks = []
+  for _ in range(prompts):
+    ids = rng.integers(8, policy.form.vocabulary.text, length - cells - 1)
+    picture = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    words = sequence.Text(ids, learn=False)
+    trunks.append((sequence.Image(picture), words) if image else (words,))
+  return trunks
+
+
+def matrices(params, policy) -> tuple[int, int]:
+  """(parameters of the blocks, of the head) that a token is multiplied by."""
+  import jax
+
+  blocks = params["params"]["decoder"]["blocks"]
+  inner = sum(leaf.size for leaf in jax.tree.leaves(blocks))
+  model = policy.form.model
+  return inner, model.d_model * policy.form.vocabulary.text_rows
+
+
+def attention(policy, context: float) -> float:
+  """Multiply-adds of a token with the keys and values before it."""
+  model = policy.form.model
+  return 2 * model.layers * model.heads * model.head_dim * context
