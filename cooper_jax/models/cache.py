@@ -11,8 +11,10 @@ from flax import struct
 
 @struct.dataclass
 class Cache:
-  """Keys and values: prompt [layers, P, S, K, H], own [layers, R, T, K, H].
+  """Keys and values: prompt [layers, P, S, K, H] of each.
 
+  A row's own keys are [layers, R, K, H, T] and its values [layers, R, K, T, H]:
+  as the two products of a step read them, without a transpose.
   prompt_mask [P, S] and valid [R, T] say which slots hold a token.
   """
 
@@ -28,12 +30,22 @@ def start(prompt_kv, prompt_mask_PS, *, rows: int, slots: int) -> Cache:
   """Returns a cache with a prefilled prompt and empty own slots."""
   prompt_k, prompt_v = prompt_kv
   layers, _, _, kv_heads, head_dim = prompt_k.shape
-  empty = jnp.zeros((layers, rows, slots, kv_heads, head_dim), prompt_k.dtype)
+  empty = jnp.zeros((layers, rows, kv_heads, slots, head_dim), prompt_k.dtype)
   return Cache(
     prompt_k=prompt_k,
     prompt_v=prompt_v,
     prompt_mask=prompt_mask_PS,
-    k=empty,
-    v=jnp.zeros_like(empty),
+    k=jnp.swapaxes(empty, -1, -2),
+    v=empty,
     valid=jnp.zeros((rows, slots), bool),
+  )
+
+
+def write(cache: Cache, kv, slot) -> Cache:
+  """Puts new keys and values [layers, R, L, K, H] at slot .. slot + L - 1."""
+  k, v = kv
+  put = jax.lax.dynamic_update_slice_in_dim
+  return cache.replace(
+    k=put(cache.k, jnp.transpose(k, (0, 1, 3, 4, 2)), slot, axis=4),
+    v=put(cache.v, jnp.transpose(v, (0, 1, 3, 2, 4)), slot, axis=3),
   )

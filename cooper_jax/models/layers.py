@@ -113,42 +113,59 @@ def attend(q_BLNH, k_BSKH, v_BSKH, mask_BLS):
   return mix(weights.astype(v_BSKH.dtype), v_BSKH)
 
 
-def attend_shared(q_RLNH, shared, own):
+def attend_shared(q_RLNH, shared, own, new):
   """Attention of R = P * G rows to their shared prefix and to their own keys.
 
   Args:
     q_RLNH: queries; the rows of one prefix are neighbours.
     shared: (k, v, mask) of the prefixes [P, S, K, H] and [P, S].
-    own: a list of (k, v, mask) of the rows [R, T, K, H] and [R, L, T].
+    own: (k, v, mask) of what the rows hold, as the cache has it: k
+      [R, K, H, T], v [R, K, T, H], mask [R, L or 1, T].
+    new: (k, v, mask) of the tokens themselves [R, L, K, H] and [R, L, L].
 
   A prefix's keys are read once, not once per row; the softmaxes are one, over
   the concatenated scores.
   """
   k_PSKH, v_PSKH, mask_PS = shared
+  k_RKHT, v_RKTH, mask_RLT = own
+  k_RLKH, v_RLKH, mask_RLL = new
   length = q_RLNH.shape[1]
   q_P = einops.rearrange(
     q_RLNH, "(p g) l n h -> p (g l) n h", p=k_PSKH.shape[0]
   )
-  parts = [
-    einops.rearrange(
-      scores(q_P, k_PSKH, mask_PS[:, None]),
-      "p k m (g l) s -> (p g) k m l s",
-      l=length,
-    )
-  ]
-  parts += [scores(q_RLNH, k, mask) for k, _, mask in own]
+  of_prefix = einops.rearrange(
+    scores(q_P, k_PSKH, mask_PS[:, None]),
+    "p k m (g l) s -> (p g) k m l s",
+    l=length,
+  )
+  of_new = scores(q_RLNH, k_RLKH, mask_RLL)
+  # The queries of a key head side by side: one product a row and head.
+  q_RKQH = einops.rearrange(
+    q_RLNH, "r l (k m) h -> r k (m l) h", k=k_RKHT.shape[1]
+  )
+  raw = jnp.einsum(
+    "rkqh,rkht->rkqt", q_RKQH, k_RKHT, preferred_element_type=jnp.float32
+  )
+  raw = einops.rearrange(raw, "r k (m l) t -> r k m l t", l=length)
+  raw = raw * (q_RLNH.shape[-1] ** -0.5)
+  of_own = jnp.where(mask_RLT[:, None, None], raw, NEGATIVE)
+  parts = [of_prefix, of_own, of_new]
   weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1)
   edges = np.cumsum([part.shape[-1] for part in parts])[:-1]
-  first, *rest = jnp.split(weights.astype(v_PSKH.dtype), edges, axis=-1)
+  first, second, third = jnp.split(weights.astype(v_PSKH.dtype), edges, axis=-1)
   first = einops.rearrange(
     first, "(p g) k m l s -> p k m (g l) s", p=k_PSKH.shape[0]
   )
   out = einops.rearrange(
     mix(first, v_PSKH), "p (g l) n h -> (p g) l n h", l=length
   )
-  for weight, (_, v, _) in zip(rest, own, strict=True):
-    out += mix(weight, v)
-  return out
+  held = jnp.einsum(
+    "rkqt,rkth->rkqh",
+    einops.rearrange(second, "r k m l t -> r k (m l) t"),
+    v_RKTH,
+  )
+  out += einops.rearrange(held, "r k (m l) h -> r l (k m) h", l=length)
+  return out + mix(third, v_RLKH)
 
 
 def attend_blocks(q_BLNH, k_BLKH, v_BLKH, masks, blocks):

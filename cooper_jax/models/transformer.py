@@ -68,7 +68,8 @@ class Block(nn.Module):
         mixed = layers.attend_shared(
           q,
           (prompt_k, prompt_v, shared["prompt_mask"]),
-          [(own_k, own_v, shared["valid"][:, None]), (k, v, together)],
+          (own_k, own_v, shared["valid"][:, None]),
+          (k, v, together),
         )
       elif self.blocks:
         mixed = layers.attend_blocks(q, k, v, shared["mask"], self.blocks)

@@ -242,16 +242,13 @@ class Unified(nn.Module):
       "valid": cache.valid,
       "prompt_mask": cache.prompt_mask,
     }
-    hidden, (k, v) = self.decoder(
+    hidden, kv = self.decoder(
       self.embed(tokens, features_RMD),
       shared,
       mode="step",
       cached=(cache.prompt_k, cache.prompt_v, cache.k, cache.v),
     )
-    write = jax.lax.dynamic_update_slice_in_dim
-    return hidden, cache.replace(
-      k=write(cache.k, k, slot, axis=2), v=write(cache.v, v, slot, axis=2)
-    )
+    return hidden, kv_cache.write(cache, kv, slot)
 
   def cell_keys(self, hidden_BLD, image_at_BM):
     """Returns what locations point at [B, I * M, D], from image hiddens."""

@@ -88,14 +88,19 @@ class _Sampler:
 
   def draw(self, logits_RLV, count_R, temperature, levels=()):
     """Draws from logits (already scaled and restricted), greedily at T = 0."""
-    step_keys = jax.vmap(jax.random.fold_in)(self.keys, count_R)
-    noise = jax.vmap(
-      lambda key: jax.random.gumbel(key, logits_RLV.shape[1:], jnp.float32)
-    )(step_keys)
-    drawn = jnp.argmax(logits_RLV + noise, axis=-1)
-    best = token_logits.greedy(logits_RLV, levels)
-    ids = jnp.where(temperature > 0, drawn, best).astype(jnp.int32)
-    return ids, token_logits.log_prob(logits_RLV, ids)
+
+    def at_random():
+      step_keys = jax.vmap(jax.random.fold_in)(self.keys, count_R)
+      uniform_RL = jax.vmap(
+        lambda key: jax.random.uniform(key, logits_RLV.shape[1:-1])
+      )(step_keys)
+      return token_logits.draw(logits_RLV, uniform_RL)
+
+    def greedily():
+      ids = token_logits.greedy(logits_RLV, levels).astype(jnp.int32)
+      return ids, token_logits.log_prob(logits_RLV, ids)
+
+    return jax.lax.cond(temperature > 0, at_random, greedily)
 
   def feed(self, carry, tokens, slot):
     """Feeds L tokens to every row; their slots count only where active."""

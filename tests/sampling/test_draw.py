@@ -1,0 +1,61 @@
+"""Drawing by one random number: the right frequencies, and never the masked."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cooper_jax.models import layers
+from cooper_jax.sampling import logits as token_logits
+
+
+@pytest.mark.parametrize("size", [5, 128, 129, 1000])
+def test_every_number_draws_the_token_that_it_falls_on(size):
+  """Against the running sum, at numbers between its steps."""
+  rng = np.random.default_rng(size)
+  logits = rng.normal(0, 2, size).astype(np.float32)
+  logits[rng.random(size) < 0.3] = layers.NEGATIVE
+  likely = np.exp(logits.astype(np.float64) - logits.max())
+  likely /= likely.sum()
+  edges = np.concatenate([[0.0], np.cumsum(likely)])
+  live = np.flatnonzero(likely > 1e-5)
+  uniform = (edges[live] + edges[live + 1]) / 2
+  ids, log_prob = token_logits.draw(
+    jnp.broadcast_to(jnp.array(logits), (len(live), size)), jnp.array(uniform)
+  )
+  np.testing.assert_array_equal(ids, live)
+  np.testing.assert_allclose(log_prob, np.log(likely[live]), atol=1e-5)
+
+
+def test_frequencies_are_the_probabilities():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(0, 1.5, 300).astype(np.float32)
+  likely = np.asarray(jax.nn.softmax(logits))
+  count = 200_000
+  uniform = jax.random.uniform(jax.random.key(1), (count,))
+  ids, _ = jax.jit(jax.vmap(token_logits.draw, (None, 0)))(logits, uniform)
+  seen = np.bincount(np.asarray(ids), minlength=300) / count
+  error = np.sqrt(likely * (1 - likely) / count)
+  assert np.abs((seen - likely) / error).max() < 5  # of 300, at 5 sigma
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2.0**-24])
+def test_what_has_no_probability_is_never_drawn(uniform):
+  """Also at both ends, and where rounding eats the whole rest."""
+  logits = np.full((3, 700), layers.NEGATIVE, np.float32)
+  logits[0, 699] = 0.0
+  logits[1, [3, 400]] = [0.0, -17.0]
+  logits[2, 128:640] = 0.0
+  ids, log_prob = token_logits.draw(jnp.array(logits), jnp.full(3, uniform))
+  assert np.isfinite(log_prob).all()
+  assert (np.take_along_axis(logits, np.array(ids)[:, None], 1) > -20).all()
+  assert ids[0] == 699
+
+
+def test_shapes_lead():
+  logits = jnp.array(np.random.default_rng(0).normal(size=(4, 3, 50)))
+  uniform = jnp.linspace(0.1, 0.9, 12).reshape(4, 3)
+  ids, log_prob = token_logits.draw(logits, uniform)
+  assert ids.shape == log_prob.shape == (4, 3)
+  one, _ = token_logits.draw(logits[2, 1], uniform[2, 1])
+  assert one == ids[2, 1]

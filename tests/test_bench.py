@@ -1,0 +1,61 @@
+"""The bench: every work runs, and its line says what it was and what it took."""
+
+import json
+
+import pytest
+
+from cooper_jax.bench import __main__ as bench
+from cooper_jax.bench import works
+
+SMALL = ["--prompts=2", "--group=2", "--prompt_len=16", "--repeats=2", "--json"]
+
+
+def run(capsys, *arguments):
+  assert bench.main([*SMALL, *arguments]) == 0
+  (line,) = capsys.readouterr().out.splitlines()
+  return json.loads(line)
+
+
+@pytest.mark.parametrize("what", ["generate", "sft", "grpo"])
+def test_a_work_is_timed_and_held_against_the_floor(what, capsys):
+  found = run(capsys, f"--what={what}", "--new=12")
+  assert found["what"] == what and found["shape"] == "S"
+  assert found["seconds"]["n"] == 2
+  assert 0 < found["seconds"]["min"] <= found["seconds"]["median"]
+  # 4 layers of 256 wide, 704 inside, 8,192 words and some specials.
+  assert 5.0e6 < found["parameters"] < 5.1e6
+  tokens = {"generate": 48, "sft": 32, "grpo": 48}[what]
+  assert 0.8 * tokens <= found["tokens"] <= tokens
+  assert 0 < found["of_floor"] < 1
+  assert found["gemm_gflops"] > 1 and found["bandwidth_gb_s"] > 0.5
+  assert found["peak_memory_mib"] > 100
+
+
+def test_maps_are_timed_in_every_mode(capsys):
+  found = run(capsys, "--what=maps", "--prompt_len=80")
+  assert set(found["maps"]) == set(works.MODES)
+  assert found["map_codes"] == 64
+  assert found["maps"]["token"]["faster"] == 1
+  # A row of 8 codes in a step, or 64: fewer steps take less time.
+  assert found["maps"]["row"]["faster"] > 1.2
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    (["--what=train"], "invalid choice"),
+    (["--shape=XL"], "invalid choice"),
+    (["--repeats=0"], "must be positive"),
+    (["--new=3"], "--new 12 or more"),
+  ],
+)
+def test_wrong_arguments_are_named(arguments, said, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    bench.main(arguments)
+  assert stopped.value.code == 2
+  assert said in capsys.readouterr().err
+
+
+def test_more_threads_than_cores_are_refused(capsys):
+  assert bench.main(["--threads=4096"]) == 2
+  assert capsys.readouterr().err.startswith("error: --threads is 4096")
