@@ -21,6 +21,7 @@ from cooper_jax.rl import advantages, scoring
 from cooper_jax.rl import losses as policy_losses
 from cooper_jax.stages import grpo
 from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.tokenizers import map_tokenizer
 from tests import tiny  # noqa: F401  sets the mesh
 
 KINDS = ("grpo", "dr_grpo", "dapo", "gspo", "cispo_two_sided", "sapo")
@@ -124,12 +125,21 @@ def make_codecs():
   modules = tokenizer_stage.find_modules(CONFIG)
   configs = tokenizer_stage.make_configs(CONFIG, modules)
   params = tokenizer_stage.init_params(configs, jax.random.key(3))
-  # Decoders of some contrast, so that no two codes draw alike.
-  wild = jax.tree.map(lambda x: 2.0 * x, params)
-  return tokenizer_stage.codecs(configs, modules, wild)
+  return tokenizer_stage.codecs(configs, modules, params)
 
 
 CODECS = make_codecs()
+
+
+def decode(codec, codes):
+  """Code k stands for k + 1 metres on its quarter of the image.
+
+  An untrained tokenizer's maps make a landscape of plateaus, where a search
+  ends by luck.
+  """
+  del codec
+  metres = np.asarray(codes, np.float32).reshape(-1, 2, 2) + 1
+  return metres.repeat(8, axis=1).repeat(8, axis=2)
 
 
 def responses():
@@ -186,7 +196,9 @@ def fresh():
 
 @pytest.fixture(scope="module")
 def step():
-  return grpo.Step(CONFIG, POLICY, OPTIMIZER, CODECS, None)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(map_tokenizer, "decode_maps", decode)
+    yield grpo.Step(CONFIG, POLICY, OPTIMIZER, CODECS, None)
 
 
 def scored(total, quality=None):
@@ -238,9 +250,7 @@ class RightCodes:
   """Pays maps by their quality as depth, and answers not at all."""
 
   def __init__(self):
-    codes = np.array([[7, 2, 11, 4]])
-    decoded = tokenizer_stage.map_tokenizer.decode_maps(CODECS["depth"], codes)
-    self.target = decoded[0]
+    self.target = decode(None, np.array([[7, 2, 11, 4]]))[0]
 
   def __call__(self, view, columns):
     truth = {"depth": [self.target] * len(view)}
@@ -265,11 +275,12 @@ def test_a_map_is_drawn_where_the_flag_says_so(step, taught):
 
 
 def test_the_right_codes_are_drawn(step, taught):
+  """At least three codes of four: with one wrong the quality is about .8."""
   given = {"steps": 60, "params": taught}
   learned = reinforce(step, RightCodes(), **given)
   chance = reinforce(step, RightCodes(), shuffled=True, **given)
-  assert learned > 0.9
-  assert chance < 0.7
+  assert learned > 0.75
+  assert chance < 0.5
 
 
 def test_dead_groups_are_sampled_anew(step, monkeypatch):
