@@ -1,4 +1,4 @@
-"""The bench: every work runs, and its line says what it was and what it took."""
+"""The bench: every work runs, and its line says what it was and took."""
 
 import json
 
