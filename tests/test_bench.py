@@ -27,10 +27,11 @@ def test_a_work_is_timed_and_held_against_the_floor(what, capsys):
   tokens = {"generate": 48, "sft": 32, "grpo": 48}[what]
   assert 0.8 * tokens <= found["tokens"] <= tokens
   assert 0 < found["of_floor"] < 1
-  assert found["gemm_gflops"] > 1 and found["bandwidth_gb_s"] > 0.5
+  assert found["gemm_gflops"] > 1 and found["bandwidth_gb_s"] > 0
   assert found["peak_memory_mib"] > 100
 
 
+@pytest.mark.slow
 def test_maps_are_timed_in_every_mode(capsys):
   found = run(capsys, "--what=maps", "--prompt_len=80")
   assert set(found["maps"]) == set(works.MODES)

@@ -1,0 +1,1 @@
+"""Timing of the sampler and the trainer: python -m cooper_jax.bench."""
