@@ -40,7 +40,7 @@ TITLES = {
 }
 # Keys that begin otherwise belong to a modality.
 NOT_MAPS = frozenset(
-  "qa maps map_rate map_use heldout reward time speed"
+  "qa maps map_rate map_use reading heldout reward time speed"
   " tokenizer pretrain sft grpo evaluate".split()
 )
 

@@ -1,6 +1,6 @@
 """The report's table of what exchanging a drawn map does to the answers."""
 
-from cooper_jax.eval import map_use
+from cooper_jax.eval import map_use, reading
 from cooper_jax.eval import report_tables as tables
 
 KINDS = {
@@ -37,7 +37,9 @@ def table(summary):
     "maps."
   )
   head = ("Family", *KINDS.values())
-  return tables.section("Is the map read", tables.table(head, body), note)
+  return tables.section(
+    "Is the map read", tables.table(head, body) + _readings(summary), note
+  )
 
 
 def _difference(summary, stage):
@@ -50,3 +52,28 @@ def _difference(summary, stage):
   cells = [f"<b>{100 * value:+.1f}</b><small>{low} to {high}</small>", "", ""]
   label = "Of distance: own less another's"
   return tables.row(label + tables.count_of(summary.get(f"{key}/n")), cells)
+
+
+READINGS = {
+  "none": "No map",
+  "true": "The true map",
+  "other": "Another image's",
+  "edited": "A changed map, its own truth told",
+}
+
+
+def _readings(summary):
+  """How surprised a policy is by true readings, by what its places read."""
+  stages = [
+    s for s in tables.STAGES if f"{reading.KEY}/nll/none/{s}" in summary
+  ]
+  if not stages:
+    return ""
+  body = "<tbody>"
+  for kind, title in READINGS.items():
+    keys = [f"{reading.KEY}/nll/{kind}/{s}" for s in stages]
+    cells = [tables.score(summary, key, percent=False) for key in keys]
+    count = tables.count_of(summary.get(f"{keys[0]}/n"))
+    body += tables.row(title + count, cells)
+  head = ("Readings, nats", *(tables.STAGES[s] for s in stages))
+  return tables.table(head, body + "</tbody>")

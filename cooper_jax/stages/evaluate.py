@@ -20,6 +20,7 @@ from cooper_jax.eval import (
   heldout,
   intervals,
   map_use,
+  reading,
   report,
   runner,
 )
@@ -55,6 +56,8 @@ def run(config, workdir) -> None:
     "buckets": config.sampling.prompt_buckets,
   }
   gallery, before = [], {}
+  if reads(config, codecs):
+    summary |= score_reading(config, workdir, policy, codecs)
   stages = [s for s in TRAINED if is_there(workdir, s)]
   for stage in stages:
     params = policies.load_stage(policy, config, workdir, stage)
@@ -103,6 +106,25 @@ def run(config, workdir) -> None:
     },
   )
   print(f"{STAGE}  report: {path}", flush=True)
+
+
+def reads(config, codecs) -> bool:
+  """Whether there is a reading of depth maps to be measured."""
+  return config.model.read and reading.edits.MODALITY in codecs
+
+
+def score_reading(config, workdir, policy, codecs) -> dict:
+  """How well each trained policy reads maps, teacher-forced."""
+  source = mixture.open_split(DataConfig.from_config(config), "validation")
+  found = {}
+  for stage in ("pretrain", *TRAINED):
+    if is_there(workdir, stage):
+      params = policies.load(policy, workdir / stage)
+      if params is not None:  # pretraining may have come in a package
+        found |= reading.measure(
+          policy, params, source, config, codecs, stage=stage
+        )
+  return found
 
 
 def is_there(workdir: Path, stage: str) -> bool:

@@ -91,11 +91,15 @@ def summary():
       rate(found, f"heldout/accuracy{part}/{name}", 0.51 + 0.02 * i, 512)
   for stage in ("sft", "grpo"):
     found[f"heldout/depth/abs_rel/{stage}"] = 0.187
+    for i, kind in enumerate(("none", "true", "other", "edited")):
+      key = f"reading/nll/{kind}/{stage}"
+      found |= {key: 1.1 + i, f"{key}/n": 1776, f"{key}/ci95": [1.0, 1.2 + i]}
     for part in ("", "/distances"):
       key = f"map_use/gain{part}/{stage}"
       found |= {key: 0.083, f"{key}/n": 400, f"{key}/ci95": [0.041, 0.125]}
     for kind in ("own", "other", "true"):
       rate(found, f"map_use/{kind}/{stage}", 0.5, 400)
+      rate(found, f"map_use/{kind}/closer/{stage}", 0.5, 400)
   for i, family in enumerate(FAMILIES):
     for name, value in (
       ("sft", 0.48 + 0.07 * i),

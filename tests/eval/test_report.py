@@ -99,6 +99,7 @@ def test_families_alike_and_lengths_stand_beside_what_ignores_the_image(page):
   ] + ["–"]
   assert cells(page, "Lengths within")[:4] == ["61.1", "61.1", "32.2", "32.2"]
   assert "+8.3" in page and "+4.1 to +12.5" in page
+  assert cells(page, "A changed map") == ["4.100", "4.100"]
 
 
 def test_every_score_stands_beside_its_baseline_n_and_interval(page):

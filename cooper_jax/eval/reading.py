@@ -1,0 +1,103 @@
+"""How well a policy reads what maps say, without sampling anything.
+
+Teacher-forced on the validation split: the readings of grounding texts and
+traces (numbers, and how two things stand to each other), where the places
+before them read no map, the true map, another image's, or a changed one whose
+own truth is told. Only a policy that reads is surprised by another image's map
+and not by a changed one. Says nothing of a model without `model.read`.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cooper_jax import losses, packing
+from cooper_jax.data import codes as coding
+from cooper_jax.data import edits, lessons
+from cooper_jax.eval import intervals
+
+ROWS = 12  # images at once
+SCENES = 96  # of the validation split
+KINDS = ("none", "true", "other", "edited")
+KEY = "reading"
+
+
+def make_lessons(config, policy, codes) -> dict[str, lessons.Pretrain]:
+  """The four kinds of texts, by what their places read."""
+  model, block = policy.form.model, config.pretrain.block
+  shape = packing.Shape(
+    length=model.locations + 4 * block,
+    texts=config.pretrain.texts,
+    codes=model.map_codes,
+    trunk=model.locations,
+    block=block,
+  )
+  true = lessons.Pretrain(
+    writer=policy.writer,
+    codes=codes,
+    shape=shape,
+    map_noise=0.0,
+    weights={"text": 0.0, "location": 0.0, "reading": 1.0, "answer": 0.0},
+    titles=((edits.MODALITY, "Depth"),),
+    marks=0.0,
+    given=1.0,
+  )
+  others = {
+    name: np.roll(maps, len(maps) // 2, axis=0)
+    for name, maps in codes.maps.items()
+  }
+  other = dataclasses.replace(codes, maps=others)
+  return {
+    "none": dataclasses.replace(true, given=0.0),
+    "true": true,
+    "other": dataclasses.replace(true, codes=other),
+    "edited": dataclasses.replace(true, edited=1.0),
+  }
+
+
+def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
+  """reading/<nll|hit>/<kind>/<stage>, in nats and as a rate, with intervals.
+
+  The same texts for every kind, but that an edited map changes what is right.
+  """
+  samples = [source[i] for i in range(min(SCENES, len(source)))]
+  codes = coding.encode(samples, codecs)
+  with tempfile.TemporaryDirectory() as folder:
+    changed = edits.make(
+      samples, codecs[edits.MODALITY], own=None, seed=config.seed,
+      path=Path(folder) / "edited.npz",
+    )  # fmt: skip
+  codes = dataclasses.replace(codes, edits=changed)
+  score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
+  found = {}
+  for kind, lesson in make_lessons(config, policy, codes).items():
+    nll, hit = [], []
+    for start in range(0, len(samples), ROWS):
+      some = samples[start : start + ROWS]
+      rows = [lesson(s, np.random.default_rng(i)) for i, s in enumerate(some)]
+      rows += [rows[-1]] * (ROWS - len(rows))
+      batch = {
+        name: np.stack([row[name] for row in rows])
+        for name in rows[0]
+        if name != "left_out"
+      }
+      scores = score(
+        policy.model,
+        params,
+        batch,
+        form=policy.form,
+        blocks=lesson.shape.blocks,
+      )
+      here = batch["text_weight"] > 0
+      here[len(some) :] = False
+      nll.append(-np.asarray(scores.text_log_prob)[here])
+      hit.append(np.asarray(scores.text_hit)[here])
+    nll, hit = np.concatenate(nll), np.concatenate(hit)
+    found |= intervals.rate(f"{KEY}/hit/{kind}/{stage}", hit)
+    key = f"{KEY}/nll/{kind}/{stage}"
+    found[key], found[f"{key}/n"] = float(nll.mean()), len(nll)
+    found[f"{key}/ci95"] = list(intervals.bootstrap(nll))
+  return found

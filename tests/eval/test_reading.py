@@ -1,0 +1,101 @@
+"""What is measured of reading: the same texts, and the map that is meant."""
+
+import dataclasses
+
+import numpy as np
+
+from configs import base
+from cooper_jax import policy as policies
+from cooper_jax.data import codes as coding
+from cooper_jax.data import edits, scenes
+from cooper_jax.eval import reading
+from cooper_jax.models import unified
+from tests import tiny  # noqa: F401  sets the mesh
+
+
+def make(count=4):
+  config = base.get_base("long", ("pretrain",))
+  policy = policies.make(config)
+  samples = scenes.generate(
+    scenes.WorldConfig(), split="validation", start=0, count=count
+  )
+  rng = np.random.default_rng(0)
+  model = policy.form.model
+  draw = lambda: rng.integers(0, model.codes, (count, model.map_codes))  # noqa: E731
+  codes = coding.Codes(
+    index={sample.id: i for i, sample in enumerate(samples)},
+    maps={"depth": draw(), "segmentation": draw()},
+    marked=np.zeros(count, int),
+    mark=draw(),
+    edits=edits.Edits(draw(), np.full((count, 256), 6, np.int8)),
+  )
+  return config, policy, samples, codes
+
+
+def test_places_read_the_map_of_their_kind_and_no_other():
+  config, policy, samples, codes = make()
+  kinds = reading.make_lessons(config, policy, codes)
+  assert set(kinds) == set(reading.KINDS)
+  start = policy.form.vocabulary.codes_start
+  first = policy.form.vocabulary.locations_start
+  meant = {
+    "true": codes.maps["depth"][0],
+    "other": codes.maps["depth"][2],  # half the split on
+    "edited": codes.edits.codes[0],
+  }
+  rows = {
+    kind: lesson(samples[0], np.random.default_rng(1))
+    for kind, lesson in kinds.items()
+  }
+  assert (rows["none"]["read"] < 0).all()
+  scored = {kind: row["text_weight"] > 0 for kind, row in rows.items()}
+  for kind in ("true", "other"):
+    text = rows["none"]["kind"] == unified.TEXT
+    np.testing.assert_array_equal(
+      rows[kind]["ids"][text], rows["none"]["ids"][text]
+    )
+    np.testing.assert_array_equal(scored[kind], scored["none"])
+  assert (rows["edited"]["ids"] != rows["none"]["ids"]).any()
+  for kind, codes_N in meant.items():
+    at, place = np.nonzero(rows[kind]["read"][..., 0] >= 0)
+    cell = rows[kind]["ids"][at] - first
+    got = rows[kind]["read"][at, place, 0] - start
+    assert len(got) > 5 and (got == codes_N[cell]).mean() > 0.5, kind
+  assert scored["none"].sum() > 10
+
+
+def test_a_policy_is_measured_on_every_kind():
+  config, policy, samples, codes = make(2)
+  found = {}
+
+  class Codec:
+    config = dataclasses.make_dataclass("Sizes", ["cells"])(64)
+
+  def encode(*_, **__):
+    return codes
+
+  def changed(*_, **__):
+    return codes.edits
+
+  original = reading.coding.encode, reading.edits.make
+  reading.coding.encode, reading.edits.make = encode, changed
+  try:
+    state = policies.init_state(policy, _optimizer(), seed=0)
+    found = reading.measure(
+      policy, state.params, samples, config, {"depth": Codec}, stage="sft"
+    )
+  finally:
+    reading.coding.encode, reading.edits.make = original
+  for kind in reading.KINDS:
+    nll = found[f"reading/nll/{kind}/sft"]
+    low, high = found[f"reading/nll/{kind}/sft/ci95"]
+    assert low <= nll <= high
+    assert (
+      found[f"reading/hit/{kind}/sft/n"] == found[f"reading/nll/{kind}/sft/n"]
+    )
+
+
+def _optimizer():
+  from cooper_jax import optim
+
+  return optim.make_optimizer(optim.OptimConfig(), steps=1)
