@@ -357,13 +357,13 @@ def stretch(config: ConfigDict) -> None:
   for name, steps, minutes in (
     ("tokenizer", 6000, 18.0),
     ("pretrain", 6000, 95.0),
-    ("sft", 2400, 45.0),
+    ("sft", 2000, 45.0),
   ):
     config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
     config[name].optim.warmup_steps = 100
   config.model.read = True
   config.pretrain.update(given=0.5, edited=0.5)
-  config.sft.update(own_maps=12_000, edited=0.5, faulty=0.03)
+  config.sft.update(own_maps=4000, edited=0.5, faulty=0.03)
   config.sft.shares.update(needed=0.2, segmentation=0.05)
 
 
