@@ -83,6 +83,26 @@ def bootstrap_difference(
   return bootstrap(one - other, draws=draws, seed=seed, level=level)
 
 
+def nested_bootstrap(
+  runs, *, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+  """Interval of the mean over runs of each run's mean.
+
+  runs: a list of arrays, one a run. Runs are drawn with replacement and then
+  the values of each; with few runs it is still too narrow, as every bootstrap.
+  """
+  rng = np.random.Generator(np.random.Philox(key=seed))
+  means = np.empty(draws)
+  for i in range(draws):
+    chosen = rng.integers(0, len(runs), len(runs))
+    means[i] = np.mean(
+      [rng.choice(runs[c], len(runs[c])).mean() for c in chosen]
+    )
+  tail = (1 - level) / 2
+  low, high = np.quantile(means, (tail, 1 - tail))
+  return float(low), float(high)
+
+
 def permutation(one, other, *, draws: int = 2000, seed: int = 0) -> float:
   """Two-sided p of paired values having the same mean, by flipping signs."""
   one, other = _paired(one, other)

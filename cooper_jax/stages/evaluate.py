@@ -18,10 +18,10 @@ from cooper_jax.eval import (
   asking,
   baselines,
   heldout,
-  intervals,
   map_use,
   reading,
   report,
+  results,
   runner,
 )
 from cooper_jax.eval.metrics import maps as map_metrics
@@ -78,7 +78,8 @@ def run(config, workdir) -> None:
       for mode in modes:
         found[mode] = asking.ask(policy, params, items, mode, codecs, **options)
         progress.advance()
-    summary |= score_answers(items, found, stage)
+    summary |= results.scores(items, found, stage, free=FREE)
+    results.write(workdir / STAGE / f"{stage}.jsonl", items, found)
     if map_use.MODALITY in found:
       summary |= map_use.measure(
         policy,
@@ -95,7 +96,7 @@ def run(config, workdir) -> None:
     if stage == stages[-1]:
       gallery = show(items, found, settings.gallery)
     if stage == "grpo":
-      summary |= gain(before, found)
+      summary |= results.gain(before, found)
     before = found
   workdirs.add_summary(workdir, summary)
   path = report.write_report(
@@ -160,31 +161,6 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
   return scores
 
 
-def score_answers(items, found, stage: str) -> dict:
-  """Accuracies by mode and family, numbers, and how often maps are drawn."""
-  groups = asking.families(items)
-  free = found[FREE]
-  summary = intervals.rate(f"qa/accuracy/{stage}", free.hits)
-  for mode, answers in found.items():
-    summary |= intervals.rate(f"qa/accuracy/{mode}/{stage}", answers.hits)
-    for family, rows in groups.items():
-      key = f"qa/mode/{mode}/{family}/{stage}"
-      summary |= intervals.rate(key, answers.hits[rows])
-  lengths, chosen = asking.lengths(items), asking.choices(items)
-  if chosen:
-    summary |= intervals.macro(f"qa/macro/{stage}", free.hits, chosen)
-  for mode, answers in found.items():
-    factor = np.array([bool(g.factor2) for g in answers.grades], float)
-    if len(lengths):
-      summary |= intervals.rate(f"qa/factor2/{mode}/{stage}", factor[lengths])
-  for family, rows in groups.items():
-    summary |= intervals.rate(f"qa/accuracy/{family}/{stage}", free.hits[rows])
-    summary |= intervals.rate(f"map_rate/{family}/{stage}", free.drew()[rows])
-  summary |= intervals.rate(f"map_rate/{stage}", free.drew())
-  summary[f"qa/truncated/{stage}"] = float(free.view.truncated.mean())
-  return summary
-
-
 def score_heldout(policy, params, items, codecs, options, stage: str) -> dict:
   """What the policy answers, free to draw, and draws of the held-out split."""
   answers = asking.ask(policy, params, items, FREE, codecs, **options)
@@ -197,18 +173,6 @@ def score_heldout(policy, params, items, codecs, options, stage: str) -> dict:
     for name, value in values.items()
     if "/" not in name
   }
-
-
-def gain(before, after) -> dict:
-  """What GRPO added, on the same questions, with a paired interval."""
-  summary = {}
-  for mode in after:
-    one, other = after[mode].hits, before[mode].hits
-    key = f"qa/gain/{mode}"
-    summary[key] = float(one.mean() - other.mean())
-    summary[f"{key}/n"] = len(one)
-    summary[f"{key}/ci95"] = list(intervals.bootstrap_difference(one, other))
-  return summary
 
 
 def show(items, found, count: int) -> list[dict]:

@@ -139,6 +139,7 @@ DISTANCES = (
   "front_behind",
   "reach",
 )
+SIZES = ("height", "width", "taller")
 LENGTHS = ("distance", "object_distance", "gap", "height", "width")
 
 # The maps that the program of a family reads.

@@ -1,0 +1,47 @@
+"""Compares runs of two recipes, seed by seed, on the same questions.
+
+  python -m cooper_jax.compare runs/with0 runs/with1 runs/with2 \\
+    --against runs/without0 runs/without1 runs/without2 --mode=text
+
+Runs are paired in order. Prints differences of accuracy in points, with a 95 %
+interval over seeds and questions, for all questions, for distance and size,
+and by family.
+"""
+
+import argparse
+import sys
+
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
+from cooper_jax.eval import comparison
+
+
+def main(argv=None) -> int:
+  """Prints a line a group; gives the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.compare", description=__doc__.splitlines()[0]
+  )
+  add = parser.add_argument
+  add("runs", nargs="+", help="workdirs of one recipe, evaluated")
+  add("--against", nargs="+", required=True, help="as many of the other")
+  add("--stage", default="sft", help="whose answers (default sft)")
+  add("--mode", default="adaptive", help="of use (default adaptive)")
+  asked = parser.parse_args(argv)
+  try:
+    if len(asked.runs) != len(asked.against):
+      raise UserError(
+        f"{len(asked.runs)} runs and {len(asked.against)} to compare with;"
+        " give a pair for each seed"
+      )
+    made = comparison.pairs(asked.runs, asked.against, asked.stage, asked.mode)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  print(f"{len(made)} pairs, stage {asked.stage}, mode {asked.mode}")
+  for name, (mean, low, high, count) in comparison.differences(made).items():
+    mean, low, high = (100 * value for value in (mean, low, high))
+    print(f"{name:18s} {mean:+6.1f} ({low:+.1f} to {high:+.1f})  n {count}")
+  return EXIT_DONE
+
+
+if __name__ == "__main__":
+  sys.exit(main())

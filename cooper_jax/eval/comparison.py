@@ -1,0 +1,73 @@
+"""Two recipes against each other, over seeds and questions alike.
+
+Runs come in pairs of one seed, which were asked the same questions, so that a
+difference is one of answers to the same question. Its interval resamples the
+seeds and, within them, the questions: what would another seed have given?
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cooper_jax.data.scenes import phrasing
+from cooper_jax.errors import UserError
+from cooper_jax.eval import intervals
+
+GROUPS = {
+  "distance and size": (*phrasing.DISTANCES, *phrasing.SIZES),
+  "distance": phrasing.DISTANCES,
+  "size": phrasing.SIZES,
+}
+
+
+def read(workdir, stage: str, mode: str) -> dict[tuple, tuple[str, float]]:
+  """{(sample, question): (family, hit)} of one run; UserError without it."""
+  path = Path(workdir).expanduser() / "evaluate" / f"{stage}.jsonl"
+  try:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"{path} can't be read ({type(error).__name__}); evaluate that run with"
+      " this version (configs/evaluate.py) and name a stage that it has"
+    ) from error
+  found = {
+    (line["sample"], line["question"]): (line["family"], line["hit"])
+    for line in lines
+    if line["mode"] == mode
+  }
+  if not found:
+    modes = sorted({line["mode"] for line in lines})
+    raise UserError(f"{path} has no mode {mode}; it has {', '.join(modes)}")
+  return found
+
+
+def pairs(runs, against, stage: str, mode: str):
+  """[(families [n], difference of hits [n])] for each pair of runs."""
+  made = []
+  for one, other in zip(runs, against, strict=True):
+    here, there = read(one, stage, mode), read(other, stage, mode)
+    if here.keys() != there.keys():
+      raise UserError(
+        f"{one} and {other} were not asked the same questions; pair runs of"
+        " one seed and one config of data and evaluation"
+      )
+    families = np.array([family for family, _ in here.values()])
+    gaps = np.array([hit - there[key][1] for key, (_, hit) in here.items()])
+    made.append((families, gaps))
+  return made
+
+
+def differences(made) -> dict[str, tuple[float, float, float, int]]:
+  """name -> (mean difference, low, high, questions): all, groups, families."""
+  known = sorted({str(f) for families, _ in made for f in families})
+  parts = {"all": tuple(known)} | GROUPS | {name: (name,) for name in known}
+  found = {}
+  for title, names in parts.items():
+    each = [gaps[np.isin(families, names)] for families, gaps in made]
+    each = [gaps for gaps in each if len(gaps)]
+    if each:
+      mean = float(np.mean([gaps.mean() for gaps in each]))
+      low, high = intervals.nested_bootstrap(each)
+      found[title] = mean, low, high, sum(map(len, each))
+  return found

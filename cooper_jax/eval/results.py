@@ -1,0 +1,76 @@
+"""The answers of one policy in every mode: rates, differences, a file.
+
+`found` maps a mode of use to `asking.Answers` to the same questions.
+"""
+
+import json
+
+import numpy as np
+
+from cooper_jax.eval import asking, intervals
+
+
+def scores(items, found, stage: str, *, free: str) -> dict:
+  """Accuracies by mode and family, numbers, and how often maps are drawn."""
+  groups = asking.families(items)
+  adaptive = found[free]
+  summary = intervals.rate(f"qa/accuracy/{stage}", adaptive.hits)
+  for mode, answers in found.items():
+    summary |= intervals.rate(f"qa/accuracy/{mode}/{stage}", answers.hits)
+    for family, rows in groups.items():
+      key = f"qa/mode/{mode}/{family}/{stage}"
+      summary |= intervals.rate(key, answers.hits[rows])
+  lengths, chosen = asking.lengths(items), asking.choices(items)
+  if chosen:
+    summary |= intervals.macro(f"qa/macro/{stage}", adaptive.hits, chosen)
+  for mode, answers in found.items():
+    factor = np.array([bool(g.factor2) for g in answers.grades], float)
+    if len(lengths):
+      summary |= intervals.rate(f"qa/factor2/{mode}/{stage}", factor[lengths])
+  for family, rows in groups.items():
+    summary |= intervals.rate(
+      f"qa/accuracy/{family}/{stage}", adaptive.hits[rows]
+    )
+    summary |= intervals.rate(
+      f"map_rate/{family}/{stage}", adaptive.drew()[rows]
+    )
+  summary |= intervals.rate(f"map_rate/{stage}", adaptive.drew())
+  summary[f"qa/truncated/{stage}"] = float(adaptive.view.truncated.mean())
+  return summary
+
+
+def gain(before, after) -> dict:
+  """What GRPO added, on the same questions, with a paired interval."""
+  summary = {}
+  for mode in after:
+    one, other = after[mode].hits, before[mode].hits
+    key = f"qa/gain/{mode}"
+    summary[key] = float(one.mean() - other.mean())
+    summary[f"{key}/n"] = len(one)
+    summary[f"{key}/ci95"] = list(intervals.bootstrap_difference(one, other))
+  return summary
+
+
+def write(path, items, found) -> None:
+  """Every answer of every mode, a line each, for `cooper_jax.compare`."""
+  lines = []
+  for mode, answers in found.items():
+    for item, text, grade, maps in zip(
+      items, answers.view.text, answers.grades, answers.view.maps, strict=True
+    ):
+      question = item.question
+      line = {
+        "sample": item.sample.id,
+        "question": question.text,
+        "family": question.family,
+        "mode": mode,
+        "answer": question.answer,
+        "text": text,
+        "hit": float(grade.hit),
+        "drew": [drawn.modality for drawn in maps],
+      }
+      lines.append(json.dumps(line))
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_suffix(".partial")
+  partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+  partial.replace(path)
