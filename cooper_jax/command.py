@@ -303,6 +303,11 @@ def _positive(config: ConfigDict) -> None:
     for key in config.data
     if key == "image_size" or key.endswith("_scenes")
   ]
+  if config.evaluate.heldout_questions < 0:
+    raise UserError(
+      "config.evaluate.heldout_questions is"
+      f" {config.evaluate.heldout_questions}; allowed: 0 (none) and more"
+    )
   for name, value in checked:
     if value < 1:
       raise UserError(f"config.{name} is {value}; allowed: 1 and more")

@@ -147,6 +147,8 @@ def differences(config, workdir, stage: str) -> list[str]:
     return []
   before, now = found["settings"], stage_settings(config, stage)
   before = {"start": ""} | before  # not said before there were packages
+  if "rl.code_weight" in before:  # its name until codes had a section
+    before["rl.code.weight"] = before["rl.code_weight"]
   return [
     f"{name} is {before.get(name, 'absent')} there and "
     f"{now.get(name, 'absent')} here"
@@ -196,7 +198,12 @@ def maker() -> dict:
   """What runs now: settings of the command line, commit and machine."""
   from cooper_jax import telemetry
 
-  asked = [word for word in sys.argv[1:] if word.startswith("--config")]
+  words = [word for each in sys.argv[1:] for word in each.split("=", 1)]
+  asked = [
+    name if value.startswith("--") else f"{name}={value}"
+    for name, value in zip(words, [*words[1:], "--"])
+    if name.startswith("--config")
+  ]
   return {
     "command": shlex.join(["python", "-m", "cooper_jax.main", *asked]),
     "commit": commit(),

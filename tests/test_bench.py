@@ -26,8 +26,8 @@ def test_a_work_is_timed_and_held_against_the_floor(what, capsys):
   assert 5.0e6 < found["parameters"] < 5.1e6
   tokens = {"generate": 48, "sft": 32, "grpo": 48}[what]
   assert 0.8 * tokens <= found["tokens"] <= tokens
-  assert 0 < found["of_floor"] < 1
-  assert found["gemm_gflops"] > 1 and found["bandwidth_gb_s"] > 0
+  assert found["floor_s"] > 0 and found["of_floor"] > 0
+  assert found["gemm_gflops"] > 0 and found["bandwidth_gb_s"] > 0
   assert found["peak_memory_mib"] > 100
 
 

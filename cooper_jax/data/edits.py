@@ -51,7 +51,7 @@ class Edits:
     return self.codes[place], self.steps[place]
 
 
-def make(source, codec, *, own, seed: int, path: Path) -> Edits:
+def make(source, codec, *, own, seed: int, path: Path | None = None) -> Edits:
   """Changes the depth map of every sample, or reads what was made before.
 
   Args:
@@ -60,12 +60,12 @@ def make(source, codec, *, own, seed: int, path: Path) -> Edits:
     own: codes [m, N] of the first samples as a policy draws them: these maps
       are changed in place of the true ones; None has none.
     seed: of the factors, beside a sample's index.
-    path: file that the result is kept in.
+    path: file that the result is kept in; None keeps nothing.
   """
-  total, path = len(source), Path(path)
+  total = len(source)
   known = 0 if own is None else len(own)
-  name = f"{source!r} own {known} seed {seed}"
-  if path.exists():
+  name = "" if path is None else f"{source!r} own {known} seed {seed}"
+  if path is not None and Path(path).exists():
     with np.load(path) as found:
       if str(found["source"]) == name:
         return Edits(np.asarray(found["codes"]), np.asarray(found["steps"]))
@@ -90,6 +90,9 @@ def make(source, codec, *, own, seed: int, path: Path) -> Edits:
       if places:
         codes[places] = map_tokenizer.encode_maps(codec, np.stack(maps))
       progress.advance(end - start)
+  if path is None:
+    return Edits(codes, steps)
+  path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_suffix(".partial.npz")
   np.savez(partial, codes=codes, steps=steps, source=np.array(name))
@@ -124,10 +127,11 @@ def retell(question: Question, steps) -> Question | None:
   Out: "red ball <at .4 .7> 2.4 m ; blue box <at .5 .2> 1.6 m ; farther"
   """
   lengths = _LENGTH.findall(question.reasoning)
-  if not lengths:
-    return question
-  ids = question.evidence.get("ids", ())
   whole = bool((steps == steps[0]).all())
+  if not lengths:  # who hides whom is a matter of depth, though none is said
+    hides = question.family == "occlusion"
+    return None if hides and not whole else question
+  ids = question.evidence.get("ids", ())
   if whole and question.family == "reach":
     return None  # its limit is in the question
   if not whole and (question.family not in _SINGLE or len(ids) != len(lengths)):

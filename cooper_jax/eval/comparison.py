@@ -26,16 +26,16 @@ def read(workdir, stage: str, mode: str) -> dict[tuple, tuple[str, float]]:
   path = Path(workdir).expanduser() / "evaluate" / f"{stage}.jsonl"
   try:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-  except (OSError, ValueError) as error:
+    found = {
+      (line["sample"], line["question"]): (line["family"], line["hit"])
+      for line in lines
+      if line["mode"] == mode
+    }
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
       f"{path} can't be read ({type(error).__name__}); evaluate that run with"
       " this version (configs/evaluate.py) and name a stage that it has"
     ) from error
-  found = {
-    (line["sample"], line["question"]): (line["family"], line["hit"])
-    for line in lines
-    if line["mode"] == mode
-  }
   if not found:
     modes = sorted({line["mode"] for line in lines})
     raise UserError(f"{path} has no mode {mode}; it has {', '.join(modes)}")

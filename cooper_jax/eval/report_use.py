@@ -30,7 +30,8 @@ def table(summary):
       body += tables.row(title + tables.count_of(count), cells, strong=not name)
     body += _difference(summary, stage) + "</tbody>"
   if not body:
-    return ""
+    shown = _readings(summary)
+    return tables.section("Is the map read", shown) if shown else ""
   note = (
     "Held to draw depth first, then the map exchanged before it goes on. What "
     "the own map is worth more than another image's is the use it makes of "

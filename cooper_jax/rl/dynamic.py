@@ -32,16 +32,22 @@ class Sampled(NamedTuple):
     )
 
 
-def live(sampled: Sampled) -> np.ndarray:
-  """Which prompts [P] teach: rewards, or maps, that are not all alike."""
+def live(sampled: Sampled, *, maps: bool = True) -> np.ndarray:
+  """Which prompts [P] teach: rewards, or maps, that are not all alike.
+
+  maps: whether the quality of maps is learned from at all.
+  """
   groups = sampled.groups
-  rewarded = ~np.asarray(
-    advantages.group_statistics(sampled.total, groups).constant_R
-  )
-  mapped = np.asarray(
-    advantages.map_advantages(sampled.quality, sampled.out.map_slot, groups)
-  ).any(axis=-1)
-  return (rewarded | mapped).reshape(len(sampled.items), -1).any(axis=1)
+  alive = np.zeros(len(groups), bool)
+  for values in (sampled.total, *sampled.columns.T):
+    stats = advantages.group_statistics(values, groups)
+    alive |= ~np.asarray(stats.constant_R)
+  if maps:
+    made = advantages.map_advantages(
+      sampled.quality, sampled.out.map_slot, groups
+    )
+    alive |= np.asarray(made).any(axis=-1)
+  return alive.reshape(len(sampled.items), -1).any(axis=1)
 
 
 def take(sampled: Sampled, prompts) -> Sampled:
@@ -68,22 +74,23 @@ def join(parts) -> Sampled:
   )
 
 
-def fill(first: Sampled, sample, rounds: int):
+def fill(first: Sampled, sample, rounds: int, *, maps: bool = True):
   """Replaces dead groups by others: (Sampled of as many prompts, figures).
 
   Args:
     first: the rollouts of a whole batch.
     sample: sample(round) -> Sampled of another batch, round 1 and more.
     rounds: of other batches, at most.
+    maps: see `live`.
   """
   wanted = len(first.items)
-  alive = live(first)
+  alive = live(first, maps=maps)
   kept, dead = [take(first, np.flatnonzero(alive))], ~alive
   found, used = int(alive.sum()), 0
   while found < wanted and used < rounds:
     used += 1
     more = sample(used)
-    good = np.flatnonzero(live(more))[: wanted - found]
+    good = np.flatnonzero(live(more, maps=maps))[: wanted - found]
     if len(good):
       kept.append(take(more, good))
       found += len(good)

@@ -88,7 +88,8 @@ def _invert(mass, target):
   Where rounding leaves none, the largest: never one without mass.
   """
   running = jnp.cumsum(mass, axis=-1)
-  above = running > target[..., None]
+  # With mass: what is left of the target may round to less than nothing.
+  above = (running > target[..., None]) & (mass > 0)
   index = jnp.where(
     above.any(axis=-1), above.argmax(axis=-1), mass.argmax(axis=-1)
   )

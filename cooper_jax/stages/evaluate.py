@@ -95,7 +95,7 @@ def run(config, workdir) -> None:
     say(summary, (stage,), items)
     if stage == stages[-1]:
       gallery = show(items, found, settings.gallery)
-    if stage == "grpo":
+    if stage == "grpo" and before:
       summary |= results.gain(before, found)
     before = found
   workdirs.add_summary(workdir, summary)
@@ -120,7 +120,8 @@ def score_reading(config, workdir, policy, codecs) -> dict:
   found = {}
   for stage in ("pretrain", *TRAINED):
     if is_there(workdir, stage):
-      params = policies.load(policy, workdir / stage)
+      averaged = config[stage].optim.ema_decay > 0
+      params = policies.load(policy, workdir / stage, averaged=averaged)
       if params is not None:  # pretraining may have come in a package
         found |= reading.measure(
           policy, params, source, config, codecs, stage=stage

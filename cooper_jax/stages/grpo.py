@@ -123,6 +123,7 @@ class Step:
     self.policy, self.codecs, self.reference = policy, codecs, reference
     self.group, self.updates = config.rl.group, config.rl.updates
     self.resample = config.rl.resample
+    self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
     self.buckets = config.sampling.prompt_buckets
     self.row_buckets = config.sampling.row_buckets
     sampling = config.sampling
@@ -161,6 +162,8 @@ class Step:
     )
 
   def __call__(self, state, batch):
+    # The rewards and habits that are logged are those of this batch, before
+    # any of its groups is replaced.
     sampled, metrics = self.sample(
       state.params, batch["items"], batch["number"], 0
     )
@@ -170,7 +173,9 @@ class Step:
         items, number = batch["more"](turn), batch["number"]
         return self.sample(state.params, items, number, turn)[0]
 
-      sampled, found = dynamic.fill(sampled, another, self.resample)
+      sampled, found = dynamic.fill(
+        sampled, another, self.resample, maps=self.maps_teach
+      )
       metrics |= found
     out = sampled.out
     rewards = advantage_rules.Rewards(
@@ -289,8 +294,9 @@ class Step:
 
 
 def habits(view: RolloutView, items, group: int, hits_R=None) -> dict:
-  """How the policy answers: maps by kind, lengths, truncation; and when it is
-  right, by flag and by whether it drew (hits_R: the answer reward, or None).
+  """How the policy answers: maps by kind, lengths, truncation.
+
+  And the answer reward (hits_R, or None) by flag and by whether it drew.
   """
   drew = np.array([bool(maps) for maps in view.maps])
   flags = np.repeat([item.question.flag for item in items], group)

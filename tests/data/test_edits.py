@@ -90,6 +90,8 @@ def test_objects_moved_apart_leave_what_can_not_be_told_untold():
   asked = [q for s in SAMPLES for q in s.questions if q.family in silent]
   assert len({q.family for q in asked}) == len(silent)
   assert all(edits.retell(q, steps) is None for q in asked)
+  hidden = [q for s in SAMPLES for q in s.questions if q.family == "occlusion"]
+  assert hidden and all(edits.retell(q, steps) is None for q in hidden)
   left = [q for s in SAMPLES for q in s.questions if q.family == "left_right"]
   assert left and all(edits.retell(q, steps) is q for q in left)
 

@@ -52,6 +52,21 @@ def test_what_has_no_probability_is_never_drawn(uniform):
   assert ids[0] == 699
 
 
+def test_numbers_at_the_edges_of_blocks_draw_what_has_mass():
+  """There what is left of the number may round to less than nothing."""
+  rng, wrong = np.random.default_rng(3), 0
+  for _ in range(20):
+    logits = rng.normal(0, 1, 1024).astype(np.float32)
+    logits[::128] = layers.NEGATIVE  # the first of every block
+    likely = np.exp(logits.astype(np.float64))
+    edges = np.cumsum(likely / likely.sum())[127::128]
+    near = edges[:, None] + np.arange(-40, 41) * 2.0**-25
+    uniform = np.clip(near.ravel(), 0, 1 - 2.0**-24).astype(np.float32)
+    ids, _ = jax.vmap(token_logits.draw, (None, 0))(logits, uniform)
+    wrong += (np.asarray(ids) % 128 == 0).sum()
+  assert wrong == 0
+
+
 def test_shapes_lead():
   logits = jnp.array(np.random.default_rng(0).normal(size=(4, 3, 50)))
   uniform = jnp.linspace(0.1, 0.9, 12).reshape(4, 3)

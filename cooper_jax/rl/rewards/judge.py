@@ -16,11 +16,13 @@ based reward beside it); an empty answer (0, and the judge is not asked).
 
 import concurrent.futures
 import dataclasses
+import http.client
 import json
 import os
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import numpy as np
@@ -66,7 +68,18 @@ class Config:
 
 def check(config: Config) -> None:
   """What must be set before the reward is used; raises UserError."""
-  if not config.url.startswith(("http://", "https://")) or not config.model:
+  try:
+    parts = urllib.parse.urlsplit(config.url)
+    known = parts.scheme in ("http", "https") and parts.hostname
+    _ = parts.port  # raises where it is no number
+  except ValueError:
+    parts, known = None, False
+  if known and (parts.username or parts.password or parts.query):
+    raise UserError(
+      "judge url holds a user, a password or a query, which would be written"
+      f" into the run's config; put the key into ${config.key_variable}"
+    )
+  if not known or not config.model:
     raise UserError(
       f'judge url is "{config.url}" and model "{config.model}"; set'
       " config.rl.settings.judge.url to http://host:port/v1 and .model to the"
@@ -78,6 +91,14 @@ class Down(Exception):
   """The judge did not answer, or not with yes or no."""
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+  """Follows no redirect: the key would go to another host."""
+
+  def redirect_request(self, *_):
+    return None
+
+
+_OPENER = urllib.request.build_opener(_Stay)
 _verdicts: dict[tuple, bool] = {}  # what was asked in this process
 
 
@@ -134,8 +155,11 @@ def _ask(asked, config: Config) -> bool:
     "max_tokens": 8,
   }
   headers = {"Content-Type": "application/json"}
-  if os.environ.get(config.key_variable):
-    headers["Authorization"] = f"Bearer {os.environ[config.key_variable]}"
+  key = os.environ.get(config.key_variable, "").strip()
+  if key:
+    if not key.isprintable():
+      raise Down(f"${config.key_variable} is no key: it has control characters")
+    headers["Authorization"] = f"Bearer {key}"
   request = urllib.request.Request(
     url.rstrip("/") + "/chat/completions", json.dumps(body).encode(), headers
   )
@@ -143,7 +167,7 @@ def _ask(asked, config: Config) -> bool:
   for turn in range(config.tries):
     time.sleep(0.0 if not turn else min(0.2 * 2**turn, 5.0))
     try:
-      with urllib.request.urlopen(request, timeout=config.timeout) as reply:
+      with _OPENER.open(request, timeout=config.timeout) as reply:
         found = json.load(reply)
       text = found["choices"][0]["message"]["content"]
       verdict = _VERDICT.match(text)
@@ -154,6 +178,9 @@ def _ask(asked, config: Config) -> bool:
       problem = f"HTTP {error.code}"
       if error.code in (400, 401, 403, 404):
         break  # asking again won't help
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-      problem = f"{type(error).__name__}: {error}"
+    except (
+      OSError, http.client.HTTPException, ValueError, LookupError, TypeError,
+    ) as error:  # fmt: skip
+      # Its text may quote what was sent, the key among it.
+      problem = type(error).__name__
   raise Down(problem)
