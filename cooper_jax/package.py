@@ -158,9 +158,11 @@ def install(config, workdir, mesh) -> None:
   done = (workdirs.is_finished(config, workdir, stage) for stage in here)
   if not config.start or all(done):
     return
+  folder = find(config.start)
+  manifest = read_manifest(folder)
   with jax.set_mesh(mesh):
     policy = policies.make(config)
-    codecs, params = load(config, policy, find(config.start))
+    codecs, params = load(config, policy, folder)
     summary = tokenizer_stage.test_scores(config, codecs)
   parts = {
     "tokenizer": {"params": {n: codec.params for n, codec in codecs.items()}},
@@ -176,7 +178,8 @@ def install(config, workdir, mesh) -> None:
       saved.close()
   workdirs.add_summary(workdir, summary)
   for stage in here:
-    workdirs.finish(config, workdir, stage, seconds=0.0)
+    came = {"name": folder.name, **manifest["made"].get(stage, {})}
+    workdirs.finish(config, workdir, stage, seconds=0.0, package=came)
 
 
 def pack(workdir, out) -> dict:
@@ -185,12 +188,10 @@ def pack(workdir, out) -> dict:
 
   workdir, out = Path(workdir).expanduser(), Path(out).expanduser()
   config = workdirs.read_config(workdir)
-  made = {}
-  for stage in STAGES:
-    found = workdirs.record(workdir, stage)
-    if not found or not found["finished"]:
+  found = {stage: workdirs.record(workdir, stage) for stage in STAGES}
+  for stage, record in found.items():
+    if not record or not record["finished"]:
       raise UserError(f"{workdir} has no finished {stage}; run it to its end")
-    made[stage] = {"by": found.get("by", [])}
   policy = policies.make(config)
   codecs = tokenizer_stage.load(config, workdir)
   params = policies.load_stage(policy, config, workdir, STAGE)
@@ -204,9 +205,13 @@ def pack(workdir, out) -> dict:
   }
   data = safetensors.numpy.save(arrays)
   summary = workdirs.read_json(workdir / "summary.json")
-  for stage in STAGES:
+  made = {}
+  for stage, record in found.items():
     seconds = summary.get(f"speed/{stage}/seconds", 0.0)
-    made[stage]["hours"] = round(seconds / 3600, 2)
+    here = {"by": record.get("by", []), "hours": round(seconds / 3600, 2)}
+    # What came in a package was made where that was made.
+    came = record.get("package", {})
+    made[stage] = {name: came.get(name, value) for name, value in here.items()}
   manifest = {
     "format": FORMAT,
     "world": VERSION,

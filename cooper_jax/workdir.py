@@ -226,13 +226,22 @@ def commit() -> str:
   return run.stdout.strip() or "unknown"
 
 
-def finish(config, workdir, stage: str, *, seconds: float) -> None:
-  """Notes that a stage is done, so that it is not run again."""
+def finish(
+  config, workdir, stage: str, *, seconds: float, package: dict | None = None
+) -> None:
+  """Notes that a stage is done, so that it is not run again.
+
+  package: of a stage that was not run here, `name` of the package that it came
+  with, and what made it there (`by`, `hours`).
+  """
   by = (record(workdir, stage) or {}).get("by", [])
-  _note(config, workdir, stage, finished=True, seconds=seconds, by=by)
+  _note(
+    config, workdir, stage, finished=True, seconds=seconds, by=by,
+    **({"package": package} if package else {}),
+  )  # fmt: skip
 
 
-def _note(config, workdir, stage, *, finished, seconds, by) -> None:
+def _note(config, workdir, stage, *, finished, seconds, by, **more) -> None:
   settings = stage_settings(config, stage)
   folder = Path(workdir) / stage
   folder.mkdir(parents=True, exist_ok=True)
@@ -244,6 +253,7 @@ def _note(config, workdir, stage, *, finished, seconds, by) -> None:
       "finished": finished,
       "seconds": seconds,
       "by": by,
+      **more,
     },
   )
 
@@ -253,7 +263,9 @@ def plan(config, workdir) -> tuple[list[str], list[str]]:
   lines, todo = [], []
   for stage in config.pipeline:
     if is_finished(config, workdir, stage):
-      lines.append(f"  {stage:9s} finished before, skipped")
+      package = record(workdir, stage).get("package")
+      how = f"from package {package['name']}" if package else "finished before"
+      lines.append(f"  {stage:9s} {how}, skipped")
       continue
     todo.append(stage)
     minutes = config[stage].expected_minutes

@@ -115,7 +115,8 @@ def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   mesh = jax.sharding.get_mesh()
   package.install(config, here, mesh)
   lines, todo = workdir.plan(config, here)
-  assert todo == ["grpo", "evaluate"] and "skipped" in lines[0]
+  assert todo == ["grpo", "evaluate"]
+  assert f"from package {packed.name}, skipped" in lines[0]
   policy = policies.make(config)
   equal(policies.load_stage(policy, config, here, "sft"), trees["sft"])
   codecs = tokenizer_stage.load(config, here)
@@ -127,6 +128,10 @@ def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   before = (here / "sft" / "stage.json").stat().st_mtime_ns
   package.install(config, here, mesh)  # nothing to do
   assert (here / "sft" / "stage.json").stat().st_mtime_ns == before
+  # Packed again, it still says who trained it, and for how long.
+  again = package.pack(here, tmp_path / "again")
+  assert again["made"] == package.read_manifest(packed)["made"]
+  assert again["sha256"] == package.read_manifest(packed)["sha256"]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class Family:
   majority_place: int  # most frequent place of the true option
   places_decide: bool  # choices differ by question: answer by place
   constant: str  # best constant number for MRA, "" for choices
+  middle: str  # the number that most truths are within a factor of 2 of, or ""
   chance: float
 
 
@@ -79,6 +80,11 @@ class Blind:
     family = self.families.get(question.family)
     return family.constant if family else ""
 
+  def middle(self, question) -> str:
+    """The constant that is most often right within a factor of 2, or ""."""
+    family = self.families.get(question.family)
+    return family.middle if family else ""
+
 
 def fit(questions: Sequence, settings: Settings = Settings()) -> Blind:
   """Fits the baselines of every family to training questions."""
@@ -114,11 +120,12 @@ def _fit_family(questions, settings: Settings) -> Family:
   answers = collections.Counter(q.answer for q in questions)
   numeric = questions[0].answer_type == "number"
   numbers = ()
-  constant = ""
+  constant = middle = ""
   if numeric:
     numbers = tuple(answer for answer, _ in answers.most_common(_NUMBERS))
-    value, _ = mra.best_constant([_value(q) for q in questions])
-    constant = f"{value:.3g} {questions[0].unit}".strip()
+    values, unit = [_value(q) for q in questions], questions[0].unit
+    constant = f"{mra.best_constant(values)[0]:.3g} {unit}".strip()
+    middle = f"{ratio.best_constant(values)[0]:.3g} {unit}".strip()
   places = collections.Counter(
     _options(q).index(q.answer) for q in questions if q.answer in _options(q)
   )
@@ -131,6 +138,7 @@ def _fit_family(questions, settings: Settings) -> Family:
     majority_place=places.most_common(1)[0][0] if places else 0,
     places_decide=len(sets) > 1,
     constant=constant,
+    middle=middle,
     chance=float(np.mean([1 / max(1, count) for count in counts])),
   )
 

@@ -5,7 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from cooper_jax.eval import blind
+from cooper_jax.eval import asking, baselines, blind, extract
+from cooper_jax.eval.metrics import ratio
 
 SHAPES = ("ball", "box", "can", "table")
 COLOURS = ("red", "blue", "green")
@@ -104,6 +105,23 @@ def test_the_constant_answer_is_the_one_right_most_often_within_tolerance():
   assert fitted.majority(questions[0]) in ("3.0 m", "3.1 m", "3.2 m")
   counts = [_question("many", "How many ?", n, "number") for n in "122"]
   assert blind.fit(counts).majority(counts[0]) == "2"
+
+
+def test_the_constant_for_a_factor_of_two_is_another_one():
+  # 4.0 is right most often within 10 %; 2.4 within a factor of 2.
+  values = [4.0] * 3 + [0.8, 1.0, 1.4, 2.0, 2.5]
+  questions = [
+    _question("far", "How far ?", f"{v} m", "number", unit="m", value=v)
+    for v in values
+  ]
+  fitted = blind.fit(questions)
+  assert fitted.majority(questions[0]) == "4.0 m"
+  near = extract.number(fitted.middle(questions[0])).value
+  assert sum(ratio.within(near, v) for v in values) == 6
+  items = [asking.Item(None, question) for question in questions]
+  scores = baselines.scores(items, fitted)
+  assert scores["qa/factor2/constant"] == 6 / 8
+  assert scores["qa/accuracy/constant"] == 3 / 8
 
 
 def test_answers_are_among_what_can_be_answered(fitted):
