@@ -37,10 +37,15 @@ def scores(items, model) -> dict:
   for name, said in answers(items, model).items():
     grades = graded(said, items)
     hits = asking.hits(grades)
-    factor = np.array([bool(grade.factor2) for grade in grades], float)
     summary |= intervals.rate(f"qa/accuracy/{name}", hits)
     if len(lengths):
-      summary |= intervals.rate(f"qa/factor2/{name}", factor[lengths])
+      # The best constant of a family for 10 % is not the best for a factor.
+      asked = [items[i] for i in lengths]
+      near = [grades[i] for i in lengths]
+      if name == "constant":
+        near = graded([model.middle(item.question) for item in asked], asked)
+      factor = np.array([bool(grade.factor2) for grade in near], float)
+      summary |= intervals.rate(f"qa/factor2/{name}", factor)
     if chosen:
       summary |= intervals.macro(f"qa/macro/{name}", hits, chosen)
     for family, rows in groups.items():
