@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import re
 import statistics
 import time
 
@@ -95,6 +97,19 @@ class Sampling:
       )
     )  # fmt: skip
     return lambda _: run(params, self.prompts)
+
+
+def largest_array(compiled: str) -> int:
+  """Bytes of the largest array in a compiled program's text."""
+  sizes = {"pred": 1, "bf16": 2}
+  largest = 0
+  for kind, dims in re.findall(
+    r"\b(pred|bf16|[fsu]\d+)\[([\d,]+)\]", compiled
+  ):
+    bits = 8 * sizes[kind] if kind in sizes else int(kind[1:])
+    count = math.prod(int(size) for size in dims.split(","))
+    largest = max(largest, count * bits // 8)
+  return largest
 
 
 def generate(asked) -> dict:
@@ -219,7 +234,7 @@ def grpo(asked) -> dict:
   params = make_params(policy)
   n, head = matrices(params, policy)
   state = [states.create(params, optimizer, key=jax.random.key(0))]
-  spent = {"rollout_s": [], "update_s": []}
+  spent, compiled = {"rollout_s": [], "update_s": []}, []
   groups = np.repeat(np.arange(asked.prompts), asked.group)
 
   def call(number):
@@ -247,7 +262,9 @@ def grpo(asked) -> dict:
       "text": text,
       "code": np.zeros_like(text),
     }
-    state[0], _ = learn(state[0], batch, given, None)
+    if not compiled:
+      compiled.append(learn.lower(state[0], batch, given, None).compile())
+    state[0], _ = compiled[0](state[0], batch, given, None)
     jax.block_until_ready(state[0].params)
     spent["rollout_s"].append(rolled - start)
     spent["update_s"].append(time.perf_counter() - rolled)
@@ -266,6 +283,12 @@ def grpo(asked) -> dict:
     "tokens": rows * asked.new,
     "tokens_per_s": rows * asked.new / found["seconds"]["median"],
     **{name: statistics.median(each[1:]) for name, each in spent.items()},
+    # Of the update as compiled: all that it holds beside its arguments, and its
+    # largest array; and what one array [rollouts, new, vocabulary], which it
+    # must not make, would take.
+    "update_mib": compiled[0].memory_analysis().temp_size_in_bytes / 2**20,
+    "largest_array_mib": largest_array(compiled[0].as_text()) / 2**20,
+    "logits_mib": rows * asked.new * head / policy.form.model.d_model / 2**18,
     "flops": work,
     "bytes": (4 * asked.new + ADAM_BYTES) * (n + head),
   }

@@ -264,21 +264,29 @@ class Unified(nn.Module):
       hidden_BLD: float32.
       keys_BMD: of `cell_keys`, all images of the row, I * M of them.
       cell_start_BL: first cell of the image that a location would point at.
-      exists_BM: which cells there are.
+      exists_BM: which cells there are; no location is named where none is.
     """
     c = self.config
     table = self.embedding if c.tied_head else self.head
     words = self.text_rows - c.locations
+    # Rows without room for an image have no cells at all.
+    short = ((0, 0), (0, max(0, c.locations - exists_BM.shape[1])))
+    exists, index = jnp.pad(exists_BM, short)[:, None], None
+    if exists_BM.shape[1] > c.locations:
+      index = cell_start_BL[..., None] + jnp.arange(c.locations)
+      exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
-      return jnp.einsum("bld,vd->blv", hidden_BLD, table[: self.text_rows])
+      logits = jnp.einsum("bld,vd->blv", hidden_BLD, table[: self.text_rows])
+      nowhere = jnp.pad(~exists, ((0, 0), (0, 0), (words, 0)))
+      return jnp.where(nowhere, layers.NEGATIVE, logits)
     logits = jnp.einsum("bld,vd->blv", hidden_BLD, table[:words])
     cells = jnp.einsum(
       "bld,bmd->blm", self.point_from(hidden_BLD), keys_BMD
     ) * (c.d_model**-0.5)
-    cells = jnp.where(exists_BM[:, None], cells, layers.NEGATIVE)
-    if keys_BMD.shape[1] > c.locations:
-      index = cell_start_BL[..., None] + jnp.arange(c.locations)
+    cells = jnp.pad(cells, ((0, 0), *short))
+    if index is not None:
       cells = jnp.take_along_axis(cells, index, axis=-1)
+    cells = jnp.where(exists, cells, layers.NEGATIVE)
     return jnp.concatenate([logits, cells], axis=-1)
 
   def code_logits(self, hidden_BLD):

@@ -155,7 +155,6 @@ class Step:
         optimizer=optimizer,
         configs=self.configs,
         ema_decay=config.grpo.optim.ema_decay,
-        temperatures=self.temperatures,
       ),
       static_argnames=("blocks", "on_policy"),
       donate_argnames="state",
@@ -198,6 +197,7 @@ class Step:
         arrays,
         rolled,
         self.reference,
+        temperatures=self.temperatures,
         blocks=blocks,
         on_policy=self.updates == 1,
       )

@@ -12,17 +12,22 @@ import numpy as np
 import optax
 import pytest
 
-from configs import base
-from cooper_jax import losses, optim, packing, sequence
+from cooper_jax import losses, packing, sequence
 from cooper_jax import policy as policies
-from cooper_jax.data.sample import Question, Sample
-from cooper_jax.eval import asking
 from cooper_jax.rl import advantages, scoring
 from cooper_jax.rl import losses as policy_losses
 from cooper_jax.stages import grpo
-from cooper_jax.stages import tokenizer as tokenizer_stage
 from cooper_jax.tokenizers import map_tokenizer
-from tests import tiny  # noqa: F401  sets the mesh
+from tests.rl.toy import (
+  ASKED,
+  CODECS,
+  CONFIG,
+  ITEMS,
+  OPTIMIZER,
+  POLICY,
+  SLOT,
+  fresh,
+)
 
 KINDS = ("grpo", "dr_grpo", "dapo", "gspo", "cispo_two_sided", "sapo")
 
@@ -78,59 +83,6 @@ def test_the_best_of_five_arms_is_found(kind, shuffled):
     assert path[-1] > 0.95
 
 
-def make_config():
-  """A policy that is trained in seconds: 16 pixels, maps of four codes."""
-  config = base.get_base("smoke", ("grpo",))
-  with config.unlocked():
-    config.data.image_size = 16
-    config.model.update(
-      d_model=32, layers=1, heads=2, kv_heads=1, head_dim=16, ffn=64,
-      map_grid=2, max_maps=1,
-    )  # fmt: skip
-    config.model.vision.update(width=16, heads=2, ffn=32)
-    config.tokenizer.network.update(width=8, fine_width=8, levels=(2, 3, 2))
-    config.sampling.update(
-      text=12, maps=1, prompt_buckets=(24,), row_buckets=(40,)
-    )
-    config.rl.group, config.grpo.batch = 8, 4
-    config.grpo.optim.update(
-      name="adamw", learning_rate=5e-3, schedule="constant", warmup_steps=1
-    )
-  return config
-
-
-CONFIG = make_config()
-POLICY = policies.make(CONFIG)
-SLOT = POLICY.writer.slots["depth"]
-ASKED = ("Is it near ?", "Is it far ?")  # a map helps the first, not the other
-
-
-def make_items():
-  rng = np.random.default_rng(0)
-  image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-  sample = Sample(
-    "one", "test", image, depth=rng.uniform(1, 9, (16, 16)).astype(np.float32)
-  )
-  questions = [
-    Question("x", text, "yes", "yes_no", ("yes", "no"), flag=flag)
-    for text, flag in zip(ASKED, ("positive", "negative"), strict=True)
-  ]
-  return [asking.Item(sample, question) for question in (*questions,) * 2]
-
-
-ITEMS = make_items()
-
-
-def make_codecs():
-  modules = tokenizer_stage.find_modules(CONFIG)
-  configs = tokenizer_stage.make_configs(CONFIG, modules)
-  params = tokenizer_stage.init_params(configs, jax.random.key(3))
-  return tokenizer_stage.codecs(configs, modules, params)
-
-
-CODECS = make_codecs()
-
-
 def decode(codec, codes):
   """Code k stands for k + 1 metres on its quarter of the image.
 
@@ -183,15 +135,6 @@ def taught():
   for _ in range(150):
     params, state = step(params, state)
   return params
-
-
-OPTIMIZER = optim.make_optimizer(
-  optim.OptimConfig(**CONFIG.grpo.optim), steps=1000
-)
-
-
-def fresh():
-  return policies.init_state(POLICY, OPTIMIZER, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,55 @@
+"""A GRPO step is compiled once for every bucket, whatever else changes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from cooper_jax.eval import asking
+from cooper_jax.stages import grpo
+from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
+
+PROMPTS = (24, 40)  # lengths that prompts are padded to
+
+
+def questions(rng) -> list:
+  """Items whose questions have from three to some twenty words."""
+  items = []
+  for item in ITEMS:
+    words = rng.choice(
+      ["is", "it", "near", "far", "the", "red"], rng.integers(20)
+    )
+    text = " ".join(["Is it", *words, "?"])
+    question = dataclasses.replace(item.question, text=text)
+    items.append(asking.Item(item.sample, question))
+  return items
+
+
+def compiled(caplog, name: str) -> int:
+  """How often a function was compiled, by JAX's own log."""
+  start = f"Compiling jit({name})"
+  return sum(r.getMessage().startswith(start) for r in caplog.records)
+
+
+def test_twenty_steps_compile_once_for_each_bucket(caplog):
+  config = CONFIG.copy_and_resolve_references()
+  config.sampling.prompt_buckets = PROMPTS
+  step = grpo.Step(config, POLICY, OPTIMIZER, CODECS, None)
+  rng, state, used = np.random.default_rng(0), fresh(), []
+  pack = step.pack
+
+  def noted(out, trunks):
+    arrays, blocks = pack(out, trunks)
+    used.append(blocks)
+    return arrays, blocks
+
+  step.pack = noted
+  jax.clear_caches()
+  with jax.log_compiles(), caplog.at_level("WARNING"):
+    for number in range(20):
+      step.temperatures = tuple(rng.uniform(0.5, 1.5, 2))
+      state, _ = step(state, {"items": questions(rng), "number": number})
+  assert {trunk for trunk, _ in used} == set(PROMPTS)  # both came up
+  assert compiled(caplog, "sample") == len(PROMPTS)
+  assert compiled(caplog, "update") == len(set(used)) == len(PROMPTS)
+  assert compiled(caplog, "token_advantages") == 1

@@ -1,0 +1,73 @@
+"""A policy that is trained in seconds: 16 pixels, maps of four codes."""
+
+import jax
+import numpy as np
+
+from configs import base
+from cooper_jax import optim
+from cooper_jax import policy as policies
+from cooper_jax.data.sample import Question, Sample
+from cooper_jax.eval import asking
+from cooper_jax.stages import tokenizer as tokenizer_stage
+from tests import tiny  # noqa: F401  sets the mesh
+
+
+def make_config():
+  config = base.get_base("smoke", ("grpo",))
+  with config.unlocked():
+    config.data.image_size = 16
+    config.model.update(
+      d_model=32, layers=1, heads=2, kv_heads=1, head_dim=16, ffn=64,
+      map_grid=2, max_maps=1,
+    )  # fmt: skip
+    config.model.vision.update(width=16, heads=2, ffn=32)
+    config.tokenizer.network.update(width=8, fine_width=8, levels=(2, 3, 2))
+    config.sampling.update(
+      text=12, maps=1, prompt_buckets=(24,), row_buckets=(40,)
+    )
+    config.rl.group, config.grpo.batch = 8, 4
+    config.grpo.optim.update(
+      name="adamw", learning_rate=5e-3, schedule="constant", warmup_steps=1
+    )
+  return config
+
+
+CONFIG = make_config()
+POLICY = policies.make(CONFIG)
+SLOT = POLICY.writer.slots["depth"]
+ASKED = ("Is it near ?", "Is it far ?")  # a map helps the first, not the other
+
+
+def make_items():
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+  sample = Sample(
+    "one", "test", image, depth=rng.uniform(1, 9, (16, 16)).astype(np.float32)
+  )
+  questions = [
+    Question("x", text, "yes", "yes_no", ("yes", "no"), flag=flag)
+    for text, flag in zip(ASKED, ("positive", "negative"), strict=True)
+  ]
+  return [asking.Item(sample, question) for question in (*questions,) * 2]
+
+
+ITEMS = make_items()
+
+
+def make_codecs():
+  modules = tokenizer_stage.find_modules(CONFIG)
+  configs = tokenizer_stage.make_configs(CONFIG, modules)
+  params = tokenizer_stage.init_params(configs, jax.random.key(3))
+  return tokenizer_stage.codecs(configs, modules, params)
+
+
+CODECS = make_codecs()
+
+
+OPTIMIZER = optim.make_optimizer(
+  optim.OptimConfig(**CONFIG.grpo.optim), steps=1000
+)
+
+
+def fresh():
+  return policies.init_state(POLICY, OPTIMIZER, seed=0)
