@@ -300,6 +300,7 @@ def rl() -> ConfigDict:
   config.advantage_eps = 1e-4  # added to the std that rewards are divided by
   config.shuffle_rewards = False  # the control: deals them to other rollouts
   config.resample = 0  # rounds in which dead groups are replaced, at most
+  config.pipeline = False  # sample a step ahead, from parameters one step old
   config.overlong_filter = False  # rollouts that were cut off teach nothing
   config.rewards = ("answer", "format", "exploration", "depth", "segmentation")
   # Of the rewards, in order. Map quality counts through the advantages of the

@@ -244,10 +244,16 @@ def _check_rl(config: ConfigDict) -> None:
     raise UserError(
       f"config.rl.resample is {rl.resample}; allowed: 0 (off) and more rounds"
     )
-  if rl.updates > 1 and rl.loss.correction != "none":
+  if (rl.updates > 1 or rl.pipeline) and rl.loss.correction != "none":
     raise UserError(
-      "config.rl.loss.correction needs config.rl.updates=1: with more, the"
-      " sampler's own log-probabilities are the old ones, and there is no gap"
+      "config.rl.loss.correction needs config.rl.updates=1 and rl.pipeline="
+      "False: else the sampler's own log-probabilities are the old ones, and"
+      " there is no gap"
+    )
+  if rl.pipeline and rl.resample:
+    raise UserError(
+      "config.rl.pipeline samples before rewards are known and"
+      " config.rl.resample after; turn one of them off"
     )
   try:
     advantages.find(rl.advantage)

@@ -90,8 +90,11 @@ def init(policy: Policy, key):
   )
 
 
-def init_state(policy: Policy, optimizer, *, seed: int, ema: bool = False):
-  """Returns the state before the first step, made where it will lie."""
+def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
+  """Returns the state before the first step, made where it will lie.
+
+  parts: `ema` and `behind`, as in `state.create`.
+  """
   mesh = jax.sharding.get_mesh()
   make_params = functools.partial(init, policy)
   boxed = jax.eval_shape(make_params, jax.random.key(seed))
@@ -99,7 +102,7 @@ def init_state(policy: Policy, optimizer, *, seed: int, ema: bool = False):
 
   def create(key):
     params = shard.unbox(make_params(key))
-    return states.create(params, optimizer, key=key, ema=ema)
+    return states.create(params, optimizer, key=key, **parts)
 
   abstract = jax.eval_shape(create, jax.random.key(seed))
   shardings = shard.state_shardings(abstract, parameters, mesh)
@@ -117,8 +120,12 @@ def start_from(state, params):
     params,
     state.params,
   )
-  ema = None if state.ema is None else jax.tree.map(jnp.copy, placed)
-  return state.replace(params=placed, ema=ema)
+  again = {
+    name: jax.tree.map(jnp.copy, placed)
+    for name in ("ema", "behind")
+    if getattr(state, name) is not None
+  }
+  return state.replace(params=placed, **again)
 
 
 def load(policy: Policy, folder: Path, *, averaged: bool = False):

@@ -21,9 +21,13 @@ class TrainState:
   opt_state: Any
   ema: Any  # averaged parameters, or None
   key: jax.Array  # typed PRNG key; fold the step in, never overwrite it
+  behind: Any = None  # parameters one step ago, where they are sampled from
 
 
-def create(params, optimizer: optax.GradientTransformation, *, key, ema=False):
+def create(
+  params, optimizer: optax.GradientTransformation, *, key, ema=False,
+  behind=False,
+):  # fmt: skip
   """Makes the state before the first step."""
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -32,6 +36,7 @@ def create(params, optimizer: optax.GradientTransformation, *, key, ema=False):
     # A copy: the step donates the state, and one buffer can't go twice.
     ema=jax.tree.map(jnp.copy, params) if ema else None,
     key=key,
+    behind=jax.tree.map(jnp.copy, params) if behind else None,
   )
 
 

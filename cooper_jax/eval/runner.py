@@ -23,11 +23,21 @@ def decoder(codecs):
   return lambda name, codes: map_tokenizer.decode_maps(codecs[name], codes)
 
 
-def roll(
+def roll(*args, **options):
+  """As `begin`; waits, and gives a Rollout of numpy arrays."""
+  return fetch(begin(*args, **options))
+
+
+def fetch(out):
+  """A Rollout on the host."""
+  return jax.tree.map(np.asarray, jax.device_get(out))
+
+
+def begin(
   policy: Policy, params, trunks, modes, *, key, ids, group, limits, buckets,
   temperature=(0.0, 0.0), last="<assistant>",
 ):  # fmt: skip
-  """Samples rollouts of prompts; a Rollout of numpy arrays."""
+  """Begins to sample rollouts of prompts; a Rollout of device arrays."""
   length = prompting.bucket(trunks, policy.form, buckets)
   prompts = prompting.make(
     trunks,
@@ -38,7 +48,7 @@ def roll(
     modes=modes,
     last=last,
   )
-  out = sampler.sample(
+  return sampler.sample(
     params,
     prompts,
     prompting.row_keys(key, ids),
@@ -49,7 +59,6 @@ def roll(
     text_temperature=temperature[0],
     code_temperature=temperature[1],
   )
-  return jax.tree.map(np.asarray, jax.device_get(out))
 
 
 def in_batches(

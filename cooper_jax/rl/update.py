@@ -43,12 +43,14 @@ def update(
   temperatures,
   blocks,
   on_policy,
+  remember=False,
 ):
   """One optimiser step on a batch of rollouts, pure.
 
   batch: packed rollouts; rolled: [R, T] arrays by slot; reference: parameters
   of the KL penalty, or None; configs: LossConfig of "text" and of "code";
   temperatures: those that text and codes were sampled with.
+  remember: whether state.behind becomes the parameters before this step.
   """
   shape = rolled["log_prob"].shape
 
@@ -105,6 +107,8 @@ def update(
     return policy_losses.combine(parts, configs), metrics
 
   grads, metrics = jax.grad(loss_of, has_aux=True)(state.params)
+  if remember:
+    state = state.replace(behind=state.params)
   state, extra = optim.apply_gradients(
     state, grads, optimizer=optimizer, ema_decay=ema_decay
   )

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from cooper_jax.eval import asking
-from cooper_jax.stages import grpo
+from cooper_jax.rl import step as steps
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
 
 PROMPTS = (24, 40)  # lengths that prompts are padded to
@@ -34,7 +34,7 @@ def compiled(caplog, name: str) -> int:
 def test_twenty_steps_compile_once_for_each_bucket(caplog):
   config = CONFIG.copy_and_resolve_references()
   config.sampling.prompt_buckets = PROMPTS
-  step = grpo.Step(config, POLICY, OPTIMIZER, CODECS, None)
+  step = steps.Step(config, POLICY, OPTIMIZER, CODECS, None)
   rng, state, used = np.random.default_rng(0), fresh(), []
   pack = step.pack
 

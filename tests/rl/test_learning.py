@@ -16,7 +16,7 @@ from cooper_jax import losses, packing, sequence
 from cooper_jax import policy as policies
 from cooper_jax.rl import advantages, scoring
 from cooper_jax.rl import losses as policy_losses
-from cooper_jax.stages import grpo
+from cooper_jax.rl import step as steps
 from cooper_jax.tokenizers import map_tokenizer
 from tests.rl.toy import (
   ASKED,
@@ -27,6 +27,7 @@ from tests.rl.toy import (
   POLICY,
   SLOT,
   fresh,
+  scored,
 )
 
 KINDS = ("grpo", "dr_grpo", "dapo", "gspo", "cispo_two_sided", "sapo")
@@ -141,13 +142,7 @@ def taught():
 def step():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(map_tokenizer, "decode_maps", decode)
-    yield grpo.Step(CONFIG, POLICY, OPTIMIZER, CODECS, None)
-
-
-def scored(total, quality=None):
-  total = np.asarray(total, np.float32)
-  quality = np.zeros((len(total), 0)) if quality is None else quality
-  return scoring.Scores({"all": total}, total, quality, {}, {})
+    yield steps.Step(CONFIG, POLICY, OPTIMIZER, CODECS, None)
 
 
 def reinforce(step, scorer, *, steps, params=None, shuffled=False):

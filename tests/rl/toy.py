@@ -8,6 +8,7 @@ from cooper_jax import optim
 from cooper_jax import policy as policies
 from cooper_jax.data.sample import Question, Sample
 from cooper_jax.eval import asking
+from cooper_jax.rl import scoring
 from cooper_jax.stages import tokenizer as tokenizer_stage
 from tests import tiny  # noqa: F401  sets the mesh
 
@@ -71,3 +72,9 @@ OPTIMIZER = optim.make_optimizer(
 
 def fresh():
   return policies.init_state(POLICY, OPTIMIZER, seed=0)
+
+
+def scored(total, quality=None):
+  total = np.asarray(total, np.float32)
+  quality = np.zeros((len(total), 0)) if quality is None else quality
+  return scoring.Scores({"all": total}, total, quality, {}, {})

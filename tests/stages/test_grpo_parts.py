@@ -5,8 +5,8 @@ import types
 import numpy as np
 
 from cooper_jax.eval.view import Map, RolloutView
+from cooper_jax.rl import step as steps
 from cooper_jax.rl import update
-from cooper_jax.stages import grpo
 
 
 def test_the_overlong_filter_leaves_out_what_was_cut_off():
@@ -27,7 +27,7 @@ def test_habits_are_counted_by_kind_flag_and_use():
     types.SimpleNamespace(question=types.SimpleNamespace(flag=flag))
     for flag in ("positive", "negative")
   ]
-  found = grpo.habits(view, items, 2, np.array([1.0, 0.0, np.nan, 1.0]))
+  found = steps.habits(view, items, 2, np.array([1.0, 0.0, np.nan, 1.0]))
   assert found["maps/depth"] == 0.5 and found["maps/segmentation"] == 0.25
   assert found["maps/each"] == 0.75 and found["length/text"] == 3
   assert found["maps/positive"] == (1, 2) and found["maps/negative"] == (1, 2)

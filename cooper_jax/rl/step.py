@@ -1,0 +1,265 @@
+"""One step of GRPO: rollout, rewards (on the host), advantages, update.
+
+With `rl.pipeline` the rollouts of the next step are begun before this one's
+are scored, by the parameters as they are then: the device samples while the
+host scores and packs, and what is learned from is one step old.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cooper_jax import packing, plugins, sequence
+from cooper_jax.eval import asking, runner
+from cooper_jax.eval.view import RolloutView
+from cooper_jax.rl import advantages as advantage_rules
+from cooper_jax.rl import control, dynamic, update
+from cooper_jax.rl import losses as rl_losses
+from cooper_jax.rl import rollout as rollouts
+from cooper_jax.rl.scoring import Scorer
+from cooper_jax.sampling import grammar
+from cooper_jax.sampling import prompts as prompting
+
+
+class Rolled(NamedTuple):
+  """Rollouts that were begun, perhaps not finished on the device."""
+
+  items: list
+  trunks: list
+  ids: np.ndarray  # [R] sample ids
+  number: int  # of the step
+  turn: int  # of its batches, see dynamic.fill
+  out: Any  # a Rollout of device arrays
+
+
+class Step:
+  """One step of GRPO: (state, questions) -> (state, metrics)."""
+
+  def __init__(self, config, policy, optimizer, codecs, reference):
+    self.policy, self.codecs, self.reference = policy, codecs, reference
+    self.group, self.updates = config.rl.group, config.rl.updates
+    self.resample = config.rl.resample
+    self.pipeline, self.steps = config.rl.pipeline, config.grpo.steps
+    self.ahead = None  # Rolled of the coming step, if that was begun
+    self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
+    self.buckets = config.sampling.prompt_buckets
+    self.row_buckets = config.sampling.row_buckets
+    sampling = config.sampling
+    self.temperatures = sampling.temperature, sampling.code_temperature
+    self.key = jax.random.key(config.seed + 17)
+    self.seed, self.shuffle = config.seed, config.rl.shuffle_rewards
+    self.modules = {
+      name: plugins.find("modalities", name) for name in config.modalities
+    }
+    weights = dict(zip(config.rl.rewards, config.rl.weights, strict=True))
+    settings = {name: config.rl.settings[name] for name in weights}
+    self.scorer = Scorer(weights, settings)
+    self.weights = np.array(list(weights.values()), np.float32)
+    self.overlong_filter = config.rl.overlong_filter
+    self.advantages = jax.jit(
+      functools.partial(
+        update.token_advantages,
+        rule=advantage_rules.find(config.rl.advantage),
+        eps=config.rl.advantage_eps,
+        map_weight=config.rl.map_weight,
+        codes=policy.form.model.map_codes,
+      )
+    )
+    self.configs = rl_losses.configs_of(config.rl)
+    self.update = jax.jit(
+      functools.partial(
+        update.update,
+        policy=policy,
+        optimizer=optimizer,
+        configs=self.configs,
+        ema_decay=config.grpo.optim.ema_decay,
+      ),
+      static_argnames=("blocks", "on_policy", "remember"),
+      donate_argnames="state",
+    )
+
+  def __call__(self, state, batch):
+    # The rewards and habits that are logged are those of this batch, before
+    # any of its groups is replaced.
+    sampled, metrics = self.score(self.rollouts(state, batch))
+    if self.resample:
+
+      def another(turn):
+        items, number = batch["more"](turn), batch["number"]
+        return self.score(self.begin(state.params, items, number, turn))[0]
+
+      sampled, found = dynamic.fill(
+        sampled, another, self.resample, maps=self.maps_teach
+      )
+      metrics |= found
+    out = sampled.out
+    rewards = advantage_rules.Rewards(
+      sampled.total, sampled.columns, self.weights, out.live.sum(axis=1)
+    )
+    answer_R, advantage_RT = self.advantages(
+      rewards, sampled.quality, out.map_slot, out.state, sampled.groups
+    )
+    counts = update.taught(out.live, sampled.truncated, self.overlong_filter)
+    arrays, blocks = self.pack(out, sampled.trunks)
+    rolled = {
+      "log_prob": out.log_prob,
+      "advantage": advantage_RT,
+      "text": counts & (out.state == grammar.TEXT),
+      "code": counts & (out.state == grammar.CODE),
+    }
+    for turn in range(self.updates):
+      state, figures = self.update(
+        state,
+        arrays,
+        rolled,
+        self.reference,
+        temperatures=self.temperatures,
+        blocks=blocks,
+        on_policy=self.updates == 1 and not self.pipeline,
+        remember=self.pipeline and turn == 0,
+      )
+    metrics |= advantage_rules.summary(sampled.total, sampled.groups, answer_R)
+    metrics = {
+      name: value
+      for name, value in metrics.items()
+      if isinstance(value, tuple) or np.isfinite(value)
+    }
+    metrics["tokens"] = float((out.state > grammar.PAD).sum())
+    return state, figures | metrics
+
+  def rollouts(self, state, batch) -> Rolled:
+    """This step's rollouts; with a pipeline the next step's are begun too."""
+    items, number = batch["items"], batch["number"]
+    if not self.pipeline:
+      return self.begin(state.params, items, number)
+    rolled = self.ahead
+    if rolled is None or rolled.number != number:
+      # The first step of a run, or the first after a stop: the same again.
+      rolled = self.begin(state.behind, items, number)
+    self.ahead = None
+    if number + 1 < self.steps:
+      self.ahead = self.begin(state.params, batch["after"](), number + 1)
+    return rolled
+
+  def begin(self, params, items, number: int, turn: int = 0) -> Rolled:
+    """Begins to sample the rollouts of a step, or of a later turn of it."""
+    policy, group = self.policy, self.group
+    trunks = [asking.trunk_of(item, policy) for item in items]
+    rows = len(items) * group
+    ids = (number * (self.resample + 1) + turn) * rows + np.arange(rows)
+    out = runner.begin(
+      policy,
+      params,
+      trunks,
+      [grammar.Mode(policy.form.openings)] * len(items),
+      key=self.key,
+      ids=ids,
+      group=group,
+      limits=policy.limits,
+      buckets=self.buckets,
+      temperature=self.temperatures,
+    )
+    return Rolled(items, trunks, ids, number, turn, out)
+
+  def score(self, rolled: Rolled):
+    """Waits for rollouts and scores them: (dynamic.Sampled, figures to log)."""
+    policy, group = self.policy, self.group
+    items, trunks, ids, number, turn, out = rolled
+    out = runner.fetch(out)
+    groups = np.repeat(np.arange(len(items)), group)
+    view = RolloutView.from_rollout(
+      out,
+      vocabulary=policy.form.vocabulary,
+      text_tokenizer=policy.text,
+      decode_maps=runner.decoder(self.codecs),
+      group=groups,
+      sample_id=ids,
+      modalities={slot: name for name, slot in policy.writer.modalities},
+    )
+    scores = self.scorer(view, self.columns(items))
+    quality = np.full(out.map_slot.shape, np.nan, np.float32)
+    quality[:, : scores.map_quality.shape[1]] = scores.map_quality
+    total = scores.total
+    columns = np.stack(list(scores.rewards.values()), axis=1)
+    if self.shuffle:
+      total, columns, quality = control.deal(
+        self.seed + turn, number, total, columns, quality, out.map_slot, groups
+      )
+    sampled = dynamic.Sampled(
+      items, trunks, out, view.truncated, total, columns, quality
+    )
+    hits = scores.rewards.get("answer")
+    return sampled, scores.metrics() | habits(view, items, group, hits)
+
+  def columns(self, items) -> dict:
+    """What the rewards may know, one entry a rollout."""
+    spread = [item for item in items for _ in range(self.group)]
+    fields = ("answer", "answer_type", "options", "unit", "value", "flag")
+    fields += ("family",)
+    columns = {
+      name: [getattr(item.question, name) for item in spread] for name in fields
+    }
+    columns["question"] = [item.question.text for item in spread]
+    for name, module in self.modules.items():
+      columns[name] = [module.read(item.sample) for item in spread]
+    return columns
+
+  def pack(self, out, trunks):
+    """Rollouts as rows: a prompt is a trunk, its group the blocks."""
+    policy, group = self.policy, self.group
+    form, limits = policy.form, policy.limits
+    made = rollouts.documents(
+      out, trunks, form=form, limits=limits, group=group
+    )
+    lengths = [
+      sequence.measure(sequence.Document(branch), form)[0]
+      for document in made
+      for branch in document.branches
+    ]
+    fits = [size for size in sorted(self.row_buckets) if size >= max(lengths)]
+    block = fits[0] if fits else max(limits.slots(form) + 2, max(lengths))
+    trunk = prompting.bucket(trunks, form, self.buckets)
+    texts = min(block, (limits.maps + 1) * limits.text)
+    shape = packing.Shape(
+      length=trunk + group * block,
+      texts=group * texts,
+      codes=group * limits.maps * form.model.map_codes,
+      trunk=trunk,
+      block=block,
+    )
+    packed = packing.pack(made, form=form, shape=shape, rows=len(trunks))
+    return packed, shape.blocks
+
+
+def habits(view: RolloutView, items, group: int, hits_R=None) -> dict:
+  """How the policy answers: maps by kind, lengths, truncation.
+
+  And the answer reward (hits_R, or None) by flag and by whether it drew.
+  """
+  drew = np.array([bool(maps) for maps in view.maps])
+  flags = np.repeat([item.question.flag for item in items], group)
+  kinds = [[drawn.modality for drawn in maps] for maps in view.maps]
+  figures = {
+    "maps/drew": drew.mean(),
+    "maps/each": np.mean([len(each) for each in kinds]),
+    "length/text": view.text_tokens.mean(),
+    "length/codes": view.code_tokens.mean(),
+    "truncated": view.truncated.mean(),
+  }
+  for kind in sorted({name for each in kinds for name in each}):
+    figures[f"maps/{kind}"] = np.mean([each.count(kind) for each in kinds])
+  parts = {str(flag): flags == flag for flag in np.unique(flags)}
+  for flag, rows in parts.items():
+    figures[f"maps/{flag}"] = drew[rows].sum(), float(rows.sum())
+  if hits_R is not None:
+    for name, rows in (parts | {"drew": drew, "text": ~drew}).items():
+      known = rows & ~np.isnan(hits_R)
+      if known.any():
+        right = float(hits_R[known].sum())
+        figures[f"answer/{name}"] = right, float(known.sum())
+  return {
+    name: value if isinstance(value, tuple) else float(value)
+    for name, value in figures.items()
+  }

@@ -1,0 +1,70 @@
+"""Sampling a step ahead: one step old, and the same after a stop."""
+
+import jax
+import numpy as np
+import pytest
+
+from cooper_jax import policy as policies
+from cooper_jax.rl import step as steps
+from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, scored
+
+
+def make_step():
+  config = CONFIG.copy_and_resolve_references()
+  config.rl.pipeline, config.grpo.steps = True, 5
+  step = steps.Step(config, POLICY, OPTIMIZER, CODECS, None)
+  # A reward that differs from the first step on.
+  step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
+  return step
+
+
+def items_of(number):
+  """The four questions in an order that belongs to the step."""
+  return [ITEMS[i] for i in np.random.default_rng(number).permutation(4)]
+
+
+def run(step, state, numbers):
+  found = []
+  for number in numbers:
+    batch = {
+      "items": items_of(number),
+      "number": number,
+      "after": lambda number=number: items_of(number + 1),
+    }
+    state, metrics = step(state, batch)
+    found.append(jax.device_get(metrics))
+  return state, found
+
+
+@pytest.fixture(scope="module")
+def step():
+  return make_step()
+
+
+@pytest.fixture(scope="module")
+def whole(step):
+  """(state, metrics) of five steps in one go."""
+  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  return run(step, state, range(5))
+
+
+def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole):
+  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  state, first = run(step, state, range(3))
+  step.ahead = None  # what a stop loses
+  state, rest = run(step, state, range(3, 5))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    (state.params, state.behind),
+    (whole[0].params, whole[0].behind),
+  )
+  jax.tree.map(np.testing.assert_array_equal, first + rest, whole[1])
+
+
+def test_the_rollouts_are_of_the_parameters_before_the_last_step(step, whole):
+  """The first step is on its own policy; later ones are not, and say so."""
+  kl = [np.divide(*metrics["approx_kl/text"]) for metrics in whole[1]]
+  assert abs(kl[0]) < 1e-6
+  assert min(kl[1:]) > 1e-4
+  # Nothing is begun that will not be learned from.
+  assert step.ahead is None
