@@ -277,6 +277,8 @@ def grpo() -> ConfigDict:
     warmup_steps=4,
   )
   config.log_every = 2
+  config.blocks = 2  # of a row of the update; one holds any rollout
+  config.rows = 4  # taken at once in the update; more on an accelerator
   return config
 
 
@@ -288,7 +290,6 @@ def sampling() -> ConfigDict:
   config.text = 40  # tokens in one turn of text, at most
   config.maps = 2  # maps in one answer, at most
   config.prompt_buckets = (96, 160)  # lengths that prompts are padded to
-  config.row_buckets = (96, 160, 288)  # lengths of a rollout in the update
   return config
 
 
@@ -378,10 +379,8 @@ def shrink(config: ConfigDict) -> None:
   config.model.update(d_model=64, layers=2, head_dim=16, ffn=128)
   config.model.vision.update(width=64, ffn=128)
   config.tokenizer.network.update(width=32, fine_width=16, blocks=1)
-  # One bucket each: compiling takes longer than the steps.
-  config.sampling.update(
-    text=24, maps=1, prompt_buckets=(160,), row_buckets=(160,)
-  )
+  # One bucket: compiling takes longer than the steps.
+  config.sampling.update(text=24, maps=1, prompt_buckets=(160,))
   config.rl.group = 4
   for name, steps, batch in (
     ("tokenizer", 30, 8),

@@ -301,7 +301,7 @@ def _positive(config: ConfigDict) -> None:
   checked = [
     (f"{stage}.{key}", config[stage][key])
     for stage in config.pipeline
-    for key in ("steps", "batch", "log_every", "save_every", "keep")
+    for key in ("steps", "batch", "log_every", "save_every", "keep", "rows")
     if key in config[stage]
   ]
   checked += [

@@ -103,9 +103,7 @@ def largest_array(compiled: str) -> int:
   """Bytes of the largest array in a compiled program's text."""
   sizes = {"pred": 1, "bf16": 2}
   largest = 0
-  for kind, dims in re.findall(
-    r"\b(pred|bf16|[fsu]\d+)\[([\d,]+)\]", compiled
-  ):
+  for kind, dims in re.findall(r"\b(pred|bf16|[fsu]\d+)\[([\d,]+)\]", compiled):
     bits = 8 * sizes[kind] if kind in sizes else int(kind[1:])
     count = math.prod(int(size) for size in dims.split(","))
     largest = max(largest, count * bits // 8)
@@ -208,21 +206,28 @@ def grpo(asked) -> dict:
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
   optimizer = optim.make_optimizer(optim.OptimConfig(), steps=1000)
   config = policy_losses.LossConfig("dapo")
-  learn = jax.jit(
-    functools.partial(
-      update.update,
+  configs = {
+    "text": config, "code": dataclasses.replace(config, weight=0.0)
+  }  # fmt: skip
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def learn(state, batch, rolled):
+    grads, metrics = update.gradients(
+      state.params,
+      batch,
+      rolled,
+      np.ones(len(groups), bool),
+      update.normalisers(rolled, configs=configs),
+      None,
       policy=policy,
-      optimizer=optimizer,
-      configs={
-        "text": config, "code": dataclasses.replace(config, weight=0.0)
-      },
-      ema_decay=0.0,
+      configs=configs,
       temperatures=(1.0, 1.0),
-      blocks=(asked.prompt_len, asked.new + 1),
+      blocks=shape.blocks,
       on_policy=True,
-    ),
-    donate_argnums=0,
-  )  # fmt: skip
+    )
+    state, _ = update.apply(state, grads, optimizer=optimizer, ema_decay=0.0)
+    return state, metrics
+
   shape = packing.Shape(
     length=asked.prompt_len + asked.group * (asked.new + 1),
     texts=asked.group * asked.new,
@@ -263,8 +268,8 @@ def grpo(asked) -> dict:
       "code": np.zeros_like(text),
     }
     if not compiled:
-      compiled.append(learn.lower(state[0], batch, given, None).compile())
-    state[0], _ = compiled[0](state[0], batch, given, None)
+      compiled.append(learn.lower(state[0], batch, given).compile())
+    state[0], _ = compiled[0](state[0], batch, given)
     jax.block_until_ready(state[0].params)
     spent["rollout_s"].append(rolled - start)
     spent["update_s"].append(time.perf_counter() - rolled)

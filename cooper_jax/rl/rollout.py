@@ -8,7 +8,7 @@ its advantage are found again.
 
 import numpy as np
 
-from cooper_jax import sequence
+from cooper_jax import errors, sequence
 from cooper_jax.sampling import grammar
 
 
@@ -69,3 +69,45 @@ def documents(rollout, trunks, *, form, limits, group: int) -> list:
     )
     for p, trunk in enumerate(sequence.unlearned(trunks))
   ]
+
+
+def spread(documents, form, *, block: int, blocks: int) -> list:
+  """Documents cut into rows of at most `blocks` blocks, longest branch first.
+
+  Returns (document, indices) pairs: the trunk with some of the branches, and
+  which they are, counted through all documents. A prompt whose rollouts are
+  short takes few rows, and no two rollouts share what they do not share.
+
+  Raises:
+    UserError: a branch is longer than a block.
+  """
+  rows, count = [], 0
+  for document in documents:
+    lengths = [
+      sequence.measure(sequence.Document(branch), form)[0]
+      for branch in document.branches
+    ]
+    if max(lengths) > block:
+      raise errors.UserError(
+        f"a rollout has {max(lengths)} tokens, a block of the update {block}"
+      )
+    own = []  # of each row: room in its blocks, and the branches in it
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+      fits = (
+        (row, place)
+        for row in own
+        for place, room in enumerate(row[0])
+        if room >= lengths[i]
+      )
+      row, place = next(fits, (None, 0))
+      if row is None:
+        row = ([block] * blocks, [])
+        own.append(row)
+      row[0][place] -= lengths[i]
+      row[1].append(i)
+    for _, held in own:
+      branches = tuple(document.branches[i] for i in held)
+      made = sequence.Document(document.trunk, branches)
+      rows.append((made, [count + i for i in held]))
+    count += len(lengths)
+  return rows

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cooper_jax import packing, plugins, sequence
+from cooper_jax import packing, plugins
 from cooper_jax.eval import asking, runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl import advantages as advantage_rules
@@ -45,7 +45,7 @@ class Step:
     self.ahead = None  # Rolled of the coming step, if that was begun
     self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
     self.buckets = config.sampling.prompt_buckets
-    self.row_buckets = config.sampling.row_buckets
+    self.blocks, self.rows = config.grpo.blocks, config.grpo.rows
     sampling = config.sampling
     self.temperatures = sampling.temperature, sampling.code_temperature
     self.key = jax.random.key(config.seed + 17)
@@ -68,17 +68,25 @@ class Step:
       )
     )
     self.configs = rl_losses.configs_of(config.rl)
-    self.update = jax.jit(
+    self.normalisers = jax.jit(
+      functools.partial(update.normalisers, configs=self.configs)
+    )
+    self.gradients = jax.jit(
+      functools.partial(update.gradients, policy=policy, configs=self.configs),
+      static_argnames=("blocks", "on_policy"),
+    )
+    self.add = jax.jit(update.add, donate_argnums=0)
+    self.apply = jax.jit(
       functools.partial(
-        update.update,
-        policy=policy,
+        update.apply,
         optimizer=optimizer,
-        configs=self.configs,
         ema_decay=config.grpo.optim.ema_decay,
       ),
-      static_argnames=("blocks", "on_policy", "remember"),
+      static_argnames="remember",
       donate_argnames="state",
     )
+    # The quantile of entropies is of all rollouts: they are taken in one piece.
+    self.whole = any(each.top_entropy < 1 for each in self.configs.values())
 
   def __call__(self, state, batch):
     # The rewards and habits that are logged are those of this batch, before
@@ -102,24 +110,15 @@ class Step:
       rewards, sampled.quality, out.map_slot, out.state, sampled.groups
     )
     counts = update.taught(out.live, sampled.truncated, self.overlong_filter)
-    arrays, blocks = self.pack(out, sampled.trunks)
     rolled = {
       "log_prob": out.log_prob,
       "advantage": advantage_RT,
       "text": counts & (out.state == grammar.TEXT),
       "code": counts & (out.state == grammar.CODE),
     }
+    pieces = self.pack(out, sampled.trunks)
     for turn in range(self.updates):
-      state, figures = self.update(
-        state,
-        arrays,
-        rolled,
-        self.reference,
-        temperatures=self.temperatures,
-        blocks=blocks,
-        on_policy=self.updates == 1 and not self.pipeline,
-        remember=self.pipeline and turn == 0,
-      )
+      state, figures = self.update(state, pieces, rolled, first=turn == 0)
     metrics |= advantage_rules.summary(sampled.total, sampled.groups, answer_R)
     metrics = {
       name: value
@@ -128,6 +127,27 @@ class Step:
     }
     metrics["tokens"] = float((out.state > grammar.PAD).sum())
     return state, figures | metrics
+
+  def update(self, state, pieces, rolled, *, first: bool):
+    """One optimiser step on all rollouts, piece by piece: (state, metrics)."""
+    weights, found = self.normalisers(rolled), None
+    for batch, here_R, blocks in pieces:
+      more = self.gradients(
+        state.params,
+        batch,
+        rolled,
+        here_R,
+        weights,
+        self.reference,
+        temperatures=self.temperatures,
+        blocks=blocks,
+        on_policy=self.updates == 1 and not self.pipeline,
+      )
+      found = more if found is None else self.add(found, more)
+    grads, metrics = found
+    remember = self.pipeline and first
+    state, extra = self.apply(state, grads, remember=remember)
+    return state, metrics | extra
 
   def rollouts(self, state, batch) -> Rolled:
     """This step's rollouts; with a pipeline the next step's are begun too."""
@@ -206,31 +226,38 @@ class Step:
       columns[name] = [module.read(item.sample) for item in spread]
     return columns
 
-  def pack(self, out, trunks):
-    """Rollouts as rows: a prompt is a trunk, its group the blocks."""
-    policy, group = self.policy, self.group
-    form, limits = policy.form, policy.limits
+  def pack(self, out, trunks) -> list:
+    """Rollouts as pieces of some rows: (arrays, which rollouts, blocks).
+
+    A row is a prompt and blocks of whole rollouts of it. Pieces all have one
+    shape; only their number depends on how long the rollouts are.
+    """
+    form, limits = self.policy.form, self.policy.limits
     made = rollouts.documents(
-      out, trunks, form=form, limits=limits, group=group
+      out, trunks, form=form, limits=limits, group=self.group
     )
-    lengths = [
-      sequence.measure(sequence.Document(branch), form)[0]
-      for document in made
-      for branch in document.branches
-    ]
-    fits = [size for size in sorted(self.row_buckets) if size >= max(lengths)]
-    block = fits[0] if fits else max(limits.slots(form) + 2, max(lengths))
+    block = -(-(limits.slots(form) + 2) // 32) * 32
+    rows = rollouts.spread(made, form, block=block, blocks=self.blocks)
     trunk = prompting.bucket(trunks, form, self.buckets)
-    texts = min(block, (limits.maps + 1) * limits.text)
+    maps = block // (form.model.map_slots + 1)
     shape = packing.Shape(
-      length=trunk + group * block,
-      texts=group * texts,
-      codes=group * limits.maps * form.model.map_codes,
+      length=trunk + self.blocks * block,
+      texts=self.blocks * block,
+      codes=self.blocks * maps * form.model.map_codes,
       trunk=trunk,
       block=block,
     )
-    packed = packing.pack(made, form=form, shape=shape, rows=len(trunks))
-    return packed, shape.blocks
+    size = -(-len(rows) // self.rows) * self.rows if self.whole else self.rows
+    pieces = []
+    for start in range(0, len(rows), size):
+      some = rows[start : start + size]
+      here_R = np.zeros(len(out.stop), bool)
+      here_R[[i for _, held in some for i in held]] = True
+      packed = packing.pack(
+        [document for document, _ in some], form=form, shape=shape, rows=size
+      )
+      pieces.append((packed, here_R, shape.blocks))
+    return pieces
 
 
 def habits(view: RolloutView, items, group: int, hits_R=None) -> dict:

@@ -30,29 +30,37 @@ def token_advantages(
   )
 
 
-def update(
-  state,
+def normalisers(rolled, *, configs):
+  """What each modality's loss is divided by: of all rollouts of a step."""
+  return {
+    name: policy_losses.normaliser(rolled[name], config)
+    for name, config in configs.items()
+  }
+
+
+def gradients(
+  params,
   batch,
   rolled,
+  here_R,
+  weights,
   reference,
   *,
   policy,
-  optimizer,
   configs,
-  ema_decay,
   temperatures,
   blocks,
   on_policy,
-  remember=False,
 ):
-  """One optimiser step on a batch of rollouts, pure.
+  """(gradients, metrics) of some of a step's rollouts; they add up over all.
 
-  batch: packed rollouts; rolled: [R, T] arrays by slot; reference: parameters
-  of the KL penalty, or None; configs: LossConfig of "text" and of "code";
-  temperatures: those that text and codes were sampled with.
-  remember: whether state.behind becomes the parameters before this step.
+  batch: packed rollouts; here_R: which they are; rolled: [R, T] arrays of all
+  rollouts, by slot; weights: of `normalisers`; reference: parameters of the KL
+  penalty, or None; configs: LossConfig of "text" and of "code"; temperatures:
+  those that text and codes were sampled with.
   """
   shape = rolled["log_prob"].shape
+  masks = {kind: rolled[kind] & here_R[:, None] for kind in ("text", "code")}
 
   def by_slot(params):
     """Log-probabilities and entropies [R, T] at the slots of their tokens."""
@@ -87,7 +95,8 @@ def update(
     found = policy_losses.interleaved_loss(
       log_prob_RT,
       configs,
-      masks={kind: rolled[kind] for kind in ("text", "code")},
+      masks=masks,
+      rows_R=here_R,
       old_log_prob_RT=old_RT,
       advantage_RT=rolled["advantage"],
       sampler_log_prob_RT=rolled["log_prob"],
@@ -99,17 +108,27 @@ def update(
       for kind, (_, values) in found.items()
       for name, value in values.items()
     }
-    for kind in ("text", "code"):
-      mask = rolled[kind]
-      total = jnp.sum(jnp.where(mask, entropy_RT, 0.0))
-      metrics[f"entropy/{kind}"] = (total, jnp.sum(mask).astype(jnp.float32))
+    for kind, mask_RT in masks.items():
+      total = jnp.sum(jnp.where(mask_RT, entropy_RT, 0.0))
+      metrics[f"entropy/{kind}"] = (total, jnp.sum(mask_RT, dtype=jnp.float32))
     parts = {name: pair for name, (pair, _) in found.items()}
-    return policy_losses.combine(parts, configs), metrics
+    return policy_losses.combine(parts, configs, weights), metrics
 
-  grads, metrics = jax.grad(loss_of, has_aux=True)(state.params)
+  return jax.grad(loss_of, has_aux=True)(params)
+
+
+def apply(state, grads, *, optimizer, ema_decay, remember=False):
+  """One optimiser step: (state, metrics).
+
+  remember: whether state.behind becomes the parameters before this step.
+  """
   if remember:
     state = state.replace(behind=state.params)
-  state, extra = optim.apply_gradients(
+  return optim.apply_gradients(
     state, grads, optimizer=optimizer, ema_decay=ema_decay
   )
-  return state, metrics | extra
+
+
+def add(one, other):
+  """The sum of two trees."""
+  return jax.tree.map(jnp.add, one, other)

@@ -1,0 +1,70 @@
+"""An update in pieces, of rows cut to what rollouts need, is one update."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from cooper_jax import policy as policies
+from cooper_jax import sequence
+from cooper_jax.rl import rollout as rollouts
+from cooper_jax.rl import step as steps
+from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, scored
+
+KINDS = ("dapo", "grpo", "gspo", "dr_grpo")
+
+
+def updated(kind, rows, blocks, **loss):
+  """(parameters, metrics) after one step, its rollouts packed like this."""
+  config = CONFIG.copy_and_resolve_references()
+  config.grpo.update(rows=rows, blocks=blocks)
+  config.rl.loss.update(kind=kind, **loss)
+  config.rl.updates = 2  # so that ratios are not 1
+  optimizer = optax.sgd(0.1)  # Adam would divide rounding by next to nothing
+  step = steps.Step(config, POLICY, optimizer, CODECS, None)
+  step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
+  state = policies.init_state(POLICY, optimizer, seed=0)
+  state, metrics = step(state, {"items": ITEMS, "number": 0})
+  sums = {n: v for n, v in metrics.items() if isinstance(v, tuple)}
+  return jax.device_get((state.params, sums))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_add_up_to_the_whole(kind):
+  """One piece of four prompts' rows; or rows of one block, three at a time."""
+  whole = updated(kind, 4, 8)
+  parts = updated(kind, 3, 1)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5),
+    whole,
+    parts,
+  )
+
+
+def test_the_highest_entropies_are_of_all_rollouts():
+  whole = updated("dapo", 4, 8, top_entropy=0.3)
+  parts = updated("dapo", 3, 1, top_entropy=0.3)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5),
+    whole[0],
+    parts[0],
+  )
+
+
+def test_rollouts_are_spread_over_no_more_rows_than_they_need():
+  rng = np.random.default_rng(0)
+  documents = [
+    sequence.Document(
+      (sequence.Text(np.arange(3), learn=False),),
+      tuple((sequence.Text(np.arange(n)),) for n in lengths),
+    )
+    for lengths in ([5, 5, 5, 5], rng.integers(6, 11, 6))
+  ]
+  rows = rollouts.spread(documents, POLICY.form, block=10, blocks=2)
+  # Four of five fill two blocks; six of more than half a block need three rows.
+  assert [len(held) for _, held in rows] == [4, 2, 2, 2]
+  assert sorted(i for _, held in rows for i in held) == list(range(10))
+  for document, held in rows:
+    for branch, i in zip(document.branches, held, strict=True):
+      every = [b for d in documents for b in d.branches]
+      assert branch is every[i]
