@@ -31,6 +31,12 @@ def test_a_work_is_timed_and_held_against_the_floor(what, capsys):
   assert found["peak_memory_mib"] > 100
 
 
+def test_a_prompt_that_is_shared_gives_the_same_gradient(capsys):
+  found = run(capsys, "--what=prefix", "--new=16", "--group=4")
+  assert found["largest_difference"] < 1e-5
+  assert found["faster"] > 0
+
+
 @pytest.mark.slow
 def test_maps_are_timed_in_every_mode(capsys):
   found = run(capsys, "--what=maps", "--prompt_len=80")

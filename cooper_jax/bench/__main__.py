@@ -5,9 +5,10 @@
 
 A plain decoder of random weights, f32, one JSON line. `generate` samples, `sft`
 takes a training step, `grpo` does both (rollout, advantages, update), `maps`
-draws maps a token, a row and a whole map at a time. The floor is what the
-arithmetic takes at the fastest matrix product measured here, or the bytes that
-can't be avoided at the measured bandwidth, whichever is more.
+draws maps a token, a row and a whole map at a time, `prefix` takes the gradient
+of a group of rollouts with their prompt once, and once for each. The floor is
+what the arithmetic takes at the fastest matrix product measured here, or the
+bytes that can't be avoided at the measured bandwidth, whichever is more.
 """
 
 import argparse
@@ -26,7 +27,7 @@ DEFAULTS = {  # prompts, group, prompt length, new tokens; sft: rows, length
   "L": (1, 8, 64, 16),
 }
 SFT = {"S": (8, 512), "M": (2, 512), "L": (1, 256)}
-WHATS = ("generate", "sft", "grpo", "maps")
+WHATS = ("generate", "sft", "grpo", "maps", "prefix")
 
 
 def parse(argv=None):
@@ -50,6 +51,8 @@ def parse(argv=None):
     (prompts, length), group, new = SFT[asked.shape], 1, 0
   if asked.what == "maps":
     prompts, group, length, new = 64, 1, 96, 0
+  if asked.what == "prefix":
+    prompts, group, length, new = 1, 8, 320, 128
   for name, value in (
     ("prompts", prompts),
     ("group", group),

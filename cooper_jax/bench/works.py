@@ -299,6 +299,67 @@ def grpo(asked) -> dict:
   }
 
 
+def prefix(asked) -> dict:
+  """The gradient of G rollouts of a prompt: it once in a row, or in G rows."""
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  from cooper_jax import losses, packing, sequence
+
+  policy = make_policy(asked.shape)
+  params = make_params(policy)
+  trunks = make_trunks(policy, asked.prompts, asked.prompt_len, image=False)
+  rng = np.random.default_rng(1)
+  one = lambda: sequence.Text(rng.integers(8, 4096, asked.new))  # noqa: E731
+  together = [
+    sequence.Document(trunk, tuple((one(),) for _ in range(asked.group)))
+    for trunk in sequence.unlearned(trunks)
+  ]
+  apart = [
+    sequence.Document(document.trunk, (branch,))
+    for document in together
+    for branch in document.branches
+  ]
+  found, results = {}, {}
+  for name, documents in (("shared", together), ("apart", apart)):
+    count = len(documents[0].branches)
+    shape = packing.Shape(
+      length=asked.prompt_len + count * asked.new,
+      texts=count * asked.new,
+      codes=0,
+      images=0,
+      trunk=asked.prompt_len,
+      block=asked.new,
+    )
+    batch = packing.pack(
+      documents, form=policy.form, shape=shape, rows=len(documents)
+    )
+
+    @jax.jit
+    def learn(params, batch, blocks=shape.blocks):
+      def loss(params):
+        scores = losses.score(
+          policy.model, params, batch, form=policy.form, blocks=blocks
+        )
+        return jnp.sum(scores.text_log_prob * batch["text_weight"])
+
+      return jax.value_and_grad(loss)(params)
+
+    run = functools.partial(learn, params, batch)
+    results[name] = run()
+    found[name] = timed(lambda _, run=run: run(), asked.repeats)
+  sizes = jax.tree.map(
+    lambda a, b: float(jnp.max(jnp.abs(a - b)) / (jnp.max(jnp.abs(a)) + 1e-9)),
+    *results.values(),
+  )
+  seconds = [each["seconds"]["median"] for each in found.values()]
+  return found | {
+    "faster": seconds[1] / seconds[0],
+    "largest_difference": max(jax.tree.leaves(sizes)),  # of a tensor's largest
+  }
+
+
 def maps(asked) -> dict:
   """Draws one map in every rollout, with each size of group."""
   found = {}
@@ -315,4 +376,10 @@ def maps(asked) -> dict:
   return {"map_codes": policy.form.model.map_codes, "maps": found}
 
 
-WORKS = {"generate": generate, "sft": sft, "grpo": grpo, "maps": maps}
+WORKS = {
+  "generate": generate,
+  "sft": sft,
+  "grpo": grpo,
+  "maps": maps,
+  "prefix": prefix,
+}
