@@ -69,6 +69,7 @@ def score(
   exists = batch["image_at"] >= 0
 
   def text(at, target, cell, openings):
+    after = jnp.take_along_axis(batch["ids"], at, axis=1)
     logits = model.apply(
       params,
       _gather(hidden, at),
@@ -78,7 +79,8 @@ def score(
       method=unified.Unified.text_logits,
     )
     logits = token_logits.scale(logits, text_temperature)
-    return _judge(token_logits.restrict(logits, openings, form), target)
+    logits = token_logits.restrict(logits, openings, form, after)
+    return _judge(logits, target)
 
   def code(at, target):
     logits = model.apply(

@@ -16,6 +16,7 @@ from cooper_jax import losses, packing, plugins, sequence
 from cooper_jax import state as states
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data.examples import Writer
+from cooper_jax.data.scenes import traces
 from cooper_jax.errors import UserError
 from cooper_jax.models import unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
@@ -60,6 +61,11 @@ def make(config) -> Policy:
     model_config,
     slots=tuple(slot for _, slot in modalities),
     max_maps=model_config.max_maps,
+    calls=tuple(
+      (slot, text.encode(" " + traces.CALLS[name])[0])
+      for name, slot in modalities
+      if name in traces.CALLS
+    ),
   )
   if config.sampling.maps > model_config.max_maps:
     raise UserError(

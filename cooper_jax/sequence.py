@@ -90,6 +90,8 @@ class Format:
   model: model_config.ModelConfig
   slots: tuple[int, ...]  # SLOTs of the modalities in use
   max_maps: int = 2  # maps in one answer
+  # (SLOT, id) of the first word of the thought that calls for a map.
+  calls: tuple[tuple[int, int], ...] = ()
 
   @property
   def openings(self) -> int:

@@ -44,7 +44,8 @@ def make(seed=0, **changes):
   """Returns (model, form, params) with every parameter random."""
   config = make_config(**changes)
   vocabulary = Vocabulary(TEXT, config.locations, config.codes)
-  form = sequence.Format(vocabulary, config, slots=(0, 1))
+  calls = ((0, 7), (1, 9))  # words that call for a map
+  form = sequence.Format(vocabulary, config, slots=(0, 1), calls=calls)
   model = unified.Unified(config, vocabulary.text_rows)
   return model, form, random_params(model, form, seed)
 

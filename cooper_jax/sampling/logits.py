@@ -17,6 +17,7 @@ CHOSEN = ("<eos>", "<think>", "</think>", "<answer>", "</answer>")
 # Of the neighbourhood that greedy codes are chosen by (`fsq_density`). At 0.7
 # drawn maps were a little better than at 0 to 0.5, depth and classes alike.
 CODE_WIDTH = 0.7
+SAMPLED = 1 << 30  # bit of `openings`: the sampler's, where calls may be barred
 DRAW_BLOCK = 128  # tokens that are added up at once when one is drawn
 
 
@@ -30,19 +31,31 @@ def allowed_rows(form: Format) -> np.ndarray:
   return allowed
 
 
-def restrict(logits_BLV, openings_BL, form: Format):
+def restrict(logits_BLV, openings_BL, form: Format, after_BL):
   """Masks what a text position may not choose.
+
+  A thought may not begin with the call for a map that may not be opened: held
+  to text, a policy would announce a map and have nothing to reason on. That
+  holds where `openings` has the bit SAMPLED; what is taught is taken as it is.
 
   Args:
     logits_BLV: f32, over text, specials and locations.
     openings_BL: bit set of the modality SLOTs whose map may be opened.
     form: the vocabulary and the modalities in use.
+    after_BL: the ids that the tokens follow.
   """
   allowed = jnp.broadcast_to(jnp.asarray(allowed_rows(form)), logits_BLV.shape)
   rows = jnp.arange(logits_BLV.shape[-1])
-  for slot in form.slots:
-    opens = ((openings_BL >> slot) & 1).astype(bool)[..., None]
-    allowed |= opens & (rows == form.vocabulary.opening(slot))
+  may_open = {
+    slot: ((openings_BL >> slot) & 1).astype(bool) for slot in form.slots
+  }
+  for slot, opens_BL in may_open.items():
+    allowed |= opens_BL[..., None] & (rows == form.vocabulary.opening(slot))
+  begins_BL = after_BL == form.vocabulary.special("<think>")
+  begins_BL &= (openings_BL & SAMPLED) > 0
+  for slot, word in form.calls:
+    barred_BL = begins_BL & ~may_open[slot]
+    allowed &= ~(barred_BL[..., None] & (rows == word))
   return jnp.where(allowed, logits_BLV, layers.NEGATIVE)
 
 

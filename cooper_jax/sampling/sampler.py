@@ -160,7 +160,10 @@ class _Sampler:
     logits = token_logits.scale(logits, self.text_temperature)
     # A map needs its turn, and its opening a slot of its own to be fed from.
     openings = jnp.where(turn < limits.maps, carry.openings, 0)
-    logits = token_logits.restrict(logits, openings[:, None], form)
+    openings |= token_logits.SAMPLED
+    logits = token_logits.restrict(
+      logits, openings[:, None], form, carry.current[:, None]
+    )
     drawn, drawn_log_prob = self.draw(
       logits, carry.rollout.count, self.text_temperature
     )

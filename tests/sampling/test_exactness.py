@@ -151,6 +151,40 @@ def test_forced_modes_are_scored_without_their_forced_tokens():
   )
 
 
+def test_a_map_that_may_not_be_opened_is_not_called_for():
+  """What is said after <think> where a map is barred is made its call."""
+  model, form, params = tiny.make(3, tied_head=False)
+  form = dataclasses.replace(form, calls=())
+  made = trunks(np.random.default_rng(5), form, 4)
+  think = form.vocabulary.special("<think>")
+  modes = [grammar.Mode(bits, ((think,),)) for bits in (form.openings, 0, 1, 2)]
+
+  def first_words(form):
+    out = run(model, form, params, made, range(48), group=12, modes=modes)
+    return out, out.tokens[:, 2].reshape(4, 12)
+
+  def likeliest(words, but=-1):
+    words = words[(words < form.vocabulary.text) & (words != but)]
+    return int(np.bincount(words).argmax())
+
+  before, free = first_words(form)
+  depth = likeliest(free[3])  # where segmentation alone may be opened
+  likely = [depth, likeliest(free[2], but=depth)]
+  calls = tuple(enumerate(likely))
+  form = dataclasses.replace(form, calls=calls)
+  out, first = first_words(form)
+  np.testing.assert_array_equal(out.tokens[:12], before.tokens[:12])
+  assert not np.isin(first[1], likely).any()
+  assert not (first[2] == likely[1]).any()
+  assert not (first[3] == likely[0]).any()
+  # Elsewhere they are words like any other.
+  assert np.isin(out.tokens[12:24, 3:], likely).any()
+  found = trainer_log_probs(model, form, params, out, made, group=12)
+  np.testing.assert_allclose(
+    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+  )
+
+
 def test_same_sample_id_same_tokens_in_any_order_batch_and_bucket():
   model, form, params = tiny.make(3, tied_head=False)
   params = eager_to_draw(params, form)
