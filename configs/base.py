@@ -4,20 +4,23 @@ The other files of this folder choose a pipeline and change what differs. A
 section holds the fields of the frozen dataclass that it is splatted into
 where it is used, so a typo dies at start-up naming the field.
 
-Variants: `tiny`, the default, is made for a laptop; `smoke` shrinks it until
-the whole chain takes three minutes and learns next to nothing; `long` teaches
-the same model for hours. The sizes `0p6b` and `7b` have their fields here
-(imported weights switch the same flags) but no recipe yet.
+Variants: `tiny`, the default, is made for a laptop: some hours of teaching, and
+reinforcement from the packaged model that these led to. `long` is the same and
+trains every stage itself; `scratch` does so in three quarters of an hour;
+`smoke` takes three minutes and learns next to nothing. The sizes `0p6b` and
+`7b` have their fields here (imported weights switch the same flags) but no
+recipe yet.
 """
 
 import dataclasses
 
 from ml_collections import ConfigDict
 
+from configs import variants
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 
-VARIANTS = ("tiny", "smoke", "long")
+VARIANTS = ("tiny", "long", "scratch", "smoke")
 LATER = ("0p6b", "7b")
 
 
@@ -35,7 +38,7 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config = ConfigDict()
   config.variant = variant
   config.pipeline = pipeline  # stages, in order
-  config.start = ""  # packaged model to begin GRPO from; "" trains every stage
+  config.start = ""  # packaged model to begin with; "" trains every stage
   config.seed = 0  # of parameters, batches and sampling
   config.precision = "auto"  # f32 | bf16 | auto: f32 on CPU, else bf16
   config.quick_compile = False  # compile sooner, run slower (CPU)
@@ -52,9 +55,12 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config.grpo = grpo()
   config.evaluate = evaluate()
   if variant == "smoke":
-    shrink(config)
-  if variant == "long":
-    stretch(config)
+    variants.shrink(config)
+  if variant in ("tiny", "long"):
+    variants.stretch(config)
+  if variant == "tiny" and pipeline[-1] == "evaluate":
+    config.start = "tiny"
+    config.data.train_scenes = 4000  # that GRPO's questions are about
   config.lock()
   return config
 
@@ -351,47 +357,3 @@ def evaluate() -> ConfigDict:
   config.gallery = 60  # questions shown in the report
   config.expected_minutes = 5.0
   return config
-
-
-def stretch(config: ConfigDict) -> None:
-  """The same model, taught for some hours, and taught to read its maps."""
-  config.data.train_scenes = 50_000
-  for name, steps, minutes in (
-    ("tokenizer", 6000, 18.0),
-    ("pretrain", 6000, 95.0),
-    ("sft", 2000, 45.0),
-  ):
-    config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
-    config[name].optim.warmup_steps = 100
-  config.model.read = True
-  config.pretrain.update(given=0.5, edited=0.5)
-  config.sft.update(own_maps=4000, edited=0.5, faulty=0.03)
-  config.sft.shares.update(needed=0.2, segmentation=0.05)
-
-
-def shrink(config: ConfigDict) -> None:
-  """Makes the chain a matter of minutes; nothing much is learnt."""
-  config.quick_compile = True  # a fifth less for the whole chain
-  config.data.train_scenes = 192
-  config.data.validation_scenes = 16
-  config.data.test_scenes = 24
-  config.data.heldout_scenes = 24
-  config.model.update(d_model=64, layers=2, head_dim=16, ffn=128)
-  config.model.vision.update(width=64, ffn=128)
-  config.tokenizer.network.update(width=32, fine_width=16, blocks=1)
-  # One bucket: compiling takes longer than the steps.
-  config.sampling.update(text=24, maps=1, prompt_buckets=(160,))
-  config.rl.group = 4
-  for name, steps, batch in (
-    ("tokenizer", 30, 8),
-    ("pretrain", 12, 4),
-    ("sft", 8, 4),
-    ("grpo", 4, 4),
-  ):
-    part = config[name]
-    part.update(steps=steps, batch=batch, log_every=4, save_every=steps)
-    part.expected_minutes = 0.4
-    part.optim.warmup_steps = 2
-  config.evaluate.update(
-    questions=48, heldout_questions=48, batch=48, expected_minutes=0.5
-  )

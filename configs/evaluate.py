@@ -3,7 +3,9 @@
   bash launch/local.sh --config=configs/evaluate.py --workdir=runs/demo
   bash launch/local.sh --config=configs/evaluate.py:smoke --workdir=runs/smoke
 
-About 6 minutes and 3 GB for a finished workdir; from nothing as configs/sft.py.
+Without a variant the packaged model is evaluated: about 6 minutes and 3 GB on
+two cores. Give the variant that the workdir was trained with, `long` for that
+of configs/sft.py without one.
 """
 
 from configs import base

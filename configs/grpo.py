@@ -1,9 +1,11 @@
 """The whole chain: tokenizers, pretrain, sft, grpo, evaluate and report.
 
   bash launch/local.sh --config=configs/grpo.py --workdir=runs/demo
+  bash launch/local.sh --config=configs/grpo.py:scratch --workdir=runs/scratch
   bash launch/local.sh --config=configs/grpo.py:smoke --workdir=runs/smoke
 
-At most 40 minutes and 6 GB on two cores; smoke: at most 3 minutes.
+The first begins with the packaged model: at most 20 minutes and 6 GB on two
+cores. From nothing: `scratch` at most 40 minutes, `smoke` 3, `long` 4 hours.
 """
 
 from configs import base

@@ -1,12 +1,12 @@
 """Asks a trained model about a picture of your own, or about a scene.
 
-  python -m cooper_jax.ask --workdir=runs/demo --image=photo.png \\
+  python -m cooper_jax.ask --image=photo.png \\
     "Which is closer, the red ball or the blue table?"
   python -m cooper_jax.ask --workdir=runs/demo --scene=3
 
-Prints the reasoning and the answer, and draws the maps it made beside the
-picture. The model has seen rendered rooms only: of anything else it will speak
-as if it were one.
+Asks the packaged model, or that of a run. Prints the reasoning and the answer,
+and draws the maps it made beside the picture. The model has seen rendered rooms
+only: of anything else it will speak as if it were one.
 """
 
 import argparse
@@ -41,7 +41,11 @@ def parse(argv=None):
     type=os.path.expanduser,
     help="of a run of cooper_jax.main that has trained SFT",
   )
-  add("--package", help="folder of a packaged model, without --workdir")
+  add(
+    "--package",
+    default="tiny",
+    help="packaged model, by name or folder; of use without --workdir",
+  )
   add("--stage", choices=TRAINED, help="policy of a workdir; default the last")
   add("--mode", default="adaptive", help="adaptive (default) draws as it likes")
   add("--out", help="PNG to write; default <image>-answer.png")
@@ -86,10 +90,6 @@ def load(asked):
   from cooper_jax.stages import tokenizer
 
   if not asked.workdir:
-    if not asked.package:
-      raise UserError(
-        "no model is named; give --workdir=RUN or --package=FOLDER"
-      )
     folder = package.find(asked.package)
     config = workdirs.to_config(package.read_manifest(folder)["config"])
     made = policy.make(config)

@@ -29,9 +29,10 @@ usage: python -m cooper_jax.main --config=FILE.py[:VARIANT] [--workdir=DIR]
 Runs the stages that the config names; those that the workdir already holds
 finished are skipped, an interrupted one goes on where it stopped.
 
-  --config=configs/grpo.py         the whole chain (the default)
-  --config=configs/grpo.py:smoke   the same in three minutes, learning nothing
-  --config.sft.steps=200           changes a setting (see configs/base.py)
+  --config=configs/grpo.py         GRPO on the packaged model (the default)
+  --config=configs/grpo.py:scratch every stage from nothing, in 40 minutes
+  --config=configs/grpo.py:smoke   the same in three, learning nothing
+  --config.grpo.steps=200          changes a setting (see configs/base.py)
   --workdir=runs/demo              where everything goes; default runs/<config>
   --compile_cache=off              compiles everything anew
 
@@ -55,7 +56,7 @@ def _configs() -> list[str]:
   return sorted(
     path.name
     for path in folder.glob("*.py")
-    if path.stem not in ("__init__", "base")
+    if path.stem not in ("__init__", "base", "variants")
   )
 
 
@@ -301,7 +302,8 @@ def _positive(config: ConfigDict) -> None:
   checked = [
     (f"{stage}.{key}", config[stage][key])
     for stage in config.pipeline
-    for key in ("steps", "batch", "log_every", "save_every", "keep", "rows")
+    for key in ("steps", "batch", "log_every", "save_every", "keep")
+    + ("rows", "blocks")
     if key in config[stage]
   ]
   checked += [

@@ -16,7 +16,7 @@ from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ["tokenizer", "pretrain", "sft", "grpo", "evaluate"]
-VARIANTS = ["tiny", "smoke", "long"]
+VARIANTS = ["tiny", "long", "scratch", "smoke"]
 
 
 def get(name, *variant):
@@ -43,10 +43,22 @@ def test_tiny_is_the_default():
 
 
 def test_smoke_is_smaller_everywhere():
-  tiny, smoke = get("grpo"), get("grpo", "smoke")
+  scratch, smoke = get("grpo", "scratch"), get("grpo", "smoke")
   for stage in ("tokenizer", "pretrain", "sft", "grpo"):
-    assert smoke[stage].steps < tiny[stage].steps
-  assert smoke.model.d_model < tiny.model.d_model
+    assert smoke[stage].steps < scratch[stage].steps
+  assert smoke.model.d_model < scratch.model.d_model
+
+
+def test_only_what_goes_on_from_the_package_starts_from_it():
+  starts = {n: get(n).start for n in NAMES}
+  assert {n for n in NAMES if starts[n]} == {"grpo", "evaluate"}
+  for variant in VARIANTS[1:]:
+    assert not get("grpo", variant).start
+  # An evaluation takes up the workdir of the chain of its variant.
+  for variant in VARIANTS:
+    chain, alone = get("grpo", variant), get("evaluate", variant)
+    for section in ("start", "data", "model", "sft", "evaluate"):
+      assert chain[section] == alone[section]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,11 +8,15 @@ import pytest
 from PIL import Image
 from safetensors import numpy as safetensors
 
+from configs import grpo as grpo_config
 from cooper_jax import ask, command, package, workdir
 from cooper_jax import policy as policies
 from cooper_jax.checkpoint import Checkpoints
+from cooper_jax.data.scenes.world import generate
+from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import shard
+from cooper_jax.stages import evaluate
 from cooper_jax.stages import tokenizer as tokenizer_stage
 from tests import tiny  # noqa: F401  sets the mesh
 
@@ -216,3 +220,25 @@ def test_it_answers_about_a_scene(packed, tmp_path, monkeypatch, capsys):
   drawn = sorted(path.name for path in tmp_path.glob("*.png"))
   asked = said.count("  true:   ")
   assert len(drawn) == asked > 1 and drawn[0].startswith("scene-4-answer-1")
+
+
+def test_the_packaged_model_fits_this_version_and_sees():
+  """What configs/grpo.py starts from: small, whole, and it draws depth."""
+  folder = package.find("tiny")
+  size = sum(path.stat().st_size for path in folder.iterdir())
+  assert size <= 12e6
+  config = grpo_config.get_config()
+  manifest = package.check(config, folder)
+  for stage in package.STAGES:
+    made = manifest["made"][stage]
+    assert made["hours"] > 0
+  policy = policies.make(config)
+  codecs, params = package.load(config, policy, folder)
+  world = DataConfig.from_config(config).world
+  samples = list(generate(world, split="test", start=0, count=16))
+  scores = evaluate.score_maps(
+    policy, params, samples, codecs, {"batch": 16, "buckets": (96,)}
+  )
+  # Far from the best constant map, which is .5 off and overlaps by a tenth.
+  assert scores["depth"]["abs_rel"] < 0.15
+  assert scores["segmentation"]["miou"] > 0.5

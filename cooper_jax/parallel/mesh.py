@@ -59,9 +59,14 @@ def describe(mesh) -> str:
   return " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
 
 
+def batch_cuts(mesh) -> int:
+  """Into how many parts a batch is cut."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_batches(mesh, batches: dict[str, int]) -> None:
   """Raises UserError if a stage's batch can't be cut as the mesh asks."""
-  pieces = mesh.shape["data"] * mesh.shape["fsdp"]
+  pieces = batch_cuts(mesh)
   for stage, batch in batches.items():
     if batch % pieces:
       raise UserError(

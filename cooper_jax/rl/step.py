@@ -14,6 +14,7 @@ import numpy as np
 from cooper_jax import packing, plugins
 from cooper_jax.eval import asking, runner
 from cooper_jax.eval.view import RolloutView
+from cooper_jax.parallel import mesh as meshes
 from cooper_jax.rl import advantages as advantage_rules
 from cooper_jax.rl import control, dynamic, update
 from cooper_jax.rl import losses as rl_losses
@@ -45,7 +46,10 @@ class Step:
     self.ahead = None  # Rolled of the coming step, if that was begun
     self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
     self.buckets = config.sampling.prompt_buckets
-    self.blocks, self.rows = config.grpo.blocks, config.grpo.rows
+    # Blocks of a row, and rows that are taken at once: as many a device.
+    cuts = meshes.batch_cuts(jax.sharding.get_mesh())
+    self.blocks = config.grpo.blocks
+    self.rows = -(-config.grpo.rows // cuts) * cuts
     sampling = config.sampling
     self.temperatures = sampling.temperature, sampling.code_temperature
     self.key = jax.random.key(config.seed + 17)

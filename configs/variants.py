@@ -1,0 +1,52 @@
+"""What a variant changes of the settings in `base.py`."""
+
+from ml_collections import ConfigDict
+
+
+def stretch(config: ConfigDict) -> None:
+  """The same model, taught for some hours, and taught to read its maps."""
+  config.data.train_scenes = 50_000
+  for name, steps, minutes in (
+    ("tokenizer", 6000, 18.0),
+    ("pretrain", 6000, 95.0),
+    ("sft", 2000, 45.0),
+  ):
+    config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
+    config[name].optim.warmup_steps = 100
+  config.model.read = True
+  config.pretrain.update(given=0.5, edited=0.5)
+  config.sft.update(own_maps=4000, edited=0.5, faulty=0.03)
+  config.sft.shares.update(needed=0.2, segmentation=0.05)
+  config.grpo.update(steps=72, batch=16, expected_minutes=9.0)
+  config.grpo.optim.update(learning_rate=1e-4, schedule="linear")
+  # Divided by its std, a group that differs in its maps alone would count as
+  # much as one that differs in its answers.
+  config.rl.advantage = "mean_only"
+
+
+def shrink(config: ConfigDict) -> None:
+  """Makes the chain a matter of minutes; nothing much is learnt."""
+  config.quick_compile = True  # a fifth less for the whole chain
+  config.data.train_scenes = 192
+  config.data.validation_scenes = 16
+  config.data.test_scenes = 24
+  config.data.heldout_scenes = 24
+  config.model.update(d_model=64, layers=2, head_dim=16, ffn=128)
+  config.model.vision.update(width=64, ffn=128)
+  config.tokenizer.network.update(width=32, fine_width=16, blocks=1)
+  # One bucket: compiling takes longer than the steps.
+  config.sampling.update(text=24, maps=1, prompt_buckets=(160,))
+  config.rl.group = 4
+  for name, steps, batch in (
+    ("tokenizer", 30, 8),
+    ("pretrain", 12, 4),
+    ("sft", 8, 4),
+    ("grpo", 4, 4),
+  ):
+    part = config[name]
+    part.update(steps=steps, batch=batch, log_every=4, save_every=steps)
+    part.expected_minutes = 0.4
+    part.optim.warmup_steps = 2
+  config.evaluate.update(
+    questions=48, heldout_questions=48, batch=48, expected_minutes=0.5
+  )
