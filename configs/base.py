@@ -201,9 +201,12 @@ def tokenizer() -> ConfigDict:
 def token_weights() -> ConfigDict:
   """Loss weight of a text token by what it says.
 
-  A reading is a number or how two things stand to each other ("closer").
+  A reading is a number or how two things stand to each other ("closer"), a
+  name a colour or a shape.
   """
-  return ConfigDict(dict(text=0.3, location=1.0, reading=1.0, answer=1.0))
+  return ConfigDict(
+    dict(text=0.3, name=0.3, location=1.0, reading=1.0, answer=1.0)
+  )
 
 
 def modality_weights() -> ConfigDict:
@@ -233,6 +236,7 @@ def pretrain() -> ConfigDict:
   config.given = 0.0  # model.read: chance that a text's places read a map
   config.edited = 0.0  # share of the depth maps among them that were changed
   config.marks = 0.05  # chance that one object alone is segmented
+  config.lists = 0  # requests for the things of one colour or shape
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   return config

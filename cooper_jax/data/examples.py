@@ -11,11 +11,13 @@ import re
 import numpy as np
 
 from cooper_jax import errors, sequence
+from cooper_jax.data.scenes import config as worlds
 from cooper_jax.data.scenes import phrasing
 from cooper_jax.tokenizers.text import TextTokenizer
 
 _READ = {word for pair in phrasing.RELATIONS.values() for word in pair}
 _READ |= {"yes", "no"}
+_NAMES = frozenset((*worlds.COLOURS, *worlds.SHAPES))
 _TAG = re.compile(r"(<[^<>]*>)")
 _AT = re.compile(r"<at (\S+) (\S+)>")
 _MAP = re.compile(r"<([a-z_]+)( faulty| edited| id=\d+)?>")
@@ -57,8 +59,8 @@ class Writer:
       draw: draw(modality, option) -> sequence.Map for `<depth>`,
         `<depth faulty>`, `<segmentation id=3>`; option "", "faulty",
         "edited", "id=3".
-      weights: loss weight of {"text", "location", "reading", "answer"}, 1
-        where missing.
+      weights: loss weight of {"text", "name", "location", "reading",
+        "answer"}, 1 where missing.
     """
     vocabulary = self.form.vocabulary
     weights = weights or {}
@@ -101,7 +103,9 @@ class Writer:
 
 
 def _kind(word: str) -> str:
-  """Is it read off the image (a number, a relation) or just said?"""
+  """Is it read off the image (a number, a relation), a name, or just said?"""
+  if word in _NAMES:
+    return "name"
   known = word[0].isdigit() or word in _READ
   return "reading" if known else "text"
 

@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from cooper_jax import packing, sequence
-from cooper_jax.data import edits
+from cooper_jax.data import edits, listing
 from cooper_jax.data.codes import INSTANCE, MARKED, Codes
 from cooper_jax.data.examples import Writer
 from cooper_jax.data.scenes import traces
@@ -33,7 +33,7 @@ class Lesson:
   codes: Codes
   shape: packing.Shape
   map_noise: float  # share of the codes read that are replaced at random
-  weights: dict  # loss weight of a text, location, reading or answer token
+  weights: dict  # loss weight of a token: text, name, location, reading, answer
   own: float = dataclasses.field(default=0.0, kw_only=True)
   edited: float = dataclasses.field(default=0.0, kw_only=True)
 
@@ -116,11 +116,13 @@ class Pretrain(Lesson):
 
   marks: chance that one object alone is segmented in place of all.
   given: chance that the places of a text read a map, each map by itself.
+  lists: how many parts of the list of all things are asked for.
   """
 
   titles: tuple[tuple[str, str], ...]  # (modality, TITLE)
   marks: float
   given: float = 0.0
+  lists: int = 0
 
   def __call__(self, sample, rng):
     branches = []
@@ -136,6 +138,7 @@ class Pretrain(Lesson):
     told = [q for q in sample.grounding if q.family == "list"]
     where = [q for q in sample.grounding if q.family == "where"]
     asked = [q for q in sample.questions if q.reasoning]
+    told += [p for q in told for p in listing.parts(q, rng, self.lists)]
     told += [where[i] for i in rng.permutation(len(where))[:2]]
     texts = [(q, False) for q in told]
     texts += [(asked[i], True) for i in rng.permutation(len(asked))]

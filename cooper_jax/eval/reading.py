@@ -42,7 +42,7 @@ def make_lessons(config, policy, codes) -> dict[str, lessons.Pretrain]:
     codes=codes,
     shape=shape,
     map_noise=0.0,
-    weights={"text": 0.0, "location": 0.0, "reading": 1.0, "answer": 0.0},
+    weights=dict(text=0.0, name=0.0, location=0.0, reading=1.0, answer=0.0),
     titles=((edits.MODALITY, "Depth"),),
     marks=0.0,
     given=1.0,

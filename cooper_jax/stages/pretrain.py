@@ -32,6 +32,7 @@ def run(config, workdir) -> None:
       given=settings.given,
       edited=settings.edited,
       marks=settings.marks,
+      lists=settings.lists,
     )
 
   teaching.run(
