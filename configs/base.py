@@ -58,7 +58,12 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
     variants.shrink(config)
   if variant in ("tiny", "long"):
     variants.stretch(config)
-  if variant == "tiny" and pipeline[-1] == "evaluate":
+  if variant == "tiny":
+    if pipeline[-1] != "evaluate":
+      raise UserError(
+        'variant "tiny" begins with the packaged model, whose stages are done;'
+        " long trains them as it was trained, scratch in less, smoke in minutes"
+      )
     config.start = "tiny"
     config.data.train_scenes = 4000  # that GRPO's questions are about
   config.lock()
@@ -341,7 +346,9 @@ def rl() -> ConfigDict:
   config.loss.correction_min = 0.5
   config.loss.correction_max = 2.0
   config.loss.off_policy_max = 0.0  # mean log gap of bad rollouts; 0 = any
-  config.loss.top_entropy = 1.0  # share of the tokens, by entropy, that count
+  # Share of the tokens, by entropy, that count. Below 1 the update takes all
+  # rollouts at once, whatever grpo.rows says: a quantile does not add up.
+  config.loss.top_entropy = 1.0
   config.loss.max_length = 256  # tokens; dr_grpo divides by it
   config.code = ConfigDict()  # of the loss of codes; -1.0: as in `loss`
   config.code.weight = 0.5  # beside the text's 1

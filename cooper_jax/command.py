@@ -233,8 +233,8 @@ def _check_rl(config: ConfigDict) -> None:
   rl = config.rl
   if config.grpo.optim.micro_batches != 1:
     raise UserError(
-      "config.grpo.optim.micro_batches must be 1; take fewer prompts a step"
-      " (config.grpo.batch) instead"
+      "config.grpo.optim.micro_batches must be 1; the update takes"
+      " config.grpo.rows rows at a time instead, lower that"
     )
   if rl.group < 2 or rl.updates < 1:
     raise UserError(

@@ -30,12 +30,12 @@ def run(asked: command.Command) -> None:
     asked.compile_cache, fallback=folder / "compiled"
   )
   mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
-  taught = {"tokenizer", "pretrain", "sft"} & set(config.pipeline)
-  meshes.check_batches(mesh, {s: config[s].batch for s in sorted(taught)})
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
   package.install(config, folder, mesh)
   lines, todo = workdir.plan(config, folder)
+  taught = [s for s in todo if s in ("tokenizer", "pretrain", "sft")]
+  meshes.check_batches(mesh, {s: config[s].batch for s in taught})
   print("\n".join([f"workdir {folder}", *lines]), flush=True)
   for stage in todo:
     watch = telemetry.Stopwatch()

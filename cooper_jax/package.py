@@ -5,8 +5,8 @@
 `model.safetensors` holds the parameters of the map tokenizers and of the SFT
 policy, by their path in the tree; `manifest.json` says what made them (config,
 version of the world, seed; of each stage the commands, commits, machines and
-hours; figures) and gives a checksum of the parameters. Nothing in either can
-run code.
+hours, as far as they were noted; figures) and gives a checksum of the
+parameters. Nothing in either can run code.
 """
 
 import argparse
@@ -32,6 +32,9 @@ STAGES = ("tokenizer", "pretrain", STAGE)  # that need not be run any more
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 # What the parameters depend on; how they were sharded or shown is not in it.
 SECTIONS = ("modalities", "world", "model", *STAGES)
+# How they were taught. A setting that the package did not know is no
+# difference there: it says what another training would do.
+TAUGHT = tuple(f"{stage}." for stage in STAGES)
 KEPT = ("depth/", "segmentation/", "qa/accuracy/", "maps/")  # of the figures
 
 
@@ -52,8 +55,13 @@ def find(start: str) -> Path:
 def read_manifest(folder: Path) -> dict:
   """The manifest; UserError if it is of another format or world."""
   manifest = workdirs.read_json(folder / MANIFEST)
-  if not isinstance(manifest.get("config"), dict):
-    raise UserError(f"{folder / MANIFEST} names no config; {_restore()}")
+  config = manifest.get("config")
+  parts = [config, manifest.get("made")]
+  parts += [config.get("data")] if isinstance(config, dict) else []
+  if not all(isinstance(part, dict) for part in parts):
+    raise UserError(
+      f"{folder / MANIFEST} does not say how the model was made; {_restore()}"
+    )
   for name, here in (("format", FORMAT), ("world", VERSION)):
     if manifest.get(name) != here:
       raise UserError(
@@ -72,6 +80,7 @@ def check(config, folder: Path) -> dict:
     f" {here.get(name, 'absent')} here"
     for name in sorted(there.keys() | here.keys())
     if there.get(name, "absent") != here.get(name, "absent")
+    and (_is_strict(name) or (name in there and name in here))
   ]
   if differing:
     more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
@@ -80,6 +89,11 @@ def check(config, folder: Path) -> dict:
       f" {'; '.join(differing[:4])}{more}; {_instead()}"
     )
   return manifest
+
+
+def _is_strict(name: str) -> bool:
+  """Whether a setting that one side does not know is a difference."""
+  return not name.startswith(TAUGHT) or name.startswith("tokenizer.network.")
 
 
 def _settings(config) -> dict:
@@ -94,7 +108,10 @@ def _settings(config) -> dict:
 
 
 def _instead() -> str:
-  return "train every stage (--config.start=), or start from one that fits"
+  return (
+    "train every stage (variant long, or scratch in 40 minutes), or start from"
+    " a package that fits (--config.start=FOLDER)"
+  )
 
 
 def load(config, policy: policies.Policy, folder: Path):

@@ -151,6 +151,30 @@ def test_another_architecture_recipe_or_world_is_named(run, packed, key, value):
     package.check(config, packed)
 
 
+def test_a_setting_of_the_teaching_that_came_later_is_no_difference(
+  run, packed, tmp_path
+):
+  there = copy_of(packed, tmp_path)
+  manifest = json.loads((there / "manifest.json").read_text())
+  del manifest["config"]["pretrain"]["lists"]
+  (there / "manifest.json").write_text(json.dumps(manifest))
+  package.check(run[0], there)
+  del manifest["config"]["model"]["read"]
+  (there / "manifest.json").write_text(json.dumps(manifest))
+  with pytest.raises(UserError, match=r"model\.read is absent there"):
+    package.check(run[0], there)
+
+
+@pytest.mark.parametrize("missing", ["config", "made", "data"])
+def test_a_manifest_with_a_part_missing_is_refused(packed, tmp_path, missing):
+  there = copy_of(packed, tmp_path)
+  manifest = json.loads((there / "manifest.json").read_text())
+  del (manifest["config"] if missing == "data" else manifest)[missing]
+  (there / "manifest.json").write_text(json.dumps(manifest))
+  with pytest.raises(UserError, match="does not say how the model was made"):
+    package.read_manifest(there)
+
+
 @pytest.mark.parametrize("name", ["format", "world"])
 def test_a_package_of_another_version_is_refused(run, packed, tmp_path, name):
   there = copy_of(packed, tmp_path)

@@ -1,9 +1,9 @@
 """Rollouts -> documents: the way back from the sampler to the trainer.
 
 The G rows of a prompt become branches of one document, so the update computes
-their shared prefix once, forward and backward. Every scored token carries the
-index of its slot, `row * T + slot`, by which its sampled log-probability and
-its advantage are found again.
+their shared prefix once for all that share a row, forward and backward. Every
+scored token carries the index of its slot, `row * T + slot`, by which its
+sampled log-probability and its advantage are found again.
 """
 
 import numpy as np

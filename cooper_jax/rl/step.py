@@ -1,8 +1,8 @@
 """One step of GRPO: rollout, rewards (on the host), advantages, update.
 
-With `rl.pipeline` the rollouts of the next step are begun before this one's
-are scored, by the parameters as they are then: the device samples while the
-host scores and packs, and what is learned from is one step old.
+With `rl.pipeline` the rollouts of the next step are begun as soon as this one's
+are on the host, by the parameters as they are then: the device samples while
+the host scores and packs, and what is learned from is one step old.
 """
 
 import functools
@@ -33,6 +33,14 @@ class Rolled(NamedTuple):
   number: int  # of the step
   turn: int  # of its batches, see dynamic.fill
   out: Any  # a Rollout of device arrays
+
+
+class Seen(NamedTuple):
+  """Rollouts on the host, their maps decoded."""
+
+  rolled: Rolled
+  out: Any  # a Rollout of numpy arrays
+  view: RolloutView
 
 
 class Step:
@@ -95,12 +103,17 @@ class Step:
   def __call__(self, state, batch):
     # The rewards and habits that are logged are those of this batch, before
     # any of its groups is replaced.
-    sampled, metrics = self.score(self.rollouts(state, batch))
+    seen = self.see(self.rollouts(state, batch))
+    if self.pipeline and batch["number"] + 1 < self.steps:
+      number = batch["number"] + 1
+      self.ahead = self.begin(state.params, batch["after"](), number)
+    sampled, metrics = self.score(seen)
     if self.resample:
 
       def another(turn):
         items, number = batch["more"](turn), batch["number"]
-        return self.score(self.begin(state.params, items, number, turn))[0]
+        begun = self.begin(state.params, items, number, turn)
+        return self.score(self.see(begun))[0]
 
       sampled, found = dynamic.fill(
         sampled, another, self.resample, maps=self.maps_teach
@@ -154,17 +167,14 @@ class Step:
     return state, metrics | extra
 
   def rollouts(self, state, batch) -> Rolled:
-    """This step's rollouts; with a pipeline the next step's are begun too."""
+    """This step's rollouts; with a pipeline they may have been begun before."""
     items, number = batch["items"], batch["number"]
     if not self.pipeline:
       return self.begin(state.params, items, number)
-    rolled = self.ahead
+    rolled, self.ahead = self.ahead, None
     if rolled is None or rolled.number != number:
       # The first step of a run, or the first after a stop: the same again.
       rolled = self.begin(state.behind, items, number)
-    self.ahead = None
-    if number + 1 < self.steps:
-      self.ahead = self.begin(state.params, batch["after"](), number + 1)
     return rolled
 
   def begin(self, params, items, number: int, turn: int = 0) -> Rolled:
@@ -187,21 +197,23 @@ class Step:
     )
     return Rolled(items, trunks, ids, number, turn, out)
 
-  def score(self, rolled: Rolled):
-    """Waits for rollouts and scores them: (dynamic.Sampled, figures to log)."""
-    policy, group = self.policy, self.group
-    items, trunks, ids, number, turn, out = rolled
-    out = runner.fetch(out)
-    groups = np.repeat(np.arange(len(items)), group)
+  def see(self, rolled: Rolled) -> Seen:
+    """Waits for rollouts and decodes their maps: all that needs the device."""
+    policy, out = self.policy, runner.fetch(rolled.out)
     view = RolloutView.from_rollout(
       out,
       vocabulary=policy.form.vocabulary,
       text_tokenizer=policy.text,
       decode_maps=runner.decoder(self.codecs),
-      group=groups,
-      sample_id=ids,
+      group=np.repeat(np.arange(len(rolled.items)), self.group),
+      sample_id=rolled.ids,
       modalities={slot: name for name, slot in policy.writer.modalities},
     )
+    return Seen(rolled, out, view)
+
+  def score(self, seen: Seen):
+    """Scores rollouts on the host: (dynamic.Sampled, figures to log)."""
+    (items, trunks, _, number, turn, _), out, view = seen
     scores = self.scorer(view, self.columns(items))
     quality = np.full(out.map_slot.shape, np.nan, np.float32)
     quality[:, : scores.map_quality.shape[1]] = scores.map_quality
@@ -209,13 +221,19 @@ class Step:
     columns = np.stack(list(scores.rewards.values()), axis=1)
     if self.shuffle:
       total, columns, quality = control.deal(
-        self.seed + turn, number, total, columns, quality, out.map_slot, groups
+        self.seed + turn,
+        number,
+        total,
+        columns,
+        quality,
+        out.map_slot,
+        view.group,
       )
     sampled = dynamic.Sampled(
       items, trunks, out, view.truncated, total, columns, quality
     )
     hits = scores.rewards.get("answer")
-    return sampled, scores.metrics() | habits(view, items, group, hits)
+    return sampled, scores.metrics() | habits(view, items, self.group, hits)
 
   def columns(self, items) -> dict:
     """What the rewards may know, one entry a rollout."""
@@ -234,7 +252,8 @@ class Step:
     """Rollouts as pieces of some rows: (arrays, which rollouts, blocks).
 
     A row is a prompt and blocks of whole rollouts of it. Pieces all have one
-    shape; only their number depends on how long the rollouts are.
+    shape, and only their number depends on how long the rollouts are; unless
+    all must be in one piece, which then has as many rows as they need.
     """
     form, limits = self.policy.form, self.policy.limits
     made = rollouts.documents(

@@ -18,7 +18,7 @@ from cooper_jax.stages import tokenizer as tokenizer_stage
 from cooper_jax.tokenizers.vocab import SPECIALS
 from tests import tiny  # noqa: F401  sets the mesh
 
-POLICY = policies.make(base.get_base("tiny", ("pretrain",)))
+POLICY = policies.make(base.get_base("long", ("pretrain",)))
 SAMPLES = scenes.generate(scenes.WorldConfig(), split="train", start=0, count=6)
 
 
@@ -43,7 +43,7 @@ CODES = make_codes()
 SHAPE = packing.Shape(
   length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, block=224
 )
-WEIGHTS = {"text": 0.3, "location": 1.0, "reading": 1.0, "answer": 1.0}
+WEIGHTS = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)
 
 
 def words(ids):
@@ -81,7 +81,7 @@ def test_markup_becomes_segments_with_weights():
   ]  # fmt: skip
   np.testing.assert_allclose(
     last.weight,
-    [0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3],
+    [0.3, 0.5, 0.5, 1.0, 1.0, 0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3],
   )
 
 

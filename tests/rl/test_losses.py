@@ -391,7 +391,7 @@ def test_a_five_armed_bandit_learns_only_from_its_own_rewards(shuffled):
 
 
 def test_codes_have_settings_of_their_own():
-  rl = base.get_base("tiny", ("grpo",)).rl
+  rl = base.get_base("long", ("grpo",)).rl
   rl.loss.clip_low, rl.loss.clip_high = 0.1, 0.3
   rl.code.clip_high, rl.code.kl_weight = 0.5, 0.02
   text, code = losses.configs_of(rl).values()

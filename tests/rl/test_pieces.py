@@ -9,9 +9,27 @@ from cooper_jax import policy as policies
 from cooper_jax import sequence
 from cooper_jax.rl import rollout as rollouts
 from cooper_jax.rl import step as steps
+from cooper_jax.sampling import grammar
 from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, scored
 
 KINDS = ("dapo", "grpo", "gspo", "dr_grpo")
+
+
+@pytest.fixture(autouse=True)
+def every_other_prompt_draws(monkeypatch):
+  """Left alone, a policy that was never trained hardly opens a map."""
+  begin = steps.runner.begin
+  form = POLICY.form
+  opening = (form.vocabulary.opening(form.slots[0]),)
+
+  def begin_with_maps(policy, params, trunks, modes, **options):
+    modes = [
+      grammar.Mode(form.openings, (opening,) if i % 2 else ())
+      for i in range(len(modes))
+    ]
+    return begin(policy, params, trunks, modes, **options)
+
+  monkeypatch.setattr(steps.runner, "begin", begin_with_maps)
 
 
 def updated(kind, rows, blocks, **loss):
@@ -24,16 +42,21 @@ def updated(kind, rows, blocks, **loss):
   step = steps.Step(config, POLICY, optimizer, CODECS, None)
   step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
   state = policies.init_state(POLICY, optimizer, seed=0)
+  seen = []
+  pack = step.pack
+  step.pack = lambda *args: seen.extend(pack(*args)) or seen
   state, metrics = step(state, {"items": ITEMS, "number": 0})
   sums = {n: v for n, v in metrics.items() if isinstance(v, tuple)}
-  return jax.device_get((state.params, sums))
+  assert any((batch["code_source"] >= 0).any() for batch, _, _ in seen)
+  return jax.device_get((state.params, sums)), len(seen)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_add_up_to_the_whole(kind):
   """One piece of four prompts' rows; or rows of one block, three at a time."""
-  whole = updated(kind, 4, 8)
-  parts = updated(kind, 3, 1)
+  whole, one = updated(kind, 4, 8)
+  parts, several = updated(kind, 3, 1)
+  assert one == 1 and several > 2
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5),
     whole,
@@ -42,8 +65,8 @@ def test_pieces_add_up_to_the_whole(kind):
 
 
 def test_the_highest_entropies_are_of_all_rollouts():
-  whole = updated("dapo", 4, 8, top_entropy=0.3)
-  parts = updated("dapo", 3, 1, top_entropy=0.3)
+  whole, _ = updated("dapo", 4, 8, top_entropy=0.3)
+  parts, _ = updated("dapo", 3, 1, top_entropy=0.3)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5),
     whole[0],

@@ -1,17 +1,20 @@
 """Sampling a step ahead: one step old, and the same after a stop."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cooper_jax import policy as policies
+from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.rl import step as steps
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, scored
 
 
-def make_step():
+def make_step(updates=1):
   config = CONFIG.copy_and_resolve_references()
   config.rl.pipeline, config.grpo.steps = True, 5
+  config.rl.updates = updates
   step = steps.Step(config, POLICY, OPTIMIZER, CODECS, None)
   # A reward that differs from the first step on.
   step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
@@ -48,10 +51,14 @@ def whole(step):
   return run(step, state, range(5))
 
 
-def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole):
-  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
-  state, first = run(step, state, range(3))
+def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
+  fresh = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  state, first = run(step, jax.tree.map(jnp.copy, fresh), range(3))
   step.ahead = None  # what a stop loses
+  saved = Checkpoints(tmp_path)
+  saved.save(3, state, data_state={}, meta={})
+  state = saved.restore(fresh)[0]
+  saved.close()
   state, rest = run(step, state, range(3, 5))
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -59,6 +66,24 @@ def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole):
     (whole[0].params, whole[0].behind),
   )
   jax.tree.map(np.testing.assert_array_equal, first + rest, whole[1])
+
+
+def test_with_two_updates_a_stop_loses_nothing_either():
+  step = make_step(updates=2)
+  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  whole, _ = run(step, state, range(3))
+  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  state, _ = run(step, state, range(2))
+  step.ahead = None
+  state, _ = run(step, state, range(2, 3))
+  jax.tree.map(np.testing.assert_array_equal, state.params, whole.params)
+
+
+def test_the_first_rollouts_are_of_the_stage_before():
+  fresh = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  taught = policies.init_state(POLICY, OPTIMIZER, seed=1).params
+  state = policies.start_from(fresh, taught)
+  jax.tree.map(np.testing.assert_array_equal, state.behind, taught)
 
 
 def test_the_rollouts_are_of_the_parameters_before_the_last_step(step, whole):
