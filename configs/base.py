@@ -7,33 +7,29 @@ where it is used, so a typo dies at start-up naming the field.
 Variants: `tiny`, the default, is made for a laptop: some hours of teaching, and
 reinforcement from the packaged model that these led to. `long` is the same and
 trains every stage itself; `scratch` does so in three quarters of an hour;
-`smoke` takes three minutes and learns next to nothing. The sizes `0p6b` and
-`7b` have their fields here (imported weights switch the same flags) but no
-recipe yet.
+`smoke` takes three minutes and learns next to nothing. The sizes `0p6b`, `7b`
+and `7b_mot` are those of `sizes.py`, on a named slice as `7b@v6e:16x16`.
 """
 
 import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs import variants
+from configs import sizes, variants
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 
 VARIANTS = ("tiny", "long", "scratch", "smoke")
-LATER = ("0p6b", "7b")
 
 
 def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   """Builds the whole config, locked; raises UserError for a wrong variant."""
-  if variant in LATER:
+  named = variant.partition("@")[0]
+  known = (*VARIANTS, *sizes.SIZES)
+  if named not in known or (named in VARIANTS and named != variant):
     raise UserError(
-      f'variant "{variant}" has no recipe yet; available: {", ".join(VARIANTS)}'
-    )
-  if variant not in VARIANTS:
-    raise UserError(
-      f'no variant "{variant}"; available: {", ".join(VARIANTS)}'
-      f"{nearest(variant, VARIANTS)}"
+      f'no variant "{variant}"; available: {", ".join(known)}, and sizes on a'
+      f" slice, as in 7b@v6e:16x16{nearest(variant, known)}"
     )
   config = ConfigDict()
   config.variant = variant
@@ -42,6 +38,7 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config.seed = 0  # of parameters, batches and sampling
   config.precision = "auto"  # f32 | bf16 | auto: f32 on CPU, else bf16
   config.quick_compile = False  # compile sooner, run slower (CPU)
+  config.text_rows = 0  # rows of text in the table; 0 = a row a token
   config.modalities = ("depth", "segmentation")  # maps the model can draw
   config.mesh = mesh()
   config.data = data()
@@ -54,6 +51,8 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config.sft = sft()
   config.grpo = grpo()
   config.evaluate = evaluate()
+  if named in sizes.SIZES:
+    sizes.grow(config, variant)
   if variant == "smoke":
     variants.shrink(config)
   if variant in ("tiny", "long"):

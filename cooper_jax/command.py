@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.parallel import chips
 
 PRECISIONS = ("auto", "f32", "bf16")
 ROOT = Path(__file__).parent.parent
@@ -21,6 +22,9 @@ FLAGS = {
   "config": "settings, FILE.py or FILE.py:VARIANT",
   "workdir": "folder of the run; default runs/<config>[-<variant>]",
   "compile_cache": 'folder of compiled code, "off" for none; default ~/.cache',
+  "plan": "prints what every listed slice would hold, and stops",
+  "compile_only": "compiles for --topology, prints a table, and stops",
+  "topology": "a slice, as in v6e:16x16 or v5e:16x16,num_slices=2",
 }
 HELP = """\
 usage: python -m cooper_jax.main --config=FILE.py[:VARIANT] [--workdir=DIR]
@@ -35,6 +39,9 @@ finished are skipped, an interrupted one goes on where it stopped.
   --config.grpo.steps=200          changes a setting (see configs/base.py)
   --workdir=runs/demo              where everything goes; default runs/<config>
   --compile_cache=off              compiles everything anew
+  --plan                           memory on every listed slice, by arithmetic
+  --compile_only --topology=v6e:4x4
+                                   compiles for a slice that is not here
 
 In configs/: {configs}.
 Exit codes: 0 done, 2 bad config, data or checkpoint, 42 no progress, 43 not
@@ -49,6 +56,8 @@ class Command:
   config: ConfigDict
   workdir: Path
   compile_cache: str
+  plan: bool = False
+  topology: str = ""  # compile for it, and no more
 
 
 def _configs() -> list[str]:
@@ -162,6 +171,8 @@ def parse(argv: list[str]) -> Command | None:
   path = given.pop("config", "configs/grpo.py")
   workdir = given.pop("workdir", "")
   cache = given.pop("compile_cache", "")
+  plan = _is_on("plan", given)
+  topology = _topology(path, given)
   config = load_config(path)
   file, colon, variant = path.partition(":")
   found = f"{_find(file)}{colon}{variant}"
@@ -177,7 +188,28 @@ def parse(argv: list[str]) -> Command | None:
   if not workdir:
     workdir = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
   validate(config)
-  return Command(config, Path(workdir), cache)
+  return Command(config, Path(workdir), cache, plan, topology)
+
+
+def _is_on(name: str, given: dict[str, str]) -> bool:
+  value = given.pop(name, "False")
+  if value.lower() not in ("true", "false"):
+    raise UserError(f"--{name}={value}: write --{name} or --{name}=False")
+  return value.lower() == "true"
+
+
+def _topology(path: str, given: dict[str, str]) -> str:
+  """The slice to compile for; a config that names one need not be told."""
+  topology = given.pop("topology", "")
+  if not _is_on("compile_only", given):
+    if topology:
+      raise UserError(f"--topology={topology} goes with --compile_only")
+    return ""
+  topology = topology or path.partition("@")[2]
+  if not topology:
+    raise UserError("--compile_only needs --topology, as in v6e:16x16")
+  chips.find_slice(topology)
+  return topology
 
 
 def validate(config: ConfigDict) -> None:

@@ -19,6 +19,11 @@ from cooper_jax.errors import (
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
   memory.keep_freed()
+  if asked.plan or asked.topology:
+    from cooper_jax.rehearsal import report
+
+    report.run(asked)
+    return
   config, folder = asked.config, workdir.prepare(asked.config, asked.workdir)
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax

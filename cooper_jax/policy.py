@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from cooper_jax import losses, packing, plugins, sequence
+from cooper_jax import losses, optim, packing, plugins, sequence
 from cooper_jax import state as states
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data.examples import Writer
@@ -21,6 +21,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.models import unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel import shard
+from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
@@ -44,18 +45,26 @@ def make(config) -> Policy:
     (name, plugins.find("modalities", name).SLOT) for name in config.modalities
   )
   settings, network = dict(config.model), config.tokenizer.network
+  rows = config.text_rows or text.size
+  if rows < text.size:
+    raise UserError(
+      f"config.text_rows is {rows}, the text tokenizer has {text.size} tokens;"
+      " raise it, or give 0 for as many"
+    )
   vision = VisionConfig(
     **settings.pop("vision"), image_size=config.data.image_size
   )
   model_config = ModelConfig(
     **settings,
-    text=text.size,
+    text=rows,
     codes=math.prod(network.levels),
     code_levels=tuple(network.levels) if network.quantizer == "fsq" else (),
     vision=vision,
     dtype=str(jnp.dtype(states.compute_dtype(config.precision))),
   )
-  vocabulary = Vocabulary(text.size, model_config.locations, model_config.codes)
+  vocabulary = Vocabulary(
+    rows, model_config.locations, model_config.codes, words=text.size
+  )
   form = sequence.Format(
     vocabulary,
     model_config,
@@ -101,18 +110,74 @@ def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
 
   parts: `ema` and `behind`, as in `state.create`.
   """
-  mesh = jax.sharding.get_mesh()
-  make_params = functools.partial(init, policy)
-  boxed = jax.eval_shape(make_params, jax.random.key(seed))
-  parameters = shard.abstract_shardings(boxed, mesh)
-
-  def create(key):
-    params = shard.unbox(make_params(key))
-    return states.create(params, optimizer, key=key, **parts)
-
-  abstract = jax.eval_shape(create, jax.random.key(seed))
-  shardings = shard.state_shardings(abstract, parameters, mesh)
+  create = functools.partial(_create, policy, optimizer, **parts)
+  abstract = abstract_state(policy, optimizer, **parts)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   return jax.jit(create, out_shardings=shardings)(jax.random.key(seed))
+
+
+def _create(policy: Policy, optimizer, key, **parts: bool):
+  params = shard.unbox(init(policy, key))
+  return states.create(params, optimizer, key=key, **parts)
+
+
+def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
+  """The parameters' shapes, with how they lie under a table of rules."""
+  boxed = jax.eval_shape(lambda: init(policy, jax.random.key(0)))
+  shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh(), rules)
+  return shard.placed(shard.unbox(boxed), shardings)
+
+
+def abstract_state(policy: Policy, optimizer, **parts: bool):
+  """The state's shapes, with how they lie; nothing is made."""
+  abstract = jax.eval_shape(
+    lambda: _create(policy, optimizer, jax.random.key(0), **parts)
+  )
+  parameters = jax.tree.map(lambda leaf: leaf.sharding, abstract_params(policy))
+  mesh = jax.sharding.get_mesh()
+  shardings = shard.state_shardings(abstract, parameters, mesh)
+  return shard.placed(abstract, shardings)
+
+
+def for_sampling(policy: Policy, params):
+  """The parameters as the sampler wants them, once a step.
+
+  Cut as for decoding, so that no layer is gathered for a single token; what
+  the model rounds to its compute dtype anyway is rounded before, so that the
+  sampler reads half the bytes and computes the same. The very same arrays
+  where neither changes anything.
+  """
+  mesh, dtype = jax.sharding.get_mesh(), policy.form.model.dtype
+  if dtype == "float32" and mesh.shape["fsdp"] == 1:
+    return params
+  return _convert(policy, mesh)(params)
+
+
+@functools.cache
+def _convert(policy: Policy, mesh):
+  del mesh  # part of the key: the shardings are of the mesh that is set
+  wanted = jax.tree.map(lambda x: x.sharding, sampling_params(policy))
+  dtypes = jax.tree.map(lambda x: x.dtype, sampling_params(policy))
+  return jax.jit(
+    lambda params: jax.tree.map(lambda x, to: x.astype(to), params, dtypes),
+    out_shardings=wanted,
+  )
+
+
+def sampling_params(policy: Policy):
+  """Shapes of what `for_sampling` returns."""
+  dtype = policy.form.model.dtype
+
+  def one(path, leaf):
+    name = optim.path_name(path)
+    # `point_*` compute in float32; norms and tables are added or read there.
+    rounded = name.endswith("kernel") and "point_" not in name
+    return jax.ShapeDtypeStruct(
+      leaf.shape, dtype if rounded else leaf.dtype, sharding=leaf.sharding
+    )
+
+  abstract = abstract_params(policy, DECODE_RULES)
+  return jax.tree_util.tree_map_with_path(one, abstract)
 
 
 def start_from(state, params):

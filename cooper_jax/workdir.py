@@ -20,7 +20,8 @@ from cooper_jax.errors import UserError
 
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
-COMMON = ("start", "seed", "precision", "modalities", "world", "data")
+COMMON = ("start", "seed", "precision", "text_rows", "modalities", "world")
+COMMON += ("data",)
 SECTIONS = {
   "tokenizer": ("tokenizer",),
   "pretrain": ("model", "pretrain"),

@@ -18,7 +18,9 @@ from tests import tiny
 LAYOUTS = {
   "data": meshes.MeshConfig(data=8),
   "fsdp": meshes.MeshConfig(data=1, fsdp=8),
+  "fsdp_tensor": meshes.MeshConfig(data=1, fsdp=4, tensor=2),
   "mixed": meshes.MeshConfig(data=2, fsdp=2, tensor=2),
+  "sequence": meshes.MeshConfig(data=2, fsdp=2, sequence=2),
 }
 
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from cooper_jax.parallel.shard import constrain
+
 
 @struct.dataclass
 class Cache:
@@ -31,12 +33,14 @@ def start(prompt_kv, prompt_mask_PS, *, rows: int, slots: int) -> Cache:
   prompt_k, prompt_v = prompt_kv
   layers, _, _, kv_heads, head_dim = prompt_k.shape
   empty = jnp.zeros((layers, rows, kv_heads, slots, head_dim), prompt_k.dtype)
+  prompt = ("layers", "batch", None, "kv_heads", None)
+  own = ("layers", "batch", "kv_heads", None, None)
   return Cache(
-    prompt_k=prompt_k,
-    prompt_v=prompt_v,
+    prompt_k=constrain(prompt_k, *prompt),
+    prompt_v=constrain(prompt_v, *prompt),
     prompt_mask=prompt_mask_PS,
-    k=jnp.swapaxes(empty, -1, -2),
-    v=empty,
+    k=constrain(jnp.swapaxes(empty, -1, -2), *own),
+    v=constrain(empty, *own),
     valid=jnp.zeros((rows, slots), bool),
   )
 

@@ -86,6 +86,18 @@ def block_masks(layout: Layout, blocks: tuple[int, int]):
   }
 
 
+def _look_up(table, ids):
+  """Rows of a table by id, those below 0 as if they were 0.
+
+  Every device looks its part of the width up, for all rows of the batch: what
+  travels are the rows that are read, not the table.
+  """
+  rest = (None,) * (ids.ndim - 1)
+  ids = constrain(jnp.maximum(ids, 0), "copies", *rest)
+  rows = constrain(table[ids], "copies", *rest, "embed")
+  return constrain(rows, "batch", *rest, "embed_out")
+
+
 class Unified(nn.Module):
   """Embedding, vision, decoder and heads.
 
@@ -127,7 +139,7 @@ class Unified(nn.Module):
       ),
       (c.map_codes, c.d_model),
     )
-    self.vision = vision.Vision(c.vision, c.d_model, c.dtype)
+    self.vision = vision.Vision(c.vision, c.d_model, c.dtype, c.remat)
     self.decoder = transformer.Transformer(c)
     square = {"features": c.d_model, "axes": ("embed", "ffn")}
     if c.aligned_queries:
@@ -171,11 +183,11 @@ class Unified(nn.Module):
     )
     has_cell = (tokens.cell >= 0)[..., None]
     if c.smear:
-      smeared = self.smear(table[jnp.maximum(tokens.previous, 0)])
+      smeared = self.smear(_look_up(table, tokens.previous))
       x = x + jnp.where((tokens.previous >= 0)[..., None], smeared, 0)
     if c.read:
       code, opening = tokens.read[..., 0], tokens.read[..., 1]
-      drawn = self._rows(table, code) + table[jnp.maximum(opening, 0)]
+      drawn = self._rows(table, code) + _look_up(table, opening)
       there = code >= 0
       drawn = jnp.where(there[..., None], drawn, 0).sum(axis=-2)
       any_there = jnp.any(there, axis=-1)[..., None]
@@ -189,7 +201,7 @@ class Unified(nn.Module):
       x = x + jnp.where(looks, self.look(seen) + place, 0)
     target = self.map_query.astype(c.dtype)[jnp.maximum(tokens.query, 0)]
     x = x + jnp.where(is_code & (tokens.query >= 0)[..., None], target, 0)
-    x = x + jnp.where(is_code, table[tokens.opening], 0)
+    x = x + jnp.where(is_code, _look_up(table, tokens.opening), 0)
     if c.aligned_queries:
       x = x + jnp.where(has_cell & is_code, self.align(seen), 0)
     x = jnp.where((tokens.kind == IMAGE)[..., None], seen, x)
@@ -197,7 +209,7 @@ class Unified(nn.Module):
 
   def _rows(self, table, ids):
     """Rows [..., D] of ids, a code's with those of its digits; -1 is any."""
-    x = table[jnp.maximum(ids, 0)]
+    x = _look_up(table, ids)
     if not self.config.digits:
       return x
     shared = quantize.fsq_digits(self.config.digits) @ self.embedding_digits

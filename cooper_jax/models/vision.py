@@ -100,10 +100,12 @@ class Vision(nn.Module):
   config: VisionConfig
   d_model: int
   dtype: str
+  remat: bool = False  # recompute a block in the backward pass
 
   @nn.compact
   def __call__(self, image_BHWC):
     c = self.config
+    block = nn.remat(VisionBlock) if self.remat else VisionBlock
     x = image_BHWC.astype(self.dtype) / 127.5 - 1.0
     if c.stem == "conv":
       x = ConvStem(c, self.dtype, name="stem")(x)
@@ -124,7 +126,7 @@ class Vision(nn.Module):
     x = x + position.astype(self.dtype)
     for i in range(c.layers):
       with jax.named_scope(f"vision_{i}"):
-        x = VisionBlock(c, self.dtype, name=f"block{i}")(x)
+        x = block(c, self.dtype, name=f"block{i}")(x)
     if c.layers:
       x = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm")(x)
     x = layers.Linear(

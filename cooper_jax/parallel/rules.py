@@ -10,6 +10,7 @@ Rules = dict[str, str | tuple[str, ...] | None]
 TRAIN_RULES: Rules = {
   # Activations.
   "batch": ("data", "fsdp"),
+  "copies": "data",  # the batch while fsdp cuts something else
   "length": "sequence",
   # The model's width where it must not be cut: residual stream, outputs.
   "embed_out": None,

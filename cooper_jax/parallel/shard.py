@@ -83,6 +83,17 @@ def abstract_shardings(boxed_abstract_params, mesh, rules: Rules = TRAIN_RULES):
   )
 
 
+def placed(abstract, shardings):
+  """Shapes with how they lie."""
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    abstract,
+    shardings,
+  )
+
+
 def constrain(x, *names: str | None, rules: Rules = TRAIN_RULES):
   """Fixes how an activation is cut; `names` has one entry per axis.
 

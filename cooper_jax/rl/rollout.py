@@ -8,7 +8,7 @@ sampled log-probability and its advantage are found again.
 
 import numpy as np
 
-from cooper_jax import errors, sequence
+from cooper_jax import errors, packing, sequence
 from cooper_jax.sampling import grammar
 
 
@@ -69,6 +69,19 @@ def documents(rollout, trunks, *, form, limits, group: int) -> list:
     )
     for p, trunk in enumerate(sequence.unlearned(trunks))
   ]
+
+
+def row_shape(form, limits, *, trunk: int, blocks: int) -> packing.Shape:
+  """Of a row of the update: a prompt, and blocks that hold any rollout."""
+  block = -(-(limits.slots(form) + 2) // 32) * 32
+  maps = block // (form.model.map_slots + 1)
+  return packing.Shape(
+    length=trunk + blocks * block,
+    texts=blocks * block,
+    codes=blocks * maps * form.model.map_codes,
+    trunk=trunk,
+    block=block,
+  )
 
 
 def spread(documents, form, *, block: int, blocks: int) -> list:

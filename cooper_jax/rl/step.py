@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from cooper_jax import packing, plugins
+from cooper_jax import policy as policies
 from cooper_jax.eval import asking, runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.parallel import mesh as meshes
@@ -80,22 +81,11 @@ class Step:
       )
     )
     self.configs = rl_losses.configs_of(config.rl)
-    self.normalisers = jax.jit(
-      functools.partial(update.normalisers, configs=self.configs)
-    )
-    self.gradients = jax.jit(
-      functools.partial(update.gradients, policy=policy, configs=self.configs),
-      static_argnames=("blocks", "on_policy"),
-    )
-    self.add = jax.jit(update.add, donate_argnums=0)
-    self.apply = jax.jit(
-      functools.partial(
-        update.apply,
-        optimizer=optimizer,
-        ema_decay=config.grpo.optim.ema_decay,
-      ),
-      static_argnames="remember",
-      donate_argnames="state",
+    self.normalisers, self.gradients, self.add, self.apply = update.compiled(
+      policy,
+      optimizer,
+      self.configs,
+      ema_decay=config.grpo.optim.ema_decay,
     )
     # The quantile of entropies is of all rollouts: they are taken in one piece.
     self.whole = any(each.top_entropy < 1 for each in self.configs.values())
@@ -185,7 +175,7 @@ class Step:
     ids = (number * (self.resample + 1) + turn) * rows + np.arange(rows)
     out = runner.begin(
       policy,
-      params,
+      policies.for_sampling(policy, params),
       trunks,
       [grammar.Mode(policy.form.openings)] * len(items),
       key=self.key,
@@ -259,17 +249,9 @@ class Step:
     made = rollouts.documents(
       out, trunks, form=form, limits=limits, group=self.group
     )
-    block = -(-(limits.slots(form) + 2) // 32) * 32
-    rows = rollouts.spread(made, form, block=block, blocks=self.blocks)
     trunk = prompting.bucket(trunks, form, self.buckets)
-    maps = block // (form.model.map_slots + 1)
-    shape = packing.Shape(
-      length=trunk + self.blocks * block,
-      texts=self.blocks * block,
-      codes=self.blocks * maps * form.model.map_codes,
-      trunk=trunk,
-      block=block,
-    )
+    shape = rollouts.row_shape(form, limits, trunk=trunk, blocks=self.blocks)
+    rows = rollouts.spread(made, form, block=shape.block, blocks=self.blocks)
     size = -(-len(rows) // self.rows) * self.rows if self.whole else self.rows
     pieces = []
     for start in range(0, len(rows), size):

@@ -1,5 +1,7 @@
 """From scored rollouts to new parameters: the pure half of a GRPO step."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -7,6 +9,23 @@ from cooper_jax import losses, optim
 from cooper_jax.rl import advantages
 from cooper_jax.rl import losses as policy_losses
 from cooper_jax.sampling import grammar
+
+
+def compiled(policy, optimizer, configs, *, ema_decay: float):
+  """The jitted parts of an update: (normalisers, gradients, add, apply)."""
+  return (
+    jax.jit(functools.partial(normalisers, configs=configs)),
+    jax.jit(
+      functools.partial(gradients, policy=policy, configs=configs),
+      static_argnames=("blocks", "on_policy"),
+    ),
+    jax.jit(add, donate_argnums=0),
+    jax.jit(
+      functools.partial(apply, optimizer=optimizer, ema_decay=ema_decay),
+      static_argnames="remember",
+      donate_argnames="state",
+    ),
+  )
 
 
 def taught(live_RT, truncated_R, overlong_filter: bool):

@@ -10,14 +10,18 @@ from cooper_jax.data import lessons
 from cooper_jax.stages import teaching
 
 
+def row_shape(config, policy):
+  """Of a row: a block for each map, and some of text."""
+  maps, settings = len(policy.form.slots), config.pretrain
+  return teaching.shape_of(
+    settings, policy, blocks=maps + settings.text_blocks, maps=maps
+  )
+
+
 def run(config, workdir) -> None:
   """Trains the policy from nothing on maps and grounding."""
 
   def make_lesson(policy, codes, settings):
-    maps = len(policy.form.slots)  # each modality, in every row
-    shape = teaching.shape_of(
-      settings, policy, blocks=maps + settings.text_blocks, maps=maps
-    )
     titles = tuple(
       (name, plugins.find("modalities", name).TITLE)
       for name in config.modalities
@@ -25,7 +29,7 @@ def run(config, workdir) -> None:
     return lessons.Pretrain(
       writer=policy.writer,
       codes=codes,
-      shape=shape,
+      shape=row_shape(config, policy),
       map_noise=settings.code_noise,
       weights=dict(settings.weights),
       titles=titles,

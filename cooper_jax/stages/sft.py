@@ -9,6 +9,14 @@ from cooper_jax.data import lessons
 from cooper_jax.stages import teaching
 
 
+def row_shape(config, policy):
+  """Of a row: blocks of questions, some with maps."""
+  settings = config.sft
+  return teaching.shape_of(
+    settings, policy, blocks=settings.blocks, maps=settings.maps
+  )
+
+
 def run(config, workdir) -> None:
   """Trains the pretrained policy on traces; from nothing if there is none."""
 
@@ -16,9 +24,7 @@ def run(config, workdir) -> None:
     return lessons.Reason(
       writer=policy.writer,
       codes=codes,
-      shape=teaching.shape_of(
-        settings, policy, blocks=settings.blocks, maps=settings.maps
-      ),
+      shape=row_shape(config, policy),
       map_noise=settings.code_noise,
       weights=dict(settings.weights),
       shares=tuple(settings.shares.items()),

@@ -97,7 +97,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
   workdirs.add_summary(workdir, speed)
 
 
-def make_step(policy, optimizer, settings, shape: packing.Shape):
+def jit_step(policy, optimizer, settings, shape: packing.Shape):
   """Returns step(state, batch) -> (state, metrics), jitted and donated."""
   form = policy.form
   kinds = loss_shares(settings, policy.writer.modalities)
@@ -132,6 +132,12 @@ def make_step(policy, optimizer, settings, shape: packing.Shape):
     metrics["rows/left_out"] = jnp.mean(batch["left_out"])
     return state, metrics
 
+  return step
+
+
+def make_step(policy, optimizer, settings, shape: packing.Shape):
+  """`jit_step`, given each process's part of a batch as it was packed."""
+  step = jit_step(policy, optimizer, settings, shape)
   sharding = shard.batch_sharding(jax.sharding.get_mesh())
 
   def put(state, batch):
@@ -176,12 +182,6 @@ def flops(params, policy, batch: int, shape: packing.Shape) -> float:
   key; heads count at scored positions only. Padding is computed, so it counts.
   """
   model = policy.form.model
-  inner = params["params"]["decoder"]["blocks"]
-  matrices = sum(
-    leaf.size
-    for path, leaf in jax.tree_util.tree_leaves_with_path(inner)
-    if optim.path_name(path).endswith("kernel")
-  )
   keys = shape.length if not shape.block else shape.trunk + shape.block
   attention = 2 * model.layers * model.heads * model.head_dim * keys
   tokens = batch * shape.length
@@ -189,7 +189,17 @@ def flops(params, policy, batch: int, shape: packing.Shape) -> float:
   heads *= (
     shape.texts * policy.form.vocabulary.text_rows + shape.codes * model.codes
   )
-  return 6.0 * (tokens * (matrices + attention) + heads)
+  return 6.0 * (tokens * (matrices(params) + attention) + heads)
+
+
+def matrices(params) -> int:
+  """Parameters of the decoder's matrices: each a product with every token."""
+  inner = params["params"]["decoder"]["blocks"]
+  return sum(
+    leaf.size
+    for path, leaf in jax.tree_util.tree_leaves_with_path(inner)
+    if optim.path_name(path).endswith("kernel")
+  )
 
 
 def overview(params, policy) -> None:

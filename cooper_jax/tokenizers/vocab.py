@@ -62,11 +62,16 @@ def modality_slots() -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-  """Row ranges of the token table: sizes in, starts and names out."""
+  """Row ranges of the token table: sizes in, starts and names out.
+
+  words: tokens that the text tokenizer has, where `text` rows are more, as in
+  released models; nobody may choose the rest. 0: as many.
+  """
 
   text: int
   locations: int
   codes: int
+  words: int = 0
 
   @property
   def specials(self) -> int:

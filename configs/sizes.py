@@ -1,0 +1,140 @@
+"""Models of published shapes, and what their rows and batches are.
+
+The decoder and the encoder have the sizes of released weights; depth and
+segmentation maps have a code for each cell of the image. `7b@v6e:16x16` is the
+size 7b on that slice: what changes with the slice is in `place`.
+"""
+
+import dataclasses
+import math
+
+from ml_collections import ConfigDict
+
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.parallel import chips
+from cooper_jax.tokenizers import vocab
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """decoder, vision: fields of ModelConfig and VisionConfig that differ."""
+
+  image: int  # pixels
+  text_rows: int  # of the released embedding
+  grid: int  # codes along a side of a map, and image cells
+  decoder: dict
+  vision: dict
+  texts: int  # tokens in one turn of text
+  tensor: int  # parts of a matrix while sampling and in reinforcement
+  gigabytes: float  # of a chip for one row of SFT a chip; see `place`
+
+
+_SIGLIP2_BASE = dict(patch=16, width=768, layers=12, heads=12, ffn=3072)
+_SIGLIP2_SO400M = dict(patch=16, width=1152, layers=27, heads=16, ffn=4304)
+_QWEN3_0P6B = dict(
+  d_model=1024, layers=28, heads=16, kv_heads=8, head_dim=128, ffn=3072,
+  qk_norm=True, qkv_bias=False, tied_head=True,
+)  # fmt: skip
+_QWEN2P5_7B = dict(
+  d_model=3584, layers=28, heads=28, kv_heads=4, head_dim=128, ffn=18944,
+  qk_norm=False, qkv_bias=True, tied_head=False,
+)  # fmt: skip
+
+SIZES = {
+  # Qwen3-0.6B and SigLIP2-base (patch 16, 256 pixels).
+  "0p6b": Size(256, 151_936, 16, _QWEN3_0P6B, _SIGLIP2_BASE, 192, 1, 6.0),
+  # Qwen2.5-7B and SigLIP2-so400m (patch 16, 384 pixels).
+  "7b": Size(384, 152_064, 24, _QWEN2P5_7B, _SIGLIP2_SO400M, 256, 4, 12.0),
+  # BAGEL's layout: Qwen2.5-7B with QK-norm, and a second set of weights for
+  # the positions of codes.
+  "7b_mot": Size(
+    384, 152_064, 24,
+    _QWEN2P5_7B | dict(qk_norm=True, mixture_of_transformers=True),
+    _SIGLIP2_SO400M, 256, 4, 20.0,
+  ),
+}  # fmt: skip
+
+
+def grow(config: ConfigDict, variant: str) -> None:
+  """Makes the config that of a size, "7b", or of one on a slice, "7b@SLICE"."""
+  name, _, slice_name = variant.partition("@")
+  size = SIZES[name]
+  config.precision = "bf16"
+  # All rows together can be cut into 512 parts.
+  others = vocab.SPECIALS + size.grid**2
+  others += math.prod(config.tokenizer.network.levels)
+  config.text_rows = -(-(size.text_rows + others) // 512) * 512 - others
+  config.data.image_size = size.image
+  config.model.update(
+    **size.decoder,
+    map_grid=size.grid,
+    rope_theta=1_000_000.0,
+    remat=True,
+    smear=False,
+    read=False,
+  )
+  config.model.vision.update(**size.vision, stem="linear")
+  config.tokenizer.network.update(width=256, fine_width=128, blocks=4)
+  drawn = size.grid * (size.grid + 1)  # slots of one map
+  config.pretrain.update(block=_round(drawn + 32), texts=256)
+  config.sft.update(
+    block=_round(2 * drawn + 2 * size.texts), blocks=2, texts=512, maps=4
+  )
+  config.sampling.update(
+    text=size.texts, prompt_buckets=(_round(size.grid**2 + 64),)
+  )
+  config.grpo.blocks = 1
+  for stage, rate in (("pretrain", 1e-4), ("sft", 2e-5), ("grpo", 1e-6)):
+    config[stage].optim.update(
+      name="adamw", learning_rate=rate, schedule="cosine", warmup_steps=100
+    )
+  config.rl.update(advantage="mean_only", group=8)
+  place(config, size, slice_name)
+
+
+def place(config: ConfigDict, size: Size, slice_name: str) -> None:
+  """Mesh and batches on a slice; without one, of whatever devices there are.
+
+  Parameters are cut over all chips of a slice (fsdp), and slices hold copies.
+  Reinforcement cuts matrices, too: its sampler needs whole layers. Batches are
+  rows a chip, as many as its memory has room for.
+  """
+  config.mesh.update(data=1, fsdp=-1)
+  devices, memory = 8, 80.0
+  if slice_name:
+    found = chips.find_slice(slice_name)
+    config.mesh.data = found.slices
+    devices, memory = (
+      found.devices,
+      found.chip.memory_gb * found.chip.per_device,
+    )
+  tensor = size.tensor if config.pipeline[-1] in ("grpo", "evaluate") else 1
+  if devices % tensor:
+    raise UserError(
+      f"{devices} devices can't hold matrices cut in {tensor}; take a slice of"
+      f" a multiple of {tensor}"
+    )
+  config.mesh.tensor = tensor
+  rows = max(1, int(memory // (2 * size.gigabytes)))
+  cuts = devices // tensor
+  for stage in ("tokenizer", "pretrain", "sft"):
+    config[stage].batch = rows * cuts
+  config.grpo.batch = cuts  # prompts: each chip's rows are one group
+  config.grpo.rows = rows * cuts
+  config.evaluate.batch = max(256, cuts)
+
+
+def check(variant: str) -> None:
+  """Raises UserError unless the variant names a size and, perhaps, a slice."""
+  name, at, slice_name = variant.partition("@")
+  if name not in SIZES:
+    raise UserError(
+      f'no size "{name}"; there are {", ".join(SIZES)}{nearest(name, SIZES)}'
+    )
+  if at:
+    chips.find_slice(slice_name)
+
+
+def _round(tokens: int) -> int:
+  """To whole tiles of a TPU's lanes."""
+  return -(-tokens // 128) * 128

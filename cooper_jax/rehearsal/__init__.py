@@ -1,0 +1,1 @@
+"""What a run on a slice would need, found out without the slice."""

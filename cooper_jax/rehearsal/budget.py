@@ -1,0 +1,153 @@
+"""The memory of a chip by arithmetic: no compiler, no slice, a second.
+
+An estimate of the parts that grow: what is kept of parameters and optimiser,
+what a layer keeps for the backward pass and what it works with, the logits,
+the cache. The compiler's figure (`report.py`) is the one to believe.
+"""
+
+import dataclasses
+
+import jax
+
+from cooper_jax import losses, packing, plugins
+from cooper_jax import policy as policies
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel.chips import Slice
+from cooper_jax.rl import rollout as rollouts
+from cooper_jax.stages import teaching
+
+F32, BF16 = 4, 2
+GB = 1e9
+ROOM = 0.7  # of a chip's memory: the rest is the compiler's
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """Bytes on one chip, by what they hold."""
+
+  state: float  # parameters and optimiser
+  gradients: float
+  kept: float  # for the backward pass
+  working: float  # of a layer, and gathered weights
+  logits: float
+  cache: float  # keys and values, and the weights for sampling
+
+  @property
+  def total(self) -> float:
+    return sum(dataclasses.astuple(self))
+
+
+def count(params) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def budgets(config, found: Slice, params) -> dict[str, Budget]:
+  """The stages of a config on a slice: what a chip of it would hold."""
+  sizes = dict(
+    zip(
+      meshes.AXES,
+      meshes.mesh_shape(meshes.MeshConfig(**config.mesh), found.devices),
+      strict=True,
+    )
+  )
+  policy = policies.make(config)
+  out = {}
+  for stage in config.pipeline:
+    if stage in ("pretrain", "sft"):
+      shape = plugins.find("stages", stage).row_shape(config, policy)
+      rows = config[stage].batch / config[stage].optim.micro_batches
+      out[stage] = _training(config, policy, sizes, params, shape, rows)
+    elif stage == "grpo":
+      shape = rollouts.row_shape(
+        policy.form,
+        policy.limits,
+        trunk=max(config.sampling.prompt_buckets),
+        blocks=config.grpo.blocks,
+      )
+      update = _training(config, policy, sizes, params, shape, config.grpo.rows)
+      cache = _cache(config, policy, sizes, params)
+      out[stage] = dataclasses.replace(update, cache=cache)
+  return out
+
+
+def _training(config, policy, sizes, params, shape: packing.Shape, rows):
+  model, width = policy.form.model, BF16 if config.precision == "bf16" else F32
+  cut, tensor = sizes["fsdp"] * sizes["tensor"], sizes["tensor"]
+  local = max(1.0, rows / (sizes["data"] * sizes["fsdp"]))
+  tokens = local * shape.length / sizes["sequence"]
+  everything = count(params)
+  layer = teaching.matrices(params) / model.layers
+  # Of a block: the scores of attention, forward and backward, and the MLP.
+  keys = shape.length if not shape.block else shape.trunk + shape.block
+  scores = tokens * model.heads / tensor * keys * F32 * 3
+  wide = tokens * (3 * model.ffn / tensor + 6 * model.d_model) * width * 2
+  blocks = 1 if model.remat else model.layers
+  vocabulary = policy.form.vocabulary.text_rows
+  chunk = min(losses.CHUNK, max(shape.texts, 1))
+  table = vocabulary * model.d_model * F32 / tensor
+  return Budget(
+    state=everything * F32 * 3 / cut,
+    gradients=everything * F32 / cut,
+    kept=tokens * model.d_model * model.layers * width,
+    working=(scores + wide) * blocks
+    + (2 * layer * width / tensor + table) * (cut > tensor),
+    logits=local * chunk * vocabulary / tensor * F32 * 3,
+    cache=0.0,
+  )
+
+
+def _cache(config, policy, sizes, params) -> float:
+  """Keys and values of a step's rollouts, and the weights they are made by."""
+  model, limits = policy.form.model, policy.limits
+  rows = config.grpo.batch * config.rl.group
+  rows /= sizes["data"] * sizes["fsdp"]
+  slots = limits.slots(policy.form)
+  slots += max(config.sampling.prompt_buckets) / config.rl.group
+  each = 2 * model.layers * model.kv_heads * model.head_dim * BF16
+  return (rows * slots * each + count(params) * BF16) / sizes["tensor"]
+
+
+def advice(config, found: Slice, params, stage: str) -> list[str]:
+  """What would make a stage smaller on a chip, largest gain first."""
+  now = budgets(config, found, params)[stage].total
+  tried = []
+  for words, changes in _knobs(config, stage):
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked():
+      for key, value in changes.items():
+        section, name = key.rsplit(".", 1)
+        part = changed
+        for word in section.split("."):
+          part = part[word]
+        part[name] = value
+    try:
+      less = now - budgets(changed, found, params)[stage].total
+    except Exception as error:  # a mesh that does not fit is no advice
+      del error
+      continue
+    if less > 0:
+      tried.append((less, f"{words} (about {less / GB:.1f} GB less)"))
+  return [words for _, words in sorted(tried, reverse=True)]
+
+
+def _knobs(config, stage: str):
+  mesh = config.mesh
+  if not config.model.remat:
+    yield "config.model.remat=True", {"model.remat": True}
+  if stage == "grpo":
+    for key in ("rows", "batch"):
+      half = config.grpo[key] // 2
+      if half:
+        yield f"config.grpo.{key}={half}", {f"grpo.{key}": half}
+  else:
+    twice = config[stage].optim.micro_batches * 2
+    key = f"{stage}.optim.micro_batches"
+    yield f"config.{key}={twice}", {key: twice}
+  if mesh.data not in (1, -1):
+    yield (
+      "all chips along fsdp (config.mesh.data=1 config.mesh.fsdp=-1)",
+      {"mesh.data": 1, "mesh.fsdp": -1},
+    )
+  twice = mesh.tensor * 2
+  if config.model.kv_heads % twice == 0:
+    yield f"config.mesh.tensor={twice}", {"mesh.tensor": twice}
