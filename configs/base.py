@@ -365,5 +365,5 @@ def evaluate() -> ConfigDict:
   config.batch = 256  # rollouts at once
   config.blind_scenes = 2000  # of the training split, for the blind baseline
   config.gallery = 60  # questions shown in the report
-  config.expected_minutes = 5.0
+  config.expected_minutes = 8.0
   return config

@@ -3,7 +3,7 @@
   bash launch/local.sh --config=configs/evaluate.py --workdir=runs/demo
   bash launch/local.sh --config=configs/evaluate.py:smoke --workdir=runs/smoke
 
-Without a variant the packaged model is evaluated: about 6 minutes and 3 GB on
+Without a variant the packaged model is evaluated: about 8 minutes and 3 GB on
 two cores. Give the variant that the workdir was trained with, `long` for that
 of configs/sft.py without one.
 """

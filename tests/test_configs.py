@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 
+import numpy as np
 import pytest
 
 from cooper_jax import optim, workdir
@@ -10,6 +11,7 @@ from cooper_jax.data.scenes.config import WorldConfig
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import ModelConfig, VisionConfig
+from cooper_jax.parallel import chips
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.rl.losses import LossConfig
 from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
@@ -17,6 +19,7 @@ from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ["tokenizer", "pretrain", "sft", "grpo", "evaluate"]
 VARIANTS = ["tiny", "long", "scratch", "smoke"]
+SIZES = ["0p6b", "7b", "7b_mot"]
 
 
 def get(name, *variant):
@@ -81,11 +84,31 @@ def test_configs_say_how_they_are_run(name):
   assert "minute" in head and "GB" in head
 
 
-def test_a_size_without_a_recipe_is_said_to_be_one():
-  with pytest.raises(UserError, match='"7b" has no recipe yet'):
-    get("grpo", "7b")
-  with pytest.raises(UserError, match='did you mean "smoke"'):
-    get("grpo", "smok")
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_has_a_recipe_on_every_slice(name, size):
+  for place in ("", *(f"@{each}" for each in chips.LISTED)):
+    config = get(name, size + place)
+    found = chips.find_slice(place[1:]) if place else chips.find_slice("h100:8")
+    mesh = meshes.MeshConfig(**config.mesh)
+    cuts = np.prod(meshes.mesh_shape(mesh, found.devices)[:2])
+    for stage in ("pretrain", "sft", "grpo"):
+      assert config[stage].batch % cuts == 0
+    assert config.model.kv_heads % config.mesh.tensor == 0
+
+
+@pytest.mark.parametrize(
+  ("variant", "said"),
+  [
+    ("smok", 'did you mean "smoke"'),
+    ("7b@v6e:99x99", "has 9801 chips"),
+    ("7b@v9:4x4", "with a chip of v4"),
+    ("smoke@v6e:4x4", "no variant"),
+  ],
+)
+def test_a_variant_that_is_none_is_refused(variant, said):
+  with pytest.raises(UserError, match=said):
+    get("grpo", variant)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

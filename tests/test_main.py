@@ -159,7 +159,7 @@ SMOKE = "--config=configs/grpo.py:smoke"
   [
     (["--config=configs/grp.py"], 'did you mean "grpo.py"'),
     (["--config=configs/grpo.py:smok"], 'did you mean "smoke"'),
-    (["--config=configs/grpo.py:7b"], "no recipe yet"),
+    (["--config=configs/grpo.py:7b@v9:4x4"], 'no topology "v9:4x4"'),
     ([SMOKE, "--config.sft.stps=3"], 'did you mean "steps"'),
     ([SMOKE, "--config.sft=3"], "is a section"),
     ([SMOKE, "--config.seed.x=3"], "is a value"),

@@ -57,8 +57,14 @@ def absent_mesh(found: Slice, config: meshes.MeshConfig) -> Mesh:
 
 def _describe(found: Slice) -> list:
   """The devices of a slice, as libtpu describes them."""
-  # Else libtpu asks a metadata server that only a TPU VM has.
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  # Else libtpu asks a metadata server that only a TPU VM has, and complains.
+  for name, value in (
+    ("TPU_SKIP_MDS_QUERY", "1"),
+    ("TPU_ACCELERATOR_TYPE", "v5litepod-16"),
+    ("TPU_WORKER_HOSTNAMES", "localhost"),
+    ("TPU_WORKER_ID", "0"),
+  ):
+    os.environ.setdefault(name, value)
   from jax.experimental import topologies
 
   options = dict(found.chip.options)
