@@ -70,6 +70,12 @@ backend_config={"known_trip_count":{"n":"7"}}
 """
 
 
+def test_a_loop_of_unknown_length_has_the_trips_that_it_is_given():
+  text = TEXT.replace('{"known_trip_count":{"n":"7"}}', "{}")
+  times = [each.times for each in hlo.collectives(text, trips=4)]
+  assert sorted(times) == [1, 1, 12]
+
+
 def test_loops_in_loops_multiply_and_starts_count_their_result():
   found = hlo.collectives(TEXT)
   by_size = sorted((each.size, each.times, each.kind) for each in found)

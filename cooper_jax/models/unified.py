@@ -86,14 +86,17 @@ def block_masks(layout: Layout, blocks: tuple[int, int]):
   }
 
 
-def _look_up(table, ids):
+def _look_up(table, ids, cut: bool):
   """Rows of a table by id, those below 0 as if they were 0.
 
-  Every device looks its part of the width up, for all rows of the batch: what
-  travels are the rows that are read, not the table.
+  Of a table whose width is cut every device looks its part up, for all rows of
+  the batch: what travels are the rows that are read, not the table.
   """
+  ids = jnp.maximum(ids, 0)
+  if not cut:
+    return table[ids]
   rest = (None,) * (ids.ndim - 1)
-  ids = constrain(jnp.maximum(ids, 0), "copies", *rest)
+  ids = constrain(ids, "copies", *rest)
   rows = constrain(table[ids], "copies", *rest, "embed")
   return constrain(rows, "batch", *rest, "embed_out")
 
@@ -172,22 +175,25 @@ class Unified(nn.Module):
     flat = self.vision(images.reshape(-1, *images.shape[2:]))
     return flat.reshape(batch, count * flat.shape[1], flat.shape[2])
 
-  def embed(self, tokens: Tokens, features_BMD):
-    """Returns the decoder's input [B, L, D]."""
+  def embed(self, tokens: Tokens, features_BMD, *, cut: bool):
+    """Returns the decoder's input [B, L, D].
+
+    cut: whether the parameters lie as in training or as for sampling.
+    """
     c = self.config
     table = self.embedding.astype(c.dtype)
-    x = self._rows(table, tokens.ids)
+    x = self._rows(table, tokens.ids, cut)
     is_code = (tokens.kind == CODE)[..., None]
     seen = jnp.take_along_axis(
       features_BMD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
     )
     has_cell = (tokens.cell >= 0)[..., None]
     if c.smear:
-      smeared = self.smear(_look_up(table, tokens.previous))
+      smeared = self.smear(_look_up(table, tokens.previous, cut))
       x = x + jnp.where((tokens.previous >= 0)[..., None], smeared, 0)
     if c.read:
       code, opening = tokens.read[..., 0], tokens.read[..., 1]
-      drawn = self._rows(table, code) + _look_up(table, opening)
+      drawn = self._rows(table, code, cut) + _look_up(table, opening, cut)
       there = code >= 0
       drawn = jnp.where(there[..., None], drawn, 0).sum(axis=-2)
       any_there = jnp.any(there, axis=-1)[..., None]
@@ -201,15 +207,15 @@ class Unified(nn.Module):
       x = x + jnp.where(looks, self.look(seen) + place, 0)
     target = self.map_query.astype(c.dtype)[jnp.maximum(tokens.query, 0)]
     x = x + jnp.where(is_code & (tokens.query >= 0)[..., None], target, 0)
-    x = x + jnp.where(is_code, _look_up(table, tokens.opening), 0)
+    x = x + jnp.where(is_code, _look_up(table, tokens.opening, cut), 0)
     if c.aligned_queries:
       x = x + jnp.where(has_cell & is_code, self.align(seen), 0)
     x = jnp.where((tokens.kind == IMAGE)[..., None], seen, x)
     return constrain(x, "batch", "length", "embed_out")
 
-  def _rows(self, table, ids):
+  def _rows(self, table, ids, cut: bool):
     """Rows [..., D] of ids, a code's with those of its digits; -1 is any."""
-    x = _look_up(table, ids)
+    x = _look_up(table, ids, cut)
     if not self.config.digits:
       return x
     shared = quantize.fsq_digits(self.config.digits) @ self.embedding_digits
@@ -232,12 +238,13 @@ class Unified(nn.Module):
   ):
     """Teacher-forced forward: hidden f32 [B, L, D], features, keys/values.
 
-    `keep` returns keys and values; `blocks` is the layout's (trunk, block).
+    `keep` returns keys and values, for sampling; `blocks` is the layout's
+    (trunk, block).
     """
     features = self.see(images)
     mask = block_masks(layout, blocks) if blocks else attention_mask(layout)
     hidden, kv = self.decoder(
-      self.embed(tokens, features),
+      self.embed(tokens, features, cut=not keep),
       self.shared(tokens) | {"mask": mask},
       mode="prefill" if keep else "train",
       blocks=blocks,
@@ -255,7 +262,7 @@ class Unified(nn.Module):
       "prompt_mask": cache.prompt_mask,
     }
     hidden, kv = self.decoder(
-      self.embed(tokens, features_RMD),
+      self.embed(tokens, features_RMD, cut=False),
       shared,
       mode="step",
       cached=(cache.prompt_k, cache.prompt_v, cache.k, cache.v),

@@ -2,7 +2,7 @@
 
 The compiler's own cost analysis counts the body of a loop once. Here every
 computation is counted as often as it runs: a loop says how many trips it makes
-(`known_trip_count`), one that does not is counted once and reported.
+(`known_trip_count`); of one that ends when it is done, the caller has to know.
 """
 
 import collections
@@ -43,10 +43,13 @@ def _width(kind: str) -> int:
   return {"pred": 1, "bf16": 2}.get(kind) or max(1, int(kind[1:]) // 8)
 
 
-def collectives(text: str) -> list[Collective]:
-  """The collectives of a compiled program's text (`compiled.as_text()`)."""
+def collectives(text: str, *, trips: int = 1) -> list[Collective]:
+  """The collectives of a compiled program's text (`compiled.as_text()`).
+
+  trips: of a loop that does not say how many it makes.
+  """
   bodies, entry = _computations(text)
-  times = _times(bodies, entry)
+  times = _times(bodies, entry, trips)
   found = []
   for name, lines in bodies.items():
     for line in lines:
@@ -85,7 +88,7 @@ def _computations(text: str):
   return bodies, entry
 
 
-def _times(bodies, entry) -> dict[str, int]:
+def _times(bodies, entry, unknown: int) -> dict[str, int]:
   """How often each computation runs; callees stand before their callers."""
   times = collections.Counter({entry: 1})
   for name in reversed(list(bodies)):
@@ -94,7 +97,8 @@ def _times(bodies, entry) -> dict[str, int]:
       for group in _BRANCHES.findall(line):
         called += [part.strip().lstrip("%") for part in group.split(",")]
       trips = _TRIPS.search(line)
-      often = int(trips[1]) if trips and " while(" in line else 1
+      often = int(trips[1]) if trips else unknown
+      often = often if " while(" in line else 1
       for other in called:
         times[other] += times[name] * often
   return times

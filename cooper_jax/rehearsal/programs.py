@@ -30,6 +30,7 @@ class Program(NamedTuple):
   traffic: float  # bytes that all devices must read or write at least
   state: int  # bytes of parameters and optimiser in it, on all devices
   params: dict  # abstract parameters, by path
+  trips: int = 1  # of its loops that end when all is done, at most
 
 
 def of(config) -> dict[str, Callable[[], Program]]:
@@ -168,7 +169,8 @@ def _sample(config, *, whole: bool) -> Program:
   # A cache of half the length, on average, is read at each call.
   held = 2 * model.layers * model.kv_heads * model.head_dim * _width(policy)
   traffic = calls * (_reading(policy, params) + rows * slots / 2 * held)
-  return _program(trace, flops, traffic, params, params)
+  made = _program(trace, flops, traffic, params, params)
+  return made._replace(trips=limits.text)
 
 
 def _update(config):

@@ -6,6 +6,7 @@ of arithmetic (counted by formula), memory and links.
 """
 
 import dataclasses
+import math
 import re
 import time
 
@@ -32,7 +33,7 @@ class Row:
   temporary: float
   peak: float
   sent: dict[str, int]
-  whole: list[str]  # parameters that a collective moves whole
+  whole: list[str]  # what is gathered in one piece, see `whole`
   compute: float
   memory: float
   links: float
@@ -89,7 +90,7 @@ def compile_one(name: str, program, found: Slice) -> Row | None:
     return None
   seconds = time.perf_counter() - start
   memory = compiled.memory_analysis()
-  moved = hlo.collectives(compiled.as_text())
+  moved = hlo.collectives(compiled.as_text(), trips=program.trips)
   sent = hlo.totals(moved)
   chip = found.chip
   arguments = memory.argument_size_in_bytes
@@ -113,20 +114,20 @@ def compile_one(name: str, program, found: Slice) -> Row | None:
 
 
 def whole(moved, params) -> list[str]:
-  """Parameters that are cut, and that a collective yields in one piece."""
-  names = {}
-  for name, leaf in params.items():
-    if leaf.sharding.shard_shape(leaf.shape) != leaf.shape:
-      names.setdefault(tuple(sorted(leaf.shape)), name)
-  return sorted(
-    {
-      names[shape]
-      for each in moved
-      for _, dims in each.arrays
-      for shape in [tuple(sorted(n for n in dims if n != 1))]
-      if each.kind == "all-gather" and shape in names
-    }
+  """What is gathered in one piece, and is more than a layer's largest matrix.
+
+  A parameter that is cut is gathered where it is used: a layer at a time.
+  """
+  layer = max(
+    leaf.size // leaf.shape[0] if "/blocks/" in name else 0
+    for name, leaf in params.items()
   )
+  return [
+    f"{kind}{list(shape)} x {each.times}"
+    for each in moved
+    for kind, shape in each.arrays
+    if each.kind == "all-gather" and math.prod(shape) > layer
+  ]
 
 
 HEADER = (
@@ -152,7 +153,7 @@ def line(row: Row, found: Slice) -> str:
     f" compiled in {row.compiling:.0f} s"
   )
   if row.whole:
-    text += f"\n{'':10s} moved whole: {', '.join(row.whole)}"
+    text += f"\n{'':10s} in one piece: {', '.join(row.whole)}"
   return text
 
 

@@ -241,7 +241,9 @@ def test_a_codes_digits_are_read_with_it_and_with_no_other():
 
   def embed(params):
     return np.asarray(
-      model.apply(params, tokens, features, method=unified.Unified.embed)
+      model.apply(
+        params, tokens, features, cut=True, method=unified.Unified.embed
+      )
     )[0]
 
   digits = np.array(params["params"]["embedding_digits"])
@@ -307,7 +309,9 @@ def test_what_a_place_reads_is_the_code_and_whose_map_it_is():
   )  # fmt: skip
   features = np.zeros((1, form.model.locations, form.model.d_model), np.float32)
   x = np.asarray(
-    model.apply(params, tokens, features, method=unified.Unified.embed)
+    model.apply(
+      params, tokens, features, cut=True, method=unified.Unified.embed
+    )
   )[0]
   far = np.abs(x[:, None] - x[None]).max(axis=-1) > 1e-3
   assert (far == ~np.eye(5, dtype=bool)).all()
