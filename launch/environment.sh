@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts of this folder: makes .venv and fills it.
 #
 #   PYTHON  the interpreter to make it with (default: the first fit one)
@@ -33,7 +34,7 @@ find_python() {
 
 # prepare FILE...: an environment with these requirements, made once.
 prepare() {
-  local stamp wanted python file
+  local stamp python file
   local install=()
   for file in "$@"; do install+=(-r "$root/$file"); done
   if ! is_fit "$venv/bin/python"; then

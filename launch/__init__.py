@@ -1,0 +1,1 @@
+"""Starts training elsewhere: Cloud TPUs, GPU nodes, containers."""
