@@ -241,5 +241,7 @@ class Babysitter:
       # The first host's log seldom has the cause, and all will be gone.
       self._pod.logs(worker="all", lines=40)
     self._pod.say(f"giving up: {reason}")
-    ended = isinstance(self._outcome, int)
-    return self._outcome if ended else EXIT_WATCHDOG
+    # On machines that are gone the exit code is that of being cut off.
+    telling = state is State.ACTIVE or self._outcome in FINAL
+    known = telling and isinstance(self._outcome, int)
+    return self._outcome if known else EXIT_WATCHDOG

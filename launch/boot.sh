@@ -151,7 +151,7 @@ start() {
   rm -f "$run/pid" "$run/exit-code"
   write "$run/workdir" "$workdir"
   local log
-  log=$logs/$host.$(date -u +%Y%m%dT%H%M%SZ).log
+  log=$logs/$host.$(date -u +%Y%m%dT%H%M%S.%3NZ).log
   ln -sfn "$log" "$run/log"
   # In a session of its own it outlives the ssh connection.
   setsid nohup bash "$root/launch/boot.sh" supervise "${arguments[@]}" \

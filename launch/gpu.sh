@@ -39,10 +39,11 @@ check_nodes() {
     "and COOPER_PROCESS, or none"
   [[ $COOPER_COORDINATOR == *:* ]] ||
     fail "COOPER_COORDINATOR is $COOPER_COORDINATOR; expected HOST:PORT"
-  [[ $COOPER_PROCESSES =~ ^[0-9]+$ && $COOPER_PROCESS =~ ^[0-9]+$ ]] &&
-    ((COOPER_PROCESS < COOPER_PROCESSES)) ||
+  if ! [[ "$COOPER_PROCESSES $COOPER_PROCESS" =~ ^[0-9]+\ [0-9]+$ ]] ||
+    ((COOPER_PROCESS >= COOPER_PROCESSES)); then
     fail "COOPER_PROCESS is $COOPER_PROCESS of $COOPER_PROCESSES;" \
       "allowed: 0 to one less than COOPER_PROCESSES"
+  fi
 }
 
 ask_slurm

@@ -34,8 +34,8 @@ def describe(request: Request, api: str) -> list[str]:
   return [
     f"{request.name}: {several}{kind.name} in {request.zone}, by {api},"
     f" {request.capacity}",
-    f"  {slices * kind.chips} chips, {request.hosts} hosts,"
-    f" {slices * kind.devices} JAX devices, topology {kind.topology}",
+    f"  chips: {slices * kind.chips}, hosts: {request.hosts}, JAX devices:"
+    f" {slices * kind.devices}, topology: {kind.topology}",
     f"  {slices * kind.chips} chip-hours an hour; what one costs, for this"
     " capacity and region, is on your own price sheet",
     f"  code: commit {request.commit[:12]}",
@@ -178,7 +178,7 @@ def launch(argv: Sequence[str]) -> int:
   """Does what the command line asks for; gives the exit code."""
   cut = argv.index("--") if "--" in argv else len(argv)
   own, arguments = argv[:cut], argv[cut + 1 :]
-  asked = flags.make_parser().parse_args(own)
+  asked = flags.make_parser().parse_intermixed_args(own)
   flags.check(asked, arguments)
   hosts.check_secrets(asked.secret, [*own, *arguments])
   shell = Shell(dry_run=asked.dry_run or asked.verb == "plan")
