@@ -71,6 +71,13 @@ def make_parser() -> Parser:
   return parser
 
 
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """Gives the launcher's own flags, and what stands behind --."""
+  argv = list(argv)
+  cut = argv.index("--") if "--" in argv else len(argv)
+  return make_parser().parse_intermixed_args(argv[:cut]), argv[cut + 1 :]
+
+
 def _user() -> str:
   try:
     name = getpass.getuser()

@@ -76,15 +76,18 @@ class Shell:
     if self.dry_run:
       self._show(shlex.join(argv))
       return Result(0)
-    done = subprocess.run(
-      argv,
-      stdin=subprocess.DEVNULL,
-      capture_output=capture,
-      text=True,
-      errors="replace",
-      check=False,
-      start_new_session=shielded,
-    )
+    try:
+      done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=capture,
+        text=True,
+        errors="replace",
+        check=False,
+        start_new_session=shielded,
+      )
+    except FileNotFoundError:
+      return Result(127, stderr=f"{argv[0]} is not on PATH")
     return Result(done.returncode, done.stdout or "", done.stderr or "")
 
   def run(self, argv: list[str]) -> str:

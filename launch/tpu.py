@@ -176,11 +176,9 @@ def _request(asked: argparse.Namespace, shell: Shell) -> Request:
 
 def launch(argv: Sequence[str]) -> int:
   """Does what the command line asks for; gives the exit code."""
-  cut = argv.index("--") if "--" in argv else len(argv)
-  own, arguments = argv[:cut], argv[cut + 1 :]
-  asked = flags.make_parser().parse_intermixed_args(own)
+  asked, arguments = flags.parse(argv)
   flags.check(asked, arguments)
-  hosts.check_secrets(asked.secret, [*own, *arguments])
+  hosts.check_secrets(asked.secret, argv)
   shell = Shell(dry_run=asked.dry_run or asked.verb == "plan")
   request = _request(asked, shell)
   if asked.verb == "clean":
@@ -206,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     del number, frame
     raise KeyboardInterrupt
 
-  signal.signal(signal.SIGTERM, interrupt)
+  before = signal.signal(signal.SIGTERM, interrupt)
   try:
     return launch(list(sys.argv[1:] if argv is None else argv))
   except UserError as error:
@@ -215,6 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     return EXIT_INTERRUPTED
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cooper_jax import command, errors
 from cooper_jax.rl import advantages, corrections, losses
+from launch import flags, tpu
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,7 +64,8 @@ def test_the_map_of_the_house_is_the_tree():
     named |= matches
   there = {
     str(path.relative_to(ROOT))
-    for path in (ROOT / "cooper_jax").rglob("*.py")
+    for folder in ("cooper_jax", "launch")
+    for path in (ROOT / folder).rglob("*.py")
     if path.name != "__init__.py"
   }
   missing = sorted(there - named)
@@ -82,14 +84,29 @@ def test_every_script_and_config_that_is_run_exists():
       module = ROOT / (parts[2].replace(".", "/") + ".py")
       assert module.is_file(), line
     else:
-      assert parts[:2] == ["pip", "install"], line
+      assert parts[0] == "gcloud" or parts[:2] == ["pip", "install"], line
+
+
+@pytest.mark.parametrize(
+  "line", [line for line in commands() if "launch.tpu" in line]
+)
+def test_every_launch_is_accepted(line, capsys):
+  given = words(line)[3:]
+  # The verb itself would ask the cloud; a plan checks the same flags.
+  assert given[0] in flags.VERBS
+  if given[0] != "clean":
+    assert tpu.main(["plan", *given[1:]]) == 0, capsys.readouterr().err
+  flags.check(flags.parse(given)[0], flags.parse(given)[1])
 
 
 @pytest.mark.parametrize(
   "line", [line for line in commands() if "--config" in line]
 )
 def test_every_run_is_accepted(line):
-  arguments = [word for word in words(line) if word.startswith("--")]
+  given = words(line)
+  if "--" in given:  # what the launcher hands on
+    given = given[given.index("--") + 1 :]
+  arguments = [word for word in given if word.startswith("--")]
   # The modality of the example is not there until its file is written.
   asked = command.parse([word for word in arguments if "normals" not in word])
   for word in arguments:
