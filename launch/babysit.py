@@ -5,6 +5,7 @@ it looks, counts and acts. Every way to try again is counted against a budget,
 so that it ends whatever the cloud does.
 """
 
+import contextlib
 import dataclasses
 import enum
 import random
@@ -206,7 +207,7 @@ class Babysitter:
       self._pod.delete()
       self._created = True
     if decision.action is Action.RUN and charge:
-      self._pod.stop()
+      self._stop()
       self._sleep(pause(self._counters.stalls, self._rng))
     if decision.action is Action.RUN:
       self._run()
@@ -235,9 +236,14 @@ class Babysitter:
         return self._give_up(state, decision.reason)
       self._act(decision)
 
+  def _stop(self) -> None:
+    # Some of the hosts may be why it has to be stopped.
+    with contextlib.suppress(CommandFailed):
+      self._pod.stop()
+
   def _give_up(self, state: State, reason: str) -> int:
     if state is State.ACTIVE:
-      self._pod.stop()
+      self._stop()
       # The first host's log seldom has the cause, and all will be gone.
       self._pod.logs(worker="all", lines=40)
     self._pod.say(f"giving up: {reason}")

@@ -14,6 +14,7 @@ from launch.shell import CommandFailed, is_transient
 
 POLL_S = 20
 SAY_AGAIN_S = 600
+UPLOADS = 10
 SILENT_POLLS = 5  # ssh fails now and then; a host that is gone stays gone
 
 
@@ -134,11 +135,24 @@ class Pod:
         f" {errors[0] if errors else 'the others did not answer'}"
       )
 
+  def _upload(self, archive: str) -> None:
+    """Copies the code; machines are called up before ssh to them works."""
+    left = UPLOADS
+    while True:
+      left -= 1
+      try:
+        return self._backend.upload(archive)
+      except CommandFailed as error:
+        if not left:
+          raise
+        self.say(f"{error}; again in {POLL_S} s")
+        self._sleep(POLL_S)
+
   def setup(self) -> None:
     """Ships the code to all hosts and makes the environment."""
     commit = self.request.commit
     archive = hosts.pack(self._shell, commit)
-    self._backend.upload(str(archive))
+    self._upload(str(archive))
     order = hosts.unpack_order(archive.name, commit)
     self.say(f"setting up {self.request.hosts} hosts")
     self._expect({"ready"}, order, "set up")
@@ -175,7 +189,7 @@ class Pod:
 
   def stop(self) -> None:
     """Asks the program on all hosts to save and end, and makes it end."""
-    self._backend.ask(hosts.order("stop"))
+    self._expect({"ended", "idle", "lost"}, hosts.order("stop"), "stopped")
 
   def logs(self, *, worker: str, lines: int, follow: bool = False) -> int:
     """Shows the newest log; gives the exit code of that."""

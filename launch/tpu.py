@@ -5,6 +5,7 @@ python -m launch.tpu VERB NAME --accelerator=v6e-16 --zone=us-east5-b \\
 """
 
 import argparse
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -97,7 +98,8 @@ def _babysit(pod: Pod, asked: argparse.Namespace) -> int:
       return sitter.watch()
     except KeyboardInterrupt:
       if not asked.keep:
-        pod.stop()  # so that it saves; a second Ctrl-C leaves that out
+        with contextlib.suppress(UserError):
+          pod.stop()  # so that it saves; a second Ctrl-C leaves that out
       raise
 
 

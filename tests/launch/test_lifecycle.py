@@ -206,9 +206,24 @@ def test_logs_of_one_worker_or_all(words, node, worker, cloud, launch):
 
 
 def test_stop_reaches_all_workers(cloud, launch):
-  cloud.on("boot.sh stop")
+  cloud.hosts("stop", "ended exit=75")
   assert launch("stop")[0] == 0
   assert "--worker=all" in cloud.calls[0]
+
+
+def test_stop_that_misses_a_host_fails(cloud, launch):
+  cloud.hosts("stop", "ended exit=75", count=3)
+  code, _, err = launch("stop")
+  assert code == 2 and "stopped on 3 of 4 hosts" in one_error(err)
+
+
+def test_hosts_that_ssh_does_not_reach_yet_are_tried_again(
+  cloud, commit, launch, hurry
+):
+  cloud.on("scp", err="ERROR: Connection refused", times=2).on("scp")
+  cloud.hosts("setup", "ready")
+  code, _, err = launch("setup")
+  assert code == 0 and err.count("Connection refused") == 2
 
 
 def test_babysit_makes_runs_and_deletes(cloud, launch, hurry):
