@@ -30,6 +30,8 @@ for number, rule in enumerate(rules):
     used.write("x")
   if rule["seconds"]:
     __import__("time").sleep(rule["seconds"])
+  with open(here + "/done", "a") as done:
+    done.write(line + "\\n")
   print(rule["out"], end="")
   print(rule["err"], end="", file=sys.stderr)
   sys.exit(rule["code"])
@@ -86,6 +88,10 @@ class Cloud:
     path = self.folder / "calls.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
+
+  def done(self, verb):
+    """Whether a call was carried to its end, not cut short."""
+    return verb in (self.folder / "done").read_text()
 
   def verbs(self):
     """In what order things were done: "queued-resources create", "setup"."""

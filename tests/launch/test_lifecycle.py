@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import babysit, hosts
+from launch import babysit, hosts, shell
 
 ROOT = Path(__file__).parent.parent.parent
 RUN = ["--", "--config=configs/grpo.py", "--workdir=gs://bucket/runs/demo"]
@@ -111,6 +111,43 @@ def test_a_deletion_that_fails_says_what_is_still_there(cloud, launch):
   assert len(cloud.calls) == 3  # the others were deleted none the less
 
 
+DELETIONS = {
+  "qr": [
+    "compute tpus queued-resources delete demo --force --zone=us-east5-b"
+    " --quiet"
+  ],
+  "gce": [
+    "compute instance-groups managed delete demo --zone=us-east5-b --quiet",
+    "compute instance-templates delete demo --quiet",
+    "compute resource-policies delete demo --region=us-east5 --quiet",
+  ],
+}
+
+
+@pytest.mark.parametrize("api", DELETIONS)
+def test_delete_takes_all_and_minds_nothing_that_is_gone(api, cloud, launch):
+  cloud.absent("delete")
+  code, _, err = launch("delete", f"--backend={api}")
+  assert code == 0, err
+  assert [" ".join(call) for call in cloud.calls] == DELETIONS[api]
+
+
+@pytest.mark.parametrize(
+  ("text", "passes"),
+  [
+    ("There is no more capacity in the zone; try again later", True),
+    ("ZONE_RESOURCE_POOL_EXHAUSTED", True),
+    ("HTTPError 503: backend error", True),
+    ("Connection reset by peer", True),
+    ("Quota 'TPU' exceeded, there is no capacity; try again later", False),
+    ("PERMISSION_DENIED", False),
+    ("Invalid value for field: zone", False),
+  ],
+)
+def test_errors_that_pass_are_told_from_those_to_mend(text, passes):
+  assert shell.is_transient(text) is passes
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_creation_is_released(number, free):
   """A real process, interrupted while it waits for machines."""
@@ -129,7 +166,7 @@ def test_interrupted_creation_is_released(number, free):
   os.killpg(process.pid, signal.SIGINT)  # a second one does not cut it short
   said = process.communicate(timeout=20)[1]
   assert process.returncode == 130, said
-  assert free.verbs() == ["create", "delete"]
+  assert free.verbs() == ["create", "delete"] and free.done(" delete ")
   assert "Traceback" not in said
 
 

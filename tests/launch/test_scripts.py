@@ -1,5 +1,6 @@
 """The scripts on the hosts: run here, in a home of their own, without a TPU."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -78,16 +79,20 @@ class Host:
     environment = {"HOME": str(self.home), "PATH": path}
     environment |= {"PYTHON": str(self.folder / "bin" / "python")}
     environment |= {"LIBTPU_LOCK": str(self.folder / "lock")}
-    done = subprocess.run(
+    ssh = subprocess.Popen(
       ["bash", self.root / "launch" / "boot.sh", *words],
       cwd=self.home,
       env=environment | more,
-      capture_output=True,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
       text=True,
-      check=False,
-      timeout=30,
+      start_new_session=True,
     )
-    return done.returncode, done.stdout + done.stderr
+    said = ssh.communicate(timeout=30)[0]
+    # The connection is closed, which ends what still belongs to it.
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(ssh.pid, signal.SIGHUP)
+    return ssh.returncode, said
 
   def start(self, *words):
     code, said = self.boot("start", *words)
