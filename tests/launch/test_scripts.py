@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -195,6 +196,14 @@ def test_a_run_outlives_the_call_and_a_second_one_is_refused(host):
   assert "state=running" in host.boot("poll")[1]
 
 
+def test_a_new_run_forgets_the_last(host):
+  host.start("--")
+  host.wait("ended")
+  host.play(WAITS)
+  assert "state=running" in host.start("--")
+  assert not (host.cooper / "run" / "exit-code").exists()
+
+
 def test_stop_lets_it_save(host):
   host.play(WAITS)
   host.start("--")
@@ -373,6 +382,17 @@ def test_gpu_without_a_driver_is_one_line(host):
   code, said = gpu(host, PATH=f"{host.folder / 'bin'}:/usr/bin:/bin")
   assert shutil.which("nvidia-smi", path="/usr/bin:/bin") is None
   assert code == 2 and "no NVIDIA driver here" in said
+
+
+def test_the_container_gets_files_that_exist():
+  copied = re.findall(
+    r"^COPY (.*) \S+$", (ROOT / "launch" / "Dockerfile").read_text(), re.M
+  )
+  names = " ".join(copied).split()
+  assert {"cooper_jax", "configs", "requirements.txt"} <= set(names)
+  let_in = (ROOT / "launch" / "Dockerfile.dockerignore").read_text().split()
+  for name in names:
+    assert (ROOT / name).exists() and f"!{name}" in let_in, name
 
 
 def test_pinned_versions_satisfy_the_requirements():
