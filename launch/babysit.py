@@ -178,9 +178,8 @@ class Babysitter:
 
   def _await(self) -> None:
     found = self._pod.wait(self._wait_s)
-    if found.state is State.FAILED and not is_transient(
-      found.detail or "try again"
-    ):
+    failed = found.state is State.FAILED and found.detail
+    if failed and not is_transient(found.detail):
       raise UserError(f"the machines can't be made: {found.detail}")
 
   def _run(self) -> None:
@@ -245,7 +244,8 @@ class Babysitter:
     if state is State.ACTIVE:
       self._stop()
       # The first host's log seldom has the cause, and all will be gone.
-      self._pod.logs(worker="all", lines=40)
+      with contextlib.suppress(CommandFailed):
+        self._pod.logs(worker="all", lines=40)
     self._pod.say(f"giving up: {reason}")
     # On machines that are gone the exit code is that of being cut off.
     telling = state is State.ACTIVE or self._outcome in FINAL

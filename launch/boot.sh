@@ -13,7 +13,7 @@
 set -euo pipefail
 set +x # a trace would show secrets
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P) # named by its commit
 home=${COOPER_HOME:-$HOME/cooper}
 run=$home/run
 logs=$home/logs

@@ -79,7 +79,7 @@ class Pod:
         self._sleep(POLL_S)
 
   def create(self) -> None:
-    """Asks for it, and does not wait for it.
+    """Asks for it, and does not wait for it; what is refused leaves nothing.
 
     What was begun is counted before it is asked for: after an interruption
     nobody knows how far the cloud has got. What was refused was not made, and
@@ -95,6 +95,7 @@ class Pod:
         self._shell.run(argv)
       except CommandFailed:
         self._made = number
+        self.release()
         raise
 
   def wait(self, limit_s: float) -> Status:

@@ -315,6 +315,26 @@ def test_babysit_stops_at_once_without_quota(cloud, launch, hurry):
   assert cloud.verbs() == ["create"]
 
 
+def test_babysit_waits_for_capacity_with_nothing_half_made(
+  cloud, launch, hurry
+):
+  """A group that is refused for now takes its template and policy along."""
+  cloud.on("resource-policies create").on("instance-templates create")
+  cloud.on("managed create", err="ERROR: (gcloud) no capacity", times=1)
+  cloud.absent("describe").absent("list-instances", times=3).on("delete")
+  cloud.on("managed create", err=DENIED)
+  code, _, err = launch("babysit", "--backend=gce", *RUN)
+  assert code == 2 and "may not create nodes" in one_error(err)
+  did = [
+    f"{call[1].partition('-')[2]} {verb}"
+    for call in cloud.calls
+    for verb in ("create", "delete")
+    if verb in call
+  ]
+  once = ["policies create", "templates create", "groups create"]
+  assert did == (once + ["templates delete", "policies delete"]) * 2
+
+
 def test_babysit_interrupted_saves_and_deletes(cloud):
   cloud.absent("tpu-vm describe").absent("queued-resources desc", times=3)
   cloud.state("ACTIVE").on("create").on("scp").on("delete")

@@ -80,8 +80,9 @@ class Host:
     environment = {"HOME": str(self.home), "PATH": path}
     environment |= {"PYTHON": str(self.folder / "bin" / "python")}
     environment |= {"LIBTPU_LOCK": str(self.folder / "lock")}
+    folder = self.root if words[0] == "setup" else self.cooper / "current"
     ssh = subprocess.Popen(
-      ["bash", self.root / "launch" / "boot.sh", *words],
+      ["bash", folder / "launch" / "boot.sh", *words],
       cwd=self.home,
       env=environment | more,
       stdout=subprocess.PIPE,
@@ -167,6 +168,7 @@ def test_the_exit_code_is_kept(host, code):
   host.start("--", "--config=x.py")
   assert f"state=ended exit={code}" in host.wait("ended")
   assert "said" in host.log() and f"exit code {code}" in host.log()
+  assert "commit c0ffee\n" in host.log()
   assert host.boot("logs", "5")[1].count("said") == 1
 
 
