@@ -19,7 +19,7 @@ class Generation:
   """What all sizes of a TPU generation have in common."""
 
   prefix: str  # of the accelerator type
-  platform: str  # of a topology string, as libtpu spells it
+  chip: str  # as --topology names it
   shapes: str
   cores_per_chip: int  # of those that the accelerator type counts
   devices_per_chip: int = 1
@@ -37,7 +37,7 @@ GENERATIONS = (
   ),
   Generation(
     "v5p",
-    "v5",
+    "v5p",
     TORUS,
     2,
     runtime_version="v2-alpha-tpuv5",
@@ -80,7 +80,7 @@ class Accelerator:
   @property
   def topology(self) -> str:
     """As --topology takes it: v6e:4x4."""
-    return f"{self.generation.platform}:{self.shape}"
+    return f"{self.generation.chip}:{self.shape}"
 
   @property
   def machine_type(self) -> str:

@@ -76,6 +76,12 @@ class Request:
     return self.slices * self.accelerator.hosts
 
   @property
+  def topology(self) -> str:
+    """As --topology of cooper_jax.main takes it."""
+    several = f",num_slices={self.slices}" if self.slices > 1 else ""
+    return self.accelerator.topology + several
+
+  @property
   def labels(self) -> str:
     """By these `clean` finds what is ours."""
     return (

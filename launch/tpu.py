@@ -36,7 +36,7 @@ def describe(request: Request, api: str) -> list[str]:
     f"{request.name}: {several}{kind.name} in {request.zone}, by {api},"
     f" {request.capacity}",
     f"  chips: {slices * kind.chips}, hosts: {request.hosts}, JAX devices:"
-    f" {slices * kind.devices}, topology: {kind.topology}",
+    f" {slices * kind.devices}, topology: {request.topology}",
     f"  {slices * kind.chips} chip-hours an hour; what one costs, for this"
     " capacity and region, is on your own price sheet",
     f"  code: commit {request.commit[:12]}",

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from cooper_jax.parallel import chips
 from launch import catalog, hosts, tpu
 from launch.backends import BACKENDS
+from launch.request import Request
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 GOLDEN = HERE / "golden.txt"
 CATALOG = HERE / "catalog.txt"
+KINDS = list(catalog.ACCELERATORS.values())
 CASES = re.findall(r"^\$ (.*)$", GOLDEN.read_text(), re.M)
 # Looked up before the stub is on PATH.
 REAL_GCLOUD = shutil.which("gcloud")
@@ -83,7 +86,7 @@ def test_catalog_is_golden():
   assert list(table()) == CATALOG.read_text().splitlines()
 
 
-@pytest.mark.parametrize("kind", catalog.ACCELERATORS.values(), ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 def test_catalog_adds_up(kind):
   sides = [int(side) for side in kind.shape.split("x")]
   product = sides[0] * sides[1] * (sides[2] if len(sides) > 2 else 1)
@@ -99,10 +102,19 @@ def test_catalog_adds_up(kind):
   assert kind.devices == kind.chips * (2 if "tpu7x" in kind.name else 1)
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_catalog_agrees_with_the_planner(kind):
+  """The same slices as --plan and --compile_only of cooper_jax.main have."""
+  known = chips.find_slice(kind.topology)
+  assert (known.chips, known.devices) == (kind.chips, kind.devices)
+  request = Request("demo", kind, "us-east5-b", slices=2)
+  assert chips.find_slice(request.topology).chips == 2 * kind.chips
+
+
 def test_known_sizes():
   # v5p-128 is 64 chips on 16 hosts, v6e-16 four hosts (vendor's tables).
   pod = catalog.find("v5p-128")
-  assert (pod.chips, pod.hosts, pod.topology) == (64, 16, "v5:4x4x4")
+  assert (pod.chips, pod.hosts, pod.topology) == (64, 16, "v5p:4x4x4")
   assert catalog.find("v6e-16").hosts == 4
   assert catalog.find("tpu7x-16").devices == 16
   assert catalog.find("V5E-16") is catalog.find("v5litepod-16")
