@@ -6,7 +6,6 @@ size 7b on that slice: what changes with the slice is in `place`.
 """
 
 import dataclasses
-import math
 
 from ml_collections import ConfigDict
 
@@ -60,10 +59,9 @@ def grow(config: ConfigDict, variant: str) -> None:
   name, _, slice_name = variant.partition("@")
   size = SIZES[name]
   config.precision = "bf16"
-  # All rows together can be cut into 512 parts.
-  others = vocab.SPECIALS + size.grid**2
-  others += math.prod(config.tokenizer.network.levels)
-  config.text_rows = -(-(size.text_rows + others) // 512) * 512 - others
+  # What a text may say, locations apart, can be cut into 512 parts.
+  words = size.text_rows + vocab.SPECIALS
+  config.text_rows = -(-words // 512) * 512 - vocab.SPECIALS
   config.data.image_size = size.image
   config.model.update(
     **size.decoder,

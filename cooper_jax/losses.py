@@ -6,11 +6,14 @@ Losses are (sum, weight) pairs, divided once per optimiser step, so that no
 result depends on how a batch was cut into micro-batches.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from cooper_jax.models import unified
+from cooper_jax.parallel.shard import constrain
 from cooper_jax.sampling import logits as token_logits
 from cooper_jax.sequence import Format
 
@@ -70,23 +73,25 @@ def score(
 
   def text(at, target, cell, openings):
     after = jnp.take_along_axis(batch["ids"], at, axis=1)
-    logits = model.apply(
+    words, cells = model.apply(
       params,
       _gather(hidden, at),
       keys,
       cell,
       exists,
-      method=unified.Unified.text_logits,
+      cut=True,
+      method=unified.Unified.text_parts,
     )
-    logits = token_logits.scale(logits, text_temperature)
-    logits = token_logits.restrict(logits, openings, form, after)
-    return _judge(logits, target)
+    words = token_logits.scale(words, text_temperature)
+    words = token_logits.restrict(words, openings, form, after)
+    cells = token_logits.scale(cells, text_temperature)
+    return _judge((words, cells), target)
 
   def code(at, target):
     logits = model.apply(
       params, _gather(hidden, at), method=unified.Unified.code_logits
     )
-    return _judge(token_logits.scale(logits, code_temperature), target)
+    return _judge((token_logits.scale(logits, code_temperature),), target)
 
   text_scores = _chunked(
     text,
@@ -103,13 +108,21 @@ def _gather(hidden_BLD, at_BN):
   return jnp.take_along_axis(hidden_BLD, at_BN[..., None], axis=1)
 
 
-def _judge(logits, target):
-  return (
-    token_logits.log_prob(logits, target),
-    jax.lax.stop_gradient(token_logits.entropy(logits)),
-    jax.nn.logsumexp(logits, axis=-1),
-    (jnp.argmax(logits, axis=-1) == target).astype(jnp.float32),
+def _judge(parts, target_BN):
+  """Scores of targets under logits that come in parts, side by side."""
+  lse, picked = (
+    token_logits.normaliser(parts),
+    token_logits.pick(parts, target_BN),
   )
+  best = functools.reduce(jnp.maximum, [part.max(axis=-1) for part in parts])
+  entropy = token_logits.entropy(parts, lse)
+  found = (
+    picked - lse,
+    jax.lax.stop_gradient(entropy),
+    lse,
+    (picked >= best).astype(jnp.float32),
+  )
+  return tuple(constrain(each, "batch", None) for each in found)
 
 
 def _chunked(fn, *arrays):

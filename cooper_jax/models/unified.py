@@ -279,15 +279,36 @@ class Unified(nn.Module):
   def text_logits(self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM):
     """Logits f32 [B, L, T + 64 + M] over text, specials and locations.
 
+    As `text_parts`, put together: for the sampler, whose tables are whole.
+    """
+    parts = self.text_parts(
+      hidden_BLD, keys_BMD, cell_start_BL, exists_BM, cut=False
+    )
+    return jnp.concatenate(parts, axis=-1)
+
+  def text_parts(
+    self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM, *, cut: bool
+  ):
+    """Logits f32 [B, L, T + 64] of text and specials, [B, L, M] of locations.
+
     Args:
       hidden_BLD: float32.
       keys_BMD: of `cell_keys`, all images of the row, I * M of them.
       cell_start_BL: first cell of the image that a location would point at.
       exists_BM: which cells there are; no location is named where none is.
+      cut: whether every device has some of the words for all rows of the
+        batch, so that no device ever holds the table, nor sends it.
     """
     c = self.config
     table = self.embedding if c.tied_head else self.head
     words = self.text_rows - c.locations
+    asked_BLD, named = hidden_BLD, table[:words]
+    if cut:
+      asked_BLD = constrain(hidden_BLD, "copies", None, None)
+      named = constrain(named, "logits", None)
+    logits = jnp.einsum("bld,vd->blv", asked_BLD, named)
+    if cut:
+      logits = constrain(logits, "copies", None, "logits")
     # Rows without room for an image have no cells at all.
     short = ((0, 0), (0, max(0, c.locations - exists_BM.shape[1])))
     exists, index = jnp.pad(exists_BM, short)[:, None], None
@@ -295,18 +316,17 @@ class Unified(nn.Module):
       index = cell_start_BL[..., None] + jnp.arange(c.locations)
       exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
-      logits = jnp.einsum("bld,vd->blv", hidden_BLD, table[: self.text_rows])
-      nowhere = jnp.pad(~exists, ((0, 0), (0, 0), (words, 0)))
-      return jnp.where(nowhere, layers.NEGATIVE, logits)
-    logits = jnp.einsum("bld,vd->blv", hidden_BLD, table[:words])
+      cells = jnp.einsum(
+        "bld,md->blm", hidden_BLD, table[words : self.text_rows]
+      )
+      return logits, jnp.where(exists, cells, layers.NEGATIVE)
     cells = jnp.einsum(
       "bld,bmd->blm", self.point_from(hidden_BLD), keys_BMD
     ) * (c.d_model**-0.5)
     cells = jnp.pad(cells, ((0, 0), *short))
     if index is not None:
       cells = jnp.take_along_axis(cells, index, axis=-1)
-    cells = jnp.where(exists, cells, layers.NEGATIVE)
-    return jnp.concatenate([logits, cells], axis=-1)
+    return logits, jnp.where(exists, cells, layers.NEGATIVE)
 
   def code_logits(self, hidden_BLD):
     """Logits f32 [B, L, K] over the codes of a map."""

@@ -21,6 +21,7 @@ TRAIN_RULES: Rules = {
   "kv_heads": "tensor",
   "ffn": "tensor",
   "vocabulary": "tensor",
+  "logits": ("fsdp", "tensor"),  # while only `copies` cuts the batch
   "cells": None,
   "digits": None,
   "pixels": None,

@@ -5,6 +5,7 @@ what is sent, by kind; and how long a call would take at least, by the slowest
 of arithmetic (counted by formula), memory and links.
 """
 
+import collections
 import dataclasses
 import math
 import re
@@ -122,12 +123,12 @@ def whole(moved, params) -> list[str]:
     leaf.size // leaf.shape[0] if "/blocks/" in name else 0
     for name, leaf in params.items()
   )
-  return [
-    f"{kind}{list(shape)} x {each.times}"
-    for each in moved
-    for kind, shape in each.arrays
-    if each.kind == "all-gather" and math.prod(shape) > layer
-  ]
+  times = collections.Counter()
+  for each in moved:
+    for kind, shape in each.arrays:
+      if each.kind == "all-gather" and math.prod(shape) > layer:
+        times[f"{kind}{list(shape)}"] += each.times
+  return [f"{what} x {count}" for what, count in times.most_common(8)]
 
 
 HEADER = (

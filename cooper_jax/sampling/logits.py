@@ -5,6 +5,8 @@ sampler draws from these distributions and the trainer scores under them, so
 the two policies are the same by construction; a test compares them by value.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,12 +42,14 @@ def restrict(logits_BLV, openings_BL, form: Format, after_BL):
   holds where `openings` has the bit SAMPLED; what is taught is taken as it is.
 
   Args:
-    logits_BLV: f32, over text, specials and locations.
+    logits_BLV: f32, over text, specials and, where they are not a part of
+      their own, locations.
     openings_BL: bit set of the modality SLOTs whose map may be opened.
     form: the vocabulary and the modalities in use.
     after_BL: the ids that the tokens follow.
   """
-  allowed = jnp.broadcast_to(jnp.asarray(allowed_rows(form)), logits_BLV.shape)
+  here = jnp.asarray(allowed_rows(form)[: logits_BLV.shape[-1]])
+  allowed = jnp.broadcast_to(here, logits_BLV.shape)
   rows = jnp.arange(logits_BLV.shape[-1])
   may_open = {
     slot: ((openings_BL >> slot) & 1).astype(bool) for slot in form.slots
@@ -111,10 +115,33 @@ def _invert(mass, target):
   return index, pick(running) - pick(mass)
 
 
-def entropy(logits_BLV):
-  """Returns the entropy [B, L] in nats."""
-  log_p = jax.nn.log_softmax(logits_BLV, axis=-1)
-  return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+def normaliser(parts):
+  """The logsumexp [B, L] of logits that come in parts [B, L, *]."""
+  each = [jax.nn.logsumexp(part, axis=-1) for part in parts]
+  return functools.reduce(jnp.logaddexp, each)
+
+
+def pick(parts, target_BL):
+  """The targets' logits [B, L], where parts lie side by side.
+
+  By comparing, not by index: the vocabulary may be cut over devices.
+  """
+  picked, start = 0.0, 0
+  for part in parts:
+    rows = start + jnp.arange(part.shape[-1])
+    here = rows == target_BL[..., None]
+    picked += jnp.sum(jnp.where(here, part, 0.0), axis=-1)
+    start += part.shape[-1]
+  return picked
+
+
+def entropy(parts, lse_BL):
+  """Returns the entropy [B, L] in nats of logits that come in parts."""
+  total = 0.0
+  for part in parts:
+    log_p = part - lse_BL[..., None]
+    total -= jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+  return total
 
 
 def greedy(logits, levels=()):

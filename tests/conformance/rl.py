@@ -253,7 +253,9 @@ class Computed:
     keep, mass = top_p(scaled, 0.9)
     return {
       "selected_logp": chosen,
-      "entropy": token_logits.entropy(scaled),
+      "entropy": token_logits.entropy(
+        (scaled,), token_logits.normaliser((scaled,))
+      ),
       "logsumexp": jax.nn.logsumexp(scaled, axis=-1),
       # Sampling here has no top-p: what it would cost is known all the same.
       "top_p_0.9_keep": keep,

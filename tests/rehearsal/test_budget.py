@@ -33,7 +33,7 @@ def test_sizes_have_the_parameters_of_the_released_models(name):
   params = made(name)[1]["params"]
   assert budget.count(params["decoder"]) == DECODERS[name]
   rows = params["embedding"].shape[0]
-  assert rows >= 151_936 and rows % 512 == 0
+  assert rows >= 151_936 and rows % 8 == 0  # tensor cuts the table
 
 
 def test_a_mixture_of_transformers_has_every_block_twice():
