@@ -20,7 +20,8 @@ from cooper_jax.data import mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.eval.metrics import maps as map_metrics
-from cooper_jax.parallel import shard
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import processes, shard
 from cooper_jax.stages import loop
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
@@ -38,7 +39,9 @@ def run(config, workdir) -> None:
   configs = make_configs(config, modules)
   data = DataConfig.from_config(config)
   opened = {
-    split: mixture.open_split(data, split)
+    split: processes.in_turn(
+      split, functools.partial(mixture.open_split, data, split)
+    )
     for split in ("train", "validation", "test")
   }
   shown = read_maps(opened["validation"], modules, count=SHOWN)
@@ -48,7 +51,7 @@ def run(config, workdir) -> None:
   )
   state = init_state(configs, optimizer, seed=config.seed)
   step_fn = make_step(configs, modules, optimizer, settings.optim)
-  writer = telemetry.MetricWriter(folder)
+  writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   batches = pipeline.make_batches(
     opened["train"],
@@ -83,18 +86,22 @@ def run(config, workdir) -> None:
       ),
     )
   trained = codecs(configs, modules, state.params)
-  summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
-  for split in ("validation", "test"):
-    targets = read_maps(opened[split], modules)
-    drawn = redraw(trained, targets)
-    found = measure(modules, targets, drawn)
-    writer.scalars(settings.steps, numbers(f"{split}/", found))
-  summary |= found | constant_scores(modules, opened["train"], targets)
-  save_pictures(folder / "pictures", draw(modules, targets, drawn))
+
+  def score():
+    summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
+    for split in ("validation", "test"):
+      targets = read_maps(opened[split], modules)
+      drawn = redraw(trained, targets)
+      found = measure(modules, targets, drawn)
+      writer.scalars(settings.steps, numbers(f"{split}/", found))
+    summary |= found | constant_scores(modules, opened["train"], targets)
+    save_pictures(folder / "pictures", draw(modules, targets, drawn))
+    workdirs.add_summary(workdir, summary)
+    report(modules, summary)
+
+  processes.first_alone(STAGE, score)
   writer.close()
   checkpoints.close()
-  workdirs.add_summary(workdir, summary)
-  report(modules, summary)
 
 
 def find_modules(config) -> dict:
@@ -117,7 +124,10 @@ def make_configs(config, modules) -> dict:
 
 
 def codecs(configs, modules, params) -> dict[str, Codec]:
-  """Name -> Codec with its part of the parameters."""
+  """Name -> Codec with its part of the parameters, on own devices."""
+  if processes.count() > 1:
+    own = shard.replicated(meshes.own())
+    params = jax.device_put(shard.whole(params), own)
   return {
     name: Codec(modules[name], configs[name], params[name]) for name in modules
   }
@@ -136,9 +146,11 @@ def load(config, workdir) -> dict[str, Codec]:
     raise UserError(
       f"no trained tokenizer in {folder}; put 'tokenizer' into config.pipeline"
     )
-  # On every device of the mesh: later stages run under it.
-  replicated = shard.replicated(jax.sharding.get_mesh())
-  return codecs(configs, modules, jax.device_put(params, replicated))
+  if not processes.several():
+    # On every device of the mesh: later stages run under it.
+    replicated = shard.replicated(jax.sharding.get_mesh())
+    params = jax.device_put(params, replicated)
+  return codecs(configs, modules, params)
 
 
 @dataclasses.dataclass(frozen=True)
