@@ -164,6 +164,11 @@ def whole(tree):
   return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)
 
 
+def own_copy(tree):
+  """A copy on each of this process' devices of the mesh (see `whole`)."""
+  return jax.device_put(whole(tree), replicated(meshes.own()))
+
+
 def _same(tree):
   return tree
 

@@ -20,7 +20,6 @@ from cooper_jax.data import mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.eval.metrics import maps as map_metrics
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes, shard
 from cooper_jax.stages import loop
 from cooper_jax.tokenizers import map_tokenizer
@@ -38,12 +37,10 @@ def run(config, workdir) -> None:
   settings, modules = config.tokenizer, find_modules(config)
   configs = make_configs(config, modules)
   data = DataConfig.from_config(config)
-  opened = {
-    split: processes.in_turn(
-      split, functools.partial(mixture.open_split, data, split)
-    )
-    for split in ("train", "validation", "test")
-  }
+  splits = ("train", "validation", "test")
+  opened = processes.in_turn(
+    "scenes", lambda: {name: mixture.open_split(data, name) for name in splits}
+  )
   shown = read_maps(opened["validation"], modules, count=SHOWN)
   read_maps(opened["train"], modules, count=1)  # fails now, not in a thread
   optimizer = optim.make_optimizer(
@@ -63,9 +60,8 @@ def run(config, workdir) -> None:
 
   def pictures(step, state):
     del step
-    return draw(
-      modules, shown, redraw(codecs(configs, modules, state.params), shown)
-    )
+    now = codecs(configs, modules, shard.own_copy(state.params))
+    return draw(modules, shown, redraw(now, shown))
 
   with batches:
     state, figures = loop.run_loop(
@@ -85,7 +81,7 @@ def run(config, workdir) -> None:
         for name, each in configs.items()
       ),
     )
-  trained = codecs(configs, modules, state.params)
+  trained = codecs(configs, modules, shard.own_copy(state.params))
 
   def score():
     summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
@@ -124,10 +120,7 @@ def make_configs(config, modules) -> dict:
 
 
 def codecs(configs, modules, params) -> dict[str, Codec]:
-  """Name -> Codec with its part of the parameters, on own devices."""
-  if processes.count() > 1:
-    own = shard.replicated(meshes.own())
-    params = jax.device_put(shard.whole(params), own)
+  """Name -> Codec with its part of the parameters."""
   return {
     name: Codec(modules[name], configs[name], params[name]) for name in modules
   }
@@ -146,11 +139,7 @@ def load(config, workdir) -> dict[str, Codec]:
     raise UserError(
       f"no trained tokenizer in {folder}; put 'tokenizer' into config.pipeline"
     )
-  if not processes.several():
-    # On every device of the mesh: later stages run under it.
-    replicated = shard.replicated(jax.sharding.get_mesh())
-    params = jax.device_put(params, replicated)
-  return codecs(configs, modules, params)
+  return codecs(configs, modules, shard.own_copy(params))
 
 
 @dataclasses.dataclass(frozen=True)
