@@ -81,8 +81,9 @@ class StopRequest:
       flush=True,
     )
 
-  def made(self) -> bool:
+  def made(self, step: int) -> bool:
     """Says whether to stop; asked by every host at every step."""
+    del step  # of a stage; see `_asked`
     if _distributed():
       from jax.experimental import multihost_utils
 

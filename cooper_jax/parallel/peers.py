@@ -61,8 +61,8 @@ def _tell(error: BaseException) -> None:
   lines = str(error).strip().splitlines() or ["no message"]
   said = f"{type(error).__name__}: {lines[0][:300]}"
   code = exit_code(error)
-  # Exits by itself may wait for the others, who won't come: see _leave.
-  _leave(code, 3 * GRACE)
+  # An exit by itself may wait for the others, who won't come any more.
+  _leave(code, 2 * GRACE)
   with contextlib.suppress(Exception):  # the coordinator may be what is gone
     processes.client().key_value_set(
       f"{ENDED}/{processes.index()}", json.dumps([code, said])
@@ -91,7 +91,12 @@ def _watch(done: threading.Event) -> None:
 
 
 def _leave(code: int, seconds: float) -> None:
-  """Ends this process after a while, whatever its main thread waits for."""
+  """Ends this process after a while, whatever its main thread waits for.
+
+  Process 0 last: without its coordinator JAX aborts the others on the spot.
+  """
+  if processes.is_first():
+    seconds = 3 * GRACE
 
   def leave():
     sys.stderr.flush()

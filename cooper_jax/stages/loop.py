@@ -256,7 +256,7 @@ def run_loop(
       if shows and (step % image_every == 0 or last):
         with processes.alone():
           writer.images(step, images(step, state))
-      stopping = stop.made() and not last
+      stopping = stop.made(step) and not last
       if (save_every and step % save_every == 0) or last or stopping:
         settle()
         save(step)
