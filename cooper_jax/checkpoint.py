@@ -18,6 +18,7 @@ import numpy as np
 
 from cooper_jax.errors import UserError
 from cooper_jax.optim import path_name
+from cooper_jax.parallel import processes, shard
 
 
 def to_json(value):
@@ -72,8 +73,10 @@ def _abstract(leaf):
   if is_key(leaf):
     leaf = jax.eval_shape(jax.random.key_data, leaf)
   sharding = getattr(leaf, "sharding", None)
-  if sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  if sharding is None and processes.several():
+    sharding = shard.replicated(jax.sharding.get_mesh())
+  elif sharding is None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
@@ -91,10 +94,24 @@ def _manifest(state) -> dict[str, list]:
 
 
 def _checksum(leaf) -> int | None:
-  # Arrays spread over several processes can't be read by one of them.
+  # Arrays cut among several processes can't be read by one of them.
   if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-    return None
+    if not leaf.is_fully_replicated:
+      return None
+    leaf = leaf.addressable_data(0)
   return zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1))
+
+
+def _taking_part():
+  """Orbax's word for who calls it: all, or this process alone."""
+  from orbax.checkpoint import options
+
+  if processes.several() or processes.count() == 1:
+    return options.MultiprocessingOptions()
+  me = processes.index()
+  return options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"own{me}"
+  )
 
 
 def _first_line(error: Exception) -> str:
@@ -103,7 +120,11 @@ def _first_line(error: Exception) -> str:
 
 
 class Checkpoints:
-  """The checkpoints in one directory, newest last; keeps `keep` of them."""
+  """The checkpoints in one directory, newest last; keeps `keep` of them.
+
+  Of several processes, all that take part under the mesh that is set must call
+  the same methods in the same order.
+  """
 
   def __init__(self, directory, *, keep: int = 2):
     self.directory = Path(directory).absolute()
@@ -117,17 +138,22 @@ class Checkpoints:
       import orbax.checkpoint as ocp
 
       logging.getLogger("absl").setLevel(logging.ERROR)
+      self.directory.mkdir(parents=True, exist_ok=True)
       self._opened = ocp.CheckpointManager(
         self.directory,
         options=ocp.CheckpointManagerOptions(
           max_to_keep=self._keep,
-          create=True,
+          create=False,
+          multiprocessing_options=_taking_part(),
           cleanup_tmp_directories=True,
           # On CPU the arrays are not copied before a background write, and
           # the next step would overwrite what it donates.
           enable_async_checkpointing=jax.default_backend() != "cpu",
         ),
       )
+      # Orbax would ask JAX whether to stop, by the number of the checkpoint.
+      # The answer holds for numbers that only grow: the loop's (interrupt.py).
+      self._opened.reached_preemption = lambda step: False
     return self._opened
 
   def steps(self) -> list[int]:
@@ -158,6 +184,9 @@ class Checkpoints:
         f"of {self.directory} has {free / 2**20:.0f} MiB free; make room or "
         "choose another --workdir"
       )
+    if processes.count() > 1 and not processes.several():
+      # Orbax refuses device arrays of one process where there are others.
+      flat = jax.device_get(flat)
     record = {"manifest": _manifest(state), "meta": to_json(meta)}
     self._manager.save(
       step,
@@ -175,7 +204,7 @@ class Checkpoints:
     its leaves. Raises UserError if the checkpoint is damaged or of a
     different model.
     """
-    step = self.latest() if step is None else step
+    step = self._agreed() if step is None else step
     if step is None:
       return None
     data, record = self._describe(step)
@@ -184,7 +213,7 @@ class Checkpoints:
 
   def restore_part(self, name: str, abstract_part, *, step: int | None = None):
     """Reads one field of the state, e.g. "params", or None if none saved."""
-    step = self.latest() if step is None else step
+    step = self._agreed() if step is None else step
     if step is None:
       return None
     _, record = self._describe(step)
@@ -200,6 +229,10 @@ class Checkpoints:
     if self._opened is not None:
       self._opened.close()
       self._opened = None
+
+  def _agreed(self) -> int | None:
+    # A file system may show a new folder to one process before another.
+    return processes.agree(f"latest in {self.directory.parent}", self.latest())
 
   def _damaged(self, step: int, reason: str) -> UserError:
     earlier = [other for other in self.steps() if other < step]

@@ -26,6 +26,12 @@ class NumericsError(Exception):
   exit_code = EXIT_NUMERICS
 
 
+class Stalled(Exception):
+  """One of several processes waited too long for the others."""
+
+  exit_code = EXIT_WATCHDOG
+
+
 class Preempted(Exception):
   """The run was asked to stop and saved what it had."""
 

@@ -1,6 +1,7 @@
 """Asking a run to stop without losing what it has done."""
 
 import contextlib
+import itertools
 import signal
 import sys
 import threading
@@ -39,8 +40,14 @@ class StopRequest:
   """Turns Ctrl-C and SIGTERM into a flag; a second Ctrl-C acts at once.
 
   Where `jax.distributed` runs, SIGTERM is left to it: it agrees on a step at
-  which all hosts stop, and a Python handler would silently disable that.
+  which all hosts stop, and a Python handler would silently disable that. Ctrl-C
+  becomes a SIGTERM there, for the hosts see it at different steps.
   """
+
+  # Steps that were asked about, of all stages: what the hosts agree on must
+  # only ever grow, and a stage's steps begin anew.
+  _asked = itertools.count(1)
+  _agreed = False  # stays, where the agreed step was a stage's last
 
   def __init__(self, label: str):
     self._label, self._signal, self._before = label, None, {}
@@ -65,6 +72,8 @@ class StopRequest:
     if self._signal is not None and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._signal = number
+    if _distributed():
+      signal.raise_signal(signal.SIGTERM)
     print(
       f"\n{self._label}: {signal.Signals(number).name} received, saving after "
       "this step (Ctrl-C again stops at once, without saving)",
@@ -74,9 +83,12 @@ class StopRequest:
 
   def made(self, step: int) -> bool:
     """Says whether to stop; asked by every host at every step."""
+    del step  # of a stage; see `_asked`
     if _distributed():
       from jax.experimental import multihost_utils
 
-      if multihost_utils.reached_preemption_sync_point(step):
-        return True
+      tick = next(StopRequest._asked)
+      if multihost_utils.reached_preemption_sync_point(tick):
+        StopRequest._agreed = True
+      return StopRequest._agreed
     return self._signal is not None

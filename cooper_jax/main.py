@@ -6,30 +6,24 @@ python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
 import errno
 import sys
 
-from cooper_jax import command, interrupt, memory, plugins, workdir
-from cooper_jax.errors import (
-  EXIT_DONE,
-  EXIT_USER,
-  NumericsError,
-  Preempted,
-  UserError,
-)
+from cooper_jax import command, errors, interrupt, plugins, workdir
+from cooper_jax.parallel import peers
 
 
+@peers.joined()
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
-  memory.keep_freed()
   if asked.plan or asked.topology:
     from cooper_jax.rehearsal import report
 
-    report.run(asked)
-    return
+    return report.run(asked)
   config, folder = asked.config, workdir.prepare(asked.config, asked.workdir)
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
 
   from cooper_jax import compilation, package, telemetry
   from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.parallel import processes
 
   cache = compilation.use_cache(
     asked.compile_cache, fallback=folder / "compiled"
@@ -37,8 +31,11 @@ def run(asked: command.Command) -> None:
   mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
-  package.install(config, folder, mesh)
-  lines, todo = workdir.plan(config, folder)
+  processes.check_same("config and code", lambda: workdir.identity(config))
+  own = meshes.own(mesh)
+  with jax.set_mesh(mesh):
+    processes.in_turn("package", lambda: package.install(config, folder, own))
+  lines, todo = processes.agree("plan", workdir.plan(config, folder))
   taught = [s for s in todo if s in ("tokenizer", "pretrain", "sft")]
   meshes.check_batches(mesh, {s: config[s].batch for s in taught})
   print("\n".join([f"workdir {folder}", *lines]), flush=True)
@@ -65,18 +62,18 @@ def main(argv: list[str] | None = None) -> int:
       asked = command.parse(sys.argv[1:] if argv is None else argv)
       if asked is not None:
         run(asked)
-  except (UserError, NumericsError) as error:
+  except (errors.UserError, errors.NumericsError, errors.Stalled) as error:
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
-  except Preempted as stopped:
+  except errors.Preempted as stopped:
     print(stopped, file=sys.stderr)
     return stopped.exit_code
   except OSError as error:
     if error.errno != errno.ENOSPC:
       raise
     print(f"error: the disk is full ({error.filename})", file=sys.stderr)
-    return EXIT_USER
-  return EXIT_DONE
+    return errors.EXIT_USER
+  return errors.EXIT_DONE
 
 
 if __name__ == "__main__":

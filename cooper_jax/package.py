@@ -188,11 +188,12 @@ def install(config, workdir, mesh) -> None:
   for stage in here:
     workdirs.begin(config, workdir, stage)
     if stage in parts:
-      saved = Checkpoints(Path(workdir) / stage / "checkpoints")
-      if saved.latest() is None:  # else: interrupted after it
-        steps = config[stage].steps
-        saved.save(steps, parts[stage], data_state={}, meta={})
-      saved.close()
+      with jax.set_mesh(mesh):
+        saved = Checkpoints(Path(workdir) / stage / "checkpoints")
+        if saved.latest() is None:  # else: interrupted after it
+          steps = config[stage].steps
+          saved.save(steps, parts[stage], data_state={}, meta={})
+        saved.close()
   workdirs.add_summary(workdir, summary)
   for stage in here:
     came = {"name": folder.name, **manifest["made"].get(stage, {})}

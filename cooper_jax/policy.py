@@ -20,7 +20,8 @@ from cooper_jax.data.scenes import traces
 from cooper_jax.errors import UserError
 from cooper_jax.models import unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
-from cooper_jax.parallel import shard
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
 from cooper_jax.tokenizers.text import TextTokenizer
@@ -206,14 +207,26 @@ def load(policy: Policy, folder: Path, *, averaged: bool = False):
   """
   checkpoints = Checkpoints(Path(folder) / "checkpoints")
   boxed = jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
-  abstract = shard.unbox(boxed)
+  shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
+  abstract = jax.tree.map(
+    lambda leaf, lies: leaf.update(sharding=lies), shard.unbox(boxed), shardings
+  )
   part = "ema" if averaged else "params"
   params = checkpoints.restore_part(part, abstract)
   checkpoints.close()
-  if params is None:
-    return None
-  shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
-  return jax.device_put(params, shardings)
+  return params
+
+
+def own(policy: Policy, params):
+  """Parameters on this process' devices alone, for `processes.alone`.
+
+  All processes have to call it; in a run of one they stay where they are.
+  """
+  if not processes.several():
+    return params
+  boxed = jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
+  shardings = shard.abstract_shardings(boxed, meshes.own())
+  return jax.device_put(shard.whole(params), shardings)
 
 
 def load_stage(policy: Policy, config, workdir, stage: str):

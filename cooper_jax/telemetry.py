@@ -17,6 +17,29 @@ from pathlib import Path
 
 import numpy as np
 
+from cooper_jax.parallel import processes
+
+
+def make_writer(directory):
+  """The writer of a stage's directory; of several processes one writes."""
+  return MetricWriter(directory) if processes.is_first() else SilentWriter()
+
+
+class SilentWriter:
+  """What the other processes have in place of a MetricWriter."""
+
+  def scalars(self, step: int, values: dict[str, float]) -> None:
+    pass
+
+  def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+    pass
+
+  def rewind(self, step: int) -> None:
+    pass
+
+  def close(self) -> None:
+    pass
+
 
 class MetricWriter:
   """Writes scalars and images of one stage into its directory."""
@@ -113,11 +136,16 @@ def read_metrics(path) -> list[dict]:
 
 
 class Progress:
-  """A bar with ETA on a terminal, one line per message elsewhere."""
+  """A bar with ETA on a terminal, one line per message elsewhere.
+
+  Of several processes the first one shows it.
+  """
 
   def __init__(self, total: int, label: str, *, start=0, stream=None):
     self.total, self.label, self.done = total, label, start
-    self._stream = stream or sys.stderr
+    self._stream = stream or (
+      sys.stderr if processes.is_first() else io.StringIO()
+    )
     self._begun, self._start = time.monotonic(), start
     self._said = self._begun
     self._bar = None

@@ -17,6 +17,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cooper_jax.errors import UserError
+from cooper_jax.parallel import processes
 
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
@@ -178,7 +179,8 @@ def prepare(config, workdir) -> Path:
       )
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", plain(config))
+    if processes.is_first():
+      write_json(workdir / "config.json", plain(config))
   except OSError as error:
     raise UserError(
       f"--workdir={workdir} can't be written ({error.strerror}); choose "
@@ -212,6 +214,11 @@ def maker() -> dict:
   }
 
 
+def identity(config) -> str:
+  """What several processes of one run must have in common."""
+  return f"{digest(plain(config))} of commit {commit()}"
+
+
 def commit() -> str:
   """The commit of this code, "-dirty" behind it if it was changed since."""
   try:
@@ -243,6 +250,8 @@ def finish(
 
 
 def _note(config, workdir, stage, *, finished, seconds, by, **more) -> None:
+  if not processes.is_first():
+    return
   settings = stage_settings(config, stage)
   folder = Path(workdir) / stage
   folder.mkdir(parents=True, exist_ok=True)
@@ -277,6 +286,8 @@ def plan(config, workdir) -> tuple[list[str], list[str]]:
 
 def add_summary(workdir, values: dict) -> None:
   """Merges flat values into summary.json."""
+  if not processes.is_first():
+    return
   path = Path(workdir) / "summary.json"
   before = read_json(path) if path.exists() else {}
   write_json(path, before | values)

@@ -5,6 +5,7 @@ which question is asked) is a function of (seed, i), and the position is a
 small dict, so a run that was killed goes on with the very next batch.
 """
 
+import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from cooper_jax.data.mixture import Mixture
 from cooper_jax.data.sample import Sample
 from cooper_jax.data.sources import Source
 from cooper_jax.errors import UserError
+from cooper_jax.parallel import shard
 
 Example = Mapping[str, np.ndarray]
 Build = Callable[[Sample, np.random.Generator], Example | None]
@@ -34,21 +36,21 @@ def make_batches(
   epochs: int | None = None,
   workers: int = 0,
   bad_samples: float = 0.0,
-  process: tuple[int, int] | None = None,
+  rows: Sequence[int] | None = None,
 ) -> "Batches":
   """Iterator of dicts of arrays [batch, ...], by `build(sample, rng)`.
 
-  `batch_size` counts the examples of all processes: of each batch, process p
-  of n (`process`, by default jax's) makes examples p, p + n, ...  An example
-  that is None is left out.  With `epochs` the last batch may be smaller.
-  `workers` = 0 builds in a thread; more need `build` to be picklable.
+  `batch_size` counts the examples of all processes, `rows` are those of each
+  batch that this one makes: by default, of several, what the mesh puts on its
+  devices, so that all together they hold the batch of one process, in its
+  order.  An example that is None is left out, and the next of the same process
+  takes its place.  With `epochs` the last batch may be smaller.  `workers` = 0
+  builds in a thread; more need `build` to be picklable.
   """
-  index, count = process or _this_process()
-  if batch_size < 1 or batch_size % count:
-    raise UserError(
-      f"batch size {batch_size} can't be shared by {count} processes; make it "
-      "a positive multiple"
-    )
+  if batch_size < 1:
+    raise UserError(f"batch size {batch_size}; make it 1 or more")
+  rows = shard.own_rows(batch_size) if rows is None else list(rows)
+  whole = len(rows) == batch_size
   identity = {
     "source": _name(source),
     "samples": len(source),
@@ -56,7 +58,7 @@ def make_batches(
     "batch_size": batch_size,
     "shuffle": shuffle,
     "workers": workers,
-    "process": [index, count],
+    "process": [0, 1] if whole else rows,
   }
   source = mixture.tolerant(source, bad_samples)
   samples = mixture.dataset(source, seed=seed, shuffle=shuffle, epochs=epochs)
@@ -64,10 +66,12 @@ def make_batches(
   # randomness, does not depend on how many processes there are.
   examples = samples.map_with_index(
     functools.partial(_example, build=build, seed=seed)
-  )[index::count]
+  )
+  if not whole:
+    examples = grain.MapDataset.source(Rows(examples, batch_size, rows))
   options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
   batches = examples.to_iter_dataset(options).batch(
-    batch_size // count, drop_remainder=epochs is None, batch_fn=stack
+    len(rows), drop_remainder=epochs is None, batch_fn=stack
   )
   if workers:
     _parse_flags()
@@ -81,6 +85,26 @@ def make_batches(
       batches, prefetch_buffer_size=PREFETCH
     )
   return Batches(iter(batches), identity)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Some rows of each batch of a source, one batch after the other.
+
+  In: the numbers from 0 on, batch 4, rows (2, 3)   Out: 2, 3, 6, 7, 10, ...
+  """
+
+  source: Sequence
+  batch: int
+  rows: Sequence[int]
+
+  def __len__(self) -> int:
+    batches, rest = divmod(len(self.source), self.batch)
+    return batches * len(self.rows) + sum(row < rest for row in self.rows)
+
+  def __getitem__(self, index: int):
+    batch, place = divmod(index, len(self.rows))
+    return self.source[batch * self.batch + self.rows[place]]
 
 
 class Batches:
@@ -160,12 +184,6 @@ def _name(source: Source | Mixture) -> str:
   """The source's own repr; the default one would hold an address."""
   own = type(source).__repr__ is not object.__repr__
   return repr(source) if own else type(source).__name__
-
-
-def _this_process() -> tuple[int, int]:
-  import jax
-
-  return jax.process_index(), jax.process_count()
 
 
 def _parse_flags() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from cooper_jax import sequence
 from cooper_jax.data import lessons
 from cooper_jax.eval.view import RolloutView
+from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import Policy
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
@@ -29,8 +30,8 @@ def roll(*args, **options):
 
 
 def fetch(out):
-  """A Rollout on the host."""
-  return jax.tree.map(np.asarray, jax.device_get(out))
+  """A Rollout on the host, whole in every process."""
+  return jax.tree.map(np.asarray, jax.device_get(shard.whole(out)))
 
 
 def begin(
@@ -39,18 +40,20 @@ def begin(
 ):  # fmt: skip
   """Begins to sample rollouts of prompts; a Rollout of device arrays."""
   length = prompting.bucket(trunks, policy.form, buckets)
-  prompts = prompting.make(
-    trunks,
-    form=policy.form,
-    length=length,
-    group=group,
-    limits=limits,
-    modes=modes,
-    last=last,
-  )
+  own = shard.own_rows(len(trunks))
+  with processes.alone():
+    prompts = prompting.make(
+      [trunks[i] for i in own],
+      form=policy.form,
+      length=length,
+      group=group,
+      limits=limits,
+      modes=[modes[i] for i in own],
+      last=last,
+    )
   return sampler.sample(
     params,
-    prompts,
+    shard.spread(prompts),
     prompting.row_keys(key, ids),
     model=policy.model,
     form=policy.form,

@@ -54,6 +54,24 @@ def make_mesh(config: MeshConfig | None = None, *, devices=None):
   )
 
 
+def own(mesh=None):
+  """The mesh of this process' devices alone; `mesh` if it has no others.
+
+  What cuts a model stays as it is where it fits into one process; else the
+  parameters are cut along fsdp.
+  """
+  mesh = jax.sharding.get_mesh() if mesh is None else mesh
+  here = [
+    d for d in mesh.devices.flat if d.process_index == jax.process_index()
+  ]
+  if len(here) == mesh.size:
+    return mesh
+  cuts = {name: mesh.shape[name] for name in AXES[1:]}
+  fits = len(here) % math.prod(cuts.values()) == 0
+  config = MeshConfig(**cuts) if fits else MeshConfig(data=1, fsdp=-1)
+  return make_mesh(config, devices=here)
+
+
 def describe(mesh) -> str:
   """In: a mesh   Out: "data 2 x fsdp 4 x sequence 1 x tensor 1"."""
   return " x ".join(f"{name} {size}" for name, size in mesh.shape.items())

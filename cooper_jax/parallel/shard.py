@@ -3,10 +3,13 @@
 import math
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.optim import path_name
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import processes
 from cooper_jax.parallel.rules import TRAIN_RULES, Rules
 
 
@@ -126,6 +129,59 @@ def batch_sharding(mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
 def replicated(mesh) -> NamedSharding:
   """A whole copy on every device."""
   return NamedSharding(mesh, PartitionSpec())
+
+
+def own_rows(total: int) -> list[int]:
+  """The rows of a batch that lie on this process' devices, in order."""
+  if not processes.several():
+    return list(range(total))
+  mesh = jax.sharding.get_mesh()
+  if total % meshes.batch_cuts(mesh):
+    raise UserError(
+      f"a batch of {total} can't be cut into {meshes.batch_cuts(mesh)} parts"
+      " (data x fsdp); make it a multiple, or set config.mesh"
+    )
+  places = batch_sharding(mesh).addressable_devices_indices_map((total,))
+  found = {i for (part,) in places.values() for i in range(total)[part]}
+  return sorted(found)
+
+
+def spread(rows):
+  """Each process' own rows (see `own_rows`) as arrays of the whole batch.
+
+  What one process holds is the batch: it stays as it is.
+  """
+  if not processes.several():
+    return rows
+  sharding = batch_sharding(jax.sharding.get_mesh())
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    rows,
+  )
+
+
+def whole(tree):
+  """Arrays of several processes as host arrays, whole in each of them.
+
+  All have to call it, unless every array is replicated. Arrays of one process
+  stay as they are.
+  """
+  leaves = jax.tree.leaves(tree)
+  if all(getattr(leaf, "is_fully_addressable", True) for leaf in leaves):
+    return tree
+  if not all(leaf.is_fully_replicated for leaf in leaves):
+    everywhere = replicated(jax.sharding.get_mesh())
+    tree = jax.jit(_same, out_shardings=everywhere)(tree)
+  return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)
+
+
+def own_copy(tree):
+  """A copy on each of this process' devices of the mesh (see `whole`)."""
+  return jax.device_put(whole(tree), replicated(meshes.own()))
+
+
+def _same(tree):
+  return tree
 
 
 def state_shardings(abstract_state, param_shardings, mesh):

@@ -51,6 +51,32 @@ def _mean(values) -> float:
   return float(values.mean()) if values.size else float("nan")
 
 
+def gather(scores: Scores, *, maps: int) -> Scores:
+  """Scores of all processes' rollouts, from each one's; all have to call it.
+
+  maps: how many a rollout can have; quality is filled up to that.
+  """
+  from jax.experimental import multihost_utils
+
+  names = list(scores.rewards)
+  quality = np.full((len(scores.total), maps), np.nan, np.float32)
+  quality[:, : scores.map_quality.shape[1]] = scores.map_quality
+  columns = np.stack([*scores.rewards.values(), scores.total], axis=1)
+  rows = np.concatenate([columns, quality], axis=1)
+  each = np.array([[scores.seconds[n], scores.exceptions[n]] for n in names])
+  rows, each = multihost_utils.process_allgather(
+    (rows, each.astype(np.float32)[None]), tiled=True
+  )
+  seconds, exceptions = each[..., 0].max(axis=0), each[..., 1].sum(axis=0)
+  return Scores(
+    dict(zip(names, rows.T)),
+    rows[:, len(names)],
+    rows[:, len(names) + 1 :],
+    dict(zip(names, map(float, seconds))),
+    dict(zip(names, map(int, exceptions))),
+  )
+
+
 class Scorer:
   """Calls the rewards named in `weights`; settings per reward by field name.
 

@@ -16,11 +16,11 @@ from cooper_jax import policy as policies
 from cooper_jax.eval import asking, runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import processes, shard
 from cooper_jax.rl import advantages as advantage_rules
-from cooper_jax.rl import control, dynamic, update
+from cooper_jax.rl import control, dynamic, scoring, update
 from cooper_jax.rl import losses as rl_losses
 from cooper_jax.rl import rollout as rollouts
-from cooper_jax.rl.scoring import Scorer
 from cooper_jax.sampling import grammar
 from cooper_jax.sampling import prompts as prompting
 
@@ -37,11 +37,11 @@ class Rolled(NamedTuple):
 
 
 class Seen(NamedTuple):
-  """Rollouts on the host, their maps decoded."""
+  """Rollouts on the host, the maps of this process' share decoded."""
 
   rolled: Rolled
   out: Any  # a Rollout of numpy arrays
-  view: RolloutView
+  view: RolloutView  # of this process' share: all, where there is one
 
 
 class Step:
@@ -68,7 +68,7 @@ class Step:
     }
     weights = dict(zip(config.rl.rewards, config.rl.weights, strict=True))
     settings = {name: config.rl.settings[name] for name in weights}
-    self.scorer = Scorer(weights, settings)
+    self.scorer = scoring.Scorer(weights, settings)
     self.weights = np.array(list(weights.values()), np.float32)
     self.overlong_filter = config.rl.overlong_filter
     self.advantages = jax.jit(
@@ -189,22 +189,41 @@ class Step:
 
   def see(self, rolled: Rolled) -> Seen:
     """Waits for rollouts and decodes their maps: all that needs the device."""
-    policy, out = self.policy, runner.fetch(rolled.out)
-    view = RolloutView.from_rollout(
-      out,
-      vocabulary=policy.form.vocabulary,
-      text_tokenizer=policy.text,
-      decode_maps=runner.decoder(self.codecs),
-      group=np.repeat(np.arange(len(rolled.items)), self.group),
-      sample_id=rolled.ids,
-      modalities={slot: name for name, slot in policy.writer.modalities},
-    )
+    out = runner.fetch(rolled.out)
+    own = processes.share(len(rolled.items), "config.grpo.batch")
+    with processes.alone():
+      view = self.view(rolled, out, own, runner.decoder(self.codecs))
     return Seen(rolled, out, view)
 
+  def view(self, rolled: Rolled, out, prompts: range, decode) -> RolloutView:
+    """What the rollouts of some prompts say and draw."""
+    policy = self.policy
+    rows = slice(prompts.start * self.group, prompts.stop * self.group)
+    return RolloutView.from_rollout(
+      jax.tree.map(lambda x: x[rows], out),
+      vocabulary=policy.form.vocabulary,
+      text_tokenizer=policy.text,
+      decode_maps=decode,
+      group=np.repeat(prompts, self.group),
+      sample_id=rolled.ids[rows],
+      modalities={slot: name for name, slot in policy.writer.modalities},
+    )
+
   def score(self, seen: Seen):
-    """Scores rollouts on the host: (dynamic.Sampled, figures to log)."""
+    """Scores rollouts on the host: (dynamic.Sampled, figures to log).
+
+    Of several processes each scores its part of the prompts and has the scores
+    of all, so that what follows is the same everywhere.
+    """
     (items, trunks, _, number, turn, _), out, view = seen
-    scores = self.scorer(view, self.columns(items))
+    own = processes.share(len(items), "config.grpo.batch")
+    with processes.alone():
+      scores = self.scorer(view, self.columns([items[i] for i in own]))
+    if processes.several():
+      scores = scoring.gather(scores, maps=out.map_slot.shape[1])
+      everyone = range(len(items))
+      # What else there is to count needs no decoded maps.
+      view = self.view(seen.rolled, out, everyone, lambda name, codes: codes)
     quality = np.full(out.map_slot.shape, np.nan, np.float32)
     quality[:, : scores.map_quality.shape[1]] = scores.map_quality
     total = scores.total
@@ -261,6 +280,9 @@ class Step:
       packed = packing.pack(
         [document for document, _ in some], form=form, shape=shape, rows=size
       )
+      if processes.several():
+        own = shard.own_rows(size)
+        packed = shard.spread({name: x[own] for name, x in packed.items()})
       pieces.append((packed, here_R, shape.blocks))
     return pieces
 

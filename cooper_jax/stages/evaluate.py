@@ -25,6 +25,7 @@ from cooper_jax.eval import (
   runner,
 )
 from cooper_jax.eval.metrics import maps as map_metrics
+from cooper_jax.parallel import processes
 from cooper_jax.stages import tokenizer as tokenizer_stage
 
 STAGE = "evaluate"
@@ -33,7 +34,12 @@ FREE = "adaptive"  # the mode that the plain `qa/accuracy/<stage>` is of
 
 
 def run(config, workdir) -> None:
-  """Evaluates, adds to summary.json and writes the report."""
+  """Evaluates; of several processes one does, on its own devices."""
+  processes.first_alone(STAGE, lambda: evaluate(config, workdir))
+
+
+def evaluate(config, workdir) -> None:
+  """Scores the policies, adds to summary.json and writes the report."""
   settings, workdir = config.evaluate, Path(workdir)
   data = DataConfig.from_config(config)
   policy = policies.make(config)

@@ -17,6 +17,7 @@ from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import asking
+from cooper_jax.parallel import processes
 from cooper_jax.rl import losses as rl_losses
 from cooper_jax.rl.step import Step
 from cooper_jax.stages import loop
@@ -28,6 +29,7 @@ STAGE = "grpo"
 def run(config, workdir) -> None:
   """Reinforces the SFT policy on questions of the training split."""
   folder, settings = Path(workdir) / STAGE, config.grpo
+  processes.share(settings.batch, "config.grpo.batch")  # refused now, not later
   policy = policies.make(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim),
@@ -46,7 +48,10 @@ def run(config, workdir) -> None:
   )
   penalised = any(c.kl_weight for c in rl_losses.configs_of(config.rl).values())
   reference = start if penalised else None
-  source = mixture.open_split(DataConfig.from_config(config), "train")
+  source = processes.in_turn(
+    "scenes",
+    lambda: mixture.open_split(DataConfig.from_config(config), "train"),
+  )
   batches = Questions(source, batch=settings.batch, seed=config.seed)
   step = Step(
     config,
@@ -55,7 +60,7 @@ def run(config, workdir) -> None:
     tokenizer_stage.load(config, workdir),
     reference,
   )
-  writer = telemetry.MetricWriter(folder)
+  writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   _, figures = loop.run_loop(
     label=STAGE,
@@ -70,6 +75,8 @@ def run(config, workdir) -> None:
   )
   writer.close()
   checkpoints.close()
+  if not processes.is_first():
+    return
   speed = {f"speed/{STAGE}/{name}": v for name, v in figures.items()}
   logged = telemetry.read_metrics(folder / "metrics.jsonl")
   curve = [row["reward/total"] for row in logged if "reward/total" in row]

@@ -13,8 +13,10 @@ import jax
 import numpy as np
 
 from cooper_jax import telemetry
-from cooper_jax.errors import NumericsError, Preempted
+from cooper_jax.checkpoint import to_json
+from cooper_jax.errors import NumericsError, Preempted, UserError
 from cooper_jax.interrupt import StopRequest
+from cooper_jax.parallel import processes
 
 # Steps in a row that may be skipped for a gradient that is not finite.
 PATIENCE = 3
@@ -88,8 +90,10 @@ class Rate:
   """Steps, tokens and work per second, leaving out the first step (compile)."""
 
   def __init__(self, flops_per_step: float | None):
-    self._flops = flops_per_step
-    self._peak = telemetry.gemm_peak() if flops_per_step else None
+    self._flops = flops_per_step if processes.is_first() else None
+    if self._flops:
+      with processes.alone():
+        self._peak = processes.count() * telemetry.gemm_peak()
     self.start()
 
   def start(self) -> None:
@@ -130,6 +134,30 @@ def _line(step: int, steps: int, means: dict, rate: dict) -> str:
   return "  ".join(shown)
 
 
+def _position(batches) -> dict:
+  """Where every process is in the data; one state where all say the same."""
+  state = batches.state()
+  if not processes.several():
+    return state
+  found = processes.gather("position", to_json(state))
+  if found is None or all(each == found[0] for each in found):
+    return state  # process 0 writes: that of the others goes nowhere
+  return {"processes": found}
+
+
+def _own_position(saved: dict) -> dict:
+  """This process' part of what `_position` gave."""
+  here = len(processes.members())
+  if "processes" not in saved:
+    return saved
+  if len(saved["processes"]) != here:
+    raise UserError(
+      f"the checkpoint was made by {len(saved['processes'])} processes, these"
+      f" are {here}; run as many, or start in a new workdir"
+    )
+  return saved["processes"][processes.index()]
+
+
 def run_loop(
   *,
   label: str,
@@ -162,7 +190,7 @@ def run_loop(
   found = checkpoints.restore(state)
   if found is not None:
     state, data_state, meta = found
-    batches.restore(data_state)
+    batches.restore(_own_position(data_state))
     start, window = meta["step"], Window(meta["window"])
     skipped, earlier = meta["skipped"], meta["seconds"]
     print(f"{label:9s} resumes at step {start} of {steps}", flush=True)
@@ -200,7 +228,7 @@ def run_loop(
       "skipped": skipped,
       "seconds": earlier + watch.read()[0],
     }
-    checkpoints.save(step, state, data_state=batches.state(), meta=meta)
+    checkpoints.save(step, state, data_state=_position(batches), meta=meta)
     saved = step
 
   recent = Rate(flops_per_step)
@@ -224,14 +252,17 @@ def run_loop(
         extra = on_log(step, state, means) if on_log else None
         speed = {f"speed/{name}": value for name, value in rate.items()}
         writer.scalars(step, means | (extra or {}) | speed)
-      if images and image_every and (step % image_every == 0 or last):
-        writer.images(step, images(step, state))
+      shows = images and image_every and processes.is_first()
+      if shows and (step % image_every == 0 or last):
+        with processes.alone():
+          writer.images(step, images(step, state))
       stopping = stop.made(step) and not last
       if (save_every and step % save_every == 0) or last or stopping:
         settle()
         save(step)
       if stopping:
         checkpoints.wait()
+        processes.barrier("stopped")  # none ends while another still writes
         raise Preempted(
           f"{label}: stopped and saved at step {saved} of {steps}; the same "
           "command goes on from there"

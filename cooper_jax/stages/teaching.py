@@ -16,7 +16,7 @@ from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import codes as coding
 from cooper_jax.data import edits, mixture, own_maps, pipeline
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.parallel import shard
+from cooper_jax.parallel import processes, shard
 from cooper_jax.stages import loop
 from cooper_jax.stages import tokenizer as tokenizer_stage
 
@@ -43,30 +43,14 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
       state, policies.load_stage(policy, config, workdir, before)
     )
   overview(state.params, policy)
-  source = mixture.open_split(DataConfig.from_config(config), "train")
+  source = processes.in_turn(
+    "scenes",
+    lambda: mixture.open_split(DataConfig.from_config(config), "train"),
+  )
   codecs = tokenizer_stage.load(config, workdir)
-  codes = coding.encode(source, codecs, Path(workdir) / "tokenizer" / "codes")
-  if settings.get("own_maps", 0):
-    own = own_maps.draw(
-      policy,
-      state.params,
-      codecs,
-      source,
-      count=settings.own_maps,
-      batch=config.evaluate.batch,
-      buckets=config.sampling.prompt_buckets,
-      path=folder / "own_maps.npz",
-    )
-    codes = dataclasses.replace(codes, own=own)
-  if settings.edited and edits.MODALITY in codecs:
-    changed = edits.make(
-      source,
-      codecs[edits.MODALITY],
-      own=codes.own.get(edits.MODALITY),
-      seed=config.seed,
-      path=folder / "edited_maps.npz",
-    )
-    codes = dataclasses.replace(codes, edits=changed)
+  codes = make_codes(
+    config, workdir, policy, state.params, codecs, source, stage
+  )
   lesson = make_lesson(policy, codes, settings)
   batches = pipeline.make_batches(
     source,
@@ -75,7 +59,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
     seed=config.seed + 1 + len(stage),
     bad_samples=config.data.bad_samples,
   )
-  writer = telemetry.MetricWriter(folder)
+  writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   shape = lesson.shape
   with batches:
@@ -95,6 +79,44 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
   checkpoints.close()
   speed = {f"speed/{stage}/{name}": v for name, v in figures.items()}
   workdirs.add_summary(workdir, speed)
+
+
+def make_codes(config, workdir, policy, params, codecs, source, stage: str):
+  """Codes of the maps that a stage reads or writes, each kind made once."""
+  folder, settings = Path(workdir) / stage, config[stage]
+  codes = processes.in_turn(
+    "codes",
+    lambda: coding.encode(source, codecs, folder.parent / "tokenizer/codes"),
+  )
+  if settings.get("own_maps", 0):
+    params = policies.own(policy, params)
+    own = processes.in_turn(
+      "own maps",
+      lambda: own_maps.draw(
+        policy,
+        params,
+        codecs,
+        source,
+        count=settings.own_maps,
+        batch=config.evaluate.batch,
+        buckets=config.sampling.prompt_buckets,
+        path=folder / "own_maps.npz",
+      ),
+    )
+    codes = dataclasses.replace(codes, own=own)
+  if settings.edited and edits.MODALITY in codecs:
+    changed = processes.in_turn(
+      "edited maps",
+      lambda: edits.make(
+        source,
+        codecs[edits.MODALITY],
+        own=codes.own.get(edits.MODALITY),
+        seed=config.seed,
+        path=folder / "edited_maps.npz",
+      ),
+    )
+    codes = dataclasses.replace(codes, edits=changed)
+  return codes
 
 
 def jit_step(policy, optimizer, settings, shape: packing.Shape):

@@ -20,7 +20,7 @@ from cooper_jax.data import mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.eval.metrics import maps as map_metrics
-from cooper_jax.parallel import shard
+from cooper_jax.parallel import processes, shard
 from cooper_jax.stages import loop
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
@@ -37,10 +37,10 @@ def run(config, workdir) -> None:
   settings, modules = config.tokenizer, find_modules(config)
   configs = make_configs(config, modules)
   data = DataConfig.from_config(config)
-  opened = {
-    split: mixture.open_split(data, split)
-    for split in ("train", "validation", "test")
-  }
+  splits = ("train", "validation", "test")
+  opened = processes.in_turn(
+    "scenes", lambda: {name: mixture.open_split(data, name) for name in splits}
+  )
   shown = read_maps(opened["validation"], modules, count=SHOWN)
   read_maps(opened["train"], modules, count=1)  # fails now, not in a thread
   optimizer = optim.make_optimizer(
@@ -48,7 +48,7 @@ def run(config, workdir) -> None:
   )
   state = init_state(configs, optimizer, seed=config.seed)
   step_fn = make_step(configs, modules, optimizer, settings.optim)
-  writer = telemetry.MetricWriter(folder)
+  writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   batches = pipeline.make_batches(
     opened["train"],
@@ -60,9 +60,8 @@ def run(config, workdir) -> None:
 
   def pictures(step, state):
     del step
-    return draw(
-      modules, shown, redraw(codecs(configs, modules, state.params), shown)
-    )
+    now = codecs(configs, modules, shard.own_copy(state.params))
+    return draw(modules, shown, redraw(now, shown))
 
   with batches:
     state, figures = loop.run_loop(
@@ -82,19 +81,23 @@ def run(config, workdir) -> None:
         for name, each in configs.items()
       ),
     )
-  trained = codecs(configs, modules, state.params)
-  summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
-  for split in ("validation", "test"):
-    targets = read_maps(opened[split], modules)
-    drawn = redraw(trained, targets)
-    found = measure(modules, targets, drawn)
-    writer.scalars(settings.steps, numbers(f"{split}/", found))
-  summary |= found | constant_scores(modules, opened["train"], targets)
-  save_pictures(folder / "pictures", draw(modules, targets, drawn))
+  trained = codecs(configs, modules, shard.own_copy(state.params))
+
+  def score():
+    summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
+    for split in ("validation", "test"):
+      targets = read_maps(opened[split], modules)
+      drawn = redraw(trained, targets)
+      found = measure(modules, targets, drawn)
+      writer.scalars(settings.steps, numbers(f"{split}/", found))
+    summary |= found | constant_scores(modules, opened["train"], targets)
+    save_pictures(folder / "pictures", draw(modules, targets, drawn))
+    workdirs.add_summary(workdir, summary)
+    report(modules, summary)
+
+  processes.first_alone(STAGE, score)
   writer.close()
   checkpoints.close()
-  workdirs.add_summary(workdir, summary)
-  report(modules, summary)
 
 
 def find_modules(config) -> dict:
@@ -136,9 +139,7 @@ def load(config, workdir) -> dict[str, Codec]:
     raise UserError(
       f"no trained tokenizer in {folder}; put 'tokenizer' into config.pipeline"
     )
-  # On every device of the mesh: later stages run under it.
-  replicated = shard.replicated(jax.sharding.get_mesh())
-  return codecs(configs, modules, jax.device_put(params, replicated))
+  return codecs(configs, modules, shard.own_copy(params))
 
 
 @dataclasses.dataclass(frozen=True)

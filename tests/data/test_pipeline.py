@@ -39,7 +39,6 @@ def batches(source=None, **options):
     "build": build,
     "batch_size": 4,
     "seed": 3,
-    "process": (0, 1),
   } | options
   return pipeline.make_batches(
     Numbers(11) if source is None else source, **options
@@ -95,18 +94,37 @@ def test_a_restored_stream_goes_on_with_the_very_next_batch(taken):
     assert same(take(other, 5), expected)
 
 
-def test_processes_share_each_batch_without_overlap():
+# As two processes hold them on a mesh; and as a mesh of other order may cut.
+@pytest.mark.parametrize("rows", [((0, 1), (2, 3)), ((0, 3), (1, 2))])
+def test_processes_share_each_batch_in_the_order_of_one(rows):
   with batches() as whole:
     expected = take(whole, 5)
-  parts = []
-  for process in range(2):
-    with batches(process=(process, 2)) as part:
-      parts.append(take(part, 5))
-  for key in ("pixel", "draw"):
-    for one, even, odd in zip(expected, *parts):
-      assert even[key].shape == (2,)
-      assert np.array_equal(one[key][0::2], even[key])
-      assert np.array_equal(one[key][1::2], odd[key])
+  for mine in rows:
+    with batches(rows=mine) as part:
+      state = part.state()
+      found = take(part, 5)
+      part.restore(state)
+      assert same(take(part, 5), found)
+    for key in ("pixel", "draw"):
+      for one, some in zip(expected, found):
+        assert np.array_equal(one[key][list(mine)], some[key])
+
+
+def test_a_share_of_one_epoch_ends_where_the_epoch_does():
+  # 11 samples in batches of 4: the last batch has rows 0, 1 and 2 only.
+  for mine, last in (((0, 1), [8, 9]), ((2, 3), [10])):
+    with batches(epochs=1, shuffle=False, rows=mine) as stream:
+      pixels = [b["pixel"].tolist() for b in stream]
+    assert pixels == [[mine[0], mine[1]], [4 + mine[0], 4 + mine[1]], last]
+
+
+def test_another_share_of_the_data_is_not_gone_on_with():
+  with (
+    batches(rows=(0, 1)) as first,
+    batches(rows=(2, 3)) as second,
+    pytest.raises(UserError, match="has process"),
+  ):
+    second.restore(first.state())
 
 
 def test_one_epoch_ends_with_a_smaller_batch():
@@ -177,8 +195,8 @@ def test_bad_samples_stop_the_run_or_are_left_out_up_to_a_share():
 def test_wrong_settings_are_refused():
   with pytest.raises(UserError, match="no samples"):
     batches(Numbers(0))
-  with pytest.raises(UserError, match="positive multiple"):
-    batches(process=(0, 3))
+  with pytest.raises(UserError, match="batch size 0"):
+    batches(batch_size=0)
   with pytest.raises(UserError, match="not positive"):
     Mixture((Numbers(1), Numbers(1)), (1.0, 0.0))
   with pytest.raises(UserError, match="one weight"):
