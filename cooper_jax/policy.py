@@ -129,14 +129,18 @@ def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
   return shard.placed(shard.unbox(boxed), shardings)
 
 
+def param_shardings(policy: Policy):
+  """How the parameters lie in training."""
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract_params(policy))
+
+
 def abstract_state(policy: Policy, optimizer, **parts: bool):
   """The state's shapes, with how they lie; nothing is made."""
   abstract = jax.eval_shape(
     lambda: _create(policy, optimizer, jax.random.key(0), **parts)
   )
-  parameters = jax.tree.map(lambda leaf: leaf.sharding, abstract_params(policy))
   mesh = jax.sharding.get_mesh()
-  shardings = shard.state_shardings(abstract, parameters, mesh)
+  shardings = shard.state_shardings(abstract, param_shardings(policy), mesh)
   return shard.placed(abstract, shardings)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cooper_jax import losses, optim
+from cooper_jax import policy as policies
 from cooper_jax.rl import advantages
 from cooper_jax.rl import losses as policy_losses
 from cooper_jax.sampling import grammar
@@ -13,10 +14,11 @@ from cooper_jax.sampling import grammar
 
 def compiled(policy, optimizer, configs, *, ema_decay: float):
   """The jitted parts of an update: (normalisers, gradients, add, apply)."""
+  lies = policies.param_shardings(policy)
   return (
     jax.jit(functools.partial(normalisers, configs=configs)),
     jax.jit(
-      functools.partial(gradients, policy=policy, configs=configs),
+      functools.partial(gradients, policy=policy, configs=configs, lies=lies),
       static_argnames=("blocks", "on_policy"),
     ),
     jax.jit(add, donate_argnums=0),
@@ -70,13 +72,15 @@ def gradients(
   temperatures,
   blocks,
   on_policy,
+  lies=None,
 ):
   """(gradients, metrics) of some of a step's rollouts; they add up over all.
 
   batch: packed rollouts; here_R: which they are; rolled: [R, T] arrays of all
   rollouts, by slot; weights: of `normalisers`; reference: parameters of the KL
   penalty, or None; configs: LossConfig of "text" and of "code"; temperatures:
-  those that text and codes were sampled with.
+  those that text and codes were sampled with; lies: how the parameters lie, and
+  so their gradients; None leaves that to the compiler.
   """
   shape = rolled["log_prob"].shape
   masks = {kind: rolled[kind] & here_R[:, None] for kind in ("text", "code")}
@@ -133,7 +137,10 @@ def gradients(
     parts = {name: pair for name, (pair, _) in found.items()}
     return policy_losses.combine(parts, configs, weights), metrics
 
-  return jax.grad(loss_of, has_aux=True)(params)
+  grads, metrics = jax.grad(loss_of, has_aux=True)(params)
+  if lies is not None:
+    grads = jax.lax.with_sharding_constraint(grads, lies)
+  return grads, metrics
 
 
 def apply(state, grads, *, optimizer, ema_decay, remember=False):

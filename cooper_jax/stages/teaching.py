@@ -123,6 +123,7 @@ def jit_step(policy, optimizer, settings, shape: packing.Shape):
   """Returns step(state, batch) -> (state, metrics), jitted and donated."""
   form = policy.form
   kinds = loss_shares(settings, policy.writer.modalities)
+  lies = policies.param_shardings(policy)
 
   def loss_of(params, batch):
     scores = losses.score(
@@ -141,6 +142,7 @@ def jit_step(policy, optimizer, settings, shape: packing.Shape):
       micro_batches=settings.optim.micro_batches,
       coefficients=kinds,
     )
+    grads = jax.lax.with_sharding_constraint(grads, lies)
     state, extra = optim.apply_gradients(
       state, grads, optimizer=optimizer, ema_decay=settings.optim.ema_decay
     )
