@@ -23,6 +23,8 @@ from cooper_jax.checkpoint import Checkpoints, flatten
 from cooper_jax.errors import EXIT_PREEMPTED, Stalled, UserError
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import peers, processes, shard
+from cooper_jax.rl import scoring
+from cooper_jax.stages import loop
 from cooper_jax.stages import tokenizer as tokenizer_stage
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -309,6 +311,30 @@ def test_prompts_are_shared_in_order_or_refused(second_of_two):
   assert processes.share(6, "config.grpo.batch") == range(3, 6)
   with pytest.raises(UserError, match="batch is 5, which 2 processes"):
     processes.share(5, "config.grpo.batch")
+
+
+def test_a_position_of_more_processes_is_refused():
+  assert loop._own_position({"step": 3}) == {"step": 3}
+  assert loop._own_position({"processes": [{"step": 3}]}) == {"step": 3}
+  with pytest.raises(UserError, match="made by 3 processes, these are 1"):
+    loop._own_position({"processes": [{}, {}, {}]})
+
+
+def test_scores_that_are_gathered_are_the_scores():
+  total = np.array([1.0, np.nan, 3.0], np.float32)
+  quality = np.array([[0.5], [np.nan], [1.0]], np.float32)
+  rewards = {"b": total + 1, "a": total}
+  mine = scoring.Scores(
+    rewards, total, quality, {"b": 2, "a": 1}, {"b": 0, "a": 4}
+  )
+  found = scoring.gather(mine, maps=2)
+  assert list(found.rewards) == ["b", "a"]
+  np.testing.assert_array_equal(found.rewards["b"], rewards["b"])
+  np.testing.assert_array_equal(found.total, total)
+  np.testing.assert_array_equal(found.map_quality[:, :1], quality)
+  assert np.isnan(found.map_quality[:, 1]).all()
+  assert found.seconds == {"b": 2.0, "a": 1.0}
+  assert found.exceptions == {"b": 0, "a": 4}
 
 
 def test_the_end_of_another_is_heard(second_of_two, monkeypatch, capsys):

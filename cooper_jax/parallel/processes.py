@@ -7,6 +7,7 @@ there as in a run of one process. Nothing here imports jax before `start`.
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -209,13 +210,10 @@ def gather(what: str, value, *, limit: float = LIMIT) -> list | None:
     client().key_value_set(f"{key}/{index()}", json.dumps(value))
     return None
   with _patient(what, limit):
-    others = [
-      json.loads(
-        client().blocking_key_value_get(f"{key}/{i}", int(1000 * limit))
-      )
-      for i in who[1:]
-    ]
-  return [value, *others]
+    wait = functools.partial(
+      client().blocking_key_value_get, timeout_in_ms=int(1000 * limit)
+    )
+    return [value, *(json.loads(wait(f"{key}/{i}")) for i in who[1:])]
 
 
 def check_same(what: str, make: Callable[[], str]) -> None:
