@@ -125,7 +125,10 @@ def model() -> ConfigDict:
   config.smear = True  # a text token sees its predecessor
   config.rope_theta = 10_000.0
   config.norm_eps = 1e-6
-  config.remat = False  # recompute blocks backward: less memory, more time
+  # Computed again in the backward pass, for memory: none | attention | dots |
+  # full, from least to most (models/config.py).
+  config.remat = "none"
+  config.attention = "auto"  # of the platform | xla | splash | cudnn
   config.vision = vision()
   return config
 

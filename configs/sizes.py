@@ -67,7 +67,7 @@ def grow(config: ConfigDict, variant: str) -> None:
     **size.decoder,
     map_grid=size.grid,
     rope_theta=1_000_000.0,
-    remat=True,
+    remat="full",
     smear=False,
     read=False,
   )

@@ -18,7 +18,7 @@ from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data.examples import Writer
 from cooper_jax.data.scenes import traces
 from cooper_jax.errors import UserError
-from cooper_jax.models import unified
+from cooper_jax.models import kernels, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes, shard
@@ -46,6 +46,13 @@ def make(config) -> Policy:
     (name, plugins.find("modalities", name).SLOT) for name in config.modalities
   )
   settings, network = dict(config.model), config.tokenizer.network
+  dtype = str(jnp.dtype(states.compute_dtype(config.precision)))
+  settings["attention"] = kernels.choose(
+    settings["attention"],
+    jax.default_backend(),
+    head_dim=settings["head_dim"],
+    dtype=dtype,
+  )
   rows = config.text_rows or text.size
   if rows < text.size:
     raise UserError(
@@ -61,7 +68,7 @@ def make(config) -> Policy:
     codes=math.prod(network.levels),
     code_levels=tuple(network.levels) if network.quantizer == "fsq" else (),
     vision=vision,
-    dtype=str(jnp.dtype(states.compute_dtype(config.precision))),
+    dtype=dtype,
   )
   vocabulary = Vocabulary(
     rows, model_config.locations, model_config.codes, words=text.size
@@ -122,8 +129,19 @@ def _create(policy: Policy, optimizer, key, **parts: bool):
   return states.create(params, optimizer, key=key, **parts)
 
 
+def check_heads(policy: Policy, tensor: int) -> None:
+  """Raises UserError where a key head would lie on several devices."""
+  kv_heads = policy.form.model.kv_heads
+  if kv_heads % tensor:
+    raise UserError(
+      f"config.mesh.tensor={tensor} can't cut config.model.kv_heads={kv_heads};"
+      f" the most is {math.gcd(kv_heads, tensor)}"
+    )
+
+
 def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
   """The parameters' shapes, with how they lie under a table of rules."""
+  check_heads(policy, jax.sharding.get_mesh().shape["tensor"])
   boxed = jax.eval_shape(lambda: init(policy, jax.random.key(0)))
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh(), rules)
   return shard.placed(shard.unbox(boxed), shardings)

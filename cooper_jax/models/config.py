@@ -10,6 +10,9 @@ import math
 from cooper_jax import errors
 
 MAP_GROUPS = ("token", "row", "all")
+# What of a block the backward pass computes again: nothing; everything but the
+# result of attention; all but the matrix products; everything.
+REMAT = ("none", "attention", "dots", "full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +87,18 @@ class ModelConfig:
   smear: bool = False  # a text token sees its predecessor's embedding
   rope_theta: float = 10_000.0
   norm_eps: float = 1e-6
-  remat: bool = False  # recompute a block in the backward pass
+  remat: str = "none"  # of REMAT
+  attention: str = "xla"  # or a kernel of kernels.py
   dtype: str = "float32"  # compute dtype; parameters stay float32
 
   def __post_init__(self):
     if self.map_group not in MAP_GROUPS:
       raise errors.UserError(
         f"map_group is {self.map_group!r}; allowed: {', '.join(MAP_GROUPS)}"
+      )
+    if self.remat not in REMAT:
+      raise errors.UserError(
+        f"config.model.remat is {self.remat!r}; allowed: {', '.join(REMAT)}"
       )
     if self.code_levels and math.prod(self.code_levels) != self.codes:
       raise errors.UserError(

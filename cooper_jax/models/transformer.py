@@ -9,8 +9,9 @@ import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from cooper_jax.models import layers
+from cooper_jax.models import attention, kernels, layers
 from cooper_jax.models.config import ModelConfig
 from cooper_jax.parallel.shard import constrain
 
@@ -65,16 +66,20 @@ class Block(nn.Module):
       if self.mode == "step":
         prompt_k, prompt_v, own_k, own_v = cached
         together = jnp.ones((1, 1, 1), bool)  # new tokens are one group
-        mixed = layers.attend_shared(
+        mixed = attention.attend_shared(
           q,
           (prompt_k, prompt_v, shared["prompt_mask"]),
           (own_k, own_v, shared["valid"][:, None]),
           (k, v, together),
         )
       elif self.blocks:
-        mixed = layers.attend_blocks(q, k, v, shared["mask"], self.blocks)
+        mixed = attention.attend_blocks(
+          q, k, v, shared["mask"], self.blocks, kernel=c.attention
+        )
       else:
-        mixed = layers.attend(q, k, v, shared["mask"])
+        mixed = attention.attend(q, k, v, shared["mask"], kernel=c.attention)
+      if c.attention == "xla":
+        mixed = checkpoint_name(mixed, kernels.SAVED)
       kept = None if self.mode == "train" else (k, v)
       x_BLD = x_BLD + self.routed(
         layers.Linear,
@@ -118,7 +123,7 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(self, x_BLD, shared, *, mode="train", cached=None, blocks=None):
     c = self.config
-    block = nn.remat(Block, prevent_cse=False) if c.remat else Block
+    block = kernels.recomputed(Block, c.remat, prevent_cse=False)
     scanned = nn.scan(
       block,
       variable_axes={"params": 0},

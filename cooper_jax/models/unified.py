@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from cooper_jax.models import attention, layers, transformer, vision
 from cooper_jax.models import cache as kv_cache
-from cooper_jax.models import layers, transformer, vision
 from cooper_jax.models.config import ModelConfig
 from cooper_jax.parallel.shard import constrain
 from cooper_jax.tokenizers import quantize
@@ -97,7 +97,7 @@ def _look_up(table, ids, cut: bool):
     return table[ids]
   rest = (None,) * (ids.ndim - 1)
   ids = constrain(ids, "copies", *rest)
-  rows = constrain(table[ids], "copies", *rest, "embed")
+  rows = constrain(table[ids], "copies", *rest, "table")
   return constrain(rows, "batch", *rest, "embed_out")
 
 
@@ -122,7 +122,7 @@ class Unified(nn.Module):
 
     def table(scale):
       init = nn.initializers.normal(scale)
-      return nn.with_logical_partitioning(init, ("vocabulary", "embed"))
+      return nn.with_logical_partitioning(init, ("vocabulary", "table"))
 
     # A tied table must start small for its logits; a table of inputs alone
     # starts at the scale of the image features beside it.
@@ -319,14 +319,14 @@ class Unified(nn.Module):
       cells = jnp.einsum(
         "bld,md->blm", hidden_BLD, table[words : self.text_rows]
       )
-      return logits, jnp.where(exists, cells, layers.NEGATIVE)
+      return logits, jnp.where(exists, cells, attention.NEGATIVE)
     cells = jnp.einsum(
       "bld,bmd->blm", self.point_from(hidden_BLD), keys_BMD
     ) * (c.d_model**-0.5)
     cells = jnp.pad(cells, ((0, 0), *short))
     if index is not None:
       cells = jnp.take_along_axis(cells, index, axis=-1)
-    return logits, jnp.where(exists, cells, layers.NEGATIVE)
+    return logits, jnp.where(exists, cells, attention.NEGATIVE)
 
   def code_logits(self, hidden_BLD):
     """Logits f32 [B, L, K] over the codes of a map."""

@@ -5,22 +5,25 @@ linear patch embedding; imported weights use the linear one.
 """
 
 import einops
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cooper_jax.models import layers
+from cooper_jax.models import attention, kernels, layers
 from cooper_jax.models.config import VisionConfig
+from cooper_jax.parallel.shard import constrain
 
 
 class VisionBlock(nn.Module):
-  """Pre-norm self-attention and GELU MLP, biases everywhere (SigLIP)."""
+  """Pre-norm self-attention and GELU MLP, biases everywhere (SigLIP).
+
+  Called as a scan body: carry x [B, cells, width].
+  """
 
   config: VisionConfig
   dtype: str
 
   @nn.compact
-  def __call__(self, x_BND):
+  def __call__(self, x_BND, _):
     c = self.config
     kernel = {"bias": True, "dtype": self.dtype}
     h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm1")(x_BND)
@@ -34,7 +37,7 @@ class VisionBlock(nn.Module):
     )
     everything = jnp.ones((1, 1, 1), bool)
     mixed = einops.rearrange(
-      layers.attend(q, k, v, everything), "b n m h -> b n (m h)"
+      attention.attend(q, k, v, everything), "b n m h -> b n (m h)"
     )
     x_BND = x_BND + layers.Linear(
       c.width, ("heads", "embed"), name="out", **kernel
@@ -42,9 +45,10 @@ class VisionBlock(nn.Module):
     h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm2")(x_BND)
     h = layers.Linear(c.ffn, ("embed", "ffn"), name="fc1", **kernel)(h)
     h = nn.gelu(h, approximate=True)
-    return x_BND + layers.Linear(
+    x_BND = x_BND + layers.Linear(
       c.width, ("ffn", "embed"), name="fc2", **kernel
     )(h)
+    return constrain(x_BND, "batch", None, "embed_out"), None
 
 
 class ConvStem(nn.Module):
@@ -100,12 +104,11 @@ class Vision(nn.Module):
   config: VisionConfig
   d_model: int
   dtype: str
-  remat: bool = False  # recompute a block in the backward pass
+  remat: str = "none"
 
   @nn.compact
   def __call__(self, image_BHWC):
     c = self.config
-    block = nn.remat(VisionBlock) if self.remat else VisionBlock
     x = image_BHWC.astype(self.dtype) / 127.5 - 1.0
     if c.stem == "conv":
       x = ConvStem(c, self.dtype, name="stem")(x)
@@ -123,16 +126,22 @@ class Vision(nn.Module):
       ),
       (c.cells, c.width),
     )
-    x = x + position.astype(self.dtype)
-    for i in range(c.layers):
-      with jax.named_scope(f"vision_{i}"):
-        x = block(c, self.dtype, name=f"block{i}")(x)
+    x = constrain(x + position.astype(self.dtype), "batch", None, "embed_out")
     if c.layers:
+      scanned = nn.scan(
+        kernels.recomputed(VisionBlock, self.remat, prevent_cse=False),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=c.layers,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+      )
+      x, _ = scanned(c, self.dtype, name="blocks")(x, None)
       x = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm")(x)
     x = layers.Linear(
       self.d_model, ("embed", "ffn"), True, self.dtype, name="connector1"
     )(x)
     x = nn.gelu(x, approximate=True)
-    return layers.Linear(
+    x = layers.Linear(
       self.d_model, ("ffn", "embed"), True, self.dtype, name="connector2"
     )(x)
+    return constrain(x, "batch", None, "embed_out")

@@ -2,7 +2,8 @@
 
 The compiler's own cost analysis counts the body of a loop once. Here every
 computation is counted as often as it runs: a loop says how many trips it makes
-(`known_trip_count`); of one that ends when it is done, the caller has to know.
+(`known_trip_count`), or its condition compares a counter with the most that it
+makes, as it does on a TPU and in a loop that may end before.
 """
 
 import collections
@@ -18,6 +19,10 @@ _HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _OP = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\((.*)$")
 _ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 _TRIPS = re.compile(r"known_trip_count[^\d]*(\d+)")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+_CONDITION = re.compile(r" while\(.*\bcondition=%?([\w.\-]+)")
+_CONSTANT = re.compile(r"%([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
+_LESS = re.compile(r" compare\(%[\w.\-]+, %([\w.\-]+)\), direction=LT")
 _CALLED = re.compile(
   r"(?:body|condition|calls|to_apply|true_computation|false_computation)="
   r"%?([\w.\-]+)"
@@ -43,14 +48,11 @@ def _width(kind: str) -> int:
   return {"pred": 1, "bf16": 2}.get(kind) or max(1, int(kind[1:]) // 8)
 
 
-def collectives(text: str, *, trips: int = 1) -> list[Collective]:
-  """The collectives of a compiled program's text (`compiled.as_text()`).
-
-  trips: of a loop that does not say how many it makes.
-  """
+def collectives(text: str) -> list[Collective]:
+  """The collectives of a compiled program's text (`compiled.as_text()`)."""
   bodies, entry = _computations(text)
-  times = _times(bodies, entry, trips)
-  found = []
+  times = _times(bodies, entry)
+  found = {}
   for name, lines in bodies.items():
     for line in lines:
       match = _OP.search(line)
@@ -59,19 +61,28 @@ def collectives(text: str, *, trips: int = 1) -> list[Collective]:
           (kind, tuple(int(n) for n in dims.split(",") if n))
           for kind, dims in _ARRAY.findall(match[1])
         ]
-        if match[3]:  # a start yields its operand, too: the result is last
-          arrays = (
-            arrays[-1:] if len(arrays) < 4 else arrays[len(arrays) // 2 :]
-          )
-        found.append(Collective(match[2], tuple(arrays), times[name]))
-  return found
+        if match[3]:  # operands, results and, perhaps, numbers of its own
+          arrays = [array for array in arrays if array[1]] or arrays
+          arrays = arrays[len(arrays) // 2 :]
+        each = Collective(match[2], tuple(arrays), times[name])
+        # One that goes on beside other work stands in every fusion of that,
+        # and runs as often as the one that begins it.
+        channel = _CHANNEL.search(line)
+        key = channel[1] if channel else len(found)
+        if key not in found or 0 < each.times < found[key].times:
+          found[key] = each
+  return list(found.values())
 
 
 def totals(found: list[Collective]) -> dict[str, int]:
-  """Bytes a device receives in one call, by kind."""
+  """Bytes a device receives in one call, by kind.
+
+  Of a sum over all, twice its size: the parts to be added, and those added.
+  """
   out = collections.Counter()
   for each in found:
-    out[each.kind] += each.size * each.times
+    twice = 1 + (each.kind == "all-reduce")
+    out[each.kind] += twice * each.size * each.times
   return dict(out)
 
 
@@ -88,7 +99,7 @@ def _computations(text: str):
   return bodies, entry
 
 
-def _times(bodies, entry, unknown: int) -> dict[str, int]:
+def _times(bodies, entry) -> dict[str, int]:
   """How often each computation runs; callees stand before their callers."""
   times = collections.Counter({entry: 1})
   for name in reversed(list(bodies)):
@@ -96,9 +107,17 @@ def _times(bodies, entry, unknown: int) -> dict[str, int]:
       called = _CALLED.findall(line)
       for group in _BRANCHES.findall(line):
         called += [part.strip().lstrip("%") for part in group.split(",")]
-      trips = _TRIPS.search(line)
-      often = int(trips[1]) if trips else unknown
-      often = often if " while(" in line else 1
       for other in called:
-        times[other] += times[name] * often
+        times[other] += times[name] * _trips(line, bodies)
   return times
+
+
+def _trips(line: str, bodies) -> int:
+  """How often a line's computations run each time that it does; 1: unknown."""
+  loop, known = _CONDITION.search(line), _TRIPS.search(line)
+  if not loop or known:
+    return int(known[1]) if loop else 1
+  condition = "\n".join(bodies.get(loop[1], ()))
+  constants = dict(_CONSTANT.findall(condition))
+  bounds = [constants.get(name) for name in _LESS.findall(condition)]
+  return max((int(bound) for bound in bounds if bound), default=1)

@@ -20,7 +20,9 @@ TRAIN_RULES: Rules = {
   "heads": "tensor",
   "kv_heads": "tensor",
   "ffn": "tensor",
-  "vocabulary": "tensor",
+  # Tables are cut by width alone: a device looks its columns up for all rows.
+  "vocabulary": None,
+  "table": ("fsdp", "tensor"),
   "logits": ("fsdp", "tensor"),  # while only `copies` cuts the batch
   "cells": None,
   "digits": None,
@@ -29,5 +31,11 @@ TRAIN_RULES: Rules = {
 }
 
 # While sampling there is no optimiser to spread, and gathering a parameter
-# for a single token costs more than the token: cut along tensor only.
-DECODE_RULES: Rules = TRAIN_RULES | {"embed": None, "length": None}
+# for a single token costs more than the token: cut along tensor only, tables
+# by words, so that each device has the logits of some.
+DECODE_RULES: Rules = TRAIN_RULES | {
+  "embed": None,
+  "length": None,
+  "vocabulary": "tensor",
+  "table": None,
+}

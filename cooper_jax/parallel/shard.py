@@ -110,15 +110,32 @@ def constrain(x, *names: str | None, rules: Rules = TRAIN_RULES):
     )
   if len(names) != x.ndim:
     raise ValueError(f"{len(names)} axis names for an array {x.shape}")
+  spec = spec_for(x.shape, *names, rules=rules)
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
+def spec_for(shape, *names: str | None, rules: Rules = TRAIN_RULES):
+  """How an activation is cut on the mesh that is set.
+
+  Whatever does not divide stays whole: a batch of one while sampling.
+  """
   spec = partition_spec(names, rules)
-  # Whatever does not divide stays whole: a batch of one while sampling.
-  entries = [
-    entry
-    if size % math.prod(mesh.shape[axis] for axis in _axes(entry)) == 0
-    else None
-    for size, entry in zip(x.shape, spec)
-  ]
-  return jax.lax.with_sharding_constraint(x, PartitionSpec(*entries))
+  return PartitionSpec(
+    *(
+      entry if size % _cuts(entry) == 0 else None
+      for size, entry in zip(shape, spec, strict=True)
+    )
+  )
+
+
+def pieces(name: str, rules: Rules = TRAIN_RULES) -> int:
+  """Into how many pieces an axis is cut on the mesh that is set."""
+  return _cuts(rules[name])
+
+
+def _cuts(entry) -> int:
+  mesh = jax.sharding.get_abstract_mesh()
+  return math.prod(mesh.shape[axis] for axis in _axes(entry))
 
 
 def batch_sharding(mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:

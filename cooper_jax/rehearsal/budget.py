@@ -11,8 +11,10 @@ import jax
 
 from cooper_jax import losses, packing, plugins
 from cooper_jax import policy as policies
+from cooper_jax.errors import UserError
+from cooper_jax.models import kernels
 from cooper_jax.parallel import mesh as meshes
-from cooper_jax.parallel.chips import Slice
+from cooper_jax.parallel.chips import LISTED, Slice, find_slice
 from cooper_jax.rl import rollout as rollouts
 from cooper_jax.stages import teaching
 
@@ -41,16 +43,31 @@ def count(params) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def settled(config, found: Slice):
+  """The config as a chip would run it: its own kernel for attention."""
+  settled = config.copy_and_resolve_references()
+  with settled.unlocked():
+    settled.model.attention = kernels.choose(
+      config.model.attention,
+      "tpu" if found.chip.is_tpu else "gpu",
+      head_dim=config.model.head_dim,
+      dtype="bfloat16" if config.precision == "bf16" else "float32",
+    )
+  return settled
+
+
+def cuts(config, found: Slice) -> dict[str, int]:
+  """The sizes of the mesh's axes; UserError where the chips don't fill it."""
+  mesh = meshes.mesh_shape(meshes.MeshConfig(**config.mesh), found.devices)
+  return dict(zip(meshes.AXES, mesh, strict=True))
+
+
 def budgets(config, found: Slice, params) -> dict[str, Budget]:
   """The stages of a config on a slice: what a chip of it would hold."""
-  sizes = dict(
-    zip(
-      meshes.AXES,
-      meshes.mesh_shape(meshes.MeshConfig(**config.mesh), found.devices),
-      strict=True,
-    )
-  )
+  config = settled(config, found)
   policy = policies.make(config)
+  sizes = cuts(config, found)
+  policies.check_heads(policy, sizes["tensor"])
   out = {}
   for stage in config.pipeline:
     if stage in ("pretrain", "sft"):
@@ -80,8 +97,10 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
   # Of a block: the scores of attention, forward and backward, and the MLP.
   keys = shape.length if not shape.block else shape.trunk + shape.block
   scores = tokens * model.heads / tensor * keys * F32 * 3
+  if model.attention != kernels.XLA:
+    scores = 0.0
   wide = tokens * (3 * model.ffn / tensor + 6 * model.d_model) * width * 2
-  blocks = 1 if model.remat else model.layers
+  blocks = model.layers if model.remat == "none" else 1
   vocabulary = policy.form.vocabulary.text_rows
   chunk = min(losses.CHUNK, max(shape.texts, 1))
   table = vocabulary * model.d_model * F32 / tensor
@@ -122,18 +141,32 @@ def advice(config, found: Slice, params, stage: str) -> list[str]:
         part[name] = value
     try:
       less = now - budgets(changed, found, params)[stage].total
-    except Exception as error:  # a mesh that does not fit is no advice
-      del error
+    except UserError:  # a mesh that does not fit is no advice
       continue
     if less > 0:
       tried.append((less, f"{words} (about {less / GB:.1f} GB less)"))
   return [words for _, words in sorted(tried, reverse=True)]
 
 
+def room(config, found: Slice, params, stage: str) -> str | None:
+  """The smallest listed slice of the same chip with room for a stage."""
+  for name in LISTED:
+    larger = find_slice(name)
+    if larger.chip != found.chip or larger.chips <= found.chips:
+      continue
+    try:
+      need = budgets(config, larger, params)[stage].total
+    except UserError:  # a mesh that it does not fill
+      continue
+    if need < ROOM * larger.chip.memory_gb * larger.chip.per_device * GB:
+      return name
+  return None
+
+
 def _knobs(config, stage: str):
   mesh = config.mesh
-  if not config.model.remat:
-    yield "config.model.remat=True", {"model.remat": True}
+  if config.model.remat != "full":
+    yield "config.model.remat=full", {"model.remat": "full"}
   if stage == "grpo":
     for key in ("rows", "batch"):
       half = config.grpo[key] // 2

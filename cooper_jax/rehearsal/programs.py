@@ -30,7 +30,6 @@ class Program(NamedTuple):
   traffic: float  # bytes that all devices must read or write at least
   state: int  # bytes of parameters and optimiser in it, on all devices
   params: dict  # abstract parameters, by path
-  trips: int = 1  # of its loops that end when all is done, at most
 
 
 def of(config) -> dict[str, Callable[[], Program]]:
@@ -169,8 +168,7 @@ def _sample(config, *, whole: bool) -> Program:
   # A cache of half the length, on average, is read at each call.
   held = 2 * model.layers * model.kv_heads * model.head_dim * _width(policy)
   traffic = calls * (_reading(policy, params) + rows * slots / 2 * held)
-  made = _program(trace, flops, traffic, params, params)
-  return made._replace(trips=limits.text)
+  return _program(trace, flops, traffic, params, params)
 
 
 def _update(config):
@@ -214,8 +212,8 @@ def _reading(policy, params) -> float:
 
 
 def _backward(policy, params) -> float:
-  """Forward, backward and, with remat, forward again."""
-  times = 3 if policy.form.model.remat else 2
+  """Forward, backward and, if recomputed, forward again."""
+  times = 2 if policy.form.model.remat == "none" else 3
   return times * _reading(policy, params)
 
 

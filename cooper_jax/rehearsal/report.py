@@ -1,13 +1,12 @@
 """Compiles a run's programs for a slice that is not here, and tells of them.
 
 Per chip: arguments, temporaries and peak memory as the compiler gives them;
-what is sent, by kind; and how long a call would take at least, by the slowest
-of arithmetic (counted by formula), memory and links.
+what is received, by kind; and how long a call would take at least, by the
+slowest of arithmetic (counted by formula), memory and links.
 """
 
 import collections
 import dataclasses
-import math
 import re
 import time
 
@@ -33,8 +32,8 @@ class Row:
   arguments: float
   temporary: float
   peak: float
-  sent: dict[str, int]
-  whole: list[str]  # what is gathered in one piece, see `whole`
+  received: dict[str, int]
+  whole: list[str]  # parameters, see `whole`
   compute: float
   memory: float
   links: float
@@ -61,6 +60,10 @@ def device_memory(found: Slice) -> float:
 def compile_for(config, topology_name: str) -> None:
   """Prints the table; UserError if a program does not fit, with advice."""
   found = find_slice(topology_name)
+  config = budget.settled(config, found)
+  tensor = budget.cuts(config, found)["tensor"]
+  policies.check_heads(policies.make(config), tensor)
+  _check_state(config, found)
   mesh = topology.absent_mesh(found, meshes.MeshConfig(**config.mesh))
   made = programs.of(config)
   if not made:
@@ -79,6 +82,14 @@ def compile_for(config, topology_name: str) -> None:
       raise UserError(_refuse(config, found, name))
 
 
+def _check_state(config, found: Slice) -> None:
+  """Raises UserError where parameters and optimiser alone have no room."""
+  params = _params(config)
+  for stage, each in budget.budgets(config, found, params).items():
+    if each.state > device_memory(found):
+      raise UserError(_refuse(config, found, stage))
+
+
 def compile_one(name: str, program, found: Slice) -> Row | None:
   """Compiles one program; None where the compiler finds no room for it."""
   start = time.perf_counter()
@@ -91,8 +102,8 @@ def compile_one(name: str, program, found: Slice) -> Row | None:
     return None
   seconds = time.perf_counter() - start
   memory = compiled.memory_analysis()
-  moved = hlo.collectives(compiled.as_text(), trips=program.trips)
-  sent = hlo.totals(moved)
+  moved = hlo.collectives(compiled.as_text())
+  received = hlo.totals(moved)
   chip = found.chip
   arguments = memory.argument_size_in_bytes
   fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -105,35 +116,56 @@ def compile_one(name: str, program, found: Slice) -> Row | None:
     arguments=arguments,
     temporary=memory.temp_size_in_bytes,
     peak=peak,
-    sent=sent,
+    received=received,
     whole=whole(moved, program.params),
     compute=program.flops / (found.chips * chip.teraflops * 1e12),
     memory=program.traffic / (found.chips * chip.memory_gb_s * GB),
-    links=sum(sent.values()) / (chip.per_device * chip.link_gb_s * GB),
+    # What a chip receives takes half of what its links can do both ways.
+    links=2 * sum(received.values()) / (chip.per_device * chip.link_gb_s * GB),
     compiling=seconds,
   )
 
 
 def whole(moved, params) -> list[str]:
-  """What is gathered in one piece, and is more than a layer's largest matrix.
+  """The parameters that are moved in one piece though they are cut.
 
-  A parameter that is cut is gathered where it is used: a layer at a time.
+  What belongs to one layer may be: there it is used. More than the largest
+  matrix of a layer is a whole table, or one matrix of all layers.
   """
   layer = max(
     leaf.size // leaf.shape[0] if "/blocks/" in name else 0
     for name, leaf in params.items()
   )
+  large = {
+    name: _sides(leaf.shape)
+    for name, leaf in params.items()
+    if leaf.size > layer and not leaf.sharding.is_fully_replicated
+  }
   times = collections.Counter()
   for each in moved:
-    for kind, shape in each.arrays:
-      if each.kind == "all-gather" and math.prod(shape) > layer:
-        times[f"{kind}{list(shape)}"] += each.times
+    for _, shape in each.arrays:
+      for name, sides in large.items():
+        if _alike(_sides(shape), sides):
+          times[f"{name} ({each.kind})"] += each.times
   return [f"{what} x {count}" for what, count in times.most_common(8)]
+
+
+def _sides(shape) -> list[int]:
+  return sorted(size for size in shape if size > 1)
+
+
+def _alike(sides, others) -> bool:
+  """Whether an array is another, but for the order of its axes or some rows."""
+  return len(sides) == len(others) and all(
+    0.9 * other <= side <= other
+    for side, other in zip(sides, others, strict=True)
+  )
 
 
 HEADER = (
   f"{'program':10s} {'arguments':>9s} {'temporary':>9s} {'peak':>7s}"
-  f" {'of chip':>7s} {'sent':>8s}  {'at least':>9s} {'allows':>6s}  by kind, GB"
+  f" {'of chip':>7s} {'received':>9s}  {'at least':>9s} {'allows':>6s}"
+  "  by kind, GB"
 )
 
 
@@ -141,7 +173,7 @@ def line(row: Row, found: Slice) -> str:
   """One row of the table, in GB and milliseconds."""
   share = row.peak / device_memory(found)
   kinds = ", ".join(
-    f"{kind} {size / GB:.2f}" for kind, size in sorted(row.sent.items())
+    f"{kind} {size / GB:.2f}" for kind, size in sorted(row.received.items())
   )
   bound = {
     row.compute: "arithmetic", row.memory: "memory", row.links: "links"
@@ -149,7 +181,7 @@ def line(row: Row, found: Slice) -> str:
   allows = f"{row.compute / row.floor:6.0%}" if row.floor else "     -"
   text = (
     f"{row.name:10s} {row.arguments / GB:9.2f} {row.temporary / GB:9.2f}"
-    f" {row.peak / GB:7.2f} {share:7.0%} {sum(row.sent.values()) / GB:8.2f}"
+    f" {row.peak / GB:7.2f} {share:7.0%} {sum(row.received.values()) / GB:9.2f}"
     f"  {1e3 * row.floor:6.0f} ms {allows}  {bound}; {kinds or 'nothing'};"
     f" compiled in {row.compiling:.0f} s"
   )
@@ -159,12 +191,17 @@ def line(row: Row, found: Slice) -> str:
 
 
 def _refuse(config, found: Slice, name: str) -> str:
-  params = _params(config)
-  knobs = budget.advice(config, found, params, STAGE.get(name, name))
+  params, stage = _params(config), STAGE.get(name, name)
+  knobs = budget.advice(config, found, params, stage)
+  there = budget.budgets(config, found, params)[stage]
+  larger = budget.room(config, found, params, stage)
+  sizes = (device_memory(found), there.total, there.state)
+  memory, total, state = (f"{size / GB:.0f}" for size in sizes)
+  knobs.append("a larger slice" + (f", as {larger}" if larger else ""))
   return (
-    f"{name} does not fit the {device_memory(found) / GB:.0f} GB"
-    f" of a {found.chip.name}; largest gain first: {'; '.join(knobs)}; or a"
-    " larger slice"
+    f"{name} does not fit the {memory} GB of a {found.chip.name}: about {total}"
+    f" GB, {state} of them parameters and optimiser; largest gain first:"
+    f" {'; '.join(knobs)}"
   )
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax.models import layers
+from cooper_jax.models import attention
 from cooper_jax.sequence import Format
 from cooper_jax.tokenizers import quantize, vocab
 
@@ -61,7 +61,7 @@ def restrict(logits_BLV, openings_BL, form: Format, after_BL):
   for slot, word in form.calls:
     barred_BL = begins_BL & ~may_open[slot]
     allowed &= ~(barred_BL[..., None] & (rows == word))
-  return jnp.where(allowed, logits_BLV, layers.NEGATIVE)
+  return jnp.where(allowed, logits_BLV, attention.NEGATIVE)
 
 
 def scale(logits, temperature):

@@ -283,16 +283,6 @@ def test_mixture_routes_codes_and_only_codes():
   assert np.abs(before["code"] - after["code"]).max() > 1e-3
 
 
-def test_remat_changes_nothing():
-  model, form, params = tiny.make(tied_head=False)
-  again, _, _ = tiny.make(tied_head=False, remat=True)
-  rng = np.random.default_rng(5)
-  document = tiny.random_document(rng, form)
-  first = scores(model, form, params, [document], 300)
-  second = scores(again, form, params, [document], 300)
-  np.testing.assert_allclose(first["code"], second["code"], atol=1e-6)
-
-
 def test_what_a_place_reads_is_the_code_and_whose_map_it_is():
   model, form, params = tiny.make(tied_head=False)
   start, opening = form.vocabulary.codes_start, form.vocabulary.opening

@@ -67,10 +67,10 @@ def test_what_does_not_fit_is_advised_largest_gain_first():
   gains = [float(w.split("about ")[1].split(" GB")[0]) for w in words]
   assert gains == sorted(gains, reverse=True) and len(gains) >= 1
   with config.unlocked():
-    config.model.remat = False
+    config.model.remat = "none"
   words = budget.advice(config, small, params, "sft")
-  config.model.remat = True
-  assert any(word.startswith("config.model.remat=True") for word in words)
+  config.model.remat = "full"
+  assert any(word.startswith("config.model.remat=full") for word in words)
 
 
 def test_the_plan_goes_through_every_slice(capsys):
@@ -82,6 +82,21 @@ def test_the_plan_goes_through_every_slice(capsys):
   assert len(large) == 3 and all(line.endswith(": fits") for line in large)
 
 
+def test_seven_billion_do_not_fit_four_small_chips(capsys):
+  """Without a compiler: parameters and optimiser alone are too many."""
+  words = [
+    "--compile_only",
+    "--topology=v5e:2x2",
+    "--config.pipeline=('grpo',)",
+  ]
+  assert main.main(["--config=configs/grpo.py:7b", *words]) == 2
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1
+  assert "grpo does not fit the 16 GB of a v5e: about" in error
+  assert "24 of them parameters and optimiser; largest gain first: " in error
+  assert "config.grpo.rows=" in error and "a larger slice, as v5e:" in error
+
+
 @pytest.mark.parametrize(
   ("words", "said"),
   [
@@ -90,6 +105,10 @@ def test_the_plan_goes_through_every_slice(capsys):
     (["--compile_only", "--topology=v9:4x4"], 'no topology "v9:4x4"'),
     (["--compile_only=maybe", "--topology=v6e:4x4"], "--compile_only=maybe"),
     (["--compile_only", "--topology=h100:8"], "can't be compiled for"),
+    (
+      ["--compile_only", "--topology=v6e:4x4", "--config.mesh.tensor=4"],
+      "config.mesh.tensor=4 can't cut config.model.kv_heads=2; the most is 2",
+    ),
     (
       ["--compile_only", "--topology=v6e:4x4", "--config.mesh.data=3"],
       "which 16 devices can't fill",

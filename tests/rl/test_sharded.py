@@ -27,6 +27,7 @@ LAYOUTS = {
 def make_policy():
   """A row of the table more than there are tokens, so that it can be halved."""
   config = toy.CONFIG.copy_and_resolve_references()
+  config.model.kv_heads = 2
   config.text_rows = toy.POLICY.text.size + 1
   return config, policies.make(config)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax.models import layers
+from cooper_jax.models import attention
 from cooper_jax.sampling import logits as token_logits
 
 
@@ -14,7 +14,7 @@ def test_every_number_draws_the_token_that_it_falls_on(size):
   """Against the running sum, at numbers between its steps."""
   rng = np.random.default_rng(size)
   logits = rng.normal(0, 2, size).astype(np.float32)
-  logits[rng.random(size) < 0.3] = layers.NEGATIVE
+  logits[rng.random(size) < 0.3] = attention.NEGATIVE
   likely = np.exp(logits.astype(np.float64) - logits.max())
   likely /= likely.sum()
   edges = np.concatenate([[0.0], np.cumsum(likely)])
@@ -42,7 +42,7 @@ def test_frequencies_are_the_probabilities():
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2.0**-24])
 def test_what_has_no_probability_is_never_drawn(uniform):
   """Also at both ends, and where rounding eats the whole rest."""
-  logits = np.full((3, 700), layers.NEGATIVE, np.float32)
+  logits = np.full((3, 700), attention.NEGATIVE, np.float32)
   logits[0, 699] = 0.0
   logits[1, [3, 400]] = [0.0, -17.0]
   logits[2, 128:640] = 0.0
@@ -57,7 +57,7 @@ def test_numbers_at_the_edges_of_blocks_draw_what_has_mass():
   rng, wrong = np.random.default_rng(3), 0
   for _ in range(20):
     logits = rng.normal(0, 1, 1024).astype(np.float32)
-    logits[::128] = layers.NEGATIVE  # the first of every block
+    logits[::128] = attention.NEGATIVE  # the first of every block
     likely = np.exp(logits.astype(np.float64))
     edges = np.cumsum(likely / likely.sum())[127::128]
     near = edges[:, None] + np.arange(-40, 41) * 2.0**-25

@@ -1,0 +1,149 @@
+"""Grouped-query attention under a mask, in each of the layouts of a row.
+
+The products run in a kernel (`kernels.py`) or, where none fits, in XLA.
+"""
+
+import einops
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooper_jax.models import kernels
+
+NEGATIVE = -1e30  # a finite minus infinity: a fully masked row stays finite
+
+
+def scores(q_BLNH, k_BSKH, mask_BLS):
+  """Returns masked attention scores [B, K, N/K, L, S] in float32."""
+  q = einops.rearrange(q_BLNH, "b l (k g) h -> b k g l h", k=k_BSKH.shape[-2])
+  raw = jnp.einsum(
+    "bkglh,bskh->bkgls", q, k_BSKH, preferred_element_type=jnp.float32
+  )
+  raw = raw * (q_BLNH.shape[-1] ** -0.5)
+  return jnp.where(mask_BLS[:, None, None], raw, NEGATIVE)
+
+
+def mix(weights_BKGLS, v_BSKH):
+  """Returns the attention output [B, L, N, H] of softmax weights."""
+  out = jnp.einsum("bkgls,bskh->blkgh", weights_BKGLS, v_BSKH)
+  return einops.rearrange(out, "b l k g h -> b l (k g) h")
+
+
+def attend(q_BLNH, k_BSKH, v_BSKH, mask_BLS, *, kernel="xla"):
+  """Grouped-query attention under a boolean mask [B, L, S]."""
+  if kernel != "xla":
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q_BLNH, k_BSKH, v_BSKH))
+    return jnp.swapaxes(kernels.KERNELS[kernel](q, k, v, mask_BLS), 1, 2)
+  weights = jax.nn.softmax(scores(q_BLNH, k_BSKH, mask_BLS), axis=-1)
+  return mix(weights.astype(v_BSKH.dtype), v_BSKH)
+
+
+def attend_shared(q_RLNH, shared, own, new):
+  """Attention of R = P * G rows to their shared prefix and to their own keys.
+
+  Args:
+    q_RLNH: queries; the rows of one prefix are neighbours.
+    shared: (k, v, mask) of the prefixes [P, S, K, H] and [P, S].
+    own: (k, v, mask) of what the rows hold, as the cache has it: k
+      [R, K, H, T], v [R, K, T, H], mask [R, L or 1, T].
+    new: (k, v, mask) of the tokens themselves [R, L, K, H] and [R, L, L].
+
+  A prefix's keys are read once, not once per row; the softmaxes are one, over
+  the concatenated scores.
+  """
+  k_PSKH, v_PSKH, mask_PS = shared
+  k_RKHT, v_RKTH, mask_RLT = own
+  k_RLKH, v_RLKH, mask_RLL = new
+  length = q_RLNH.shape[1]
+  q_P = einops.rearrange(
+    q_RLNH, "(p g) l n h -> p (g l) n h", p=k_PSKH.shape[0]
+  )
+  of_prefix = einops.rearrange(
+    scores(q_P, k_PSKH, mask_PS[:, None]),
+    "p k m (g l) s -> (p g) k m l s",
+    l=length,
+  )
+  of_new = scores(q_RLNH, k_RLKH, mask_RLL)
+  # The queries of a key head side by side: one product a row and head.
+  q_RKQH = einops.rearrange(
+    q_RLNH, "r l (k m) h -> r k (m l) h", k=k_RKHT.shape[1]
+  )
+  raw = jnp.einsum(
+    "rkqh,rkht->rkqt", q_RKQH, k_RKHT, preferred_element_type=jnp.float32
+  )
+  raw = einops.rearrange(raw, "r k (m l) t -> r k m l t", l=length)
+  raw = raw * (q_RLNH.shape[-1] ** -0.5)
+  of_own = jnp.where(mask_RLT[:, None, None], raw, NEGATIVE)
+  parts = [of_prefix, of_own, of_new]
+  weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1)
+  edges = np.cumsum([part.shape[-1] for part in parts])[:-1]
+  first, second, third = jnp.split(weights.astype(v_PSKH.dtype), edges, axis=-1)
+  first = einops.rearrange(
+    first, "(p g) k m l s -> p k m (g l) s", p=k_PSKH.shape[0]
+  )
+  out = einops.rearrange(
+    mix(first, v_PSKH), "p (g l) n h -> (p g) l n h", l=length
+  )
+  held = jnp.einsum(
+    "rkqt,rkth->rkqh",
+    einops.rearrange(second, "r k m l t -> r k (m l) t"),
+    v_RKTH,
+  )
+  out += einops.rearrange(held, "r k (m l) h -> r l (k m) h", l=length)
+  return out + mix(third, v_RLKH)
+
+
+def attend_blocks(q_BLNH, k_BLKH, v_BLKH, masks, blocks, *, kernel="xla"):
+  """Attention of a row laid out as a trunk and blocks of branches.
+
+  Args:
+    q_BLNH, k_BLKH, v_BLKH: trunk first, then whole blocks.
+    masks: {"trunk": [B, T, T], "own": [B * n, block, block]}.
+    blocks: (trunk, block), static.
+
+  Heads lead, and for XLA keys are repeated to the queries' heads, which is what
+  makes every product a plain batched one.
+  """
+  trunk, block = blocks
+  batch, length, heads, _ = q_BLNH.shape
+  count = (length - trunk) // block
+  share = heads // k_BLKH.shape[2] if kernel == "xla" else 1
+  attend_heads = kernels.KERNELS.get(kernel, _attend_heads)
+  q, k, v = (
+    einops.rearrange(jnp.repeat(x, repeat, axis=2), "b l n h -> b n l h")
+    for x, repeat in ((q_BLNH, 1), (k_BLKH, share), (v_BLKH, share))
+  )
+  (q0, k0, v0), (q1, k1, v1) = zip(
+    *(jnp.split(x, [trunk], axis=2) for x in (q, k, v)), strict=True
+  )
+  q1, k1, v1 = (
+    einops.rearrange(x, "b n (c l) h -> (b c) n l h", c=count)
+    for x in (q1, k1, v1)
+  )
+  spread = lambda x: jnp.repeat(x, count, axis=0)  # noqa: E731
+  # A trunk's padding is the only part of it that a branch may not see.
+  exists = spread(jnp.any(masks["trunk"], axis=1))[:, None]
+  seen = jnp.broadcast_to(exists, (batch * count, block, trunk))
+  of_trunk = attend_heads(q0, k0, v0, masks["trunk"])
+  of_blocks = attend_heads(
+    q1,
+    jnp.concatenate([spread(k0), k1], axis=2),
+    jnp.concatenate([spread(v0), v1], axis=2),
+    jnp.concatenate([seen, masks["own"]], axis=-1),
+  )
+  return jnp.concatenate(
+    [
+      einops.rearrange(of_trunk, "b n l h -> b l n h"),
+      einops.rearrange(of_blocks, "(b c) n l h -> b (c l) n h", b=batch),
+    ],
+    axis=1,
+  )
+
+
+def _attend_heads(q_BNLH, k_BNSH, v_BNSH, mask_BLS):
+  raw = jnp.einsum(
+    "bnlh,bnsh->bnls", q_BNLH, k_BNSH, preferred_element_type=jnp.float32
+  )
+  raw = jnp.where(mask_BLS[:, None], raw * q_BNLH.shape[-1] ** -0.5, NEGATIVE)
+  weights = jax.nn.softmax(raw, axis=-1).astype(v_BNSH.dtype)
+  return jnp.einsum("bnls,bnsh->bnlh", weights, v_BNSH)
