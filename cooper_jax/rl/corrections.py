@@ -106,10 +106,12 @@ def top_entropy(entropy_RT, mask_RT, share: float):
   """True on the `share` of the live tokens with the highest entropy.
 
   arXiv 2506.01939: a fifth of the tokens, those where the policy has a choice,
-  carries the learning.
+  carries the learning. Entropies count in steps of 1/4096: rollouts of a group
+  begin with the same one, and rounding must not say which of them are above.
   """
   if share >= 1:
     return mask_RT
-  live_RT = jnp.where(mask_RT, wide(entropy_RT), jnp.nan)
+  steps_RT = jnp.round(wide(entropy_RT) * 4096)
+  live_RT = jnp.where(mask_RT, steps_RT, jnp.nan)
   edge = jnp.nanquantile(live_RT, 1 - share)
   return mask_RT & (live_RT >= edge)

@@ -151,11 +151,11 @@ def step():
 def steady(step):
   """The same, learning more slowly.
 
-  At the faster rate the policy's text falls apart on the way, and whether it
-  recovers hangs on rounding.
+  At twice this rate the policy's text falls apart on the way with some seeds,
+  and whether it recovers hangs on rounding.
   """
   slow = copy.copy(step)
-  settings = {**CONFIG.grpo.optim, "learning_rate": 1.5e-3}
+  settings = {**CONFIG.grpo.optim, "learning_rate": 7e-4}
   optimizer = optim.make_optimizer(optim.OptimConfig(**settings), steps=1000)
   slow.apply = jax.jit(
     functools.partial(update.apply, optimizer=optimizer, ema_decay=0.0),
@@ -225,7 +225,7 @@ def test_one_word_is_said_and_nothing_else(step):
 
 
 def test_a_map_is_drawn_where_the_flag_says_so(steady, taught):
-  given = {"steps": 110, "params": taught}
+  given = {"steps": 200, "params": taught}
   helps, hurts = reinforce(steady, MapWhereItHelps(), **given)
   assert helps > 0.9 and hurts < 0.1
   helps, hurts = reinforce(steady, MapWhereItHelps(), shuffled=True, **given)
