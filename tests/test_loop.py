@@ -153,6 +153,32 @@ def test_a_killed_run_goes_on_from_its_last_save(tmp_path, whole):
   assert logged(tmp_path) == whole[2]
 
 
+@pytest.mark.parametrize("of", ["step", "batch"])
+@pytest.mark.parametrize("number", [1, 4, 5])
+def test_an_error_of_one_step_loses_none_before_it(
+  tmp_path, whole, number, of, capsys
+):
+  def fail():
+    raise UserError("the judge is down")
+
+  class Torn(Numbers):
+    def __next__(self):
+      if self.drawn + 1 == number:
+        fail()
+      return super().__next__()
+
+  given = (
+    {"step_fn": at_call(number, fail)} if of == "step" else {"batches": Torn()}
+  )
+  with pytest.raises(UserError, match="judge"):
+    run(tmp_path, save_every=100, **given)
+  final, _ = run(tmp_path)
+  resumed = f"resumes at step {number - 1} of 6" in capsys.readouterr().out
+  assert resumed == (number > 1)
+  assert_same(final, whole[0])
+  assert logged(tmp_path) == whole[2]
+
+
 def test_the_resume_check_can_fail(tmp_path, whole):
   # The control: a resume that forgets the position in the data.
   class Forgetful(Numbers):

@@ -158,6 +158,12 @@ def _own_position(saved: dict) -> dict:
   return saved["processes"][processes.index()]
 
 
+def _whole(state) -> bool:
+  """False where a step had already taken the arrays for its own use."""
+  leaves = jax.tree.leaves(state)
+  return not any(isinstance(x, jax.Array) and x.is_deleted() for x in leaves)
+
+
 def run_loop(
   *,
   label: str,
@@ -184,7 +190,8 @@ def run_loop(
   one. Returns `(state, figures)`, figures being seconds and rates.
 
   Raises Preempted after saving when asked to stop, NumericsError where the
-  loss is lost.
+  loss is lost. A UserError of a batch or a step goes on to the caller; one
+  process alone saves the steps before it first.
   """
   start, window, skipped, earlier = 0, Window(), 0, 0.0
   found = checkpoints.restore(state)
@@ -220,7 +227,7 @@ def run_loop(
       total.count(tokens)
       recent.count(tokens)
 
-  def save(step):
+  def save(step, position):
     nonlocal saved
     meta = {
       "step": step,
@@ -228,7 +235,7 @@ def run_loop(
       "skipped": skipped,
       "seconds": earlier + watch.read()[0],
     }
-    checkpoints.save(step, state, data_state=_position(batches), meta=meta)
+    checkpoints.save(step, state, data_state=position, meta=meta)
     saved = step
 
   recent = Rate(flops_per_step)
@@ -237,8 +244,17 @@ def run_loop(
     StopRequest(label) as stop,
   ):
     for step in range(start + 1, steps + 1):
-      batch = next(batches)
-      state, metrics = step_fn(state, batch)
+      before = None if processes.several() else batches.state()
+      try:
+        batch = next(batches)
+        state, metrics = step_fn(state, batch)
+      except UserError:
+        # Of a sample, or of what scores: the steps before it are not lost.
+        if before is not None and step - 1 > saved and _whole(state):
+          settle()
+          save(step - 1, before)
+          checkpoints.wait()
+        raise
       # The host reads the step before while the device works on this one.
       settle()
       pending = (step, metrics)
@@ -259,7 +275,7 @@ def run_loop(
       stopping = stop.made(step) and not last
       if (save_every and step % save_every == 0) or last or stopping:
         settle()
-        save(step)
+        save(step, _position(batches))
       if stopping:
         checkpoints.wait()
         processes.barrier("stopped")  # none ends while another still writes
