@@ -16,6 +16,7 @@ from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
+from cooper_jax.errors import UserError
 from cooper_jax.eval import asking
 from cooper_jax.parallel import processes
 from cooper_jax.rl import losses as rl_losses
@@ -52,7 +53,12 @@ def run(config, workdir) -> None:
     "scenes",
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
   )
-  batches = Questions(source, batch=settings.batch, seed=config.seed)
+  batches = Questions(
+    source,
+    batch=settings.batch,
+    seed=config.seed,
+    families=tuple(settings.families),
+  )
   step = Step(
     config,
     policy,
@@ -87,12 +93,29 @@ def run(config, workdir) -> None:
 
 @dataclasses.dataclass
 class Questions:
-  """An endless, resumable stream of questions: step s is a function of s."""
+  """An endless, resumable stream of questions: step s is a function of s.
+
+  families: those that are asked; () = all.
+  """
 
   source: object
   batch: int
   seed: int
+  families: tuple[str, ...] = ()
   step: int = 0
+
+  def __post_init__(self):
+    known, missing = set(), set(self.families)
+    for i in range(len(self.source)):
+      if not missing:
+        return
+      known |= {question.family for question in self.source[i].questions}
+      missing -= known
+    if missing:
+      raise UserError(
+        f"config.grpo.families names {', '.join(sorted(missing))}; the training"
+        f" split asks {', '.join(sorted(known)) or 'nothing'}"
+      )
 
   def __next__(self):
     number, self.step = self.step, self.step + 1
@@ -110,8 +133,13 @@ class Questions:
     items = []
     while len(items) < self.batch:
       sample = self.source[int(rng.integers(len(self.source)))]
-      if sample.questions:
-        question = sample.questions[rng.integers(len(sample.questions))]
+      questions = [
+        question
+        for question in sample.questions
+        if not self.families or question.family in self.families
+      ]
+      if questions:
+        question = questions[rng.integers(len(questions))]
         items.append(asking.Item(sample, question))
     return items
 

@@ -3,10 +3,13 @@
 import types
 
 import numpy as np
+import pytest
 
+from cooper_jax.errors import UserError
 from cooper_jax.eval.view import Map, RolloutView
 from cooper_jax.rl import step as steps
 from cooper_jax.rl import update
+from cooper_jax.stages import grpo
 
 
 def test_the_overlong_filter_leaves_out_what_was_cut_off():
@@ -34,3 +37,33 @@ def test_habits_are_counted_by_kind_flag_and_use():
   assert found["answer/positive"] == (1, 2)
   assert found["answer/negative"] == (1, 1)  # one abstained
   assert found["answer/drew"] == (1, 1) and found["answer/text"] == (1, 2)
+
+
+class Asked:
+  """Samples that ask of the families given for each."""
+
+  def __init__(self, *families):
+    self.samples = [
+      types.SimpleNamespace(
+        questions=[types.SimpleNamespace(family=name) for name in names]
+      )
+      for names in families
+    ]
+
+  def __len__(self):
+    return len(self.samples)
+
+  def __getitem__(self, i):
+    return self.samples[i]
+
+
+def test_only_the_families_that_are_named_are_reinforced():
+  source = Asked(("count", "closer"), (), ("closer",), ("exists", "closer"))
+  some = grpo.Questions(source, batch=40, seed=0, families=("count", "exists"))
+  asked = [item.question.family for item in next(some)["items"]]
+  assert set(asked) == {"count", "exists"}
+  every = grpo.Questions(source, batch=40, seed=0)
+  asked = [item.question.family for item in next(every)["items"]]
+  assert set(asked) == {"count", "closer", "exists"}
+  with pytest.raises(UserError, match=r"families names counts; .* closer, cou"):
+    grpo.Questions(source, batch=4, seed=0, families=("counts",))
