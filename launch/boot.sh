@@ -168,8 +168,9 @@ start() {
 supervise() {
   local child code workdir
   cd "$root"
-  export PYTHONPATH=$root COOPER_DISTRIBUTED=1 PYTHONUNBUFFERED=1
-  echo "host $host, commit $(basename "$root")"
+  COOPER_COMMIT=$(basename "$root")
+  export COOPER_COMMIT COOPER_DISTRIBUTED=1 PYTHONPATH=$root PYTHONUNBUFFERED=1
+  echo "host $host, commit $COOPER_COMMIT"
   "$VENV/bin/python" -m cooper_jax.main "$@" &
   child=$!
   # A machine that goes down tells this process, too; the other one saves.

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -251,3 +252,10 @@ def test_disk_space_is_checked(tmp_path):
   workdir.need_disk(tmp_path, megabytes=1, what="a test")
   with pytest.raises(UserError, match=r"the cache needs 10{12} MiB"):
     workdir.need_disk(tmp_path, megabytes=1e12, what="the cache")
+
+
+def test_a_commit_that_was_shipped_without_its_history_is_known(monkeypatch):
+  monkeypatch.delenv("COOPER_COMMIT", raising=False)
+  assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", workdir.commit())
+  monkeypatch.setenv("COOPER_COMMIT", "c0ffee")
+  assert workdir.commit() == "c0ffee"

@@ -188,6 +188,7 @@ def test_the_program_gets_its_arguments_and_a_place_in_the_slice(host):
   environment = host.read("environment").splitlines()
   assert "COOPER_DISTRIBUTED=1" in environment
   assert f"PYTHONPATH={host.root}" in environment
+  assert f"COOPER_COMMIT={host.root.name}" in environment
 
 
 def test_a_run_outlives_the_call_and_a_second_one_is_refused(host):
