@@ -6,6 +6,7 @@ size 7b on that slice: what changes with the slice is in `place`.
 """
 
 import dataclasses
+import math
 
 from ml_collections import ConfigDict
 
@@ -93,26 +94,28 @@ def grow(config: ConfigDict, variant: str) -> None:
 def place(config: ConfigDict, size: Size, slice_name: str) -> None:
   """Mesh and batches on a slice; without one, of whatever devices there are.
 
-  Parameters are cut over all chips of a slice (fsdp), and slices hold copies.
+  Parameters are cut over the chips of a slice (fsdp), over as many as divide
+  both widths; beyond that, and between slices, there are copies (data).
   Reinforcement cuts matrices, too: its sampler needs whole layers. Batches are
   rows a chip, as many as its memory has room for.
   """
-  config.mesh.update(data=1, fsdp=-1)
-  devices, memory = 8, 80.0
+  devices, memory, slices = 8, 80.0, 1
   if slice_name:
     found = chips.find_slice(slice_name)
-    config.mesh.data = found.slices
-    devices, memory = (
-      found.devices,
-      found.chip.memory_gb * found.chip.per_device,
-    )
+    devices, slices = found.devices, found.slices
+    memory = found.chip.memory_gb * found.chip.per_device
   tensor = size.tensor if config.pipeline[-1] in ("grpo", "evaluate") else 1
   if devices % tensor:
     raise UserError(
       f"{devices} devices can't hold matrices cut in {tensor}; take a slice of"
       f" a multiple of {tensor}"
     )
-  config.mesh.tensor = tensor
+  config.mesh.update(data=1, fsdp=-1, tensor=tensor)
+  if slice_name:
+    rest = devices // tensor
+    widths = size.decoder["d_model"], size.vision["width"]
+    config.mesh.fsdp = math.gcd(rest // slices, *widths)
+    config.mesh.data = rest // config.mesh.fsdp
   rows = max(1, int(memory // (2 * size.gigabytes)))
   cuts = devices // tensor
   for stage in ("tokenizer", "pretrain", "sft"):

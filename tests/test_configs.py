@@ -95,6 +95,10 @@ def test_every_size_has_a_recipe_on_every_slice(name, size):
     for stage in ("pretrain", "sft", "grpo"):
       assert config[stage].batch % cuts == 0
     assert config.model.kv_heads % config.mesh.tensor == 0
+    if place:
+      widths = config.model.d_model, config.model.vision.width
+      assert all(width % config.mesh.fsdp == 0 for width in widths)
+      assert config.mesh.data % found.slices == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ the cache. The compiler's figure (`report.py`) is the one to believe.
 """
 
 import dataclasses
+import math
 
 import jax
 
@@ -62,12 +63,26 @@ def cuts(config, found: Slice) -> dict[str, int]:
   return dict(zip(meshes.AXES, mesh, strict=True))
 
 
+def _check_widths(model, sizes: dict[str, int]) -> None:
+  """Raises UserError where fsdp can't cut the parameters."""
+  parts = sizes["fsdp"]
+  for name, width in (
+    ("d_model", model.d_model), ("vision.width", model.vision.width)
+  ):  # fmt: skip
+    if width % parts:
+      raise UserError(
+        f"config.mesh.fsdp={parts} can't cut config.model.{name}={width}; the"
+        f" most is {math.gcd(width, parts)}"
+      )
+
+
 def budgets(config, found: Slice, params) -> dict[str, Budget]:
   """The stages of a config on a slice: what a chip of it would hold."""
   config = settled(config, found)
   policy = policies.make(config)
   sizes = cuts(config, found)
   policies.check_heads(policy, sizes["tensor"])
+  _check_widths(policy.form.model, sizes)
   out = {}
   for stage in config.pipeline:
     if stage in ("pretrain", "sft"):

@@ -110,6 +110,15 @@ def test_seven_billion_do_not_fit_four_small_chips(capsys):
       "config.mesh.tensor=4 can't cut config.model.kv_heads=2; the most is 2",
     ),
     (
+      [
+        "--compile_only",
+        "--topology=v6e:16x16",
+        "--config.mesh.data=1",
+        "--config.mesh.fsdp=256",
+      ],
+      "config.mesh.fsdp=256 can't cut config.model.d_model=64; the most is 64",
+    ),
+    (
       ["--compile_only", "--topology=v6e:4x4", "--config.mesh.data=3"],
       "which 16 devices can't fill",
     ),
