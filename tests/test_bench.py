@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cooper_jax.bench import __main__ as bench
-from cooper_jax.bench import works
+from cooper_jax.bench import sampling
 
 SMALL = ["--prompts=2", "--group=2", "--prompt_len=16", "--repeats=2", "--json"]
 
@@ -40,7 +40,7 @@ def test_a_prompt_that_is_shared_gives_the_same_gradient(capsys):
 @pytest.mark.slow
 def test_maps_are_timed_in_every_mode(capsys):
   found = run(capsys, "--what=maps", "--prompt_len=80")
-  assert set(found["maps"]) == set(works.MODES)
+  assert set(found["maps"]) == set(sampling.MODES)
   assert found["map_codes"] == 64
   assert found["maps"]["token"]["faster"] == 1
   # A row of 8 codes in a step, or 64: fewer steps take less time.

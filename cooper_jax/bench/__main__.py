@@ -12,6 +12,7 @@ bytes that can't be avoided at the measured bandwidth, whichever is more.
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -27,7 +28,13 @@ DEFAULTS = {  # prompts, group, prompt length, new tokens; sft: rows, length
   "L": (1, 8, 64, 16),
 }
 SFT = {"S": (8, 512), "M": (2, 512), "L": (1, 256)}
-WHATS = ("generate", "sft", "grpo", "maps", "prefix")
+WHATS = {  # and the module of this folder that has it
+  "generate": "sampling",
+  "sft": "training",
+  "grpo": "training",
+  "maps": "sampling",
+  "prefix": "training",
+}
 
 
 def parse(argv=None):
@@ -105,14 +112,14 @@ def main(argv=None) -> int:
   import jax
 
   from cooper_jax import compilation, memory, telemetry
-  from cooper_jax.bench import works
   from cooper_jax.parallel import mesh as meshes
 
   memory.keep_freed()
   compilation.use_cache("", fallback=Path(tempfile.gettempdir()) / "compiled")
   with jax.set_mesh(meshes.make_mesh()):
     peak, rate = telemetry.gemm_peak(), bandwidth()
-    found = works.WORKS[asked.what](asked)
+    module = importlib.import_module(f"cooper_jax.bench.{WHATS[asked.what]}")
+    found = getattr(module, asked.what)(asked)
   if "flops" in found:
     floor = max(found["flops"] / peak, found["bytes"] / rate)
     found["floor_s"] = floor

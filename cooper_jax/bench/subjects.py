@@ -1,9 +1,11 @@
-"""What is timed: plain decoders of random weights, and what they cost.
+"""What is timed, and how: plain decoders of random weights, what they cost.
 
 The model is the one that is trained; of a plain decoder's shape, and without
 what only images need.
 """
 
+import statistics
+import time
 import types
 
 SHAPES = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
@@ -96,3 +98,24 @@ def attention(policy, context: float) -> float:
   """Multiply-adds of a token with the keys and values before it."""
   model = policy.form.model
   return 2 * model.layers * model.heads * model.head_dim * context
+
+
+def timed(call, repeats: int) -> dict:
+  """Seconds of the first call and of those after it, wall and CPU."""
+  import jax
+
+  def once(number):
+    wall, cpu = time.perf_counter(), time.process_time()
+    jax.block_until_ready(call(number))
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+  first = once(0)[0]
+  runs = [once(i + 1) for i in range(repeats)]
+  wall, cpu = ([run[i] for run in runs] for i in (0, 1))
+  return {
+    "first_s": first,
+    "seconds": {
+      "min": min(wall), "median": statistics.median(wall), "n": repeats
+    },
+    "cpu_seconds": statistics.median(cpu),
+  }  # fmt: skip

@@ -1,0 +1,114 @@
+"""Works that sample: `generate` and `maps`; each gives a dict."""
+
+import functools
+
+from cooper_jax.bench.subjects import (
+  attention,
+  make_params,
+  make_policy,
+  make_trunks,
+  matrices,
+  timed,
+)
+
+MODES = ("token", "row", "all")
+
+
+class Sampling:
+  """Rollouts of random prompts, compiled once."""
+
+  def __init__(self, asked, policy, *, new: int, maps: bool):
+    import jax
+
+    from cooper_jax.sampling import grammar, sampler
+    from cooper_jax.sampling import prompts as prompting
+
+    self.policy, self.group = policy, asked.group
+    self.limits = grammar.Limits(
+      text=4 if maps else new + 1, maps=int(maps), script=2
+    )
+    self.trunks = make_trunks(
+      policy, asked.prompts, asked.prompt_len, image=maps
+    )
+    mode = grammar.Mode(0)
+    if maps:
+      mode = grammar.Mode(0, ((policy.form.vocabulary.opening(0),),))
+    self.prompts = prompting.make(
+      self.trunks,
+      form=policy.form,
+      length=asked.prompt_len,
+      group=asked.group,
+      limits=self.limits,
+      modes=[mode] * asked.prompts,
+    )
+    rows = asked.prompts * asked.group
+    self.keys = lambda number: prompting.row_keys(
+      jax.random.key(number), range(rows)
+    )
+    self.sample = functools.partial(
+      sampler.sample,
+      model=policy.model,
+      form=policy.form,
+      limits=self.limits,
+      group=asked.group,
+      text_temperature=1.0,
+      code_temperature=1.0,
+    )
+
+  def __call__(self, params, number):
+    return self.sample(params, self.prompts, self.keys(number))
+
+  def prefill(self, params):
+    """The part that reads the prompts, alone."""
+    import jax
+
+    from cooper_jax.sampling import carry
+
+    run = jax.jit(
+      lambda params, prompts: carry.prefill(
+        params, prompts, self.policy.model, self.policy.form, self.limits,
+        self.group,
+      )
+    )  # fmt: skip
+    return lambda _: run(params, self.prompts)
+
+
+def generate(asked) -> dict:
+  """Samples `new` tokens in every rollout."""
+  policy = make_policy(asked.shape)
+  params = make_params(policy)
+  sampling = Sampling(asked, policy, new=asked.new, maps=False)
+  found = timed(lambda number: sampling(params, number), asked.repeats)
+  prefill = timed(sampling.prefill(params), asked.repeats)["seconds"]["median"]
+  count = int(sampling(params, 1).live.sum())
+  rows = asked.prompts * asked.group
+  n, head = matrices(params, policy)
+  context = asked.prompt_len + asked.new / 2
+  work = 2 * asked.prompts * asked.prompt_len * n
+  work += 2 * rows * asked.new * (n + head + attention(policy, context))
+  total = found["seconds"]["median"]
+  return found | {
+    "parameters": n + head,
+    "tokens": count,
+    "tokens_per_s": count / total,
+    "prefill_s": prefill,
+    "step_ms": 1e3 * (total - prefill) / asked.new,
+    "flops": work,
+    "bytes": 4 * asked.new * (n + head),
+  }
+
+
+def maps(asked) -> dict:
+  """Draws one map in every rollout, with each size of group."""
+  found = {}
+  for mode in MODES:
+    policy = make_policy(asked.shape, maps=mode)
+    params = make_params(policy)
+    sampling = Sampling(asked, policy, new=0, maps=True)
+    run = timed(lambda n, p=params, s=sampling: s(p, n), asked.repeats)
+    count = asked.prompts * asked.group
+    found[mode] = run | {"maps_per_s": count / run["seconds"]["median"]}
+  slow = found["token"]["seconds"]["median"]
+  for mode in MODES:
+    found[mode]["faster"] = slow / found[mode]["seconds"]["median"]
+  return {"map_codes": policy.form.model.map_codes, "maps": found}
