@@ -142,23 +142,32 @@ def _cache(config, policy, sizes, params) -> float:
 
 
 def advice(config, found: Slice, params, stage: str) -> list[str]:
-  """What would make a stage smaller on a chip, largest gain first."""
+  """What would make a stage smaller on a chip, largest gain first.
+
+  Of each knob the mildest turn that makes it fit, else the furthest.
+  """
   now = budgets(config, found, params)[stage].total
+  limit = ROOM * found.chip.memory_gb * found.chip.per_device * GB
   tried = []
-  for words, changes in _knobs(config, stage):
-    changed = config.copy_and_resolve_references()
-    with changed.unlocked():
-      for key, value in changes.items():
-        section, name = key.rsplit(".", 1)
-        part = changed
-        for word in section.split("."):
-          part = part[word]
-        part[name] = value
-    try:
-      less = now - budgets(changed, found, params)[stage].total
-    except UserError:  # a mesh that does not fit is no advice
-      continue
-    if less > 0:
+  for turns in _knobs(config, found, stage):
+    best = None
+    for changes in turns:
+      changed = config.copy_and_resolve_references()
+      with changed.unlocked():
+        changed.update_from_flattened_dict(changes)
+      try:
+        need = budgets(changed, found, params)[stage].total
+      except UserError:  # a mesh that does not fit is no advice
+        continue
+      if best is None or best[0] > need:
+        best = need, changes
+      if need < limit:
+        break
+    if best and best[0] < now:
+      less = now - best[0]
+      words = " ".join(
+        f"config.{key}={value}" for key, value in best[1].items()
+      )
       tried.append((less, f"{words} (about {less / GB:.1f} GB less)"))
   return [words for _, words in sorted(tried, reverse=True)]
 
@@ -178,24 +187,30 @@ def room(config, found: Slice, params, stage: str) -> str | None:
   return None
 
 
-def _knobs(config, stage: str):
-  mesh = config.mesh
+def _knobs(config, found: Slice, stage: str):
+  """Of each knob its turns, mildest first: what it sets, by flat name."""
+  sizes = cuts(config, found)
+  ranks = sizes["data"] * sizes["fsdp"]
   if config.model.remat != "full":
-    yield "config.model.remat=full", {"model.remat": "full"}
+    yield [{"model.remat": "full"}]
   if stage == "grpo":
     for key in ("rows", "batch"):
-      half = config.grpo[key] // 2
-      if half:
-        yield f"config.grpo.{key}={half}", {f"grpo.{key}": half}
+      halves = _halves(config.grpo[key], ranks)
+      yield [{f"grpo.{key}": half} for half in halves]
   else:
-    twice = config[stage].optim.micro_batches * 2
-    key = f"{stage}.optim.micro_batches"
-    yield f"config.{key}={twice}", {key: twice}
-  if mesh.data not in (1, -1):
-    yield (
-      "all chips along fsdp (config.mesh.data=1 config.mesh.fsdp=-1)",
-      {"mesh.data": 1, "mesh.fsdp": -1},
-    )
-  twice = mesh.tensor * 2
-  if config.model.kv_heads % twice == 0:
-    yield f"config.mesh.tensor={twice}", {"mesh.tensor": twice}
+    rows = config[stage].batch
+    yield [
+      {f"{stage}.optim.micro_batches": rows // half}
+      for half in _halves(rows // config[stage].optim.micro_batches, ranks)
+    ]
+  if sizes["data"] > found.slices:
+    yield [{"mesh.data": found.slices, "mesh.fsdp": ranks // found.slices}]
+  tensor = 2 * sizes["tensor"]
+  yield [{"mesh.tensor": tensor, "mesh.data": found.slices, "mesh.fsdp": -1}]
+
+
+def _halves(count: int, ranks: int):
+  """Half of a count and half of that, as long as all devices have some."""
+  while count % (2 * ranks) == 0:
+    count //= 2
+    yield count

@@ -73,6 +73,26 @@ def test_what_does_not_fit_is_advised_largest_gain_first():
   assert any(word.startswith("config.model.remat=full") for word in words)
 
 
+def test_a_knob_is_turned_as_far_as_it_must():
+  config, params = seven()
+  place = chips.find_slice("v6e:8x8")
+  with config.unlocked():
+    config.sft.batch = 64 * 16  # of which one or two a chip have room
+
+  def need(pieces):
+    config.sft.optim.micro_batches = pieces
+    share = budget.budgets(config, place, params)["sft"].total
+    return share / (place.chip.memory_gb * budget.GB)
+
+  (word,) = [
+    each for each in budget.advice(config, place, params, "sft")
+    if "micro_batches" in each
+  ]  # fmt: skip
+  pieces = int(word.split("micro_batches=")[1].split()[0])
+  assert 1 < pieces <= 16
+  assert need(pieces) < budget.ROOM < need(pieces // 2)
+
+
 def test_the_plan_goes_through_every_slice(capsys):
   assert main.main(["--config=configs/grpo.py:0p6b", "--plan"]) == 0
   said = capsys.readouterr().out

@@ -37,12 +37,14 @@ def test_a_step_is_compiled_and_told_of():
   assert row and "all-gather" in done.stdout
 
 
-def test_a_size_without_room_is_refused_with_advice():
+def test_what_has_no_room_is_refused_with_advice():
   done = run(
-    "--config=configs/sft.py:7b", "--compile_only", "--topology=v5e:2x2",
-    "--config.model.layers=2", "--config.model.vision.layers=1",
-    "--config.sft.batch=64",
+    "--config=configs/pretrain.py:smoke", "--compile_only",
+    "--topology=v5e:2x2", *SMALL, "--config.pretrain.batch=800000",
   )  # fmt: skip
   assert done.returncode == 2
-  assert "does not fit the 16 GB of a v5e; largest gain first: " in done.stderr
+  assert "does not fit the 16 GB of a v5e: about 1" in done.stderr
+  assert "largest gain first: config.pretrain.optim.micro_batches=" in (
+    done.stderr
+  )
   assert done.stderr.count("error:") == 1
