@@ -260,6 +260,7 @@ def validate(config: ConfigDict) -> None:
 
 def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
+  from cooper_jax.data.scenes import phrasing
   from cooper_jax.rl import advantages, losses, scoring
 
   rl = config.rl
@@ -268,6 +269,12 @@ def _check_rl(config: ConfigDict) -> None:
       "config.grpo.optim.micro_batches must be 1; the update takes"
       " config.grpo.rows rows at a time instead, lower that"
     )
+  for family in config.grpo.families:
+    if config.data.source == "world" and family not in phrasing.FAMILIES:
+      raise UserError(
+        f'config.grpo.families names "{family}"; the world asks '
+        f"{', '.join(phrasing.FAMILIES)}{nearest(family, phrasing.FAMILIES)}"
+      )
   if rl.group < 2 or rl.updates < 1:
     raise UserError(
       f"config.rl.group and rl.updates are {rl.group} and {rl.updates};"

@@ -180,6 +180,10 @@ SMOKE = "--config=configs/grpo.py:smoke"
       "judge.url to http://host",
     ),
     ([SMOKE, "--config.rl.group=1"], "groups of 2 and more"),
+    (
+      [SMOKE, "--config.grpo.families=('counts',)"],
+      'families names "counts"; the world asks',
+    ),
     ([SMOKE, "--config.rl.weights=(0., 0., 0., 0., 0.)"], "no reward has a"),
     ([SMOKE, "--config.rl.rewards=('answer', 'answer')"], "a reward twice"),
     ([SMOKE, "--config.sft.edited=1.5"], "a share, 0 to 1"),
