@@ -84,6 +84,19 @@ def pages(asked, count: int) -> list[Path]:
   return [out.with_name(f"{out.stem}-{i}.png") for i in range(1, count + 1)]
 
 
+def make(config, whose):
+  """The policy of a config that another version may have written."""
+  from cooper_jax import policy
+
+  try:
+    return policy.make(config)
+  except (AttributeError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{whose} was made by another version of cooper_jax ({error}); ask it"
+      " with that version"
+    ) from error
+
+
 def load(asked):
   """(config, policy, its parameters, codecs, what they are)."""
   from cooper_jax import package, policy
@@ -92,7 +105,7 @@ def load(asked):
   if not asked.workdir:
     folder = package.find(asked.package)
     config = workdirs.to_config(package.read_manifest(folder)["config"])
-    made = policy.make(config)
+    made = make(config, f"packaged model {folder.name}")
     codecs, params = package.load(config, made, folder)
     return config, made, params, codecs, f"packaged model {folder.name}"
   config = workdirs.read_config(asked.workdir)
@@ -104,13 +117,7 @@ def load(asked):
       f"{asked.workdir} has no finished {' or '.join(wanted)}; train it with"
       " python -m cooper_jax.main"
     )
-  try:
-    made = policy.make(config)
-  except (AttributeError, KeyError, TypeError) as error:
-    raise UserError(
-      f"{asked.workdir} was made by another version of cooper_jax ({error});"
-      " ask it with that version"
-    ) from error
+  made = make(config, asked.workdir)
   codecs = tokenizer.load(config, asked.workdir)
   params = policy.load_stage(made, config, asked.workdir, done[0])
   return config, made, params, codecs, f"{done[0]} of {asked.workdir}"

@@ -1,10 +1,13 @@
 """Asking: what is said when something is wrong, and how answers are told."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax import ask
+from cooper_jax import ask, package
 
 
 @pytest.fixture
@@ -75,3 +78,29 @@ def test_several_questions_get_a_picture_each(photo):
     "photo-answer-1.png",
     "photo-answer-2.png",
   ]
+
+
+def test_the_packaged_model_answers_and_draws(tmp_path, capsys):
+  """As it is shipped: no training, a scene and a question of one's own."""
+  out = tmp_path / "answer.png"
+  question = "How far is the table from the camera?"
+  words = ["--scene=3", f"--out={out}", "--mode=depth", question]
+  assert ask.main(words) == 0
+  said = capsys.readouterr().out
+  assert "draws:  depth" in said and "answer: " in said
+  with Image.open(out) as image:
+    assert min(image.size) > 100
+    assert len(set(image.convert("RGB").getdata())) > 100  # not one colour
+
+
+def test_a_package_of_another_version_is_one_line(tmp_path, capsys):
+  folder = tmp_path / "old"
+  shutil.copytree(package.find("tiny"), folder)
+  manifest = json.loads((folder / "manifest.json").read_text())
+  del manifest["config"]["text_rows"]
+  (folder / "manifest.json").write_text(json.dumps(manifest))
+  words = ["--scene=3", f"--package={folder}", f"--out={tmp_path / 'a.png'}"]
+  assert ask.main(words) == 2
+  error = capsys.readouterr().err
+  assert "was made by another version of cooper_jax" in error
+  assert error.count("\n") == 1
