@@ -6,6 +6,7 @@ seconds for a matrix product and for 3,000 small calls).
 
 import os
 import pathlib
+import signal
 
 from cooper_jax import memory
 
@@ -30,3 +31,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 memory.keep_freed()
+
+# A shell starts what it runs in the background with SIGINT ignored, and so
+# would be the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
