@@ -258,3 +258,39 @@ def test_dead_groups_are_sampled_anew(step, monkeypatch):
   assert asked == [1, 2]
   assert metrics["dynamic/rounds"] == 2 and metrics["dynamic/dead_left"] == 1
   jax.tree.map(np.testing.assert_array_equal, before, state.params)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_five_armed_bandit_learns_only_from_its_own_rewards(shuffled):
+  # Arm 3 pays 1. With the rewards shuffled there is nothing to learn.
+  rng = np.random.default_rng(0)
+  config = policy_losses.LossConfig("dapo")
+  group = np.repeat(np.arange(4), 8)
+
+  @jax.jit
+  def update(logits, arms, reward):
+    advantage = advantages.grpo(reward, group)
+
+    def loss(logits):
+      log_prob = jax.nn.log_softmax(logits)[arms][:, None]
+      pair, _ = policy_losses.policy_loss(
+        log_prob,
+        config,
+        old_log_prob_RT=log_prob,
+        advantage_RT=advantage,
+        mask_RT=jnp.ones_like(log_prob),
+      )
+      return policy_losses.combine({"text": pair}, {"text": config})
+
+    return logits - 0.5 * jax.grad(loss)(logits)
+
+  logits = jnp.zeros(5)
+  for _ in range(60):
+    share = np.exp(np.asarray(logits, np.float64))
+    arms = rng.choice(5, 32, p=share / share.sum())
+    reward = (arms == 3).astype(np.float32)
+    if shuffled:
+      reward = rng.permutation(reward)
+    logits = update(logits, arms, reward)
+  best = float(jax.nn.softmax(logits)[3])
+  assert (best < 0.7) if shuffled else (best > 0.95)

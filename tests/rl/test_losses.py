@@ -11,7 +11,7 @@ import pytest
 
 from configs import base
 from cooper_jax.errors import UserError
-from cooper_jax.rl import advantages, losses
+from cooper_jax.rl import losses
 from cooper_jax.rl.losses import LossConfig
 
 VECTORS = json.loads(
@@ -352,42 +352,6 @@ def test_bad_settings_are_refused():
     LossConfig(clip_low=-0.1)
   with pytest.raises(UserError, match="no reference"):
     losses.policy_loss(INPUTS["logps"], LossConfig(kl_weight=0.1), **_inputs())
-
-
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_five_armed_bandit_learns_only_from_its_own_rewards(shuffled):
-  # Arm 3 pays 1. With the rewards shuffled there is nothing to learn.
-  rng = np.random.default_rng(0)
-  config = LossConfig("dapo")
-  group = np.repeat(np.arange(4), 8)
-
-  @jax.jit
-  def update(logits, arms, reward):
-    advantage = advantages.grpo(reward, group)
-
-    def loss(logits):
-      log_prob = jax.nn.log_softmax(logits)[arms][:, None]
-      pair, _ = losses.policy_loss(
-        log_prob,
-        config,
-        old_log_prob_RT=log_prob,
-        advantage_RT=advantage,
-        mask_RT=jnp.ones_like(log_prob),
-      )
-      return losses.combine({"text": pair}, {"text": config})
-
-    return logits - 0.5 * jax.grad(loss)(logits)
-
-  logits = jnp.zeros(5)
-  for _ in range(60):
-    share = np.exp(np.asarray(logits, np.float64))
-    arms = rng.choice(5, 32, p=share / share.sum())
-    reward = (arms == 3).astype(np.float32)
-    if shuffled:
-      reward = rng.permutation(reward)
-    logits = update(logits, arms, reward)
-  best = float(jax.nn.softmax(logits)[3])
-  assert (best < 0.7) if shuffled else (best > 0.95)
 
 
 def test_codes_have_settings_of_their_own():
