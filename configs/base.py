@@ -129,6 +129,9 @@ def model() -> ConfigDict:
   # full, from least to most (models/config.py).
   config.remat = "none"
   config.attention = "auto"  # of the platform | xla | splash | cudnn
+  # Sampling calls the layers one by one, which compiles as long as there are
+  # layers and on a CPU copies less: on | off | auto (on a CPU).
+  config.unroll = "auto"
   config.vision = vision()
   return config
 

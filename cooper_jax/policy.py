@@ -53,6 +53,9 @@ def make(config) -> Policy:
     head_dim=settings["head_dim"],
     dtype=dtype,
   )
+  settings["unroll"] = kernels.unrolled(
+    settings["unroll"], jax.default_backend()
+  )
   rows = config.text_rows or text.size
   if rows < text.size:
     raise UserError(

@@ -33,7 +33,7 @@ SECTIONS = {
 # Settings that change how a run is watched or where it runs, not its result.
 FREE = frozenset(
   "log_every save_every image_every keep expected_minutes workers cache "
-  "in_memory rows remat attention".split()
+  "in_memory rows remat attention unroll".split()
 )
 
 

@@ -43,6 +43,7 @@ def make_policy(shape: str, *, maps: str | None = None):
     pointer=bool(maps),
     aligned_queries=bool(maps),
     code_digits=bool(maps),
+    unroll=True,
     vision=configs.VisionConfig(
       image_size=side, patch=patch, width=128 if maps else 4, layers=1,
       heads=4 if maps else 1, ffn=256 if maps else 4, stem="linear",

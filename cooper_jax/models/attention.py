@@ -3,6 +3,8 @@
 The products run in a kernel (`kernels.py`) or, where none fits, in XLA.
 """
 
+import functools
+
 import einops
 import jax
 import jax.numpy as jnp
@@ -42,55 +44,54 @@ def attend_shared(q_RLNH, shared, own, new):
   """Attention of R = P * G rows to their shared prefix and to their own keys.
 
   Args:
-    q_RLNH: queries; the rows of one prefix are neighbours.
-    shared: (k, v, mask) of the prefixes [P, S, K, H] and [P, S].
-    own: (k, v, mask) of what the rows hold, as the cache has it: k
-      [R, K, H, T], v [R, K, T, H], mask [R, L or 1, T].
-    new: (k, v, mask) of the tokens themselves [R, L, K, H] and [R, L, L].
+    q_RLNH: queries, of one group: all see the same; the rows of one prefix are
+      neighbours.
+    shared: (k, v, mask) of the prefixes, as the cache has it: k [P, K, H, S],
+      v [P, K, S, H], mask [P, S].
+    own: the same of what the rows hold, R and T for P and S.
+    new: (k, v) of the tokens themselves [R, L, K, H]; None where `own` has
+      them.
 
   A prefix's keys are read once, not once per row; the softmaxes are one, over
   the concatenated scores.
   """
-  k_PSKH, v_PSKH, mask_PS = shared
-  k_RKHT, v_RKTH, mask_RLT = own
-  k_RLKH, v_RLKH, mask_RLL = new
-  length = q_RLNH.shape[1]
-  q_P = einops.rearrange(
-    q_RLNH, "(p g) l n h -> p (g l) n h", p=k_PSKH.shape[0]
-  )
-  of_prefix = einops.rearrange(
-    scores(q_P, k_PSKH, mask_PS[:, None]),
-    "p k m (g l) s -> (p g) k m l s",
-    l=length,
-  )
-  of_new = scores(q_RLNH, k_RLKH, mask_RLL)
+  (k_PKHS, v_PKSH, mask_PS), (k_RKHT, v_RKTH, mask_RT) = shared, own
+  prefixes, kv_heads = k_PKHS.shape[:2]
   # The queries of a key head side by side: one product a row and head.
-  q_RKQH = einops.rearrange(
-    q_RLNH, "r l (k m) h -> r k (m l) h", k=k_RKHT.shape[1]
+  q_RKQH = einops.rearrange(q_RLNH, "r l (k m) h -> r k (m l) h", k=kv_heads)
+  together = functools.partial(
+    einops.rearrange, pattern="(p g) k q x -> p k (g q) x", p=prefixes
   )
-  raw = jnp.einsum(
-    "rkqh,rkht->rkqt", q_RKQH, k_RKHT, preferred_element_type=jnp.float32
+  each = functools.partial(
+    einops.rearrange, pattern="p k (g q) x -> (p g) k q x", q=q_RKQH.shape[2]
   )
-  raw = einops.rearrange(raw, "r k (m l) t -> r k m l t", l=length)
-  raw = raw * (q_RLNH.shape[-1] ** -0.5)
-  of_own = jnp.where(mask_RLT[:, None, None], raw, NEGATIVE)
-  parts = [of_prefix, of_own, of_new]
+  parts = [each(_of(together(q_RKQH), k_PKHS, mask_PS))]
+  values = [lambda w: each(_mixed(together(w), v_PKSH))]
+  parts.append(_of(q_RKQH, k_RKHT, mask_RT))
+  values.append(lambda w: _mixed(w, v_RKTH))
+  if new is not None:
+    k_RKHL, v_RKLH = jnp.moveaxis(new[0], 1, 3), jnp.moveaxis(new[1], 1, 2)
+    parts.append(_of(q_RKQH, k_RKHL))
+    values.append(lambda w: _mixed(w, v_RKLH))
   weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1)
   edges = np.cumsum([part.shape[-1] for part in parts])[:-1]
-  first, second, third = jnp.split(weights.astype(v_PSKH.dtype), edges, axis=-1)
-  first = einops.rearrange(
-    first, "(p g) k m l s -> p k m (g l) s", p=k_PSKH.shape[0]
+  split = jnp.split(weights.astype(v_PKSH.dtype), edges, axis=-1)
+  out = sum(mix(w) for mix, w in zip(values, split, strict=True))
+  return einops.rearrange(out, "r k (m l) h -> r l (k m) h", l=q_RLNH.shape[1])
+
+
+def _of(q_BKQH, k_BKHS, mask_BS=None):
+  raw = jnp.einsum(
+    "bkqh,bkhs->bkqs", q_BKQH, k_BKHS, preferred_element_type=jnp.float32
   )
-  out = einops.rearrange(
-    mix(first, v_PSKH), "p (g l) n h -> (p g) l n h", l=length
-  )
-  held = jnp.einsum(
-    "rkqt,rkth->rkqh",
-    einops.rearrange(second, "r k m l t -> r k (m l) t"),
-    v_RKTH,
-  )
-  out += einops.rearrange(held, "r k (m l) h -> r l (k m) h", l=length)
-  return out + mix(third, v_RLKH)
+  raw = raw * (q_BKQH.shape[-1] ** -0.5)
+  if mask_BS is None:
+    return raw
+  return jnp.where(mask_BS[:, None, None], raw, NEGATIVE)
+
+
+def _mixed(weights_BKQS, v_BKSH):
+  return jnp.einsum("bkqs,bksh->bkqh", weights_BKQS, v_BKSH)
 
 
 def attend_blocks(q_BLNH, k_BLKH, v_BLKH, masks, blocks, *, kernel="xla"):

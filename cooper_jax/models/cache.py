@@ -1,7 +1,8 @@
 """The KV cache: an explicit argument and result, never module state.
 
 A prompt is prefilled once and shared by its group of G rollouts; each rollout
-owns the slots that it generates. Layers lead, so that blocks can be scanned.
+owns the slots that it generates. Layers lead, so that blocks can be scanned,
+or are apart, where blocks are called one by one (`ModelConfig.unroll`).
 """
 
 import jax
@@ -10,46 +11,60 @@ from flax import struct
 
 from cooper_jax.parallel.shard import constrain
 
+LANES = 16  # slots come in so many: products of odd lengths take longer
+
 
 @struct.dataclass
 class Cache:
-  """Keys and values: prompt [layers, P, S, K, H] of each.
+  """Keys and values, as the two products of a step read them.
 
-  A row's own keys are [layers, R, K, H, T] and its values [layers, R, K, T, H]:
-  as the two products of a step read them, without a transpose.
-  prompt_mask [P, S] and valid [R, T] say which slots hold a token.
+  Of prompts: keys [layers, P, K, H, S] and values [layers, P, K, S, H]; a row's
+  own: the same, R and T for P and S. prompt_mask [P, S] and valid [R, T] say
+  which slots hold a token. Where layers are apart, each of the four is a tuple
+  with an entry a layer.
   """
 
-  prompt_k: jax.Array
-  prompt_v: jax.Array
+  prompt_k: jax.Array | tuple[jax.Array, ...]
+  prompt_v: jax.Array | tuple[jax.Array, ...]
   prompt_mask: jax.Array
-  k: jax.Array
-  v: jax.Array
+  k: jax.Array | tuple[jax.Array, ...]
+  v: jax.Array | tuple[jax.Array, ...]
   valid: jax.Array
 
 
-def start(prompt_kv, prompt_mask_PS, *, rows: int, slots: int) -> Cache:
-  """Returns a cache with a prefilled prompt and empty own slots."""
-  prompt_k, prompt_v = prompt_kv
-  layers, _, _, kv_heads, head_dim = prompt_k.shape
-  empty = jnp.zeros((layers, rows, kv_heads, slots, head_dim), prompt_k.dtype)
-  prompt = ("layers", "batch", None, "kv_heads", None)
-  own = ("layers", "batch", "kv_heads", None, None)
+def start(
+  prompt_kv, prompt_mask_PS, *, rows: int, slots: int, apart: bool
+) -> Cache:
+  """Returns a cache with prompts that are prefilled, [layers, P, S, K, H] of
+  keys and of values, and empty own slots, at least as many as asked for.
+
+  apart: whether layers are.
+  """
+  prompt_k, prompt_v = (jnp.moveaxis(x, 2, 3) for x in prompt_kv)
+  layers, _, kv_heads, _, head_dim = prompt_v.shape
+  slots = -(-slots // LANES) * LANES
+  empty = jnp.zeros((layers, rows, kv_heads, slots, head_dim), prompt_v.dtype)
+
+  def lie(stacked):
+    names = ("layers", "batch", "kv_heads", None, None)
+    stacked = constrain(stacked, *names)
+    return tuple(stacked) if apart else stacked
+
   return Cache(
-    prompt_k=constrain(prompt_k, *prompt),
-    prompt_v=constrain(prompt_v, *prompt),
+    prompt_k=lie(jnp.swapaxes(prompt_k, -1, -2)),
+    prompt_v=lie(prompt_v),
     prompt_mask=prompt_mask_PS,
-    k=constrain(jnp.swapaxes(empty, -1, -2), *own),
-    v=constrain(empty, *own),
+    k=lie(jnp.swapaxes(empty, -1, -2)),
+    v=lie(empty),
     valid=jnp.zeros((rows, slots), bool),
   )
 
 
-def write(cache: Cache, kv, slot) -> Cache:
-  """Puts new keys and values [layers, R, L, K, H] at slot .. slot + L - 1."""
-  k, v = kv
-  put = jax.lax.dynamic_update_slice_in_dim
-  return cache.replace(
-    k=put(cache.k, jnp.transpose(k, (0, 1, 3, 4, 2)), slot, axis=4),
-    v=put(cache.v, jnp.transpose(v, (0, 1, 3, 2, 4)), slot, axis=3),
+def put(own, new, slot):
+  """Own keys and values with new ones [.., R, L, K, H] from a slot on."""
+  (k, v), (new_k, new_v) = own, new
+  write = jax.lax.dynamic_update_slice_in_dim
+  return (
+    write(k, jnp.moveaxis(new_k, -3, -1), slot, axis=k.ndim - 1),
+    write(v, jnp.moveaxis(new_v, -3, -2), slot, axis=v.ndim - 2),
   )

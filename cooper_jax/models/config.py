@@ -89,6 +89,7 @@ class ModelConfig:
   norm_eps: float = 1e-6
   remat: str = "none"  # of REMAT
   attention: str = "xla"  # or a kernel of kernels.py
+  unroll: bool = False  # sampling calls the layers one by one, without a loop
   dtype: str = "float32"  # compute dtype; parameters stay float32
 
   def __post_init__(self):

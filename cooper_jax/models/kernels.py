@@ -43,6 +43,19 @@ def choose(name: str, platform: str, *, head_dim: int, dtype: str) -> str:
   return XLA
 
 
+def unrolled(name: str, platform: str) -> bool:
+  """Whether sampling calls the layers one by one (`ModelConfig.unroll`).
+
+  A loop over them is fused on an accelerator; on a CPU it copies each layer's
+  weights, keys and values for every token.
+  """
+  if name not in (AUTO, "on", "off"):
+    raise errors.UserError(
+      f"config.model.unroll is {name!r}; allowed: {AUTO}, on, off"
+    )
+  return platform == "cpu" if name == AUTO else name == "on"
+
+
 def splash(q_BNLH, k_BKSH, v_BKSH, mask_BLS, *, interpret=False):
   """Splash attention, for every shape: what is no whole tile is padded.
 

@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from cooper_jax.models import attention, kernels, layers
+from cooper_jax.models import cache as kv_cache
 from cooper_jax.models.config import ModelConfig
 from cooper_jax.parallel.shard import constrain
 
@@ -65,12 +66,15 @@ class Block(nn.Module):
       k = layers.apply_rope(k, shared["turn"])
       if self.mode == "step":
         prompt_k, prompt_v, own_k, own_v = cached
-        together = jnp.ones((1, 1, 1), bool)  # new tokens are one group
+        new = k, v
+        if c.unroll:  # written before it is read, or it would be copied
+          own_k, own_v = kv_cache.put((own_k, own_v), (k, v), shared["slot"])
+          k, v, new = own_k, own_v, None
         mixed = attention.attend_shared(
           q,
           (prompt_k, prompt_v, shared["prompt_mask"]),
-          (own_k, own_v, shared["valid"][:, None]),
-          (k, v, together),
+          (own_k, own_v, shared["valid"]),
+          new,
         )
       elif self.blocks:
         mixed = attention.attend_blocks(
@@ -113,7 +117,8 @@ class Transformer(nn.Module):
 
   `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and,
   by mode, mask (see `unified.attention_mask` and `block_masks`), or for a step
-  the cache's valid [R, T] and prompt_mask [P, S].
+  the cache's valid [R, T] and prompt_mask [P, S], and slot, where the first of
+  the new tokens goes.
   Returns hidden states in float32 and, but for "train", the new keys and
   values [layers, B, L, K, H].
   """
@@ -122,6 +127,18 @@ class Transformer(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD, shared, *, mode="train", cached=None, blocks=None):
+    c = self.config
+    if mode == "step" and c.unroll:
+      x_BLD, kept = self._one_by_one(x_BLD, cached, shared)
+    else:
+      x_BLD, kept = self._in_a_loop(x_BLD, cached, shared, mode, blocks)
+    x_BLD = layers.Routed(
+      layers.RMSNorm, {"eps": c.norm_eps}, c, name="norm_final"
+    )(x_BLD, shared["is_code"])
+    return x_BLD.astype(jnp.float32), kept
+
+  def _in_a_loop(self, x_BLD, cached, shared, mode, blocks):
+    """The layers as one loop: it compiles in the time of one."""
     c = self.config
     block = kernels.recomputed(Block, c.remat, prevent_cse=False)
     scanned = nn.scan(
@@ -132,8 +149,34 @@ class Transformer(nn.Module):
       length=c.layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    x_BLD, kept = scanned(c, mode, blocks, name="blocks")(x_BLD, cached, shared)
-    x_BLD = layers.Routed(
-      layers.RMSNorm, {"eps": c.norm_eps}, c, name="norm_final"
-    )(x_BLD, shared["is_code"])
-    return x_BLD.astype(jnp.float32), kept
+    return scanned(c, mode, blocks, name="blocks")(x_BLD, cached, shared)
+
+  def _one_by_one(self, x_BLD, cached, shared):
+    """The same layers without a loop, of parameters that `apart` has parted.
+
+    `cached` is of tuples with an entry a layer, and so is what is kept: a row's
+    own keys and values with the new ones among them.
+    """
+    blocks, kept = self.get_variable("params", "blocks"), []
+    block = Block(self.config, "step", parent=None)
+    for params, own in zip(blocks, zip(*cached, strict=True), strict=True):
+      x_BLD, kv = block.apply({"params": params}, x_BLD, own, shared)
+      kept.append(kv)
+    return x_BLD, tuple(zip(*kept, strict=True))
+
+
+def apart(params, config: ModelConfig):
+  """The decoder's parameters with a tree a layer, as a step asks for them.
+
+  Once a call, where `ModelConfig.unroll` has no loop over the layers: on a CPU
+  that would copy each layer's weights, keys and values for every token.
+  """
+  if not config.unroll:
+    return params
+  inner = params["params"]
+  decoder, blocks = inner["decoder"], inner["decoder"]["blocks"]
+  each = tuple(
+    jax.tree.map(lambda x, at=layer: x[at], blocks)
+    for layer in range(config.layers)
+  )
+  return {"params": inner | {"decoder": decoder | {"blocks": each}}}

@@ -257,9 +257,14 @@ class Unified(nn.Module):
     Their keys and values go to the own slots slot .. slot + L - 1, which the
     caller marks valid where the row is live.
     """
+    valid, unroll = cache.valid, self.config.unroll
+    if unroll:  # the new tokens are read from the cache, too
+      at = jnp.arange(valid.shape[1])
+      valid |= (at >= slot) & (at < slot + tokens.ids.shape[1])
     shared = self.shared(tokens) | {
-      "valid": cache.valid,
+      "valid": valid,
       "prompt_mask": cache.prompt_mask,
+      "slot": slot,
     }
     hidden, kv = self.decoder(
       self.embed(tokens, features_RMD, cut=False),
@@ -267,7 +272,8 @@ class Unified(nn.Module):
       mode="step",
       cached=(cache.prompt_k, cache.prompt_v, cache.k, cache.v),
     )
-    return hidden, kv_cache.write(cache, kv, slot)
+    k, v = kv if unroll else kv_cache.put((cache.k, cache.v), kv, slot)
+    return hidden, cache.replace(k=k, v=v)
 
   def cell_keys(self, hidden_BLD, image_at_BM):
     """Returns what locations point at [B, I * M, D], from image hiddens."""
@@ -276,18 +282,28 @@ class Unified(nn.Module):
     )
     return self.point_to(at) if self.config.pointer else at
 
-  def text_logits(self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM):
+  def columns(self):
+    """The head as `text_logits` and `code_logits` can be given it: [D, T + 64]
+    and [D, K], made once for many calls.
+    """
+    table = self.embedding if self.config.tied_head else self.head
+    words = table[: self.text_rows - self.config.locations]
+    return words.T, self._code_rows().T
+
+  def text_logits(
+    self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV=None
+  ):
     """Logits f32 [B, L, T + 64 + M] over text, specials and locations.
 
     As `text_parts`, put together: for the sampler, whose tables are whole.
     """
     parts = self.text_parts(
-      hidden_BLD, keys_BMD, cell_start_BL, exists_BM, cut=False
+      hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV, cut=False
     )
     return jnp.concatenate(parts, axis=-1)
 
   def text_parts(
-    self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM, *, cut: bool
+    self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV=None, *, cut
   ):
     """Logits f32 [B, L, T + 64] of text and specials, [B, L, M] of locations.
 
@@ -296,6 +312,7 @@ class Unified(nn.Module):
       keys_BMD: of `cell_keys`, all images of the row, I * M of them.
       cell_start_BL: first cell of the image that a location would point at.
       exists_BM: which cells there are; no location is named where none is.
+      words_DV: of `columns`, or None.
       cut: whether every device has some of the words for all rows of the
         batch, so that no device ever holds the table, nor sends it.
     """
@@ -306,7 +323,10 @@ class Unified(nn.Module):
     if cut:
       asked_BLD = constrain(hidden_BLD, "copies", None, None)
       named = constrain(named, "logits", None)
-    logits = jnp.einsum("bld,vd->blv", asked_BLD, named)
+    if words_DV is None:
+      logits = jnp.einsum("bld,vd->blv", asked_BLD, named)
+    else:
+      logits = jnp.einsum("bld,dv->blv", asked_BLD, words_DV)
     if cut:
       logits = constrain(logits, "copies", None, "logits")
     # Rows without room for an image have no cells at all.
@@ -328,15 +348,20 @@ class Unified(nn.Module):
       cells = jnp.take_along_axis(cells, index, axis=-1)
     return logits, jnp.where(exists, cells, attention.NEGATIVE)
 
-  def code_logits(self, hidden_BLD):
-    """Logits f32 [B, L, K] over the codes of a map."""
+  def code_logits(self, hidden_BLD, codes_DK=None):
+    """Logits f32 [B, L, K] over the codes of a map; codes_DK: of `columns`."""
+    if codes_DK is None:
+      return jnp.einsum("bld,kd->blk", hidden_BLD, self._code_rows())
+    return jnp.einsum("bld,dk->blk", hidden_BLD, codes_DK)
+
+  def _code_rows(self):
+    """The head's rows of codes, with those of their digits."""
     c = self.config
-    table = self.embedding if c.tied_head else self.head
-    rows = table[self.text_rows :]
-    if c.digits:
-      digits = self.embedding_digits if c.tied_head else self.head_digits
-      rows = rows + quantize.fsq_digits(c.digits) @ digits
-    return jnp.einsum("bld,kd->blk", hidden_BLD, rows)
+    rows = (self.embedding if c.tied_head else self.head)[self.text_rows :]
+    if not c.digits:
+      return rows
+    digits = self.embedding_digits if c.tied_head else self.head_digits
+    return rows + quantize.fsq_digits(c.digits) @ digits
 
   def everything(self, tokens, layout, images, image_at_BM):
     """Touches every parameter; used to initialise."""

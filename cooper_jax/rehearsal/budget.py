@@ -45,12 +45,17 @@ def count(params) -> int:
 
 
 def settled(config, found: Slice):
-  """The config as a chip would run it: its own kernel for attention."""
+  """The config as a chip would run it: its own kernel, its own loops."""
   settled = config.copy_and_resolve_references()
+  platform = "tpu" if found.chip.is_tpu else "gpu"
   with settled.unlocked():
+    if kernels.unrolled(config.model.unroll, platform):
+      settled.model.unroll = "on"
+    else:
+      settled.model.unroll = "off"
     settled.model.attention = kernels.choose(
       config.model.attention,
-      "tpu" if found.chip.is_tpu else "gpu",
+      platform,
       head_dim=config.model.head_dim,
       dtype="bfloat16" if config.precision == "bf16" else "float32",
     )

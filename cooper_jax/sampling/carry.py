@@ -60,7 +60,11 @@ def prefill(params, prompts, model, form, limits, group):
   slots = limits.slots(form)
   carry = Carry(
     cache=kv_cache.start(
-      kv, prompts.layout.document > 0, rows=rows, slots=slots
+      kv,
+      prompts.layout.document > 0,
+      rows=rows,
+      slots=slots,
+      apart=form.model.unroll,
     ),
     rollout=Rollout(
       tokens=jnp.zeros((rows, slots), jnp.int32),
@@ -90,4 +94,7 @@ def prefill(params, prompts, model, form, limits, group):
     "exists": spread(prompts.image_at >= 0),
     "cell": spread(prompts.cell),
   }
+  if form.model.unroll:
+    words, codes = model.apply(params, method=unified.Unified.columns)
+    context |= {"words": words, "codes": codes}
   return carry, context

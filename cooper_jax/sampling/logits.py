@@ -84,20 +84,21 @@ def draw(logits, uniform):
   Gumbel noise would take V. What has no probability is never drawn.
   """
   size = logits.shape[-1]
-  lse = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-  likely = jnp.exp(logits - lse)
+  best = logits.max(axis=-1, keepdims=True)
+  mass = jnp.exp(logits - best)  # its sum is not 1
   padding = [(0, 0)] * (logits.ndim - 1) + [(0, -size % DRAW_BLOCK)]
-  blocks = jnp.pad(likely, padding)
+  blocks = jnp.pad(mass, padding)
   blocks = blocks.reshape(*logits.shape[:-1], -1, DRAW_BLOCK)
   sums = blocks.sum(axis=-1)
-  block, before = _invert(sums, uniform * sums.sum(axis=-1))
+  total = sums.sum(axis=-1)
+  block, before = _invert(sums, uniform * total)
   inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[
     ..., 0, :
   ]
-  place, _ = _invert(inside, uniform * sums.sum(axis=-1) - before)
+  place, _ = _invert(inside, uniform * total - before)
   ids = (block * DRAW_BLOCK + place).astype(jnp.int32)
   chosen = jnp.take_along_axis(logits, ids[..., None], axis=-1)
-  return ids, (chosen - lse)[..., 0]
+  return ids, (chosen - best)[..., 0] - jnp.log(total)
 
 
 def _invert(mass, target):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from cooper_jax import sequence
-from cooper_jax.models import unified
+from cooper_jax.models import transformer, unified
 from cooper_jax.sampling import carry as carries
 from cooper_jax.sampling import grammar as rules
 from cooper_jax.sampling import logits as token_logits
@@ -49,6 +49,7 @@ def sample(
     text_temperature, code_temperature: scalars; 0 is greedy.
   """
   carry, context = carries.prefill(params, prompts, model, form, limits, group)
+  params = transformer.apart(params, form.model)
   sampler = _Sampler(
     params, keys, model, form, limits, text_temperature, code_temperature,
     context, prompts.forced,
@@ -155,6 +156,7 @@ class _Sampler:
       self.context["keys"],
       self.context["cell"][:, None],
       self.context["exists"],
+      self.context.get("words"),
       method=unified.Unified.text_logits,
     )
     logits = token_logits.scale(logits, self.text_temperature)
@@ -267,7 +269,10 @@ class _Sampler:
       tokens = self.map_tokens(carry, held, opening, places, step)
       hidden, carry = self.feed(carry, tokens, start + step * size)
       logits = self.model.apply(
-        self.params, hidden, method=unified.Unified.code_logits
+        self.params,
+        hidden,
+        self.context.get("codes"),
+        method=unified.Unified.code_logits,
       )
       logits = token_logits.scale(logits, self.code_temperature)
       codes, log_prob = self.draw(

@@ -104,8 +104,8 @@ FLAGS = {
   [
     {"map_group": "token"},
     {"map_group": "row"},
-    {"map_group": "all"},
-    {"map_group": "row", **FLAGS},
+    {"map_group": "all", "unroll": True},
+    {"map_group": "row", "unroll": True, **FLAGS},
   ],
   ids=["token", "row", "all", "flags"],
 )
@@ -130,6 +130,27 @@ def test_sampler_log_prob_is_trainer_log_prob(changes):
     np.testing.assert_allclose(
       found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("changes", [{}, FLAGS], ids=["plain", "flags"])
+def test_layers_one_by_one_draw_what_a_loop_over_them_draws(changes):
+  made, outs = None, []
+  for unroll in (False, True):
+    model, form, params = tiny.make(
+      3, tied_head=False, unroll=unroll, **changes
+    )
+    params = eager_to_draw(params, form)
+    made = made or trunks(np.random.default_rng(7), form, 4)
+    outs.append(run(model, form, params, made, range(12)))
+  loop, one_by_one = outs
+  assert (loop.map_slot >= 0).any() and loop.live.sum() > 50
+  for name in ("tokens", "codes", "stop", "live", "map_slot"):
+    np.testing.assert_array_equal(
+      getattr(loop, name), getattr(one_by_one, name), err_msg=name
+    )
+  np.testing.assert_allclose(
+    loop.log_prob, one_by_one.log_prob, atol=2e-6, rtol=1e-5
+  )
 
 
 def test_forced_modes_are_scored_without_their_forced_tokens():
