@@ -21,6 +21,7 @@ from cooper_jax.errors import (
   UserError,
 )
 from launch.hosts import Job
+from launch.pod import SILENT_POLLS
 from launch.request import State
 from launch.shell import CommandFailed, is_transient
 
@@ -45,7 +46,7 @@ class Action(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-  """What has been counted so far, or how much of it is allowed."""
+  """What has been counted so far, or how much of it is allowed, in all."""
 
   preemptions: int = 0
   failures: int = 0
@@ -69,9 +70,12 @@ def decide(
   outcome: Job | int,
   counters: Counters = Counters(),
   budgets: Counters = BUDGETS,
+  *,
+  asked: bool = False,
 ) -> Decision:
   """Gives what to do about machines in `state` and a run with `outcome`.
 
+  asked: whether machines were asked for before.
   A run on machines that are gone was preempted, whatever its exit code says:
   JAX aborts the processes that lose another.
   """
@@ -83,7 +87,7 @@ def decide(
   if outcome is Job.IDLE:
     if active:
       return Decision(Action.RUN, "all hosts are up")
-    if state is State.ABSENT and counters.preemptions <= budgets.preemptions:
+    if state is State.ABSENT and not asked:
       return Decision(Action.CREATE, "there are no machines")
     if state is State.WAITING:
       return Decision(Action.WAIT, "waiting for machines")
@@ -134,7 +138,8 @@ class Babysitter:
     self._fresh = True  # the machines have yet to be set up
     self._saved = ""  # what the last attempt had reached
     self._progress, self._heard = "", clock()
-    self._created, self._asked = False, 0  # requests since it last ran
+    # Ever, and how often since it last ran.
+    self._asked_before, self._asked = False, 0
 
   def _look(self) -> State:
     """Brings the outcome up to date; gives the state of the machines."""
@@ -161,16 +166,16 @@ class Babysitter:
 
   def _create(self) -> None:
     """Asks for machines and waits; a refusal that may pass is waited out."""
-    if self._created:
+    if self._asked_before:
       seconds = pause(self._counters.stalls + self._asked, self._rng)
       self._pod.say(f"asking again in {seconds:.0f} s")
       self._sleep(seconds)
-    self._created, self._asked = True, self._asked + 1
+    self._asked_before, self._asked = True, self._asked + 1
     self._outcome, self._fresh = Job.IDLE, True
     try:
       self._pod.create()
     except CommandFailed as error:
-      if not is_transient(str(error)):
+      if not error.transient:
         raise
       self._pod.say(str(error))
     else:
@@ -196,18 +201,18 @@ class Babysitter:
 
   def _act(self, decision: Decision) -> None:
     """Does what was decided, and counts it."""
-    again = decision.action is Action.CREATE and self._created
-    charge = "preemptions" if again else decision.charge
+    charge = decision.charge
     if charge:
       count = getattr(self._counters, charge) + 1
       self._counters = dataclasses.replace(self._counters, **{charge: count})
       self._pod.say(f"{decision.reason}: {decision.action.value}")
     if decision.action is Action.RECREATE:
       self._pod.delete()
-      self._created = True
+      self._asked_before = True
     if decision.action is Action.RUN and charge:
       self._stop()
-      self._sleep(pause(self._counters.stalls, self._rng))
+      failed = self._counters.stalls + self._counters.failures
+      self._sleep(pause(failed, self._rng))
     if decision.action is Action.RUN:
       self._run()
     elif decision.action is not Action.WAIT:
@@ -219,7 +224,7 @@ class Babysitter:
 
   def watch(self) -> int:
     """Gives the exit code that the whole thing ends with."""
-    if self._pod.status().state is State.ACTIVE and self._pod.reports():
+    if self._pod.status().state is State.ACTIVE and self._runs():
       self._outcome, self._fresh = Job.RUNNING, False  # taken over: look first
     while True:
       ran = self._outcome is Job.RUNNING
@@ -227,13 +232,31 @@ class Babysitter:
       runs = state is State.ACTIVE and self._outcome is Job.RUNNING
       if ran and not runs and self._outcome is not Job.IDLE:
         self._note_end()
-      decision = decide(state, self._outcome, self._counters, self._budgets)
+      decision = decide(
+        state,
+        self._outcome,
+        self._counters,
+        self._budgets,
+        asked=self._asked_before,
+      )
       if decision.action is Action.FINISH:
         self._pod.say(decision.reason)
         return EXIT_DONE
       if decision.action is Action.STOP:
         return self._give_up(state, decision.reason)
       self._act(decision)
+
+  def _runs(self) -> bool:
+    """Whether something runs on machines that are there.
+
+    What ended there is no answer for what is to run now, and the code may be
+    another: such machines are set up again.
+    """
+    for _ in range(SILENT_POLLS):
+      if reports := self._pod.reports():
+        return any(each.state == "running" for each in reports)
+      self._sleep(POLL_S)
+    return False
 
   def _stop(self) -> None:
     # Some of the hosts may be why it has to be stopped.

@@ -101,7 +101,10 @@ install_gcsfuse() {
   curl -sSf "$site/doc/apt-key.gpg" | sudo tee "$key" >/dev/null
   echo "deb [signed-by=$key] $site gcsfuse-$(lsb_release -cs) main" |
     sudo tee "$list" >/dev/null
-  sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse >/dev/null
+  # A machine that has just started may be updating itself.
+  local wait=(-o DPkg::Lock::Timeout=300)
+  sudo apt-get "${wait[@]}" update -qq &&
+    sudo apt-get "${wait[@]}" install -qq -y gcsfuse >/dev/null
 }
 
 # reach gs://BUCKET/PATH: as a folder, since the program writes to folders.
@@ -157,7 +160,8 @@ start() {
   setsid nohup bash "$root/launch/boot.sh" supervise "${arguments[@]}" \
     >"$log" 2>&1 </dev/null &
   for _ in {1..100}; do
-    [[ ! -e $run/pid ]] || break
+    # It has a number before it is the program.
+    if is_alive || [[ -e $run/exit-code ]]; then break; fi
     sleep 0.1
   done
   [[ -e $run/pid ]] || fail "it did not start; see $log"
@@ -185,8 +189,8 @@ supervise() {
   workdir=$(<"$run/workdir")
   if [[ -d $workdir ]]; then
     # The machine may be gone before anyone has read it.
-    mkdir -p "$workdir/logs"
-    cp "$(realpath "$run/log")" "$workdir/logs/" || true
+    timeout 60 mkdir -p "$workdir/logs" &&
+      timeout 60 cp "$(realpath "$run/log")" "$workdir/logs/" || true
   fi
   write "$run/exit-code" "$code"
 }

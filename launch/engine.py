@@ -17,7 +17,14 @@ from launch.request import (
   read_status,
   refuse_taken,
 )
-from launch.shell import CommandFailed, Result, Shell
+from launch.shell import (
+  LIMIT_S,
+  CommandFailed,
+  Result,
+  Shell,
+  is_transient,
+  one_line,
+)
 
 DISK = "200GB"  # the images' own 10 GB don't hold an environment and logs
 WORST_FIRST = (State.SUSPENDED, State.FAILED, State.DELETING)
@@ -174,6 +181,7 @@ class ComputeEngine:
       {
         "name": each["instance"].rpartition("/")[2],
         "status": each.get("instanceStatus", ""),
+        "errors": each.get("lastAttempt", {}).get("errors", {}),
       }
       for each in found
     ]
@@ -189,6 +197,11 @@ class ComputeEngine:
       worst = [status for status in each if status.state is state]
       if worst:
         return worst[0]
+    for host in found:
+      # The group goes on trying: what waiting does not mend is told at once.
+      for error in host.get("errors", {}).get("errors", ()):
+        if not is_transient(why := error.get("message", "no message")):
+          return Status(State.FAILED, "failed", why)
     up = sum(status.state is State.ACTIVE for status in each)
     whole = up == self.request.hosts
     return Status(
@@ -210,13 +223,15 @@ class ComputeEngine:
       raise UserError(f"--worker={worker}: there are {len(names)} hosts")
     return [names[int(worker)]]
 
-  def _each(self, commands: list[list[str]], capture: bool) -> list[Result]:
+  def _each(
+    self, commands: list[list[str]], **options: bool | float
+  ) -> list[Result]:
     # At once, since a slice only comes up if all of its hosts ask for it; in
     # order where it is only printed.
     workers = 1 if self.shell.dry_run else max(1, len(commands))
     with ThreadPoolExecutor(workers) as pool:
       run = self.shell.attempt
-      return list(pool.map(lambda argv: run(argv, capture=capture), commands))
+      return list(pool.map(lambda argv: run(argv, **options), commands))
 
   def upload(self, file: str) -> None:
     """Copies a file into the home folder of every host."""
@@ -224,19 +239,26 @@ class ComputeEngine:
       self._argv("scp", file, f"{name}:", *self._zone)
       for name in self._names("all")
     ]
-    for result in self._each(commands, True):
+    for result in self._each(commands):
       if result.code:
-        raise CommandFailed(f"gcloud compute scp: {result.stderr.strip()}")
+        raise CommandFailed(
+          f"gcloud compute scp: {one_line(result.stderr)}", result.stderr
+        )
 
   def ask(
-    self, command: str, *, worker: str = "all", capture: bool = True
+    self,
+    command: str,
+    *,
+    worker: str = "all",
+    capture: bool = True,
+    limit_s: float = LIMIT_S,
   ) -> list[Result]:
     """Runs a shell command on every host at once, or on one."""
     commands = [
       self._argv("ssh", name, f"--command={command}", *self._zone)
       for name in self._names(worker)
     ]
-    return self._each(commands, capture)
+    return self._each(commands, capture=capture, limit_s=limit_s)
 
   def owned(self) -> list[tuple[str, str]]:
     """Name and accelerator of what carries our label."""
@@ -261,5 +283,7 @@ class ComputeEngine:
         (each["cooper-run"], each["cooper-accelerator"])
         for each in labels
         if each.get("cooper-owner") == mine
+        # Templates are of no zone; those of another may be in use there.
+        and each.get("cooper-zone", self.request.zone) == self.request.zone
       }
     )

@@ -34,8 +34,12 @@ find_python() {
 
 # prepare FILE...: an environment with these requirements, made once.
 prepare() {
-  local stamp python file
+  local stamp python file lock=""
   local install=()
+  # Nodes that share a disk would make it over each other.
+  if command -v flock >/dev/null && mkdir -p "$(dirname "$venv")"; then
+    exec {lock}>"$venv.lock" && flock "$lock"
+  fi
   for file in "$@"; do install+=(-r "$root/$file"); done
   if ! is_fit "$venv/bin/python"; then
     python=$(find_python) || exit 2
@@ -50,5 +54,6 @@ prepare() {
       "${install[@]}" || fail "installation failed, see above; mend it and run again"
     touch "$stamp"
   fi
+  if [[ -n $lock ]]; then exec {lock}>&-; fi
   export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 }

@@ -108,6 +108,11 @@ def check(asked: argparse.Namespace, arguments: Sequence[str]) -> None:
   for flag, (pattern, example) in patterns.items():
     if not re.fullmatch(pattern, value := getattr(asked, flag)):
       raise UserError(f'{flag} is "{value}"; expected one like {example}')
+  for flag in ("valid_hours", "max_hours", "wait_hours"):
+    if (value := getattr(asked, flag)) < 0:
+      raise UserError(f"--{flag}={value}; allowed: 0 and more")
+  if "--workdir" in arguments:
+    raise UserError("write --workdir=PATH as one word; the hosts look for that")
   if asked.slices < 1:
     raise UserError(f"--slices={asked.slices}; allowed: 1 and more")
   if asked.verb == "clean" and asked.name:

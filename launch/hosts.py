@@ -153,12 +153,17 @@ def archive_of(commit: str) -> Path:
 def pack(shell: Shell, commit: str) -> Path:
   """Archives the files of a commit, and only those: no data, no changes."""
   path = archive_of(commit)
+  made = path
   if not shell.dry_run:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Another launcher may be sending the same commit.
+    made = path.with_name(f"{path.name}.{os.getpid()}")
   shell.run(
     ["git", "-C", str(ROOT), "archive", "--format=tar.gz"]
-    + [f"--output={path}", commit]
+    + [f"--output={made}", commit]
   )
+  if made != path:
+    made.replace(path)
   return path
 
 

@@ -10,16 +10,20 @@ from collections.abc import Callable, Sequence
 from cooper_jax.errors import UserError
 from launch import backends, hosts
 from launch.request import State, Status
-from launch.shell import CommandFailed, is_transient
+from launch.shell import LIMIT_S, CommandFailed
 
 POLL_S = 20
+POLL_LIMIT_S, SETUP_S = 180, 3600  # that a look and the installing may take
 SAY_AGAIN_S = 600
 UPLOADS = 10
 SILENT_POLLS = 5  # ssh fails now and then; a host that is gone stays gone
+UNSEEN_S = 60  # after it was asked for, before it can be seen
 
 
 def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
+  # Ctrl-C ends a `| tee`, too; what is deleted must not wait for a reader.
+  with contextlib.suppress(OSError):
+    print(line, file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Pod:
       try:
         return self._backend.status()
       except CommandFailed as error:
-        if left < 1 or not is_transient(str(error)):
+        if left < 1 or not error.transient:
           raise
         self.say(str(error))
         self._sleep(POLL_S)
@@ -81,9 +85,9 @@ class Pod:
   def create(self) -> None:
     """Asks for it, and does not wait for it; what is refused leaves nothing.
 
-    What was begun is counted before it is asked for: after an interruption
-    nobody knows how far the cloud has got. What was refused was not made, and
-    may be another's.
+    What was begun is counted before it is asked for: after an interruption, or
+    an answer that is lost, nobody knows how far the cloud has got. What was
+    refused for good was not made, and may be another's.
     """
     asked = self.request
     self.say(
@@ -93,8 +97,8 @@ class Pod:
       self._made = number + 1
       try:
         self._shell.run(argv)
-      except CommandFailed:
-        self._made = number
+      except CommandFailed as error:
+        self._made = number + error.transient
         self.release()
         raise
 
@@ -109,7 +113,9 @@ class Pod:
       if status.words != words or now - said >= SAY_AGAIN_S:
         words, said = status.words, now
         self.say(f"  {(now - began) / 60:5.1f} min  {words}")
-      if status.state is not State.WAITING or self._shell.dry_run:
+      unseen = status.state is State.ABSENT and now - began < UNSEEN_S
+      waits = status.state is State.WAITING or (unseen and self._made)
+      if not waits or self._shell.dry_run:
         return status
       if now - began >= limit_s:
         raise UserError(
@@ -118,9 +124,11 @@ class Pod:
         )
       self._sleep(POLL_S)
 
-  def _expect(self, states: set[str], command: str, what: str) -> None:
+  def _expect(
+    self, states: set[str], command: str, what: str, limit_s: float = LIMIT_S
+  ) -> None:
     """Runs a command on all hosts, all of which have to answer so."""
-    results = self._backend.ask(command)
+    results = self._backend.ask(command, limit_s=limit_s)
     if self._shell.dry_run:
       return
     good = [r for r in hosts.read_reports(results) if r.state in states]
@@ -156,13 +164,13 @@ class Pod:
     self._upload(str(archive))
     order = hosts.unpack_order(archive.name, commit)
     self.say(f"setting up {self.request.hosts} hosts")
-    self._expect({"ready"}, order, "set up")
+    self._expect({"ready"}, order, "set up", SETUP_S)
 
   def start(self) -> None:
     """Starts the program on all hosts; raises UserError if it runs already."""
     running = [r for r in self.reports() if r.state == "running"]
     if running:
-      raise UserError(
+      raise CommandFailed(
         f"{self.request.name} is running already ({len(running)} hosts); stop"
         f" it first: python -m launch.tpu stop {self.request.name}"
       )
@@ -174,7 +182,8 @@ class Pod:
   def reports(self) -> list[hosts.Report]:
     """The answers of the hosts, one by one; silent ones are left out."""
     try:
-      return hosts.read_reports(self._backend.ask(hosts.order("poll")))
+      asked = self._backend.ask(hosts.order("poll"), limit_s=POLL_LIMIT_S)
+      return hosts.read_reports(asked)
     except CommandFailed:
       return []
 
@@ -211,7 +220,7 @@ class Pod:
     """Deletes what this process has made."""
     if self._made:
       self.say(f"deleting {self.request.name}")
-      backends.delete(self._backend, self._made)
+      backends.delete(self._backend, self._made, lambda: self._sleep(POLL_S))
       self._made = 0
 
   @contextlib.contextmanager

@@ -11,7 +11,7 @@ from launch.request import (
   read_status,
   refuse_taken,
 )
-from launch.shell import Result, Shell
+from launch.shell import LIMIT_S, Result, Shell
 
 
 class QueuedResource:
@@ -116,10 +116,15 @@ class QueuedResource:
     )
 
   def ask(
-    self, command: str, *, worker: str = "all", capture: bool = True
+    self,
+    command: str,
+    *,
+    worker: str = "all",
+    capture: bool = True,
+    limit_s: float = LIMIT_S,
   ) -> list[Result]:
     """Runs a shell command on every host at once, or on one."""
-    nodes = [] if not self._nodes else ["--node=all"]
+    nodes = self._nodes
     if nodes and worker != "all":
       nodes, worker = self._node_of(worker)
     argv = self._argv(
@@ -131,7 +136,7 @@ class QueuedResource:
       f"--command={command}",
       *self._place,
     )
-    return [self.shell.attempt(argv, capture=capture)]
+    return [self.shell.attempt(argv, capture=capture, limit_s=limit_s)]
 
   def _node_of(self, worker: str) -> tuple[list[str], str]:
     """In: "5" where a slice has 4 hosts   Out: ["--node=1"], "1"."""

@@ -86,7 +86,7 @@ class Request:
     """By these `clean` finds what is ours."""
     return (
       f"cooper-owner={self.owner},cooper-run={self.name},"
-      f"cooper-accelerator={self.accelerator.name},"
+      f"cooper-accelerator={self.accelerator.name},cooper-zone={self.zone},"
       f"cooper-commit={self.commit[:12]}"
     )
 

@@ -17,11 +17,11 @@ from launch.babysit import Babysitter, Counters
 from launch.backends import BACKENDS, connect
 from launch.pod import Pod
 from launch.request import Request, State
-from launch.shell import Shell
+from launch.shell import CommandFailed, Shell
 
 EXIT_INTERRUPTED = 130
 SHIPPING = ("plan", "create", "setup", "babysit")  # verbs that name a commit
-STUBBORN = 30  # how often an unreachable cloud is asked again
+STUBBORN = 180  # how often an unreachable cloud is asked again: an hour
 GCLOUD = (
   "install the Google Cloud CLI (https://cloud.google.com/sdk/docs/install)"
   " and run `gcloud init`"
@@ -46,11 +46,14 @@ def describe(request: Request, api: str) -> list[str]:
 def _plan(pod: Pod, asked: argparse.Namespace) -> int:
   print("\n".join(describe(pod.request, pod.api)))
   print("commands:")
-  pod.check_free()
-  pod.create()
+  if not asked.adopt:
+    pod.check_free()
+    pod.create()
   pod.wait(asked.wait_hours * 3600)
   pod.setup()
   pod.start()
+  if asked.verb == "babysit" and not asked.keep:
+    pod.delete()
   return EXIT_DONE
 
 
@@ -104,7 +107,9 @@ def _babysit(pod: Pod, asked: argparse.Namespace) -> int:
 
 
 def _clean(backends: Sequence, asked: argparse.Namespace) -> int:
-  for backend in backends:
+  wrong = []  # what can't be listed or deleted keeps nothing else from it
+
+  def clean(backend):
     for name, accelerator in backend.owned():
       kind = catalog.find(accelerator)
       print(f"{name} ({kind.name}, {asked.zone})")
@@ -113,7 +118,18 @@ def _clean(backends: Sequence, asked: argparse.Namespace) -> int:
       request = dataclasses.replace(
         backend.request, name=name, accelerator=kind
       )
-      Pod(type(backend)(request, backend.shell)).delete()
+      try:
+        Pod(type(backend)(request, backend.shell)).delete()
+      except CommandFailed as error:
+        wrong.append(str(error))
+
+  for backend in backends:
+    try:
+      clean(backend)
+    except CommandFailed as error:
+      wrong.append(str(error))
+  if wrong:
+    raise UserError("; ".join(wrong))
   return EXIT_DONE
 
 
@@ -178,9 +194,10 @@ def _request(asked: argparse.Namespace, shell: Shell) -> Request:
 
 def launch(argv: Sequence[str]) -> int:
   """Does what the command line asks for; gives the exit code."""
+  hosts.check_secrets((), argv)  # first: what is wrong with a flag repeats it
   asked, arguments = flags.parse(argv)
   flags.check(asked, arguments)
-  hosts.check_secrets(asked.secret, argv)
+  hosts.check_secrets(asked.secret, ())
   shell = Shell(dry_run=asked.dry_run or asked.verb == "plan")
   request = _request(asked, shell)
   if asked.verb == "clean":

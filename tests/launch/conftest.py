@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import hosts, pod, tpu
+from launch import babysit, hosts, pod, tpu
 
 # Each rule answers calls whose words hold all of its words, in order of
 # appearance and at most `times` times. What no rule expects fails with 97.
@@ -152,3 +152,20 @@ def launch(capsys):
     return code, said.out, said.err
 
   return run
+
+
+@pytest.fixture
+def hurry(monkeypatch):
+  """Nothing is waited for or packed."""
+  archive = Path("cooper-c0ffee.tar.gz")
+  monkeypatch.setattr(hosts, "pack", lambda shell, commit: archive)
+  for name in ("POLL_S", "SETTLE_S", "FIRST_PAUSE_S"):
+    monkeypatch.setattr(babysit, name, 0.001)
+
+
+@pytest.fixture
+def free(cloud):
+  """The name is free when it is first looked for."""
+  return cloud.absent("queued-resources describe", times=1).absent(
+    "tpu-vm describe"
+  )

@@ -5,35 +5,22 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from launch import babysit, hosts, shell
-from tests.launch.said import one_error
+from launch import shell, tpu
+from tests.launch.said import (
+  DENIED,
+  IN_USE,
+  QUOTA,
+  RUN,
+  STOCKOUT,
+  one_error,
+  wait_for,
+)
 
 ROOT = Path(__file__).parent.parent.parent
-RUN = ["--", "--config=configs/grpo.py", "--workdir=gs://bucket/runs/demo"]
-QUOTA = "ERROR: (gcloud) RESOURCE_EXHAUSTED: Quota limit 'TPUV6E' exceeded"
-DENIED = "ERROR: (gcloud) PERMISSION_DENIED: may not create nodes"
-
-
-@pytest.fixture
-def hurry(monkeypatch):
-  """Nothing is waited for or packed."""
-  archive = Path("cooper-c0ffee.tar.gz")
-  monkeypatch.setattr(hosts, "pack", lambda shell, commit: archive)
-  for name in ("POLL_S", "SETTLE_S", "FIRST_PAUSE_S"):
-    monkeypatch.setattr(babysit, name, 0.001)
-
-
-@pytest.fixture
-def free(cloud):
-  """The name is free when it is first looked for."""
-  return cloud.absent("queued-resources describe", times=1).absent(
-    "tpu-vm describe"
-  )
 
 
 def test_create_waits_and_says_how_it_stands(free, commit, launch):
@@ -97,11 +84,44 @@ def test_a_group_half_made_is_unmade_in_reverse(cloud, commit, launch):
 
 
 def test_a_deletion_that_fails_says_what_is_still_there(cloud, launch):
-  cloud.on("managed delete", err="ERROR: (gcloud) in use").on("delete")
+  cloud.on("managed delete", err=DENIED).on("delete")
   code, _, err = launch("delete", "--backend=gce")
   assert code == 2
   assert "not deleted, do it by hand: gcloud compute instance-groups" in err
   assert len(cloud.calls) == 3  # the others were deleted none the less
+
+
+def test_a_deletion_is_tried_until_it_can_be_done(cloud, launch):
+  cloud.on("managed delete", err="ERROR: (gcloud) HTTP 503", times=2)
+  cloud.on("instance-templates delete", err=IN_USE, times=3).on("delete")
+  code, _, err = launch("delete", "--backend=gce")
+  assert code == 0, err
+  assert len(cloud.calls) == 3 + 4 + 1
+
+
+def test_a_creation_whose_answer_is_lost_is_deleted(free, commit, launch):
+  """It may have been made all the same, and would go on costing."""
+  free.on("create", err="ERROR: (gcloud) The read operation timed out")
+  free.on("delete")
+  code, _, err = launch("create")
+  assert code == 2 and "timed out" in one_error(err)
+  assert free.verbs() == ["create", "delete"]
+
+
+def test_nobody_has_to_read_for_it_to_be_deleted(cloud, monkeypatch):
+  """Ctrl-C ends a `2>&1 | tee log`, too."""
+
+  class Closed:
+    def write(self, text):
+      raise BrokenPipeError
+
+    flush = None
+
+  monkeypatch.setattr(sys, "stderr", Closed())
+  cloud.on("delete")
+  argv = ["delete", "demo", "--accelerator=v6e-16", "--zone=us-east5-b"]
+  assert tpu.main(argv) == 0
+  assert cloud.verbs() == ["delete"]
 
 
 DELETIONS = {
@@ -130,6 +150,7 @@ def test_delete_takes_all_and_minds_nothing_that_is_gone(api, cloud, launch):
   [
     ("There is no more capacity in the zone; try again later", True),
     ("ZONE_RESOURCE_POOL_EXHAUSTED", True),
+    (STOCKOUT, True),
     ("HTTPError 503: backend error", True),
     ("Connection reset by peer", True),
     ("Quota 'TPU' exceeded, there is no capacity; try again later", False),
@@ -161,14 +182,6 @@ def test_interrupted_creation_is_released(number, free):
   assert process.returncode == 130, said
   assert free.verbs() == ["create", "delete"] and free.done(" delete ")
   assert "Traceback" not in said
-
-
-def wait_for(ready, seconds=20):
-  """Waits until something has happened in another process."""
-  end = time.monotonic() + seconds
-  while not ready():
-    assert time.monotonic() < end, "it did not happen"
-    time.sleep(0.02)
 
 
 def test_setup_ships_the_commit_to_all_hosts(cloud, launch):
@@ -256,115 +269,15 @@ def test_hosts_that_ssh_does_not_reach_yet_are_tried_again(
   assert code == 0 and err.count("Connection refused") == 2
 
 
-def test_babysit_makes_runs_and_deletes(cloud, launch, hurry):
-  # Whether the name is free, whether it is there, and again in the loop.
-  cloud.absent("tpu-vm describe").absent("queued-resources desc", times=3)
-  cloud.on("create").state("ACTIVE").on("scp").on("delete")
-  cloud.hosts("setup", "ready").hosts("start", "running")
-  cloud.hosts("poll", "idle", "running progress=sft:20,", times=1)
-  cloud.hosts("poll", "ended exit=0 progress=sft:finished,")
-  code, _, err = launch("babysit", *RUN)
-  assert code == 0, err
-  assert cloud.verbs() == (
-    ["create", "scp", "setup", "poll", "start", "poll", "poll", "delete"]
-  )
-
-
-def test_babysit_survives_a_preemption(cloud, launch, hurry):
-  cloud.absent("tpu-vm describe").absent("queued-resources desc", times=3)
-  # Waited for, seen up, seen up; then taken away, and the same again.
-  cloud.state("ACTIVE", times=3).state("SUSPENDED", times=1).state("ACTIVE")
-  cloud.on("create").on("scp").on("delete").hosts("setup", "ready")
-  cloud.hosts("start", "running").hosts("poll", "idle", times=1)
-  cloud.hosts("poll", "running progress=sft:20,", times=1)
-  cloud.hosts("poll", "idle", times=1)
-  cloud.hosts("poll", "ended exit=0 progress=sft:finished,")
-  code, _, err = launch("babysit", *RUN)
-  assert code == 0, err
-  steps = [verb for verb in cloud.verbs() if verb not in ("poll", "scp")]
-  assert steps == (
-    ["create", "setup", "start", "delete", "create", "setup", "start"]
-    + ["delete"]
-  )
-  assert "machines suspended" in err
-
-
-def test_babysit_stops_at_a_bad_config_and_shows_all_logs(cloud, launch, hurry):
-  cloud.absent("tpu-vm describe").absent("queued-resources desc", times=3)
-  cloud.state("ACTIVE").on("create").on("scp").on("delete")
-  cloud.hosts("setup", "ready").hosts("start", "running")
-  cloud.hosts("poll", "idle", times=1).hosts("poll", "ended exit=2")
-  cloud.on("boot.sh stop").on("boot.sh logs 40")
-  code, _, err = launch("babysit", *RUN)
-  assert code == 2 and "giving up: exit code 2, bad config" in err
-  assert cloud.verbs().count("start") == 1
-  assert cloud.verbs()[-2:] == ["logs", "delete"]
-
-
-def test_babysit_stops_at_once_without_quota(cloud, launch, hurry):
-  cloud.absent("describe").on("create", err=QUOTA)
-  code, _, err = launch("babysit", *RUN)
-  assert code == 2 and "Quota" in one_error(err)
-  assert cloud.verbs() == ["create"]
-
-
-def test_babysit_waits_for_capacity_with_nothing_half_made(
-  cloud, launch, hurry
-):
-  """A group that is refused for now takes its template and policy along."""
-  cloud.on("resource-policies create").on("instance-templates create")
-  cloud.on("managed create", err="ERROR: (gcloud) no capacity", times=1)
-  cloud.absent("describe").absent("list-instances", times=3).on("delete")
-  cloud.on("managed create", err=DENIED)
-  code, _, err = launch("babysit", "--backend=gce", *RUN)
-  assert code == 2 and "may not create nodes" in one_error(err)
-  did = [
-    f"{call[1].partition('-')[2]} {verb}"
-    for call in cloud.calls
-    for verb in ("create", "delete")
-    if verb in call
-  ]
-  once = ["policies create", "templates create", "groups create"]
-  assert did == (once + ["templates delete", "policies delete"]) * 2
-
-
-def test_babysit_interrupted_saves_and_deletes(cloud):
-  cloud.absent("tpu-vm describe").absent("queued-resources desc", times=3)
-  cloud.state("ACTIVE").on("create").on("scp").on("delete")
-  cloud.hosts("setup", "ready").hosts("start", "running")
-  cloud.hosts("poll", "idle", times=1).hosts("poll", "running")
-  cloud.on("boot.sh stop")
-  process = subprocess.Popen(
-    [sys.executable, "-m", "launch.tpu", "babysit", "demo", *["--zone=a-b1-c"]]
-    + ["--accelerator=v6e-16", *RUN],
-    cwd=ROOT,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  wait_for(lambda: cloud.verbs()[-2:] == ["start", "poll"])
-  process.send_signal(signal.SIGINT)
-  said = process.communicate(timeout=20)[1]
-  assert process.returncode == 130, said
-  assert cloud.verbs()[-2:] == ["stop", "delete"]
-
-
-def test_babysit_adopts_only_when_asked(cloud, launch, hurry):
-  cloud.state("ACTIVE").hosts("poll", "ended exit=0").on("delete")
-  code, _, err = launch("babysit", *RUN)
-  assert code == 2 and "is in use" in one_error(err)
-  assert "delete" not in cloud.verbs()
-  code, _, err = launch("babysit", "--adopt", *RUN)
-  assert code == 0, err
-  assert "start" not in cloud.verbs() and cloud.verbs()[-1] == "delete"
-
-
-@pytest.mark.parametrize("workdir", [[], ["--workdir=runs/demo"]])
-def test_babysit_refuses_a_workdir_that_goes_with_the_machines(
-  workdir, cloud, launch
-):
-  code, _, err = launch("babysit", "--", "--config=configs/grpo.py", *workdir)
-  assert code == 2 and "--workdir=gs://" in one_error(err)
-  assert cloud.calls == []
+def test_a_host_that_can_t_be_made_is_told(cloud, commit, launch):
+  """The group goes on trying, also where that will never help."""
+  cloud.absent("describe").on("create").on("delete")
+  error = {"errors": {"errors": [{"message": "Quota 'TPUV6E' exceeded."}]}}
+  one = {"instance": "zones/z/demo-x1", "lastAttempt": error}
+  cloud.on("list-instances", out=[one] * 4)
+  code, _, err = launch("create", "--backend=gce")
+  assert code == 2 and "Quota 'TPUV6E' exceeded" in one_error(err)
+  assert cloud.verbs()[-3:] == ["delete"] * 3
 
 
 def test_the_cloud_may_be_out_of_reach_for_a_while(free, commit, launch):

@@ -2,9 +2,11 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
+from launch import shell
 from tests.launch.said import one_error
 
 
@@ -42,6 +44,34 @@ def test_clean_on_compute_engine_takes_groups_whole(cloud, launch):
   )
 
 
+def test_clean_leaves_other_zones_and_goes_on_after_an_error(cloud, launch):
+  """A template is of no zone: that of a group elsewhere is not for deletion."""
+  labels = {"cooper-owner": "jo", "cooper-accelerator": "v6e-16"}
+  there = labels | {"cooper-run": "there", "cooper-zone": "us-east1-d"}
+  here = labels | {"cooper-run": "here", "cooper-zone": "us-east5-b"}
+  cloud.on("queued-resources list", err="ERROR: (gcloud) API not enabled")
+  cloud.on("instances list", out=[])
+  templates = [{"properties": {"labels": each}} for each in (there, here)]
+  cloud.on("instance-templates list", out=templates).on("delete")
+  code, out, err = launch("clean", "--yes")
+  assert code == 2 and "API not enabled" in one_error(err)
+  assert out == "here (v6e-16, us-east5-b)\n"
+  assert len(cloud.verbs()) == 3 and not any("there" in c for c in cloud.calls)
+
+
+def test_a_secret_in_a_flag_that_is_wrong_is_not_repeated(cloud, launch):
+  token = "hf_" + "x" * 30
+  code, _, err = launch("create", f"--hf_token={token}")
+  assert code == 2 and token not in err and one_error(err)
+
+
+def test_a_command_that_hangs_is_given_up():
+  started = time.monotonic()
+  found = shell.Shell().attempt(["sleep", "60"], limit_s=0.2)
+  assert time.monotonic() - started < 20
+  assert found.code == 124 and shell.is_transient(found.stderr)
+
+
 def test_clean_asks_first(cloud, launch, monkeypatch):
   cloud.on("queued-resources list", out=[labelled("jo")])
   monkeypatch.setattr("builtins.input", lambda question: "n")
@@ -77,6 +107,26 @@ BAD = [
     "needs --reservation",
   ),
   (["clean", "demo"], "clean takes no name"),
+  (["create", "demo", "--accelerator=v6e-16", "--max_hours=4"], "--max_hours"),
+  (
+    ["create", "demo", "--accelerator=v6e-8", "--max_hours=169"]
+    + ["--capacity=flex-start"],
+    "168 at most",
+  ),
+  (["create", "demo", "--accelerator=v6e-8", "--max_hours=-1"], "0 and more"),
+  (
+    ["create", "demo", "--accelerator=tpu7x-8", "--valid_hours=2"],
+    "--valid_hours is nothing that --backend=gce",
+  ),
+  (
+    ["create", "demo", "--accelerator=v6e-16", "--reservation=ours"],
+    "--reservation is nothing",
+  ),
+  (
+    ["run", "demo", "--accelerator=v6e-8", "--zone=us-east5-b"]
+    + ["--", "--workdir", "gs://b/demo"],
+    "as one word",
+  ),
 ]
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ here={folder}
 printf '%s\\n' "$*" >>"$here/calls"
 case "$*" in
 "-c import sys; sys.exit"*) exit 0 ;;
-"-m venv"*) mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python" ;;
+"-m venv"*)
+  sleep 0.3
+  mkdir -p "${{@: -1}}/bin"
+  cp "$0" "${{@: -1}}/bin/python" ;;
 *"jax.default_backend"*) cat "$here/backend" ;;
 *cooper_jax.main*)
   printf '%s\\0' "${{@:3}}" >"$here/arguments"
@@ -121,6 +125,16 @@ def test_setup_installs_the_pinned_versions_once(host):
   assert calls.count("-m venv") == 1 and calls.count("-m pip install") == 1
   assert (host.cooper / "venv" / "kept").exists()
   assert (host.cooper / "current").resolve() == host.root
+
+
+def test_two_that_share_a_disk_make_one_environment(host):
+  """Nodes of a cluster begin at once; the second takes what the first made."""
+  shutil.rmtree(host.cooper / "venv")
+  before = host.read("calls").count("-m venv")
+  with ThreadPoolExecutor(2) as pool:
+    ends = list(pool.map(lambda _: host.boot("setup")[0], range(2)))
+  assert ends == [0, 0]
+  assert host.read("calls").count("-m venv") == before + 1
 
 
 def test_setup_fails_where_jax_sees_no_tpu(host):
