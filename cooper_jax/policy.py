@@ -52,7 +52,13 @@ def make(config) -> Policy:
     jax.default_backend(),
     head_dim=settings["head_dim"],
     dtype=dtype,
+    sequences=config.mesh.sequence,
   )
+  if settings["attention"] == "cudnn" and settings["remat"] == "attention":
+    raise UserError(
+      "config.model.remat=attention keeps nothing of cuDNN's attention, whose"
+      " parts have no names; take full, dots or none"
+    )
   settings["unroll"] = kernels.unrolled(
     settings["unroll"], jax.default_backend()
   )

@@ -18,7 +18,9 @@ TILE = 128  # of a TPU: rows of queries and of keys, and a head's width
 SAVED = "attention"  # name of what the backward pass may keep
 
 
-def choose(name: str, platform: str, *, head_dim: int, dtype: str) -> str:
+def choose(
+  name: str, platform: str, *, head_dim: int, dtype: str, sequences: int = 1
+) -> str:
   """Which kernel computes attention, "xla" where a platform's does not fit.
 
   Args:
@@ -26,19 +28,26 @@ def choose(name: str, platform: str, *, head_dim: int, dtype: str) -> str:
     platform: as JAX names it: "tpu", "gpu", "cpu".
     head_dim: the decoder's.
     dtype: the compute dtype.
+    sequences: into how many pieces the mesh cuts a sequence.
 
-  Raises UserError for a name that is none.
+  Raises UserError for a name that is none, or that can't do this.
   """
   known = (AUTO, XLA, *KERNELS)
   if name not in known:
     raise errors.UserError(
       f"config.model.attention is {name!r}; allowed: {', '.join(known)}"
     )
+  if name == "cudnn" and sequences > 1:
+    raise errors.UserError(
+      f"config.model.attention=cudnn has no part of a sequence, and"
+      f" config.mesh.sequence is {sequences}; take auto or xla"
+    )
   if name != AUTO:
     return name
   if platform == "tpu" and head_dim % TILE == 0:
     return "splash"
-  if platform == "gpu" and head_dim in (64, 128) and dtype == "bfloat16":
+  fits = head_dim in (64, 128) and dtype == "bfloat16" and sequences == 1
+  if platform == "gpu" and fits:
     return "cudnn"
   return XLA
 
@@ -118,21 +127,27 @@ def _tile(size: int) -> int:
   return next(tile for tile in (512, 256, TILE) if size % tile == 0)
 
 
-def _pad(x, *axes: int, cuts: int = 1):
+def _pad(x, *axes: int, cuts: int = 1, tile: int = TILE):
   """With zeros, to whole tiles in each of `cuts` pieces of some axes."""
   widths = [(0, 0)] * x.ndim
   for axis in axes:
-    widths[axis] = (0, -x.shape[axis] % (TILE * cuts))
+    widths[axis] = (0, -x.shape[axis] % (tile * cuts))
   return jnp.pad(x, widths)
 
 
 def cudnn(q_BNLH, k_BKSH, v_BKSH, mask_BLS):
-  """cuDNN's flash attention; the compiler divides it itself."""
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q_BNLH, k_BKSH, v_BKSH))
-  out = jax.nn.dot_product_attention(
-    q, k, v, mask=mask_BLS[:, None], implementation="cudnn"
+  """cuDNN's flash attention; the compiler divides it itself.
+
+  Its gradient takes even lengths alone: others get one that nobody sees.
+  """
+  length = q_BNLH.shape[2]
+  q, k, v = (
+    jnp.swapaxes(_pad(x, 2, tile=2), 1, 2) for x in (q_BNLH, k_BKSH, v_BKSH)
   )
-  return jnp.swapaxes(out, 1, 2)
+  out = jax.nn.dot_product_attention(
+    q, k, v, mask=_pad(mask_BLS, 1, 2, tile=2)[:, None], implementation="cudnn"
+  )
+  return jnp.swapaxes(out, 1, 2)[:, :, :length]
 
 
 KERNELS = {"splash": splash, "cudnn": cudnn}

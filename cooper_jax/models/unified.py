@@ -86,18 +86,19 @@ def block_masks(layout: Layout, blocks: tuple[int, int]):
   }
 
 
-def _look_up(table, ids, cut: bool):
-  """Rows of a table by id, those below 0 as if they were 0.
+def _look_up(table, ids, cut: bool, dtype):
+  """Rows of a table by id in another dtype, those below 0 as if they were 0.
 
+  The rows are converted, not the table: its gradient is added up as it is.
   Of a table whose width is cut every device looks its part up, for all rows of
   the batch: what travels are the rows that are read, not the table.
   """
   ids = jnp.maximum(ids, 0)
   if not cut:
-    return table[ids]
+    return table[ids].astype(dtype)
   rest = (None,) * (ids.ndim - 1)
   ids = constrain(ids, "copies", *rest)
-  rows = constrain(table[ids], "copies", *rest, "table")
+  rows = constrain(table[ids].astype(dtype), "copies", *rest, "table")
   return constrain(rows, "batch", *rest, "embed_out")
 
 
@@ -181,19 +182,18 @@ class Unified(nn.Module):
     cut: whether the parameters lie as in training or as for sampling.
     """
     c = self.config
-    table = self.embedding.astype(c.dtype)
-    x = self._rows(table, tokens.ids, cut)
+    x = self._rows(tokens.ids, cut)
     is_code = (tokens.kind == CODE)[..., None]
     seen = jnp.take_along_axis(
       features_BMD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
     )
     has_cell = (tokens.cell >= 0)[..., None]
     if c.smear:
-      smeared = self.smear(_look_up(table, tokens.previous, cut))
+      smeared = self.smear(self._table(tokens.previous, cut))
       x = x + jnp.where((tokens.previous >= 0)[..., None], smeared, 0)
     if c.read:
       code, opening = tokens.read[..., 0], tokens.read[..., 1]
-      drawn = self._rows(table, code, cut) + _look_up(table, opening, cut)
+      drawn = self._rows(code, cut) + self._table(opening, cut)
       there = code >= 0
       drawn = jnp.where(there[..., None], drawn, 0).sum(axis=-2)
       any_there = jnp.any(there, axis=-1)[..., None]
@@ -202,25 +202,27 @@ class Unified(nn.Module):
       looks = has_cell & (tokens.kind == TEXT)[..., None]
       grid = c.vision.grid
       cell = jnp.maximum(tokens.cell, 0) % c.locations
-      place = self.place.astype(c.dtype)
-      place = place[cell // grid] + place[grid + cell % grid]
-      x = x + jnp.where(looks, self.look(seen) + place, 0)
-    target = self.map_query.astype(c.dtype)[jnp.maximum(tokens.query, 0)]
+      place = self.place[cell // grid] + self.place[grid + cell % grid]
+      x = x + jnp.where(looks, self.look(seen) + place.astype(c.dtype), 0)
+    target = self.map_query[jnp.maximum(tokens.query, 0)].astype(c.dtype)
     x = x + jnp.where(is_code & (tokens.query >= 0)[..., None], target, 0)
-    x = x + jnp.where(is_code, _look_up(table, tokens.opening, cut), 0)
+    x = x + jnp.where(is_code, self._table(tokens.opening, cut), 0)
     if c.aligned_queries:
       x = x + jnp.where(has_cell & is_code, self.align(seen), 0)
     x = jnp.where((tokens.kind == IMAGE)[..., None], seen, x)
     return constrain(x, "batch", "length", "embed_out")
 
-  def _rows(self, table, ids, cut: bool):
+  def _table(self, ids, cut: bool):
+    return _look_up(self.embedding, ids, cut, self.config.dtype)
+
+  def _rows(self, ids, cut: bool):
     """Rows [..., D] of ids, a code's with those of its digits; -1 is any."""
-    x = _look_up(table, ids, cut)
+    x = self._table(ids, cut)
     if not self.config.digits:
       return x
     shared = quantize.fsq_digits(self.config.digits) @ self.embedding_digits
     code = ids - self.text_rows
-    some = shared.astype(table.dtype)[jnp.maximum(code, 0)]
+    some = shared[jnp.maximum(code, 0)].astype(x.dtype)
     return x + jnp.where((code >= 0)[..., None], some, 0)
 
   def shared(self, tokens: Tokens):

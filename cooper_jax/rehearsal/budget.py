@@ -58,6 +58,7 @@ def settled(config, found: Slice):
       platform,
       head_dim=config.model.head_dim,
       dtype="bfloat16" if config.precision == "bf16" else "float32",
+      sequences=config.mesh.sequence,
     )
   return settled
 

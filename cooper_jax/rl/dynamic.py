@@ -32,14 +32,17 @@ class Sampled(NamedTuple):
     )
 
 
-def live(sampled: Sampled, *, maps: bool = True) -> np.ndarray:
+def live(sampled: Sampled, *, each=None, maps: bool = True) -> np.ndarray:
   """Which prompts [P] teach: rewards, or maps, that are not all alike.
 
+  each: which of the rewards [rewards] is an advantage of its own (GDPO); None
+    where their sum alone is.
   maps: whether the quality of maps is learned from at all.
   """
   groups = sampled.groups
   alive = np.zeros(len(groups), bool)
-  for values in (sampled.total, *sampled.columns.T):
+  columns = () if each is None else sampled.columns[:, each].T
+  for values in (sampled.total, *columns):
     stats = advantages.group_statistics(values, groups)
     alive |= ~np.asarray(stats.constant_R)
   if maps:
@@ -74,23 +77,24 @@ def join(parts) -> Sampled:
   )
 
 
-def fill(first: Sampled, sample, rounds: int, *, maps: bool = True):
+def fill(first: Sampled, sample, rounds: int, *, each=None, maps: bool = True):
   """Replaces dead groups by others: (Sampled of as many prompts, figures).
 
   Args:
     first: the rollouts of a whole batch.
     sample: sample(round) -> Sampled of another batch, round 1 and more.
     rounds: of other batches, at most.
-    maps: see `live`.
+    each, maps: see `live`.
   """
   wanted = len(first.items)
-  alive = live(first, maps=maps)
+  alive = live(first, each=each, maps=maps)
   kept, dead = [take(first, np.flatnonzero(alive))], ~alive
   found, used = int(alive.sum()), 0
   while found < wanted and used < rounds:
     used += 1
     more = sample(used)
-    good = np.flatnonzero(live(more, maps=maps))[: wanted - found]
+    good = np.flatnonzero(live(more, each=each, maps=maps))
+    good = good[: wanted - found]
     if len(good):
       kept.append(take(more, good))
       found += len(good)

@@ -53,6 +53,7 @@ class Step:
     self.resample = config.rl.resample
     self.pipeline, self.steps = config.rl.pipeline, config.grpo.steps
     self.ahead = None  # Rolled of the coming step, if that was begun
+    self.apart = config.rl.advantage == "gdpo"  # an advantage each reward
     self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
     self.buckets = config.sampling.prompt_buckets
     # Blocks of a row, and rows that are taken at once: as many a device.
@@ -106,7 +107,11 @@ class Step:
         return self.score(self.see(begun))[0]
 
       sampled, found = dynamic.fill(
-        sampled, another, self.resample, maps=self.maps_teach
+        sampled,
+        another,
+        self.resample,
+        each=self.weights != 0 if self.apart else None,
+        maps=self.maps_teach,
       )
       metrics |= found
     out = sampled.out
@@ -262,7 +267,8 @@ class Step:
 
     A row is a prompt and blocks of whole rollouts of it. Pieces all have one
     shape, and only their number depends on how long the rollouts are; unless
-    all must be in one piece, which then has as many rows as they need.
+    all must be in one piece, which then has as many rows as they need, and so
+    few more that it comes in few sizes.
     """
     form, limits = self.policy.form, self.policy.limits
     made = rollouts.documents(
@@ -271,7 +277,9 @@ class Step:
     trunk = prompting.bucket(trunks, form, self.buckets)
     shape = rollouts.row_shape(form, limits, trunk=trunk, blocks=self.blocks)
     rows = rollouts.spread(made, form, block=shape.block, blocks=self.blocks)
-    size = -(-len(rows) // self.rows) * self.rows if self.whole else self.rows
+    size = self.rows
+    while self.whole and size < len(rows):
+      size *= 2
     pieces = []
     for start in range(0, len(rows), size):
       some = rows[start : start + size]

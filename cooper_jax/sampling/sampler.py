@@ -335,12 +335,13 @@ class _Sampler:
     }
     fill = lambda x: jnp.broadcast_to(x, held.shape)  # noqa: E731
     cell = place["cell"] + self.context["cell"][:, None]
+    sees = jnp.any(self.context["exists"], axis=1)[:, None]  # has an image
     return unified.Tokens(
       ids=held,
       kind=fill(unified.CODE),
       row=carry.position[:, None] + place["row"],
       column=carry.position[:, None] + place["column"],
-      cell=jnp.where(fill(place["cell"]) >= 0, cell, -1),
+      cell=jnp.where(sees & (place["cell"] >= 0), cell, -1),
       query=fill(place["query"]),
       opening=fill(opening[:, None]),
       previous=fill(-1),

@@ -107,14 +107,16 @@ class Questions:
   def __post_init__(self):
     known, missing = set(), set(self.families)
     for i in range(len(self.source)):
-      if not missing:
+      if known and not missing:
         return
       known |= {question.family for question in self.source[i].questions}
       missing -= known
+    if not known:
+      raise UserError("the training split has no questions to reinforce")
     if missing:
       raise UserError(
         f"config.grpo.families names {', '.join(sorted(missing))}; the training"
-        f" split asks {', '.join(sorted(known)) or 'nothing'}"
+        f" split asks {', '.join(sorted(known))}"
       )
 
   def __next__(self):

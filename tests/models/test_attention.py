@@ -134,20 +134,22 @@ def test_splash_is_lowered_for_a_tpu():
   assert "tpu_custom_call" in lowered.as_text()
 
 
-def test_cudnn_is_asked_for_what_xla_computes(monkeypatch):
+@pytest.mark.parametrize("length", [96, 97])
+def test_cudnn_is_asked_for_what_xla_computes(length, monkeypatch):
   """On a GPU its own code runs; here JAX's reference for it."""
   asked = []
 
   def reference(*args, implementation, **named):
     asked.append(implementation)
+    assert {x.shape[1] for x in args} == {96 + 2 * (length - 96)}  # even
     return original(*args, **named, implementation="xla")
 
   original = jax.nn.dot_product_attention
   monkeypatch.setattr(jax.nn, "dot_product_attention", reference)
   rng = np.random.default_rng(4)
-  layout = layout_of(rng, 2, 96)
+  layout = layout_of(rng, 2, length)
   mask, live = attention_mask(layout), layout.document > 0
-  *given, weight = arrays(rng, 2, 96)
+  *given, weight = arrays(rng, 2, length)
   results = [
     out_and_gradients(
       lambda q, k, v, n=name: attention.attend(q, k, v, mask, kernel=n),
@@ -193,6 +195,13 @@ def test_a_kernel_is_chosen_by_platform(platform, head_dim, dtype, kernel):
   sizes = {"head_dim": head_dim, "dtype": dtype}
   assert kernels.choose("auto", platform, **sizes) == kernel
   assert kernels.choose("splash", platform, **sizes) == "splash"
+
+
+def test_cudnn_has_no_part_of_a_sequence():
+  sizes = {"head_dim": 128, "dtype": "bfloat16", "sequences": 2}
+  assert kernels.choose("auto", "gpu", **sizes) == "xla"
+  with pytest.raises(errors.UserError, match="sequence is 2"):
+    kernels.choose("cudnn", "gpu", **sizes)
 
 
 def test_an_unknown_kernel_is_refused():

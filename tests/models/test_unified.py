@@ -305,3 +305,14 @@ def test_what_a_place_reads_is_the_code_and_whose_map_it_is():
   )[0]
   far = np.abs(x[:, None] - x[None]).max(axis=-1) > 1e-3
   assert (far == ~np.eye(5, dtype=bool)).all()
+
+
+def test_the_gradient_of_a_row_is_added_up_in_float32():
+  """4,000 readings of one row: a sum in bfloat16 would stop at 256."""
+  ids = jnp.zeros(4000, jnp.int32)
+  gradient = jax.grad(
+    lambda table: (
+      unified._look_up(table, ids, False, "bfloat16").astype(jnp.float32).sum()
+    )
+  )(jnp.ones((3, 2)))
+  np.testing.assert_array_equal(gradient[0], 4000.0)

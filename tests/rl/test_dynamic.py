@@ -57,6 +57,18 @@ def test_a_group_is_live_by_its_rewards_or_by_its_maps():
   assert dynamic.live(made).tolist() == [True, False, True, False]
 
 
+def test_a_reward_that_does_not_count_keeps_no_group_alive():
+  """Two rewards that differ in each group, one of them of weight 0."""
+  made = sampled(0, [False, True, False])
+  differ = np.arange(9.0) % GROUP
+  same = np.zeros(9)
+  made = made._replace(columns=np.stack([same, differ], axis=1))
+  assert dynamic.live(made).tolist() == [False, True, False]
+  counts = np.array([True, False])  # GDPO: each of its own, if it counts
+  assert dynamic.live(made, each=counts).tolist() == [False, True, False]
+  assert dynamic.live(made, each=~counts).all()
+
+
 def test_dead_groups_are_replaced_until_the_batch_is_full():
   asked = []
 

@@ -132,6 +132,25 @@ def test_sampler_log_prob_is_trainer_log_prob(changes):
     )
 
 
+def test_a_prompt_without_an_image_draws_as_it_is_scored():
+  """Beside others that have one: its maps see no cell of theirs."""
+  model, form, params = tiny.make(3, tied_head=False)
+  params = eager_to_draw(params, form)
+  rng = np.random.default_rng(8)
+  made = trunks(rng, form, 4)
+  for blind in (0, 2):
+    words = rng.integers(0, form.vocabulary.text, 5)
+    made[blind] = (sequence.Text(words, learn=False),)
+  out = run(model, form, params, made, range(12))
+  assert (out.map_slot[[0, 1, 2, 6, 7, 8]] >= 0).any()
+  found = trainer_log_probs(
+    model, form, params, out, made, group=3, together=False
+  )
+  np.testing.assert_allclose(
+    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+  )
+
+
 @pytest.mark.parametrize("changes", [{}, FLAGS], ids=["plain", "flags"])
 def test_layers_one_by_one_draw_what_a_loop_over_them_draws(changes):
   made, outs = None, []

@@ -67,3 +67,5 @@ def test_only_the_families_that_are_named_are_reinforced():
   assert set(asked) == {"count", "closer", "exists"}
   with pytest.raises(UserError, match=r"families names counts; .* closer, cou"):
     grpo.Questions(source, batch=4, seed=0, families=("counts",))
+  with pytest.raises(UserError, match="no questions to reinforce"):
+    grpo.Questions([], batch=4, seed=0)
