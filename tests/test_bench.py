@@ -1,5 +1,6 @@
 """The bench: every work runs, and its line says what it was and took."""
 
+import importlib.util
 import json
 
 import pytest
@@ -54,6 +55,7 @@ def test_maps_are_timed_in_every_mode(capsys):
     (["--shape=XL"], "invalid choice"),
     (["--repeats=0"], "must be positive"),
     (["--new=3"], "--new 12 or more"),
+    (["--what=maps", "--beside"], "for generate and sft"),
   ],
 )
 def test_wrong_arguments_are_named(arguments, said, capsys):
@@ -66,3 +68,32 @@ def test_wrong_arguments_are_named(arguments, said, capsys):
 def test_more_threads_than_cores_are_refused(capsys):
   assert bench.main(["--threads=4096"]) == 2
   assert capsys.readouterr().err.startswith("error: --threads is 4096")
+
+
+def test_another_library_is_timed_beside(monkeypatch, capsys):
+  """Its figures stand beside ours, with the ratio of the two."""
+  theirs = {"by": "it", "seconds": {"median": 1e3}, "cpu_seconds": 2e3}
+  asked_of = []
+
+  def generate(asked, threads):
+    asked_of.append((asked.new, threads))
+    return theirs
+
+  monkeypatch.setattr(bench.peers, "generate", generate)
+  words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1", "--json"]
+  assert bench.main([*words, "--beside"]) == 0
+  line = json.loads(capsys.readouterr().out)
+  assert asked_of == [(12, line["threads"])] and line["beside"] == theirs
+  ratio = 1e3 / line["seconds"]["median"]
+  assert line["faster"] == pytest.approx(ratio, rel=2e-3)
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("torch") is not None, reason="torch is installed"
+)
+def test_a_library_that_is_not_there_is_one_line(capsys):
+  words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1", "--beside"]
+  assert bench.main(words) == 2
+  said = capsys.readouterr()
+  assert said.out == ""
+  assert "error: --beside needs torch: pip install torch" in said.err

@@ -9,6 +9,7 @@ draws maps a token, a row and a whole map at a time, `prefix` takes the gradient
 of a group of rollouts with their prompt once, and once for each. The floor is
 what the arithmetic takes at the fastest matrix product measured here, or the
 bytes that can't be avoided at the measured bandwidth, whichever is more.
+`--beside` times Hugging Face transformers on the same work in the same run.
 """
 
 import argparse
@@ -20,7 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from cooper_jax.bench import peers
 from cooper_jax.bench.subjects import SHAPES
+from cooper_jax.errors import UserError
 
 DEFAULTS = {  # prompts, group, prompt length, new tokens; sft: rows, length
   "S": (4, 8, 128, 256),
@@ -51,6 +54,7 @@ def parse(argv=None):
   add("--new", type=int, help="tokens sampled")
   add("--repeats", type=int, default=3, help="timed calls (default 3)")
   add("--threads", type=int, help="cores to use (default all)")
+  add("--beside", action="store_true", help="transformers, too (torch)")
   add("--json", action="store_true", help="print the JSON line alone")
   asked = parser.parse_args(argv)
   prompts, group, length, new = DEFAULTS[asked.shape]
@@ -68,6 +72,8 @@ def parse(argv=None):
   ):
     if getattr(asked, name) is None:
       setattr(asked, name, value)
+  if asked.beside and asked.what not in ("generate", "sft"):
+    parser.error("--beside is for generate and sft")
   if min(asked.prompts, asked.group, asked.repeats) < 1 or asked.new < 0:
     parser.error("--prompts, --group and --repeats must be positive")
   if asked.prompt_len < 4 or (
@@ -120,6 +126,18 @@ def main(argv=None) -> int:
     peak, rate = telemetry.gemm_peak(), bandwidth()
     module = importlib.import_module(f"cooper_jax.bench.{WHATS[asked.what]}")
     found = getattr(module, asked.what)(asked)
+  if asked.beside:
+    try:
+      theirs = getattr(peers, asked.what)(asked, telemetry.cores())
+    except UserError as error:
+      print(f"error: {error}", file=sys.stderr)
+      return error.exit_code
+    found["beside"] = theirs
+    for name, pick in (
+      ("faster", lambda each: each["seconds"]["median"]),
+      ("faster_cpu", lambda each: each["cpu_seconds"]),
+    ):
+      found[name] = pick(theirs) / pick(found)
   if "flops" in found:
     floor = max(found["flops"] / peak, found["bytes"] / rate)
     found["floor_s"] = floor

@@ -105,9 +105,17 @@ def timed(call, repeats: int) -> dict:
   """Seconds of the first call and of those after it, wall and CPU."""
   import jax
 
+  return timed_calls(
+    lambda number: jax.block_until_ready(call(number)), repeats
+  )
+
+
+def timed_calls(call, repeats: int) -> dict:
+  """The same of calls that come back when they are done."""
+
   def once(number):
     wall, cpu = time.perf_counter(), time.process_time()
-    jax.block_until_ready(call(number))
+    call(number)
     return time.perf_counter() - wall, time.process_time() - cpu
 
   first = once(0)[0]
