@@ -81,8 +81,9 @@ def test_every_script_and_config_that_is_run_exists():
       assert (ROOT / parts[1]).is_file(), line
     elif parts[0] == "python":
       assert parts[1:3] in (["-m", parts[2]],), line
-      module = ROOT / (parts[2].replace(".", "/") + ".py")
-      assert module.is_file(), line
+      module = ROOT / parts[2].replace(".", "/")
+      files = module.with_suffix(".py"), module / "__main__.py"
+      assert any(path.is_file() for path in files), line
     else:
       assert parts[0] == "gcloud" or parts[:2] == ["pip", "install"], line
 
