@@ -1,7 +1,7 @@
 """The bench: every work runs, and its line says what it was and took."""
 
-import importlib.util
 import json
+import sys
 
 import pytest
 
@@ -55,7 +55,8 @@ def test_maps_are_timed_in_every_mode(capsys):
     (["--shape=XL"], "invalid choice"),
     (["--repeats=0"], "must be positive"),
     (["--new=3"], "--new 12 or more"),
-    (["--what=maps", "--beside"], "for generate and sft"),
+    (["--what=sft", "--beside=tunix"], "--beside=tunix has no sft"),
+    (["--what=maps", "--beside"], "--beside=torch has no maps"),
   ],
 )
 def test_wrong_arguments_are_named(arguments, said, capsys):
@@ -79,7 +80,7 @@ def test_another_library_is_timed_beside(monkeypatch, capsys):
     asked_of.append((asked.new, threads))
     return theirs
 
-  monkeypatch.setattr(bench.peers, "generate", generate)
+  monkeypatch.setattr(bench.torch_peers, "generate", generate)
   words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1", "--json"]
   assert bench.main([*words, "--beside"]) == 0
   line = json.loads(capsys.readouterr().out)
@@ -88,12 +89,19 @@ def test_another_library_is_timed_beside(monkeypatch, capsys):
   assert line["faster"] == pytest.approx(ratio, rel=2e-3)
 
 
-@pytest.mark.skipif(
-  importlib.util.find_spec("torch") is not None, reason="torch is installed"
+@pytest.mark.parametrize(
+  ("name", "said"),
+  [
+    ("torch", "error: --beside needs torch: pip install torch"),
+    ("tunix", "error: --beside=tunix needs tunix: pip install google-tunix"),
+  ],
 )
-def test_a_library_that_is_not_there_is_one_line(capsys):
-  words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1", "--beside"]
-  assert bench.main(words) == 2
-  said = capsys.readouterr()
-  assert said.out == ""
-  assert "error: --beside needs torch: pip install torch" in said.err
+def test_a_library_that_is_not_there_is_one_line(
+  name, said, monkeypatch, capsys
+):
+  monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+  words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1"]
+  assert bench.main([*words, f"--beside={name}"]) == 2
+  printed = capsys.readouterr()
+  assert printed.out == ""
+  assert said in printed.err

@@ -9,7 +9,8 @@ draws maps a token, a row and a whole map at a time, `prefix` takes the gradient
 of a group of rollouts with their prompt once, and once for each. The floor is
 what the arithmetic takes at the fastest matrix product measured here, or the
 bytes that can't be avoided at the measured bandwidth, whichever is more.
-`--beside` times Hugging Face transformers on the same work in the same run.
+`--beside` times another library on the same work in the same run: transformers
+(`grpo`: TRL), or with `--beside=tunix` Tunix.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cooper_jax.bench import peers
+from cooper_jax.bench import torch_peers, tunix_peers
 from cooper_jax.bench.subjects import SHAPES
 from cooper_jax.errors import UserError
 
@@ -38,6 +39,7 @@ WHATS = {  # and the module of this folder that has it
   "maps": "sampling",
   "prefix": "training",
 }
+BESIDE = {"torch": torch_peers, "tunix": tunix_peers}
 
 
 def parse(argv=None):
@@ -54,7 +56,7 @@ def parse(argv=None):
   add("--new", type=int, help="tokens sampled")
   add("--repeats", type=int, default=3, help="timed calls (default 3)")
   add("--threads", type=int, help="cores to use (default all)")
-  add("--beside", action="store_true", help="transformers, too (torch)")
+  add("--beside", nargs="?", const="torch", choices=BESIDE, help="time it, too")
   add("--json", action="store_true", help="print the JSON line alone")
   asked = parser.parse_args(argv)
   prompts, group, length, new = DEFAULTS[asked.shape]
@@ -72,8 +74,8 @@ def parse(argv=None):
   ):
     if getattr(asked, name) is None:
       setattr(asked, name, value)
-  if asked.beside and asked.what not in ("generate", "sft"):
-    parser.error("--beside is for generate and sft")
+  if asked.beside and not hasattr(BESIDE[asked.beside], asked.what):
+    parser.error(f"--beside={asked.beside} has no {asked.what}")
   if min(asked.prompts, asked.group, asked.repeats) < 1 or asked.new < 0:
     parser.error("--prompts, --group and --repeats must be positive")
   if asked.prompt_len < 4 or (
@@ -128,7 +130,9 @@ def main(argv=None) -> int:
     found = getattr(module, asked.what)(asked)
   if asked.beside:
     try:
-      theirs = getattr(peers, asked.what)(asked, telemetry.cores())
+      theirs = getattr(BESIDE[asked.beside], asked.what)(
+        asked, telemetry.cores()
+      )
     except UserError as error:
       print(f"error: {error}", file=sys.stderr)
       return error.exit_code

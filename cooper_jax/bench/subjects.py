@@ -119,12 +119,16 @@ def timed_calls(call, repeats: int) -> dict:
     return time.perf_counter() - wall, time.process_time() - cpu
 
   first = once(0)[0]
-  runs = [once(i + 1) for i in range(repeats)]
-  wall, cpu = ([run[i] for run in runs] for i in (0, 1))
+  return summary(first, [once(i + 1) for i in range(repeats)])
+
+
+def summary(first: float, runs) -> dict:
+  """What is told of the first call's seconds and of the later (wall, CPU)."""
+  wall, cpu = zip(*runs, strict=True)
   return {
     "first_s": first,
     "seconds": {
-      "min": min(wall), "median": statistics.median(wall), "n": repeats
+      "min": min(wall), "median": statistics.median(wall), "n": len(wall)
     },
     "cpu_seconds": statistics.median(cpu),
   }  # fmt: skip

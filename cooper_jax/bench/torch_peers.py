@@ -1,0 +1,164 @@
+"""The same work by Hugging Face's libraries on PyTorch, in the same process.
+
+`generate` and `sft` by transformers, `grpo` by TRL. They are no dependencies:
+they are imported here, and only where `--beside` asks for them.
+"""
+
+import contextlib
+import importlib
+import sys
+import tempfile
+import time
+
+from cooper_jax.bench.subjects import SHAPES, summary, timed_calls
+from cooper_jax.errors import UserError
+
+INSTALL = "pip install torch transformers trl"
+
+
+def _imported(*names: str):
+  """The modules, or one line that says how to install them."""
+  try:
+    return [importlib.import_module(name) for name in names]
+  except ImportError as error:
+    raise UserError(f"--beside needs {error.name}: {INSTALL}") from error
+
+
+def _model(shape: str, threads: int):
+  """A Qwen2 of a shape, its weights random."""
+  torch, transformers = _imported("torch", "transformers")
+  torch.set_num_threads(threads)
+  torch.manual_seed(0)
+  layers, width, heads, kv_heads, ffn, vocabulary, _ = SHAPES[shape]
+  config = transformers.Qwen2Config(
+    vocab_size=vocabulary,
+    hidden_size=width,
+    intermediate_size=ffn,
+    num_hidden_layers=layers,
+    num_attention_heads=heads,
+    num_key_value_heads=kv_heads,
+    tie_word_embeddings=False,
+    bos_token_id=None,
+    eos_token_id=None,
+    pad_token_id=0,
+  )
+  model = transformers.Qwen2ForCausalLM(config)
+  return (
+    torch,
+    model,
+    f"torch {torch.__version__}, transformers"
+    + (f" {transformers.__version__}"),
+  )
+
+
+def generate(asked, threads: int) -> dict:
+  """`model.generate`, sampling at temperature 1, a prompt for every rollout."""
+  torch, model, name = _model(asked.shape, threads)
+  model.eval()
+  ids = torch.randint(8, 4096, (asked.prompts, asked.prompt_len))
+  ids = ids.repeat_interleave(asked.group, dim=0)
+
+  def call(_):
+    with torch.inference_mode():
+      model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        min_new_tokens=asked.new,
+        max_new_tokens=asked.new,
+      )
+
+  return {"by": name} | timed_calls(call, asked.repeats)
+
+
+def sft(asked, threads: int) -> dict:
+  """One step of AdamW (fused) on full rows."""
+  torch, model, name = _model(asked.shape, threads)
+  ids = torch.randint(8, 4096, (asked.prompts, asked.prompt_len))
+  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+  def call(_):
+    model(ids, labels=ids).loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+  return {"by": name} | timed_calls(call, asked.repeats)
+
+
+def _words(vocabulary: int):
+  """A tokenizer whose words are w0, w1 .."""
+  tokenizers, transformers = _imported("tokenizers", "transformers")
+  table = {f"w{i}": i for i in range(vocabulary)}
+  made = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel(table, unk_token="w2")
+  )
+  made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=made, unk_token="w2", pad_token="w0", eos_token="w1"
+  )
+
+
+def grpo(asked, threads: int) -> dict:
+  """A step of TRL's GRPO: rollouts, random rewards, the update with AdamW."""
+  torch, model, name = _model(asked.shape, threads)
+  transformers, trl, datasets = _imported("transformers", "trl", "datasets")
+  prompts = torch.randint(8, 4096, (asked.prompts, asked.prompt_len)).tolist()
+  rows = {"prompt": [" ".join(f"w{i}" for i in ids) for ids in prompts]}
+  spans = []
+
+  class Clock(transformers.TrainerCallback):
+    """Wall and CPU seconds from a step's begin to its end."""
+
+    def on_step_begin(self, *_, **__):
+      self.began = time.perf_counter(), time.process_time()
+
+    def on_step_end(self, *_, **__):
+      ended = time.perf_counter(), time.process_time()
+      spans.append(tuple(b - a for a, b in zip(self.began, ended, strict=True)))
+
+  def reward(completions, **_):
+    for each in completions:
+      if len(each.split()) != asked.new:
+        raise UserError(f"TRL sampled {len(each.split())} and not {asked.new}")
+    return torch.rand(len(completions)).tolist()
+
+  with tempfile.TemporaryDirectory() as folder:
+    config = trl.GRPOConfig(
+      output_dir=folder,
+      max_steps=1 + asked.repeats,
+      per_device_train_batch_size=asked.prompts * asked.group,
+      num_generations=asked.group,
+      max_completion_length=asked.new,
+      generation_kwargs={"min_new_tokens": asked.new},
+      temperature=1.0,
+      top_k=0,
+      top_p=1.0,
+      beta=0.0,
+      loss_type="dapo",
+      gradient_checkpointing=False,  # its default, slower; ours keeps, too
+      use_cpu=True,
+      bf16=False,
+      report_to="none",
+      save_strategy="no",
+      logging_strategy="no",
+      disable_tqdm=True,
+      seed=0,
+    )
+    trainer = trl.GRPOTrainer(
+      model=model,
+      reward_funcs=reward,
+      args=config,
+      train_dataset=datasets.Dataset.from_dict(rows),
+      processing_class=_words(SHAPES[asked.shape][5]),
+      callbacks=[Clock()],
+    )
+    with contextlib.redirect_stdout(sys.stderr):  # it prints its metrics
+      trainer.train()
+  name = f"{name}, TRL {trl.__version__}"
+  return {"by": name, "tokens": asked.prompts * asked.group * asked.new} | (
+    summary(spans[0][0], spans[1:])
+  )
