@@ -18,8 +18,8 @@ def stretch(config: ConfigDict) -> None:
   config.pretrain.weights.name = config.sft.weights.name = 1.0
   config.sft.update(own_maps=4000, edited=0.5, faulty=0.03)
   config.sft.shares.update(needed=0.2, segmentation=0.05)
-  config.grpo.update(steps=72, batch=16, expected_minutes=9.0)
-  config.grpo.optim.update(learning_rate=1e-4, schedule="linear")
+  config.grpo.update(steps=144, batch=16, expected_minutes=9.0)
+  config.grpo.optim.update(learning_rate=5e-5, schedule="linear")
   # Divided by its std, a group that differs in its maps alone would count as
   # much as one that differs in its answers.
   config.rl.advantage = "mean_only"
