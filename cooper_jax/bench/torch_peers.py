@@ -120,11 +120,11 @@ def grpo(asked, threads: int) -> dict:
       ended = time.perf_counter(), time.process_time()
       spans.append(tuple(b - a for a, b in zip(self.began, ended, strict=True)))
 
-  def reward(completions, **_):
-    for each in completions:
-      if len(each.split()) != asked.new:
-        raise UserError(f"TRL sampled {len(each.split())} and not {asked.new}")
-    return torch.rand(len(completions)).tolist()
+  def reward(completion_ids, **_):
+    shortest = min(map(len, completion_ids))
+    if shortest != asked.new:
+      raise UserError(f"TRL sampled {shortest} tokens and not {asked.new}")
+    return torch.rand(len(completion_ids)).tolist()
 
   with tempfile.TemporaryDirectory() as folder:
     config = trl.GRPOConfig(
