@@ -7,6 +7,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare requirements.txt requirements-test.txt
 cd "$root"
-# Whole files to each process: their fixtures are made once.
+# Whole files to each process, for their fixtures are made once, in the order of
+# tests/conftest.py.
 exec "$venv/bin/python" -m pytest -q -m "not slow" \
-  -n auto --maxprocesses=4 --dist loadfile "$@"
+  -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder "$@"

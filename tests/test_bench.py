@@ -3,12 +3,21 @@
 import json
 import sys
 
+import jax
 import pytest
 
 from cooper_jax.bench import __main__ as bench
-from cooper_jax.bench import sampling
+from cooper_jax.bench import sampling, subjects
+from cooper_jax.parallel import mesh as meshes
 
 SMALL = ["--prompts=2", "--group=2", "--prompt_len=16", "--repeats=2", "--json"]
+LITTLE = (1, 64, 1, 1, 96, 4200, False)  # layers, width, heads, ..: SHAPES
+
+
+@pytest.fixture
+def little(monkeypatch):
+  """The bench's own works on a decoder that compiles at once."""
+  monkeypatch.setitem(subjects.SHAPES, "S", LITTLE)
 
 
 def run(capsys, *arguments):
@@ -17,14 +26,22 @@ def run(capsys, *arguments):
   return json.loads(line)
 
 
+def test_the_smallest_shape_has_five_million_parameters():
+  policy = subjects.make_policy("S")
+  with jax.set_mesh(meshes.make_mesh()):
+    params = jax.eval_shape(lambda: subjects.make_params(policy))
+  # 4 layers of 256 wide, 704 inside, 8,192 words and some specials.
+  assert 5.0e6 < sum(subjects.matrices(params, policy)) < 5.1e6
+
+
 @pytest.mark.parametrize("what", ["generate", "sft", "grpo"])
-def test_a_work_is_timed_and_held_against_the_floor(what, capsys):
+def test_a_work_is_timed_and_held_against_the_floor(what, little, capsys):
   found = run(capsys, f"--what={what}", "--new=12")
   assert found["what"] == what and found["shape"] == "S"
   assert found["seconds"]["n"] == 2
   assert 0 < found["seconds"]["min"] <= found["seconds"]["median"]
-  # 4 layers of 256 wide, 704 inside, 8,192 words and some specials.
-  assert 5.0e6 < found["parameters"] < 5.1e6
+  # Four square matrices, three of 64 by 96, the head and its specials.
+  assert 303_616 < found["parameters"] < 315_000
   tokens = {"generate": 48, "sft": 32, "grpo": 48}[what]
   assert 0.8 * tokens <= found["tokens"] <= tokens
   assert found["floor_s"] > 0 and found["of_floor"] > 0
@@ -32,7 +49,7 @@ def test_a_work_is_timed_and_held_against_the_floor(what, capsys):
   assert found["peak_memory_mib"] > 100
 
 
-def test_a_prompt_that_is_shared_gives_the_same_gradient(capsys):
+def test_a_prompt_that_is_shared_gives_the_same_gradient(little, capsys):
   found = run(capsys, "--what=prefix", "--new=16", "--group=4")
   assert found["largest_difference"] < 1e-5
   assert found["faster"] > 0
@@ -71,7 +88,7 @@ def test_more_threads_than_cores_are_refused(capsys):
   assert capsys.readouterr().err.startswith("error: --threads is 4096")
 
 
-def test_another_library_is_timed_beside(monkeypatch, capsys):
+def test_another_library_is_timed_beside(little, monkeypatch, capsys):
   """Its figures stand beside ours, with the ratio of the two."""
   theirs = {"by": "it", "seconds": {"median": 1e3}, "cpu_seconds": 2e3}
   asked_of = []
@@ -97,7 +114,7 @@ def test_another_library_is_timed_beside(monkeypatch, capsys):
   ],
 )
 def test_a_library_that_is_not_there_is_one_line(
-  name, said, monkeypatch, capsys
+  name, said, little, monkeypatch, capsys
 ):
   monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
   words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1"]
