@@ -246,7 +246,7 @@ def pretrain() -> ConfigDict:
   config.given = 0.0  # model.read: chance that a text's places read a map
   config.edited = 0.0  # share of the depth maps among them that were changed
   config.marks = 0.05  # chance that one object alone is segmented
-  config.lists = 0  # requests for the things of one colour or shape
+  config.counts = 0  # more questions of how many there are, an image
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   return config
@@ -275,6 +275,7 @@ def sft() -> ConfigDict:
   config.own_share = 0.5  # of their maps, those read as it drew them
   config.edited = 0.0  # share of the depth maps that were changed: only these
   # have to be read, the image does not show what they say
+  config.counts = 0  # more questions of how many there are, an image
   config.faulty = 0.1  # share of the traces that show a wrong map and say so
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()

@@ -14,9 +14,9 @@ def stretch(config: ConfigDict) -> None:
     config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
     config[name].optim.warmup_steps = 100
   config.model.read = True
-  config.pretrain.update(given=0.5, edited=0.5, lists=3)
+  config.pretrain.update(given=0.5, edited=0.5, counts=3)
   config.pretrain.weights.name = config.sft.weights.name = 1.0
-  config.sft.update(own_maps=4000, edited=0.5, faulty=0.03)
+  config.sft.update(own_maps=4000, edited=0.5, faulty=0.03, counts=2)
   config.sft.shares.update(needed=0.2, segmentation=0.05)
   config.grpo.update(steps=144, batch=16, expected_minutes=9.0)
   config.grpo.optim.update(learning_rate=5e-5, schedule="linear")

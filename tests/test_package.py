@@ -156,7 +156,7 @@ def test_a_setting_of_the_teaching_that_came_later_is_no_difference(
 ):
   there = copy_of(packed, tmp_path)
   manifest = json.loads((there / "manifest.json").read_text())
-  del manifest["config"]["pretrain"]["lists"]
+  del manifest["config"]["pretrain"]["counts"]
   (there / "manifest.json").write_text(json.dumps(manifest))
   package.check(run[0], there)
   del manifest["config"]["model"]["read"]

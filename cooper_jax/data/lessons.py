@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from cooper_jax import packing, sequence
-from cooper_jax.data import edits, listing
+from cooper_jax.data import counting, edits
 from cooper_jax.data.codes import INSTANCE, MARKED, Codes
 from cooper_jax.data.examples import Writer
 from cooper_jax.data.scenes import traces
@@ -27,6 +27,7 @@ class Lesson:
   what is read off it then must bear the errors that it will meet.
   edited: chance that a depth map is a changed one, where `codes` has that: what
   is read off it then is nowhere else.
+  counts: how many questions are made up of how many things there are.
   """
 
   writer: Writer
@@ -36,6 +37,7 @@ class Lesson:
   weights: dict  # loss weight of a token: text, name, location, reading, answer
   own: float = dataclasses.field(default=0.0, kw_only=True)
   edited: float = dataclasses.field(default=0.0, kw_only=True)
+  counts: int = dataclasses.field(default=0, kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
     """Packs the branches that a row has room for; `left_out` is the rest."""
@@ -78,6 +80,11 @@ class Lesson:
 
     return draw
 
+  def counted(self, sample, rng) -> list:
+    """Questions of what is counted, beside those that the sample has."""
+    lists = [q for q in sample.grounding if q.family == "list"]
+    return [q for a in lists for q in counting.questions(a, rng, self.counts)]
+
   def edit(self, sample, question, rng):
     """The question as a changed depth map answers it, or None."""
     if not self.edited or rng.random() >= self.edited:
@@ -116,13 +123,11 @@ class Pretrain(Lesson):
 
   marks: chance that one object alone is segmented in place of all.
   given: chance that the places of a text read a map, each map by itself.
-  lists: how many parts of the list of all things are asked for.
   """
 
   titles: tuple[tuple[str, str], ...]  # (modality, TITLE)
   marks: float
   given: float = 0.0
-  lists: int = 0
 
   def __call__(self, sample, rng):
     branches = []
@@ -138,9 +143,9 @@ class Pretrain(Lesson):
     told = [q for q in sample.grounding if q.family == "list"]
     where = [q for q in sample.grounding if q.family == "where"]
     asked = [q for q in sample.questions if q.reasoning]
-    told += [p for q in told for p in listing.parts(q, rng, self.lists)]
     told += [where[i] for i in rng.permutation(len(where))[:2]]
     texts = [(q, False) for q in told]
+    texts += [(q, True) for q in self.counted(sample, rng)]
     texts += [(asked[i], True) for i in rng.permutation(len(asked))]
     for question, answered in texts:
       given, question = self._given(sample, question, rng)
@@ -194,8 +199,9 @@ class Reason(Lesson):
     branches, drawn = [], 0
     names, chances = zip(*self.shares, strict=True)
     chances = np.array(chances) / np.sum(chances)
-    for i in rng.permutation(len(sample.questions)):
-      question = sample.questions[i]
+    questions = (*sample.questions, *self.counted(sample, rng))
+    for i in rng.permutation(len(questions)):
+      question = questions[i]
       chosen = self._maps(question, names[rng.choice(len(names), p=chances)])
       if not question.reasoning:
         chosen = None

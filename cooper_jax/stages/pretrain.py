@@ -36,7 +36,7 @@ def run(config, workdir) -> None:
       given=settings.given,
       edited=settings.edited,
       marks=settings.marks,
-      lists=settings.lists,
+      counts=settings.counts,
     )
 
   teaching.run(

@@ -31,6 +31,7 @@ def run(config, workdir) -> None:
       faulty=settings.faulty,
       own=settings.own_share,
       edited=settings.edited,
+      counts=settings.counts,
       maps=settings.maps // 2,
     )
 

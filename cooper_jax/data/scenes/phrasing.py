@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -216,6 +217,23 @@ _EDGES = np.sqrt(NUMBER_VALUES[1:] * NUMBER_VALUES[:-1]).tolist()
 def metres(value: float) -> str:
   """Writes a length as the nearest E24 number: 2.31 -> "2.4"."""
   return NUMBERS[bisect.bisect_right(_EDGES, value)]
+
+
+def with_article(name: str) -> str:
+  """In: "orange box"   Out: "an orange box"."""
+  return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def counted(places: Sequence[str]) -> str:
+  """A trace that points at all there is, with a running number.
+
+  The place comes before any word: where to point next, and whether there is
+  another place at all, is then one choice.
+
+  In: ["<at .4 .7>", "<at .5 .2>"]   Out: "<at .4 .7> 1 <at .5 .2> 2"
+  In: []   Out: "none"
+  """
+  return " ".join(f"{at} {i}" for i, at in enumerate(places, 1)) or "none"
 
 
 @functools.lru_cache(maxsize=1 << 17)

@@ -4,7 +4,8 @@ Reasoning names each object, points at it and gives the number read there:
 "red ball <at 0.412 0.730> 2.4 m ; blue table <at 0.550 0.200> 3.3 m ; closer".
 In the families of `phrasing.RELATIONS` it ends with how the question's first
 object stands to its second, which is the same whatever way the question is
-put. Numbers are written to the E24 series, so each is one token.
+put. What is counted or looked for is pointed at, with a running number
+(`phrasing.counted`). Lengths are written to the E24 series: each is one token.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from cooper_jax.data.scenes.phrasing import (
 )
 
 _YES_NO = ("yes", "no")
-_VOWELS = "aeiou"
 
 
 def _question(family, template, names, answer, reasoning, **more):
@@ -238,7 +238,7 @@ def _write_count(words, b, family, picked, template, side):
     template,
     {"a": name},
     str(len(found)),
-    " ; ".join(words.point(b, i) for i in found) or "none",
+    phrasing.counted([words.at[b][i] for i in found]),
     value=float(len(found)),
     needs=() if which < len(worlds.COLOURS) else NEEDS[family],
     flag="negative" if which < len(worlds.COLOURS) else "boundary",
@@ -250,13 +250,12 @@ def _write_exists(words, b, family, picked, template, side):
   i, j = picked["items"]
   colour = worlds.COLOURS[words.colour[b][i]]
   name = f"{colour} {worlds.SHAPES[words.shape[b][j]]}"
-  article = "an" if colour[0] in _VOWELS else "a"
   return _question(
     family,
     template,
-    {"a": f"{article} {name}"},
+    {"a": phrasing.with_article(name)},
     _YES_NO[0 if picked["first"] else 1],
-    words.point(b, i) if picked["first"] else "none",
+    phrasing.counted([words.at[b][i]] if picked["first"] else []),
     flag="negative",
     evidence=evidence_of((i,) if picked["first"] else ()),
   )
