@@ -35,6 +35,8 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config.variant = variant
   config.pipeline = pipeline  # stages, in order
   config.start = ""  # packaged model to begin with; "" trains every stage
+  # The stage that the package stands for: sft, or pretrain, to teach SFT anew.
+  config.start_as = "sft"
   config.seed = 0  # of parameters, batches and sampling
   config.precision = "auto"  # f32 | bf16 | auto: f32 on CPU, else bf16
   config.quick_compile = False  # compile sooner, run slower (CPU)
@@ -277,6 +279,8 @@ def sft() -> ConfigDict:
   # have to be read, the image does not show what they say
   config.counts = 0  # more questions of how many there are, an image
   config.faulty = 0.1  # share of the traces that show a wrong map and say so
+  # Lengths are told in a trace that draws this modality only; "" = in all.
+  config.measured = ""
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   config.shares = ConfigDict(  # of the questions, by the mode of their trace

@@ -16,6 +16,7 @@ from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
 
+STARTS = ("sft", "pretrain")
 PRECISIONS = ("auto", "f32", "bf16")
 ROOT = Path(__file__).parent.parent
 FLAGS = {
@@ -243,6 +244,11 @@ def validate(config: ConfigDict) -> None:
   _check_reading(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
+  if config.start_as not in STARTS:
+    raise UserError(
+      f'config.start_as is "{config.start_as}"; allowed: '
+      f"{', '.join(STARTS)}{nearest(config.start_as, STARTS)}"
+    )
   if config.start:
     from cooper_jax import package
 
@@ -322,6 +328,14 @@ def _check_reading(config: ConfigDict) -> None:
     raise UserError(
       f"config.pretrain.edited is {config.pretrain.edited}, a share of the"
       " maps given to read, and config.pretrain.given is 0; raise it"
+    )
+
+  measured = config.sft.measured
+  if measured and measured not in config.modalities:
+    raise UserError(
+      f'config.sft.measured is "{measured}"; allowed: "" or one of'
+      f" config.modalities ({', '.join(config.modalities)})"
+      f"{nearest(measured, config.modalities)}"
     )
 
 

@@ -30,8 +30,6 @@ FORMAT = 1
 STAGE = "sft"  # whose policy is packaged
 STAGES = ("tokenizer", "pretrain", STAGE)  # that need not be run any more
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
-# What the parameters depend on; how they were sharded or shown is not in it.
-SECTIONS = ("modalities", "world", "model", *STAGES)
 # How they were taught. A setting that the package did not know is no
 # difference there: it says what another training would do.
 TAUGHT = tuple(f"{stage}." for stage in STAGES)
@@ -74,7 +72,12 @@ def read_manifest(folder: Path) -> dict:
 def check(config, folder: Path) -> dict:
   """Gives the manifest; UserError names settings that the model wasn't for."""
   manifest = read_manifest(folder)
-  there, here = _settings(manifest["config"]), _settings(config)
+  sections = ("modalities", "world", "model", *replaced(config))
+  if config.start_as != STAGE:  # what comes before SFT was taught otherwise
+    sections = sections[:-1]
+  there, here = (
+    _settings(each, sections) for each in (manifest["config"], config)
+  )
   differing = [
     f"{name} is {there.get(name, 'absent')} there and"
     f" {here.get(name, 'absent')} here"
@@ -96,9 +99,16 @@ def _is_strict(name: str) -> bool:
   return not name.startswith(TAUGHT) or name.startswith("tokenizer.network.")
 
 
-def _settings(config) -> dict:
+def replaced(config) -> tuple[str, ...]:
+  """The stages that `config.start` stands for: SFT and those before it, or
+  with `config.start_as` "pretrain" those alone, and SFT is taught anew."""
+  return STAGES[: STAGES.index(config.start_as) + 1]
+
+
+def _settings(config, sections) -> dict:
+  """What the parameters depend on; how they were sharded is not in it."""
   config = workdirs.plain(config)
-  parts = {name: config.get(name) for name in SECTIONS}
+  parts = {name: config.get(name) for name in sections}
   parts["data.image_size"] = config["data"]["image_size"]
   return {
     name: value
@@ -168,10 +178,11 @@ def _restore() -> str:
 def install(config, workdir, mesh) -> None:
   """Puts the package `config.start`, if one is named, into a workdir.
 
-  Its parameters lie then where the stages before GRPO would have put theirs,
-  and these count as finished. A workdir that has them is left as it is.
+  Its parameters lie then where the stages that it stands for would have put
+  theirs, and these count as finished. A workdir that has them is left as it is.
   """
-  here = [stage for stage in STAGES if stage in config.pipeline]
+  last = config.start_as
+  here = [stage for stage in replaced(config) if stage in config.pipeline]
   done = (workdirs.is_finished(config, workdir, stage) for stage in here)
   if not config.start or all(done):
     return
@@ -183,8 +194,11 @@ def install(config, workdir, mesh) -> None:
     summary = tokenizer_stage.test_scores(config, codecs)
   parts = {
     "tokenizer": {"params": {n: codec.params for n, codec in codecs.items()}},
-    STAGE: {"ema" if config[STAGE].optim.ema_decay > 0 else "params": params},
+    last: {"ema" if config[last].optim.ema_decay > 0 else "params": params},
   }
+  made = dict(manifest["made"])
+  if last != STAGE:  # what taught the package stands in for pretraining
+    made[last] = _together([made.get(stage, {}) for stage in (last, STAGE)])
   for stage in here:
     workdirs.begin(config, workdir, stage)
     if stage in parts:
@@ -196,8 +210,15 @@ def install(config, workdir, mesh) -> None:
         saved.close()
   workdirs.add_summary(workdir, summary)
   for stage in here:
-    came = {"name": folder.name, **manifest["made"].get(stage, {})}
+    came = {"name": folder.name, **made.get(stage, {})}
     workdirs.finish(config, workdir, stage, seconds=0.0, package=came)
+
+
+def _together(made: list[dict]) -> dict:
+  return {
+    "by": [one for each in made for one in each.get("by", [])],
+    "hours": round(sum(each.get("hours", 0.0) for each in made), 2),
+  }
 
 
 def pack(workdir, out) -> dict:

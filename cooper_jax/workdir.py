@@ -21,8 +21,8 @@ from cooper_jax.parallel import processes
 
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
-COMMON = ("start", "seed", "precision", "text_rows", "modalities", "world")
-COMMON += ("data",)
+COMMON = ("start", "start_as", "seed", "precision", "text_rows")
+COMMON += ("modalities", "world", "data")
 SECTIONS = {
   "tokenizer": ("tokenizer",),
   "pretrain": ("model", "pretrain"),
@@ -148,7 +148,8 @@ def differences(config, workdir, stage: str) -> list[str]:
   if found is None:
     return []
   before, now = found["settings"], stage_settings(config, stage)
-  before = {"start": ""} | before  # not said before there were packages
+  # Not said before there were packages.
+  before = {"start": "", "start_as": "sft"} | before
   if "rl.code_weight" in before:  # its name until codes had a section
     before["rl.code.weight"] = before["rl.code_weight"]
   return [

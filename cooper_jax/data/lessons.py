@@ -189,11 +189,14 @@ class Reason(Lesson):
   with both regardless.
   faulty: share of the drawn traces that show a wrong map and say so.
   maps: how many traces of a row may draw.
+  measured: the modality whose drawn map lengths are read off: a trace without
+  one says where things are and not how far; "" tells them anyway.
   """
 
   shares: tuple[tuple[str, float], ...]
   faulty: float
   maps: int
+  measured: str = ""
 
   def __call__(self, sample, rng):
     branches, drawn = [], 0
@@ -214,13 +217,26 @@ class Reason(Lesson):
       changed = None
       if chosen and edits.MODALITY in chosen and not faulty:
         changed = self.edit(sample, question, rng)
+      told = changed or question
+      if chosen is not None and self._unseen(sample, chosen):
+        told = dataclasses.replace(
+          told, reasoning=traces.unmeasured(told.reasoning)
+        )
       response = traces.compose(
-        changed or question, chosen, faulty=faulty, edited=bool(changed)
+        told, chosen, faulty=faulty, edited=bool(changed)
       )
       branches.append(self.branch(sample, question.text, response, rng))
     # Those that draw first: the others fill what room is left.
     branches.sort(key=lambda b: -sum(isinstance(s, sequence.Map) for s in b))
     return self.row(sample, branches)
+
+  def _unseen(self, sample, chosen) -> bool:
+    """Whether lengths are read off a map that is there and was not drawn."""
+    return (
+      bool(self.measured)
+      and self.measured not in chosen
+      and self.has(sample, self.measured)
+    )
 
   def _maps(self, question, mode):
     drawable = dict(self.writer.modalities)

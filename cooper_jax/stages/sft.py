@@ -33,6 +33,7 @@ def run(config, workdir) -> None:
       edited=settings.edited,
       counts=settings.counts,
       maps=settings.maps // 2,
+      measured=settings.measured,
     )
 
   before = "pretrain" if "pretrain" in config.pipeline else None

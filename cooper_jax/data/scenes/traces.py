@@ -9,6 +9,7 @@ the map of one object, `<depth faulty>` for a map that is wrong on purpose,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from cooper_jax.data.sample import Question
@@ -20,6 +21,7 @@ CALLS = {
   "segmentation": "find the objects",
 }
 DOUBT = "the map does not fit the image"
+_LENGTH = re.compile(r"\d+\.?\d* m")
 
 
 def compose(
@@ -58,3 +60,13 @@ def compose(
   if faulty and drawn:
     reasoning = f"{DOUBT} ; {reasoning}"
   return " ".join([*steps, f"<think> {reasoning} </think>", answer])
+
+
+def unmeasured(reasoning: str) -> str:
+  """The reasoning without its lengths: what can be said before measuring.
+
+  In: "red ball <at .4 .7> 2.4 m ; can <at .5 .2> 3.0 m ; 1.1 m ; closer"
+  Out: "red ball <at .4 .7> ; can <at .5 .2> ; closer"
+  """
+  steps = (_LENGTH.sub("", step).split() for step in reasoning.split(" ; "))
+  return " ; ".join(" ".join(step) for step in steps if step)
