@@ -188,6 +188,8 @@ SMOKE = "--config=configs/grpo.py:smoke"
     ([SMOKE, "--config.rl.rewards=('answer', 'answer')"], "a reward twice"),
     ([SMOKE, "--config.sft.edited=1.5"], "a share, 0 to 1"),
     ([SMOKE, "--config.pretrain.given=.5"], "config.model.read=True"),
+    ([SMOKE, "--config.sft.measured=dept"], 'did you mean "depth"'),
+    ([SMOKE, "--config.start_as=sfd"], "allowed: sft, pretrain"),
     ([SMOKE, "--config.pretrain.edited=.5"], "pretrain.given is 0"),
     ([SMOKE, "--config.precision=fp8"], "allowed: auto, f32, bf16"),
     (["--confg=x"], 'did you mean "config"'),

@@ -138,6 +138,28 @@ def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   assert again["sha256"] == package.read_manifest(packed)["sha256"]
 
 
+def test_installed_as_pretraining_it_is_taught_anew(run, packed, tmp_path):
+  config, _, trees = run
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.start, config.start_as = str(packed), "pretrain"
+    # SFT is to be another one; what came before it there is not here.
+    config.sft.steps, config.pretrain.steps = 7, 5
+  here = workdir.prepare(config, tmp_path / "c")
+  package.install(config, here, jax.sharding.get_mesh())
+  assert workdir.plan(config, here)[1] == ["sft", "grpo", "evaluate"]
+  policy = policies.make(config)
+  equal(policies.load_stage(policy, config, here, "pretrain"), trees["sft"])
+  came = workdir.record(here, "pretrain")["package"]
+  made = package.read_manifest(packed)["made"]
+  assert came["by"] == made["pretrain"]["by"] + made["sft"]["by"]
+  assert came["hours"] == made["pretrain"]["hours"] + made["sft"]["hours"]
+  with config.unlocked():
+    config.tokenizer.network.width = 24
+  with pytest.raises(UserError, match=r"tokenizer\.network\.width"):
+    package.check(config, packed)
+
+
 @pytest.mark.parametrize(
   ("key", "value"),
   [("model.d_model", 48), ("sft.steps", 9), ("world.max_objects", 7)],

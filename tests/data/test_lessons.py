@@ -170,6 +170,48 @@ def test_direct_rows_answer_at_once():
   assert (row["ids"][after] == vocabulary.special("<answer>")).all()
 
 
+@pytest.mark.parametrize(
+  ("told", "left"),
+  [
+    (
+      "red ball <at .4 .7> 2.4 m ; can <at .5 .2> 30 m ; 1.1 m ; closer",
+      "red ball <at .4 .7> ; can <at .5 .2> ; closer",
+    ),
+    ("can <at .1 .2> to <at .3 .4> 2 m", "can <at .1 .2> to <at .3 .4>"),
+    ("<at .4 .7> 1 <at .5 .2> 2", "<at .4 .7> 1 <at .5 .2> 2"),
+    ("none", "none"),
+  ],
+)  # fmt: skip
+def test_a_trace_without_lengths_says_the_rest(told, left):
+  assert traces.unmeasured(told) == left
+
+
+@pytest.mark.parametrize("mode", ["text", "segmentation", "depth", "both"])
+@pytest.mark.parametrize(
+  ("measured", "known"), [("", True), ("depth", True), ("depth", False)]
+)
+def test_lengths_are_thought_of_where_depth_was_drawn(mode, measured, known):
+  """A sample without a depth map has nothing to wait for."""
+  maps = CODES.maps | ({} if known else {"depth": 0 * CODES.maps["depth"] - 1})
+  build = lesson(
+    lessons.Reason,
+    codes=dataclasses.replace(CODES, maps=maps),
+    shares=((mode, 1.0),), faulty=0.0, maps=8, measured=measured,
+  )  # fmt: skip
+  special = POLICY.form.vocabulary.special
+  lengths = {True: 0, False: 0}
+  for i, sample in enumerate(SAMPLES):
+    thinking = False
+    row = build(sample, np.random.default_rng(i))
+    for word, token in zip(words(row["ids"]), row["ids"], strict=True):
+      if token in (special("<think>"), special("<answer>")):
+        thinking = token == special("<think>")
+      lengths[thinking] += word == "m"
+  assert lengths[False] > 0  # answers keep theirs
+  waits = measured and known and mode in ("text", "segmentation")
+  assert (lengths[True] == 0) == bool(waits)
+
+
 def test_every_target_may_be_sampled():
   """A gold token outside the allowed set would have no probability."""
   from cooper_jax.sampling import logits
