@@ -279,7 +279,7 @@ def sft() -> ConfigDict:
   # have to be read, the image does not show what they say
   config.counts = 0  # more questions of how many there are, an image
   config.faulty = 0.1  # share of the traces that show a wrong map and say so
-  # Lengths are told in a trace that draws this modality only; "" = in all.
+  # Lengths are told where this map was drawn or there is none; "" = always.
   config.measured = ""
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()

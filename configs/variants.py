@@ -9,7 +9,7 @@ def stretch(config: ConfigDict) -> None:
   for name, steps, minutes in (
     ("tokenizer", 6000, 18.0),
     ("pretrain", 6000, 95.0),
-    ("sft", 1500, 30.0),
+    ("sft", 500, 12.0),
   ):
     config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
     config[name].optim.warmup_steps = 100

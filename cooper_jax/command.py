@@ -244,15 +244,8 @@ def validate(config: ConfigDict) -> None:
   _check_reading(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
-  if config.start_as not in STARTS:
-    raise UserError(
-      f'config.start_as is "{config.start_as}"; allowed: '
-      f"{', '.join(STARTS)}{nearest(config.start_as, STARTS)}"
-    )
-  if config.start:
-    from cooper_jax import package
-
-    package.check(config, package.find(config.start))
+  if config.start or config.start_as != "sft":
+    _check_start(config)
   # Deferred: optax takes a second that a misspelt flag need not wait for.
   from cooper_jax.optim import OptimConfig
 
@@ -311,7 +304,9 @@ def _check_rl(config: ConfigDict) -> None:
 
 
 def _check_reading(config: ConfigDict) -> None:
-  """Shares of what is shown to be read, and a model that can."""
+  """Shares of what is shown to be read, a model that can, and whose map."""
+  from cooper_jax.data.scenes import traces
+
   for name in ("pretrain.given", "pretrain.edited", "sft.edited"):
     stage, key = name.split(".")
     if not 0 <= config[stage][key] <= 1:
@@ -329,14 +324,35 @@ def _check_reading(config: ConfigDict) -> None:
       f"config.pretrain.edited is {config.pretrain.edited}, a share of the"
       " maps given to read, and config.pretrain.given is 0; raise it"
     )
-
-  measured = config.sft.measured
-  if measured and measured not in config.modalities:
+  measured, drawn = config.sft.measured, [*traces.CALLS]
+  known = [name for name in config.modalities if name in drawn]
+  if measured and measured not in known:
     raise UserError(
-      f'config.sft.measured is "{measured}"; allowed: "" or one of'
-      f" config.modalities ({', '.join(config.modalities)})"
-      f"{nearest(measured, config.modalities)}"
+      f'config.sft.measured is "{measured}"; allowed: "" or a map that traces'
+      f" draw ({', '.join(known)}){nearest(measured, known)}"
     )
+
+
+def _check_start(config: ConfigDict) -> None:
+  """A package that is there, fits, and has a place in the pipeline."""
+  from cooper_jax import package
+
+  if config.start_as not in STARTS:
+    raise UserError(
+      f'config.start_as is "{config.start_as}"; allowed: '
+      f"{', '.join(STARTS)}{nearest(config.start_as, STARTS)}"
+    )
+  if not config.start:
+    raise UserError(
+      f"config.start_as={config.start_as} says what a package stands for, and"
+      " none is named; set config.start, to tiny or a folder"
+    )
+  if config.start_as not in config.pipeline:
+    raise UserError(
+      f"config.start stands for {config.start_as}, which config.pipeline has"
+      " not; add it, or set config.start_as to a stage that it has"
+    )
+  package.check(config, package.find(config.start))
 
 
 def _check_plugins(config: ConfigDict) -> None:

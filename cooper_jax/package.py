@@ -28,7 +28,7 @@ from cooper_jax.stages import tokenizer as tokenizer_stage
 
 FORMAT = 1
 STAGE = "sft"  # whose policy is packaged
-STAGES = ("tokenizer", "pretrain", STAGE)  # that need not be run any more
+STAGES = ("tokenizer", "pretrain", STAGE)  # that led to it
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 # How they were taught. A setting that the package did not know is no
 # difference there: it says what another training would do.
@@ -60,6 +60,7 @@ def read_manifest(folder: Path) -> dict:
     raise UserError(
       f"{folder / MANIFEST} does not say how the model was made; {_restore()}"
     )
+  config.setdefault("start_as", STAGE)  # not said in older packages
   for name, here in (("format", FORMAT), ("world", VERSION)):
     if manifest.get(name) != here:
       raise UserError(
@@ -73,8 +74,6 @@ def check(config, folder: Path) -> dict:
   """Gives the manifest; UserError names settings that the model wasn't for."""
   manifest = read_manifest(folder)
   sections = ("modalities", "world", "model", *replaced(config))
-  if config.start_as != STAGE:  # what comes before SFT was taught otherwise
-    sections = sections[:-1]
   there, here = (
     _settings(each, sections) for each in (manifest["config"], config)
   )

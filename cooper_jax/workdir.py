@@ -69,6 +69,8 @@ def stage_settings(config, stage: str) -> dict:
       if name not in config.rl.rewards
     )
     settings = {k: v for k, v in settings.items() if not k.startswith(unused)}
+  if settings["start_as"] == "sft":  # as it is where nothing is said of it
+    del settings["start_as"]
   return {
     name: value
     for name, value in settings.items()
@@ -148,8 +150,8 @@ def differences(config, workdir, stage: str) -> list[str]:
   if found is None:
     return []
   before, now = found["settings"], stage_settings(config, stage)
-  # Not said before there were packages.
-  before = {"start": "", "start_as": "sft"} | before
+  # Not said before there were packages, and before lengths could wait.
+  before = {"start": "", "sft.measured": ""} | before
   if "rl.code_weight" in before:  # its name until codes had a section
     before["rl.code.weight"] = before["rl.code_weight"]
   return [

@@ -190,6 +190,16 @@ SMOKE = "--config=configs/grpo.py:smoke"
     ([SMOKE, "--config.pretrain.given=.5"], "config.model.read=True"),
     ([SMOKE, "--config.sft.measured=dept"], 'did you mean "depth"'),
     ([SMOKE, "--config.start_as=sfd"], "allowed: sft, pretrain"),
+    ([SMOKE, "--config.start_as=pretrain"], "none is named"),
+    (
+      [
+        "--config=configs/sft.py",
+        "--config.start=tiny",
+        "--config.start_as=pretrain",
+        "--config.pipeline=('tokenizer', 'sft')",
+      ],
+      "which config.pipeline has not",
+    ),
     ([SMOKE, "--config.pretrain.edited=.5"], "pretrain.given is 0"),
     ([SMOKE, "--config.precision=fp8"], "allowed: auto, f32, bf16"),
     (["--confg=x"], 'did you mean "config"'),

@@ -143,8 +143,12 @@ def test_installed_as_pretraining_it_is_taught_anew(run, packed, tmp_path):
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.start, config.start_as = str(packed), "pretrain"
-    # SFT is to be another one; what came before it there is not here.
-    config.sft.steps, config.pretrain.steps = 7, 5
+    config.sft.steps = 7
+    config.pretrain.optim.ema_decay = 0.9
+    manifest = package.read_manifest(packed)
+    manifest["config"]["pretrain"]["optim"]["ema_decay"] = 0.9
+    packed = copy_of(packed, tmp_path)
+    (packed / "manifest.json").write_text(json.dumps(manifest))
   here = workdir.prepare(config, tmp_path / "c")
   package.install(config, here, jax.sharding.get_mesh())
   assert workdir.plan(config, here)[1] == ["sft", "grpo", "evaluate"]
@@ -154,10 +158,25 @@ def test_installed_as_pretraining_it_is_taught_anew(run, packed, tmp_path):
   made = package.read_manifest(packed)["made"]
   assert came["by"] == made["pretrain"]["by"] + made["sft"]["by"]
   assert came["hours"] == made["pretrain"]["hours"] + made["sft"]["hours"]
+  noted = (here / "pretrain" / "stage.json").read_bytes()
+  package.install(config, here, jax.sharding.get_mesh())  # nothing to do
+  assert (here / "pretrain" / "stage.json").read_bytes() == noted
   with config.unlocked():
-    config.tokenizer.network.width = 24
-  with pytest.raises(UserError, match=r"tokenizer\.network\.width"):
+    config.pretrain.steps = 5
+  with pytest.raises(UserError, match=r"pretrain\.steps is .* and 5 here"):
     package.check(config, packed)
+
+
+def test_a_package_from_before_it_could_stand_for_pretraining(
+  run, packed, tmp_path
+):
+  older = copy_of(packed, tmp_path)
+  manifest = json.loads((older / "manifest.json").read_text())
+  del manifest["config"]["start_as"]
+  (older / "manifest.json").write_text(json.dumps(manifest))
+  config = workdir.to_config(package.read_manifest(older)["config"])
+  _, params = package.load(config, policies.make(config), older)
+  equal(params, run[2]["sft"])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ its factor, rounded twice: at most a step from what the map shows.
 """
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ FARTHEST = 7  # steps: a factor of 2
 WHOLE = 0.4  # share of the maps that are changed by one factor
 LEAST = 1.5  # steps that two objects must stay apart to be compared
 
-_LENGTH = re.compile(r"(?<= )(\d+\.?\d*)(?= m(?: |$))")
 _SINGLE = {"list", "where", "distance", "closer", "front_behind"}
 _COMPARED = {"closer", "front_behind"}
 
@@ -126,7 +124,7 @@ def retell(question: Question, steps) -> Question | None:
     "red ball <at .4 .7> 2.4 m ; blue box <at .5 .2> 3.0 m ; closer"
   Out: "red ball <at .4 .7> 2.4 m ; blue box <at .5 .2> 1.6 m ; farther"
   """
-  lengths = _LENGTH.findall(question.reasoning)
+  lengths = phrasing.LENGTH.findall(question.reasoning)
   whole = bool((steps == steps[0]).all())
   if not lengths:  # who hides whom is a matter of depth, though none is said
     hides = question.family == "occlusion"
@@ -138,7 +136,7 @@ def retell(question: Question, steps) -> Question | None:
     return None
   moved = [int(steps[0])] * len(lengths) if whole else [steps[i] for i in ids]
   by = iter(moved)
-  reasoning = _LENGTH.sub(
+  reasoning = phrasing.LENGTH.sub(
     lambda found: scaled(found[1], next(by)), question.reasoning
   )
   changes = {"reasoning": reasoning}

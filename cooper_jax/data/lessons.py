@@ -189,8 +189,9 @@ class Reason(Lesson):
   with both regardless.
   faulty: share of the drawn traces that show a wrong map and say so.
   maps: how many traces of a row may draw.
-  measured: the modality whose drawn map lengths are read off: a trace without
-  one says where things are and not how far; "" tells them anyway.
+  measured: the modality whose drawn map (even a faulty one) lengths are read
+  off: a trace without it says where things are and not how far, if the sample
+  has such a map; "" tells them anyway.
   """
 
   shares: tuple[tuple[str, float], ...]

@@ -178,6 +178,8 @@ def test_direct_rows_answer_at_once():
       "red ball <at .4 .7> ; can <at .5 .2> ; closer",
     ),
     ("can <at .1 .2> to <at .3 .4> 2 m", "can <at .1 .2> to <at .3 .4>"),
+    ("2.4 m", "2.4 m"),
+    ("it is 3 metres away", "it is 3 metres away"),
     ("<at .4 .7> 1 <at .5 .2> 2", "<at .4 .7> 1 <at .5 .2> 2"),
     ("none", "none"),
   ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -212,6 +213,10 @@ def _preferred():
 NUMBERS = _preferred()  # as written: "0.010" ... "0.47", "2.4", "12" ... "100"
 NUMBER_VALUES = np.array([float(text) for text in NUMBERS])
 _EDGES = np.sqrt(NUMBER_VALUES[1:] * NUMBER_VALUES[:-1]).tolist()
+
+
+# A length in a trace: its number, between spaces and before its unit.
+LENGTH = re.compile(r"(?:^|(?<= ))(\d+\.?\d*)(?= m(?: |$))")
 
 
 def metres(value: float) -> str:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 
 from cooper_jax.data.sample import Question
+from cooper_jax.data.scenes import phrasing
 from cooper_jax.errors import UserError
 
 # In the order in which they are drawn, with the thought that calls for each.
@@ -21,7 +22,7 @@ CALLS = {
   "segmentation": "find the objects",
 }
 DOUBT = "the map does not fit the image"
-_LENGTH = re.compile(r"\d+\.?\d* m")
+_LENGTH = re.compile(phrasing.LENGTH.pattern + " m")
 
 
 def compose(
@@ -65,8 +66,10 @@ def compose(
 def unmeasured(reasoning: str) -> str:
   """The reasoning without its lengths: what can be said before measuring.
 
+  One that would say nothing then is left as it is.
+
   In: "red ball <at .4 .7> 2.4 m ; can <at .5 .2> 3.0 m ; 1.1 m ; closer"
   Out: "red ball <at .4 .7> ; can <at .5 .2> ; closer"
   """
   steps = (_LENGTH.sub("", step).split() for step in reasoning.split(" ; "))
-  return " ; ".join(" ".join(step) for step in steps if step)
+  return " ; ".join(" ".join(step) for step in steps if step) or reasoning
