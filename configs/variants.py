@@ -23,8 +23,8 @@ def stretch(config: ConfigDict) -> None:
   config.sft.shares.update(
     direct=0.1, text=0.3, needed=0.0, depth=0.4, segmentation=0.08, both=0.12
   )
-  config.grpo.update(steps=144, batch=16, expected_minutes=9.0)
-  config.grpo.optim.update(learning_rate=5e-5, schedule="linear")
+  config.grpo.update(steps=84, batch=16, expected_minutes=10.0)
+  config.grpo.optim.update(learning_rate=1e-4, schedule="linear")
   # Divided by its std, a group that differs in its maps alone would count as
   # much as one that differs in its answers.
   config.rl.advantage = "mean_only"
