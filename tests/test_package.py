@@ -149,6 +149,7 @@ def test_installed_as_pretraining_it_is_taught_anew(run, packed, tmp_path):
     manifest["config"]["pretrain"]["optim"]["ema_decay"] = 0.9
     packed = copy_of(packed, tmp_path)
     (packed / "manifest.json").write_text(json.dumps(manifest))
+    config.start = str(packed)
   here = workdir.prepare(config, tmp_path / "c")
   package.install(config, here, jax.sharding.get_mesh())
   assert workdir.plan(config, here)[1] == ["sft", "grpo", "evaluate"]
