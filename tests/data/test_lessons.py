@@ -173,15 +173,11 @@ def test_direct_rows_answer_at_once():
 @pytest.mark.parametrize(
   ("told", "left"),
   [
-    (
-      "red ball <at .4 .7> 2.4 m ; can <at .5 .2> 30 m ; 1.1 m ; closer",
-      "red ball <at .4 .7> ; can <at .5 .2> ; closer",
-    ),
+    ("can <at .4 .7> 2.4 m ; 1.1 m ; closer", "can <at .4 .7> ; closer"),
+    ("<at .4 .7> 1 <at .5 .2> 2", "<at .4 .7> 1 <at .5 .2> 2"),
     ("can <at .1 .2> to <at .3 .4> 2 m", "can <at .1 .2> to <at .3 .4>"),
     ("2.4 m", "2.4 m"),
     ("it is 3 metres away", "it is 3 metres away"),
-    ("<at .4 .7> 1 <at .5 .2> 2", "<at .4 .7> 1 <at .5 .2> 2"),
-    ("none", "none"),
   ],
 )  # fmt: skip
 def test_a_trace_without_lengths_says_the_rest(told, left):
@@ -192,8 +188,7 @@ def test_a_trace_without_lengths_says_the_rest(told, left):
 @pytest.mark.parametrize(
   ("measured", "known"), [("", True), ("depth", True), ("depth", False)]
 )
-def test_lengths_are_thought_of_where_depth_was_drawn(mode, measured, known):
-  """A sample without a depth map has nothing to wait for."""
+def test_lengths_wait_for_a_depth_map_that_there_is(mode, measured, known):
   maps = CODES.maps | ({} if known else {"depth": 0 * CODES.maps["depth"] - 1})
   build = lesson(
     lessons.Reason,
@@ -209,7 +204,7 @@ def test_lengths_are_thought_of_where_depth_was_drawn(mode, measured, known):
       if token in (special("<think>"), special("<answer>")):
         thinking = token == special("<think>")
       lengths[thinking] += word == "m"
-  assert lengths[False] > 0  # answers keep theirs
+  assert lengths[False] > 0  # of answers
   waits = measured and known and mode in ("text", "segmentation")
   assert (lengths[True] == 0) == bool(waits)
 
