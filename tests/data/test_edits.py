@@ -66,7 +66,7 @@ def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
   for sample in SAMPLES:
     for old, new, _ in told(sample, steps, families):
       before, after = (
-        [float(n) for n in edits._LENGTH.findall(q.reasoning)]
+        [float(n) for n in phrasing.LENGTH.findall(q.reasoning)]
         for q in (old, new)
       )
       np.testing.assert_allclose(

@@ -11,7 +11,7 @@ from cooper_jax import packing, sequence
 from cooper_jax import policy as policies
 from cooper_jax.data import codes as coding
 from cooper_jax.data import edits, lessons, own_maps, scenes
-from cooper_jax.data.scenes import traces
+from cooper_jax.data.scenes import phrasing, traces
 from cooper_jax.models import unified
 from cooper_jax.parallel import shard
 from cooper_jax.stages import tokenizer as tokenizer_stage
@@ -363,7 +363,7 @@ def test_a_changed_map_is_shown_and_what_it_says_is_told():
       if changed in (None, question) or not asked:
         continue
       (text,) = asked
-      for number in edits._LENGTH.findall(changed.reasoning):
+      for number in phrasing.LENGTH.findall(changed.reasoning):
         assert f" {number} m" in text
       assert f"<answer> {changed.answer} </answer>" in text
       seen += 1
@@ -384,8 +384,8 @@ def test_places_of_pretraining_read_changed_maps_and_tell_them():
   row = build(sample, np.random.default_rng(1))
   (listed,) = (q for q in sample.grounding if q.family == "list")
   (text,) = (t for t in spoken(row) if listed.text in t)
-  told = edits._LENGTH.findall(edits.retell(listed, STEPS).reasoning)
-  assert edits._LENGTH.findall(text) == told
+  told = phrasing.LENGTH.findall(edits.retell(listed, STEPS).reasoning)
+  assert phrasing.LENGTH.findall(text) == told
   location = row["ids"] - POLICY.form.vocabulary.locations_start
   named = (location >= 0) & (location < 64) & (row["kind"] == unified.TEXT)
   read = row["read"][named]
