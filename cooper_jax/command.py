@@ -261,6 +261,7 @@ def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
   from cooper_jax.data.scenes import phrasing
   from cooper_jax.rl import advantages, losses, scoring
+  from cooper_jax.sampling import grammar
 
   rl = config.rl
   if config.grpo.optim.micro_batches != 1:
@@ -294,6 +295,10 @@ def _check_rl(config: ConfigDict) -> None:
       "config.rl.pipeline samples before rewards are known and"
       " config.rl.resample after; turn one of them off"
     )
+  try:
+    grammar.Limits(text=config.sampling.text, maps=config.sampling.maps)
+  except UserError as error:
+    raise UserError(f"config.sampling: {error}") from error
   try:
     advantages.find(rl.advantage)
     losses.configs_of(rl)

@@ -180,6 +180,7 @@ SMOKE = "--config=configs/grpo.py:smoke"
       "judge.url to http://host",
     ),
     ([SMOKE, "--config.rl.group=1"], "groups of 2 and more"),
+    ([SMOKE, "--config.sampling.text=4"], "config.sampling: a turn of 4"),
     (
       [SMOKE, "--config.grpo.families=('counts',)"],
       'families names "counts"; the world asks',
