@@ -77,6 +77,20 @@ def gather(scores: Scores, *, maps: int) -> Scores:
   )
 
 
+def refuse_nothing(scores: Scores) -> None:
+  """Raises UserError where no reward that counts scored any rollout.
+
+  A reward that raised has been shown, and is given its tries (`Scorer`).
+  """
+  if np.isnan(scores.total).all() and not any(scores.exceptions.values()):
+    raise UserError(
+      f"{', '.join(scores.rewards)}: none that counts has scored any of the"
+      f" {len(scores.total)} rollouts of this step (all NaN): there is nothing"
+      " to learn from; take rewards whose columns the data has"
+      " (config.rl.rewards)"
+    )
+
+
 class Scorer:
   """Calls the rewards named in `weights`; settings per reward by field name.
 

@@ -229,6 +229,7 @@ class Step:
       everyone = range(len(items))
       # What else there is to count needs no decoded maps.
       view = self.view(seen.rolled, out, everyone, lambda name, codes: codes)
+    scoring.refuse_nothing(scores)
     quality = np.full(out.map_slot.shape, np.nan, np.float32)
     quality[:, : scores.map_quality.shape[1]] = scores.map_quality
     total = scores.total

@@ -110,6 +110,17 @@ def test_abstaining_counts_as_nothing_and_abstaining_all_as_nan():
   np.testing.assert_allclose(got, [2.0, 1.5, nan, 0.5])
 
 
+def test_a_batch_that_no_reward_scores_is_refused():
+  nan = np.full(4, np.nan, np.float32)
+  scores = scoring.Scores({"answer": nan}, nan, nan[:, None], {}, {"answer": 0})
+  with pytest.raises(UserError, match="any of the 4 rollouts"):
+    scoring.refuse_nothing(scores)
+  one = np.array([np.nan, 0, np.nan, np.nan], np.float32)
+  scoring.refuse_nothing(scores._replace(total=one))
+  # It raised: that has been shown, and is counted.
+  scoring.refuse_nothing(scores._replace(exceptions={"answer": 1}))
+
+
 @pytest.fixture
 def plug(monkeypatch):
   """Adds a reward made of a function for the length of one test."""
