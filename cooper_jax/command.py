@@ -12,12 +12,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cooper_jax import plugins
+from cooper_jax import checks
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
 
-STARTS = ("sft", "pretrain")
-PRECISIONS = ("auto", "f32", "bf16")
 ROOT = Path(__file__).parent.parent
 FLAGS = {
   "config": "settings, FILE.py or FILE.py:VARIANT",
@@ -188,7 +186,7 @@ def parse(argv: list[str]) -> Command | None:
   config = _override(found, given)
   if not workdir:
     workdir = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
-  validate(config)
+  checks.validate(config)
   return Command(config, Path(workdir), cache, plan, topology)
 
 
@@ -211,185 +209,3 @@ def _topology(path: str, given: dict[str, str]) -> str:
     raise UserError("--compile_only needs --topology, as in v6e:16x16")
   chips.find_slice(topology)
   return topology
-
-
-def validate(config: ConfigDict) -> None:
-  """Checks what must hold between settings, before anything is made."""
-  if not config.pipeline:
-    raise UserError("config.pipeline is empty; name at least one stage")
-  for stage in config.pipeline:
-    plugins.check("stages", stage)
-  _check_plugins(config)
-  if len(set(config.rl.rewards)) != len(config.rl.rewards):
-    raise UserError(
-      f"config.rl.rewards names a reward twice: {', '.join(config.rl.rewards)}"
-    )
-  if len(config.rl.rewards) != len(config.rl.weights):
-    raise UserError(
-      f"config.rl.rewards names {len(config.rl.rewards)} rewards and "
-      f"config.rl.weights {len(config.rl.weights)} weights; give one each"
-    )
-  if config.precision not in PRECISIONS:
-    raise UserError(
-      f'config.precision is "{config.precision}"; allowed: '
-      f"{', '.join(PRECISIONS)}{nearest(config.precision, PRECISIONS)}"
-    )
-  size, patch = config.data.image_size, config.model.vision.patch
-  if patch < 1 or size % patch:
-    raise UserError(
-      f"image size {size} is not divisible by the patch {patch}; set "
-      "config.data.image_size to a multiple of config.model.vision.patch"
-    )
-  _positive(config)
-  _check_reading(config)
-  if "grpo" in config.pipeline:
-    _check_rl(config)
-  if config.start or config.start_as != "sft":
-    _check_start(config)
-  # Deferred: optax takes a second that a misspelt flag need not wait for.
-  from cooper_jax.optim import OptimConfig
-
-  for stage in config.pipeline:
-    if "optim" in config[stage]:
-      try:
-        OptimConfig(**config[stage].optim)
-      except UserError as error:
-        raise UserError(f"config.{stage}.{error}") from error
-
-
-def _check_rl(config: ConfigDict) -> None:
-  """What reinforcement would refuse, said before the stages that lead to it."""
-  from cooper_jax.data.scenes import phrasing
-  from cooper_jax.rl import advantages, losses, scoring
-  from cooper_jax.sampling import grammar
-
-  rl = config.rl
-  if config.grpo.optim.micro_batches != 1:
-    raise UserError(
-      "config.grpo.optim.micro_batches must be 1; the update takes"
-      " config.grpo.rows rows at a time instead, lower that"
-    )
-  for family in config.grpo.families:
-    if config.data.source == "world" and family not in phrasing.FAMILIES:
-      raise UserError(
-        f'config.grpo.families names "{family}"; the world asks '
-        f"{', '.join(phrasing.FAMILIES)}{nearest(family, phrasing.FAMILIES)}"
-      )
-  if rl.group < 2 or rl.updates < 1:
-    raise UserError(
-      f"config.rl.group and rl.updates are {rl.group} and {rl.updates};"
-      " allowed: groups of 2 and more, 1 update and more"
-    )
-  if rl.resample < 0:
-    raise UserError(
-      f"config.rl.resample is {rl.resample}; allowed: 0 (off) and more rounds"
-    )
-  if (rl.updates > 1 or rl.pipeline) and rl.loss.correction != "none":
-    raise UserError(
-      "config.rl.loss.correction needs config.rl.updates=1 and rl.pipeline="
-      "False: else the sampler's own log-probabilities are the old ones, and"
-      " there is no gap"
-    )
-  if rl.pipeline and rl.resample:
-    raise UserError(
-      "config.rl.pipeline samples before rewards are known and"
-      " config.rl.resample after; turn one of them off"
-    )
-  try:
-    grammar.Limits(text=config.sampling.text, maps=config.sampling.maps)
-  except UserError as error:
-    raise UserError(f"config.sampling: {error}") from error
-  try:
-    advantages.find(rl.advantage)
-    losses.configs_of(rl)
-    weights = dict(zip(rl.rewards, rl.weights, strict=True))
-    scoring.Scorer(weights, {name: rl.settings[name] for name in weights})
-  except UserError as error:
-    raise UserError(f"config.rl: {error}") from error
-
-
-def _check_reading(config: ConfigDict) -> None:
-  """Shares of what is shown to be read, a model that can, and whose map."""
-  from cooper_jax.data.scenes import traces
-
-  for name in ("pretrain.given", "pretrain.edited", "sft.edited"):
-    stage, key = name.split(".")
-    if not 0 <= config[stage][key] <= 1:
-      raise UserError(
-        f"config.{name} is {config[stage][key]}; allowed: a share, 0 to 1"
-      )
-  given = config.pretrain.given
-  if given and not config.model.read:
-    raise UserError(
-      f"config.pretrain.given is {given}, and the model can't read maps that"
-      " are not in the row; set config.model.read=True or given to 0"
-    )
-  if config.pretrain.edited and not given:
-    raise UserError(
-      f"config.pretrain.edited is {config.pretrain.edited}, a share of the"
-      " maps given to read, and config.pretrain.given is 0; raise it"
-    )
-  measured, drawn = config.sft.measured, [*traces.CALLS]
-  known = [name for name in config.modalities if name in drawn]
-  if measured and measured not in known:
-    raise UserError(
-      f'config.sft.measured is "{measured}"; allowed: "" or a map that traces'
-      f" draw ({', '.join(known)}){nearest(measured, known)}"
-    )
-
-
-def _check_start(config: ConfigDict) -> None:
-  """A package that is there, fits, and has a place in the pipeline."""
-  from cooper_jax import package
-
-  if config.start_as not in STARTS:
-    raise UserError(
-      f'config.start_as is "{config.start_as}"; allowed: '
-      f"{', '.join(STARTS)}{nearest(config.start_as, STARTS)}"
-    )
-  if not config.start:
-    raise UserError(
-      f"config.start_as={config.start_as} says what a package stands for, and"
-      " none is named; set config.start, to tiny or a folder"
-    )
-  if config.start_as not in config.pipeline:
-    raise UserError(
-      f"config.start stands for {config.start_as}, which config.pipeline has"
-      " not; add it, or set config.start_as to a stage that it has"
-    )
-  package.check(config, package.find(config.start))
-
-
-def _check_plugins(config: ConfigDict) -> None:
-  if not config.modalities:
-    raise UserError("config.modalities is empty; name at least one modality")
-  for kind, names in (
-    ("modalities", config.modalities),
-    ("rewards", config.rl.rewards),
-    ("sources", config.data.source.split(",")),
-  ):
-    for name in names:
-      plugins.check(kind, name.strip())
-
-
-def _positive(config: ConfigDict) -> None:
-  checked = [
-    (f"{stage}.{key}", config[stage][key])
-    for stage in config.pipeline
-    for key in ("steps", "batch", "log_every", "save_every", "keep")
-    + ("rows", "blocks")
-    if key in config[stage]
-  ]
-  checked += [
-    (f"data.{key}", config.data[key])
-    for key in config.data
-    if key == "image_size" or key.endswith("_scenes")
-  ]
-  if config.evaluate.heldout_questions < 0:
-    raise UserError(
-      "config.evaluate.heldout_questions is"
-      f" {config.evaluate.heldout_questions}; allowed: 0 (none) and more"
-    )
-  for name, value in checked:
-    if value < 1:
-      raise UserError(f"config.{name} is {value}; allowed: 1 and more")

@@ -15,7 +15,7 @@ FLOORS = [
   ["modalities", "sequence", "packing", "losses", "models", "tokenizers"],
   ["rl", "sampling", "data", "eval", "weights", "policy"],
   ["stages", "package"],
-  ["command", "main", "ask", "bench", "compare", "rehearsal"],
+  ["checks", "command", "main", "ask", "bench", "compare", "rehearsal"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # `losses` scores with the one function that the sampler uses, too.

@@ -95,6 +95,13 @@ def copy_of(folder, tmp_path):
   return there
 
 
+def rewrite(there, change):
+  """Passes the manifest of a package through change(manifest)."""
+  manifest = json.loads((there / "manifest.json").read_text())
+  change(manifest)
+  (there / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_what_is_packed_is_what_is_loaded(run, packed):
   config, _, trees = run
   codecs, params = package.load(config, policies.make(config), packed)
@@ -142,13 +149,13 @@ def test_installed_as_pretraining_it_is_taught_anew(run, packed, tmp_path):
   config, _, trees = run
   config = config.copy_and_resolve_references()
   with config.unlocked():
-    config.start, config.start_as = str(packed), "pretrain"
+    config.start_as = "pretrain"
     config.sft.steps = 7
     config.pretrain.optim.ema_decay = 0.9
-    manifest = package.read_manifest(packed)
-    manifest["config"]["pretrain"]["optim"]["ema_decay"] = 0.9
     packed = copy_of(packed, tmp_path)
-    (packed / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(
+      packed, lambda m: m["config"]["pretrain"]["optim"].update(ema_decay=0.9)
+    )
     config.start = str(packed)
   here = workdir.prepare(config, tmp_path / "c")
   package.install(config, here, jax.sharding.get_mesh())
@@ -172,9 +179,7 @@ def test_a_package_from_before_it_could_stand_for_pretraining(
   run, packed, tmp_path
 ):
   older = copy_of(packed, tmp_path)
-  manifest = json.loads((older / "manifest.json").read_text())
-  del manifest["config"]["start_as"]
-  (older / "manifest.json").write_text(json.dumps(manifest))
+  rewrite(older, lambda m: m["config"].pop("start_as"))
   config = workdir.to_config(package.read_manifest(older)["config"])
   _, params = package.load(config, policies.make(config), older)
   equal(params, run[2]["sft"])
@@ -197,12 +202,9 @@ def test_a_setting_of_the_teaching_that_came_later_is_no_difference(
   run, packed, tmp_path
 ):
   there = copy_of(packed, tmp_path)
-  manifest = json.loads((there / "manifest.json").read_text())
-  del manifest["config"]["pretrain"]["counts"]
-  (there / "manifest.json").write_text(json.dumps(manifest))
+  rewrite(there, lambda m: m["config"]["pretrain"].pop("counts"))
   package.check(run[0], there)
-  del manifest["config"]["model"]["read"]
-  (there / "manifest.json").write_text(json.dumps(manifest))
+  rewrite(there, lambda m: m["config"]["model"].pop("read"))
   with pytest.raises(UserError, match=r"model\.read is absent there"):
     package.check(run[0], there)
 
@@ -210,9 +212,9 @@ def test_a_setting_of_the_teaching_that_came_later_is_no_difference(
 @pytest.mark.parametrize("missing", ["config", "made", "data"])
 def test_a_manifest_with_a_part_missing_is_refused(packed, tmp_path, missing):
   there = copy_of(packed, tmp_path)
-  manifest = json.loads((there / "manifest.json").read_text())
-  del (manifest["config"] if missing == "data" else manifest)[missing]
-  (there / "manifest.json").write_text(json.dumps(manifest))
+  rewrite(
+    there, lambda m: (m["config"] if missing == "data" else m).pop(missing)
+  )
   with pytest.raises(UserError, match="does not say how the model was made"):
     package.read_manifest(there)
 
@@ -220,9 +222,7 @@ def test_a_manifest_with_a_part_missing_is_refused(packed, tmp_path, missing):
 @pytest.mark.parametrize("name", ["format", "world"])
 def test_a_package_of_another_version_is_refused(run, packed, tmp_path, name):
   there = copy_of(packed, tmp_path)
-  manifest = json.loads((there / "manifest.json").read_text())
-  manifest[name] = "else"
-  (there / "manifest.json").write_text(json.dumps(manifest))
+  rewrite(there, lambda m: m.update({name: "else"}))
   with pytest.raises(UserError, match=f"of {name} else.*config.start"):
     package.check(run[0], there)
 
@@ -246,9 +246,7 @@ def test_other_tensors_are_named(run, packed, tmp_path):
   arrays[name] = arrays[name][..., :-1]
   data = safetensors.save(arrays)
   (there / package.WEIGHTS).write_bytes(data)
-  manifest = json.loads((there / "manifest.json").read_text())
-  manifest["sha256"] = package.digest(data)
-  (there / "manifest.json").write_text(json.dumps(manifest))
+  rewrite(there, lambda m: m.update(sha256=package.digest(data)))
   with pytest.raises(UserError, match=f"does not fit this model: {name} is"):
     package.load(config, policies.make(config), there)
 

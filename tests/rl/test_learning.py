@@ -16,6 +16,7 @@ import pytest
 
 from cooper_jax import losses, optim, packing, sequence
 from cooper_jax import policy as policies
+from cooper_jax.errors import UserError
 from cooper_jax.rl import advantages, scoring, update
 from cooper_jax.rl import losses as policy_losses
 from cooper_jax.rl import step as steps
@@ -239,6 +240,14 @@ def test_the_right_codes_are_drawn(step, taught):
   chance = reinforce(step, RightCodes(), shuffled=True, **given)
   assert learned > 0.75
   assert chance < 0.5
+
+
+def test_a_step_that_nothing_scores_is_refused(step):
+  """Advantages would all be 0, and a run of such steps a slow nothing."""
+  step.shuffle = False
+  step.scorer = lambda view, _: scored(np.full(len(view), np.nan))
+  with pytest.raises(UserError, match="has scored any of the"):
+    step(fresh(), {"items": ITEMS, "number": 0})
 
 
 def test_dead_groups_are_sampled_anew(step, monkeypatch):

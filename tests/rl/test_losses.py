@@ -200,6 +200,20 @@ def test_micro_batches_add_up_to_the_whole(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_rollouts_changes_nothing(kind):
+  config, inputs = _config(kind), _inputs()
+  want, _, slope = _value_and_gradient(INPUTS["logps"], config, inputs)
+  order = np.array([4, 0, 5, 2, 1, 3])
+  value, _, moved = _value_and_gradient(
+    np.asarray(INPUTS["logps"])[order],
+    config,
+    {name: values[order] for name, values in inputs.items()},
+  )
+  np.testing.assert_allclose(value, want, atol=1e-6)
+  np.testing.assert_allclose(moved, slope[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_padding_change_nothing(kind):
   config, inputs = _config(kind), _inputs()
   want, live, _ = _value_and_gradient(INPUTS["logps"], config, inputs)

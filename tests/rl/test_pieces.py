@@ -32,12 +32,12 @@ def every_other_prompt_draws(monkeypatch):
   monkeypatch.setattr(steps.runner, "begin", begin_with_maps)
 
 
-def updated(kind, rows, blocks, **loss):
+def updated(kind, rows, blocks, *, updates=2, **loss):
   """(parameters, metrics) after one step, its rollouts packed like this."""
   config = CONFIG.copy_and_resolve_references()
   config.grpo.update(rows=rows, blocks=blocks)
   config.rl.loss.update(kind=kind, **loss)
-  config.rl.updates = 2  # so that ratios are not 1
+  config.rl.updates = updates  # with 2, ratios are not 1
   optimizer = optax.sgd(0.1)  # Adam would divide rounding by next to nothing
   step = steps.Step(config, POLICY, optimizer, CODECS, None)
   step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
@@ -62,6 +62,14 @@ def test_pieces_add_up_to_the_whole(kind):
     whole,
     parts,
   )
+
+
+def test_in_pieces_the_trainer_scores_as_the_sampler_drew():
+  (_, sums), count = updated("dapo", 3, 1, updates=1)
+  assert count > 2
+  for kind in ("text", "code"):
+    total, tokens = sums[f"mismatch_abs/{kind}"]
+    assert tokens > 20 and 0 < total / tokens < 1e-5
 
 
 def test_the_highest_entropies_are_of_all_rollouts():

@@ -36,7 +36,7 @@ CONFIG, POLICY = make_policy()
 
 
 def updated(mesh):
-  """(parameters after a step, texts that were sampled) on a mesh."""
+  """(parameters after a step, texts sampled, metrics) on a mesh."""
   # Adam would divide rounding by next to nothing.
   optimizer, seen = optax.sgd(0.1), []
   with jax.set_mesh(mesh):
@@ -55,8 +55,8 @@ def updated(mesh):
 
     step.scorer = score
     state = policies.init_state(POLICY, optimizer, seed=0)
-    state, _ = step(state, {"items": ITEMS, "number": 0})
-    return jax.device_get(state.params), seen
+    state, metrics = step(state, {"items": ITEMS, "number": 0})
+    return jax.device_get(state.params), seen, metrics
 
 
 @functools.cache
@@ -66,9 +66,12 @@ def on_one_device():
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_step_on_eight_devices_is_the_step_on_one(name):
-  params, texts = updated(meshes.make_mesh(LAYOUTS[name]))
-  expected, sampled = on_one_device()
+  params, texts, metrics = updated(meshes.make_mesh(LAYOUTS[name]))
+  expected, sampled, _ = on_one_device()
   assert texts == sampled
+  # Sampler and trainer agree there, as they do on one device.
+  total, tokens = metrics["mismatch_abs/text"]
+  assert tokens > 20 and total / tokens < 1e-5
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, expected
   )

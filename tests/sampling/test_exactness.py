@@ -303,6 +303,14 @@ def test_same_sample_id_same_tokens_in_any_order_batch_and_bucket():
   np.testing.assert_array_equal(whole.tokens[2:4], one.tokens)
   other = run(model, form, params, made[1:2], ids[4:6], group=2)
   assert (other.tokens != one.tokens).any()
+  # Eight of 64 rows, in groups of four.
+  many = trunks(np.random.default_rng(9), form, 16)
+  many[5], many[11] = made[0], made[2]
+  wide = np.arange(64).reshape(16, 4) + 500
+  wide[5, 2:], wide[11, :2] = ids[:2], ids[4:6]
+  wide = run(model, form, params, many, wide.ravel(), group=4)
+  np.testing.assert_array_equal(whole.tokens[:2], wide.tokens[22:24])
+  np.testing.assert_array_equal(whole.tokens[4:6], wide.tokens[44:46])
 
 
 def test_greedy_rows_of_a_group_agree():
