@@ -121,6 +121,21 @@ def permutation(one, other, *, draws: int = 2000, seed: int = 0) -> float:
   return (beyond + 1) / (draws + 1)
 
 
+def sign_test(gained: int, lost: int) -> float:
+  """Exact two-sided p of so many changes each way (McNemar's, binomial)."""
+  n, fewer = gained + lost, min(gained, lost)
+  below = sum(
+    math.exp(
+      math.lgamma(n + 1)
+      - math.lgamma(k + 1)
+      - math.lgamma(n - k + 1)
+      - n * math.log(2)
+    )
+    for k in range(fewer + 1)
+  )
+  return min(1.0, 2 * below)
+
+
 def _paired(one, other):
   one = np.asarray(one, np.float64)
   other = np.asarray(other, np.float64)

@@ -5,9 +5,9 @@ baseline that could explain it away, so that a reader who reads only the top
 of the page is not misled.
 """
 
-import math
-
+from cooper_jax.eval import pairing, report_grpo
 from cooper_jax.eval import report_tables as tables
+from cooper_jax.eval.report_grpo import percent
 
 _MAPS = (
   ("depth", "abs_rel", "Drawn depth is off by {v} on average"),
@@ -25,15 +25,21 @@ def tiles(summary):
     value = tables.number(summary, key)
     base = tables.number(summary, f"{key}_constant")
     if value is not None:
-      small = "" if base is None else f"constant map {_percent(base)}"
-      found.append((title, _percent(value), small))
+      small = "" if base is None else f"constant map {percent(base)}"
+      found.append((title, percent(value), small))
   last = last_stage(summary)
   if last:
     key = f"qa/accuracy/{last}"
     blind = tables.number(summary, "qa/accuracy/blind")
-    small = "" if blind is None else f"blind {_percent(blind)}"
-    value = _percent(tables.number(summary, key))
+    small = "" if blind is None else f"blind {percent(blind)}"
+    value = percent(tables.number(summary, key))
     found.append((f"Answers, {tables.STAGES[last]}", value, small))
+  best = pairing.best_fixed(summary)
+  if best is not None:
+    value = tables.number(summary, f"qa/beyond/{best}")
+    small = f"points; that way {report_grpo.way(best)}"
+    title = "GRPO less best fixed way before"
+    found.append((title, tables.signed(value), small))
   first = tables.number(summary, "reward/first")
   end = tables.number(summary, "reward/last")
   if first is not None and end is not None:
@@ -51,7 +57,7 @@ def claims(summary, variant=""):
     )
   lines += _map_lines(summary)
   lines += _blind_lines(summary)
-  lines += _stage_lines(summary)
+  lines += report_grpo.lines(summary)
   lines += _mode_lines(summary)
   lines.append(
     "One run, one seed: differences smaller than the intervals mean nothing. "
@@ -72,14 +78,14 @@ def _map_lines(summary):
     value = tables.number(summary, f"{modality}/{metric}")
     if value is None:
       continue
-    line = words.format(v=_percent(value))
+    line = words.format(v=percent(value))
     base = tables.number(summary, f"{modality}/{metric}_constant")
     floor = tables.number(summary, f"{modality}/tokenizer_{metric}")
     beside = []
     if base is not None:
-      beside.append(f"the same map for every image: {_percent(base)}")
+      beside.append(f"the same map for every image: {percent(base)}")
     if floor is not None:
-      beside.append(f"the tokenizer alone: {_percent(floor)}")
+      beside.append(f"the tokenizer alone: {percent(floor)}")
     lines.append(line + (f" ({'; '.join(beside)})." if beside else "."))
   return lines
 
@@ -88,60 +94,42 @@ def _blind_lines(summary):
   stage = last_stage(summary)
   if stage is None:
     return []
-  above, compared = [], 0
+  above, below = [], []
   for family in tables.families(summary):
     key = f"qa/accuracy/{family}/{stage}"
     blind = tables.number(summary, f"qa/accuracy/{family}/blind")
     pair = tables.interval(summary, key)
     if blind is None or pair is None:
       continue
-    compared += 1
-    if pair[0] > blind:
-      above.append(family.replace("_", " "))
+    (above if pair[0] > blind else below).append(family.replace("_", " "))
+  compared = len(above) + len(below)
   if not compared:
     return []
   line = (
     f"After {tables.STAGES[stage]} the answers are above the blind baseline, "
     f"interval included, in {len(above)} of {compared} families"
   )
+  if below and len(below) < len(above):
+    return [f"{line}: all but {', '.join(below)}."]
   return [line + (f": {', '.join(above)}." if above else ".")]
 
 
-def _stage_lines(summary):
-  before = tables.number(summary, "qa/accuracy/sft")
-  after = tables.number(summary, "qa/accuracy/grpo")
-  if before is None or after is None:
-    return []
-  count = summary.get("qa/accuracy/grpo/n")
-  return [
-    f"GRPO moved all answers from {_percent(before)} to {_percent(after)}, "
-    f"{_verdict(before, after, count)}."
-  ]
-
-
 def _mode_lines(summary):
+  """Depth drawn first against the ways without a map, question by question."""
   stage = last_stage(summary)
-  direct = tables.number(summary, f"qa/accuracy/direct/{stage}")
-  drawn = tables.number(summary, f"qa/accuracy/depth/{stage}")
-  if direct is None or drawn is None:
-    return []
-  count = summary.get(f"qa/accuracy/depth/{stage}/n")
-  return [
-    f"Made to draw depth first it answers {_percent(drawn)} right, made to "
-    f"answer at once {_percent(direct)}, {_verdict(direct, drawn, count)}."
-  ]
-
-
-def _verdict(before, after, count):
-  """Whether two rates differ by more than chance, as unpaired samples of n."""
-  points = 100 * (after - before)
-  if not count:
-    return f"{points:+.1f} points"
-  spread = math.sqrt((before * (1 - before) + after * (1 - after)) / count)
-  if abs(after - before) > 1.96 * spread:
-    return f"{points:+.1f} points, more than chance explains"
-  return f"{points:+.1f} points, no more than chance explains"
-
-
-def _percent(value):
-  return f"{100 * value:.1f}\u00a0%"
+  drawn = tables.number(summary, f"qa/accuracy/{pairing.DRAWN}/{stage}")
+  lines = []
+  for mode, words in (
+    ("text", "reason in text"),
+    ("direct", "answer at once"),
+  ):
+    plain = tables.number(summary, f"qa/accuracy/{mode}/{stage}")
+    if drawn is None or plain is None:
+      continue
+    key = f"qa/drawing/{mode}/{stage}"
+    how = report_grpo.verdict(summary, key, drawn - plain)
+    lines.append(
+      f"Made to draw depth first it answers {percent(drawn)} right, made "
+      f"to {words} {percent(plain)}: {how}."
+    )
+  return lines

@@ -17,11 +17,41 @@ MOST_ROWS = 200
 _TAG = re.compile(r"<at ([0-9.]+) ([0-9.]+)>|</?[a-z_]+(?: [a-z]+(?:=\w+)?)?>")
 
 
+def lead(rows):
+  """Index of the first row that drew most kinds of maps, None if none drew.
+
+  Chosen by what was drawn and by place, never by whether it is right.
+  """
+  drawn = [
+    sum(row[f"{name}_drawn"] is not None for name in ("depth", "segmentation"))
+    for row in rows
+  ]
+  return drawn.index(max(drawn)) if any(drawn) else None
+
+
+def strip(rows):
+  """HTML of one row as pictures, for the top of the page; "" without maps."""
+  first = lead(rows[:MOST_ROWS])
+  if first is None:
+    return ""
+  row = rows[first]
+  result = "hit" if row["hit"] else "miss"
+  return (
+    f'<div class="strip"><div class="maps">'
+    f"{_pictures(row, trace(row['trace'])[1])}</div>"
+    f"<p><b>{html.escape(prose(row['question']))}</b> {_said(row, result)}</p>"
+    '<p class="note">The first of the test questions below whose answer drew '
+    "every kind of map, right or wrong.</p></div>"
+  )
+
+
 def gallery(rows, classes=segmentation.CLASSES):
   """HTML of at most MOST_ROWS rows with filters by family and result."""
   if not rows:
     return ""
-  shown = rows[:MOST_ROWS]
+  shown, first = list(rows[:MOST_ROWS]), lead(rows[:MOST_ROWS])
+  if first is not None:
+    shown.insert(0, shown.pop(first))
   names = sorted({row["family"] for row in shown})
   ways = sorted({row["mode"] for row in shown})
   hits = sum(bool(row["hit"]) for row in shown)
@@ -36,11 +66,13 @@ def gallery(rows, classes=segmentation.CLASSES):
   return (
     '<section id="gallery"><h2>Gallery</h2>'
     f'<p class="note">{len(shown)} test questions{cut}, {hits} answered '
-    "right. Numbers on the input are the places that the trace names.</p>"
+    "right. First one that drew every kind of map, the others in the order of "
+    "the test split. Numbers on the input are the places that the trace names."
+    "</p>"
     + controls
     + _scales()
-    + "".join(_row(row, classes) for row in shown)
-    + "</section>"
+    + f'<div class="cards">{"".join(_row(row, classes) for row in shown)}'
+    + "</div></section>"
   )
 
 
@@ -64,9 +96,15 @@ def _row(row, classes):
     f"<h3>{html.escape(prose(row['question']))}</h3>{options}</header>"
     f'<div class="maps">{_pictures(row, places)}</div>{_legend(row, classes)}'
     f'<p class="trace">{marked}</p>'
-    f'<p class="answers"><span>Said <b class="{result}">'
-    f"{html.escape(str(row['predicted']) or '(nothing)')}</b></span>"
-    f"<span>True <b>{html.escape(str(row['answer']))}</b></span></p></article>"
+    f'<p class="answers">{_said(row, result)}</p></article>'
+  )
+
+
+def _said(row, result):
+  return (
+    f'<span>Said <b class="{result}">'
+    f"{html.escape(str(row['predicted']) or '(nothing)')}</b></span> "
+    f"<span>True <b>{html.escape(str(row['answer']))}</b></span>"
   )
 
 
@@ -91,25 +129,28 @@ def trace(markup):
 def _pictures(row, places):
   true, drawn = row["depth_true"], row["depth_drawn"]
   low, high = drawing.depth_range(true, drawn)
-  shown = [_figure("input", row["image"], _dots(places))]
+  shown = [("input", row["image"], _dots(places))]
   for name, depth in (("true depth", true), ("drawn depth", drawn)):
     if depth is not None:
-      shown.append(_figure(name, drawing.depth_picture(depth, low, high)))
+      shown.append((name, drawing.depth_picture(depth, low, high), ""))
   if true is not None and drawn is not None:
-    shown.append(_figure("error", drawing.error_picture(drawn, true)))
+    shown.append(("error", drawing.error_picture(drawn, true), ""))
   for name in ("true", "drawn"):
     classes = row[f"segmentation_{name}"]
     if classes is not None:
       picture = drawing.segmentation_picture(classes)
-      shown.append(_figure(f"{name} classes", picture))
-  if true is not None or drawn is not None:
-    shown.append(_metre_bar(low, high))
-  return "".join(shown)
+      shown.append((f"{name} classes", picture, ""))
+  words = prose(row["question"])
+  drawn = "".join(_figure(*each, words) for each in shown)
+  if true is not None or row["depth_drawn"] is not None:
+    drawn += _metre_bar(low, high)
+  return drawn
 
 
-def _figure(name, picture, over=""):
+def _figure(name, picture, over, question):
+  alt = html.escape(f"{name}: {question}", quote=True)
   return (
-    f'<figure><div class="pixels"><img alt="{name}" loading="lazy"'
+    f'<figure><div class="pixels"><img alt="{alt}" loading="lazy"'
     f' src="{drawing.data_uri(np.asarray(picture))}">{over}</div>'
     f"<figcaption>{name}</figcaption></figure>"
   )

@@ -35,7 +35,8 @@ def table(summary):
     "question uses."
   )
   answers = tables.table(head, body)
-  return tables.section("Never seen", answers + _maps(summary, stages), note)
+  shown = f'<div class="pair">{answers}{_maps(summary, stages)}</div>'
+  return tables.section("Never seen", shown, note)
 
 
 def _row(summary, title, keys, *, strong=False):
@@ -45,17 +46,22 @@ def _row(summary, title, keys, *, strong=False):
 
 
 def _maps(summary, stages):
+  """Drawn maps: heldout/<modality>/<name>/<stage>, no key of the answers."""
   last, body = stages[-1], "<tbody>"
   for name, title in tables.TITLES.items():
     for key in summary:
-      if not (key.startswith(heldout.KEY) and key.endswith(f"/{name}/{last}")):
+      parts = key.split("/")
+      if parts[0] != heldout.KEY or parts[2:] != [name, last]:
         continue
-      modality = key.split("/")[1]
+      modality = parts[1]
+      if modality == "accuracy":
+        continue
       cells = [
         tables.score(summary, each, percent=False)
         for each in (f"{modality}/{name}", key, f"{modality}/{name}_constant")
       ]
-      label = f"{tables.title_of(modality)}: {title[:1].lower()}{title[1:]}"
-      body += tables.row(label, cells)
-  head = ("Drawn maps", "Test split", "Held out", "Best constant map")
+      # "RMSE" stays as it is.
+      small = title if title[1:2].isupper() else title[:1].lower() + title[1:]
+      body += tables.row(f"{tables.title_of(modality)}: {small}", cells)
+  head = ("Drawn maps", "Test split", "Held out", "Constant map")
   return tables.table(head, body + "</tbody>", wide=True)

@@ -10,7 +10,7 @@ from cooper_jax.eval import report_gallery
 
 STYLE = """
 :root{--paper:#fcfbf8;--card:#fff;--ink:#23262b;--quiet:#667;--line:#e4e0d7;
---accent:#1f6a8c;--soft:#b9cdd6;--warm:#b4532a;--hit:#2c7a4b;--miss:#b03a3a;
+--accent:#1f6a8c;--soft:#b9cdd6;--warm:#9c4420;--hit:#2c7a4b;--miss:#b03a3a;
 --chip:#f1eee7}
 @media (prefers-color-scheme:dark){:root{--paper:#16181b;--card:#1d2024;
 --ink:#e4e2dd;--quiet:#9aa0a8;--line:#30343a;--accent:#6db7d8;--soft:#3d5a68;
@@ -71,6 +71,18 @@ svg text{fill:var(--quiet)}svg .label{fill:var(--ink);font-size:12px}
 .mark.constant{stroke:var(--quiet);stroke-width:1.5;stroke-dasharray:5 3}
 .mark.chance{stroke:var(--quiet);stroke-width:1.5;stroke-dasharray:1.5 3}
 .figure{max-width:680px}
+.pair{display:grid;gap:0 40px;align-items:start;
+grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
+.pair>*{min-width:0}
+.strip{margin:1.4rem 0}.strip p{margin:.2rem 0}
+.strip span{color:var(--quiet);margin-left:1em}.strip b{color:var(--ink)}
+.strip b.hit{color:var(--hit)}.strip b.miss{color:var(--miss)}
+.strip .note{font-size:.85rem}
+.charts figcaption small{display:block;color:var(--quiet);font-weight:400;
+font-size:.8rem;line-height:1.3}
+.rollouts summary{line-height:1.4}.rollouts table{max-width:none}
+.rollouts th .trace{display:block;min-width:34ch;max-width:80ch}
+dd a{color:var(--accent)}
 .legend,.classes,.scales{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;
 font-size:.84rem;color:var(--quiet);margin:.5rem 0 1.2rem}
 .legend span,.classes span,.scales span{display:inline-flex;
@@ -88,7 +100,7 @@ thead th,thead th:first-child{color:var(--quiet);font-weight:400;
 font-size:.84rem;vertical-align:bottom;line-height:1.25}
 td small,th small{display:block;color:var(--quiet);font-size:.76rem;
 line-height:1.3;white-space:nowrap}
-.wide th small{display:inline}
+.wide th small{display:inline;margin-left:.35em}.wide{max-width:none}
 th.group{font-weight:600;padding-top:.9rem}
 tr.all th,tr.all td{font-weight:600}
 td b{font-weight:600}
@@ -145,6 +157,7 @@ footer{margin-top:3rem;color:var(--quiet);font-size:.85rem}
 @media (max-width:640px){
 main{padding:20px 16px 40px}
 .tiles{grid-template-columns:1fr 1fr}
+.tiles div:last-child:nth-child(odd){grid-column:1/-1}
 .tiles div{padding:.65rem .8rem}.tiles b{font-size:1.4rem}
 .maps{grid-template-columns:repeat(3,1fr);gap:8px}
 .scroll{margin:0 -16px;padding:0 16px}
@@ -158,12 +171,28 @@ section{margin-top:2.4rem}}
 --accent:#1f5a78;--soft:#bbb;--warm:#a0451f;--hit:#1f6a3c;--miss:#a02a2a;
 --chip:#eee}
 @page{margin:16mm 14mm}
-body{font-size:10.5pt}main{max-width:none;padding:0}
+body{font-size:10pt}main{max-width:none;padding:0}
 nav,.filters{display:none!important}
+.pair{display:block}.figure{max-width:150mm}
+.scroll{overflow:visible;margin:0;padding:0}
 .charts{grid-template-columns:repeat(3,1fr);gap:8px}
-article,figure,tbody,.tiles{break-inside:avoid}h2,.stage{break-after:avoid}
-article:nth-of-type(n+25){display:none}
-.maps{grid-template-columns:repeat(6,1fr)}
+section{margin-top:1.6rem}
+.tiles{grid-template-columns:none;grid-auto-flow:column;
+grid-auto-columns:1fr}
+article,figure,tr,.tiles,.strip,.figure,.note,.scales,li,dl{break-inside:avoid}
+h2,h3,.stage,.note,.lead,.legend,.scales,thead,tr.all,summary,
+tr:has(.group){break-after:avoid}
+tr:last-child{break-before:avoid}
+thead{display:table-header-group}
+article .maps figcaption{font-size:6.5pt;line-height:1.2}
+article .classes{margin:.1rem 0 .3rem;font-size:7pt}
+.cards{display:grid;grid-template-columns:1fr 1fr;gap:8px}
+article{padding:.5rem .6rem;margin:0;min-width:0;font-size:9pt}
+.maps{grid-template-columns:repeat(6,1fr);gap:6px}
+article .maps{grid-template-columns:repeat(3,1fr);max-width:48mm;
+margin:.3rem 0}
+article h3{font-size:10pt}
+.trace{font-size:7.5pt;line-height:1.5}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -180,8 +209,11 @@ form.addEventListener('submit',function(e){e.preventDefault()});apply()})();
 """
 
 
-def page(*, title, lead, tiles, claims, about, sections):
-  """The whole document; `sections` are (anchor words, HTML) pairs."""
+def page(*, title, lead, tiles, picture, claims, about, files, sections):
+  """The whole document; `sections` are (anchor words, HTML) pairs.
+
+  `picture` is HTML, `files` are paths in the workdir, which are linked to.
+  """
   boxes = "".join(
     f"<div><span>{html.escape(name)}</span><b>{html.escape(value)}</b>"
     f"<small>{html.escape(small)}</small></div>"
@@ -192,6 +224,12 @@ def page(*, title, lead, tiles, claims, about, sections):
     f"<dt>{html.escape(name)}</dt><dd>{_fact(name, value)}</dd>"
     for name, value in about.items()
   )
+  if files:
+    links = ", ".join(
+      f'<a href="../{html.escape(name, quote=True)}">{html.escape(name)}</a>'
+      for name in files
+    )
+    facts += f"<dt>files</dt><dd>{links}</dd>"
   kept = [(name, body) for name, body in sections if body]
   links = "".join(
     f'<a href="#{name.lower().replace(" ", "-")}">{name}</a>'
@@ -204,6 +242,7 @@ def page(*, title, lead, tiles, claims, about, sections):
     f"<style>{STYLE}{report_gallery.gradients()}</style></head><body><main>"
     f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>'
     + (f'<div class="tiles">{boxes}</div>' if boxes else "")
+    + picture
     + f'<ul class="claims">{points}</ul><nav>{links}</nav>'
     + "".join(body for _, body in kept)
     + f'<section id="run"><h2>Run</h2><dl>{facts}</dl></section>'

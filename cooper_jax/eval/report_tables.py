@@ -7,6 +7,7 @@ modality, family or mode appears in the report without an edit here.
 import html
 import math
 
+from cooper_jax.eval import pairing
 from cooper_jax.eval import report_figures as figures
 
 STAGES = {"pretrain": "Pretrain", "sft": "SFT", "grpo": "GRPO"}
@@ -71,32 +72,42 @@ def maps(summary):
       continue
     name = rest.removesuffix("_constant").removeprefix("tokenizer_")
     groups.setdefault(modality, {}).setdefault(name, None)
-  body = ""
+  shown = ""
   for modality, names in groups.items():
-    body += (
-      f'<tbody><tr><th colspan="4" class="group">{title_of(modality)}</th>'
-    )
-    body += "</tr>"
-    for name in sorted(names, key=_metric_order):
-      lower = name.endswith(LOWER_IS_BETTER)
-      arrow = "↓" if lower else "↑"
-      cells = [
-        score(summary, f"{modality}/{name}", percent=False, strong=True),
-        score(summary, f"{modality}/tokenizer_{name}", percent=False),
-        score(summary, f"{modality}/{name}_constant", percent=False),
-      ]
-      label = TITLES.get(name, title_of(name.replace("iou/", "IoU of ")))
-      body += row(f"{label} <small>{arrow}</small>", cells)
-    body += "</tbody>"
-  if not body:
+    names = sorted(names, key=_metric_order)
+    one = [name for name in names if "/" not in name]
+    parts = [name for name in names if "/" in name]  # of each class
+    shown += f"<div>{_map_table(summary, modality, one)}"
+    if parts:
+      shown += f"<details><summary>{len(parts)} more, class by class</summary>"
+      shown += _map_table(summary, modality, parts) + "</details>"
+    shown += "</div>"
+  if not shown:
     return ""
-  head = ("Map", "Drawn", "Tokenizer alone", "Best constant map")
   note = (
     "Drawn: by the model, from the image. Tokenizer alone: the true map "
     "through codes and back, the floor of what can be drawn. Best constant "
-    "map: the same map for every image. ↓ lower is better, ↑ higher."
+    "map: the same map for every image. IoU: the overlap of drawn and true "
+    "area over their union. Perplexity of the codes: how many codes there "
+    "would be, were they used alike. ↓ lower is better, ↑ higher."
   )
-  return section("Maps", table(head, body, wide=True), note)
+  return section("Maps", f'<div class="pair">{shown}</div>', note)
+
+
+def _map_table(summary, modality, names):
+  body = "<tbody>"
+  for name in names:
+    lower = name.endswith(LOWER_IS_BETTER)
+    arrow = "↓" if lower else "↑"
+    cells = [
+      score(summary, f"{modality}/{name}", percent=False, strong=True),
+      score(summary, f"{modality}/tokenizer_{name}", percent=False),
+      score(summary, f"{modality}/{name}_constant", percent=False),
+    ]
+    label = TITLES.get(name, title_of(name.replace("iou/", "IoU of ")))
+    body += row(f"{label}\u00a0<small>{arrow}</small>", cells)
+  head = (title_of(modality), "Drawn", "Tokenizer alone", "Constant map")
+  return table(head, body + "</tbody>", wide=True)
 
 
 def answers(summary):
@@ -135,9 +146,12 @@ def answers(summary):
   head = ("Family", *(STAGES[s] for s in stages), "Blind", "Const.", "Chance")
   return section(
     "Answers",
-    f'<div class="figure">{figure}</div>' + table(head, body),
-    "Per cent of test questions answered right, with 95 % intervals. A score "
-    "means something only by its distance from blind and constant.",
+    f'<div class="pair"><div class="figure">{figure}</div>'
+    f"{table(head, body)}</div>",
+    "Per cent of test questions answered right, the model left to choose how, "
+    "with 95 % intervals. A score means something only by its distance from "
+    "blind (a classifier that sees the question only) and constant (the best "
+    "fixed answer).",
   )
 
 
@@ -167,52 +181,19 @@ def _in_short(summary, stages):
   return body
 
 
-def modes(summary):
-  found = rates(summary)
-  names = [n for n in MODES if any(name == n for name, _ in found)]
-  stages = [s for s in STAGES if any((n, s) in found for n in names)]
-  if not names:
-    return ""
-  body = "<tbody>"
-  for name in names:
-    keys = [f"qa/accuracy/{name}/{s}" for s in stages]
-    count = next((summary[k + "/n"] for k in keys if k + "/n" in summary), None)
-    cells = [score(summary, k, strong=True) for k in keys]
-    body += row(MODES[name] + count_of(count), cells)
-  body += "</tbody>"
-  note = (
-    "The same questions, the way of answering forced. The last line is the "
-    "model left to choose."
-  )
-  head = ("Mode", *(STAGES[s] for s in stages))
-  return section("Ways of answering", table(head, body), note)
-
-
-def map_rates(summary):
-  keys = [k.split("/") for k in summary if k.startswith("map_rate/")]
-  keys = [k for k in keys if len(k) == 3 and k[2] in STAGES]
-  names = sorted({k[1] for k in keys})
-  stages = [s for s in STAGES if any(k[2] == s for k in keys)]
-  if not names:
-    return ""
-  body = "<tbody>"
-  for name in names:
-    cells = [score(summary, f"map_rate/{name}/{s}") for s in stages]
-    body += row(title_of(name), cells)
-  body += "</tbody>"
-  note = "Per cent of answers in which the model, left to choose, drew a map."
-  head = ("Family", *(STAGES[s] for s in stages))
-  return section("When it draws", table(head, body), note)
-
-
-def speed(summary):
+def speed(summary, packages=()):
+  """Time and speed of each stage; `packages` are (stages, name, hours)."""
   names = [
     k.split("/")[1].removesuffix("_s") for k in summary if k.startswith("time/")
   ]
   if not names:
     return ""
   body, total = "<tbody>", 0.0
-  for name in names:
+  for stages, package, hours in packages:
+    label = f"{html.escape(stages)}: in package {html.escape(package)}"
+    cells = [clock(3600 * hours) if hours else "–", "", "", ""]
+    body += row(f"{label} <small>taught elsewhere</small>", cells)
+  for name in sorted(names, key=_stage_order):
     seconds = number(summary, f"time/{name}_s") or 0.0
     total += seconds
     cells = [clock(seconds)]
@@ -225,13 +206,19 @@ def speed(summary):
       else:
         cells.append(figures.short(float(f"{value:.3g}")))
     body += row(STAGES.get(name, title_of(name)), cells)
-  body += row("All", [clock(total), "", "", ""], strong=True) + "</tbody>"
+  label = "All of this run" if packages else "All"
+  body += row(label, [clock(total), "", "", ""], strong=True) + "</tbody>"
   head = ("Stage", "Time", "Steps/s", "Tokens/s", "Share of peak")
   note = (
     "Share of peak: arithmetic done against the fastest matrix product "
-    "measured on the same machine."
+    "measured on the same machine. Evaluation: up to the writing of this page."
   )
   return section("Time and speed", table(head, body), note)
+
+
+def _stage_order(name):
+  known = ("tokenizer", *STAGES, "evaluate")
+  return known.index(name) if name in known else len(known)
 
 
 def number(summary, key):
@@ -261,6 +248,24 @@ def score(summary, key, *, percent=True, strong=False, brief=False):
   return f"{shown}<small>{low}–{high}</small>"
 
 
+def points(summary, key):
+  """One cell: a paired difference in points; bold past what chance explains."""
+  value, pair = number(summary, key), interval(summary, key)
+  if value is None:
+    return "–"
+  shown = signed(value)
+  shown = f"<b>{shown}</b>" if pairing.sure(summary, key) else shown
+  if pair is None:
+    return shown
+  return f"{shown}<small>{signed(pair[0])} to {signed(pair[1])}</small>"
+
+
+def signed(share):
+  """In: -0.0002, 0.033   Out: "0.0", "+3.3", in points."""
+  shown = f"{100 * share:+.1f}"
+  return "0.0" if shown in ("-0.0", "+0.0") else shown
+
+
 def row(label, cells, strong=False):
   style = ' class="all"' if strong else ""
   inner = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -278,14 +283,19 @@ def table(head, body, wide=False):
 
 def section(title, body, note=""):
   anchor = title.lower().replace(" ", "-")
-  note = f'<p class="note">{html.escape(note)}</p>' if note else ""
+  note = html.escape(note.replace(" %", "\u00a0%"))
+  note = f'<p class="note">{note}</p>' if note else ""
   return f'<section id="{anchor}"><h2>{title}</h2>{note}{body}</section>'
 
 
 def clock(seconds):
+  seconds = round(seconds)
   if seconds < 60:
-    return f"{seconds:.0f}\u00a0s"
-  return f"{seconds // 60:.0f}\u00a0min {seconds % 60:02.0f}\u00a0s"
+    return f"{seconds}\u00a0s"
+  if seconds >= 3600:
+    minutes = seconds % 3600 // 60
+    return f"{seconds // 3600}\u00a0h {minutes:02d}\u00a0min"
+  return f"{seconds // 60}\u00a0min {seconds % 60:02d}\u00a0s"
 
 
 def _metric_order(name):

@@ -35,22 +35,20 @@ def table(summary):
   note = (
     "Held to draw depth first, then the map exchanged before it goes on. What "
     "the own map is worth more than another image's is the use it makes of "
-    "maps."
+    "maps. Per cent right."
   )
   head = ("Family", *KINDS.values())
-  return tables.section(
-    "Is the map read", tables.table(head, body) + _readings(summary), note
-  )
+  shown = tables.table(head, body) + _readings(summary)
+  shown = f'<div class="pair">{shown}</div>'
+  return tables.section("Is the map read", shown, note)
 
 
 def _difference(summary, stage):
   """Own - another image's, over the families of distance."""
   key = f"{map_use.KEY}/gain/distances/{stage}"
-  value, pair = tables.number(summary, key), tables.interval(summary, key)
-  if value is None or pair is None:
+  if tables.number(summary, key) is None:
     return ""
-  low, high = (f"{100 * end:+.1f}" for end in pair)
-  cells = [f"<b>{100 * value:+.1f}</b><small>{low} to {high}</small>", "", ""]
+  cells = [tables.points(summary, key), "", ""]
   label = "Of distance: own less another's"
   return tables.row(label + tables.count_of(summary.get(f"{key}/n")), cells)
 
@@ -76,5 +74,12 @@ def _readings(summary):
     cells = [tables.score(summary, key, percent=False) for key in keys]
     count = tables.count_of(summary.get(f"{keys[0]}/n"))
     body += tables.row(title + count, cells)
-  head = ("Readings, nats", *(tables.STAGES[s] for s in stages))
-  return tables.table(head, body + "</tbody>")
+  head = ("Surprise at readings", *(tables.STAGES[s] for s in stages))
+  note = (
+    "How surprised it is by the true readings of a trace (lengths, and how two "
+    "things stand to each other), in nats, by the map that stands before them; "
+    "0: sure of each. Who reads maps is surprised by another image's, and not "
+    "by a changed one whose own truth is told."
+  )
+  shown = tables.table(head, body + "</tbody>")
+  return f'<div>{shown}<p class="note">{note}</p></div>'

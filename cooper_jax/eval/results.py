@@ -1,4 +1,4 @@
-"""The answers of one policy in every mode: rates, differences, a file.
+"""The answers of one policy in every mode: rates, a file.
 
 `found` maps a mode of use to `asking.Answers` to the same questions.
 """
@@ -36,18 +36,6 @@ def scores(items, found, stage: str, *, free: str) -> dict:
     )
   summary |= intervals.rate(f"map_rate/{stage}", adaptive.drew())
   summary[f"qa/truncated/{stage}"] = float(adaptive.view.truncated.mean())
-  return summary
-
-
-def gain(before, after) -> dict:
-  """What GRPO added, on the same questions, with a paired interval."""
-  summary = {}
-  for mode in after:
-    one, other = after[mode].hits, before[mode].hits
-    key = f"qa/gain/{mode}"
-    summary[key] = float(one.mean() - other.mean())
-    summary[f"{key}/n"] = len(one)
-    summary[f"{key}/ci95"] = list(intervals.bootstrap_difference(one, other))
   return summary
 
 

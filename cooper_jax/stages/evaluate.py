@@ -19,6 +19,7 @@ from cooper_jax.eval import (
   baselines,
   heldout,
   map_use,
+  pairing,
   reading,
   report,
   results,
@@ -30,7 +31,7 @@ from cooper_jax.stages import tokenizer as tokenizer_stage
 
 STAGE = "evaluate"
 TRAINED = ("sft", "grpo")
-FREE = "adaptive"  # the mode that the plain `qa/accuracy/<stage>` is of
+FREE = pairing.FREE  # the mode that the plain `qa/accuracy/<stage>` is of
 
 
 def run(config, workdir) -> None:
@@ -40,6 +41,7 @@ def run(config, workdir) -> None:
 
 def evaluate(config, workdir) -> None:
   """Scores the policies, adds to summary.json and writes the report."""
+  watch = telemetry.Stopwatch()
   settings, workdir = config.evaluate, Path(workdir)
   data = DataConfig.from_config(config)
   policy = policies.make(config)
@@ -61,7 +63,7 @@ def evaluate(config, workdir) -> None:
     "batch": settings.batch,
     "buckets": config.sampling.prompt_buckets,
   }
-  gallery, before = [], {}
+  gallery, hits = [], {}
   if reads(config, codecs):
     summary |= score_reading(config, workdir, policy, codecs)
   stages = [s for s in TRAINED if is_there(workdir, s)]
@@ -101,9 +103,10 @@ def evaluate(config, workdir) -> None:
     say(summary, (stage,), items)
     if stage == stages[-1]:
       gallery = show(items, found, settings.gallery)
-    if stage == "grpo" and before:
-      summary |= results.gain(before, found)
-    before = found
+    hits[stage] = {mode: answers.hits for mode, answers in found.items()}
+  summary |= pairing.scores(hits, [item.question.family for item in items])
+  # So far, for the report; the run's own count of the stage comes after it.
+  summary[f"time/{STAGE}_s"] = round(watch.read()[0], 1)
   workdirs.add_summary(workdir, summary)
   path = report.write_report(
     workdir,
