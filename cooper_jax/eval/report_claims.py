@@ -58,7 +58,9 @@ def claims(summary, variant=""):
   lines += _map_lines(summary)
   lines += _blind_lines(summary)
   lines += report_grpo.lines(summary)
-  lines += _mode_lines(summary)
+  lines += mode_lines(summary)
+  lines += report_grpo.reading(summary)
+  lines += report_grpo.unseen(summary)
   lines.append(
     "One run, one seed: differences smaller than the intervals mean nothing. "
     "The test scenes come from the same rendered world as the training "
@@ -114,22 +116,24 @@ def _blind_lines(summary):
   return [line + (f": {', '.join(above)}." if above else ".")]
 
 
-def _mode_lines(summary):
+def mode_lines(summary):
   """Depth drawn first against the ways without a map, question by question."""
   stage = last_stage(summary)
   drawn = tables.number(summary, f"qa/accuracy/{pairing.DRAWN}/{stage}")
-  lines = []
+  parts = []
   for mode, words in (
-    ("text", "reason in text"),
-    ("direct", "answer at once"),
+    ("text", "reasoning in text"),
+    ("direct", "answering at once"),
   ):
     plain = tables.number(summary, f"qa/accuracy/{mode}/{stage}")
     if drawn is None or plain is None:
       continue
     key = f"qa/drawing/{mode}/{stage}"
     how = report_grpo.verdict(summary, key, drawn - plain)
-    lines.append(
-      f"Made to draw depth first it answers {percent(drawn)} right, made "
-      f"to {words} {percent(plain)}: {how}."
-    )
-  return lines
+    parts.append(f"against {words} ({percent(plain)}) {how}")
+  if not parts:
+    return []
+  return [
+    f"Made to draw depth first, after {tables.STAGES[stage]}, it is right in "
+    f"{percent(drawn)}: {'; '.join(parts)}."
+  ]

@@ -116,6 +116,54 @@ def _draws(summary) -> list[str]:
   return [f"{line}{rest} (each family alike)."]
 
 
+def reading(summary) -> list[str]:
+  """Whether the maps are read: its own map less another image's."""
+  stage = next((s for s in (AFTER, BEFORE) if _read(summary, s)), None)
+  if stage is None:
+    return []
+  own, other, true = _read(summary, stage)
+  count = summary[f"map_use/gain/{stage}/n"]
+  line = (
+    f"After {tables.STAGES[stage]}, held to draw depth first, it answers "
+    f"{percent(own)} of the {count:,} questions that need depth; given another "
+    f"image's map in place of its own {percent(other)} (difference "
+    f"{points(summary, f'map_use/gain/{stage}')} points, paired"
+  )
+  near = f"map_use/gain/distances/{stage}"
+  if near in summary:
+    line += (
+      f"; in the families of distance {points(summary, near)}, "
+      f"n = {summary[f'{near}/n']}"
+    )
+  return [f"{line}), given the true map {percent(true)}."]
+
+
+def _read(summary, stage):
+  """(own, other, true) accuracies of a stage, or None where one is missing."""
+  found = [
+    tables.number(summary, f"map_use/{kind}/{stage}")
+    for kind in ("own", "other", "true", "gain")
+  ]
+  return None if None in found else found[:3]
+
+
+def unseen(summary) -> list[str]:
+  """Free answers on the held-out split, before and after."""
+  found = [
+    tables.number(summary, f"heldout/accuracy/{stage}")
+    for stage in (BEFORE, AFTER)
+  ]
+  count = summary.get(f"heldout/accuracy/{AFTER}/n")
+  if None in found or not count:
+    return []
+  return [
+    "Colours and shapes never seen together, and words never used in training "
+    f"(held-out split): {percent(found[0])} of {count} free answers right "
+    f"before GRPO, {percent(found[1])} after it: "
+    f"{verdict(summary, 'heldout/gain', found[1] - found[0])}."
+  ]
+
+
 def _mean(pairs) -> float:
   return float(np.mean([rate for _, rate in pairs]))
 

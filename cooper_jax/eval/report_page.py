@@ -180,7 +180,8 @@ section{margin-top:1.6rem}
 .tiles{grid-template-columns:none;grid-auto-flow:column;
 grid-auto-columns:1fr}
 article,figure,tr,.tiles,.strip,.figure,.note,.scales,li,dl{break-inside:avoid}
-h2,h3,.stage,.note,.lead,.legend,.scales,thead,tr.all,summary,
+h2,h3,.stage,.note,.lead,.legend,.scales,thead,summary,
+tr.all:not(:last-child),
 tr:has(.group){break-after:avoid}
 tr:last-child{break-before:avoid}
 thead{display:table-header-group}

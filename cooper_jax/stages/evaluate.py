@@ -63,7 +63,7 @@ def evaluate(config, workdir) -> None:
     "batch": settings.batch,
     "buckets": config.sampling.prompt_buckets,
   }
-  gallery, hits = [], {}
+  gallery, hits, unseen = [], {}, {}
   if reads(config, codecs):
     summary |= score_reading(config, workdir, policy, codecs)
   stages = [s for s in TRAINED if is_there(workdir, s)]
@@ -99,11 +99,17 @@ def evaluate(config, workdir) -> None:
         stage=stage,
       )
     if new:
-      summary |= score_heldout(policy, params, new, codecs, options, stage)
+      scores, unseen[stage] = score_heldout(
+        policy, params, new, codecs, options, stage
+      )
+      summary |= scores
     say(summary, (stage,), items)
     if stage == stages[-1]:
       gallery = show(items, found, settings.gallery)
     hits[stage] = {mode: answers.hits for mode, answers in found.items()}
+  if len(unseen) == len(TRAINED):
+    before, after = (unseen[stage] for stage in TRAINED)
+    summary |= pairing.difference(f"{heldout.KEY}/gain", after, before)
   summary |= pairing.scores(hits, [item.question.family for item in items])
   # So far, for the report; the run's own count of the stage comes after it.
   summary[f"time/{STAGE}_s"] = round(watch.read()[0], 1)
@@ -171,18 +177,19 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
   return scores
 
 
-def score_heldout(policy, params, items, codecs, options, stage: str) -> dict:
-  """What the policy answers, free to draw, and draws of the held-out split."""
+def score_heldout(policy, params, items, codecs, options, stage: str):
+  """Scores of free answers and maps of the held-out split, and the hits [n]."""
   answers = asking.ask(policy, params, items, FREE, codecs, **options)
   found = heldout.scores(items, answers.hits, stage)
   samples = list({item.sample.id: item.sample for item in items}.values())
   drawn = score_maps(policy, params, samples, codecs, options, said="unseen")
-  return found | {
+  found |= {
     f"{heldout.KEY}/{modality}/{name}/{stage}": value
     for modality, values in drawn.items()
     for name, value in values.items()
     if "/" not in name
   }
+  return found, answers.hits
 
 
 def show(items, found, count: int) -> list[dict]:
