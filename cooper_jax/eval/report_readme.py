@@ -105,8 +105,9 @@ def block(found: dict) -> str:
     f"{summary['qa/images']} images), one seed (commit {run['commit'][:7]}, "
     f"{run['date']}; `docs/{FIGURES.name}`, which `python -m "
     "cooper_jax.eval.report_readme runs/demo` writes with all that follows up "
-    "to the table of families); the policy after SFT and after GRPO. Constant: the best answer, or map, that ignores the image. Blind: a "
-    "classifier over the words of the question, trained on the training split."
+    "to the table of families); the policy after SFT and after GRPO. Constant: "
+    "the best answer, or map, that ignores the image. Blind: a classifier over "
+    "the words of the question, trained on the training split."
   )
   drawing = (
     "How often it draws, left to choose, and what drawing is worth there: "

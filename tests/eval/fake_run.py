@@ -129,6 +129,35 @@ def summary():
   return found
 
 
+def hits(count, gained=0, lost=0, right=0):
+  """Answers before and after: `right` at first, some gained, some lost."""
+  before = np.zeros(count)
+  before[:right] = 1
+  after = before.copy()
+  after[:lost] = 0
+  after[right : right + gained] = 1
+  return before, after
+
+
+def write_answers(workdir, ways, *, stages=("sft", "grpo"), question="? {}"):
+  """evaluate/<stage>.jsonl of ways: mode -> (hits before, hits after)."""
+  (workdir / "evaluate").mkdir(parents=True, exist_ok=True)
+  for place, stage in enumerate(stages):
+    lines = [
+      {
+        "sample": f"s{k // 2}",
+        "question": question.format(k % 2),
+        "family": FAMILIES[k % len(FAMILIES)],
+        "mode": mode,
+        "hit": float(hit),
+      }
+      for mode, both in ways.items()
+      for k, hit in enumerate(both[place])
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (workdir / "evaluate" / f"{stage}.jsonl").write_text(text)
+
+
 def write_metrics(workdir, points=120):
   """metrics.jsonl of every stage, the grpo one with rewards and a torn end."""
   rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from PIL import Image
 from cooper_jax.eval import (
   report,
   report_claims,
+  report_curves,
   report_gallery,
   report_picture,
 )
@@ -64,8 +65,9 @@ def tags(page):
 
 def test_the_page_loads_nothing(page, tags):
   assert tags.addresses
-  for address in tags.addresses:
-    assert address.startswith(("data:image/png;base64,", "#"))
+  loaded = [a.get("src") for tag, a in tags.seen if tag != "a"]
+  assert all(a.startswith("data:image/png;base64,") for a in loaded if a)
+  assert not {"link", "iframe", "object"} & {tag for tag, _ in tags.seen}
   assert "url(" not in page
   assert "@import" not in page
 
@@ -75,6 +77,18 @@ def test_links_lead_somewhere(tags):
   for address in tags.addresses:
     if address.startswith("#"):
       assert address[1:] in anchors
+
+
+def test_the_files_of_the_run_are_linked_to(tmp_path):
+  fake_run.write_answers(tmp_path, {"adaptive": fake_run.hits(4, gained=1)})
+  fake_run.write_metrics(tmp_path, points=2)
+  (tmp_path / "summary.json").write_text("{}")
+  path = report.write_report(tmp_path, {"summary": {}, "gallery": []})
+  links = re.findall(r'<a href="(\.\./[^"]+)"', path.read_text("utf-8"))
+  assert all((path.parent / link).is_file() for link in links)
+  assert {"../summary.json", "../evaluate/grpo.jsonl"} <= set(links)
+  assert "../grpo/metrics.jsonl" in links
+  assert "../config.json" not in links  # this run has none
 
 
 def cells(page, label):
@@ -111,7 +125,7 @@ def test_every_score_stands_beside_its_baseline_n_and_interval(page):
   assert "<b>52.0</b><small>47–57</small>" in line
   assert line.count("52.0") == 2
   maps = page[page.index('<section id="maps">') :]
-  line = re.search(r"<tr><th[^>]*>Relative error .*?</tr>", maps).group(0)
+  line = re.search(r"<tr><th[^>]*>Relative error\u00a0.*?</tr>", maps).group(0)
   for value in ("0.142", "0.046", "0.412"):
     assert value in line
   assert "IoU of ball" in maps
@@ -135,10 +149,18 @@ def test_each_row_can_be_filtered(tags):
 
 
 def test_a_row_shows_only_the_maps_it_has(tags):
-  names = [attrs["alt"] for tag, attrs in tags.seen if tag == "img"]
-  # 8 rows; rows 0, 3 and 6 drew nothing.
-  assert names.count("input") == names.count("true depth") == 8
-  assert names.count("drawn depth") == names.count("error") == 5
+  alts = [attrs["alt"] for tag, attrs in tags.seen if tag == "img"]
+  names = [alt.partition(": ")[0] for alt in alts]
+  # 8 rows and the one on top; rows 0, 3 and 6 drew nothing.
+  assert names.count("input") == names.count("true depth") == 9
+  assert names.count("drawn depth") == names.count("error") == 6
+
+
+def test_each_picture_says_of_which_question_it_is(tags):
+  alts = {attrs["alt"] for tag, attrs in tags.seen if tag == "img"}
+  assert "input: Is <b>this</b> & that closer?" in alts
+  words = "Which is closer, the red ball or the blue table?"
+  assert f"drawn depth: {words}" in alts
 
 
 def test_the_gallery_is_capped_and_says_so(monkeypatch):
@@ -177,7 +199,7 @@ def test_a_step_logged_twice_counts_once_and_a_torn_line_not(tmp_path):
     '{"step": 2, "time": 2, "loss/a": 2.0}\n'
     '{"step": 3, "los'
   )
-  assert report.read_metrics(path) == {"loss/a": ([1, 2], [3.0, 2.0])}
+  assert report_curves.read_metrics(path) == {"loss/a": ([1, 2], [3.0, 2.0])}
 
 
 def test_charts_begin_with_the_loss_and_leave_out_single_values(tmp_path):
@@ -189,18 +211,8 @@ def test_charts_begin_with_the_loss_and_leave_out_single_values(tmp_path):
   ]
   text = "".join(json.dumps(line) + "\n" for line in lines)
   (tmp_path / "sft" / "metrics.jsonl").write_text(text)
-  names = re.findall(r"<title>(.*?)</title>", report.curves(tmp_path))
+  names = re.findall(r"<title>(.*?)</title>", report_curves.curves(tmp_path))
   assert names == ["loss", "reward/a", "text", "grad_norm"]
-
-
-def test_claims_do_not_praise_what_chance_explains():
-  summary = {}
-  fake_run.rate(summary, "qa/accuracy/sft", 0.50, 400)
-  fake_run.rate(summary, "qa/accuracy/grpo", 0.53, 400)
-  # Two rates of n 400 near .5 differ by 2 standard errors from .069 on.
-  assert "no more than chance" in " ".join(report_claims.claims(summary))
-  fake_run.rate(summary, "qa/accuracy/grpo", 0.60, 400)
-  assert ", more than chance" in " ".join(report_claims.claims(summary))
 
 
 def test_a_family_counts_as_above_blind_only_beyond_its_interval():
@@ -210,6 +222,12 @@ def test_a_family_counts_as_above_blind_only_beyond_its_interval():
     fake_run.rate(summary, f"qa/accuracy/{family}/blind", 0.50, 400)
   line = " ".join(report_claims.claims(summary))
   assert "in 1 of 2 families: near." in line
+  # Where they are fewer, those that are not are named.
+  for family in ("third", "fourth"):
+    fake_run.rate(summary, f"qa/accuracy/{family}/grpo", 0.9, 400)
+    fake_run.rate(summary, f"qa/accuracy/{family}/blind", 0.5, 400)
+  line = " ".join(report_claims.claims(summary))
+  assert "in 3 of 4 families: all but far." in line
 
 
 def test_a_smoke_run_is_called_one():
