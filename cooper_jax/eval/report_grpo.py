@@ -124,7 +124,7 @@ def reading(summary) -> list[str]:
   own, other, true = _read(summary, stage)
   count = summary[f"map_use/gain/{stage}/n"]
   line = (
-    f"After {tables.STAGES[stage]}, held to draw depth first, it answers "
+    f"After {tables.STAGES[stage]}, held to draw depth first, it is right in "
     f"{percent(own)} of the {count:,} questions that need depth; given another "
     f"image's map in place of its own {percent(other)} (difference "
     f"{points(summary, f'map_use/gain/{stage}')} points, paired"

@@ -98,6 +98,16 @@ def test_curves_tell_the_story_and_fold_what_stands_still(tmp_path):
   assert "Share of the answers that hold a map" in shown
 
 
+def test_what_stands_still_is_folded_where_there_is_room_too(tmp_path):
+  (tmp_path / "sft").mkdir()
+  lines = [{"step": s, "loss": 1 / s, "skipped": 0.0} for s in range(1, 9)]
+  text = "".join(json.dumps(line) + "\n" for line in lines)
+  (tmp_path / "sft" / "metrics.jsonl").write_text(text)
+  shown, _, folded = report_curves.curves(tmp_path).partition("<details>")
+  assert re.findall("<title>(.*?)</title>", shown) == ["loss"]
+  assert re.findall("<title>(.*?)</title>", folded) == ["skipped"]
+
+
 def test_damaged_metrics_lose_their_own_lines_only(tmp_path):
   grpo_metrics(tmp_path)
   path = tmp_path / "grpo" / "metrics.jsonl"
@@ -220,6 +230,16 @@ def test_an_old_run_without_answers_still_has_its_tables():
     "56.0",
   ]
   assert cells(report_modes.map_rates(summary), "Closer") == ["20.0", "20.0"]
+
+
+def test_an_old_run_is_judged_by_the_answers_it_left(tmp_path):
+  ways = {"adaptive": fake_run.hits(90, gained=30, right=40)}
+  ways["depth"] = fake_run.hits(90, lost=4, right=60)
+  fake_run.write_answers(tmp_path, ways)
+  results = {"summary": fake_run.summary(), "gallery": []}
+  page = report.write_report(tmp_path, results).read_text("utf-8")
+  assert "30 gained, 0 lost), more than chance explains" in page
+  assert cells(page, "Free after GRPO less")[-1] == "+11.1"  # (70 - 60) / 90
 
 
 def rollouts(step, question="Which is closer ?"):
