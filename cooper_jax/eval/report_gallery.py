@@ -168,6 +168,7 @@ def _metre_bar(low, high):
   ticks = "".join(
     f'<span style="left:{100 * share:.1f}%">{metres:g}</span>'
     for metres, share in drawing.metre_ticks(low, high)
+    if share < 0.88  # where the unit stands
   )
   return (
     '<div class="bar"><div class="scale depth"></div>'

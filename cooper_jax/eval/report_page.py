@@ -162,6 +162,8 @@ main{padding:20px 16px 40px}
 .maps{grid-template-columns:repeat(3,1fr);gap:8px}
 .scroll{margin:0 -16px;padding:0 16px}
 th,td{padding:.35rem .3rem}table{font-size:.88rem}
+.wide{font-size:.8rem}.wide td small,.wide th small{font-size:.68rem}
+.wide th,.wide td{padding:.35rem .15rem}.wide th small{display:block;margin:0}
 output{margin-left:0}.filters{gap:.35rem .7rem}
 .filters label{font-size:0}.filters select{font-size:.85rem}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.45rem}
