@@ -1,7 +1,7 @@
 """The report's look into reinforcement: rollouts that GRPO was given to learn.
 
 Read from grpo/rollouts.jsonl, one group of answers to one prompt a line: step,
-question, answer, and for each rollout its text, maps, rewards and advantage.
+question, answer, and each rollout's text, maps, rewards, total, advantage.
 """
 
 import html
@@ -54,6 +54,7 @@ def _group(group):
   body = "<tbody>"
   for each in rollouts:
     text, _ = report_gallery.trace(_short(str(_either(each, "text"))))
+    text += " <small>(cut off)</small>" if each.get("truncated") else ""
     cells = [_maps(each), *(_number(_rewards(each).get(n)) for n in names)]
     cells.append(f"<b>{_number(each.get('advantage'), sign=True)}</b>")
     body += tables.row(f'<span class="trace">{text}</span>', cells)
@@ -74,8 +75,10 @@ def _either(record, *names):
 
 
 def _rewards(rollout):
+  """Each part and their sum, where it is told."""
   found = rollout.get("rewards")
-  return found if isinstance(found, dict) else {}
+  found = dict(found) if isinstance(found, dict) else {}
+  return found | ({"total": rollout["total"]} if "total" in rollout else {})
 
 
 def _maps(rollout):

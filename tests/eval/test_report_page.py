@@ -252,7 +252,9 @@ def rollouts(step, question="Which is closer ?"):
         "text": "<think> a < b </think> <answer> red ball </answer>",
         "maps": ["depth"],
         "rewards": {"answer": 1.0, "depth": None},
+        "total": 1.2,
         "advantage": 0.25,
+        "truncated": True,
       },
       {"text": "<answer> <script> </answer>", "maps": [], "rewards": {}},
     ],
@@ -274,6 +276,11 @@ def test_rollouts_of_the_first_the_middle_and_the_last_step(tmp_path):
   ]
   assert titles[0].endswith("Which is closer? (true: red ball)")
   assert "<b>+0.25</b>" in page and ">1.00<" in page
+  # Maps, answer, depth, total, advantage.
+  row = re.search("<tr><th[^>]*>.*?a &lt; b.*?</tr>", page)[0]
+  shown = re.findall("<td>(.*?)</td>", row)
+  assert shown == ["depth", "1.00", "–", "1.20", "<b>+0.25</b>"]
+  assert "(cut off)" in row and page.count("(cut off)") == 3
   assert "<script>" not in page and "a &lt; b" in page
 
 
