@@ -1,72 +1,35 @@
 """Checkpoints: the state, the position in the data, and what they are.
 
 Orbax writes each checkpoint into a temporary folder and renames it, so a
-finished one is whole or absent. It doesn't checksum the arrays: a flipped bit
-would be restored in silence. So each array's shape, dtype and checksum are
-kept beside it and compared before a state is handed out.
+finished one is whole or absent. It doesn't checksum what it holds: a flipped
+bit would be restored in silence. So shapes, dtypes and checksums are kept
+beside it (manifest.py) and compared before a state is handed out. A damaged
+checkpoint costs what came after the one before it, not the run.
 """
 
-import base64
+import itertools
+import json
 import logging
 import shutil
-import zlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 
+from cooper_jax import interrupt
 from cooper_jax.errors import UserError
+from cooper_jax.manifest import (
+  checksum,
+  find_damage,
+  flatten,
+  from_json,
+  is_key,
+  make_record,
+  to_json,
+)
 from cooper_jax.optim import path_name
 from cooper_jax.parallel import processes, shard
-
-
-def to_json(value):
-  """Encodes arrays and bytes inside a JSON-able tree."""
-  if isinstance(value, dict):
-    return {str(key): to_json(item) for key, item in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [to_json(item) for item in value]
-  if isinstance(value, bytes):
-    return {"__bytes__": base64.b64encode(value).decode("ascii")}
-  if isinstance(value, np.generic):
-    return value.item()
-  if isinstance(value, (np.ndarray, jax.Array)):
-    array = np.asarray(value)
-    return {
-      "__array__": base64.b64encode(array.tobytes()).decode("ascii"),
-      "dtype": array.dtype.name,
-      "shape": list(array.shape),
-    }
-  return value
-
-
-def from_json(value):
-  """Inverse of `to_json`; tuples come back as lists."""
-  if isinstance(value, dict):
-    if "__bytes__" in value:
-      return base64.b64decode(value["__bytes__"])
-    if "__array__" in value:
-      data = base64.b64decode(value["__array__"])
-      array = np.frombuffer(data, np.dtype(value["dtype"]))
-      return array.reshape(value["shape"]).copy()
-    return {key: from_json(item) for key, item in value.items()}
-  if isinstance(value, list):
-    return [from_json(item) for item in value]
-  return value
-
-
-def is_key(leaf) -> bool:
-  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def flatten(tree) -> dict[str, Any]:
-  """Names every array by its path; typed PRNG keys become their data."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {
-    path_name(path): jax.random.key_data(leaf) if is_key(leaf) else leaf
-    for path, leaf in leaves
-  }
 
 
 def _abstract(leaf):
@@ -78,28 +41,6 @@ def _abstract(leaf):
   elif sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _manifest(state) -> dict[str, list]:
-  """Per array: shape, dtype, checksum, and the kind of a PRNG key."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-  kinds = {
-    path_name(path): str(jax.random.key_impl(leaf)) if is_key(leaf) else None
-    for path, leaf in leaves
-  }
-  return {
-    name: [list(leaf.shape), str(leaf.dtype), _checksum(leaf), kinds[name]]
-    for name, leaf in flatten(state).items()
-  }
-
-
-def _checksum(leaf) -> int | None:
-  # Arrays cut among several processes can't be read by one of them.
-  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-    if not leaf.is_fully_replicated:
-      return None
-    leaf = leaf.addressable_data(0)
-  return zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1))
 
 
 def _taking_part():
@@ -114,9 +55,46 @@ def _taking_part():
   )
 
 
-def _first_line(error: Exception) -> str:
-  text = str(error).strip().splitlines()
-  return f"{type(error).__name__}: {text[0][:160] if text else 'no message'}"
+def _reader():
+  """Reads arrays in this process alone, whatever the others meet with."""
+  import orbax.checkpoint as ocp
+
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  me = processes.index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"read{me}"
+  )
+  return ocp.Checkpointer(
+    ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+    multiprocessing_options=alone,
+  )
+
+
+class _Damaged(Exception):
+  """A checkpoint does not hold what was saved; says why in one line."""
+
+
+# What TensorStore and the system say where the machine fails, not the bytes.
+ELSEWHERE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+ELSEWHERE += ("Too many open files", "Cannot allocate memory")
+
+
+def _read(path: Path, work: Callable):
+  """Gives work(); what it raises means damage, as far as it can."""
+  try:
+    return work()
+  # Orbax and TensorStore raise many kinds.
+  except Exception as error:
+    text = str(error)
+    if "permission" in text.lower():
+      raise UserError(
+        f"{path} may not be read; give this user the right to, and run again"
+      ) from error
+    elsewhere = any(word in text for word in ELSEWHERE)
+    if elsewhere or isinstance(error, MemoryError):
+      raise
+    first = (text.strip().splitlines() or ["no message"])[0][:160]
+    raise _Damaged(f"{type(error).__name__}: {first}") from error
 
 
 class Checkpoints:
@@ -187,79 +165,151 @@ class Checkpoints:
     if processes.count() > 1 and not processes.several():
       # Orbax refuses device arrays of one process where there are others.
       flat = jax.device_get(flat)
-    record = {"manifest": _manifest(state), "meta": to_json(meta)}
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.PyTreeSave(flat),
-        data=ocp.args.JsonSave(to_json(data_state)),
-        meta=ocp.args.JsonSave(record),
-      ),
-    )
+    data = to_json(data_state)
+    with interrupt.held():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.PyTreeSave(flat),
+          data=ocp.args.JsonSave(data),
+          meta=ocp.args.JsonSave(make_record(step, state, data, meta)),
+        ),
+      )
 
-  def restore(self, abstract_state, *, step: int | None = None):
+  def restore(self, abstract_state):
     """Gives (state, data_state, meta), or None where nothing was saved.
 
     `abstract_state` is a state, or its shapes; arrays take the shardings of
-    its leaves. Raises UserError if the checkpoint is damaged or of a
-    different model.
+    its leaves. Where the newest is damaged, the newest that is whole is used,
+    and what came after it gets other names. Raises UserError if none is whole,
+    or if it is of a different model.
     """
-    step = self._agreed() if step is None else step
-    if step is None:
-      return None
-    data, record = self._describe(step)
-    state = self._arrays(step, record["manifest"], abstract_state)
-    return state, from_json(data), from_json(record["meta"])
 
-  def restore_part(self, name: str, abstract_part, *, step: int | None = None):
-    """Reads one field of the state, e.g. "params", or None if none saved."""
-    step = self._agreed() if step is None else step
-    if step is None:
-      return None
-    _, record = self._describe(step)
-    part = self._arrays(step, record["manifest"], {name: abstract_part}, name)
-    return part[name]
+    def read(step):
+      data, record = self._describe(step)
+      state = self._arrays(step, record["manifest"], abstract_state)
+      return state, from_json(data), from_json(record["meta"])
+
+    with interrupt.held():
+      found, at, damaged = self._newest(read, older=True)
+      if damaged and at is None:
+        raise self._refusal(damaged)
+      for each, reason in damaged.items():
+        self._set_aside(each, reason, at)
+    return found
+
+  def restore_part(self, name: str, abstract_part, *, older: bool = False):
+    """Reads one field of the state, e.g. "params", or None if none saved.
+
+    Changes nothing on disk. older: whether a damaged newest checkpoint may be
+    stood in for by the one before it, which is said; else it is a UserError.
+    """
+
+    def read(step):
+      _, record = self._describe(step)
+      part = {name: abstract_part}
+      return self._arrays(step, record["manifest"], part, name)[name]
+
+    with interrupt.held():
+      found, at, damaged = self._newest(read, older=older)
+      if damaged and at is None:
+        raise self._refusal(damaged, finished=True)
+    for each, reason in damaged.items():
+      self._say(f"{self._damage(each, reason)}; step {at} is read instead")
+    return found
 
   def wait(self) -> None:
     """Waits for a save in the background and raises what went wrong."""
     if self._opened is not None:
-      self._opened.wait_until_finished()
+      with interrupt.held():
+        self._opened.wait_until_finished()
 
   def close(self) -> None:
     if self._opened is not None:
-      self._opened.close()
-      self._opened = None
+      with interrupt.held():
+        self._opened.close()
+        self._opened = None
 
-  def _agreed(self) -> int | None:
+  def _newest(self, read: Callable, *, older: bool):
+    """Gives (what was read, its step, why those after it were not, by step).
+
+    All processes agree on it: what one can't read is damaged to all.
+    """
     # A file system may show a new folder to one process before another.
-    return processes.agree(f"latest in {self.directory.parent}", self.latest())
+    steps = processes.agree(f"steps in {self.directory.parent}", self.steps())
+    damaged = {}
+    for at in reversed(steps):
+      found = reason = None
+      try:
+        found = read(at)
+      except _Damaged as error:
+        reason = str(error)
+      reasons = processes.gather("damage", reason) or [None]
+      told = next((each for each in reasons if each is not None), None)
+      reason = processes.agree("damage", told)
+      if reason is None:
+        return found, at, damaged
+      damaged[at] = reason
+      if not older:
+        break
+    return None, None, damaged
 
-  def _damaged(self, step: int, reason: str) -> UserError:
-    earlier = [other for other in self.steps() if other < step]
-    then = f"to go on from step {earlier[-1]}" if earlier else "to start anew"
+  def _damage(self, step: int, reason: str) -> str:
     path = self.directory / str(step)
-    return UserError(
-      f"checkpoint of step {step} is damaged ({path}: {reason}); nothing was "
-      f"changed; move that folder away {then}"
-    )
+    return f"checkpoint of step {step} is damaged ({path}: {reason})"
+
+  def _refusal(self, damaged: dict[int, str], finished=False) -> UserError:
+    step = max(damaged)
+    text = self._damage(step, damaged[step])
+    if len(damaged) > 1:
+      text += f", and so are all {len(damaged) - 1} before it"
+    text += "; nothing was changed; "
+    stage, earlier = self.directory.parent, min(self.steps(), default=step)
+    if finished and earlier < step:
+      return UserError(
+        f"{text}delete {stage / 'stage.json'} and run the command that made it"
+        " again: it goes on from the checkpoint before"
+      )
+    what = f"delete {stage}" if finished else f"move {self.directory} away"
+    return UserError(f"{text}{what} to start that stage anew")
+
+  def _set_aside(self, step: int, reason: str, used: int) -> None:
+    if processes.is_first():
+      path = self.directory / str(step)
+      names = (f"{step}.damaged{n or ''}" for n in itertools.count())
+      aside = next(
+        each for name in names if not (each := path.with_name(name)).exists()
+      )
+      try:
+        path.rename(aside)
+      except OSError as error:
+        raise UserError(
+          f"{self._damage(step, reason)} and can't be renamed to {aside.name}"
+          f" ({error.strerror}); do that to go on from step {used}"
+        ) from error
+      self._say(
+        f"{self._damage(step, reason)}; it is now {aside.name}, and step {used}"
+        " is used"
+      )
+    processes.barrier("set aside")
+
+  def _say(self, text: str) -> None:
+    if processes.is_first():
+      print(text, file=sys.stderr, flush=True)
 
   def _describe(self, step: int):
-    import orbax.checkpoint as ocp
+    folder = self.directory / str(step)
 
-    try:
-      items = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          data=ocp.args.JsonRestore(), meta=ocp.args.JsonRestore()
-        ),
-      )
-      return items["data"], {
-        "manifest": dict(items["meta"]["manifest"]),
-        "meta": items["meta"]["meta"],
-      }
-    # Orbax and TensorStore raise many kinds; all mean the same here.
-    except Exception as error:
-      raise self._damaged(step, _first_line(error)) from error
+    def read():
+      # As Orbax' JsonSave writes them.
+      texts = [(folder / n / "metadata").read_bytes() for n in ("data", "meta")]
+      return [json.loads(text) for text in texts]
+
+    data, record = _read(folder, read)
+    damage = _read(folder, lambda: find_damage(step, data, record))
+    if damage:
+      raise _Damaged(damage)
+    return data, record
 
   def _arrays(self, step, manifest, abstract_state, part=None):
     import orbax.checkpoint as ocp
@@ -267,27 +317,28 @@ class Checkpoints:
     leaves, treedef = jax.tree_util.tree_flatten_with_path(abstract_state)
     wanted = {path_name(path): _abstract(leaf) for path, leaf in leaves}
     self._compare(step, manifest, wanted, part)
-    try:
-      flat = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.PyTreeRestore(
-            wanted,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-            partial_restore=True,
-          )
+    folder = self.directory / str(step)
+    flat = _read(
+      folder,
+      lambda: _reader().restore(
+        folder / "state",
+        args=ocp.args.PyTreeRestore(
+          wanted,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+          partial_restore=True,
         ),
-      )["state"]
-    except Exception as error:
-      raise self._damaged(step, _first_line(error)) from error
+      ),
+    )
     restored = []
     for path, like in leaves:
       name = path_name(path)
-      leaf, expected = flat[name], manifest[name][2]
-      if expected is not None and _checksum(leaf) not in (expected, None):
-        raise self._damaged(step, f"checksum of {name} differs")
+      leaf, (shape, dtype, expected, kind) = flat[name], manifest[name]
+      if _shape(leaf.shape, leaf.dtype) != _shape(shape, dtype):
+        raise _Damaged(f"shape of {name} differs")
+      if expected is not None and checksum(leaf) not in (expected, None):
+        raise _Damaged(f"checksum of {name} differs")
       if is_key(like):
-        leaf = jax.random.wrap_key_data(leaf, impl=manifest[name][3])
+        leaf = jax.random.wrap_key_data(leaf, impl=kind)
       restored.append(leaf)
     return jax.tree_util.tree_unflatten(treedef, restored)
 

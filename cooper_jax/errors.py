@@ -10,7 +10,7 @@ from collections.abc import Iterable
 EXIT_DONE = 0
 EXIT_USER = 2  # bad config, data or checkpoint: mend it, then run again
 EXIT_WATCHDOG = 42  # no progress for too long
-EXIT_NUMERICS = 43  # the loss or a gradient is not finite
+EXIT_NUMERICS = 43  # the loss or a gradient is not finite, or nothing moves
 EXIT_PREEMPTED = 75  # state saved: the same command goes on from there
 
 
@@ -21,7 +21,7 @@ class UserError(Exception):
 
 
 class NumericsError(Exception):
-  """Training left the finite numbers; the last good state is on disk."""
+  """Training is lost: not finite, or stuck; the last state is on disk."""
 
   exit_code = EXIT_NUMERICS
 
@@ -32,8 +32,12 @@ class Stalled(Exception):
   exit_code = EXIT_WATCHDOG
 
 
-class Preempted(Exception):
-  """The run was asked to stop and saved what it had."""
+class Preempted(KeyboardInterrupt):
+  """The run was asked to stop and saved what it had.
+
+  No Exception: whoever catches those for a damaged file or a reward that
+  fails would take it for one, and asyncio hands on a KeyboardInterrupt alone.
+  """
 
   exit_code = EXIT_PREEMPTED
 

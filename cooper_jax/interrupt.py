@@ -15,25 +15,87 @@ def _distributed() -> bool:
   return jax is not None and jax.distributed.is_initialized()
 
 
+GOES_ON = "stopped; the same command goes on from what is saved"
+
+
+class _Noted:
+  """What `terminable` knows: there are no two of it in a process."""
+
+  catching = False  # whether signals come here
+  held = 0  # blocks that end first
+  asked = False  # by a signal that may not have ended the run yet
+
+
+def _stop(number, frame):
+  del frame
+  again = _Noted.asked and number == signal.SIGINT
+  _Noted.asked = True
+  if not _Noted.held or again:
+    raise Preempted(GOES_ON)
+  print(
+    f"\n{signal.Signals(number).name} received, stopping once this checkpoint"
+    " is done (Ctrl-C again stops at once)",
+    file=sys.stderr,
+    flush=True,
+  )
+
+
 @contextlib.contextmanager
 def terminable():
-  """Turns Ctrl-C and SIGTERM into Preempted, outside of training loops."""
-  goes_on = "stopped; the same command goes on from what is saved"
+  """Turns Ctrl-C and SIGTERM into Preempted, outside of training loops.
 
-  def stop(number, frame):
-    del number, frame
-    raise Preempted(goes_on)
-
+  Whatever others make of it on its way, Preempted comes out.
+  """
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-  before = signal.signal(signal.SIGTERM, stop)
+  handled = [signal.SIGTERM]
+  # Else ignored, as in what a shell starts in the background.
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    handled.append(signal.SIGINT)
+  _Noted.catching, _Noted.asked = True, False
+  before = {number: signal.signal(number, _stop) for number in handled}
   try:
     yield
-  except KeyboardInterrupt as error:
-    raise Preempted(goes_on) from error
+  except BaseException as error:
+    if isinstance(error, Preempted):
+      raise
+    if _Noted.asked or isinstance(error, KeyboardInterrupt):
+      raise Preempted(GOES_ON) from error
+    raise
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      signal.signal(number, handler)
+    _Noted.catching = _Noted.asked = False
+
+
+@contextlib.contextmanager
+def held():
+  """Lets its body end first where `terminable` would stop it: in Orbax.
+
+  Raised in the middle of it, an exception is wrapped into another, or lost.
+  Raises Preempted at the end, whatever the body raised.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  _Noted.held += 1
+  try:
+    yield
+  finally:
+    _Noted.held -= 1
+    if not _Noted.held:
+      check()
+
+
+def check() -> None:
+  """Raises Preempted where a signal came and the run goes on all the same.
+
+  It may have come in a stage's last step, or been raised where Python or
+  others drop exceptions: in a callback or a `__del__`.
+  """
+  if _Noted.asked:
+    raise Preempted(GOES_ON)
 
 
 class StopRequest:
@@ -63,9 +125,11 @@ class StopRequest:
       }
     return self
 
-  def __exit__(self, *error):
+  def __exit__(self, kind, error, trace):
     for number, handler in self._before.items():
       signal.signal(number, handler)
+    if self._signal is not None and error is None and _Noted.catching:
+      _Noted.asked = True  # in the last step: for who comes next
 
   def _note(self, number, frame):
     del frame
@@ -91,4 +155,4 @@ class StopRequest:
       if multihost_utils.reached_preemption_sync_point(tick):
         StopRequest._agreed = True
       return StopRequest._agreed
-    return self._signal is not None
+    return self._signal is not None or _Noted.asked

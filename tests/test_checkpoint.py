@@ -151,7 +151,7 @@ def test_a_flipped_bit_is_noticed(saved):
 
 def test_a_wrong_checksum_names_the_array(saved, monkeypatch):
   checkpoints, made = saved
-  monkeypatch.setattr(checkpoint, "_checksum", lambda leaf: 1)
+  monkeypatch.setattr(checkpoint, "checksum", lambda leaf: 1)
   with pytest.raises(UserError, match=r"checksum of \S+ differs"):
     checkpoints.restore(made)
 

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "cooper_jax"
 FLOORS = [
   ["errors", "plugins", "shapes", "__init__", "assets"],
   ["parallel", "checkpoint", "optim", "accumulate", "state", "telemetry"]
-  + ["compilation", "interrupt", "memory", "workdir"],
+  + ["compilation", "interrupt", "manifest", "memory", "workdir"],
   ["modalities", "sequence", "packing", "losses", "models", "tokenizers"],
   ["rl", "sampling", "data", "eval", "weights", "policy"],
   ["stages", "package"],

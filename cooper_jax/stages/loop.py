@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from cooper_jax import telemetry
-from cooper_jax.checkpoint import to_json
 from cooper_jax.errors import NumericsError, Preempted, UserError
 from cooper_jax.interrupt import StopRequest
+from cooper_jax.manifest import to_json
 from cooper_jax.parallel import processes
 
 # Steps in a row that may be skipped for a gradient that is not finite.
