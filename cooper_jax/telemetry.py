@@ -107,7 +107,15 @@ class MetricWriter:
     from tensorboard.compat.proto import event_pb2
 
     self._file.close()
-    kept = [line for line in read_metrics(self._path) if line["step"] <= step]
+    lines, bad = read_lines(self._path)
+    if bad:
+      shown = ", ".join(map(str, bad[:5])) + (", .." if len(bad) > 5 else "")
+      print(
+        f"{self._path}: line {shown} can't be read and is left out",
+        file=sys.stderr,
+        flush=True,
+      )
+    kept = [line for line in lines if line["step"] <= step]
     partial = self._path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
     partial.replace(self._path)
@@ -125,14 +133,44 @@ class MetricWriter:
 
 
 def read_metrics(path) -> list[dict]:
-  """Reads a metrics.jsonl; a last line cut off by a crash is left out."""
-  lines = []
-  for line in Path(path).read_text(encoding="utf-8").splitlines():
+  """Reads a metrics.jsonl; lines that are damaged are left out."""
+  return read_lines(path)[0]
+
+
+def read_lines(path) -> tuple[list[dict], list[int]]:
+  """Reads objects with a `step`, one a line; and which lines are damaged.
+
+  What a crash cut off or a disk got wrong costs its own line alone, also where
+  it is the end of the line.
+  """
+  found, bad = [], []
+  for number, line in enumerate(Path(path).read_bytes().split(b"\n"), 1):
+    here, whole = _objects(line)
+    found += here
+    if not whole:
+      bad.append(number)
+  return found, bad
+
+
+def _objects(line: bytes) -> tuple[list[dict], bool]:
+  """In: b'{"step": 1}X{"step": 2}'   Out: both of them, and False."""
+  # After a crash some file systems leave zeros where there was to be a line.
+  whole, found = b"\0" not in line, []
+  text = line.strip(b"\0 \t\r").decode("utf-8", "surrogateescape")
+  end = 0
+  while end < len(text):
+    begun = end
     try:
-      lines.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return lines
+      value, end = json.JSONDecoder().raw_decode(text, begun)
+      text[begun:end].encode()  # refuses what was no UTF-8
+    except (ValueError, RecursionError):
+      return found, False
+    if isinstance(value, dict) and type(value.get("step")) is int:
+      found.append(value)
+    else:
+      whole = False
+    whole, end = whole and end == len(text), end + 1
+  return found, whole
 
 
 class Progress:

@@ -63,6 +63,77 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
   assert telemetry.read_metrics(path) == [{"step": 1, "loss": 2}]
 
 
+def write_lines(path, *, count=6):
+  lines = [
+    json.dumps({"step": step, "loss": 1 / step, "reward/total": None})
+    for step in range(1, count + 1)
+  ]
+  path.write_text("\n".join(lines) + "\n")
+  return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("mask", [1, 64, 128, 255])
+def test_a_bad_byte_costs_one_line_at_most_wherever_it_is(tmp_path, mask):
+  path = tmp_path / "metrics.jsonl"
+  honest = write_lines(path)
+  data = path.read_bytes()
+  for place in range(len(data)):
+    damaged = bytearray(data)
+    damaged[place] ^= mask
+    path.write_bytes(damaged)
+    found, bad = telemetry.read_lines(path)
+    others = [line for line in honest if line in found]
+    assert len(others) >= len(honest) - 1, (place, bytes(damaged))
+    assert len(bad) <= 1
+    if len(found) < len(honest):
+      assert len(bad) == 1, (place, bytes(damaged))
+
+
+@pytest.mark.parametrize(
+  "junk",
+  [
+    b"\xff\xfe",
+    b"\0\0\0\0",
+    b'{"loss": 1}',
+    b'{"step": true}',
+    b'{"step": "3"}',
+    b"[1]",
+    b"null",
+    b"NaN",
+    b'{"step": 3, "text": "\xe4"}',
+    b'{"step": 3',
+    b"[" * 100_000,
+  ],
+)
+def test_a_line_that_is_none_is_left_out_alone(tmp_path, junk):
+  path = tmp_path / "metrics.jsonl"
+  honest = write_lines(path, count=4)
+  lines = path.read_bytes().splitlines()
+  path.write_bytes(b"\n".join([*lines[:2], junk, *lines[2:]]) + b"\n")
+  assert telemetry.read_lines(path) == (honest, [3])
+
+
+def test_zeros_before_a_line_do_not_cost_it(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_bytes(b'{"step": 1}\n\0\0\0{"step": 2}\r\n\n')
+  assert telemetry.read_lines(path) == ([{"step": 1}, {"step": 2}], [2])
+
+
+def test_a_resume_says_which_line_is_lost_and_keeps_the_others(
+  tmp_path, capsys
+):
+  writer = telemetry.MetricWriter(tmp_path)
+  for step in (2, 4, 6, 8):
+    writer.scalars(step, {"loss": step})
+  path = tmp_path / "metrics.jsonl"
+  path.write_bytes(path.read_bytes().replace(b'"step": 4', b'"step"\xff 4'))
+  writer.rewind(6)
+  writer.close()
+  said = capsys.readouterr().err
+  assert said == f"{path}: line 2 can't be read and is left out\n"
+  assert [line["step"] for line in telemetry.read_metrics(path)] == [2, 6]
+
+
 def test_without_a_terminal_progress_is_plain_lines():
   stream = io.StringIO()
   with telemetry.Progress(10, "pretrain", stream=stream) as bar:
