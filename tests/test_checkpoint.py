@@ -1,6 +1,7 @@
 """What is saved comes back bit for bit, or not at all."""
 
 import collections
+import json
 import pathlib
 import shutil
 
@@ -147,6 +148,183 @@ def test_a_flipped_bit_is_noticed(saved):
       assert "is damaged" in str(error)
     else:
       assert_same(restored, made)  # the bit carried nothing
+
+
+@pytest.fixture
+def two(saved):
+  """Another checkpoint before and after, with other numbers."""
+  checkpoints, made = saved
+  data = {"next_index": 1280, "workers": {"0": 17}}
+  meta = {"step": 60, "window": {"loss": [2.5, 8.0]}, "skipped": 0}
+  checkpoints.save(60, made, data_state=data, meta=meta)
+  checkpoints.close()
+  return checkpoints.directory, made
+
+
+def numbers_of(folder):
+  """Every digit in a checkpoint's JSON, as (file, place)."""
+  for name in ("data", "meta"):
+    path = folder / name / "metadata"
+    for place, byte in enumerate(path.read_bytes()):
+      if chr(byte).isdigit():
+        yield path, place
+
+
+def test_a_flipped_digit_anywhere_is_noticed_and_the_older_one_used(
+  two, capsys
+):
+  directory, made = two
+  digits = list(numbers_of(directory / "60"))
+  assert len(digits) > 100  # step, position, averages, shapes, checksums
+  for path, place in digits:
+    honest = path.read_bytes()
+    damaged = bytearray(honest)
+    damaged[place] = ord("0") + (damaged[place] - ord("0") + 1) % 10
+    path.write_bytes(damaged)
+    # What is told from JSON alone needs no array to be read.
+    with pytest.raises(checkpoint._Damaged):
+      Checkpoints(directory)._describe(60)
+    path.write_bytes(honest)
+  assert Checkpoints(directory)._describe(60)
+  for path, place in digits[:: len(digits) // 5]:
+    honest = path.read_bytes()
+    path.write_bytes(honest[:place] + b"x" + honest[place + 1 :])
+    _, data, meta = Checkpoints(directory).restore(made)
+    assert data["position"] == 5 and meta == {"window": 0.1 + 0.2}
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "checkpoint of step 60 is damaged" in said
+    assert "step 4 is used" in said and "it is now 60.damaged" in said
+    aside = directory / "60.damaged"
+    assert Checkpoints(directory).steps() == [4] and aside.is_dir()
+    aside.rename(directory / "60")
+    path.write_bytes(honest)
+  _, _, meta = Checkpoints(directory).restore(made)
+  assert meta["step"] == 60
+
+
+def test_every_byte_of_what_is_kept_as_json_is_guarded(two):
+  directory, _ = two
+  whole = Checkpoints(directory)._describe(60)
+  for name in ("data", "meta"):
+    path = directory / "60" / name / "metadata"
+    honest = path.read_bytes()
+    for place in range(len(honest)):
+      for mask in (1, 32, 128):
+        damaged = bytearray(honest)
+        damaged[place] ^= mask
+        path.write_bytes(damaged)
+        try:
+          # A space that became another, say, carried nothing.
+          assert Checkpoints(directory)._describe(60) == whole, damaged
+        except checkpoint._Damaged:
+          pass
+    path.write_bytes(honest)
+
+
+def test_the_number_of_a_folder_is_guarded(two, capsys):
+  directory, made = two
+  (directory / "60").rename(directory / "61")
+  assert Checkpoints(directory).restore(made)[1]["position"] == 5
+  assert "its own step is 60" in capsys.readouterr().err
+
+
+def test_what_was_saved_before_there_was_that_checksum_is_read(two):
+  directory, made = two
+  path = directory / "60" / "meta" / "metadata"
+  record = json.loads(path.read_text())
+  del record["step"], record["checksum"]
+  path.write_text(json.dumps(record))
+  assert Checkpoints(directory).restore(made)[2]["step"] == 60
+  # But not half of it, as after a flipped letter.
+  path.write_text(json.dumps(record | {"step": 60, "checksun": 1}))
+  with pytest.raises(checkpoint._Damaged, match="checksun"):
+    Checkpoints(directory)._describe(60)
+
+
+def damage_arrays(folder):
+  for path in payloads(folder):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_after_a_damaged_one_its_step_can_be_saved_again(two):
+  directory, made = two
+  for name in ("60.damaged", "60.damaged1"):
+    damage_arrays(directory / "60")
+    checkpoints = Checkpoints(directory, keep=2)
+    checkpoints.restore(made)
+    checkpoints.save(60, made, data_state={}, meta={})
+    checkpoints.close()
+    assert checkpoints.steps() == [4, 60] and (directory / name).is_dir()
+  checkpoints.save(61, made, data_state={}, meta={})
+  checkpoints.close()
+  assert checkpoints.steps() == [60, 61]
+  assert (directory / "60.damaged").is_dir()  # for a look, until it is deleted
+
+
+def test_where_all_are_damaged_nothing_changes(two):
+  directory, made = two
+  damage_arrays(directory / "60")
+  shutil.rmtree(directory / "4" / "data")
+  before = contents(directory)
+  with pytest.raises(UserError) as caught:
+    Checkpoints(directory).restore(made)
+  message = str(caught.value)
+  assert "checkpoint of step 60 is damaged" in message
+  assert "so are all 1 before it" in message and "\n" not in message
+  assert contents(directory) == before
+
+
+def test_reading_tools_say_it_and_rename_nothing(two, capsys):
+  directory, made = two
+  damage_arrays(directory / "60")
+  before = contents(directory)
+  checkpoints = Checkpoints(directory)
+  params = checkpoints.restore_part("params", made.params, older=True)
+  assert_same(params, made.params)
+  assert "step 4 is read instead" in capsys.readouterr().err
+  with pytest.raises(UserError, match="step 60 is damaged") as caught:
+    checkpoints.restore_part("params", made.params)
+  stage = directory.parent
+  assert f"delete {stage / 'stage.json'}" in str(caught.value)
+  shutil.rmtree(directory / "4")
+  with pytest.raises(UserError, match=f"delete {stage} to start"):
+    checkpoints.restore_part("params", made.params, older=True)
+  left = {name: each for name, each in before.items() if name[:2] == "60"}
+  assert contents(directory) == left
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    MemoryError(),
+    ValueError("RESOURCE_EXHAUSTED: 4 GiB"),
+    OSError(24, "Too many open files"),
+  ],
+)
+def test_a_machine_that_fails_damages_no_checkpoint(two, monkeypatch, error):
+  directory, made = two
+
+  class Failing:
+    def restore(self, *args, **options):
+      raise error
+
+  monkeypatch.setattr(checkpoint, "_reader", Failing)
+  before = contents(directory)
+  with pytest.raises(type(error)):
+    Checkpoints(directory).restore(made)
+  assert contents(directory) == before
+
+
+def test_what_may_not_be_read_is_not_called_damaged(two, monkeypatch):
+  directory, made = two
+
+  def refuse(self):
+    raise PermissionError(13, "Permission denied", str(self))
+
+  monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+  with pytest.raises(UserError, match="may not be read"):
+    Checkpoints(directory).restore(made)
+  assert Checkpoints(directory).steps() == [4, 60]
 
 
 def test_a_wrong_checksum_names_the_array(saved, monkeypatch):
