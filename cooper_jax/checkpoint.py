@@ -33,9 +33,9 @@ from cooper_jax.parallel import processes, shard
 
 
 def _abstract(leaf):
-  if is_key(leaf):
-    leaf = jax.eval_shape(jax.random.key_data, leaf)
   sharding = getattr(leaf, "sharding", None)
+  if is_key(leaf):  # which drops how it lies
+    leaf = jax.eval_shape(jax.random.key_data, leaf)
   if sharding is None and processes.several():
     sharding = shard.replicated(jax.sharding.get_mesh())
   elif sharding is None:

@@ -40,7 +40,6 @@ def run(asked: command.Command) -> None:
   meshes.check_batches(mesh, {s: config[s].batch for s in taught})
   print("\n".join([f"workdir {folder}", *lines]), flush=True)
   for stage in todo:
-    interrupt.check()
     watch = telemetry.Stopwatch()
     workdir.begin(config, folder, stage)
     with jax.set_mesh(mesh), compilation.effort(quick=config.quick_compile):

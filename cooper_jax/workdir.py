@@ -5,6 +5,7 @@ finished stage whose settings are the same is not run again; one begun with
 other settings is never mixed with new ones.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cooper_jax.errors import UserError
+from cooper_jax import interrupt
+from cooper_jax.errors import NumericsError, UserError
 from cooper_jax.parallel import processes
 
 # Sections of the config that a stage is the first to depend on; it depends
@@ -34,6 +36,11 @@ SECTIONS = {
 FREE = frozenset(
   "log_every save_every image_every keep expected_minutes workers cache "
   "in_memory rows remat attention unroll".split()
+)
+
+# What may be another in a stage whose training was lost, when it goes on.
+RATES = frozenset(
+  "learning_rate adam_learning_rate warmup_steps clip_norm".split()
 )
 
 
@@ -131,7 +138,16 @@ def write_json(path: Path, value) -> None:
 def record(workdir, stage: str) -> dict | None:
   """Gives what a stage wrote about itself, or None if it never began."""
   path = Path(workdir) / stage / "stage.json"
-  return read_json(path) if path.exists() else None
+  if not path.exists():
+    return None
+  found = read_json(path)
+  missing = [n for n in ("digest", "finished", "settings") if n not in found]
+  if missing:
+    raise UserError(
+      f"{path} is damaged (it has no {' and no '.join(missing)}); delete it,"
+      " and the same command goes on from that stage's last checkpoint"
+    )
+  return found
 
 
 def is_finished(config, workdir, stage: str) -> bool:
@@ -154,13 +170,15 @@ def differences(config, workdir, stage: str) -> list[str]:
   before = {"start": "", "sft.measured": ""} | before
   if "rl.code_weight" in before:  # its name until codes had a section
     before["rl.code.weight"] = before["rl.code_weight"]
+  lost = "lost" in found and not found["finished"]
+  free = {f"{stage}.optim.{name}" for name in RATES} if lost else set()
   return [
     f"{name} is {before.get(name, 'absent')} there and "
     f"{now.get(name, 'absent')} here"
     # Another pipeline around it, with sections of its own, is a reason to run
     # again, not to refuse.
     for name in sorted(before.keys() & now.keys())
-    if name != "after" and before[name] != now[name]
+    if name != "after" and before[name] != now[name] and name not in free
   ]
 
 
@@ -194,10 +212,26 @@ def prepare(config, workdir) -> Path:
 
 def begin(config, workdir, stage: str) -> Path:
   """Notes that a stage has begun, and by what; gives its folder."""
+  interrupt.check()
   now, before = maker(), record(workdir, stage) or {}
   by = [each for each in before.get("by", ()) if each != now]
   _note(config, workdir, stage, finished=False, seconds=None, by=[*by, now])
   return Path(workdir) / stage
+
+
+@contextlib.contextmanager
+def noting_loss(folder):
+  """Notes in a stage's folder that its training was lost, if it is.
+
+  The next run may then go on with lower rates (RATES).
+  """
+  try:
+    yield
+  except NumericsError as error:
+    path = Path(folder) / "stage.json"
+    if path.exists() and processes.is_first():
+      write_json(path, read_json(path) | {"lost": str(error)})
+    raise
 
 
 def maker() -> dict:

@@ -350,11 +350,17 @@ def test_a_spread_state_restores_onto_its_own_shardings(tmp_path):
 
   mesh = meshes.make_mesh(meshes.MeshConfig(data=4, fsdp=2))
   spread = jax.sharding.NamedSharding(mesh, jax.P("fsdp"))
-  made = {"w": jax.device_put(jnp.arange(8.0), spread)}
+  everywhere = jax.sharding.NamedSharding(mesh, jax.P())
+  made = {
+    "w": jax.device_put(jnp.arange(8.0), spread),
+    "key": jax.device_put(jax.random.key(3), everywhere),
+  }
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(1, made, data_state={}, meta={})
   restored, _, _ = checkpoints.restore(made)
   assert restored["w"].sharding == spread
+  # Else no step could take it together with the others.
+  assert restored["key"].sharding.device_set == everywhere.device_set
   assert_same(restored, made)
   checkpoints.close()
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from cooper_jax import command, main, plugins, workdir
+from cooper_jax import checks, command, main, plugins, workdir
 from cooper_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -56,7 +56,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, f"cooper_jax.stages.{name}", False)
   package = plugins._package("stages")
   monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-  monkeypatch.setattr(command, "_check_plugins", lambda config: None)
+  monkeypatch.setattr(checks, "_check_plugins", lambda config: None)
   (tmp_path / "toy.py").write_text(CONFIG)
   work = tmp_path / "work"
   work.mkdir()

@@ -6,20 +6,18 @@ more, end in the same bits and log the same numbers: the state, the position
 in the data and the half-filled averages of the log are all in a checkpoint.
 """
 
-import math
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from cooper_jax import telemetry
-from cooper_jax.errors import NumericsError, Preempted, UserError
+from cooper_jax import workdir as workdirs
+from cooper_jax.errors import Preempted, UserError
 from cooper_jax.interrupt import StopRequest
 from cooper_jax.manifest import to_json
 from cooper_jax.parallel import processes
-
-# Steps in a row that may be skipped for a gradient that is not finite.
-PATIENCE = 3
+from cooper_jax.stages import health
 
 
 class Window:
@@ -47,32 +45,6 @@ class Window:
     }
     self.sums = {}
     return means
-
-
-def _number(value) -> float:
-  if isinstance(value, tuple):
-    return float(value[0]) / max(float(value[1]), 1e-30)
-  return float(value)
-
-
-def _judge(metrics, step: int, skipped_before: int, label: str) -> int:
-  """Counts steps skipped in a row; raises where the state itself is lost."""
-  bad = [
-    name
-    for name in ("loss", "grad_norm")
-    if name in metrics and not math.isfinite(_number(metrics[name]))
-  ]
-  skipped = _number(metrics.get("skipped", 0.0)) > 0
-  if not bad and not skipped:
-    return 0
-  if skipped and skipped_before + 1 < PATIENCE:
-    return skipped_before + 1
-  raise NumericsError(
-    f"{label}: {' and '.join(bad) or 'the gradient'} not finite at step "
-    f"{step}; nothing of it was saved; lower "
-    f"config.{label}.optim.learning_rate, then run the same command again "
-    "to go on from the last checkpoint"
-  )
 
 
 def _host(metrics) -> dict:
@@ -193,13 +165,15 @@ def run_loop(
   loss is lost. A UserError of a batch or a step goes on to the caller; one
   process alone saves the steps before it first.
   """
-  start, window, skipped, earlier = 0, Window(), 0, 0.0
+  start, window, seen, earlier = 0, Window(), {}, 0.0
   found = checkpoints.restore(state)
   if found is not None:
     state, data_state, meta = found
     batches.restore(_own_position(data_state))
     start, window = meta["step"], Window(meta["window"])
-    skipped, earlier = meta["skipped"], meta["seconds"]
+    # Older checkpoints have no more of it.
+    seen = meta["health"] if "health" in meta else {"skipped": meta["skipped"]}
+    earlier = meta["seconds"]
     print(f"{label:9s} resumes at step {start} of {steps}", flush=True)
   # Also at the start: a run killed before its first checkpoint left lines.
   writer.rewind(start)
@@ -209,15 +183,19 @@ def run_loop(
 
   watch, total = telemetry.Stopwatch(), Rate(flops_per_step)
   pending, saved, tokens = None, start, 0.0
+  folder = checkpoints.directory.parent
+  if "norm" not in seen:
+    seen["norm"] = health.parameter_norm(state)
+  patient = health.Health(label, str(folder), **seen)
 
   def settle():
-    nonlocal pending, skipped, tokens
+    nonlocal pending, tokens
     if pending is None:
       return
     number, metrics = pending[0], _host(pending[1])
     pending = None
-    skipped = _judge(metrics, number, skipped, label)
-    tokens = _number(metrics.get("tokens", 0.0))
+    patient.step(metrics, number, saved)
+    tokens = health.number(metrics.get("tokens", 0.0))
     window.add(metrics)
     if number == start + 1:
       bar.say(f"first step took {watch.read()[0]:.1f} s (compiling)")
@@ -232,7 +210,7 @@ def run_loop(
     meta = {
       "step": step,
       "window": window.sums,
-      "skipped": skipped,
+      "health": patient.state(),
       "seconds": earlier + watch.read()[0],
     }
     checkpoints.save(step, state, data_state=position, meta=meta)
@@ -242,6 +220,7 @@ def run_loop(
   with (
     telemetry.Progress(steps, label, start=start) as bar,
     StopRequest(label) as stop,
+    workdirs.noting_loss(folder),
   ):
     for step in range(start + 1, steps + 1):
       before = None if processes.several() else batches.state()
@@ -268,6 +247,7 @@ def run_loop(
         extra = on_log(step, state, means) if on_log else None
         speed = {f"speed/{name}": value for name, value in rate.items()}
         writer.scalars(step, means | (extra or {}) | speed)
+        patient.line(means, step, last=last)
       shows = images and image_every and processes.is_first()
       if shows and (step % image_every == 0 or last):
         with processes.alone():
