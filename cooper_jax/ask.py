@@ -119,7 +119,7 @@ def load(asked):
     )
   made = make(config, asked.workdir)
   codecs = tokenizer.load(config, asked.workdir)
-  params = policy.load_stage(made, config, asked.workdir, done[0])
+  params = policy.load_stage(made, config, asked.workdir, done[0], older=True)
   return config, made, params, codecs, f"{done[0]} of {asked.workdir}"
 
 

@@ -8,7 +8,6 @@ checkpoint costs what came after the one before it, not the run.
 """
 
 import itertools
-import json
 import logging
 import shutil
 import sys
@@ -17,30 +16,10 @@ from pathlib import Path
 
 import jax
 
-from cooper_jax import interrupt
+from cooper_jax import checkpoint_folder, interrupt
 from cooper_jax.errors import UserError
-from cooper_jax.manifest import (
-  checksum,
-  find_damage,
-  flatten,
-  from_json,
-  is_key,
-  make_record,
-  to_json,
-)
-from cooper_jax.optim import path_name
-from cooper_jax.parallel import processes, shard
-
-
-def _abstract(leaf):
-  sharding = getattr(leaf, "sharding", None)
-  if is_key(leaf):  # which drops how it lies
-    leaf = jax.eval_shape(jax.random.key_data, leaf)
-  if sharding is None and processes.several():
-    sharding = shard.replicated(jax.sharding.get_mesh())
-  elif sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+from cooper_jax.manifest import flatten, from_json, make_record, to_json
+from cooper_jax.parallel import processes
 
 
 def _taking_part():
@@ -53,48 +32,6 @@ def _taking_part():
   return options.MultiprocessingOptions(
     primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"own{me}"
   )
-
-
-def _reader():
-  """Reads arrays in this process alone, whatever the others meet with."""
-  import orbax.checkpoint as ocp
-
-  logging.getLogger("absl").setLevel(logging.ERROR)
-  me = processes.index()
-  alone = ocp.options.MultiprocessingOptions(
-    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"read{me}"
-  )
-  return ocp.Checkpointer(
-    ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
-    multiprocessing_options=alone,
-  )
-
-
-class _Damaged(Exception):
-  """A checkpoint does not hold what was saved; says why in one line."""
-
-
-# What TensorStore and the system say where the machine fails, not the bytes.
-ELSEWHERE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
-ELSEWHERE += ("Too many open files", "Cannot allocate memory")
-
-
-def _read(path: Path, work: Callable):
-  """Gives work(); what it raises means damage, as far as it can."""
-  try:
-    return work()
-  # Orbax and TensorStore raise many kinds.
-  except Exception as error:
-    text = str(error)
-    if "permission" in text.lower():
-      raise UserError(
-        f"{path} may not be read; give this user the right to, and run again"
-      ) from error
-    elsewhere = any(word in text for word in ELSEWHERE)
-    if elsewhere or isinstance(error, MemoryError):
-      raise
-    first = (text.strip().splitlines() or ["no message"])[0][:160]
-    raise _Damaged(f"{type(error).__name__}: {first}") from error
 
 
 class Checkpoints:
@@ -186,8 +123,11 @@ class Checkpoints:
     """
 
     def read(step):
-      data, record = self._describe(step)
-      state = self._arrays(step, record["manifest"], abstract_state)
+      folder = self.directory / str(step)
+      data, record = checkpoint_folder.describe(folder)
+      state = checkpoint_folder.arrays(
+        folder, record["manifest"], abstract_state
+      )
       return state, from_json(data), from_json(record["meta"])
 
     with interrupt.held():
@@ -206,9 +146,9 @@ class Checkpoints:
     """
 
     def read(step):
-      _, record = self._describe(step)
-      part = {name: abstract_part}
-      return self._arrays(step, record["manifest"], part, name)[name]
+      folder, part = self.directory / str(step), {name: abstract_part}
+      manifest = checkpoint_folder.describe(folder)[1]["manifest"]
+      return checkpoint_folder.arrays(folder, manifest, part, name)[name]
 
     with interrupt.held():
       found, at, damaged = self._newest(read, older=older)
@@ -242,7 +182,7 @@ class Checkpoints:
       found = reason = None
       try:
         found = read(at)
-      except _Damaged as error:
+      except checkpoint_folder.Damaged as error:
         reason = str(error)
       reasons = processes.gather("damage", reason) or [None]
       told = next((each for each in reasons if each is not None), None)
@@ -296,72 +236,3 @@ class Checkpoints:
   def _say(self, text: str) -> None:
     if processes.is_first():
       print(text, file=sys.stderr, flush=True)
-
-  def _describe(self, step: int):
-    folder = self.directory / str(step)
-
-    def read():
-      # As Orbax' JsonSave writes them.
-      texts = [(folder / n / "metadata").read_bytes() for n in ("data", "meta")]
-      return [json.loads(text) for text in texts]
-
-    data, record = _read(folder, read)
-    damage = _read(folder, lambda: find_damage(step, data, record))
-    if damage:
-      raise _Damaged(damage)
-    return data, record
-
-  def _arrays(self, step, manifest, abstract_state, part=None):
-    import orbax.checkpoint as ocp
-
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(abstract_state)
-    wanted = {path_name(path): _abstract(leaf) for path, leaf in leaves}
-    self._compare(step, manifest, wanted, part)
-    folder = self.directory / str(step)
-    flat = _read(
-      folder,
-      lambda: _reader().restore(
-        folder / "state",
-        args=ocp.args.PyTreeRestore(
-          wanted,
-          restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-          partial_restore=True,
-        ),
-      ),
-    )
-    restored = []
-    for path, like in leaves:
-      name = path_name(path)
-      leaf, (shape, dtype, expected, kind) = flat[name], manifest[name]
-      if _shape(leaf.shape, leaf.dtype) != _shape(shape, dtype):
-        raise _Damaged(f"shape of {name} differs")
-      if expected is not None and checksum(leaf) not in (expected, None):
-        raise _Damaged(f"checksum of {name} differs")
-      if is_key(like):
-        leaf = jax.random.wrap_key_data(leaf, impl=kind)
-      restored.append(leaf)
-    return jax.tree_util.tree_unflatten(treedef, restored)
-
-  def _compare(self, step, manifest, wanted, part) -> None:
-    saved = {
-      name: entry
-      for name, entry in manifest.items()
-      if part is None or name.split("/")[0] == part
-    }
-    for name in sorted(saved.keys() | wanted.keys()):
-      here = _shape(*saved[name][:2]) if name in saved else "absent"
-      there = (
-        _shape(wanted[name].shape, wanted[name].dtype)
-        if name in wanted
-        else "absent"
-      )
-      if here != there:
-        raise UserError(
-          f"checkpoint of step {step} in {self.directory} does not fit this "
-          f"config: {name} is {here} there and {there} here; use the config "
-          "that made it, or another --workdir"
-        )
-
-
-def _shape(shape, dtype) -> str:
-  return f"{dtype}[{','.join(str(size) for size in shape)}]"

@@ -231,10 +231,13 @@ def start_from(state, params):
   return state.replace(params=placed, **again)
 
 
-def load(policy: Policy, folder: Path, *, averaged: bool = False):
+def load(
+  policy: Policy, folder: Path, *, averaged: bool = False, older: bool = False
+):
   """Returns the parameters that a stage's folder holds, None if it has none.
 
-  Raises UserError where the checkpoint is corrupt or of another shape.
+  Raises UserError where the checkpoint is corrupt or of another shape. older:
+  whether, where it is corrupt, the one before it will do.
   """
   checkpoints = Checkpoints(Path(folder) / "checkpoints")
   boxed = jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
@@ -243,7 +246,7 @@ def load(policy: Policy, folder: Path, *, averaged: bool = False):
     lambda leaf, lies: leaf.update(sharding=lies), shard.unbox(boxed), shardings
   )
   part = "ema" if averaged else "params"
-  params = checkpoints.restore_part(part, abstract)
+  params = checkpoints.restore_part(part, abstract, older=older)
   checkpoints.close()
   return params
 
@@ -260,10 +263,16 @@ def own(policy: Policy, params):
   return jax.device_put(shard.whole(params), shardings)
 
 
-def load_stage(policy: Policy, config, workdir, stage: str):
-  """Returns the parameters that a stage ended with; an error names it."""
+def load_stage(
+  policy: Policy, config, workdir, stage: str, *, older: bool = False
+):
+  """Returns the parameters that a stage ended with; an error names it.
+
+  older: as in `load`; not for what is trained further or measured.
+  """
   averaged = config[stage].optim.ema_decay > 0
-  params = load(policy, Path(workdir) / stage, averaged=averaged)
+  folder = Path(workdir) / stage
+  params = load(policy, folder, averaged=averaged, older=older)
   if params is None:
     raise UserError(
       f"no {stage} checkpoint in {workdir}; put {stage!r} into config.pipeline"

@@ -30,7 +30,7 @@ SETTLE_S = 30  # a machine that is taken away is called active for a while
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30, 1800
 EXIT_FAILED = 1
 # The same config would end the same way.
-FINAL = {EXIT_USER: "bad config", EXIT_NUMERICS: "not finite"}
+FINAL = {EXIT_USER: "bad config", EXIT_NUMERICS: "training is lost"}
 
 
 class Action(enum.Enum):

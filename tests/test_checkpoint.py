@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax import checkpoint, optim, state
+from cooper_jax import checkpoint, checkpoint_folder, optim, state
 from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.errors import UserError
 
@@ -182,10 +182,10 @@ def test_a_flipped_digit_anywhere_is_noticed_and_the_older_one_used(
     damaged[place] = ord("0") + (damaged[place] - ord("0") + 1) % 10
     path.write_bytes(damaged)
     # What is told from JSON alone needs no array to be read.
-    with pytest.raises(checkpoint._Damaged):
-      Checkpoints(directory)._describe(60)
+    with pytest.raises(checkpoint_folder.Damaged):
+      checkpoint_folder.describe(directory / "60")
     path.write_bytes(honest)
-  assert Checkpoints(directory)._describe(60)
+  assert checkpoint_folder.describe(directory / "60")
   for path, place in digits[:: len(digits) // 5]:
     honest = path.read_bytes()
     path.write_bytes(honest[:place] + b"x" + honest[place + 1 :])
@@ -204,7 +204,7 @@ def test_a_flipped_digit_anywhere_is_noticed_and_the_older_one_used(
 
 def test_every_byte_of_what_is_kept_as_json_is_guarded(two):
   directory, _ = two
-  whole = Checkpoints(directory)._describe(60)
+  whole = checkpoint_folder.describe(directory / "60")
   for name in ("data", "meta"):
     path = directory / "60" / name / "metadata"
     honest = path.read_bytes()
@@ -215,8 +215,8 @@ def test_every_byte_of_what_is_kept_as_json_is_guarded(two):
         path.write_bytes(damaged)
         try:
           # A space that became another, say, carried nothing.
-          assert Checkpoints(directory)._describe(60) == whole, damaged
-        except checkpoint._Damaged:
+          assert checkpoint_folder.describe(directory / "60") == whole, damaged
+        except checkpoint_folder.Damaged:
           pass
     path.write_bytes(honest)
 
@@ -237,8 +237,8 @@ def test_what_was_saved_before_there_was_that_checksum_is_read(two):
   assert Checkpoints(directory).restore(made)[2]["step"] == 60
   # But not half of it, as after a flipped letter.
   path.write_text(json.dumps(record | {"step": 60, "checksun": 1}))
-  with pytest.raises(checkpoint._Damaged, match="checksun"):
-    Checkpoints(directory)._describe(60)
+  with pytest.raises(checkpoint_folder.Damaged, match="checksun"):
+    checkpoint_folder.describe(directory / "60")
 
 
 def damage_arrays(folder):
@@ -308,7 +308,7 @@ def test_a_machine_that_fails_damages_no_checkpoint(two, monkeypatch, error):
     def restore(self, *args, **options):
       raise error
 
-  monkeypatch.setattr(checkpoint, "_reader", Failing)
+  monkeypatch.setattr(checkpoint_folder, "_reader", Failing)
   before = contents(directory)
   with pytest.raises(type(error)):
     Checkpoints(directory).restore(made)
@@ -329,7 +329,7 @@ def test_what_may_not_be_read_is_not_called_damaged(two, monkeypatch):
 
 def test_a_wrong_checksum_names_the_array(saved, monkeypatch):
   checkpoints, made = saved
-  monkeypatch.setattr(checkpoint, "checksum", lambda leaf: 1)
+  monkeypatch.setattr(checkpoint_folder, "checksum", lambda leaf: 1)
   with pytest.raises(UserError, match=r"checksum of \S+ differs"):
     checkpoints.restore(made)
 

@@ -10,8 +10,9 @@ PACKAGE = ROOT / "cooper_jax"
 
 FLOORS = [
   ["errors", "plugins", "shapes", "__init__", "assets"],
-  ["parallel", "checkpoint", "optim", "accumulate", "state", "telemetry"]
-  + ["compilation", "interrupt", "manifest", "memory", "workdir"],
+  ["parallel", "checkpoint", "checkpoint_folder", "manifest", "optim"]
+  + ["accumulate", "state", "telemetry"]
+  + ["compilation", "interrupt", "memory", "workdir"],
   ["modalities", "sequence", "packing", "losses", "models", "tokenizers"],
   ["rl", "sampling", "data", "eval", "weights", "policy"],
   ["stages", "package"],

@@ -153,6 +153,40 @@ def test_a_killed_run_goes_on_from_its_last_save(tmp_path, whole):
   assert logged(tmp_path) == whole[2]
 
 
+@pytest.mark.parametrize("what", ["arrays", "step", "position", "averages"])
+def test_a_damaged_newest_checkpoint_costs_its_own_steps_alone(
+  tmp_path, whole, what, capsys
+):
+  with pytest.raises(Preempted):
+    run(
+      tmp_path,
+      save_every=3,
+      step_fn=at_call(5, lambda: signal.raise_signal(signal.SIGTERM)),
+    )
+  newest = tmp_path / "checkpoints" / "5"
+  if what == "arrays":
+    for path in newest.rglob("d/*"):
+      path.write_bytes(path.read_bytes()[:-9])
+  else:
+    path = newest / ("data" if what == "position" else "meta") / "metadata"
+    text = path.read_text()
+    old, new = {
+      "step": ('"step": 5', '"step": 4'),
+      "position": ('"drawn": 5', '"drawn": 6'),
+      "averages": ('"loss": [', '"loss": [1'),
+    }[what]
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+  capsys.readouterr()
+  final, _ = run(tmp_path)
+  said = capsys.readouterr()
+  assert "resumes at step 3 of 6" in said.out
+  assert "step 5 is damaged" in said.err and "Traceback" not in said.err
+  assert "it is now 5.damaged, and step 3 is used" in said.err
+  assert_same(final, whole[0])
+  assert logged(tmp_path) == whole[2]
+
+
 @pytest.mark.parametrize("of", ["step", "batch"])
 @pytest.mark.parametrize("number", [1, 4, 5])
 def test_an_error_of_one_step_loses_none_before_it(
