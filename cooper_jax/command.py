@@ -43,8 +43,8 @@ finished are skipped, an interrupted one goes on where it stopped.
                                    compiles for a slice that is not here
 
 In configs/: {configs}.
-Exit codes: 0 done, 2 bad config, data or checkpoint, 42 no progress, 43 not
-finite, 75 stopped and saved.
+Exit codes: 0 done, 2 bad config, data or checkpoint, 42 no progress, 43
+training is lost, 75 stopped and saved.
 """
 
 
