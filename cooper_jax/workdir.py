@@ -198,6 +198,8 @@ def prepare(config, workdir) -> Path:
         " use another --workdir, or give the old values, or delete "
         f"{workdir / stage} and what came after it to train it anew"
       )
+  if (workdir / "summary.json").exists():
+    read_json(workdir / "summary.json")  # refused now, not after hours
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if processes.is_first():

@@ -145,6 +145,22 @@ def test_a_broken_record_is_one_line(toy, capsys):
   assert "stage.json can't be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"{", b"", b"\0" * 40, b"\xff{}", b"[]"])
+@pytest.mark.parametrize("name", ["summary.json", "first_toy/stage.json"])
+def test_a_damaged_file_is_refused_before_a_stage_begins(
+  toy, capsys, name, content
+):
+  arguments, work = toy
+  assert run(arguments) == 0
+  (work / "second_toy" / "stage.json").unlink()
+  (work / name).write_bytes(content)
+  capsys.readouterr()
+  assert run(arguments) == 2
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1 and str(work / name) in said
+  assert calls(work, "second_toy") == 1
+
+
 def test_a_workdir_that_can_not_be_made_is_one_line(toy, tmp_path, capsys):
   arguments, _ = toy
   (tmp_path / "file").write_text("")
