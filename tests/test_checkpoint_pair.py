@@ -1,12 +1,16 @@
-"""Two processes that share a checkpoint agree on whether it is damaged."""
+"""Who goes on from an older checkpoint: two processes both, and who only asks."""
 
+import inspect
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import types
 
+from cooper_jax import ask, policy, workdir
 from cooper_jax.parallel import processes
+from cooper_jax.stages import tokenizer as tokenizer_stage
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -60,3 +64,20 @@ def test_what_one_of_two_processes_can_not_read_neither_uses(tmp_path):
   out0, _, out1, _ = pair(folder, "restore")
   assert "step 1 is damaged" in out0 and out0 == out1
   assert (folder / "1").is_dir()
+
+
+def test_who_only_asks_may_be_answered_by_an_older_one(monkeypatch):
+  # What trains on a stage or measures it must have its last.
+  allowed = []
+
+  def load_stage(*given, older=False):
+    allowed.append(older)
+
+  monkeypatch.setattr(workdir, "read_config", lambda folder: None)
+  monkeypatch.setattr(workdir, "record", lambda *which: {"finished": True})
+  monkeypatch.setattr(ask, "make", lambda *given: None)
+  monkeypatch.setattr(tokenizer_stage, "load", lambda *given: {})
+  monkeypatch.setattr(policy, "load_stage", load_stage)
+  ask.load(types.SimpleNamespace(workdir="runs/x", stage="sft"))
+  assert allowed == [True]
+  assert inspect.signature(policy.load).parameters["older"].default is False
