@@ -1,4 +1,4 @@
-"""Who goes on from an older checkpoint: two processes both, and who only asks."""
+"""Who goes on from an older checkpoint: two processes both, who asks alone."""
 
 import inspect
 import os
