@@ -20,6 +20,10 @@ UNITS = {
   "kilometre": 1000.0,
   "kilometres": 1000.0,
   "dm": 0.1,
+  "decimeter": 0.1,
+  "decimeters": 0.1,
+  "decimetre": 0.1,
+  "decimetres": 0.1,
   "cm": 0.01,
   "centimeter": 0.01,
   "centimeters": 0.01,
@@ -41,6 +45,9 @@ UNITS = {
   "yd": 0.9144,
   "yard": 0.9144,
   "yards": 0.9144,
+  "mi": 1609.344,
+  "mile": 1609.344,
+  "miles": 1609.344,
 }
 _WORDS = (
   "zero one two three four five six seven eight nine ten eleven twelve "
@@ -71,6 +78,12 @@ class Quantity(NamedTuple):
 
   value: float
   unit: str  # "m" or "" for a bare number
+
+
+def to_metres(value: float, unit: str) -> float | None:
+  """A length in metres; None where the unit is none of length ("kg", "")."""
+  scale = UNITS.get(unit.strip().lower())
+  return None if scale is None else value * scale
 
 
 def read(text: str, *, last_sentence: bool = False) -> Quantity | None:

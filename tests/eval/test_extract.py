@@ -109,3 +109,24 @@ def test_a_number_says_whether_it_had_a_unit():
 def test_free_text_is_what_stands_in_the_answer():
   found = extract.extract("<answer> in the *left* corner </answer>", "text")
   assert found == ("in the left corner", "tags/text")
+
+
+@pytest.mark.parametrize(
+  ("value", "unit", "metres"),
+  [
+    (240, "cm", 2.4),
+    (2.4, "m", 2.4),
+    (2.4, " Metres ", 2.4),
+    (10, "feet", 3.048),
+    (30, "inches", 0.762),
+    (500, "mm", 0.5),
+    (70, "kg", None),
+    (90, "degrees", None),
+    (3, "", None),
+  ],
+)
+def test_a_length_of_any_unit_is_converted_and_nothing_else_is(
+  value, unit, metres
+):
+  found = quantities.to_metres(value, unit)
+  assert found == (None if metres is None else pytest.approx(metres))
