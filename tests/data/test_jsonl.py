@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import mixture
+from cooper_jax.data import mixture, own_questions
 from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import UserError
 from cooper_jax.eval import asking
@@ -106,7 +106,8 @@ def test_one_file_is_divided_by_image(folder):
     ('{"image": NaN}', "NaN is no number"),
     ("[" * 100_000, "nested too deeply"),
     (LINE | {"image": ""}, "no 'image'"),
-    (LINE | {"answer": 3}, "'answer' is 3; it should be a string"),
+    (LINE | {"unit": 3}, "'unit' is 3; it should be a string"),
+    (LINE | {"answer": True}, "'answer' is true; it should be \"yes\" or"),
     (LINE | {"segmentaton": "x"}, 'did you mean "segmentation"'),
     (LINE | {"options": ["box"]}, "none of the options"),
     (LINE | {"options": "box"}, "list of strings"),
@@ -131,7 +132,7 @@ def test_a_wrong_line_is_named(folder, line, reason):
 
 
 def test_no_family_can_take_the_name_of_a_mode():
-  assert set(jsonl.RESERVED) == set(asking.MODES)
+  assert set(own_questions.RESERVED) == set(asking.MODES)
 
 
 def test_bytes_that_are_no_utf8_are_named(folder):
@@ -171,7 +172,7 @@ def png_header(side):
     ("depth", "a.png", "16-bit grey PNG"),
     ("depth", "objects.npy", "can't be read as .npy"),
     ("depth", "flat.npy", r"float64[3]"),
-    ("depth", "none.npy", "can't be read as .npy"),
+    ("depth", "none.npy", "does not exist"),
     ("segmentation", "depth.png", "8-bit"),
     ("segmentation", "a.png", "8-bit"),
   ],

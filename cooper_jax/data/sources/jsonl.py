@@ -5,11 +5,13 @@
    "segmentation": "a_classes.png", "unit": "", "reasoning": "..."}
 
 Only `image`, `question` and `answer` are needed.  Paths are relative to the
-JSONL file or absolute.  Depth is a 16-bit PNG of millimetres or a `.npy` of
-metres, planar, 0 or NaN = no reading; segmentation an 8-bit PNG of class ids,
-0 = unlabelled, 255 = ignore.  Lines in a row with the same image are one
-sample with several questions.  `config.jsonl` may hold `{split}`; without it
-the lines are divided 8:1:1 by a hash of the image's path.
+JSONL file, absolute or under `~`.  Depth is planar, 0 or NaN = no reading: a
+`.npy` of metres, or integers (16-bit PNG or TIFF, `.npy`) of `depth_scale`
+units a metre, 1000 by default; segmentation an 8-bit PNG of class ids, 0 =
+unlabelled, 255 = ignore.  Maps have the aspect of their picture, and are turned
+with it where EXIF turns it.  Lines in a row with the same image are one sample
+with several questions.  `config.jsonl` may hold `{split}`; without it the lines
+are divided 8:1:1 by a hash of the image's path (`data/splits.py`).
 
 `family`, `own_<answer type>` by default, groups questions in the report: one
 word, no mode of use, and one answer type to a family. `id` names a sample's
@@ -17,55 +19,54 @@ maps and belongs to one image.
 """
 
 import dataclasses
-import hashlib
-import json
-import math
 import pathlib
-import re
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-from cooper_jax.data import pictures
+from cooper_jax.data import (
+  depth_scale,
+  own_questions,
+  picture_files,
+  pictures,
+  records,
+  splits,
+)
 from cooper_jax.data.sample import Question, Sample
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.errors import UserError, nearest
+from cooper_jax.errors import UserError
 
-REQUIRED = ("image", "question", "answer")
-TEXTS = (
-  *REQUIRED,
-  "depth",
-  "segmentation",
-  "unit",
-  "reasoning",
-  "flag",
-  "id",
-  "family",
-  "answer_type",
-)
-KEYS = (*TEXTS, "options", "value")
-FLAGS = ("positive", "negative", "boundary")
-ANSWER_TYPES = ("choice", "yes_no", "number", "text")
-# Modes of use: in summary.json their scores stand beside the families'.
-RESERVED = ("direct", "text", "depth", "segmentation", "both", "adaptive")
-LINE_BYTES = 1 << 20
+SAMPLED = 16  # depth maps that show whether they are of millimetres
 
 
 def source(config: DataConfig, split: str) -> "JsonlSource":
   """The samples of `config.jsonl` that belong to the split."""
-  if not config.jsonl:
-    raise UserError(
-      "source 'jsonl' needs a file; set config.data.jsonl=path/to/{split}.jsonl"
-    )
-  own_file = "{split}" in config.jsonl
-  path = pathlib.Path(config.jsonl.replace("{split}", split)).expanduser()
+  path = _path(config, split)
   entries = read_entries(path)
-  if not own_file:
-    entries = [e for e in entries if _split_of(e.image) == split]
+  if "{split}" not in config.jsonl:
+    divided, notes = splits.divide([entry.image for entry in entries])
+    entries = [entry for entry in entries if entry.image in divided[split]]
+    if split in notes:
+      print(f"{path.name}: {notes[split]}", file=sys.stderr, flush=True)
   if not entries:
     raise UserError(
       f"{path} has no lines for split {split!r}; add some, or give each split "
       "its own file: config.data.jsonl=path/to/{split}.jsonl"
     )
+  _check_scale(path, entries)
   return JsonlSource(path, entries, config.image_size)
+
+
+def split_sizes(config: DataConfig) -> dict[str, int]:
+  """Images of each split, without opening one."""
+  if "{split}" in config.jsonl:
+    return {s: len(read_entries(_path(config, s))) for s in splits.NAMES}
+  entries = read_entries(_path(config, splits.NAMES[0]))
+  divided, _ = splits.divide([entry.image for entry in entries])
+  return {
+    split: sum(entry.image in images for entry in entries)
+    for split, images in divided.items()
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Entry:
   depth: str
   segmentation: str
   questions: tuple[Question, ...]
+  depth_scale: float | None = None  # units a metre; None = as is usual
 
 
 class JsonlSource:
@@ -93,13 +95,25 @@ class JsonlSource:
     entry = self.entries[index]
     where = f"{self.path}:{entry.line}"
     folder = self.path.parent
-    image = pictures.read_image(folder / entry.image, self.size, where)
+    file = picture_files.beside(folder, entry.image)
+    image = pictures.read_image(file, self.size, where)
     depth = segmentation = None
+    if entry.depth or entry.segmentation:
+      frame = pictures.read_frame(file, where)
     if entry.depth:
-      depth = pictures.read_depth(folder / entry.depth, self.size, where)
+      depth = pictures.read_depth(
+        picture_files.beside(folder, entry.depth),
+        self.size,
+        where,
+        scale=entry.depth_scale,
+        frame=frame,
+      )
     if entry.segmentation:
       segmentation = pictures.read_classes(
-        folder / entry.segmentation, self.size, where
+        picture_files.beside(folder, entry.segmentation),
+        self.size,
+        where,
+        frame=frame,
       )
     return Sample(
       id=entry.id,
@@ -114,68 +128,113 @@ class JsonlSource:
     return f"JsonlSource({self.path.name}, {len(self)})"
 
 
+def check_files(path: pathlib.Path, entry: Entry) -> list[str]:
+  """What the files' headers and ends show to be wrong, as `file:line: why`."""
+  where, folder = f"{path}:{entry.line}", path.parent
+  frame, errors = None, []
+
+  def tried(check, written, **more):
+    try:
+      return check(picture_files.beside(folder, written), where, **more)
+    except UserError as error:
+      errors.append(str(error))
+      return None
+
+  frame = tried(pictures.check_image, entry.image)
+  if entry.depth:
+    tried(
+      pictures.check_depth, entry.depth, scale=entry.depth_scale, frame=frame
+    )
+  if entry.segmentation:
+    tried(pictures.check_classes, entry.segmentation, frame=frame)
+  return errors
+
+
 def read_entries(path: pathlib.Path) -> list[Entry]:
   """Checks every line of the file and groups lines of the same image.
 
-  Raises UserError `file.jsonl:17: reason` at the first line that is wrong.
+  Raises UserError `file.jsonl:17: reason` of the first line that is wrong.
   """
-  entries: list[Entry] = []
-  ids: dict[str, int] = {}  # line of each
-  kinds: dict[str, tuple[str, int]] = {}  # answer type of a family, its line
-  try:
-    with path.open("rb") as file:
-      for number, raw in enumerate(file, 1):
-        if not raw.strip():
-          continue
-        try:
-          record = _parse(raw)
-          _add(entries, record, number, path)
-          _check(entries[-1], ids, kinds, number)
-        except ValueError as error:
-          raise UserError(f"{path}:{number}: {error}") from error
-  except OSError as error:
-    raise UserError(
-      f"{path}: {error.strerror}; config.data.jsonl names the file to read"
-    ) from error
+  entries, errors = scan(path)
+  if errors:
+    raise UserError(errors[0])
   return entries
 
 
-def _parse(raw: bytes) -> dict[str, Any]:
-  """One line's object, every value of its type; ValueError says what not."""
-  if len(raw) > LINE_BYTES:
-    raise ValueError(f"line has {len(raw)} bytes, the most is {LINE_BYTES}")
-  try:
-    record = json.loads(raw.decode("utf-8"), parse_constant=_refuse)
-  except UnicodeDecodeError as error:
-    raise ValueError(f"not UTF-8 at byte {error.start}") from error
-  except json.JSONDecodeError as error:
-    raise ValueError(
-      f"not JSON: {error.msg} at column {error.colno}"
-    ) from error
-  except RecursionError as error:
-    raise ValueError("not JSON: nested too deeply") from error
-  if not isinstance(record, dict):
-    raise ValueError("not a JSON object; write {...} on each line")
-  for key in record:
-    if key not in KEYS:
-      raise ValueError(
-        f"unknown key {key!r}; allowed are {', '.join(KEYS)}"
-        f"{nearest(key, KEYS)}"
+def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
+  """(entries, errors): what is right, and all that is wrong, in order.
+
+  An error is `file.jsonl:17: reason`. Raises UserError where the file itself
+  can't be read.
+  """
+  entries: list[Entry] = []
+  errors: list[str] = []
+  ids: dict[str, int] = {}  # line of each
+  kinds: dict[str, tuple[str, int]] = {}  # answer type of a family, its line
+  for number, raw in records.lines(path):
+    if not raw.strip():
+      continue
+    record, problems = records.parse(raw)
+    question = None
+    if {"answer", "question"} <= set(record):
+      question, more = own_questions.make(record)
+      problems = problems + more
+    scale = _scale(record, problems)
+    if not problems:
+      problems = _add(entries, record, scale, question, number, path)
+    if not problems:
+      problems = _check(entries[-1], ids, kinds, number)
+    errors += [f"{path}:{number}: {problem}" for problem in problems]
+  return entries, errors
+
+
+def _path(config: DataConfig, split: str) -> pathlib.Path:
+  if not config.jsonl:
+    raise UserError(
+      "source 'jsonl' needs a file; set config.data.jsonl=path/to/{split}.jsonl"
+    )
+  return pathlib.Path(config.jsonl.replace("{split}", split)).expanduser()
+
+
+def _add(
+  entries: list[Entry],
+  record: dict[str, Any],
+  scale: float | None,
+  question: Question,
+  number: int,
+  path: pathlib.Path,
+) -> list[str]:
+  """Adds a line as a sample, or as a question of the sample before it."""
+  maps = {key: record.get(key, "") for key in ("depth", "segmentation")}
+  maps["depth_scale"] = scale
+  last = entries[-1] if entries else None
+  if last is None or last.image != record["image"]:
+    name = record.get("id") or f"{path.stem}-{number}"
+    entries.append(
+      Entry(number, name, record["image"], **maps, questions=(question,))
+    )
+    return []
+  problems = []
+  for key, value in maps.items():
+    before = getattr(last, key)
+    if value and before and value != before:
+      problems.append(
+        f"{key} is {value!r}, line {last.line} with the same image has "
+        f"{before!r}"
       )
-  for key in TEXTS:
-    if not isinstance(record.get(key, ""), str):
-      raise ValueError(f"{key!r} is {record[key]!r}; it should be a string")
-  for key in REQUIRED:
-    if not record.get(key, "").strip():
-      raise ValueError(f"no {key!r}; a line needs {', '.join(REQUIRED)}")
-  return record
+    maps[key] = before or value
+  questions = (*last.questions, question)
+  if not problems:
+    entries[-1] = dataclasses.replace(last, **maps, questions=questions)
+  return problems
 
 
-def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> None:
+def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
   """An id belongs to one image, a family to one answer type."""
+  problems = []
   line = ids.setdefault(entry.id, entry.line)
   if line != entry.line:
-    raise ValueError(
+    problems.append(
       f"id {entry.id!r} is that of line {line}; lines of one image stand"
       " together, another image needs another id"
     )
@@ -183,116 +242,44 @@ def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> None:
   now = question.answer_type
   kind, line = kinds.setdefault(question.family, (now, number))
   if kind != now:
-    raise ValueError(
+    problems.append(
       f"family {question.family!r} has {now} answers here and {kind} ones at"
       f" line {line}; give each its own family"
     )
+  return problems
 
 
-def _add(
-  entries: list[Entry], record: dict[str, Any], number: int, path: pathlib.Path
-) -> None:
-  """Adds a line as a sample, or as a question of the sample before it."""
-  question = _question(record)
-  maps = {key: record.get(key, "") for key in ("depth", "segmentation")}
-  last = entries[-1] if entries else None
-  if last is None or last.image != record["image"]:
-    name = record.get("id") or f"{path.stem}-{number}"
-    entries.append(
-      Entry(number, name, record["image"], **maps, questions=(question,))
-    )
-    return
-  for key, value in maps.items():
-    before = getattr(last, key)
-    if value and before and value != before:
-      raise ValueError(
-        f"{key} is {value!r}, line {last.line} with the same image has "
-        f"{before!r}"
-      )
-    maps[key] = before or value
-  questions = (*last.questions, question)
-  entries[-1] = dataclasses.replace(last, **maps, questions=questions)
-
-
-def _question(record: dict[str, Any]) -> Question:
-  options = record.get("options", [])
-  if not isinstance(options, list) or not all(
-    isinstance(option, str) for option in options
-  ):
-    raise ValueError(
-      f"'options' is {options!r}; it should be a list of strings"
-    )
-  answer, unit = record["answer"].strip(), record.get("unit", "")
-  if options and answer not in options:
-    raise ValueError(f"answer {answer!r} is none of the options {options}")
-  kind = record.get("answer_type") or _answer_type(answer, options, unit)
-  if kind not in ANSWER_TYPES:
-    raise ValueError(
-      f"answer_type {kind!r} is none of {', '.join(ANSWER_TYPES)}"
-      f"{nearest(kind, ANSWER_TYPES)}"
-    )
-  flag = record.get("flag", "boundary")
-  if flag not in FLAGS:
-    raise ValueError(
-      f"flag {flag!r} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
-    )
-  # Of one answer type each, as the baselines of a family need it.
-  family = record.get("family") or f"own_{kind}"
-  if family in RESERVED or not re.fullmatch(r"\w+", family):
-    raise ValueError(
-      f"family {family!r} can't name a score; letters, digits and _ will do,"
-      f" but for {', '.join(RESERVED)}"
-    )
-  value = record.get("value")
-  if kind == "number":
-    value = _number(answer.split()[0] if value is None else value)
-    if value is None:
-      raise ValueError(f"answer {answer!r} does not begin with a number")
-    if unit and answer.split()[1:] == []:
-      answer = f"{answer} {unit}"
-  return Question(
-    family=family,
-    text=_with_options(record["question"], options),
-    answer=answer,
-    answer_type=kind,
-    options=tuple(options),
-    unit=unit,
-    value=value if kind == "number" else None,
-    needs=tuple(k for k in ("depth", "segmentation") if record.get(k)),
-    flag=flag,
-    reasoning=record.get("reasoning", ""),
-  )
-
-
-def _with_options(text: str, options: list[str]) -> str:
-  """Names the options that the question does not: the model reads no others."""
-  if all(option in text for option in options):
-    return text
-  return f"{text} {' / '.join(options)}"
-
-
-def _answer_type(answer: str, options: list[str], unit: str) -> str:
-  if options:
-    return "choice"
-  if answer.lower() in ("yes", "no"):
-    return "yes_no"
-  words = answer.split()
-  alone = len(words) == 1 or words[1:] == [unit or "m"]
-  return "number" if alone and _number(words[0]) is not None else "text"
-
-
-def _number(value: Any) -> float | None:
-  try:
-    number = float(value)
-  except (TypeError, ValueError):
+def _scale(record: dict[str, Any], problems: list[str]) -> float | None:
+  """Units a metre of the line's depth file, None where it names none."""
+  if "depth_scale" not in record:
     return None
-  return number if math.isfinite(number) else None
+  if not record.get("depth"):
+    problems.append("'depth_scale' without 'depth'; it belongs to a map's line")
+  try:
+    scale = own_questions.exact(record["depth_scale"], "depth_scale")
+  except ValueError as error:
+    problems.append(str(error))
+    return None
+  if not scale > 0:
+    problems.append(
+      f"'depth_scale' is {scale:g}; units a metre are above 0: 1000 for"
+      " millimetres, 1 for metres"
+    )
+  return scale
 
 
-def _refuse(constant: str) -> None:
-  raise ValueError(f"not JSON: {constant} is no number")
-
-
-def _split_of(image: str) -> str:
-  bucket = hashlib.sha256(image.encode()).digest()[0] % 10
-  return {8: "validation", 9: "test"}.get(bucket, "train")
+def _check_scale(path: pathlib.Path, entries: Sequence[Entry]) -> None:
+  """Whether maps that name no scale look like millimetres, all together."""
+  unsaid = [e for e in entries if e.depth and e.depth_scale is None]
+  typical = []
+  for entry in unsaid[:: max(1, len(unsaid) // SAMPLED)][:SAMPLED]:
+    where = f"{path}:{entry.line}"
+    file = picture_files.beside(path.parent, entry.depth)
+    try:
+      found = pictures.depth_median(file, where)
+    except UserError:  # said where it is read, and may be left out there
+      continue
+    if found is not None:
+      typical.append((found, f"{where}: depth {entry.depth}"))
+  if typical:
+    depth_scale.check_together(typical)

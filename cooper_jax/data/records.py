@@ -1,0 +1,229 @@
+"""Lines of a JSONL file as objects, read strictly: every mistake is named.
+
+Read are UTF-8, with or without a byte order mark, UTF-16 and UTF-32 with one,
+as spreadsheets and PowerShell write them, and gzip of any of these. A number
+stays as it is written, so that `2.40` is an answer of two decimals.
+"""
+
+import codecs
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cooper_jax.data import picture_files
+from cooper_jax.errors import UserError, nearest
+
+REQUIRED = ("image", "question", "answer")
+TEXTS = (
+  *REQUIRED,
+  "depth",
+  "segmentation",
+  "unit",
+  "reasoning",
+  "flag",
+  "id",
+  "family",
+  "answer_type",
+)
+KEYS = (*TEXTS, "options", "value", "depth_scale")
+NUMERIC = ("answer", "id")  # may be numbers, and are then read as written
+LINE_BYTES = 1 << 20
+DIGITS = 30  # of a number, at most
+MARKS = (  # the longer before the shorter that it begins with
+  (codecs.BOM_UTF32_LE, "utf-32"),
+  (codecs.BOM_UTF32_BE, "utf-32"),
+  (codecs.BOM_UTF16_LE, "utf-16"),
+  (codecs.BOM_UTF16_BE, "utf-16"),
+)
+PACKED = {
+  b"BZh": "bzip2",
+  b"\xfd7zXZ": "xz",
+  b"\x28\xb5\x2f\xfd": "zstd",
+  b"PK\x03\x04": "zip",
+}
+
+
+class Number(str):
+  """A JSON number, as written."""
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+  """(number, UTF-8 bytes) of each line; a longer one than the most is cut.
+
+  Raises UserError where the file is none, or is packed or cut.
+  """
+  names = "config.data.jsonl names the file to read"
+  try:
+    file = picture_files.regular(path, "own data", "file")
+  except UserError as error:
+    raise UserError(f"{error}; {names}") from error
+  try:
+    with file.open("rb") as raw:
+      if raw.read(2) == b"\x1f\x8b":
+        raw.seek(0)
+        with gzip.open(raw) as unpacked:
+          yield from _lines(unpacked, path)
+      else:
+        raw.seek(0)
+        yield from _lines(raw, path)
+  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    raise UserError(
+      f"{path}: not whole gzip: {picture_files.reason(error)}"
+    ) from error
+  except OSError as error:
+    raise UserError(
+      f"{path}: {picture_files.reason(error)}; {names}"
+    ) from error
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+  head = file.read(6)
+  for mark, name in PACKED.items():
+    if head.startswith(mark):
+      raise UserError(f"{path}: packed with {name}; unpack it, or use gzip")
+  file.seek(0)
+  for mark, name in MARKS:
+    if head.startswith(mark):
+      try:
+        text = file.read().decode(name)
+      except UnicodeDecodeError as error:
+        raise UserError(
+          f"{path}: not {name.upper()} at byte {error.start}, as its first "
+          "bytes say"
+        ) from error
+      for number, line in enumerate(text.split("\n"), 1):
+        yield number, line.encode()
+      return
+  if head.startswith(codecs.BOM_UTF8):
+    file.seek(len(codecs.BOM_UTF8))
+  number = 0
+  while line := file.readline(LINE_BYTES + 1):
+    number += 1
+    yield number, line
+    while len(line) > LINE_BYTES and not line.endswith(b"\n"):
+      line = file.readline(LINE_BYTES + 1)
+
+
+def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
+  """(object, what is wrong with it) of a line; {} where it is no object.
+
+  Every value is of its type; keys whose value is null, or wrong, are left
+  out, so that what else is wrong with the line can be found.
+  """
+  try:
+    record = _decode(raw)
+  except ValueError as error:
+    return {}, [str(error)]
+  problems = []
+  for key in record:
+    if key not in KEYS:
+      problems.append(
+        f"unknown key {said(key)}; allowed are {', '.join(KEYS)}"
+        f"{nearest(key, KEYS)}"
+      )
+  record = {
+    key: value
+    for key, value in record.items()
+    if value is not None and key in KEYS
+  }
+  for key in TEXTS:
+    value = record.get(key, "")
+    if isinstance(value, Number) and key in NUMERIC:
+      record[key] = str(value)
+    elif isinstance(value, Number) or not isinstance(value, str):
+      wanted = "a string"
+      if key == "answer" and isinstance(value, bool):
+        wanted = '"yes" or "no"'
+      problems.append(f"{key!r} is {said(value)}; it should be {wanted}")
+      del record[key]
+    elif key in REQUIRED and not value.strip():
+      problems.append(f"no {key!r}; a line needs {', '.join(REQUIRED)}")
+      record.pop(key, None)
+  return record, problems
+
+
+def _decode(raw: bytes) -> dict[str, Any]:
+  """One line's object; ValueError says why it is none."""
+  if len(raw) > LINE_BYTES:
+    raise ValueError(
+      f"line has over {LINE_BYTES} bytes, the most is {LINE_BYTES}"
+    )
+  try:
+    record = json.loads(
+      raw.decode("utf-8"),
+      parse_constant=_refuse,
+      parse_int=_number,
+      parse_float=_number,
+      object_pairs_hook=_object,
+    )
+  except UnicodeDecodeError as error:
+    raise ValueError(f"not UTF-8 at byte {error.start}") from error
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f"not JSON: {error.msg} at column {error.colno}"
+    ) from error
+  except RecursionError as error:
+    raise ValueError("not JSON: nested too deeply") from error
+  if not isinstance(record, dict):
+    raise ValueError("not a JSON object; write {...} on each line")
+  for value in _strings(record):
+    _check_characters(value)
+  return record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object whose keys differ: of two, one would be lost in silence."""
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    raise ValueError(f"key {said(twice)} stands twice; keep one of them")
+  return found
+
+
+def _number(text: str) -> Number:
+  if len(text) > DIGITS:
+    raise ValueError(
+      f"a number of {len(text)} digits; {DIGITS} are read at most"
+    )
+  return Number(text)
+
+
+def _refuse(constant: str) -> None:
+  raise ValueError(f"not JSON: {constant} is no number")
+
+
+def _strings(value: Any) -> Iterator[str]:
+  """All strings within, keys too."""
+  if isinstance(value, str):
+    yield value
+  elif isinstance(value, dict):
+    for key, item in value.items():
+      yield key
+      yield from _strings(item)
+  elif isinstance(value, list):
+    for item in value:
+      yield from _strings(item)
+
+
+def _check_characters(text: str) -> None:
+  """Half a character and NUL can be written in JSON, and nowhere after it."""
+  for c in text:
+    if "\ud800" <= c <= "\udfff":
+      raise ValueError(
+        f"{said(text)} holds half a character, \\u{ord(c):04x}; write the "
+        "whole character"
+      )
+    if c == "\0":
+      raise ValueError(f"{said(text)} holds the character \\u0000; remove it")
+
+
+def said(value: Any) -> str:
+  """A value as a message shows it; of JSON, as it was written."""
+  if isinstance(value, bool):
+    return str(value).lower()
+  written = str(value) if isinstance(value, Number) else repr(value)
+  return picture_files.shown(written)
