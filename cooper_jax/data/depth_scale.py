@@ -75,7 +75,7 @@ def check_together(typical: Sequence[tuple[float, str]]) -> None:
   middle, said = sorted(typical)[len(typical) // 2]
   low, high = TOGETHER
   if not low <= middle / USUAL <= high:
-    raise UserError(f"{said} {unlikely(middle, USUAL)}")
+    raise UserError(f"{said} {unlikely(middle, USUAL)}, 1000 if it is that")
 
 
 def unlikely(typical: float, used: float) -> str:
@@ -87,12 +87,11 @@ def unlikely(typical: float, used: float) -> str:
     if low <= typical / scale <= high and scale != used
   ]
   mend = (
-    f"scales that would fit are {', '.join(fits)}"
+    f"of the usual scales {', '.join(fits)} would fit"
     if fits
-    else "no usual scale fits"
+    else ("no usual scale fits")
   )
   return (
     f"has a median of {typical / used:.4g} m at {used:g} units a metre; {mend};"
-    ' write the right one on its line, as "depth_scale": '
-    f"{fits[0].split()[0] if fits else '1000'}"
+    ' write the right one on the line as "depth_scale"'
   )

@@ -11,6 +11,7 @@ its factor, rounded twice: at most a step from what the map shows.
 """
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,9 @@ def retell(question: Question, steps) -> Question | None:
     lambda found: scaled(found[1], next(by)), question.reasoning
   )
   changes = {"reasoning": reasoning}
-  if question.unit == "m":
+  if question.unit and question.answer_type == "number":
+    if not re.fullmatch(r"[\d.]+ m", question.answer):
+      return None  # written in another unit, which the trace does not tell
     changes["answer"] = f"{scaled(question.answer[:-2], moved[0])} m"
   if question.family in _COMPARED and not whole:
     verdict = _compare(question, moved)

@@ -11,18 +11,17 @@ from collections.abc import Iterable
 NAMES = ("train", "validation", "test")
 
 
-def divide(
-  images: Iterable[str],
-) -> tuple[dict[str, set[str]], dict[str, str]]:
-  """(split -> its images, split -> what was done to fill it).
+def divide(images: Iterable[str]) -> tuple[dict[str, set[str]], str]:
+  """(split -> its images, one line of what was done to fill them, or "").
 
   8:1:1. No split is empty where there is an image: of one or two images, the
   same one is in several splits, which measures memory and nothing else.
+  Where no split is empty, nothing is moved.
   """
   divided: dict[str, set[str]] = {name: set() for name in NAMES}
   for image in images:
     divided[_split_of(image)].add(image)
-  notes: dict[str, str] = {}
+  moved, shared = [], []
   for name in NAMES:
     if divided[name] or not any(divided.values()):
       continue
@@ -30,19 +29,20 @@ def divide(
     image = min(divided[largest], key=_digest)
     if len(divided[largest]) > 1:
       divided[largest].remove(image)
-      notes[name] = (
-        f"no image was left for {name}, so {image!r} is moved there from "
-        f"{largest}"
-      )
-      continue
-    # Another image than that of training, where there are two.
-    shared = divided["validation"] or divided[largest]
-    divided[name] = set(shared)
-    notes[name] = (
-      f"too few images for three splits: {name} shares {min(shared)!r} with "
-      "another split, so its scores say nothing about new images"
+      divided[name].add(image)
+      moved.append(f"{image} from {largest} to {name}, which had none")
+    else:  # of two images, not that of training
+      others = (divided[other] for other in ("validation", "test", "train"))
+      divided[name] |= next(filter(None, others))
+      shared.append(name)
+  notes = [f"moved {' and '.join(moved)}"] if moved else []
+  if shared:
+    notes.append(
+      f"too few images for three splits, so {' and '.join(shared)} "
+      f"{'have' if len(shared) > 1 else 'has'} one of another split: scores "
+      "on it say nothing about new images; add images"
     )
-  return divided, notes
+  return divided, "; ".join(notes)
 
 
 def _digest(image: str) -> bytes:

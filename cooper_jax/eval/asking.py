@@ -212,5 +212,5 @@ def lengths(items) -> np.ndarray:
   """Rows that ask for a length."""
   asked = [item.question for item in items]
   return np.flatnonzero(
-    [q.answer_type == "number" and q.unit == "m" for q in asked]
+    [q.answer_type == "number" and q.unit != "" for q in asked]
   )

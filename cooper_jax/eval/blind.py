@@ -123,7 +123,8 @@ def _fit_family(questions, settings: Settings) -> Family:
   constant = middle = ""
   if numeric:
     numbers = tuple(answer for answer, _ in answers.most_common(_NUMBERS))
-    values, unit = [_value(q) for q in questions], questions[0].unit
+    # A length's value is in metres, in whatever unit it was written.
+    values, unit = [_value(q) for q in questions], "m" * bool(questions[0].unit)
     constant = f"{mra.best_constant(values)[0]:.3g} {unit}".strip()
     middle = f"{ratio.best_constant(values)[0]:.3g} {unit}".strip()
   places = collections.Counter(

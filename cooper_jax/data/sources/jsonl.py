@@ -19,6 +19,7 @@ maps and belongs to one image.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -44,10 +45,11 @@ def source(config: DataConfig, split: str) -> "JsonlSource":
   path = _path(config, split)
   entries = read_entries(path)
   if "{split}" not in config.jsonl:
-    divided, notes = splits.divide([entry.image for entry in entries])
-    entries = [entry for entry in entries if entry.image in divided[split]]
-    if split in notes:
-      print(f"{path.name}: {notes[split]}", file=sys.stderr, flush=True)
+    divided, note = splits.divide([entry.image for entry in entries])
+    mine = divided.get(split, set())
+    entries = [entry for entry in entries if entry.image in mine]
+    if note:
+      _say(f"note: {path}: {picture_files.shown(note)}")
   if not entries:
     raise UserError(
       f"{path} has no lines for split {split!r}; add some, or give each split "
@@ -186,6 +188,12 @@ def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
       problems = _check(entries[-1], ids, kinds, number)
     errors += [f"{path}:{number}: {problem}" for problem in problems]
   return entries, errors
+
+
+@functools.cache
+def _say(note: str) -> None:
+  """Once, though each stage opens its splits."""
+  print(note, file=sys.stderr, flush=True)
 
 
 def _path(config: DataConfig, split: str) -> pathlib.Path:
