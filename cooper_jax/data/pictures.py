@@ -27,7 +27,7 @@ from cooper_jax.data.picture_files import (
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import segmentation
 
-LOSSLESS = ("PNG", "TIFF", "BMP", "GIF")  # formats that keep ids and depths
+LOSSLESS = ("PNG", "TIFF", "BMP")  # that keep values; writers of GIF renumber
 LOSSY = ("jpeg", "tiff_jpeg", "webp")  # compressions of TIFF that do not
 ASPECT = 0.02  # by which a map's sides may stand otherwise to each other
 # What brings a stored array [H, W] upright, by EXIF's number.
@@ -138,7 +138,7 @@ def depth_median(path: str | Path, where: str) -> float | None:
 def read_classes(
   path: str | Path, size: int, where: str, *, frame: Frame | None = None
 ) -> np.ndarray:
-  """Class ids u8 [size, size], of an 8-bit PNG, TIFF, BMP or GIF."""
+  """Class ids u8 [size, size], of an 8-bit PNG, TIFF or BMP."""
   classes = _classes(path, where, frame, decode=True)
   ids, known = np.unique(classes), len(segmentation.CLASSES)
   strange = [int(i) for i in ids if i >= known and i != segmentation.IGNORE]

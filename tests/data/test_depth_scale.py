@@ -10,6 +10,7 @@ from cooper_jax.data import depth_scale, mixture, pictures
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 
+LOSSY = ("jpg", "webp", "tiff", "jp2", "gif")
 METRES = np.repeat([[2.4] * 20 + [3.1] * 20 + [4.0] * 24], 48, 0)
 
 
@@ -90,7 +91,7 @@ def test_65535_is_a_reading_where_there_are_greater_ones(tmp_path):
 )
 def test_a_map_without_a_reading_is_refused(tmp_path, values):
   path = write(tmp_path / "d.npy", values)
-  with pytest.raises(UserError, match="x: depth .* has no reading"):
+  with pytest.raises(UserError, match=r"x: depth .* has no reading"):
     pictures.read_depth(path, 8, "x")
 
 
@@ -126,15 +127,13 @@ def lines(folder, *depths, **more):
   return mixture.open_split(config, "train")
 
 
-@pytest.mark.parametrize(
-  ("scale", "said"), [(256, "256 (3"), (5000, "5000 (3")]
-)
-def test_other_scales_are_found_at_the_start(tmp_path, scale, said):
+@pytest.mark.parametrize("scale", [256, 5000])
+def test_other_scales_are_found_at_the_start(tmp_path, scale):
   write(tmp_path / "d.png", np.rint(METRES * scale).astype(np.uint16))
   with pytest.raises(UserError) as error:
     lines(tmp_path, "d.png")
   assert "train.jsonl:1: depth d.png has a median of" in str(error.value)
-  assert said in str(error.value)
+  assert f"{scale} (3" in str(error.value)
   source = lines(tmp_path, "d.png", depth_scale=scale)
   assert abs(source[0].depth.max() - 4) < 0.01
 
@@ -154,7 +153,7 @@ def test_one_close_up_among_rooms_is_read(tmp_path):
 def test_a_broken_map_is_not_judged_at_the_start(tmp_path):
   (tmp_path / "d.png").write_text("no picture")
   source = lines(tmp_path, "d.png")
-  with pytest.raises(UserError, match="train.jsonl:1: depth"):
+  with pytest.raises(UserError, match=r"train\.jsonl:1: depth"):
     source[0]
 
 
@@ -164,7 +163,9 @@ def test_the_median_of_many_readings_is_that_of_a_part():
   assert abs(found - 2000) < 2
 
 
-@pytest.mark.parametrize("name", ["c.jpg", "c.webp", "c.tiff", "c.jp2"])
+@pytest.mark.parametrize(
+  "name", ["c.jpg", "c.webp", "c.tiff", "c.jp2", "c.gif"]
+)
 def test_class_ids_in_a_lossy_file_are_refused(tmp_path, name):
   ids = np.repeat([[1] * 32 + [9] * 32], 48, 0).astype(np.uint8)
   how = {"compression": "jpeg"} if name == "c.tiff" else {}
@@ -177,7 +178,7 @@ def test_class_ids_in_a_lossy_file_are_refused(tmp_path, name):
       read(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["c.png", "c.tiff", "c.bmp", "c.gif"])
+@pytest.mark.parametrize("name", ["c.png", "c.tiff", "c.bmp"])
 def test_class_ids_in_a_lossless_file_are_read(tmp_path, name):
   ids = np.repeat([[1] * 32 + [9] * 32], 48, 0).astype(np.uint8)
   Image.fromarray(ids).save(tmp_path / name)

@@ -1,6 +1,10 @@
 """Own data in JSONL: grouped, resized, and every mistake said in one line."""
 
+import bz2
+import gzip
 import json
+import lzma
+import os
 import struct
 import zlib
 
@@ -212,3 +216,154 @@ def test_own_data_runs_through_the_pipeline(folder):
     seed=0,
   ) as batches:
     assert next(batches)["image"].shape == (2, 8, 8, 3)
+
+
+ENCODED = {
+  "utf-8 with a mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+  "utf-16": lambda text: text.encode("utf-16"),
+  "utf-16 of the other order": lambda text: (
+    b"\xfe\xff" + text.encode("utf-16-be")
+  ),
+  "utf-32": lambda text: text.encode("utf-32"),
+  "CRLF": lambda text: text.replace("\n", "\r\n").encode(),
+  "gzip": lambda text: gzip.compress(text.encode()),
+  "gzip with a mark": lambda text: gzip.compress(
+    b"\xef\xbb\xbf" + text.encode()
+  ),
+}
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_what_programs_write_is_read(folder, name):
+  text = "".join(
+    json.dumps(LINE | {"question": f"Größer {i} ?"}, ensure_ascii=False) + "\n"
+    for i in range(3)
+  )
+  path = folder / "own.jsonl"
+  path.write_bytes(ENCODED[name](text))
+  (entry,) = jsonl.read_entries(path)
+  assert [q.text for q in entry.questions] == [
+    f"Größer {i} ?" for i in range(3)
+  ]
+  path.write_bytes(ENCODED[name](text + "{\n"))
+  _, errors = jsonl.scan(path)
+  assert len(errors) == 1 and errors[0].startswith(f"{path}:4: not JSON")
+
+
+@pytest.mark.parametrize(
+  ("data", "reason"),
+  [
+    (gzip.compress(b"{}\n" * 1000)[:-12], "not whole gzip"),
+    (b"\x1f\x8b" + b"nothing", "not whole gzip"),
+    (lzma.compress(b"{}"), "packed with xz"),
+    (bz2.compress(b"{}"), "packed with bzip2"),
+    ("{}".encode("utf-16") + b"\x00", "not UTF-16"),
+  ],
+)
+def test_a_file_that_cant_be_unpacked_is_named(folder, data, reason):
+  (folder / "own.jsonl").write_bytes(data)
+  with pytest.raises(UserError, match=r"own\.jsonl: ") as error:
+    jsonl.scan(folder / "own.jsonl")
+  assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_file_of_lines_is_a_file(folder, make):
+  make(folder / "pipe")
+  with pytest.raises(UserError, match=r"not a file; config\.data\.jsonl"):
+    jsonl.scan(folder / "pipe")
+
+
+def test_every_error_of_every_line_is_found(folder):
+  path = folder / "own.jsonl"
+  lines = [
+    LINE,
+    "{",
+    LINE | {"answer": "maybe", "answer_type": "yes_no", "flag": "x"},
+    "x" * (3 << 20),
+    LINE | {"image": "b.png"},
+    LINE | {"family": "own_yes_no"},
+    '"\\ud800"',
+    LINE | {"answer": "yes"},
+  ]
+  path.write_text(
+    "".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines)
+  )
+  entries, errors = jsonl.scan(path)
+  assert [e.line for e in entries] == [1, 5, 6]
+  numbers = [int(e.removeprefix(f"{path}:").split(":")[0]) for e in errors]
+  assert numbers == [2, 3, 3, 4, 7, 8]
+  with pytest.raises(UserError) as error:
+    jsonl.read_entries(path)
+  assert str(error.value) == errors[0]
+
+
+@pytest.mark.parametrize(
+  ("line", "reason"),
+  [
+    ({"depth": "depth.png", "depth_scale": 0}, "above 0"),
+    ({"depth": "depth.png", "depth_scale": -5}, "above 0"),
+    ({"depth": "depth.png", "depth_scale": True}, "'depth_scale' is true"),
+    ({"depth": "depth.png", "depth_scale": "mm"}, "should be a number"),
+    ({"depth_scale": 1000}, "'depth_scale' without 'depth'"),
+    ({"image": "a.png", "depth": "x", "depth_scale": 5}, "line 1 with the"),
+  ],
+)
+def test_a_scale_that_is_none_is_refused(folder, line, reason):
+  first = LINE | {"depth": "x", "depth_scale": 256}
+  with pytest.raises(UserError, match=reason):
+    read(folder, first, LINE | {"image": "b.png"} | line)
+
+
+def test_a_scale_holds_for_the_lines_of_its_image(folder):
+  scaled = {"depth": "depth.png", "depth_scale": "500"}
+  source = read(folder, LINE | scaled, LINE, LINE | {"image": "b.png"})
+  assert [len(s.questions) for s in source] == [2, 1]
+  assert source[0].depth.max() == 5  # 2,500 of 500 a metre
+
+
+def test_maps_of_a_turned_photograph_are_turned(folder):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  Image.open(folder / "a.png").save(folder / "turned.jpg", exif=exif)
+  (sample,) = read(
+    folder,
+    LINE
+    | {"image": "turned.jpg", "depth": "depth.png"}
+    | {"segmentation": "classes.png"},
+  )
+  # The left half as stored is the upper one as seen.
+  red = sample.image[..., 0] > 128
+  assert red[:3].all() and not red[5:].any()
+  assert ((sample.depth > 0) == red).mean() > 0.9
+  assert ((sample.segmentation == 7) == red).mean() > 0.9
+
+
+def test_paths_of_the_home_folder_and_urls(folder, monkeypatch):
+  monkeypatch.setenv("HOME", str(folder))
+  own = {"image": "~/a.png", "depth": "~/depth.png"}
+  (sample,) = read(folder, LINE | own | {"segmentation": "~/classes.png"})
+  assert sample.depth is not None and sample.segmentation is not None
+  source = read(folder, LINE | {"image": "https://example.org/a.png"})
+  with pytest.raises(UserError, match="URLs are not read"):
+    source[0]
+  config = DataConfig(source="jsonl", jsonl="~/own-{split}.jsonl")
+  assert len(mixture.open_split(config, "train")) == 1
+
+
+def test_every_wrong_file_of_a_line_is_found_without_decoding(folder):
+  (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:-30])
+  Image.new("L", (40, 40)).save(folder / "square.png")
+  path = folder / "own.jsonl"
+  wrong = {"image": "cut.png", "depth": "a.png", "segmentation": "none.png"}
+  right = {"depth": "depth.png", "segmentation": "classes.png"}
+  stretched = {"image": "b.png", "segmentation": "square.png"}
+  path.write_text(
+    "".join(json.dumps(LINE | x) + "\n" for x in (wrong, right, stretched))
+  )
+  entries, errors = jsonl.scan(path)
+  assert not errors
+  found = [jsonl.check_files(path, entry) for entry in entries]
+  assert [len(errors) for errors in found] == [3, 0, 1]
+  assert all(error.startswith(f"{path}:1: ") for error in found[0])
+  assert "40x40, of another aspect than its picture of 40x20" in found[2][0]

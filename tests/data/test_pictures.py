@@ -79,7 +79,7 @@ def test_32_bit_pixels_are_refused_by_name(tmp_path, dtype):
     ("a.png", "P"),
     ("a.webp", "RGBA"),
     ("a.tiff", "RGBA"),
-    ("a.gif", "P"),
+    ("a.gif", "RGBA"),
     ("a.png", "PA"),
   ],
 )
