@@ -1,11 +1,13 @@
 """Changed depth maps: a trace says what can be measured in the map."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
 from cooper_jax.data import edits, scenes
+from cooper_jax.data.sample import Question
 from cooper_jax.data.scenes import phrasing
 from cooper_jax.modalities import depth as depth_map
 
@@ -155,3 +157,19 @@ def test_maps_are_made_once_from_what_the_policy_drew(tmp_path, monkeypatch):
     np.testing.assert_allclose(codes, want.ravel() * 1000, atol=0.6)
   np.testing.assert_array_equal(make(0).codes, made.codes)
   assert (make(1).steps != made.steps).any()
+
+
+def test_a_length_in_another_unit_than_its_trace_is_not_retold():
+  question = Question(
+    family="own_number",
+    text="How far is the ball ?",
+    answer="2.4 m",
+    answer_type="number",
+    unit="m",
+    reasoning="ball <at .5 .5> 2.4 m",
+  )
+  steps = np.full(4, 6)
+  assert edits.retell(question, steps).answer == "4.3 m"
+  for answer, unit in (("240 cm", "cm"), ("240 cm", "m"), ("8 feet", "feet")):
+    other = dataclasses.replace(question, answer=answer, unit=unit)
+    assert edits.retell(other, steps) is None

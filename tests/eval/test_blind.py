@@ -148,3 +148,18 @@ def test_an_unknown_family_gets_an_answer_all_the_same(fitted):
   assert fitted.constant(question) == ""
   number = _question("new", "How many ?", "3", "number")
   assert fitted.answer(number) == ""
+
+
+def test_lengths_of_any_unit_have_constants_in_metres():
+  """The value of a length is in metres, whatever its answer is written in."""
+  centimetres = [
+    _question("far", "How far ?", f"{n} cm", "number", unit="cm", value=n / 100)
+    for n in (240, 240, 241, 400)
+  ]
+  model = blind.fit(centimetres)
+  said = extract.number(model.constant(centimetres[0])).value
+  assert said == pytest.approx(2.4, rel=0.1)
+  items = [types.SimpleNamespace(question=q) for q in centimetres]
+  assert list(asking.lengths(items)) == [0, 1, 2, 3]
+  grades = baselines.graded([model.constant(q) for q in centimetres], items)
+  assert [grade.hit for grade in grades] == [True, True, True, False]
