@@ -161,7 +161,8 @@ def test_exit_codes_are_those_of_the_program():
 
 
 def test_the_own_data_example_is_read(tmp_path):
-  from cooper_jax.data.sources import jsonl
+  from cooper_jax.data import mixture
+  from cooper_jax.data.sources import DataConfig, jsonl
 
   lines = next(block for block in blocks("json") if '"image"' in block)
   (tmp_path / "own.jsonl").write_text(lines)
@@ -178,6 +179,9 @@ def test_the_own_data_example_is_read(tmp_path):
   assert len(source[0].questions) == 2
   assert source[0].depth.shape == (64, 64)
   assert 0.4 < source[0].depth[source[0].depth > 0].mean() < 4.1
+  config = DataConfig(source="jsonl", jsonl=str(tmp_path / "own.jsonl"))
+  for split in ("train", "validation", "test"):  # it trains and is tested
+    assert len(mixture.open_split(config, split)) == 1
 
 
 def normals():

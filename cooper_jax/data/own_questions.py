@@ -59,15 +59,8 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
     problems.append(
       f"flag {said(flag)} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
     )
-  # Of one answer type each, as the baselines of a family need it.
-  family = record.get("family") or f"own_{kind}"
-  if family in RESERVED or not re.fullmatch(r"\w+", family):
-    problems.append(
-      f"family {said(family)} can't name a score; letters, digits and _ will"
-      f" do, but for {', '.join(RESERVED)}"
-    )
   value = None
-  if unit and _metres(1.0, unit) is None:
+  if kind == "number" and unit and _metres(1.0, unit) is None:
     problems.append(
       f"unit {said(unit)} is no length; allowed are m, cm, mm, km, ft, in and"
       " their names; a count has no unit"
@@ -80,6 +73,13 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
   if kind != "number" and kind in ANSWER_TYPES and "value" in record:
     problems.append(
       f"'value' is for answers of type number, this one is {kind}"
+    )
+  # Of one kind each, as the baselines of a family need it.
+  family = record.get("family") or f"own_{noun(kind, unit)}"
+  if family in RESERVED or not re.fullmatch(r"\w+", family):
+    problems.append(
+      f"family {said(family)} can't name a score; letters, digits and _ will"
+      f" do, but for {', '.join(RESERVED)}"
     )
   if problems:
     return None, problems
@@ -95,6 +95,11 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
     flag=flag,
     reasoning=record.get("reasoning", ""),
   ), []
+
+
+def noun(kind: str, unit: str) -> str:
+  """What an answer is called: lengths and counts are graded otherwise."""
+  return "length" if kind == "number" and unit else kind
 
 
 def _options(options: Any) -> tuple[list[str], list[str]]:
@@ -172,7 +177,7 @@ def _truth(answer: str, unit: str, value: Any) -> tuple[str, str, float]:
   sizes = [_metres(1.0, part) if part else 1.0 for _, part in parts]
   told = sum(float(n) * size for (n, _), size in zip(parts, sizes))
   if not abs(told) <= LARGEST or (unit and told < 0):
-    raise ValueError(f"answer {said(answer)} is no {_noun(unit)}")
+    raise ValueError(f"answer {said(answer)} is no {noun('number', unit)}")
   if value is None:
     return answer, unit, told
   number = exact(value, "value")
@@ -212,7 +217,3 @@ def _last_digit(number: str) -> float:
   digits, _, power = number.lower().partition("e")
   decimals = len(digits.partition(".")[2])
   return 10.0 ** (int(power or 0) - decimals)
-
-
-def _noun(unit: str) -> str:
-  return "length" if unit else "number that can be counted to"

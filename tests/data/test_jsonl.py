@@ -121,6 +121,7 @@ def test_one_file_is_divided_by_image(folder):
     (LINE | {"family": "a/b"}, "family 'a/b' can't name a score"),
     (LINE | {"image": "b.png", "id": "own-train-1"}, "that of line 1"),
     (LINE | {"answer": "yes", "family": "own_text"}, "text ones at line 1"),
+    (LINE | {"answer": "2 m", "family": "own_text"}, "length answers here"),
     (LINE | {"flag": "maybe"}, "positive, negative, boundary"),
     (LINE | {"answer": " "}, "no 'answer'"),
     (LINE | {"depth": "depth.npy"}, "line 1 with the same image"),

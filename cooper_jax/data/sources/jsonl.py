@@ -13,8 +13,9 @@ with it where EXIF turns it.  Lines in a row with the same image are one sample
 with several questions.  `config.jsonl` may hold `{split}`; without it the lines
 are divided 8:1:1 by a hash of the image's path (`data/splits.py`).
 
-`family`, `own_<answer type>` by default, groups questions in the report: one
-word, no mode of use, and one answer type to a family. `id` names a sample's
+`family`, `own_<answer type>` by default and `own_length` of numbers with a
+unit, groups questions in the report: one word, no mode of use, and one kind of
+answer to a family. `id` names a sample's
 maps and belongs to one image.
 """
 
@@ -238,7 +239,7 @@ def _add(
 
 
 def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
-  """An id belongs to one image, a family to one answer type."""
+  """An id belongs to one image, a family to one kind of answer."""
   problems = []
   line = ids.setdefault(entry.id, entry.line)
   if line != entry.line:
@@ -247,7 +248,7 @@ def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
       " together, another image needs another id"
     )
   question = entry.questions[-1]
-  now = question.answer_type
+  now = own_questions.noun(question.answer_type, question.unit)
   kind, line = kinds.setdefault(question.family, (now, number))
   if kind != now:
     problems.append(
