@@ -126,13 +126,9 @@ def check_depth(
   _depth(path, where, frame, decode=False)
 
 
-def depth_median(path: str | Path, where: str) -> float | None:
-  """The median of a file of integers, in its units; None for metres."""
-  raw = _depth(path, where, None, decode=True)
-  valid = depth_scale.readings(raw)
-  if raw.dtype.kind == "f" or not valid.any():
-    return None
-  return depth_scale.median(raw, valid)
+def raw_depth(path: str | Path, where: str) -> np.ndarray:
+  """The numbers of a depth file, as they are stored."""
+  return _depth(path, where, None, decode=True)
 
 
 def read_classes(

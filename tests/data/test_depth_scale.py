@@ -115,15 +115,15 @@ def test_an_unlikely_median_names_the_scales_that_fit(
   assert fits in message and '"depth_scale"' in message
 
 
-def lines(folder, *depths, **more):
-  Image.new("RGB", (64, 48)).save(folder / "a.png")
+def lines(folder, *depths, bad_samples=0.0, **more):
   text = ""
   for i, depth in enumerate(depths):
     Image.new("RGB", (64, 48)).save(folder / f"{i}.png")
     record = {"image": f"{i}.png", "question": "q ?", "answer": "yes"}
     text += json.dumps(record | {"depth": depth} | more) + "\n"
   (folder / "train.jsonl").write_text(text)
-  config = DataConfig(source="jsonl", jsonl=str(folder / "{split}.jsonl"))
+  path = str(folder / "{split}.jsonl")
+  config = DataConfig(source="jsonl", jsonl=path, bad_samples=bad_samples)
   return mixture.open_split(config, "train")
 
 
@@ -155,6 +155,22 @@ def test_a_broken_map_is_not_judged_at_the_start(tmp_path):
   source = lines(tmp_path, "d.png")
   with pytest.raises(UserError, match=r"train\.jsonl:1: depth"):
     source[0]
+
+
+@pytest.mark.parametrize(
+  ("values", "reason"),
+  [(METRES * np.nan, "has no reading"), (METRES * 1000, "1000 (3.1 m)")],
+)
+def test_a_map_without_metres_is_found_at_the_start(tmp_path, values, reason):
+  write(tmp_path / "good.npy", METRES)
+  write(tmp_path / "bad.npy", values)
+  depths = ["good.npy"] * 3 + ["bad.npy"]
+  with pytest.raises(UserError) as error:
+    lines(tmp_path, *depths)
+  assert "train.jsonl:4: depth bad.npy has " in str(error.value)
+  assert reason in str(error.value)
+  # It may be left out, if the run says so.
+  assert len(lines(tmp_path, *depths, bad_samples=0.1)) == 4
 
 
 def test_the_median_of_many_readings_is_that_of_a_part():

@@ -56,7 +56,7 @@ def source(config: DataConfig, split: str) -> "JsonlSource":
       f"{path} has no lines for split {split!r}; add some, or give each split "
       "its own file: config.data.jsonl=path/to/{split}.jsonl"
     )
-  _check_scale(path, entries)
+  _check_depths(path, entries, strict=not config.bad_samples)
   return JsonlSource(path, entries, config.image_size)
 
 
@@ -277,18 +277,29 @@ def _scale(record: dict[str, Any], problems: list[str]) -> float | None:
   return scale
 
 
-def _check_scale(path: pathlib.Path, entries: Sequence[Entry]) -> None:
-  """Whether maps that name no scale look like millimetres, all together."""
-  unsaid = [e for e in entries if e.depth and e.depth_scale is None]
+def _check_depths(
+  path: pathlib.Path, entries: Sequence[Entry], *, strict: bool
+) -> None:
+  """Some depth maps, spread over the file, before a run has spent time.
+
+  Raises UserError for one that has no reading or can't be metres, if strict,
+  and where those that name no scale are not of millimetres, all together.
+  """
+  drawn = [entry for entry in entries if entry.depth]
   typical = []
-  for entry in unsaid[:: max(1, len(unsaid) // SAMPLED)][:SAMPLED]:
+  for entry in drawn[:: max(1, len(drawn) // SAMPLED)][:SAMPLED]:
     where = f"{path}:{entry.line}"
     file = picture_files.beside(path.parent, entry.depth)
+    said = f"{where}: depth {entry.depth}"
     try:
-      found = pictures.depth_median(file, where)
+      raw = pictures.raw_depth(file, where)
     except UserError:  # said where it is read, and may be left out there
       continue
-    if found is not None:
-      typical.append((found, f"{where}: depth {entry.depth}"))
+    if strict:
+      depth_scale.to_metres(raw, entry.depth_scale, said)
+    valid = depth_scale.readings(raw)
+    unsaid = raw.dtype.kind != "f" and entry.depth_scale is None
+    if unsaid and valid.any():
+      typical.append((depth_scale.median(raw, valid), said))
   if typical:
     depth_scale.check_together(typical)
