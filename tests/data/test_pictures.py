@@ -188,6 +188,21 @@ def test_maps_are_turned_with_their_picture(tmp_path, name, kind):
     assert bright == quarters(image)
 
 
+@pytest.mark.parametrize("kind", range(1, 9))
+@pytest.mark.parametrize("name", ["d.png", "d.tiff"])
+def test_a_map_that_says_itself_how_it_is_turned_is(tmp_path, name, kind):
+  exif = Image.Exif()
+  exif[picture_files.ORIENTATION] = kind
+  Image.fromarray(corner()).save(tmp_path / "a.png", exif=exif)
+  millimetres = np.where(corner()[..., 0], 3000, 2000).astype(np.uint16)
+  Image.fromarray(millimetres).save(tmp_path / name, exif=exif)
+  image = pictures.read_image(tmp_path / "a.png", 40, "x")
+  upright = pictures.Frame(*((20, 40) if kind >= 5 else (40, 20)))
+  for frame in (None, upright, pictures.Frame(40, 20, kind)):
+    read = pictures.read_depth(tmp_path / name, 40, "x", frame=frame)
+    assert quarters(100 * (read > 2.5) + 80) == quarters(image)
+
+
 def test_a_map_that_stands_upright_already_is_left(tmp_path):
   frame = pictures.Frame(20, 40, 6)  # seen 40 wide
   np.save(tmp_path / "d.npy", np.where(corner()[..., 0], 3.0, 2.0))
