@@ -13,6 +13,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, JpegImagePlugin
 
@@ -111,7 +112,9 @@ def opened(
   try:
     with (
       warnings.catch_warnings(action="ignore"),  # of Pillow: an error, or fine
-      _recognised(file, said, formats) as picture,
+      # A file, not a path: of a path, Pillow maps some turned TIFFs wrongly.
+      file.open("rb") as raw,
+      _recognised(raw, said, formats) as picture,
     ):
       most = PIXELS
       if picture.format == "JPEG" and not picture.info.get("progressive"):
@@ -139,12 +142,14 @@ def orientation(picture: Image.Image) -> int:
   return turned if turned in range(1, 9) else 1
 
 
-def _recognised(file: Path, said: str, formats: Sequence[str]) -> Image.Image:
-  with file.open("rb") as raw:
-    head = raw.read(32)
+def _recognised(
+  raw: BinaryIO, said: str, formats: Sequence[str]
+) -> Image.Image:
+  head = raw.read(32)
+  raw.seek(0)
   if head.startswith(b"\xff\xd8\xff") and "JPEG" in formats:
     # Not by Image.open, which takes 200 million pixels for an attack.
-    return JpegImagePlugin.JpegImageFile(os.fspath(file))
+    return JpegImagePlugin.JpegImageFile(raw)
   heic = head[4:8] == b"ftyp" and head[8:12] in _HEIC
   if heic and "AVIF" in formats:
     _load_heif(said)
@@ -154,7 +159,7 @@ def _recognised(file: Path, said: str, formats: Sequence[str]) -> Image.Image:
     Image.init()
   known = [name for name in formats if name in Image.OPEN]
   try:
-    return Image.open(file, formats=known)
+    return Image.open(raw, formats=known)
   except Image.UnidentifiedImageError as error:
     avif = head[4:8] == b"ftyp" and head[8:12] in _AVIF
     hint = "; a newer Pillow (11.3) reads AVIF" if avif else ""
