@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import struct
+import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ BROKEN = (
   AttributeError,
   RuntimeError,
   struct.error,
+  tokenize.TokenError,  # of a .npy's header
 )
 _URL = re.compile(r"(?i)[a-z][a-z0-9+.-]+:/|data:")
 _LONGEST = 200  # characters of a path in a message

@@ -29,8 +29,8 @@ class Question:
   answer: str  # option text | "yes" / "no" | "2.4 m" | "3"
   answer_type: str  # "choice" | "yes_no" | "number" | "text"
   options: tuple[str, ...] = ()
-  unit: str = ""  # "m" for lengths, "" for counts
-  value: float | None = None  # exact number behind a numeric answer
+  unit: str = ""  # of a length, as the answer is written; "" for counts
+  value: float | None = None  # behind a numeric answer; of a length in metres
   needs: tuple[str, ...] = ()  # maps that the program reads
   flag: str = "boundary"  # does seeing help: "positive" "negative" "boundary"
   reasoning: str = ""

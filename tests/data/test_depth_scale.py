@@ -173,6 +173,19 @@ def test_a_map_without_metres_is_found_at_the_start(tmp_path, values, reason):
   assert len(lines(tmp_path, *depths, bad_samples=0.1)) == 4
 
 
+def test_a_npy_whose_header_is_broken_is_named(tmp_path):
+  path = write(tmp_path / "d.npy", METRES)
+  data = path.read_bytes()
+  for broken in (data.replace(b"}", b"("), data.replace(b"{", b"?"), data[:9]):
+    path.write_bytes(broken)
+    for check in (
+      lambda: pictures.check_depth(path, "x"),
+      lambda: pictures.read_depth(path, 8, "x"),
+    ):
+      with pytest.raises(UserError, match=r"can't be read as \.npy: .+"):
+        check()
+
+
 def test_the_median_of_many_readings_is_that_of_a_part():
   values = np.linspace(1000, 3000, 1_000_000).astype(np.uint16)
   found = depth_scale.median(values, values > 0)

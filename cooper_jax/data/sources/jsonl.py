@@ -37,6 +37,7 @@ from cooper_jax.data import (
 from cooper_jax.data.sample import Question, Sample
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
+from cooper_jax.parallel import processes
 
 SAMPLED = 16  # depth maps that show whether they are of millimetres
 
@@ -193,8 +194,9 @@ def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
 
 @functools.cache
 def _say(note: str) -> None:
-  """Once, though each stage opens its splits."""
-  print(note, file=sys.stderr, flush=True)
+  """Once, though each stage of each process opens its splits."""
+  if processes.is_first():
+    print(note, file=sys.stderr, flush=True)
 
 
 def _path(config: DataConfig, split: str) -> pathlib.Path:
