@@ -43,7 +43,7 @@ class Checkpoints:
 
   def __init__(self, directory, *, keep: int = 2):
     self.directory = Path(directory).absolute()
-    self._keep = keep
+    self.keep = keep
     self._opened = None
 
   @property
@@ -57,7 +57,7 @@ class Checkpoints:
       self._opened = ocp.CheckpointManager(
         self.directory,
         options=ocp.CheckpointManagerOptions(
-          max_to_keep=self._keep,
+          max_to_keep=self.keep,
           create=False,
           multiprocessing_options=_taking_part(),
           cleanup_tmp_directories=True,

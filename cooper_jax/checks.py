@@ -5,7 +5,7 @@ A wrong setting costs a second here and hours at the stage that would find it.
 
 from ml_collections import ConfigDict
 
-from cooper_jax import plugins
+from cooper_jax import plugins, ranges
 from cooper_jax.errors import UserError, nearest
 
 STARTS = ("sft", "pretrain")
@@ -33,13 +33,15 @@ def validate(config: ConfigDict) -> None:
       f'config.precision is "{config.precision}"; allowed: '
       f"{', '.join(PRECISIONS)}{nearest(config.precision, PRECISIONS)}"
     )
+  ranges.check(config)
   size, patch = config.data.image_size, config.model.vision.patch
-  if patch < 1 or size % patch:
+  if size % patch:
     raise UserError(
       f"image size {size} is not divisible by the patch {patch}; set "
       "config.data.image_size to a multiple of config.model.vision.patch"
     )
-  _positive(config)
+  _check_data(config)
+  _check_shapes(config)
   _check_reading(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
@@ -51,9 +53,71 @@ def validate(config: ConfigDict) -> None:
   for stage in config.pipeline:
     if "optim" in config[stage]:
       try:
-        OptimConfig(**config[stage].optim)
+        made = OptimConfig(**config[stage].optim)
       except UserError as error:
         raise UserError(f"config.{stage}.{error}") from error
+      if config[stage].batch % made.micro_batches:
+        raise UserError(
+          f"config.{stage}.batch is {config[stage].batch}, which"
+          f" config.{stage}.optim.micro_batches={made.micro_batches} can't cut"
+          " evenly; make it a divisor"
+        )
+
+
+def _check_data(config: ConfigDict) -> None:
+  """Sources that can be opened, and nothing set that no source reads."""
+  from cooper_jax.data.sources import DataConfig
+
+  names, data = DataConfig.from_config(config).names, config.data
+  if data.jsonl and "jsonl" not in names:
+    raise UserError(
+      f"config.data.jsonl is {data.jsonl} and config.data.source="
+      f"{data.source} does not read it; set --config.data.source=jsonl, or"
+      f" {data.source},jsonl to read both"
+    )
+  if "jsonl" in names and not data.jsonl:
+    raise UserError(
+      f"config.data.source={data.source} reads a file and config.data.jsonl"
+      ' names none; set --config.data.jsonl=FILE, with "{split}" in its name'
+      " where each split has a file"
+    )
+  if data.weights and len(data.weights) != len(names):
+    raise UserError(
+      f"config.data.source names {len(names)} sources and config.data.weights"
+      f" {len(data.weights)} weights; give one each, or () for equal shares"
+    )
+
+
+def _check_shapes(config: ConfigDict) -> None:
+  """Sizes of the model that go together, as far as numbers tell.
+
+  What only building it tells is seen before the first stage (rehearsal/fit).
+  """
+  from cooper_jax.models.config import ModelConfig, VisionConfig
+
+  fields = dict(config.model)
+  vision = fields.pop("vision")
+  ModelConfig(
+    **fields,
+    text=1,
+    codes=1,
+    vision=VisionConfig(**vision, image_size=config.data.image_size),
+  )
+  twice = 2 * config.model.map_grid
+  if config.data.image_size % twice:
+    raise UserError(
+      f"config.model.map_grid={config.model.map_grid} can't divide images of"
+      f" config.data.image_size={config.data.image_size} pixels; make the size"
+      f" a multiple of {twice}, twice the grid"
+    )
+  if not config.tokenizer.network.levels:
+    raise UserError(
+      "config.tokenizer.network.levels is (); name a level, as in (8, 5, 5, 5)"
+    )
+  if not config.sampling.prompt_buckets:
+    raise UserError(
+      "config.sampling.prompt_buckets is (); name a length, as in (96, 160)"
+    )
 
 
 def _check_rl(config: ConfigDict) -> None:
@@ -108,15 +172,9 @@ def _check_rl(config: ConfigDict) -> None:
 
 
 def _check_reading(config: ConfigDict) -> None:
-  """Shares of what is shown to be read, a model that can, and whose map."""
+  """Maps that are shown to be read, a model that can, and whose map."""
   from cooper_jax.data.scenes import traces
 
-  for name in ("pretrain.given", "pretrain.edited", "sft.edited"):
-    stage, key = name.split(".")
-    if not 0 <= config[stage][key] <= 1:
-      raise UserError(
-        f"config.{name} is {config[stage][key]}; allowed: a share, 0 to 1"
-      )
   given = config.pretrain.given
   if given and not config.model.read:
     raise UserError(
@@ -169,26 +227,3 @@ def _check_plugins(config: ConfigDict) -> None:
   ):
     for name in names:
       plugins.check(kind, name.strip())
-
-
-def _positive(config: ConfigDict) -> None:
-  checked = [
-    (f"{stage}.{key}", config[stage][key])
-    for stage in config.pipeline
-    for key in ("steps", "batch", "log_every", "save_every", "keep")
-    + ("rows", "blocks")
-    if key in config[stage]
-  ]
-  checked += [
-    (f"data.{key}", config.data[key])
-    for key in config.data
-    if key == "image_size" or key.endswith("_scenes")
-  ]
-  if config.evaluate.heldout_questions < 0:
-    raise UserError(
-      "config.evaluate.heldout_questions is"
-      f" {config.evaluate.heldout_questions}; allowed: 0 (none) and more"
-    )
-  for name, value in checked:
-    if value < 1:
-      raise UserError(f"config.{name} is {value}; allowed: 1 and more")

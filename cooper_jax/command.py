@@ -74,8 +74,10 @@ def _normalise(argv: list[str]) -> dict[str, str]:
   while rest:
     word = rest.pop(0)
     if not word.startswith("-"):
+      name = word.partition("=")[0]
       raise UserError(
         f'"{word}" is no flag; write --config=FILE.py --workdir=DIR'
+        f"{_nearest_flag(name) if '=' in word else ''}"
       )
     name, equals, value = word.lstrip("-").partition("=")
     negated = name.startswith("noconfig.")
@@ -88,10 +90,23 @@ def _normalise(argv: list[str]) -> dict[str, str]:
       raise UserError(
         f"no flag --{name}; there are "
         f"{', '.join('--' + flag for flag in FLAGS)} and --config.KEY"
-        f"{nearest(name, FLAGS)}"
+        f"{_nearest_flag(name)}"
       )
     given[name] = value
   return given
+
+
+def _nearest_flag(name: str) -> str:
+  """As `nearest`, for a flag as it is written.
+
+  In: "confg"          Out: '; did you mean "--config"?'
+  In: "sft.steps"      Out: '; did you mean "--config.sft.steps"?'
+  """
+  head, dot, rest = name.partition(".")
+  if not dot:
+    return nearest(name, FLAGS, prefix="--")
+  section = nearest(head, ["config"])
+  return f'; did you mean "--config.{rest if section else name}"?'
 
 
 def _find(path: str) -> Path:
@@ -109,6 +124,12 @@ def load_config(path: str) -> ConfigDict:
   """Loads FILE.py[:VARIANT] without overrides."""
   file, colon, variant = path.partition(":")
   found = _find(file)
+  if colon and not variant:
+    raise UserError(
+      f"--config={path} ends in a colon and names no variant; write"
+      f" --config={file}:VARIANT, allowed: {', '.join(_variants())}, or"
+      f" --config={file} for the default"
+    )
   if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # configs import configs.base
   spec = importlib.util.spec_from_file_location("settings", found)
@@ -121,6 +142,14 @@ def load_config(path: str) -> ConfigDict:
   return module.get_config(variant) if colon else module.get_config()
 
 
+def _variants() -> list[str]:
+  if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+  from configs import base, sizes
+
+  return [*base.VARIANTS, *sizes.SIZES, "and sizes on a slice (7b@v6e:16x16)"]
+
+
 def _check_key(config: ConfigDict, key: str) -> None:
   here, done = config, "config"
   for part in key.split(".")[1:]:
@@ -129,7 +158,8 @@ def _check_key(config: ConfigDict, key: str) -> None:
     if part not in here:
       raise UserError(
         f'--{key}: {done} has no key "{part}"; it has '
-        f"{', '.join(sorted(here))}{nearest(part, here)}"
+        f"{', '.join(sorted(here))}"
+        f"{nearest(part, here, prefix=f'--{done}.')}"
       )
     here, done = here[part], f"{done}.{part}"
   if isinstance(here, ConfigDict):

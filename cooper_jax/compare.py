@@ -11,12 +11,13 @@ and by family.
 import argparse
 import sys
 
-from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.eval import comparison
 
 
 def main(argv=None) -> int:
   """Prints a line a group; gives the exit code."""
+  printable()
   parser = argparse.ArgumentParser(
     prog="python -m cooper_jax.compare", description=__doc__.splitlines()[0]
   )

@@ -5,6 +5,8 @@ whether to mend the input, to start the same command again, or to look closer.
 """
 
 import difflib
+import errno
+import sys
 from collections.abc import Iterable
 
 EXIT_DONE = 0
@@ -42,10 +44,39 @@ class Preempted(KeyboardInterrupt):
   exit_code = EXIT_PREEMPTED
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+def tell(error: Exception) -> int:
+  """Prints the one line of how a run ended; gives its exit code.
+
+  Raises the error again where it is none of these ends.
+  """
+  if isinstance(error, Preempted):
+    print(error, file=sys.stderr)
+    return error.exit_code
+  if isinstance(error, (UserError, NumericsError, Stalled)):
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+  if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    print(f"error: the disk is full ({error.filename})", file=sys.stderr)
+    return EXIT_USER
+  raise error
+
+
+def nearest(name: str, allowed: Iterable[str], *, prefix: str = "") -> str:
   """Says which allowed name is the closest, or nothing.
 
   In: nearest("formt", ["answer", "format"])   Out: '; did you mean "format"?'
+
+  prefix: what stands before the name where it is written, as "--".
   """
   close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-  return f'; did you mean "{close[0]}"?' if close else ""
+  return f'; did you mean "{prefix}{close[0]}"?' if close else ""
+
+
+def printable() -> None:
+  """Lets `print` write, as "\\xfc", what the locale's encoding has not.
+
+  Under LC_ALL=C a path or an answer with an umlaut would end the run.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):  # not where it was replaced
+      stream.reconfigure(errors="backslashreplace")

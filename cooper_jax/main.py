@@ -3,11 +3,11 @@
 python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
 """
 
-import errno
+import pathlib
 import sys
 
-from cooper_jax import command, errors, interrupt, plugins, workdir
-from cooper_jax.parallel import peers
+from cooper_jax import command, errors, interrupt, lock, plugins, workdir
+from cooper_jax.parallel import peers, processes
 
 
 @peers.joined()
@@ -17,24 +17,32 @@ def run(asked: command.Command) -> None:
     from cooper_jax.rehearsal import report
 
     return report.run(asked)
-  config, folder = asked.config, workdir.prepare(asked.config, asked.workdir)
+  config, folder = asked.config, workdir.check(asked.config, asked.workdir)
+  lock.check(folder)
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
 
+  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.rehearsal import fit
+
+  mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
+  with jax.set_mesh(mesh):
+    fit.check(config, config.pipeline)
+  with lock.held(folder), jax.set_mesh(mesh):
+    _run_stages(asked, workdir.prepare(config, folder), mesh)
+
+
+def _run_stages(asked: command.Command, folder: pathlib.Path, mesh) -> None:
   from cooper_jax import compilation, package, telemetry
   from cooper_jax.parallel import mesh as meshes
-  from cooper_jax.parallel import processes
 
-  cache = compilation.use_cache(
-    asked.compile_cache, fallback=folder / "compiled"
-  )
-  mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
+  config, own = asked.config, meshes.own(mesh)
+  spare = folder / "compiled"
+  cache = compilation.use_cache(asked.compile_cache, fallback=spare)
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
   processes.check_same("config and code", lambda: workdir.identity(config))
-  own = meshes.own(mesh)
-  with jax.set_mesh(mesh):
-    processes.in_turn("package", lambda: package.install(config, folder, own))
+  processes.in_turn("package", lambda: package.install(config, folder, own))
   lines, todo = processes.agree("plan", workdir.plan(config, folder))
   taught = [s for s in todo if s in ("tokenizer", "pretrain", "sft")]
   meshes.check_batches(mesh, {s: config[s].batch for s in taught})
@@ -42,7 +50,7 @@ def run(asked: command.Command) -> None:
   for stage in todo:
     watch = telemetry.Stopwatch()
     workdir.begin(config, folder, stage)
-    with jax.set_mesh(mesh), compilation.effort(quick=config.quick_compile):
+    with compilation.effort(quick=config.quick_compile):
       plugins.find("stages", stage).run(config, folder)
     seconds = watch.read()[0]
     workdir.finish(config, folder, stage, seconds=seconds)
@@ -57,22 +65,14 @@ def run(asked: command.Command) -> None:
 
 def main(argv: list[str] | None = None) -> int:
   """Gives the exit code; prints one line where something is wrong."""
+  errors.printable()
   try:
     with interrupt.terminable():
       asked = command.parse(sys.argv[1:] if argv is None else argv)
       if asked is not None:
         run(asked)
-  except (errors.UserError, errors.NumericsError, errors.Stalled) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return error.exit_code
-  except errors.Preempted as stopped:
-    print(stopped, file=sys.stderr)
-    return stopped.exit_code
-  except OSError as error:
-    if error.errno != errno.ENOSPC:
-      raise
-    print(f"error: the disk is full ({error.filename})", file=sys.stderr)
-    return errors.EXIT_USER
+  except Exception as error:
+    return errors.tell(error)
   return errors.EXIT_DONE
 
 

@@ -5,6 +5,7 @@ biases always go to Adam without decay.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -44,19 +45,33 @@ class OptimConfig:
           f'optim.{field} is "{value}"; allowed: {", ".join(allowed)}'
           f"{nearest(value, allowed)}"
         )
-    for field in ("decay_start", "final_fraction"):
-      if not 0.0 <= getattr(self, field) <= 1.0:
-        raise UserError(
-          f"optim.{field} is {getattr(self, field)}; allowed: 0 to 1"
-        )
-    if not 0.0 <= self.ema_decay < 1.0:
-      raise UserError(
-        f"optim.ema_decay is {self.ema_decay}; allowed: 0 (none) to below 1"
-      )
-    if self.micro_batches < 1:
-      raise UserError(
-        f"optim.micro_batches is {self.micro_batches}; allowed: 1 and more"
-      )
+    for field, (low, high, what) in LIMITS.items():
+      value = getattr(self, field)
+      # So written, nan is refused, too.
+      if not low <= value < high:
+        raise UserError(f"optim.{field} is {value}; allowed: {what}")
+
+
+_MORE = (0.0, math.inf, "0 and more")
+_SHARE = (0.0, math.nextafter(1.0, 2.0), "0 to 1")
+_BELOW = (0.0, 1.0, "0 to below 1")
+_ABOVE = (math.ulp(0.0), math.inf, "above 0")
+# Field -> (least, below, in words). A rate of 0 is a control: nothing moves.
+LIMITS = {
+  "learning_rate": _MORE,
+  "adam_learning_rate": _MORE,
+  "warmup_steps": _MORE,
+  "decay_start": _SHARE,
+  "final_fraction": _SHARE,
+  "clip_norm": (0.0, math.inf, "0 (no limit) and more"),
+  "weight_decay": _MORE,
+  "beta1": _BELOW,
+  "beta2": _BELOW,
+  "epsilon": _ABOVE,
+  "momentum": _BELOW,
+  "ema_decay": (0.0, 1.0, "0 (none) to below 1"),
+  "micro_batches": (1, math.inf, "1 and more"),
+}
 
 
 # How the rate falls from 1 to `final` while `progress` goes from 0 to 1.

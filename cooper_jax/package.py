@@ -21,7 +21,7 @@ from cooper_jax import policy as policies
 from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints, flatten
 from cooper_jax.data.scenes.config import VERSION
-from cooper_jax.errors import EXIT_USER, UserError
+from cooper_jax.errors import EXIT_USER, UserError, printable
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import shard
 from cooper_jax.stages import tokenizer as tokenizer_stage
@@ -276,6 +276,7 @@ def digest(data: bytes) -> str:
 
 def main(argv=None) -> int:
   """Packages a workdir; gives the exit code."""
+  printable()
   parser = argparse.ArgumentParser(
     prog="python -m cooper_jax.package",
     description="Writes the trained model of a workdir as a package.",

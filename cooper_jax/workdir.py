@@ -182,12 +182,14 @@ def differences(config, workdir, stage: str) -> list[str]:
   ]
 
 
-def prepare(config, workdir) -> Path:
-  """Makes the folder, refuses one made by another config, saves the config.
+def check(config, workdir) -> Path:
+  """Gives the whole path of a folder that this config may be run in.
 
-  Raises UserError naming the settings that differ; changes nothing then.
+  Raises UserError naming the settings that differ in one made by another
+  config, or where the path has no one name; changes nothing.
   """
   workdir = Path(workdir).expanduser().absolute()
+  _check_name(workdir)
   for stage in config.pipeline:
     differing = differences(config, workdir, stage)
     if differing:
@@ -200,6 +202,24 @@ def prepare(config, workdir) -> Path:
       )
   if (workdir / "summary.json").exists():
     read_json(workdir / "summary.json")  # refused now, not after hours
+  return workdir
+
+
+def _check_name(workdir: Path) -> None:
+  # TensorBoard and Orbax write names in UTF-8, Python in the locale's
+  # encoding: of a folder where these differ there would be two.
+  named = str(workdir)
+  if os.fsencode(named) != named.encode("utf-8", "surrogatepass"):
+    raise UserError(
+      f"--workdir={ascii(named)[1:-1]} has letters that are no UTF-8 under this"
+      f" locale ({sys.getfilesystemencoding()}); set LC_ALL=C.UTF-8 or"
+      " PYTHONUTF8=1, or choose a folder with an ASCII name"
+    )
+
+
+def prepare(config, workdir) -> Path:
+  """Makes the folder after `check`, and saves the config there."""
+  workdir = check(config, workdir)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if processes.is_first():

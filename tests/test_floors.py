@@ -12,11 +12,12 @@ FLOORS = [
   ["errors", "plugins", "shapes", "__init__", "assets"],
   ["parallel", "checkpoint", "checkpoint_folder", "manifest", "optim"]
   + ["accumulate", "state", "telemetry"]
-  + ["compilation", "interrupt", "memory", "workdir"],
+  + ["compilation", "interrupt", "lock", "memory", "room", "workdir"],
   ["modalities", "sequence", "packing", "losses", "models", "tokenizers"],
   ["rl", "sampling", "data", "eval", "weights", "policy"],
   ["stages", "package"],
-  ["checks", "command", "main", "ask", "bench", "compare", "rehearsal"],
+  ["checks", "command", "main", "ask", "bench", "compare", "rehearsal"]
+  + ["ranges"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # `losses` scores with the one function that the sampler uses, too.

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cooper_jax.bench import torch_peers, tunix_peers
 from cooper_jax.bench.subjects import SHAPES
-from cooper_jax.errors import UserError
+from cooper_jax.errors import UserError, printable
 
 DEFAULTS = {  # prompts, group, prompt length, new tokens; sft: rows, length
   "S": (4, 8, 128, 256),
@@ -104,6 +104,7 @@ def bandwidth(megabytes: int = 64, repeats: int = 10) -> float:
 
 def main(argv=None) -> int:
   """Prints the JSON line; gives the exit code."""
+  printable()
   asked = parse(argv)
   if asked.threads:
     if not hasattr(os, "sched_setaffinity"):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from cooper_jax import telemetry
+from cooper_jax import room, telemetry
 from cooper_jax import workdir as workdirs
 from cooper_jax.errors import Preempted, UserError
 from cooper_jax.interrupt import StopRequest
@@ -180,6 +180,9 @@ def run_loop(
   figures = {"seconds": earlier}
   if start >= steps:
     return state, figures
+  every = save_every or steps
+  saves = -(-steps // every) - start // every
+  room.check(checkpoints, state, label=label, saves=saves)
 
   watch, total = telemetry.Stopwatch(), Rate(flops_per_step)
   pending, saved, tokens = None, start, 0.0
