@@ -44,7 +44,7 @@ class Preempted(KeyboardInterrupt):
   exit_code = EXIT_PREEMPTED
 
 
-def tell(error: Exception) -> int:
+def tell(error: BaseException) -> int:
   """Prints the one line of how a run ended; gives its exit code.
 
   Raises the error again where it is none of these ends.

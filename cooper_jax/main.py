@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
       asked = command.parse(sys.argv[1:] if argv is None else argv)
       if asked is not None:
         run(asked)
-  except Exception as error:
+  except (Exception, errors.Preempted) as error:
     return errors.tell(error)
   return errors.EXIT_DONE
 

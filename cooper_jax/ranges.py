@@ -21,39 +21,38 @@ LARGEST_REAL = 3.4e38  # more is infinite in single precision
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """The numbers from `low` to `high`, the ends included unless `open`."""
+  """The numbers from `low` to `high`; `above`: not `low` itself."""
 
   low: float = -math.inf
   high: float = math.inf
-  open: str = ""  # "low", "high": that end is no part of it
+  above: bool = False
   also: float | None = None  # one more number
   why: str = ""  # what a number stands for
 
   def __contains__(self, value) -> bool:
     if value == self.also:
       return True
-    above = value > self.low if self.open == "low" else value >= self.low
-    below = value < self.high if self.open == "high" else value <= self.high
-    return above and below
+    if self.above and value == self.low:
+      return False
+    return self.low <= value <= self.high
 
   def __str__(self) -> str:
-    low = f"above {self.low:g}" if self.open == "low" else f"{self.low:g}"
+    low = f"above {self.low:,}" if self.above else f"{self.low:,}"
     if math.isinf(self.low):
-      said = "every number" if math.isinf(self.high) else f"up to {self.high:g}"
+      said = "every number"
     elif math.isinf(self.high):
-      said = low if self.open == "low" else f"{low} and more"
+      said = low if self.above else f"{low} and more"
     else:
-      last = "to below" if self.open == "high" else "to"
-      said = f"{low} {last} {self.high:g}"
+      said = f"{low} to {self.high:,}"
     if self.also is not None:
-      said = f"{self.also:g}, and {said}"
+      said = f"{self.also:,}, and {said}"
     return f"{said} ({self.why})" if self.why else said
 
 
 ANY = Range()
 COUNT = Range(1)
 AMOUNT = Range(0)
-ABOVE = Range(0, open="low")
+ABOVE = Range(0, above=True)
 SHARE = Range(0, 1, why="a share")
 SEED = Range(0, 2_000_000_000)
 
@@ -91,7 +90,7 @@ TABLE = {
   "rl.code.*": Range(0, also=-1, why="-1 = as in config.rl.loss"),
   "rl.loss.sapo": ABOVE,
   "rl.loss.vespo": AMOUNT,
-  "rl.loss.top_entropy": Range(0, 1, open="low", why="a share"),
+  "rl.loss.top_entropy": Range(0, 1, above=True, why="a share"),
   "rl.loss.max_length": COUNT,
   "rl.loss.*": AMOUNT,
   "rl.settings.*": ANY,  # each reward's Config looks at its own

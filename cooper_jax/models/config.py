@@ -36,16 +36,17 @@ class VisionConfig:
       )
     if self.stem not in ("linear", "conv"):
       raise errors.UserError(
-        f"vision stem is {self.stem!r}; allowed: linear, conv"
+        f"config.model.vision.stem is {self.stem!r}; allowed: linear, conv"
       )
     if self.stem == "conv" and self.patch % 4:
       raise errors.UserError(
-        f"the conv stem needs a patch divisible by 4, got {self.patch};"
-        " set config.model.vision.stem='linear'"
+        f"config.model.vision.patch is {self.patch}, the conv stem needs a"
+        " multiple of 4; make it one, or set config.model.vision.stem=linear"
       )
     if self.width % self.heads:
       raise errors.UserError(
-        f"vision width {self.width} is not divisible by {self.heads} heads"
+        f"config.model.vision.width={self.width} is not divisible by"
+        f" config.model.vision.heads={self.heads}; make heads a divisor"
       )
 
   @property
@@ -95,7 +96,8 @@ class ModelConfig:
   def __post_init__(self):
     if self.map_group not in MAP_GROUPS:
       raise errors.UserError(
-        f"map_group is {self.map_group!r}; allowed: {', '.join(MAP_GROUPS)}"
+        f"config.model.map_group is {self.map_group!r}; allowed:"
+        f" {', '.join(MAP_GROUPS)}"
       )
     if self.remat not in REMAT:
       raise errors.UserError(
@@ -108,13 +110,14 @@ class ModelConfig:
       )
     if self.heads % self.kv_heads:
       raise errors.UserError(
-        f"{self.heads} heads can't share {self.kv_heads} kv heads evenly;"
-        " set config.model.kv_heads to a divisor"
+        f"config.model.heads={self.heads} can't share"
+        f" config.model.kv_heads={self.kv_heads} evenly; make kv_heads a"
+        " divisor of heads"
       )
     if self.head_dim % 4:
       raise errors.UserError(
-        f"head_dim {self.head_dim} must be a multiple of 4, for RoPE has two"
-        " axes; set config.model.head_dim"
+        f"config.model.head_dim is {self.head_dim}; allowed: multiples of 4,"
+        " for RoPE has two axes"
       )
 
   @property

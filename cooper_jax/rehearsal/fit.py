@@ -51,12 +51,26 @@ def _rows(config, policy, stages) -> None:
   for stage in ("pretrain", "sft"):
     if stage in stages:
       plugins.find("stages", stage).row_shape(config, policy)
+      _check_block(config, policy, stage)
   if "grpo" in stages:
     rollouts.row_shape(
       policy.form,
       policy.limits,
       trunk=max(config.sampling.prompt_buckets),
       blocks=config.grpo.blocks,
+    )
+
+
+def _check_block(config, policy, stage: str) -> None:
+  """A map and its two marks have to fit into a block, where any is drawn."""
+  shares = config[stage].get("shares", {"map": 1.0})
+  least = policy.form.model.map_slots + 2
+  drawn = any(w for name, w in shares.items() if name not in ("direct", "text"))
+  if drawn and config[stage].block <= least:
+    raise UserError(
+      f"config.{stage}.block is {config[stage].block} tokens and a map takes"
+      f" {least} of them, with config.model.map_grid={config.model.map_grid};"
+      " make it longer"
     )
 
 

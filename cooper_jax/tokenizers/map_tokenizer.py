@@ -44,17 +44,18 @@ class MapTokenizerConfig:
     if self.image_size % (2 * self.grid):
       raise UserError(
         f"image_size {self.image_size} does not divide into"
-        f" {2 * self.grid} cells (twice grid={self.grid}); set"
+        f" {2 * self.grid} cells (twice config.model.map_grid={self.grid}); set"
         " config.data.image_size to a multiple of it"
       )
     if self.quantizer not in QUANTIZERS:
       raise UserError(
-        f"tokenizer.quantizer is {self.quantizer!r}, allowed:"
+        f"config.tokenizer.network.quantizer is {self.quantizer!r}, allowed:"
         f" {', '.join(QUANTIZERS)}"
       )
     if not self.levels or min(self.levels) < 2:
       raise UserError(
-        f"tokenizer.levels is {self.levels}, each level needs 2 or more"
+        f"config.tokenizer.network.levels is {self.levels}, each level needs 2"
+        " or more"
       )
 
   @property
