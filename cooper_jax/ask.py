@@ -16,14 +16,9 @@ import sys
 import types
 from pathlib import Path
 
+from cooper_jax import errors
 from cooper_jax import workdir as workdirs
-from cooper_jax.errors import (
-  EXIT_DONE,
-  EXIT_USER,
-  UserError,
-  nearest,
-  printable,
-)
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, nearest
 
 TRAINED = ("grpo", "sft")  # the later stage first
 PLACE = re.compile(r"<at ([\d.]+) ([\d.]+)>")
@@ -230,7 +225,7 @@ def draw(image, text, maps, codecs, out: Path) -> None:
 
 def main(argv=None) -> int:
   """Gives the exit code; prints one line where something is wrong."""
-  printable()
+  errors.printable()
   try:
     answer(parse(argv))
   except UserError as error:

@@ -87,6 +87,7 @@ def stage_settings(config, stage: str) -> dict:
 
 def read_config(workdir) -> ConfigDict:
   """The config that a workdir was last run with; UserError without one."""
+  _check_name(Path(workdir).expanduser().absolute())
   path = Path(workdir).expanduser() / "config.json"
   if not path.exists():
     raise UserError(

@@ -39,7 +39,7 @@ def joined():
   with contextlib.ExitStack() as stack:
     if not processes.is_first():
       print(telemetry.describe_machine()[0], flush=True)
-      nowhere = stack.enter_context(open(os.devnull, "w"))
+      nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
       stack.enter_context(contextlib.redirect_stdout(nowhere))
     try:
       yield
