@@ -24,9 +24,10 @@ def check(checkpoints: Checkpoints, state, *, label: str, saves: int) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   free = shutil.disk_usage(folder).free
   if free < more * one:
+    fewer = f"lower config.{label}.keep, " if more > 1 else ""
     raise UserError(
       f"{label} needs {math.ceil(more * one / 2**20)} MiB for {more}"
       f" checkpoint{'s' if more > 1 else ''} of {one / 2**20:.0f} MiB, the disk"
-      f" of {folder} has {free / 2**20:.0f} MiB free; make room, lower"
-      f" config.{label}.keep, or choose another --workdir"
+      f" of {folder} has {free // 2**20} MiB free; make room, {fewer}or"
+      " choose another --workdir"
     )
