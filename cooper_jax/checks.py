@@ -5,7 +5,7 @@ A wrong setting costs a second here and hours at the stage that would find it.
 
 from ml_collections import ConfigDict
 
-from cooper_jax import plugins, ranges
+from cooper_jax import plugins, ranges, workdir
 from cooper_jax.errors import UserError, nearest
 
 STARTS = ("sft", "pretrain")
@@ -19,10 +19,7 @@ def validate(config: ConfigDict) -> None:
   for stage in config.pipeline:
     plugins.check("stages", stage)
   _check_plugins(config)
-  if len(set(config.rl.rewards)) != len(config.rl.rewards):
-    raise UserError(
-      f"config.rl.rewards names a reward twice: {', '.join(config.rl.rewards)}"
-    )
+  _check_order(config)
   if len(config.rl.rewards) != len(config.rl.weights):
     raise UserError(
       f"config.rl.rewards names {len(config.rl.rewards)} rewards and "
@@ -62,6 +59,25 @@ def validate(config: ConfigDict) -> None:
           f" config.{stage}.optim.micro_batches={made.micro_batches} can't cut"
           " evenly; make it a divisor"
         )
+
+
+def _check_order(config: ConfigDict) -> None:
+  """Nothing named twice, and no stage before one that it begins with."""
+  for name, what, named in (
+    ("pipeline", "stage", config.pipeline),
+    ("modalities", "modality", config.modalities),
+    ("rl.rewards", "reward", config.rl.rewards),
+    ("data.source", "source", config.data.source.split(",")),
+  ):
+    if len({each.strip() for each in named}) != len(named):
+      raise UserError(f"config.{name} names a {what} twice: {', '.join(named)}")
+  known = [stage for stage in config.pipeline if stage in workdir.SECTIONS]
+  right = sorted(known, key=list(workdir.SECTIONS).index)
+  if known != right:
+    raise UserError(
+      f"config.pipeline is {', '.join(known)}; a stage begins with what those"
+      f" before it made, allowed: {', '.join(right)}"
+    )
 
 
 def _check_data(config: ConfigDict) -> None:

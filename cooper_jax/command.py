@@ -64,7 +64,7 @@ def _configs() -> list[str]:
   return sorted(
     path.name
     for path in folder.glob("*.py")
-    if path.stem not in ("__init__", "base", "variants")
+    if path.stem not in ("__init__", "base", "sizes", "variants")
   )
 
 
@@ -101,9 +101,16 @@ def _nearest_flag(name: str) -> str:
 
   In: "confg"          Out: '; did you mean "--config"?'
   In: "sft.steps"      Out: '; did you mean "--config.sft.steps"?'
+  In: "seed"           Out: '; did you mean "--config.seed"?'
   """
   head, dot, rest = name.partition(".")
   if not dot:
+    _find_configs()
+    from configs import base
+
+    keys = base.get_base("smoke", ("tokenizer",))
+    if name in keys:
+      return f'; did you mean "--config.{name}"?'
     return nearest(name, FLAGS, prefix="--")
   section = nearest(head, ["config"])
   return f'; did you mean "--config.{rest if section else name}"?'
@@ -120,18 +127,22 @@ def _find(path: str) -> Path:
   )
 
 
+def _find_configs() -> None:
+  if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # configs import configs.base
+
+
 def load_config(path: str) -> ConfigDict:
   """Loads FILE.py[:VARIANT] without overrides."""
   file, colon, variant = path.partition(":")
   found = _find(file)
-  if colon and not variant:
+  _find_configs()
+  if colon and (not variant or variant.endswith("@")):
     raise UserError(
-      f"--config={path} ends in a colon and names no variant; write"
-      f" --config={file}:VARIANT, allowed: {', '.join(_variants())}, or"
-      f" --config={file} for the default"
+      f"--config={path} names no {'slice' if variant else 'variant'} after"
+      f' "{path[-1]}"; allowed: {", ".join(_variants())}, and sizes on a slice,'
+      f" as in --config={file}:7b@v6e:16x16; --config={file} is the default"
     )
-  if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # configs import configs.base
   spec = importlib.util.spec_from_file_location("settings", found)
   if spec is None:
     raise UserError(f"{found} is no Python file; --config takes FILE.py")
@@ -143,11 +154,9 @@ def load_config(path: str) -> ConfigDict:
 
 
 def _variants() -> list[str]:
-  if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
   from configs import base, sizes
 
-  return [*base.VARIANTS, *sizes.SIZES, "and sizes on a slice (7b@v6e:16x16)"]
+  return [*base.VARIANTS, *sizes.SIZES]
 
 
 def _check_key(config: ConfigDict, key: str) -> None:
