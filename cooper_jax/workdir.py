@@ -32,6 +32,13 @@ SECTIONS = {
   "grpo": ("sampling", "rl", "grpo"),
   "evaluate": ("sampling", "evaluate"),
 }
+# Stages whose result a stage begins with; SFT may begin without pretraining.
+NEEDS = {
+  "pretrain": ("tokenizer",),
+  "sft": ("tokenizer",),
+  "grpo": ("tokenizer", "sft"),
+  "evaluate": ("tokenizer",),
+}
 # Settings that change how a run is watched or where it runs, not its result.
 FREE = frozenset(
   "log_every save_every image_every keep expected_minutes workers cache "
@@ -201,6 +208,13 @@ def check(config, workdir) -> Path:
         " use another --workdir, or give the old values, or delete "
         f"{workdir / stage} and what came after it to train it anew"
       )
+    for needed in NEEDS.get(stage, ()):
+      there = (workdir / needed / "checkpoints").is_dir()
+      if needed not in config.pipeline and not there:
+        raise UserError(
+          f"{stage} begins with what {needed} made, which {workdir} does not"
+          f" hold; put {needed} into config.pipeline"
+        )
   if (workdir / "summary.json").exists():
     read_json(workdir / "summary.json")  # refused now, not after hours
   return workdir

@@ -253,6 +253,31 @@ def test_a_wrong_word_is_one_line_that_says_what_is_right(
   assert list(tmp_path.iterdir()) == []  # nothing was made
 
 
+@pytest.mark.parametrize(
+  ("pipeline", "said"),
+  [
+    ("('tokenizer', 'grpo')", "grpo begins with what sft made"),
+    ("('sft',)", "sft begins with what tokenizer made"),
+    ("('evaluate',)", "evaluate begins with what tokenizer made"),
+  ],
+)
+def test_a_stage_whose_start_is_nowhere_is_refused_before_any(
+  pipeline, said, tmp_path, capsys
+):
+  arguments = [SMOKE, f"--config.pipeline={pipeline}"]
+  work = tmp_path / "work"
+  assert main.main([*arguments, f"--workdir={work}"]) == 2
+  error = capsys.readouterr().err
+  assert said in error and error.count("\n") == 1
+  assert not work.exists()
+
+
+def test_what_a_workdir_holds_may_be_started_from(tmp_path):
+  asked = command.parse([SMOKE, "--config.pipeline=('sft',)"])
+  (tmp_path / "tokenizer" / "checkpoints").mkdir(parents=True)
+  assert workdir.check(asked.config, tmp_path) == tmp_path
+
+
 def test_overrides_keep_the_types_of_the_config():
   asked = command.parse(
     [SMOKE, "--config.sft.steps=7", "--config.sft.optim.clip_norm", "2"]
