@@ -19,6 +19,10 @@ import numpy as np
 
 from cooper_jax.parallel import processes
 
+# Characters of a message that fit into 80 columns, a label of nine before it
+# and an ETA of hours behind it.
+MESSAGE = 80 - len("tokenizer ") - len("  eta 99h59m")
+
 
 def make_writer(directory):
   """The writer of a stage's directory; of several processes one writes."""
@@ -184,8 +188,8 @@ class Progress:
     self._stream = stream or (
       sys.stderr if processes.is_first() else io.StringIO()
     )
-    self._begun, self._start = time.monotonic(), start
-    self._said = self._begun
+    self._said = time.monotonic()
+    self._first = None  # (when, how many were done) after the first advance
     self._bar = None
     if self._stream.isatty():
       from tqdm import tqdm
@@ -196,22 +200,32 @@ class Progress:
         desc=label,
         file=self._stream,
         dynamic_ncols=True,
-        smoothing=0.1,
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
       )
 
   def advance(self, amount: int = 1) -> None:
     """Counts; without a terminal says so every half minute."""
     self.done += amount
+    if self._first is None:
+      self._first = time.monotonic(), self.done
     if self._bar is not None:
+      eta = f"eta {duration(self.eta())}"
+      self._bar.set_postfix_str(eta, refresh=False)
       self._bar.update(amount)
     elif time.monotonic() - self._said > 30:
       self.say(f"{self.done}/{self.total}")
 
   def eta(self) -> float:
-    """Seconds left at the rate so far; NaN before the first step."""
-    if self.done <= self._start:
+    """Seconds left at the rate since the first advance; NaN before a second.
+
+    What the first one took is left out: in it something is compiled.
+    """
+    if self.done >= self.total:
+      return 0.0
+    if self._first is None or self.done <= self._first[1]:
       return math.nan
-    rate = (time.monotonic() - self._begun) / (self.done - self._start)
+    begun, before = self._first
+    rate = (time.monotonic() - begun) / (self.done - before)
     return rate * (self.total - self.done)
 
   def say(self, message: str) -> None:

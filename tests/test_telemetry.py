@@ -184,3 +184,31 @@ def test_the_machine_is_described():
   lines = telemetry.describe_machine()
   assert lines[0].startswith("process 1 of 1, 8 x cpu")
   assert "jax 0." in lines[1]
+
+
+def test_the_eta_leaves_out_what_came_before_the_first_advance(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(telemetry.time, "monotonic", lambda: now[0])
+  bar = telemetry.Progress(10, "grpo", start=4, stream=io.StringIO())
+  assert math.isnan(bar.eta())
+  now[0] = 160.0  # a minute of compiling
+  bar.advance()
+  assert math.isnan(bar.eta())
+  now[0] = 163.0
+  bar.advance()
+  assert bar.eta() == pytest.approx(3.0 * 4)  # 4 left, 3 s each
+  now[0] = 169.0
+  bar.advance(4)
+  assert bar.eta() == 0
+
+
+def test_the_bar_shows_the_same_eta():
+  class Terminal(io.StringIO):
+    def isatty(self):
+      return True
+
+  stream = Terminal()
+  with telemetry.Progress(10, "grpo", stream=stream) as bar:
+    bar.advance()
+    bar.say("1/10")
+  assert "eta ?" in stream.getvalue().split("1/10")[-1]

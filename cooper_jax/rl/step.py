@@ -53,6 +53,7 @@ class Step:
     self.resample = config.rl.resample
     self.pipeline, self.steps = config.rl.pipeline, config.grpo.steps
     self.ahead = None  # Rolled of the coming step, if that was begun
+    self.log = None  # a rollout_log.RolloutLog, which the stage may give
     self.apart = config.rl.advantage == "gdpo"  # an advantage each reward
     self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
     self.buckets = config.sampling.prompt_buckets
@@ -121,6 +122,8 @@ class Step:
     answer_R, advantage_RT = self.advantages(
       rewards, sampled.quality, out.map_slot, out.state, sampled.groups
     )
+    if self.log is not None:
+      self.log.add(batch["number"] + 1, sampled, answer_R, self)
     counts = update.taught(out.live, sampled.truncated, self.overlong_filter)
     rolled = {
       "log_prob": out.log_prob,

@@ -17,14 +17,25 @@ from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
-from cooper_jax.eval import asking
+from cooper_jax.eval import asking, runner
 from cooper_jax.parallel import processes
 from cooper_jax.rl import losses as rl_losses
+from cooper_jax.rl import rollout_log
 from cooper_jax.rl.step import Step
 from cooper_jax.stages import loop
 from cooper_jax.stages import tokenizer as tokenizer_stage
 
 STAGE = "grpo"
+# Of the log line, see stages/line.py; habits are counted in rl/step.py.
+SHOWN = {
+  "reward/total": "reward {:.2f}",
+  "reward/answer": "right {:.0%}",
+  "maps/drew": "drew {:.0%}",
+  "length/text": "length {:.0f}",
+  "reward/format": "format {:.0%}",
+  "kl/text": "kl {:.2g}",
+  "grad_norm": "norm {:.2g}",
+}
 
 
 def run(config, workdir) -> None:
@@ -66,6 +77,15 @@ def run(config, workdir) -> None:
     tokenizer_stage.load(config, workdir),
     reference,
   )
+  if processes.is_first():
+    step.log = rollout_log.RolloutLog(
+      folder, every=settings.log_every, steps=settings.steps
+    )
+
+  def pictures(number, state):
+    del number, state
+    return step.log.pictures(runner.decoder(step.codecs))
+
   writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   _, figures = loop.run_loop(
@@ -78,6 +98,9 @@ def run(config, workdir) -> None:
     checkpoints=checkpoints,
     log_every=settings.log_every,
     save_every=settings.save_every,
+    images=pictures,
+    image_every=settings.image_every,
+    shown=SHOWN,
   )
   writer.close()
   checkpoints.close()

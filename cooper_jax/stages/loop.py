@@ -18,6 +18,7 @@ from cooper_jax.interrupt import StopRequest
 from cooper_jax.manifest import to_json
 from cooper_jax.parallel import processes
 from cooper_jax.stages import health
+from cooper_jax.stages.line import line
 
 
 class Window:
@@ -87,25 +88,6 @@ class Rate:
     return rate
 
 
-def _line(step: int, steps: int, means: dict, rate: dict) -> str:
-  shown = [f"{step}/{steps}"]
-  shown += [
-    f"{name} {value:.4g}"
-    for name, value in means.items()
-    if "/" not in name
-    and name not in ("param_norm", "update_norm", "tokens")
-    and not (name == "skipped" and value == 0)
-  ]
-  if rate:
-    shown.append(f"| {rate['steps_per_s']:.3g} step/s")
-    if "tokens_per_s" in rate:
-      shown.append(f"{rate['tokens_per_s'] / 1000:.3g}k tok/s")
-    shown.append(f"{rate['cpu_cores']:.1f}/{telemetry.cores()} cores")
-    if "gemm_share" in rate:
-      shown.append(f"{rate['gemm_share']:.0%} of gemm")
-  return "  ".join(shown)
-
-
 def _position(batches) -> dict:
   """Where every process is in the data; one state where all say the same."""
   state = batches.state()
@@ -151,6 +133,7 @@ def run_loop(
   images: Callable | None = None,
   image_every: int = 0,
   flops_per_step: float | None = None,
+  shown: dict[str, str] | None = None,
 ):
   """Runs `step_fn(state, batch) -> (state, metrics)` until `steps` are done.
 
@@ -158,7 +141,8 @@ def run_loop(
   JSON-able values, bytes or small arrays. `metrics` maps names to numbers or
   (sum, weight) pairs; the number `tokens` is counted into tokens/s.
   `on_log(step, state, means)` may return further scalars, `images(step,
-  state)` pictures u8[H,W,3]. Starts from the newest checkpoint if there is
+  state)` pictures u8[H,W,3]; `shown` says what the log line shows, see
+  `stages/line.py`. Starts from the newest checkpoint if there is
   one. Returns `(state, figures)`, figures being seconds and rates.
 
   Raises Preempted after saving when asked to stop, NumericsError where the
@@ -240,12 +224,14 @@ def run_loop(
       # The host reads the step before while the device works on this one.
       settle()
       pending = (step, metrics)
+      if step == start + 1:
+        settle()  # waits: the clock starts where the compile has ended
       bar.advance()
       last = step == steps
       if step % log_every == 0 or last:
         settle()
         means, rate = window.read(), recent.read()
-        bar.say(_line(step, steps, means, rate))
+        bar.say(line(step, steps, means, rate, shown))
         recent.start()
         extra = on_log(step, state, means) if on_log else None
         speed = {f"speed/{name}": value for name, value in rate.items()}

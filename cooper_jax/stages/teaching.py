@@ -19,6 +19,7 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes, shard
 from cooper_jax.stages import loop
 from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.stages.line import fitted
 
 
 def run(config, workdir, *, stage: str, make_lesson, before: str | None):
@@ -42,7 +43,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
     state = policies.start_from(
       state, policies.load_stage(policy, config, workdir, before)
     )
-  overview(state.params, policy)
+  overview(state.params, stage)
   source = processes.in_turn(
     "scenes",
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
@@ -73,6 +74,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
       checkpoints=checkpoints,
       log_every=settings.log_every,
       save_every=settings.save_every,
+      shown=shown(policy),
       flops_per_step=flops(state.params, policy, settings.batch, shape),
     )
   writer.close()
@@ -226,8 +228,17 @@ def matrices(params) -> int:
   )
 
 
-def overview(params, policy) -> None:
-  """Prints how large the model is, by part (clu's parameter overview)."""
+def shown(policy) -> dict[str, str]:
+  """What the log line of a teaching stage shows, see `stages/line.py`."""
+  maps = {
+    f"accuracy/map{slot}": f"{name[:5]} {{:.0%}}"
+    for name, slot in policy.writer.modalities
+  }
+  return {"loss": "loss {:.3g}", "accuracy/text": "text {:.0%}", **maps}
+
+
+def overview(params, stage: str) -> None:
+  """Prints in one line how large the model is, its largest parts first."""
   from clu import parameter_overview
 
   if jax.process_index() == 0:
@@ -235,7 +246,8 @@ def overview(params, policy) -> None:
       name: int(sum(np.size(x) for x in jax.tree.leaves(part)))
       for name, part in params["params"].items()
     }
-    shown = ", ".join(f"{name} {n:,}" for name, n in counts.items())
     total = parameter_overview.count_parameters(params)
-    print(f"parameters {total:,}: {shown}", flush=True)
-  del policy
+    parts = sorted(counts.items(), key=lambda part: -part[1])
+    said = [f"{name} {n / total:.0%}" for name, n in parts]
+    said = fitted([f"{stage:9s} {total:,} parameters:", *said], 80)
+    print(said, flush=True)

@@ -76,6 +76,8 @@ def run(config, workdir) -> None:
       save_every=settings.save_every,
       images=pictures,
       image_every=settings.image_every,
+      shown={"loss": "loss {:.3g}"}
+      | {name: f"{name} {{:.3g}}" for name in modules},
       flops_per_step=sum(
         settings.batch * map_tokenizer.flops(state.params[name], each)
         for name, each in configs.items()
@@ -380,13 +382,15 @@ def report(modules, summary) -> None:
       for key in summary
       if key.startswith(head) and key.endswith(tail)
     ]
-    shown = ", ".join(
-      f"{metric} {summary[head + metric]:.4f} "
-      f"(constant map {summary[f'{name}/{metric}_constant']:.4f})"
-      for metric in metrics
-    )
     usage = summary[f"{head}usage"]
-    print(f"{STAGE} {name}: {shown}; {usage:.0%} of the codes used", flush=True)
+    print(f"{STAGE} {name}: {usage:.0%} of the codes used")
+    for metric in metrics:
+      constant = summary[f"{name}/{metric}_constant"]
+      print(
+        f"  {metric} {summary[head + metric]:.4f}"
+        f" (constant map {constant:.4f})",
+        flush=True,
+      )
     if usage < LEAST_USAGE:
       print(
         f"warning: the {name} tokenizer uses {usage:.1%} of its codes, under"

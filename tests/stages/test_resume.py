@@ -13,6 +13,7 @@ from cooper_jax import interrupt, plugins, workdir
 from cooper_jax import policy as policies
 from cooper_jax.errors import Preempted
 from cooper_jax.parallel import mesh as meshes
+from cooper_jax.rl import rollout_log
 from cooper_jax.rl.rewards import answer
 
 STAGES = ("pretrain", "sft", "grpo")
@@ -112,6 +113,11 @@ def test_stopped_and_resumed_is_uninterrupted(
     for folder in (tmp_path, run)
   ]
   assert logs[0] == logs[1]
+  said = [
+    rollout_log.read(f / stage / rollout_log.NAME) for f in (tmp_path, run)
+  ]
+  assert said[0] == said[1]
+  assert [row["step"] for row in said[0]] == [2, 4, 6] * (stage == "grpo")
   assert any(logs[0])
 
 
