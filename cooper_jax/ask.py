@@ -1,15 +1,19 @@
 """Asks a trained model about a picture of your own, or about a scene.
 
+  python -m cooper_jax.ask --scene=3
   python -m cooper_jax.ask --image=photo.png \\
     "Which is closer, the red ball or the blue table?"
-  python -m cooper_jax.ask --workdir=runs/demo --scene=3
 
 Asks the packaged model, or that of a run. Prints the reasoning and the answer,
-and draws the maps it made beside the picture. The model has seen rendered rooms
-only: of anything else it will speak as if it were one.
+and writes a picture with the maps it made into runs/ask. Of a scene one
+question is asked that needs a map, at once and after drawing; --all asks them
+all. The model has seen rendered rooms only: of anything else it will speak as
+if it were one.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import re
 import sys
@@ -21,7 +25,11 @@ from cooper_jax import workdir as workdirs
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, nearest
 
 TRAINED = ("grpo", "sft")  # the later stage first
-PLACE = re.compile(r"<at ([\d.]+) ([\d.]+)>")
+AFTER = ("both", "depth", "segmentation", "adaptive")  # the first that it has
+ROOMS_ONLY = (
+  "the model knows rendered rooms only; of a photograph it speaks as if it"
+  " were one"
+)
 
 
 def parse(argv=None):
@@ -29,27 +37,27 @@ def parse(argv=None):
   parser = argparse.ArgumentParser(
     prog="python -m cooper_jax.ask", description=__doc__.splitlines()[0]
   )
-  add = parser.add_argument
+  add, path = parser.add_argument, os.path.expanduser
   add("question", nargs="*", help="in quotes; several are asked one by one")
   about = parser.add_mutually_exclusive_group(required=True)
-  about.add_argument("--image", help="PNG, JPEG, WEBP or BMP")
+  about.add_argument("--image", type=path, help="a photograph or picture")
   about.add_argument(
     "--scene", type=int, metavar="N",
-    help="scene N of the test split; without a question, its own are asked",
+    help="scene N of the test split; without a question, one of its own is"
+    " asked that needs a map, at once and after drawing",
   )  # fmt: skip
+  add("--all", action="store_true", help="all questions of the scene")
   add(
-    "--workdir",
-    type=os.path.expanduser,
-    help="of a run of cooper_jax.main that has trained SFT",
+    "--workdir", type=path, help="of a run of cooper_jax.main that trained SFT"
   )
   add(
-    "--package",
-    default="tiny",
+    "--package", type=path, default="tiny",
     help="packaged model, by name or folder; of use without --workdir",
-  )
+  )  # fmt: skip
   add("--stage", choices=TRAINED, help="policy of a workdir; default the last")
-  add("--mode", default="adaptive", help="adaptive (default) draws as it likes")
-  add("--out", help="PNG to write; default <image>-answer.png")
+  add("--mode", help="adaptive (default) draws as it likes")
+  add("--out", type=path, help="PNG or folder to write to; default runs/ask")
+  add("--json", action="store_true", help="print one JSON object, no text")
   return parser.parse_args(argv)
 
 
@@ -62,27 +70,28 @@ def as_written(question: str) -> str:
 def check(asked) -> None:
   """Finds what is wrong before JAX is loaded, which takes seconds."""
   from cooper_jax.data import pictures
+  from cooper_jax.eval import answer_files
 
+  for number, question in enumerate(asked.question, 1):
+    if not question.strip():
+      raise UserError(f"question {number} is empty; write it in quotes")
+    if not question.isascii() and "\ufffd" in question.encode(
+      "utf-8", "replace"
+    ).decode("utf-8"):
+      raise UserError(f"question {number} is no UTF-8")
+  photograph = None
   if asked.image is not None:
-    pictures.read_image(Path(asked.image), 8, f"--image={asked.image}")
+    photograph = Path(asked.image)
+    pictures.read_image(photograph, 8, f"--image={asked.image}")
     if not asked.question:
       raise UserError("nothing is asked; add a question in quotes")
+    if asked.all:
+      raise UserError("--all asks the questions of a --scene; drop it")
   elif asked.scene < 0:
     raise UserError(f"--scene={asked.scene}; allowed: 0 and more")
-  pages(asked, len(asked.question))
-
-
-def pages(asked, count: int) -> list[Path]:
-  """The picture that each question's answer is drawn to."""
-  about = Path(f"scene-{asked.scene}" if asked.image is None else asked.image)
-  out = Path(asked.out or about.with_name(f"{about.stem}-answer.png"))
-  if out.suffix.lower() != ".png":
-    raise UserError(f"--out={out}: the picture is a PNG; end it in .png")
-  if not out.parent.is_dir():
-    raise UserError(f"--out={out}: there is no folder {out.parent}")
-  if count == 1:
-    return [out]
-  return [out.with_name(f"{out.stem}-{i}.png") for i in range(1, count + 1)]
+  elif asked.all and asked.question:
+    raise UserError("--all asks the scene's own questions; drop it, or yours")
+  answer_files.place(asked.out, photograph)
 
 
 def make(config, whose):
@@ -125,113 +134,210 @@ def load(asked):
 
 
 def look(asked, config):
-  """(image u8 [H, W, 3], questions, their true answers or None)."""
+  """(image u8 [H, W, 3], its scene's questions, () of a photograph)."""
   from cooper_jax.data import pictures
   from cooper_jax.data.scenes import world
   from cooper_jax.data.sources import DataConfig
 
   if asked.image is not None:
     where, size = f"--image={asked.image}", config.data.image_size
-    image = pictures.read_image(Path(asked.image), size, where)
-    return image, asked.question, [None] * len(asked.question)
+    return pictures.read_image(Path(asked.image), size, where), ()
+  count = config.data.test_scenes
+  if asked.scene >= count:
+    raise UserError(
+      f"--scene={asked.scene}; the test split has {count} scenes, 0 to"
+      f" {count - 1}"
+    )
   (scene,) = world.generate(
     DataConfig.from_config(config).world,
     split="test",
     start=asked.scene,
     count=1,
   )
-  true = {question.text: question.answer for question in scene.questions}
-  texts = asked.question or list(true)
-  return scene.image, texts, [true.get(as_written(text)) for text in texts]
+  return scene.image, scene.questions
 
 
-def answer(asked) -> None:
-  """Answers the questions, prints and draws."""
+def mode_for(name: str, modes) -> str:
+  if name not in modes:
+    raise UserError(
+      f"--mode={name}: this model has {', '.join(modes)}{nearest(name, modes)}"
+    )
+  return name
+
+
+def choose(asked, own, modes) -> tuple[list[str], str, bool]:
+  """(questions, mode, whether they are also answered at once).
+
+  Of a scene one question that needs a map shows what the model does.
+  """
+  both = asked.scene is not None and not asked.question and not asked.all
+  first = next(mode for mode in AFTER if mode in modes)
+  mode = mode_for(asked.mode or (first if both else "adaptive"), modes)
+  if asked.question:
+    return asked.question, mode, both
+  if both:
+    own = [question for question in own if question.needs] or own
+    own = own[:1]
+  return [question.text for question in own], mode, both and "direct" in modes
+
+
+def answers(asked) -> dict:
+  """Answers the questions and writes the pictures: gives what --json prints."""
   check(asked)
   import jax
 
   from cooper_jax import compilation
-  from cooper_jax.eval import asking
+  from cooper_jax.eval import answer_files, asking, trace
   from cooper_jax.parallel import mesh as meshes
 
   compilation.use_cache("", fallback=Path("compiled"))
   one = meshes.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(one), compilation.effort(quick=True):
     config, policy, params, codecs, name = load(asked)
+    image, own = look(asked, config)
     modes = asking.modes_of(policy, config.sft.shares)
-    if asked.mode not in modes:
-      raise UserError(
-        f"--mode={asked.mode}: this model has {', '.join(modes)}"
-        f"{nearest(asked.mode, modes)}"
-      )
-    image, questions, true = look(asked, config)
-    outs = pages(asked, len(questions))
-    sample = types.SimpleNamespace(image=image)
+    questions, mode, twice = choose(asked, own, modes)
+    known, sample = trace.world_words(), types.SimpleNamespace(image=image)
+    texts = [trace.as_known(as_written(text), known) for text in questions]
     items = [
-      asking.Item(sample, types.SimpleNamespace(text=as_written(question)))
-      for question in questions
+      asking.Item(sample, types.SimpleNamespace(text=text)) for text in texts
     ]
-    view = asking.respond(
-      policy,
-      params,
-      items,
-      asked.mode,
-      codecs,
-      batch=1,
-      buckets=config.sampling.prompt_buckets,
-    )
-  print(f"{name}, mode {asked.mode}")
-  for i, (question, out) in enumerate(zip(questions, outs, strict=True)):
-    draw(image, view.text[i], view.maps[i], codecs, out)
-    known = f"\n  true:   {true[i]}" if true[i] else ""
-    print(f"\n{question}\n{tell(view.text[i])}{known}\n  drawn:  {out}")
+    options = {"batch": 1, "buckets": config.sampling.prompt_buckets}
+    refuse_long(items, policy, options["buckets"])
+    view = asking.respond(policy, params, items, mode, codecs, **options)
+    if twice:
+      direct = asking.respond(
+        policy, params, items, "direct", codecs, **options
+      )
+  photograph = None if asked.image is None else Path(asked.image)
+  about = f"scene-{asked.scene}" if photograph is None else asked.image
+  outs = answer_files.pages(
+    asked.out, about, questions, f"{name} {mode}", photograph
+  )
+  true = {question.text: question.answer for question in own}
+  photo = image if photograph is None else photographed(photograph)
+  found = []
+  for i, text in enumerate(texts):
+    said = trace.read(view.text[i])
+    answer = {
+      "question": " ".join(questions[i].split()),
+      "unknown_words": trace.unknown(text, known),
+      "response": view.text[i],
+      "answer": said.answer,
+      "true": true.get(text),
+      "malformed": said.fault,
+      "places": trace.places(view.text[i]),
+    }
+    if twice:
+      answer["at_once"] = trace.read(direct.text[i]).answer
+    outs[i].parent.mkdir(parents=True, exist_ok=True)
+    draw(photo, view.maps[i], codecs, answer, outs[i], photograph is not None)
+    drawn = [(drawn.modality, drawn.target) for drawn in view.maps[i]]
+    answer["maps"] = answer_files.write_maps(outs[i], drawn)
+    found.append(answer | {"picture": str(outs[i])})
+  return {
+    "model": name,
+    "mode": mode,
+    "about": about,
+    "notes": [] if photograph is None else [ROOMS_ONLY],
+    "answers": found,
+  }
 
 
-def tell(text: str) -> str:
-  """The response for a terminal: a line a thought, places numbered."""
-  from cooper_jax.eval import view
+def refuse_long(items, policy, buckets) -> None:
+  """Raises UserError for a question that is longer than any that was taught."""
+  from cooper_jax.eval import asking
+  from cooper_jax.sampling import prompts
 
-  numbers = iter(range(1, 1000))
-  text = PLACE.sub(lambda _: f"[{next(numbers)}]", text)
-  found, rest = view.turns(text)
-  lines = []
-  for turn in found:
-    lines.append(f"  thinks: {turn.thought}")
-    drew = turn.action != "answer"
-    lines.append(
-      f"  draws:  {turn.action}" if drew else f"  answer: {turn.content}"
-    )
-  if rest:  # answered at once, or cut off
-    at_once = re.fullmatch(r"<answer>(.*)</answer>", rest)
-    lines.append(f"  answer: {at_once[1].strip()}" if at_once else f"  {rest}")
+  for number, item in enumerate(items, 1):
+    try:
+      prompts.bucket([asking.trunk_of(item, policy)], policy.form, buckets)
+    except UserError as error:
+      raise UserError(
+        f"question {number} is too long for this model; shorten it ({error})"
+      ) from error
+
+
+def photographed(path: Path):
+  """The photograph upright in its own aspect, u8 [H, W, 3], if not too large.
+
+  It has been read by then, so its header is right.
+  """
+  import numpy as np
+  from PIL import Image
+
+  from cooper_jax.data import pictures
+  from cooper_jax.eval import answer_page
+
+  wide, high = pictures.shape_of(path)
+  scale = min(1.0, answer_page.LARGEST / max(wide, high))
+  shape = [max(1, round(side * scale)) for side in (wide, high)]
+  square = pictures.read_image(path, max(shape), f"--image={path}")
+  picture = Image.fromarray(square).resize(shape, Image.Resampling.LANCZOS)
+  return np.asarray(picture)
+
+
+def draw(photo, maps, codecs, answer: dict, out: Path, over: bool) -> None:
+  """The picture of an answer; over: maps lie over the photograph."""
+  from PIL import Image
+
+  from cooper_jax.eval import answer_page, trace
+
+  shown = [(codecs[m.modality].modality.TITLE, m.target) for m in maps]
+  text = trace.numbered(answer["response"])
+  lines = [(line.strip(), False) for line in trace.tell(text).splitlines()]
+  lines = [line for line in lines if not line[0].startswith("answer:")]
+  if "at_once" in answer:
+    lines.insert(0, (f"at once: {answer['at_once']}", True))
+  end = "after drawing" if maps and "at_once" in answer else "answer"
+  lines.append((f"{end}: {answer['answer'] or 'none'}", True))
+  if answer["true"]:
+    lines.append((f"true: {answer['true']}", True))
+  if answer["unknown_words"]:
+    lines.append((unknown(answer), False))
+  if over:
+    lines.append((f"note: {ROOMS_ONLY}", False))
+  picture = answer_page.page(
+    photo, shown, answer["places"], answer["question"], lines, over=over
+  )
+  Image.fromarray(picture).save(out, format="PNG")
+
+
+def unknown(answer: dict) -> str:
+  return f"note: unknown words: {', '.join(answer['unknown_words'])}"
+
+
+def tell(said: dict) -> str:
+  """What was answered, for a terminal."""
+  from cooper_jax.eval import trace
+
+  lines = [f"{said['model']}, mode {said['mode']}"]
+  lines += [f"note: {note}" for note in said["notes"]]
+  for answer in said["answers"]:
+    lines += ["", answer["question"]]
+    if answer["unknown_words"]:
+      lines.append(f"  {unknown(answer)}")
+    if "at_once" in answer:
+      lines.append(f"  at once: {answer['at_once']}; and after drawing:")
+    lines.append(trace.tell(answer["response"]))
+    if answer["true"]:
+      lines.append(f"  true:   {answer['true']}")
+    lines.append(f"  drawn:  {answer['picture']}")
+  if any(answer["maps"] for answer in said["answers"]):
+    lines += ["", "The maps lie beside the pictures, as .npy and .png."]
   return "\n".join(lines)
-
-
-def draw(image, text, maps, codecs, out: Path) -> None:
-  """The picture with the places that were named, and the maps beside it."""
-  import matplotlib
-
-  matplotlib.use("Agg")
-  import matplotlib.pyplot as plt
-
-  from cooper_jax.eval import drawing
-
-  shown = {codecs[m.modality].modality.TITLE: m.target for m in maps}
-  places = [(float(y), float(x)) for y, x in PLACE.findall(text)]
-  figure = drawing.plot_maps(image, shown, "input", places)
-  figure.savefig(out, dpi=150)
-  plt.close(figure)
 
 
 def main(argv=None) -> int:
   """Gives the exit code; prints one line where something is wrong."""
   errors.printable()
+  asked = parse(argv)
   try:
-    answer(parse(argv))
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return EXIT_USER
-  except OSError as error:
+    # Of --json nothing but the object goes to stdout.
+    with contextlib.redirect_stdout(sys.stderr):
+      said = answers(asked)
+    print(json.dumps(said, indent=2) if asked.json else tell(said))
+  except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
   return EXIT_DONE
