@@ -26,10 +26,7 @@ from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, nearest
 
 TRAINED = ("grpo", "sft")  # the later stage first
 AFTER = ("both", "depth", "segmentation", "adaptive")  # the first that it has
-ROOMS_ONLY = (
-  "the model knows rendered rooms only; of a photograph it speaks as if it"
-  " were one"
-)
+ROOMS_ONLY = "the model knows rendered rooms only, and takes this for one"
 
 
 def parse(argv=None):
@@ -75,10 +72,10 @@ def check(asked) -> None:
   for number, question in enumerate(asked.question, 1):
     if not question.strip():
       raise UserError(f"question {number} is empty; write it in quotes")
-    if not question.isascii() and "\ufffd" in question.encode(
-      "utf-8", "replace"
-    ).decode("utf-8"):
-      raise UserError(f"question {number} is no UTF-8")
+    try:
+      question.encode("utf-8")
+    except UnicodeEncodeError as error:  # bytes of another encoding
+      raise UserError(f"question {number} is no UTF-8") from error
   photograph = None
   if asked.image is not None:
     photograph = Path(asked.image)

@@ -30,21 +30,6 @@ def test_questions_are_written_as_the_model_learned_them(question, written):
   assert ask.as_written(question) == written
 
 
-def test_a_response_is_told_line_by_line():
-  text = (
-    "<think> measure the depth </think> <depth> <think> red ball <at 0.25 0.5>"
-    " 1.2 m </think> <answer> 1.2 m </answer>"
-  )
-  assert ask.tell(text).splitlines() == [
-    "  thinks: measure the depth",
-    "  draws:  depth",
-    "  thinks: red ball [1] 1.2 m",
-    "  answer: 1.2 m",
-  ]
-  assert ask.tell("<answer> yes </answer>") == "  answer: yes"
-  assert ask.tell("<think> cut off") == "  <think> cut off"
-
-
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
@@ -52,6 +37,9 @@ def test_a_response_is_told_line_by_line():
     (["--workdir=nowhere"], "no run in nowhere"),
     (["--package=nothing"], "no packaged model nothing"),
     (["--scene=-1"], "allowed: 0 and more"),
+    (["--scene=320"], "has 320 scenes, 0 to 319"),
+    ([f"--scene={10**30}"], "has 320 scenes, 0 to 319"),
+    (["--mode=dept"], 'did you mean "depth"?'),
     (["--out=a.jpg"], "end it in .png"),
     (["--out=no/where/a.png"], "there is no folder no/where"),
   ],
@@ -72,25 +60,132 @@ def test_a_picture_needs_a_question(photo, capsys):
   assert "nothing is asked" in capsys.readouterr().err
 
 
-def test_several_questions_get_a_picture_each(photo):
-  asked = ask.parse([f"--image={photo}", "a", "b"])
-  assert [p.name for p in ask.pages(asked, 2)] == [
-    "photo-answer-1.png",
-    "photo-answer-2.png",
-  ]
+@pytest.mark.parametrize("question", ["", " ", "\n\t", "\u3000"])
+def test_an_empty_question_is_refused(photo, question, capsys):
+  assert ask.main([f"--image={photo}", "How far is it?", question]) == 2
+  error = capsys.readouterr().err
+  assert "question 2 is empty" in error and error.count("\n") == 1
 
 
-def test_the_packaged_model_answers_and_draws(tmp_path, capsys):
-  """As it is shipped: no training, a scene and a question of one's own."""
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    (["caf\udce9"], "question 1 is no UTF-8"),
+    (["How far is the " + "very " * 500 + "red ball?"], "question 1 is too l"),
+    (["--all", "How far?"], "--all asks"),
+  ],
+)
+def test_questions_that_can_not_be_asked_are_one_line(words, message, capsys):
+  assert ask.main(["--scene=3", *words]) == 2
+  said = capsys.readouterr()
+  assert message in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_a_photograph_has_no_questions_of_its_own(photo, capsys):
+  assert ask.main([f"--image={photo}", "--all", "How far is it?"]) == 2
+  assert "--all asks the questions of a --scene" in capsys.readouterr().err
+
+
+def test_the_tilde_is_expanded_everywhere(monkeypatch, tmp_path):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  words = ["--image=~/a.png", "--out=~/b.png", "--package=~/c", "--workdir=~/d"]
+  asked = ask.parse([*words, "How far?"])
+  given = (asked.image, asked.out, asked.package, asked.workdir)
+  assert given == tuple(f"{tmp_path}/{n}" for n in ("a.png", "b.png", "c", "d"))
+
+
+def test_a_scene_shows_one_question_before_and_after_drawing(
+  tmp_path, monkeypatch, capsys
+):
+  """What a newcomer sees first: both maps, the trace, and what it changed."""
+  monkeypatch.chdir(tmp_path)
+  assert ask.main(["--scene=3"]) == 0
+  said = capsys.readouterr().out
+  for line in ("  at once: ", "  draws:  depth", "  draws:  segmentation"):
+    assert said.count(line) == 1
+  assert said.count("  answer: ") == said.count("  true:   ") == 1
+  assert max(map(len, said.replace(str(tmp_path), "").splitlines())) <= 100
+  # All of it is in runs/ask, which was not there.
+  names = sorted(path.name for path in (tmp_path / "runs/ask").iterdir())
+  ends = ("-depth.npy", "-depth.png", "-segmentation.npy", "-segmentation.png")
+  page = next(name for name in names if not name.endswith(ends))
+  stem = page.removesuffix(".png")
+  assert names == sorted([page, *(f"{stem}{end}" for end in ends)])
+  assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+  with Image.open(tmp_path / "runs/ask" / page) as image:
+    assert min(image.size) > 400
+    assert len(image.convert("RGB").getcolors(1 << 24)) > 100  # not one colour
+
+
+def test_all_questions_of_a_scene_are_told_as_one_is(tmp_path, capsys):
+  words = ["--scene=3", "--mode=depth", f"--out={tmp_path}"]
+  assert ask.main([*words, "--all", "--json"]) == 0
+  every = json.loads(capsys.readouterr().out)
+  assert len(every["answers"]) == 12
+  assert all(len(each["maps"]) == 1 for each in every["answers"])
+  assert "at_once" not in every["answers"][0]
+  assert len({each["picture"] for each in every["answers"]}) == 12
+  third = every["answers"][2]
+  assert ask.main([*words, "--json", third["question"]]) == 0
+  (alone,) = json.loads(capsys.readouterr().out)["answers"]
+  assert alone == third
+
+
+def test_a_photograph_is_asked_and_left_as_it_was(tmp_path, capsys, photo):
+  before = photo.read_bytes()
+  other = photo.with_suffix(".jpg")
+  Image.open(photo).save(other)
+  out = tmp_path / "out"
+  pictures = set()
+  for path in (photo, other):
+    question = "Which is closer, the red ball or the bus?"
+    words = [f"--image={path}", "--mode=both", "--json", f"--out={out}"]
+    assert ask.main([*words, question, "How far is the Red BALL?"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["notes"] == [ask.ROOMS_ONLY]
+    assert said["answers"][0]["unknown_words"] == ["bus"]
+    assert said["answers"][1]["unknown_words"] == []
+    assert said["answers"][0]["question"] == question
+    pictures |= {each["picture"] for each in said["answers"]}
+    depth, classes = said["answers"][0]["maps"]
+    metres = np.load(depth["npy"])
+    with Image.open(depth["png"]) as image:
+      assert image.mode == "I;16"
+      millimetres = np.asarray(image).astype(float)
+    np.testing.assert_allclose(millimetres / 1000, metres, atol=6e-4)
+    ids = np.load(classes["npy"])
+    with Image.open(classes["png"]) as image:
+      assert image.mode == "L"
+      np.testing.assert_array_equal(np.asarray(image), ids)
+    assert (metres.dtype, ids.dtype) == (np.float32, np.uint8)
+  assert len(pictures) == 4
+  assert photo.read_bytes() == before
+  assert {path.name for path in tmp_path.iterdir()} == {
+    "photo.png", "photo.jpg", "out"
+  }  # fmt: skip
+
+
+def test_the_photograph_keeps_its_aspect_and_its_pixels(tmp_path):
+  pixels = np.random.default_rng(0).integers(0, 255, (40, 90, 3), np.uint8)
+  turn = Image.Exif()
+  turn[0x0112] = 6  # a quarter to the right
+  Image.fromarray(pixels).save(tmp_path / "a.png")
+  Image.fromarray(pixels).save(tmp_path / "b.png", exif=turn)
+  assert ask.photographed(tmp_path / "a.png").shape == (40, 90, 3)
+  assert ask.photographed(tmp_path / "b.png").shape == (90, 40, 3)
+  Image.new("RGB", (5000, 1000)).save(tmp_path / "wide.png")
+  assert ask.photographed(tmp_path / "wide.png").shape == (410, 2048, 3)
+
+
+def test_a_scene_can_be_asked_with_a_picture_of_ones_own_name(tmp_path, capsys):
   out = tmp_path / "answer.png"
   question = "How far is the table from the camera?"
   words = ["--scene=3", f"--out={out}", "--mode=depth", question]
   assert ask.main(words) == 0
   said = capsys.readouterr().out
   assert "draws:  depth" in said and "answer: " in said
-  with Image.open(out) as image:
-    assert min(image.size) > 100
-    assert len(set(image.convert("RGB").getdata())) > 100  # not one colour
+  assert f"drawn:  {out}" in said and "note:" not in said
+  assert (tmp_path / "answer-depth.npy").is_file()
 
 
 def test_a_package_of_another_version_is_one_line(tmp_path, capsys):
