@@ -179,7 +179,9 @@ def stage(*, steps, batch, minutes, **optimiser) -> ConfigDict:
   config.batch = batch  # images (grpo: prompts) a step
   config.log_every = 20  # steps
   config.save_every = 100  # steps
-  config.image_every = 0  # steps between pictures in TensorBoard; 0 = none
+  # Steps between pictures in TensorBoard (what a tokenizer leaves of maps, what
+  # the policy draws of validation scenes, a group of GRPO's); 0 = none.
+  config.image_every = 0
   config.keep = 2  # checkpoints
   config.expected_minutes = minutes  # on two cores; only printed
   config.optim = optim(**optimiser)
@@ -302,6 +304,7 @@ def grpo() -> ConfigDict:
     warmup_steps=4,
   )
   config.log_every = 2
+  config.image_every = 20
   config.blocks = 2  # of a row of the update; one holds any rollout
   config.rows = 4  # taken at once in the update; more on an accelerator
   config.families = ()  # of questions, those reinforced; () = all

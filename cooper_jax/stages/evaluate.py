@@ -28,6 +28,7 @@ from cooper_jax.eval import (
 from cooper_jax.eval.metrics import maps as map_metrics
 from cooper_jax.parallel import processes
 from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.stages.line import paragraph
 
 STAGE = "evaluate"
 TRAINED = ("sft", "grpo")
@@ -168,12 +169,12 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
     scores[name] = map_metrics.score(
       codec.modality, maps, truth, np.stack(objects)
     )
-    shown = ", ".join(
+    shown = [
       f"{metric} {value:.3f}"
       for metric, value in scores[name].items()
       if "/" not in metric
-    )
-    print(f"{STAGE}  {said} {name}: {shown}", flush=True)
+    ]
+    print(paragraph(f"{STAGE}  {said} {name}:", shown), flush=True)
   return scores
 
 
@@ -240,9 +241,9 @@ def say(summary, names, items) -> None:
   """Prints accuracies by family, one line a name."""
   groups = asking.families(items)
   for name in names:
-    parts = [f"{name} {summary[f'qa/accuracy/{name}']:.3f}"]
-    parts += [
+    head = f"{STAGE}  {name} {summary[f'qa/accuracy/{name}']:.3f}"
+    parts = [
       f"{family} {summary[f'qa/accuracy/{family}/{name}']:.2f}"
       for family in groups
     ]
-    print(f"{STAGE}  {'  '.join(parts)}", flush=True)
+    print(paragraph(head, parts), flush=True)

@@ -84,7 +84,10 @@ def run(config, workdir) -> None:
 
   def pictures(number, state):
     del number, state
-    return step.log.pictures(runner.decoder(step.codecs))
+    if step.log is None:
+      return {}
+    with processes.alone():
+      return step.log.pictures(runner.decoder(step.codecs))
 
   writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)

@@ -54,3 +54,13 @@ def fitted(parts, room: int = telemetry.MESSAGE) -> str:
       break
     said += f" {part}"
   return said
+
+
+def paragraph(head: str, parts, width: int = 80) -> str:
+  """All parts after a head, in as many lines of a width as they need."""
+  lines = [head]
+  for part in parts:
+    if len(lines[-1]) + 2 + len(part) > width:
+      lines.append(" " * 8)
+    lines[-1] += f"  {part}"
+  return "\n".join(lines)

@@ -141,9 +141,9 @@ def run_loop(
   JSON-able values, bytes or small arrays. `metrics` maps names to numbers or
   (sum, weight) pairs; the number `tokens` is counted into tokens/s.
   `on_log(step, state, means)` may return further scalars, `images(step,
-  state)` pictures u8[H,W,3]; `shown` says what the log line shows, see
-  `stages/line.py`. Starts from the newest checkpoint if there is
-  one. Returns `(state, figures)`, figures being seconds and rates.
+  state)` pictures u8[H,W,3]; all processes call it. `shown` says what the log
+  line shows, see `stages/line.py`. Starts from the newest checkpoint if there
+  is one. Returns `(state, figures)`, figures being seconds and rates.
 
   Raises Preempted after saving when asked to stop, NumericsError where the
   loss is lost. A UserError of a batch or a step goes on to the caller; one
@@ -237,10 +237,8 @@ def run_loop(
         speed = {f"speed/{name}": value for name, value in rate.items()}
         writer.scalars(step, means | (extra or {}) | speed)
         patient.line(means, step, last=last)
-      shows = images and image_every and processes.is_first()
-      if shows and (step % image_every == 0 or last):
-        with processes.alone():
-          writer.images(step, images(step, state))
+      if images and image_every and (step % image_every == 0 or last):
+        writer.images(step, images(step, state))
       stopping = stop.made(step) and not last
       if (save_every and step % save_every == 0) or last or stopping:
         settle()

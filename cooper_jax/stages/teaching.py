@@ -17,7 +17,7 @@ from cooper_jax.data import codes as coding
 from cooper_jax.data import edits, mixture, own_maps, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes, shard
-from cooper_jax.stages import loop
+from cooper_jax.stages import loop, pictures
 from cooper_jax.stages import tokenizer as tokenizer_stage
 from cooper_jax.stages.line import fitted
 
@@ -74,6 +74,8 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
       checkpoints=checkpoints,
       log_every=settings.log_every,
       save_every=settings.save_every,
+      images=pictures.drawn(config, policy, codecs),
+      image_every=settings.image_every,
       shown=shown(policy),
       flops_per_step=flops(state.params, policy, settings.batch, shape),
     )
@@ -231,7 +233,7 @@ def matrices(params) -> int:
 def shown(policy) -> dict[str, str]:
   """What the log line of a teaching stage shows, see `stages/line.py`."""
   maps = {
-    f"accuracy/map{slot}": f"{name[:5]} {{:.0%}}"
+    f"accuracy/map{slot}": f"{name} {{:.0%}}"
     for name, slot in policy.writer.modalities
   }
   return {"loss": "loss {:.3g}", "accuracy/text": "text {:.0%}", **maps}

@@ -61,7 +61,10 @@ def run(config, workdir) -> None:
   def pictures(step, state):
     del step
     now = codecs(configs, modules, shard.own_copy(state.params))
-    return draw(modules, shown, redraw(now, shown))
+    if not processes.is_first():
+      return {}
+    with processes.alone():
+      return draw(modules, shown, redraw(now, shown))
 
   with batches:
     state, figures = loop.run_loop(
@@ -93,7 +96,9 @@ def run(config, workdir) -> None:
       found = measure(modules, targets, drawn)
       writer.scalars(settings.steps, numbers(f"{split}/", found))
     summary |= found | constant_scores(modules, opened["train"], targets)
-    save_pictures(folder / "pictures", draw(modules, targets, drawn))
+    pictures = draw(modules, targets, drawn)
+    save_pictures(folder / "pictures", pictures)
+    writer.images(settings.steps, {f"{k}/test": v for k, v in pictures.items()})
     workdirs.add_summary(workdir, summary)
     report(modules, summary)
 

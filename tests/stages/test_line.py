@@ -2,11 +2,13 @@
 
 import io
 import time
+import types
 
+import numpy as np
 import pytest
 
 from cooper_jax import telemetry
-from cooper_jax.stages import grpo, line, loop
+from cooper_jax.stages import evaluate, grpo, line, loop, teaching
 from tests import test_loop
 
 # What a step of GRPO measures, as it is logged.
@@ -91,3 +93,42 @@ def test_the_first_step_is_no_rate(tmp_path, capsys):
   assert said[1].startswith("toy       2/6 loss 1 ")
   assert said[1].endswith(("eta 0s", "eta 1s"))
   assert loop.line is line.line
+
+
+def test_what_has_more_than_a_line_is_wrapped_between_its_parts():
+  parts = [f"family_{i} 0.{i:02d}" for i in range(16)]
+  lines = line.paragraph("evaluate  grpo 0.747", parts).splitlines()
+  assert all(len(each) <= 80 for each in lines) and len(lines) > 3
+  assert "  ".join(each.strip() for each in lines).split("  ")[2:] == parts
+  assert line.paragraph("evaluate  grpo 0.747", []) == "evaluate  grpo 0.747"
+
+
+def test_evaluations_and_model_are_told_in_a_terminals_width(capsys):
+  summary = {"qa/accuracy/grpo": 0.5}
+  families = [f"a_long_family_{i}" for i in range(16)]
+  summary |= {f"qa/accuracy/{name}/grpo": 0.25 for name in families}
+  question = types.SimpleNamespace
+  items = [
+    types.SimpleNamespace(question=question(family=name)) for name in families
+  ]
+  evaluate.say(summary, ("grpo",), items)
+  parts = {f"a_long_part_{i}": np.zeros(10**i) for i in range(8)}
+  teaching.overview({"params": parts}, "pretrain")
+  said = capsys.readouterr().out.splitlines()
+  assert all(len(each) <= 80 for each in said)
+  assert sum(each.count("a_long_family") for each in said) == 16
+  assert said[-1].startswith(
+    "pretrain  11,111,111 parameters: a_long_part_7 90"
+  )
+
+
+def test_the_teaching_stages_show_each_map():
+  modalities = (("depth", 0), ("segmentation", 1))
+  writer = types.SimpleNamespace(modalities=modalities)
+  shown = teaching.shown(types.SimpleNamespace(writer=writer))
+  means = {
+    "accuracy/map0": 0.12, "accuracy/map1": 0.34, "accuracy/text": 0.5,
+    "loss": 3.2419, "loss/text": 3.0, "grad_norm": 0.6,
+  }  # fmt: skip
+  said = line.line(1050, 1050, means, RATE, shown)
+  assert said == "1050/1050 loss 3.24 text 50% depth 12% segmentation 34%"

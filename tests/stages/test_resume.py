@@ -41,6 +41,7 @@ def settings(cache):
   for stage in STAGES:
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
     config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0
+  config.sft.image_every = config.grpo.image_every = 5
   config.lock()
   return config
 
@@ -125,6 +126,23 @@ def workdir_metrics(folder):
   from cooper_jax import telemetry
 
   return telemetry.read_metrics(folder / "metrics.jsonl")
+
+
+def test_pictures_are_drawn_where_they_are_asked_for(chain):
+  from tensorboard.backend.event_processing import event_accumulator
+
+  _, run = chain
+  for stage, tags in (
+    ("tokenizer", ["tokenizer/depth/test", "tokenizer/segmentation/test"]),
+    ("pretrain", []),  # its image_every is 0
+    ("sft", ["drawn"]),
+    ("grpo", ["rollouts"]),
+  ):
+    found = event_accumulator.EventAccumulator(str(run / stage))
+    found.Reload()
+    assert found.Tags()["images"] == tags, stage
+    for tag in tags if stage in ("sft", "grpo") else ():
+      assert [image.step for image in found.Images(tag)] == [5, 6]
 
 
 def test_the_chain_leaves_a_summary(chain):
