@@ -64,7 +64,7 @@ class RolloutLog:
     partial.replace(self.path)
 
   def pictures(self, decode) -> dict[str, np.ndarray]:
-    """The last group's image and the maps that its rollouts drew, a row each.
+    """The last group's image and what its rollouts drew, a row a rollout.
 
     decode: decode(modality, codes [n, N]) -> targets [n, ...].
     """
@@ -78,11 +78,11 @@ class RolloutLog:
       codes = [m.codes for m in every if m.modality == name]
       targets[name] = iter(decode(name, np.stack(codes)))
     rows = []
-    for maps in view.maps[:SHOWN]:
+    for maps in filter(len, view.maps[:SHOWN]):
       shown = [drawing.picture(next(targets[m.modality])) for m in maps]
       shown += [None] * (widest - len(maps))
       rows.append(drawing.strip([image, *shown]))
-    return {"rollouts": drawing.rows(rows)}
+    return {"rollouts": drawing.rows(rows) if rows else image}
 
 
 def telling(advantage_R, groups) -> int:

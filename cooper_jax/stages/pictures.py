@@ -1,10 +1,13 @@
-"""Pictures for TensorBoard: what a policy draws of a few validation scenes.
+"""Pictures of a stage: what a policy draws of a few validation scenes; files.
 
 Every process has to call for them, as parameters may lie on all; the first one
 draws, on its own devices.
 """
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from cooper_jax import policy as policies
 from cooper_jax.data import mixture
@@ -65,3 +68,11 @@ def sheet(samples, maps, codecs) -> np.ndarray:
         )
     rows.append(drawing.strip(row))
   return drawing.rows(rows)
+
+
+def save_png(folder: Path, pictures) -> None:
+  """Writes PNG files, enlarged so that single pixels can be told."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, picture in pictures.items():
+    large = picture.repeat(3, axis=0).repeat(3, axis=1)
+    Image.fromarray(large).save(folder / f"{name.rsplit('/', 1)[-1]}.png")

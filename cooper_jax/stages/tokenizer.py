@@ -22,6 +22,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.eval.metrics import maps as map_metrics
 from cooper_jax.parallel import processes, shard
 from cooper_jax.stages import loop
+from cooper_jax.stages.pictures import save_png
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
 
@@ -97,7 +98,7 @@ def run(config, workdir) -> None:
       writer.scalars(settings.steps, numbers(f"{split}/", found))
     summary |= found | constant_scores(modules, opened["train"], targets)
     pictures = draw(modules, targets, drawn)
-    save_pictures(folder / "pictures", pictures)
+    save_png(folder / "pictures", pictures)
     writer.images(settings.steps, {f"{k}/test": v for k, v in pictures.items()})
     workdirs.add_summary(workdir, summary)
     report(modules, summary)
@@ -366,16 +367,6 @@ def draw(modules, targets, drawn) -> dict[str, np.ndarray]:
     ]
     pictures[f"tokenizer/{name}"] = np.concatenate(rows)
   return pictures
-
-
-def save_pictures(folder: Path, pictures) -> None:
-  """Writes PNG files, enlarged so that single pixels can be told."""
-  from PIL import Image
-
-  folder.mkdir(parents=True, exist_ok=True)
-  for name, picture in pictures.items():
-    large = picture.repeat(3, axis=0).repeat(3, axis=1)
-    Image.fromarray(large).save(folder / f"{name.rsplit('/', 1)[-1]}.png")
 
 
 def report(modules, summary) -> None:
