@@ -256,9 +256,9 @@ def refuse_long(items, policy, buckets) -> None:
 
 
 def photographed(path: Path):
-  """The photograph upright in its own aspect, u8 [H, W, 3], if not too large.
+  """The photograph upright in its own aspect and size, if not too large.
 
-  It has been read by then, so its header is right.
+  u8 [H, W, 3]. It has been read before, so its header is right.
   """
   import numpy as np
   from PIL import Image
@@ -266,12 +266,22 @@ def photographed(path: Path):
   from cooper_jax.data import pictures
   from cooper_jax.eval import answer_page
 
-  wide, high = pictures.shape_of(path)
+  wide, high = upright(path)
   scale = min(1.0, answer_page.LARGEST / max(wide, high))
   shape = [max(1, round(side * scale)) for side in (wide, high)]
   square = pictures.read_image(path, max(shape), f"--image={path}")
   picture = Image.fromarray(square).resize(shape, Image.Resampling.LANCZOS)
   return np.asarray(picture)
+
+
+def upright(path: Path) -> tuple[int, int]:
+  """(width, height) of a picture as it is seen, of its header alone."""
+  from PIL import ExifTags, Image
+
+  with Image.open(path) as picture:
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    lies = turned in (5, 6, 7, 8) and picture.format != "TIFF"  # turned there
+    return picture.size[::-1] if lies else picture.size
 
 
 def draw(photo, maps, codecs, answer: dict, out: Path, over: bool) -> None:
@@ -285,9 +295,9 @@ def draw(photo, maps, codecs, answer: dict, out: Path, over: bool) -> None:
   lines = [(line.strip(), False) for line in trace.tell(text).splitlines()]
   lines = [line for line in lines if not line[0].startswith("answer:")]
   if "at_once" in answer:
-    lines.insert(0, (f"at once: {answer['at_once']}", True))
+    lines.insert(0, (f"at once: {answer['at_once'] or '(nothing)'}", True))
   end = "after drawing" if maps and "at_once" in answer else "answer"
-  lines.append((f"{end}: {answer['answer'] or 'none'}", True))
+  lines.append((f"{end}: {answer['answer'] or '(nothing)'}", True))
   if answer["true"]:
     lines.append((f"true: {answer['true']}", True))
   if answer["unknown_words"]:
@@ -315,7 +325,9 @@ def tell(said: dict) -> str:
     if answer["unknown_words"]:
       lines.append(f"  {unknown(answer)}")
     if "at_once" in answer:
-      lines.append(f"  at once: {answer['at_once']}; and after drawing:")
+      lines.append(
+        f"  at once: {answer['at_once'] or '(nothing)'}; after drawing:"
+      )
     lines.append(trace.tell(answer["response"]))
     if answer["true"]:
       lines.append(f"  true:   {answer['true']}")
