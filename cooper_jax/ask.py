@@ -175,7 +175,10 @@ def choose(asked, own, modes) -> tuple[list[str], str, bool]:
   if both:
     own = [question for question in own if question.needs] or own
     own = own[:1]
-  return [question.text for question in own], mode, both and "direct" in modes
+  if not own:
+    raise UserError(f"scene {asked.scene} has no questions; ask one of yours")
+  twice = both and "direct" in modes and mode != "direct"
+  return [question.text for question in own], mode, twice
 
 
 def answers(asked) -> dict:
@@ -230,7 +233,7 @@ def answers(asked) -> dict:
     outs[i].parent.mkdir(parents=True, exist_ok=True)
     draw(photo, view.maps[i], codecs, answer, outs[i], photograph is not None)
     drawn = [(drawn.modality, drawn.target) for drawn in view.maps[i]]
-    answer["maps"] = answer_files.write_maps(outs[i], drawn)
+    answer["maps"] = answer_files.write_maps(outs[i], drawn, photograph)
     found.append(answer | {"picture": str(outs[i])})
   return {
     "model": name,

@@ -73,6 +73,7 @@ def test_an_empty_question_is_refused(photo, question, capsys):
     (["caf\udce9"], "question 1 is no UTF-8"),
     (["How far is the " + "very " * 500 + "red ball?"], "question 1 is too l"),
     (["--all", "How far?"], "--all asks"),
+    (["--out=pyproject.toml"], "end it in .png"),
   ],
 )
 def test_questions_that_can_not_be_asked_are_one_line(words, message, capsys):

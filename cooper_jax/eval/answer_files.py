@@ -37,11 +37,16 @@ def place(out: str | None, photograph: Path | None = None):
     )
   if not path.parent.is_dir():
     raise UserError(f"--out={path}: there is no folder {path.parent}")
+  keep_off(path, photograph)
+  return path.parent, path
+
+
+def keep_off(path: Path, photograph: Path | None) -> None:
+  """Raises UserError where the photograph itself would be written over."""
   if photograph and path.exists() and path.samefile(photograph):
     raise UserError(
-      f"--out={path} is the photograph that is asked about; choose another name"
+      f"{path} is the photograph that is asked about; choose another --out"
     )
-  return path.parent, path
 
 
 def pages(out: str | None, about: str, questions, rest: str, photograph=None):
@@ -54,8 +59,13 @@ def pages(out: str | None, about: str, questions, rest: str, photograph=None):
   if file is not None:
     if len(questions) == 1:
       return [file]
-    count = range(1, len(questions) + 1)
-    return [file.with_name(f"{file.stem}-{i}{file.suffix}") for i in count]
+    found = [
+      file.with_name(f"{file.stem}-{i}{file.suffix}")
+      for i in range(1, len(questions) + 1)
+    ]
+    for each in found:
+      keep_off(each, photograph)
+    return found
   path = Path(about)
   stem = slug(path.name, 30)
   whole = str(path.resolve()) if photograph else about
@@ -78,7 +88,7 @@ def digest(*parts: str) -> str:
   return hashlib.sha256(joined).hexdigest()[:8]
 
 
-def write_maps(page: Path, maps) -> list[dict]:
+def write_maps(page: Path, maps, photograph=None) -> list[dict]:
   """Writes each (modality, target) beside a page; says what is where.
 
   Depth as .npy of f32 metres and 16-bit PNG of millimetres, 0 = no reading;
@@ -92,6 +102,7 @@ def write_maps(page: Path, maps) -> list[dict]:
     target = np.asarray(target)
     kept, coded = arrays(target)
     npy = stem.with_name(stem.name + ".npy")
+    keep_off(npy.with_suffix(".png"), photograph)
     np.save(npy, kept)
     paths = {"modality": modality, "npy": str(npy)}
     if coded is not None:

@@ -28,10 +28,6 @@ class Trace(NamedTuple):
   answer: str | None  # also one that stands in the rest
   fault: str | None  # what is wrong with its form
 
-  @property
-  def thoughts(self) -> list[str]:
-    return [turn.thought for turn in self.turns]
-
 
 def read(text: str) -> Trace:
   """Takes a response apart; an answer at once, without a thought, is right."""

@@ -66,6 +66,19 @@ def test_what_can_not_be_written_is_refused(tmp_path, out, message):
     answer_files.place(str(tmp_path / out), photograph)
 
 
+def test_no_file_of_an_answer_is_written_over_the_photograph(tmp_path):
+  for name in ("a-2.png", "a-depth.png"):
+    (tmp_path / name).write_bytes(b"photograph")
+  out = str(tmp_path / "a.png")
+  with pytest.raises(UserError, match=r"a-2\.png is the photograph"):
+    answer_files.pages(out, "a-2.png", ["x", "y"], "", tmp_path / "a-2.png")
+  maps = [("depth", np.ones((2, 2), np.float32))]
+  photograph = tmp_path / "a-depth.png"
+  with pytest.raises(UserError, match=r"a-depth\.png is the photograph"):
+    answer_files.write_maps(tmp_path / "a.png", maps, photograph)
+  assert photograph.read_bytes() == b"photograph"
+
+
 def test_maps_are_kept_in_metres_and_ids(tmp_path):
   depth = np.array([[1.2345, 80.0], [np.nan, -1.0]], np.float32)
   classes = np.array([[0, 255], [3, 7]], np.int32)
