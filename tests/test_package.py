@@ -264,13 +264,14 @@ def test_it_answers_about_a_picture(packed, run, tmp_path, capsys):
   picture = rng.integers(0, 256, (40, 70, 3), np.uint8)  # not square
   Image.fromarray(picture).save(photo)
   asked = [f"--image={photo}", "How far is the ball?", "Count the cans."]
+  asked.append(f"--out={tmp_path / 'answer.png'}")
   mode = "--mode=both" if run[0].sampling.maps > 1 else "--mode=depth"
   assert ask.main([*asked, f"--package={packed}", mode]) == 0
   said = capsys.readouterr().out
   assert "How far is the ball?" in said and "draws:  depth" in said
   for number in (1, 2):
-    with Image.open(tmp_path / f"photo-answer-{number}.png") as drawn:
-      assert drawn.width > 1.8 * drawn.height  # the picture and a map
+    with Image.open(tmp_path / f"answer-{number}.png") as drawn:
+      assert drawn.width > 2 * 490  # the picture, seven times, and a map
   # The same policy, from the workdir that it was packed of.
   assert ask.main([*asked, f"--workdir={run[1]}", mode]) == 0
   again = capsys.readouterr().out
@@ -279,11 +280,12 @@ def test_it_answers_about_a_picture(packed, run, tmp_path, capsys):
 
 def test_it_answers_about_a_scene(packed, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  assert ask.main([f"--package={packed}", "--scene=4", "--mode=direct"]) == 0
+  words = [f"--package={packed}", "--scene=4", "--mode=direct"]
+  assert ask.main([*words, "--all"]) == 0
   said = capsys.readouterr().out
-  drawn = sorted(path.name for path in tmp_path.glob("*.png"))
+  drawn = sorted(path.name for path in tmp_path.glob("runs/ask/*.png"))
   asked = said.count("  true:   ")
-  assert len(drawn) == asked > 1 and drawn[0].startswith("scene-4-answer-1")
+  assert len(drawn) == asked > 1 and drawn[0].startswith("scene-4-")
 
 
 def test_the_packaged_model_fits_this_version_and_sees():
