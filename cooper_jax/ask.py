@@ -78,8 +78,8 @@ def check(asked) -> None:
       raise UserError(f"question {number} is no UTF-8") from error
   photograph = None
   if asked.image is not None:
+    pictures.read_image(asked.image, 8, f"--image={asked.image}")
     photograph = Path(asked.image)
-    pictures.read_image(photograph, 8, f"--image={asked.image}")
     if not asked.question:
       raise UserError("nothing is asked; add a question in quotes")
     if asked.all:
@@ -138,7 +138,7 @@ def look(asked, config):
 
   if asked.image is not None:
     where, size = f"--image={asked.image}", config.data.image_size
-    return pictures.read_image(Path(asked.image), size, where), ()
+    return pictures.read_image(asked.image, size, where), ()
   count = config.data.test_scenes
   if asked.scene >= count:
     raise UserError(
@@ -269,22 +269,13 @@ def photographed(path: Path):
   from cooper_jax.data import pictures
   from cooper_jax.eval import answer_page
 
-  wide, high = upright(path)
+  where = f"--image={path}"
+  wide, high = pictures.read_frame(path, where).upright
   scale = min(1.0, answer_page.LARGEST / max(wide, high))
   shape = [max(1, round(side * scale)) for side in (wide, high)]
-  square = pictures.read_image(path, max(shape), f"--image={path}")
+  square = pictures.read_image(path, max(shape), where)
   picture = Image.fromarray(square).resize(shape, Image.Resampling.LANCZOS)
   return np.asarray(picture)
-
-
-def upright(path: Path) -> tuple[int, int]:
-  """(width, height) of a picture as it is seen, of its header alone."""
-  from PIL import ExifTags, Image
-
-  with Image.open(path) as picture:
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    lies = turned in (5, 6, 7, 8) and picture.format != "TIFF"  # turned there
-    return picture.size[::-1] if lies else picture.size
 
 
 def draw(photo, maps, codecs, answer: dict, out: Path, over: bool) -> None:
