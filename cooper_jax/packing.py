@@ -371,23 +371,30 @@ def fit(document: Document, form: Format, shape: Shape) -> Document:
 
   The trunk and what is learned of it must fit.
   """
-  length, texts, codes, _ = measure(Document(document.trunk), form)
+  sizes = [measure(Document(branch), form) for branch in document.branches]
+  taken = fitting(sizes, shape, measure(Document(document.trunk), form))
+  branches = zip(document.branches, taken, strict=True)
+  return Document(document.trunk, tuple(b for b, fits in branches if fits))
+
+
+def fitting(sizes, shape: Shape, trunk) -> list[bool]:
+  """Which branches of these sizes (see `measure`) a row takes, in order."""
+  length, texts, codes, _ = trunk
   if shape.block:
     count = (shape.length - shape.trunk) // shape.block
     room = [shape.block] * count
   else:
     room = [shape.length - length]
-  kept = []
-  for branch in document.branches:
-    need, more_texts, more_codes, _ = measure(Document(branch), form)
+  taken = []
+  for need, more_texts, more_codes, _ in sizes:
     place = next((i for i, free in enumerate(room) if free >= need), None)
-    if (
-      place is None
-      or texts + more_texts > shape.texts
-      or codes + more_codes > shape.codes
-    ):
-      continue
-    room[place] -= need
-    texts, codes = texts + more_texts, codes + more_codes
-    kept.append(branch)
-  return Document(document.trunk, tuple(kept))
+    fits = (
+      place is not None
+      and texts + more_texts <= shape.texts
+      and codes + more_codes <= shape.codes
+    )
+    if fits:
+      room[place] -= need
+      texts, codes = texts + more_texts, codes + more_codes
+    taken.append(fits)
+  return taken

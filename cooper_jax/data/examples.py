@@ -60,17 +60,20 @@ class Writer:
         `<depth faulty>`, `<segmentation id=3>`; option "", "faulty",
         "edited", "id=3".
       weights: loss weight of {"text", "name", "location", "reading",
-        "answer"}, 1 where missing.
+        "answer"}, 1 where missing; a thought's first token: see `decision`.
     """
     vocabulary = self.form.vocabulary
     weights = weights or {}
     segments, ids, weight = [], [], []
     answering = False
+    think, deciding = vocabulary.special("<think>"), decision(weights)
 
     def put(more, kind):
-      ids.extend(more)
+      decides = bool(ids) and ids[-1] == think
       kind = "answer" if answering and kind != "location" else kind
-      weight.extend([weights.get(kind, 1.0)] * len(more))
+      each = [weights.get(kind, 1.0)] * len(more)
+      weight.extend([deciding, *each[1:]] if decides and more else each)
+      ids.extend(more)
 
     def flush():
       if ids:
@@ -100,6 +103,18 @@ class Writer:
     put([vocabulary.special("<eos>")], "text")
     flush()
     return segments
+
+
+def decision(weights) -> float:
+  """Loss weight of a thought's first token, whatever it is.
+
+  It decides whether a map is drawn: a call ("measure") that weighed less than
+  the names and places which begin other thoughts would be taught to be rarer
+  than it is shown. It has the largest of their weights, so that nothing that
+  is read there is learned less.
+  """
+  kinds = ("text", "name", "location", "reading")
+  return max(weights.get(kind, 1.0) for kind in kinds)
 
 
 def _kind(word: str) -> str:

@@ -5,6 +5,8 @@ grounding tasks and questions, each a branch that shares the image.
 """
 
 import dataclasses
+import functools
+import itertools
 import re
 
 import numpy as np
@@ -17,6 +19,9 @@ from cooper_jax.data.scenes import traces
 from cooper_jax.errors import UserError
 
 _MARK = re.compile(rf"<{MARKED} id=\d+>")
+# Modes of traces, about as long as they are: see `deals`.
+ORDER = ("direct", "text", "needed", "segmentation", "depth", "both")
+TRIES = 8  # to deal a row's modes to its questions at random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,11 +189,14 @@ class Pretrain(Lesson):
 class Reason(Lesson):
   """Interleaved reasoning: think, draw, think, answer, in all its modes.
 
+  A row asks as many of its questions as have room whatever modes they are
+  answered in, and only then are the modes dealt (`deals`): a trace that draws
+  is several times as long as one that does not, and is left out no sooner.
+
   shares: of the questions, how many are answered direct, with text, with the
   maps that the program needs ("needed"), with depth, with segmentation or
   with both regardless.
   faulty: share of the drawn traces that show a wrong map and say so.
-  maps: how many traces of a row may draw.
   measured: the modality whose drawn map (even a faulty one) lengths are read
   off: a trace without it says where things are and not how far, if the sample
   has such a map; "" tells them anyway.
@@ -196,40 +204,90 @@ class Reason(Lesson):
 
   shares: tuple[tuple[str, float], ...]
   faulty: float
-  maps: int
   measured: str = ""
 
   def __call__(self, sample, rng):
-    branches, drawn = [], 0
-    names, chances = zip(*self.shares, strict=True)
-    chances = np.array(chances) / np.sum(chances)
     questions = (*sample.questions, *self.counted(sample, rng))
+    asked = []  # of each question, its branch and the branch's size by mode
     for i in rng.permutation(len(questions)):
-      question = questions[i]
-      chosen = self._maps(question, names[rng.choice(len(names), p=chances)])
-      if not question.reasoning:
-        chosen = None
-      if chosen:
-        chosen = tuple(m for m in chosen if self.has(sample, m))
-        if chosen and drawn >= self.maps:
-          continue
-        drawn += bool(chosen)
-      faulty = bool(chosen) and rng.random() < self.faulty
-      changed = None
-      if chosen and edits.MODALITY in chosen and not faulty:
-        changed = self.edit(sample, question, rng)
-      told = changed or question
-      if chosen is not None and self._unseen(sample, chosen):
-        told = dataclasses.replace(
-          told, reasoning=traces.unmeasured(told.reasoning)
-        )
-      response = traces.compose(
-        told, chosen, faulty=faulty, edited=bool(changed)
-      )
-      branches.append(self.branch(sample, question.text, response, rng))
+      more = [*asked, self._ways(sample, questions[i], rng)]
+      if all(self._heaviest(more, modes) for modes, _ in self._deals(more)):
+        asked = more
+      elif asked:
+        break
+    branches = self._dealt(asked, rng) if asked else []
     # Those that draw first: the others fill what room is left.
     branches.sort(key=lambda b: -sum(isinstance(s, sequence.Map) for s in b))
-    return self.row(sample, branches)
+    row = self.row(sample, branches)
+    return row | {
+      "left_out": row["left_out"] + np.int32(len(questions) - len(asked))
+    }
+
+  def _deals(self, asked):
+    """The lots of modes that these questions may get, and their chances."""
+    names = sorted(self.shares, key=lambda share: ORDER.index(share[0]))
+    return deals(tuple(names), len(asked))
+
+  def _dealt(self, asked, rng) -> list:
+    """A branch a question, in modes that are dealt at random."""
+    lots, chances = zip(*self._deals(asked), strict=True)
+    modes = lots[rng.choice(len(lots), p=chances)]
+    for _ in range(TRIES):
+      dealt = [modes[i] for i in rng.permutation(len(modes))]
+      if self._fit(asked, dealt):
+        break
+    else:
+      dealt = self._heaviest(asked, modes)
+    return [ways[mode][0] for ways, mode in zip(asked, dealt, strict=True)]
+
+  def _heaviest(self, asked, modes):
+    """The modes, the longest for the longest question; None: no room."""
+    length = lambda ways, mode: ways[mode][1][0]  # noqa: E731
+    by_length = sorted(
+      range(len(asked)),
+      key=lambda i: -sum(length(asked[i], mode) for mode in modes),
+    )
+    by_weight = sorted(
+      modes, key=lambda mode: -sum(length(ways, mode) for ways in asked)
+    )
+    dealt = [""] * len(asked)
+    for i, mode in zip(by_length, by_weight, strict=True):
+      dealt[i] = mode
+    return dealt if self._fit(asked, dealt) else None
+
+  def _fit(self, asked, dealt) -> bool:
+    """Whether a row has room for all branches of these modes."""
+    found = [ways[mode] for ways, mode in zip(asked, dealt, strict=True)]
+    # In the order that the row will have them in.
+    found.sort(key=lambda f: -sum(isinstance(s, sequence.Map) for s in f[0]))
+    trunk = (self.writer.form.model.locations, 0, 0, 1)
+    return all(packing.fitting([f[1] for f in found], self.shape, trunk))
+
+  def _ways(self, sample, question, rng) -> dict:
+    """By mode: the branch that answers the question in it, and its size."""
+    found = {}
+    for mode, share in self.shares:
+      if share > 0:
+        branch = self._way(sample, question, mode, rng)
+        size = sequence.measure(sequence.Document(branch), self.writer.form)
+        found[mode] = branch, size
+    return found
+
+  def _way(self, sample, question, mode: str, rng) -> tuple:
+    chosen = self._maps(question, mode) if question.reasoning else None
+    if chosen:
+      chosen = tuple(m for m in chosen if self.has(sample, m))
+    faulty = bool(chosen) and rng.random() < self.faulty
+    changed = None
+    if chosen and edits.MODALITY in chosen and not faulty:
+      changed = self.edit(sample, question, rng)
+    told = changed or question
+    if chosen is not None and self._unseen(sample, chosen):
+      told = dataclasses.replace(
+        told, reasoning=traces.unmeasured(told.reasoning)
+      )
+    response = traces.compose(told, chosen, faulty=faulty, edited=bool(changed))
+    return self.branch(sample, question.text, response, rng)
 
   def _unseen(self, sample, chosen) -> bool:
     """Whether lengths are read off a map that is there and was not drawn."""
@@ -252,3 +310,30 @@ class Reason(Lesson):
     }[mode]
     drawn = [m for m in chosen if m in drawable]
     return tuple(drawn[: self.writer.form.max_maps])
+
+
+@functools.lru_cache(1 << 8)
+def deals(shares: tuple, count: int) -> tuple:
+  """The lots of modes that `count` questions may be answered in.
+
+  Each is (modes, chance). Taken by these chances a mode comes share * count
+  times on average, and no row is more than one trace away from that, in any
+  run of neighbouring modes (systematic sampling): the points u, u + 1, ... of
+  one random u in [0, 1) fall into spans that are share * count long.
+
+  In: (("text", 0.5), ("depth", 0.5)), 3
+  Out: (("text", "text", "depth"), 0.5), (("text", "depth", "depth"), 0.5)
+  """
+  names = [name for name, share in shares if share > 0]
+  sizes = np.array([share for _, share in shares if share > 0])
+  ends = np.cumsum(sizes) / sizes.sum() * count
+  ends[-1] = count
+  # Between two of these the same points fall into the same spans.
+  turns = np.unique(np.round([0.0, *(ends % 1), 1.0], 9))
+  lots = []
+  for low, high in itertools.pairwise(turns):
+    before = np.ceil(ends - (low + high) / 2).astype(int)
+    counts = np.diff([0, *before])
+    modes = [n for n, c in zip(names, counts, strict=True) for _ in range(c)]
+    lots.append((tuple(modes), high - low))
+  return tuple(lots)

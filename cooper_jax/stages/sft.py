@@ -17,28 +17,33 @@ def row_shape(config, policy):
   )
 
 
+def lesson(config, policy, codes):
+  """What an example of this stage is made by."""
+  settings = config.sft
+  return lessons.Reason(
+    writer=policy.writer,
+    codes=codes,
+    shape=row_shape(config, policy),
+    map_noise=settings.code_noise,
+    weights=dict(settings.weights),
+    shares=tuple(settings.shares.items()),
+    faulty=settings.faulty,
+    own=settings.own_share,
+    edited=settings.edited,
+    counts=settings.counts,
+    measured=settings.measured,
+  )
+
+
 def run(config, workdir) -> None:
   """Trains the pretrained policy on traces; from nothing if there is none."""
-
-  def make_lesson(policy, codes, settings):
-    return lessons.Reason(
-      writer=policy.writer,
-      codes=codes,
-      shape=row_shape(config, policy),
-      map_noise=settings.code_noise,
-      weights=dict(settings.weights),
-      shares=tuple(settings.shares.items()),
-      faulty=settings.faulty,
-      own=settings.own_share,
-      edited=settings.edited,
-      counts=settings.counts,
-      maps=settings.maps // 2,
-      measured=settings.measured,
-    )
-
   before = "pretrain" if "pretrain" in config.pipeline else None
   if before is None:
     print("sft       starts from nothing: no pretrain in config.pipeline")
   teaching.run(
-    config, workdir, stage="sft", make_lesson=make_lesson, before=before
+    config,
+    workdir,
+    stage="sft",
+    make_lesson=lambda policy, codes, _: lesson(config, policy, codes),
+    before=before,
   )
