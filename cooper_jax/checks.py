@@ -136,6 +136,23 @@ def _check_shapes(config: ConfigDict) -> None:
     )
 
 
+def check_ahead(config: ConfigDict, folder, mesh) -> None:
+  """Raises UserError where a stage that is to be run in a workdir can't be."""
+  from cooper_jax import package, workdir
+  from cooper_jax.data import lengths
+  from cooper_jax.parallel import mesh as meshes
+
+  came = package.replaced(config) if config.start else ()
+  ahead = [
+    stage
+    for stage in config.pipeline
+    if stage not in came and not workdir.is_finished(config, folder, stage)
+  ]
+  taught = [s for s in ahead if s in ("tokenizer", "pretrain", "sft")]
+  meshes.check_batches(mesh, {s: config[s].batch for s in taught})
+  lengths.check(config, ahead)
+
+
 def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
   from cooper_jax.data.scenes import phrasing

@@ -6,7 +6,15 @@ python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
 import pathlib
 import sys
 
-from cooper_jax import command, errors, interrupt, lock, plugins, workdir
+from cooper_jax import (
+  checks,
+  command,
+  errors,
+  interrupt,
+  lock,
+  plugins,
+  workdir,
+)
 from cooper_jax.parallel import peers, processes
 
 
@@ -28,6 +36,7 @@ def run(asked: command.Command) -> None:
   mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
   with jax.set_mesh(mesh):
     fit.check(config, config.pipeline)
+    checks.check_ahead(config, folder, mesh)
   with lock.held(folder), jax.set_mesh(mesh):
     _run_stages(asked, workdir.prepare(config, folder), mesh)
 
@@ -44,8 +53,6 @@ def _run_stages(asked: command.Command, folder: pathlib.Path, mesh) -> None:
   processes.check_same("config and code", lambda: workdir.identity(config))
   processes.in_turn("package", lambda: package.install(config, folder, own))
   lines, todo = processes.agree("plan", workdir.plan(config, folder))
-  taught = [s for s in todo if s in ("tokenizer", "pretrain", "sft")]
-  meshes.check_batches(mesh, {s: config[s].batch for s in taught})
   print("\n".join([f"workdir {folder}", *lines]), flush=True)
   for stage in todo:
     watch = telemetry.Stopwatch()

@@ -301,15 +301,22 @@ class Reason(Lesson):
     drawable = dict(self.writer.modalities)
     if mode == "direct":
       return None
-    chosen = {
-      "text": (),
-      "needed": question.needs,
-      "depth": ("depth",),
-      "segmentation": ("segmentation",),
-      "both": tuple(traces.CALLS),
-    }[mode]
+    (chosen,) = drawn_in([mode], question)
     drawn = [m for m in chosen if m in drawable]
     return tuple(drawn[: self.writer.form.max_maps])
+
+
+def drawn_in(modes, question) -> list[tuple[str, ...]]:
+  """The maps that the traces of these modes draw, none where it is direct."""
+  chosen = {
+    "direct": (),
+    "text": (),
+    "needed": question.needs,
+    "depth": ("depth",),
+    "segmentation": ("segmentation",),
+    "both": tuple(traces.CALLS),
+  }
+  return [tuple(chosen[mode]) for mode in modes]
 
 
 @functools.lru_cache(1 << 8)

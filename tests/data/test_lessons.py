@@ -242,18 +242,6 @@ def test_world_words_are_single_tokens_in_traces():
   assert sum(isinstance(s, sequence.Map) for s in segments) == 1
 
 
-def test_no_mode_of_use_weighs_more_by_its_first_tag():
-  """A policy that is held to nothing would choose it more than it is taught."""
-
-  def weight(markup):
-    (text,) = POLICY.writer.response(markup, None, weights=WEIGHTS)
-    return text.weight
-
-  direct, thought = weight("<answer> yes </answer>"), weight("<think> 2.4")
-  assert direct[0] == direct[2] == thought[0] == np.float32(WEIGHTS["text"])
-  assert direct[1] == WEIGHTS["answer"] and thought[1] == WEIGHTS["reading"]
-
-
 @pytest.mark.parametrize("modality", ["depth", "segmentation"])
 def test_a_map_of_its_own_is_read_and_not_learned(modality):
   rng = np.random.default_rng(3)

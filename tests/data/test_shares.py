@@ -173,6 +173,21 @@ def test_a_thoughts_first_token_weighs_most_and_no_other_one_more():
   np.testing.assert_allclose(text.weight, want)
 
 
+def test_no_mode_of_use_weighs_more_by_its_first_tag():
+  """A policy that is held to nothing would choose it more than it is taught."""
+
+  policy, _ = make(config_of("scratch"))
+  weights = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)
+
+  def weight(markup):
+    (text,) = policy.writer.response(markup, None, weights=weights)
+    return text.weight
+
+  direct, thought = weight("<answer> yes </answer>"), weight("<think> 2.4")
+  assert direct[0] == direct[2] == thought[0] == np.float32(weights["text"])
+  assert direct[1] == weights["answer"] and thought[1] == weights["reading"]
+
+
 @pytest.mark.parametrize("count", range(1, 12))
 def test_deals_are_whole_lots_that_hold_shares_on_average(count):
   shares = (("a", 0.1), ("b", 0.3), ("none", 0.0), ("c", 0.48), ("d", 0.12))

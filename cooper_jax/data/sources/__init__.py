@@ -3,7 +3,9 @@
 To add a dataset, add a file with that function.  It gets the `DataConfig`
 below and the split's name, and returns an object with `len()` and `[index]`
 that yields `Sample` records; it should fail with UserError at once when
-something is missing, and be picklable for reading in worker processes.
+something is missing, and be picklable for reading in worker processes.  A
+function `asked(config, split)`, which yields each question with its place and
+the maps that it has, saves reading pictures to know how long questions are.
 """
 
 import dataclasses

@@ -73,6 +73,15 @@ def split_sizes(config: DataConfig) -> dict[str, int]:
   }
 
 
+def asked(config: DataConfig, split: str):
+  """Yields (question, file and line of its image, maps) of a split."""
+  found = source(config, split)
+  for entry in found.entries:
+    maps = [m for m in ("depth", "segmentation") if getattr(entry, m)]
+    for question in entry.questions:
+      yield question, f"{found.path}:{entry.line}", maps
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
   """One image of the file: paths as written, line number, questions."""

@@ -4,9 +4,12 @@ import functools
 import pathlib
 
 from cooper_jax.data import cache
+from cooper_jax.data.sample import Question
 from cooper_jax.data.scenes.config import SPLITS
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError, nearest
+
+MAPS = ("depth", "segmentation")
 
 
 def source(config: DataConfig, split: str) -> Source:
@@ -31,6 +34,35 @@ def source(config: DataConfig, split: str) -> Source:
     workers=config.workers or None,
   )
   return _in_memory(path) if config.in_memory else cache.CachedSource(path)
+
+
+# No question and no trace takes more tokens than these: the grammar of the
+# world ends here, and nothing has to be rendered to know it.
+LONGEST = {
+  "viewpoint": (
+    "Standing at the red box looking at the red can , is the red ball left or"
+    " right ?",
+    "red box <at .5 .5> 1.0 m ; red can <at .5 .5> 1.0 m ; red ball <at .5 .5>"
+    " 1.0 m",
+    "left",
+  ),
+  "nearer_to": (
+    "Which has less distance to the red box , the red can or the red ball ?",
+    "red box <at .5 .5> 1.0 m ; red can <at .5 .5> 1.0 m ; red ball <at .5 .5>"
+    " 1.0 m ; 1.0 m ; 1.0 m ; farther",
+    "red ball",
+  ),
+}
+
+
+def asked(config: DataConfig, split: str):
+  """Yields the longest questions that the world has, as of any split."""
+  del config
+  for family, (text, reasoning, answer) in LONGEST.items():
+    question = Question(
+      family, text, answer, "choice", needs=MAPS, reasoning=reasoning
+    )
+    yield question, f"the world's {split} split", MAPS
 
 
 @functools.lru_cache(maxsize=4)
