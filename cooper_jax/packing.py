@@ -23,6 +23,7 @@ from cooper_jax.sequence import (
   cells_under,
   map_slots,
   measure,
+  remembered,
 )
 
 
@@ -122,7 +123,7 @@ class _Row:
     elif isinstance(segment, Map):
       self._map(segment, cursor, branch)
     elif isinstance(segment, Given):
-      self._seen(cursor, segment.slot, segment.codes)
+      cursor.seen = remembered(cursor.seen, segment, self.form)
     else:
       self._image(segment, cursor, branch)
 
@@ -274,19 +275,12 @@ class _Row:
     cursor.position += model.map_advance
     cursor.group += model.map_slots // model.group_size
     cursor.drawn |= 1 << segment.slot
-    self._seen(cursor, segment.slot, codes)
+    cursor.seen = remembered(cursor.seen, segment, self.form)
     cursor.maps += 1
     cursor.previous = -1
     self._text(
       Text(np.array([vocabulary.closing(segment.slot)]), False), cursor, branch
     )
-
-  def _seen(self, cursor: _Cursor, slot: int, codes):
-    """Lets places that are named from here on read the codes of a map."""
-    vocabulary = self.form.vocabulary
-    held = vocabulary.codes_start + np.asarray(codes)
-    maps = (*cursor.seen, (vocabulary.opening(slot), held))
-    cursor.seen = maps[-self.form.model.max_maps :]
 
 
 def pack(

@@ -130,6 +130,23 @@ def cells_under(model: model_config.ModelConfig) -> np.ndarray:
   return row * model.map_grid + column
 
 
+def remembered(seen: tuple, segment, form: Format) -> tuple:
+  """The maps that places named after a segment read: `seen` and its own.
+
+  Each is (id of its opening, ids [N] of the codes that are read), the oldest
+  first; of more than the model reads at once the oldest are forgotten. Prompts
+  and training rows count them here, and the sampler does likewise.
+  """
+  if not isinstance(segment, Map | Given):
+    return seen
+  codes = segment.codes
+  if isinstance(segment, Map) and segment.seen is not None:
+    codes = segment.seen
+  held = form.vocabulary.codes_start + np.asarray(codes)
+  seen = (*seen, (form.vocabulary.opening(segment.slot), held))
+  return seen[-form.model.max_maps :]
+
+
 def unlearned(trunks):
   """Yields trunks that are read and not learned: prompts."""
   for trunk in trunks:

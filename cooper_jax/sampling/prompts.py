@@ -25,7 +25,7 @@ class Prompts:
   openings [R]: bit set of the maps that may be drawn.
   forced [R, turns, F]: ids forced at the start of each turn, -1 free.
   seen [P, max_maps, N + 1]: ids of the codes and of the opening of each map
-  that a prompt holds, -1 none.
+  that a prompt holds or was given, the oldest first, -1 none.
   """
 
   tokens: unified.Tokens
@@ -112,12 +112,12 @@ def make(
 
 
 def _seen(trunk, form: sequence.Format) -> np.ndarray:
-  model, vocabulary = form.model, form.vocabulary
-  maps = [segment for segment in trunk if isinstance(segment, sequence.Map)]
+  model, seen = form.model, ()
+  for segment in trunk:
+    seen = sequence.remembered(seen, segment, form)
   out = np.full((model.max_maps, model.map_codes + 1), -1, np.int32)
-  for i, segment in enumerate(maps[-model.max_maps :]):
-    out[i, :-1] = vocabulary.codes_start + segment.codes
-    out[i, -1] = vocabulary.opening(segment.slot)
+  for i, (opening, held) in enumerate(seen):
+    out[i, :-1], out[i, -1] = held, opening
   return out
 
 

@@ -313,10 +313,14 @@ class _Sampler:
     )
     ids = form.vocabulary.codes_start + codes
     drawn = jnp.concatenate([ids, opening[:, None]], axis=-1)[:, None]
-    # The first place that is free: a prompt may have brought maps.
+    # The first place that is free, for a prompt may have brought maps; where
+    # none is, the oldest map is forgotten (`sequence.remembered`).
     count = (carry.seen[..., -1] >= 0).sum(axis=1)
+    full = (count == model.max_maps)[:, None, None]
+    seen = jnp.where(full, jnp.roll(carry.seen, -1, axis=1), carry.seen)
+    count = jnp.minimum(count, model.max_maps - 1)
     place = jnp.arange(model.max_maps) == count[:, None]
-    writes = (place & active[:, None])[..., None]
+    seen = jnp.where(place[..., None], drawn, seen)
     bit = jnp.where(active, 1 << jnp.maximum(carry.opened, 0), 0)
     advance = jnp.where(active, model.map_advance, 0)
     return carry.replace(
@@ -325,7 +329,7 @@ class _Sampler:
       previous=jnp.where(active, -1, carry.previous),
       position=carry.position + advance,
       openings=carry.openings & ~bit,
-      seen=jnp.where(writes, drawn, carry.seen),
+      seen=jnp.where(active[:, None, None], seen, carry.seen),
     )
 
   def map_tokens(self, carry, held, opening, places, step):

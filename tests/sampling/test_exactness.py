@@ -149,6 +149,65 @@ def test_up_to_three_maps_of_an_answer_are_scored_as_drawn():
   )
 
 
+def trunk_with_maps(rng, form, kinds):
+  """An image and maps in the prompt, with text between that names places.
+
+  kinds: of each map, "drawn" (in the prompt), "noisy" (drawn, and read with
+  other codes) or "given" (read and not there).
+  """
+  text = lambda: tiny.random_text(rng, form, pointing=0.5)  # noqa: E731
+  trunk = [sequence.Image(tiny.random_image(rng, form)), text()]
+  for kind in kinds:
+    drawn = tiny.random_map(rng, form, int(rng.integers(2)))
+    if kind == "given":
+      drawn = sequence.Given(drawn.slot, drawn.codes)
+    elif kind == "noisy":
+      other = tiny.random_map(rng, form, 0).codes
+      drawn = dataclasses.replace(drawn, seen=other)
+    # A prompt ends with text or with a map that is there.
+    ends = kind != "given" and rng.random() < 0.5
+    trunk += [drawn] if ends else [drawn, text()]
+  return tuple(trunk)
+
+
+@pytest.mark.parametrize("max_maps", [1, 2, 3])
+def test_maps_that_a_prompt_holds_or_is_given_are_read_as_in_training(
+  max_maps,
+):
+  """With those drawn after them they may be more than are read at once."""
+  model, form, params = tiny.make(3, tied_head=False, max_maps=max_maps)
+  params = eager_to_draw(params, form)
+  rng = np.random.default_rng(max_maps)
+  kinds = ("drawn", "noisy", "given")
+  made = [trunk_with_maps(rng, form, [kind]) for kind in kinds]
+  made += [
+    trunk_with_maps(rng, form, rng.choice(kinds, rng.integers(5)))
+    for _ in range(13)
+  ]
+  out = run(model, form, params, made, range(64), group=4, length=136)
+  found = trainer_log_probs(
+    model, form, params, out, made, group=4, together=False
+  )
+  np.testing.assert_array_equal(np.isfinite(found), out.live)
+  np.testing.assert_allclose(
+    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+  )
+  # Places are named after more maps than are read at once, drawn ones too.
+  held = np.repeat(
+    [
+      sum(not isinstance(s, sequence.Text | sequence.Image) for s in trunk)
+      for trunk in made
+    ],
+    4,
+  )
+  places = out.tokens >= form.vocabulary.locations_start
+  places &= out.state == grammar.TEXT
+  later = places[:, LIMITS.text_start(1, form) :].any(axis=1)
+  drawn = (out.map_slot >= 0).sum(axis=1)
+  assert (places.any(axis=1) & (held > 0) & (drawn == 0)).sum() >= 3
+  assert (later & (held > 0) & (held + drawn > max_maps)).sum() >= 3
+
+
 def test_without_the_replay_of_its_constraints_it_would_fail(monkeypatch):
   """What the sampler was held to is part of what it drew from."""
   model, form, params = tiny.make(3, tied_head=False)
