@@ -3,6 +3,8 @@
 A wrong setting costs a second here and hours at the stage that would find it.
 """
 
+import math
+
 from ml_collections import ConfigDict
 
 from cooper_jax import plugins, ranges, workdir
@@ -176,6 +178,13 @@ def _check_rl(config: ConfigDict) -> None:
       f"config.rl.group and rl.updates are {rl.group} and {rl.updates};"
       " allowed: groups of 2 and more, 1 update and more"
     )
+  for name in ("temperature", "code_temperature"):
+    value = config.sampling[name]
+    if not 0 < value < math.inf:
+      raise UserError(
+        f"config.sampling.{name} is {value}; GRPO learns from rollouts that"
+        " differ: allowed are numbers above 0 (evaluation is greedy anyway)"
+      )
   if rl.resample < 0:
     raise UserError(
       f"config.rl.resample is {rl.resample}; allowed: 0 (off) and more rounds"

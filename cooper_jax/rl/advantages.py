@@ -13,6 +13,7 @@ import numpy as np
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.rl.corrections import wide
+from cooper_jax.tokenizers.vocab import SLOTS
 
 
 class GroupStatistics(NamedTuple):
@@ -175,31 +176,36 @@ def find(name: str):
   return ADVANTAGES[name]
 
 
-def map_advantages(quality_RM, slot_RM, group_R, eps=1e-4):
+def map_advantages(
+  quality_RM, slot_RM, group_R, eps=1e-4, *, rule=ADVANTAGES["grpo"],
+  slots=tuple(range(SLOTS)),
+):  # fmt: skip
   """How much better each drawn map is than its group's maps of the same kind.
 
   quality_RM is NaN where no map was drawn or none can be scored, slot_RM the
-  modality of the k-th map or -1. Normalised over the members of the group that
-  drew this kind of map; 0 where fewer than two members did. Two maps of one
-  rollout do not make a comparison.
+  modality of the k-th map or -1. The rule of rl.advantage sees the maps of each
+  kind, one of `slots`, by themselves; 0 where fewer than two members of the
+  group drew it. Two maps of one rollout do not make a comparison.
   """
   quality_RM = wide(quality_RM)
   slot_RM = jnp.asarray(slot_RM, jnp.int32)
-  maps = quality_RM.shape[1]
-  if not maps:
+  if not quality_RM.shape[1]:
     return quality_RM
-  drawn_RM = (slot_RM >= 0) & ~jnp.isnan(quality_RM)
-  quality_RM = jnp.where(drawn_RM, quality_RM, jnp.nan)
-  # One id for each (group, modality); 64 is beyond the last modality slot.
-  kind_RM = _segments(group_R)[:, None] * 64 + jnp.maximum(slot_RM, 0)
-  same_RMM = kind_RM[:, :, None] == kind_RM[:, None, :]
-  earlier_MM = jnp.tril(jnp.ones((maps, maps), bool), -1)
-  repeat_RM = (same_RMM & drawn_RM[:, None, :] & earlier_MM).any(-1)
-  first_RM = jnp.where(drawn_RM & ~repeat_RM, 1.0, jnp.nan)
-  members = group_statistics(first_RM.ravel(), kind_RM.ravel()).count_R
-  advantage = grpo(quality_RM.ravel(), kind_RM.ravel(), eps)
-  advantage = jnp.where(members >= 2, advantage, 0.0)
-  return advantage.reshape(quality_RM.shape)
+  group_RM = jnp.broadcast_to(_segments(group_R)[:, None], slot_RM.shape)
+
+  def of_kind(slot):
+    here_RM = (slot_RM == slot) & ~jnp.isnan(quality_RM)
+    first_RM = here_RM & (jnp.cumsum(here_RM, axis=1) == 1)
+    once = jnp.where(first_RM, 1.0, jnp.nan).ravel()
+    members = group_statistics(once, group_RM.ravel()).count_R
+    value = jnp.where(here_RM, quality_RM, jnp.nan).ravel()
+    one = jnp.ones_like(value)  # maps are all of one length
+    rewards = Rewards(value, value[:, None], one[:1], one)
+    advantage = rule(rewards, group_RM.ravel(), eps)
+    compared = here_RM & (members >= 2).reshape(here_RM.shape)
+    return jnp.where(compared, advantage.reshape(here_RM.shape), 0.0)
+
+  return jax.vmap(of_kind)(jnp.asarray(slots, jnp.int32)).sum(axis=0)
 
 
 def map_index(code_RT, codes: int):
@@ -228,10 +234,17 @@ def per_segment(answer_R, map_RM, map_index_RT, map_weight=1.0):
   return advantage_RT + jnp.where(map_index_RT > 0, map_weight * own_RT, 0.0)
 
 
-def summary(reward_R, group_R, advantage_R) -> dict[str, float]:
-  """Figures to log of one batch of rewards and advantages, on the host."""
-  stats = jax.tree.map(np.asarray, group_statistics(reward_R, group_R))
-  advantage_R = np.asarray(advantage_R)
+def summary(
+  reward_R, group_R, advantage_R, filtered_R=False
+) -> dict[str, float]:
+  """Figures to log of one batch of rewards and advantages, on the host.
+
+  filtered_R: rollouts that teach nothing; what differs by them alone does not
+  count as a difference.
+  """
+  counted_R = np.where(filtered_R, np.nan, np.asarray(reward_R, np.float32))
+  stats = jax.tree.map(np.asarray, group_statistics(counted_R, group_R))
+  advantage_R = np.where(filtered_R, 0.0, np.asarray(advantage_R))
   ids, first = np.unique(np.asarray(group_R), return_index=True)
   return {
     "frac_zero_std_groups": float(stats.constant_R[first].mean()),

@@ -32,22 +32,30 @@ class Sampled(NamedTuple):
     )
 
 
-def live(sampled: Sampled, *, each=None, maps: bool = True) -> np.ndarray:
+def live(
+  sampled: Sampled, *, each=None, maps: bool = True, overlong: bool = True
+) -> np.ndarray:
   """Which prompts [P] teach: rewards, or maps, that are not all alike.
 
   each: which of the rewards [rewards] is an advantage of its own (GDPO); None
     where their sum alone is.
   maps: whether the quality of maps is learned from at all.
+  overlong: whether rollouts that were cut off teach; where they do not, they
+    make no difference either.
   """
   groups = sampled.groups
+  gone_R = sampled.truncated & (not overlong)
   alive = np.zeros(len(groups), bool)
   columns = () if each is None else sampled.columns[:, each].T
   for values in (sampled.total, *columns):
-    stats = advantages.group_statistics(values, groups)
+    counted_R = np.where(gone_R, np.nan, values)
+    stats = advantages.group_statistics(counted_R, groups)
     alive |= ~np.asarray(stats.constant_R)
   if maps:
+    quality = np.where(gone_R[:, None], np.nan, sampled.quality)
+    slots = sampled.out.map_slot
     made = advantages.map_advantages(
-      sampled.quality, sampled.out.map_slot, groups
+      quality, slots, groups, slots=np.unique(slots)
     )
     alive |= np.asarray(made).any(axis=-1)
   return alive.reshape(len(sampled.items), -1).any(axis=1)
@@ -77,23 +85,23 @@ def join(parts) -> Sampled:
   )
 
 
-def fill(first: Sampled, sample, rounds: int, *, each=None, maps: bool = True):
+def fill(first: Sampled, sample, rounds: int, **teaches):
   """Replaces dead groups by others: (Sampled of as many prompts, figures).
 
   Args:
     first: the rollouts of a whole batch.
     sample: sample(round) -> Sampled of another batch, round 1 and more.
     rounds: of other batches, at most.
-    each, maps: see `live`.
+    teaches: options of `live`.
   """
   wanted = len(first.items)
-  alive = live(first, each=each, maps=maps)
+  alive = live(first, **teaches)
   kept, dead = [take(first, np.flatnonzero(alive))], ~alive
   found, used = int(alive.sum()), 0
   while found < wanted and used < rounds:
     used += 1
     more = sample(used)
-    good = np.flatnonzero(live(more, each=each, maps=maps))
+    good = np.flatnonzero(live(more, **teaches))
     good = good[: wanted - found]
     if len(good):
       kept.append(take(more, good))

@@ -80,6 +80,7 @@ class Step:
         eps=config.rl.advantage_eps,
         map_weight=config.rl.map_weight,
         codes=policy.form.model.map_codes,
+        slots=policy.form.slots,
       )
     )
     self.configs = rl_losses.configs_of(config.rl)
@@ -113,6 +114,7 @@ class Step:
         self.resample,
         each=self.weights != 0 if self.apart else None,
         maps=self.maps_teach,
+        overlong=not self.overlong_filter,
       )
       metrics |= found
     out = sampled.out
@@ -132,16 +134,23 @@ class Step:
       "code": counts & (out.state == grammar.CODE),
     }
     pieces = self.pack(out, sampled.trunks)
+    figures = []
     for turn in range(self.updates):
-      state, figures = self.update(state, pieces, rolled, first=turn == 0)
-    metrics |= advantage_rules.summary(sampled.total, sampled.groups, answer_R)
+      state, found = self.update(state, pieces, rolled, first=turn == 0)
+      figures.append(found)
+    metrics |= advantage_rules.summary(
+      sampled.total,
+      sampled.groups,
+      answer_R,
+      sampled.truncated & self.overlong_filter,
+    )
     metrics = {
       name: value
       for name, value in metrics.items()
       if isinstance(value, tuple) or np.isfinite(value)
     }
     metrics["tokens"] = float((out.state > grammar.PAD).sum())
-    return state, figures | metrics
+    return state, update.together(figures) | metrics
 
   def update(self, state, pieces, rolled, *, first: bool):
     """One optimiser step on all rollouts, piece by piece: (state, metrics)."""
@@ -160,6 +169,9 @@ class Step:
       )
       found = more if found is None else self.add(found, more)
     grads, metrics = found
+    if self.pipeline:  # the rollouts are of older parameters: no mismatch
+      gaps = [name for name in metrics if name.startswith("mismatch")]
+      metrics = {k: v for k, v in metrics.items() if k not in gaps}
     remember = self.pipeline and first
     state, extra = self.apply(state, grads, remember=remember)
     return state, metrics | extra

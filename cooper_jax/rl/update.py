@@ -40,11 +40,13 @@ def taught(live_RT, truncated_R, overlong_filter: bool):
 
 def token_advantages(
   rewards, quality_RM, slot_RM, state_RT, group_R,
-  *, rule, eps, map_weight, codes,
+  *, rule, eps, map_weight, codes, slots,
 ):  # fmt: skip
   """Returns the answer's advantage [R] and that of every slot [R, T]."""
   answer_R = rule(rewards, group_R, eps)
-  map_RM = advantages.map_advantages(quality_RM, slot_RM, group_R, eps)
+  map_RM = advantages.map_advantages(
+    quality_RM, slot_RM, group_R, eps, rule=rule, slots=slots
+  )
   index_RT = advantages.map_index(state_RT == grammar.CODE, codes)
   return answer_R, advantages.per_segment(
     answer_R, map_RM, index_RT, map_weight
@@ -126,10 +128,17 @@ def gradients(
       reference_log_prob_RT=reference_RT,
       entropy_RT=entropy_RT,
     )
+    # How far the sampler is from these parameters, whatever is the old one.
+    gaps = {
+      kind: policy_losses.mismatch(
+        jax.lax.stop_gradient(log_prob_RT), rolled["log_prob"], masks[kind]
+      )
+      for kind in found
+    }
     metrics = {
       f"{name}/{kind}": value
       for kind, (_, values) in found.items()
-      for name, value in values.items()
+      for name, value in (values | gaps[kind]).items()
     }
     for kind, mask_RT in masks.items():
       total = jnp.sum(jnp.where(mask_RT, entropy_RT, 0.0))
@@ -141,6 +150,31 @@ def gradients(
   if lies is not None:
     grads = jax.lax.with_sharding_constraint(grads, lies)
   return grads, metrics
+
+
+def together(figures: list[dict]) -> dict:
+  """The metrics of a step's updates as one: averages, and each by its number.
+
+  A mismatch is the first update's, before which the parameters were those that
+  sampled; later ones would tell how far the updates have come. `skipped` is
+  the share of the updates that were.
+  """
+  if len(figures) == 1:
+    return figures[0]
+  kept = [
+    {k: v for k, v in each.items() if not (i and k.startswith("mismatch"))}
+    for i, each in enumerate(figures)
+  ]
+  out = {}
+  for name in kept[0]:
+    values = [each[name] for each in kept if name in each]
+    if isinstance(values[0], tuple):
+      out[name] = tuple(map(sum, zip(*values, strict=True)))
+    else:
+      out[name] = sum(values) / len(values)
+  for i, each in enumerate(kept):
+    out |= {f"update{i + 1}/{name}": value for name, value in each.items()}
+  return out
 
 
 def apply(state, grads, *, optimizer, ema_decay, remember=False):

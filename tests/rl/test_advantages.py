@@ -159,6 +159,37 @@ def test_two_maps_of_one_rollout_are_no_comparison():
   assert not np.asarray(got).any()
 
 
+def test_maps_that_hardly_differ_have_advantages_as_small_where_rewards_do():
+  """Divided by their std, ten thousandths would count as much as halves."""
+  quality = np.array([[0.5], [0.5001], [0.4999], [0.5]], np.float32)
+  slot, group = np.zeros((4, 1), int), np.zeros(4, int)
+  for name, most in (("grpo", 1.0), ("mean_only", 1.1e-4), ("rloo", 1.5e-4)):
+    got = advantages.map_advantages(
+      quality, slot, group, rule=advantages.find(name)
+    )
+    np.testing.assert_allclose(np.sum(got), 0.0, atol=1e-3)
+    largest = np.abs(got).max()
+    assert largest < most and (largest > 0.4) == (name == "grpo")
+
+
+@pytest.mark.parametrize("name", sorted(advantages.ADVANTAGES))
+def test_maps_of_a_kind_follow_the_rule_as_rewards_do(name):
+  rng = np.random.default_rng(0)
+  quality = rng.random((12, 2)).astype(np.float32)
+  quality[rng.random((12, 2)) < 0.2] = np.nan
+  quality[:, 1] *= 10  # a kind on another scale changes nothing of the first
+  slot = np.tile([0, 5], (12, 1))
+  group = np.repeat([3, 9], 6)
+  rule = advantages.find(name)
+  run = jax.jit(advantages.map_advantages, static_argnames=("rule", "slots"))
+  got = np.asarray(run(quality, slot, group, 1e-4, rule=rule, slots=(0, 5)))
+  for kind in (0, 1):
+    alone = compute(name, quality[:, kind], group, np.ones(12))
+    np.testing.assert_allclose(got[:, kind], alone, rtol=1e-5, atol=1e-6)
+  every = run(quality, slot, group, 1e-4, rule=rule)
+  np.testing.assert_allclose(every, got, rtol=1e-5, atol=1e-6)
+
+
 def test_codes_know_their_map():
   code = np.array([[0, 1, 1, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1]])
   want = [[0, 1, 1, 0, 0, 2, 2], [0, 0, 0, 0, 0, 1, 1]]
@@ -183,3 +214,16 @@ def test_summary_counts_groups_that_teach_nothing():
   assert figures["frac_zero_std_groups"] == 0.5
   assert figures["abstained"] == pytest.approx(1 / 6)
   assert figures["advantage_nonzero"] == pytest.approx(2 / 6)
+
+
+def test_summary_leaves_out_what_is_filtered():
+  rewards = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 0.5])
+  cut = np.array([False, False, True, False, False, True])
+  advantage = np.asarray(advantages.grpo(rewards, GROUP))
+  whole = advantages.summary(rewards, GROUP, advantage)
+  assert whole["frac_zero_std_groups"] == 0
+  figures = advantages.summary(rewards, GROUP, advantage, cut)
+  assert figures["frac_zero_std_groups"] == 0.5
+  assert figures["advantage_nonzero"] == pytest.approx(4 / 6)
+  assert figures["advantage_min"] == pytest.approx(advantage[3])
+  assert figures["abstained"] == 0

@@ -69,6 +69,39 @@ def test_a_reward_that_does_not_count_keeps_no_group_alive():
   assert dynamic.live(made, each=~counts).all()
 
 
+@pytest.mark.parametrize(
+  ("cut", "lives"),
+  [
+    ([], True),
+    ([2], False),  # the one that differs
+    ([0], True),  # the others still do
+    ([0, 1], False),  # one is left: nothing to compare it with
+    ([0, 1, 2], False),
+  ],
+)
+@pytest.mark.parametrize("what", ["rewards", "parts", "maps"])
+def test_rollouts_that_are_filtered_keep_no_group_alive(what, cut, lives):
+  made = sampled(0, [False, False])
+  values = np.array([1.0, 1.0, 0.0] if cut != [0] else [1.0, 1.0, 0.5])
+  both = np.concatenate([values, np.ones(3)]).astype(np.float32)
+  truncated = np.isin(np.arange(6), cut)
+  made = made._replace(columns=np.ones((6, 1)), truncated=truncated)
+  if what == "rewards":
+    made = made._replace(total=both)
+  elif what == "parts":
+    made = made._replace(columns=both[:, None])
+  else:
+    slots = np.zeros((6, 1), int)
+    made = made._replace(
+      quality=both[:, None], out=made.out.replace(map_slot=slots)
+    )
+  each = np.array([True])
+  alive = dynamic.live(made, each=each, overlong=False)
+  assert alive.tolist() == [lives, False]
+  # Without the filter they teach, and count.
+  assert dynamic.live(made, each=each).tolist() == [True, False]
+
+
 def test_dead_groups_are_replaced_until_the_batch_is_full():
   asked = []
 

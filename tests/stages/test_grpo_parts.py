@@ -5,11 +5,13 @@ import types
 import numpy as np
 import pytest
 
-from cooper_jax.errors import UserError
+from configs import base
+from cooper_jax import checks
+from cooper_jax.errors import NumericsError, UserError
 from cooper_jax.eval.view import Map, RolloutView
 from cooper_jax.rl import step as steps
 from cooper_jax.rl import update
-from cooper_jax.stages import grpo
+from cooper_jax.stages import grpo, loop
 
 
 def test_the_overlong_filter_leaves_out_what_was_cut_off():
@@ -69,3 +71,40 @@ def test_only_the_families_that_are_named_are_reinforced():
     grpo.Questions(source, batch=4, seed=0, families=("counts",))
   with pytest.raises(UserError, match="no questions to reinforce"):
     grpo.Questions([], batch=4, seed=0)
+
+
+def test_the_metrics_of_all_updates_are_said_and_a_skipped_one_is_seen():
+  first = {
+    "skipped": 1.0, "grad_norm": np.nan, "clip_high/text": (1.0, 10.0),
+    "mismatch_abs/text": (0.2, 10.0),
+  }  # fmt: skip
+  second = {
+    "skipped": 0.0, "grad_norm": 2.0, "clip_high/text": (3.0, 10.0),
+    "mismatch_abs/text": (5.0, 10.0),
+  }  # fmt: skip
+  assert update.together([first]) is first
+  made = update.together([first, second])
+  assert made["skipped"] == 0.5  # the loop counts what is above 0
+  assert made["clip_high/text"] == (4.0, 20.0)
+  assert made["mismatch_abs/text"] == (0.2, 10.0)
+  assert np.isnan(made["grad_norm"]) and made["update2/grad_norm"] == 2.0
+  assert made["update1/skipped"] == 1.0 and made["update2/skipped"] == 0.0
+  assert "update2/mismatch_abs/text" not in made
+  with pytest.raises(NumericsError):
+    before = 0
+    for step in range(1, 9):
+      before = loop._judge(made, step, before, "grpo")
+
+
+@pytest.mark.parametrize("name", ["temperature", "code_temperature"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_rollouts_that_can_not_differ_are_refused(name, value):
+  config = base.get_base("smoke", ("grpo",)).copy_and_resolve_references()
+  config.sampling[name] = value
+  with pytest.raises(UserError, match=rf"config\.sampling\.{name} is"):
+    checks.validate(config)
+  config.pipeline = ("sft",)  # which rolls nothing out
+  checks.validate(config)
+  config.pipeline = ("grpo",)
+  config.sampling[name] = 0.1
+  checks.validate(config)
