@@ -305,6 +305,7 @@ def grpo() -> ConfigDict:
   )
   config.log_every = 2
   config.image_every = 20
+  # Steps may be raised in a workdir that has done them: it goes on from there.
   config.blocks = 2  # of a row of the update; one holds any rollout
   config.rows = 4  # taken at once in the update; more on an accelerator
   config.families = ()  # of questions, those reinforced; () = all

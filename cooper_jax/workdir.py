@@ -42,8 +42,12 @@ NEEDS = {
 # Settings that change how a run is watched or where it runs, not its result.
 FREE = frozenset(
   "log_every save_every image_every keep expected_minutes workers cache "
-  "in_memory rows remat attention unroll".split()
+  "in_memory rows remat attention unroll prompt_buckets micro_batches".split()
 )
+# As free, but only here: in other sections these names change what is learned.
+FREE_HERE = frozenset(["evaluate.batch", "grpo.blocks"])
+# What may be more than it was: the stage goes on from its last step.
+GROWS = frozenset(["grpo.steps"])
 
 # What may be another in a stage whose training was lost, when it goes on.
 RATES = frozenset(
@@ -85,11 +89,16 @@ def stage_settings(config, stage: str) -> dict:
     settings = {k: v for k, v in settings.items() if not k.startswith(unused)}
   if settings["start_as"] == "sft":  # as it is where nothing is said of it
     del settings["start_as"]
+  return _bound(settings) | {"after": before}
+
+
+def _bound(settings: dict) -> dict:
+  """Those of flat settings that may not change in a workdir."""
   return {
     name: value
     for name, value in settings.items()
-    if name.rsplit(".", 1)[-1] not in FREE
-  } | {"after": before}
+    if name not in FREE_HERE and name.rsplit(".", 1)[-1] not in FREE
+  }
 
 
 def read_config(workdir) -> ConfigDict:
@@ -164,7 +173,8 @@ def is_finished(config, workdir, stage: str) -> bool:
   return bool(
     found
     and found["finished"]
-    and found["digest"] == digest(stage_settings(config, stage))
+    # Less what was not yet free when it was written.
+    and _bound(found["settings"]) == stage_settings(config, stage)
   )
 
 
@@ -186,7 +196,10 @@ def differences(config, workdir, stage: str) -> list[str]:
     # Another pipeline around it, with sections of its own, is a reason to run
     # again, not to refuse.
     for name in sorted(before.keys() & now.keys())
-    if name != "after" and before[name] != now[name] and name not in free
+    if name != "after"
+    and before[name] != now[name]
+    and name not in free
+    and not (name in GROWS and now[name] > before[name])
   ]
 
 

@@ -2,6 +2,12 @@
 
 Text and codes are both in the policy gradient; `config.rl.text_only` leaves
 the codes out. What a step does stands in `rl/step.py`.
+
+`grpo.steps` may grow in a workdir: a finished stage then goes on, and what came
+after it is done again. Where the rate is constant that is the run that had so
+many steps from the start. A rate that falls does so over all steps there are
+now: at the seam it rises again to what it is at that step of the longer run,
+and what was learned before was learned at other rates than in that.
 """
 
 import dataclasses

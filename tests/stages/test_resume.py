@@ -122,6 +122,30 @@ def test_stopped_and_resumed_is_uninterrupted(
   assert any(logs[0])
 
 
+def test_a_finished_grpo_goes_on_where_it_is_given_more_steps(chain, tmp_path):
+  """At a constant rate it is the run that had so many from the start."""
+  config, run = chain
+  for before in ("tokenizer", "pretrain", "sft"):
+    (tmp_path / before).symlink_to(run / before)
+  shorter = config.copy_and_resolve_references()
+  shorter.grpo.steps = 3
+  module = plugins.find("stages", "grpo")
+  for made in (shorter, config):
+    workdir.prepare(made, tmp_path)
+    assert not workdir.is_finished(made, tmp_path, "grpo")
+    workdir.begin(made, tmp_path, "grpo")
+    with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+      module.run(made, tmp_path)
+    workdir.finish(made, tmp_path, "grpo", seconds=1.0)
+    assert workdir.is_finished(made, tmp_path, "grpo")
+  longer, straight = (parameters(config, d, "grpo") for d in (tmp_path, run))
+  jax.tree.map(np.testing.assert_array_equal, longer, straight)
+  logged = [row["step"] for row in workdir_metrics(tmp_path / "grpo")]
+  assert logged == [2, 3, 4, 6]  # 3 was the last of the shorter run
+  again, once = (workdir_metrics(d / "grpo")[-1] for d in (tmp_path, run))
+  assert again["reward/total"] == once["reward/total"]
+
+
 def workdir_metrics(folder):
   from cooper_jax import telemetry
 
