@@ -271,7 +271,7 @@ def sft() -> ConfigDict:
   config.block = 224  # tokens of a block, which holds whole branches
   config.blocks = 2  # blocks of a row
   config.texts = 192  # scored text tokens of a row, at most
-  config.maps = 4  # maps of a row, at most
+  config.maps = 4  # maps of a row that are learned, at most
   config.map_weight = 1.0  # of the codes' loss beside the text's
   config.modality_weights = modality_weights()
   config.code_noise = 0.1  # share of the codes read that are replaced
@@ -305,7 +305,6 @@ def grpo() -> ConfigDict:
   )
   config.log_every = 2
   config.image_every = 20
-  # Steps may be raised in a workdir that has done them: it goes on from there.
   config.blocks = 2  # of a row of the update; one holds any rollout
   config.rows = 4  # taken at once in the update; more on an accelerator
   config.families = ()  # of questions, those reinforced; () = all

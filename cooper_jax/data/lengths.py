@@ -11,7 +11,7 @@ import numpy as np
 
 from cooper_jax import plugins, sequence
 from cooper_jax import policy as policies
-from cooper_jax.data import lessons
+from cooper_jax.data import lessons, mixture
 from cooper_jax.data.sample import Question
 from cooper_jax.data.scenes import traces
 from cooper_jax.data.sources import DataConfig
@@ -59,10 +59,12 @@ def of_split(data: DataConfig, split: str):
       for question, where, maps in module.asked(data, split):
         yield Asked(question, where, tuple(maps))
       continue
-    source = module.source(data, split)
+    source = mixture.tolerant(module.source(data, split), data.bad_samples)
     drawn = {m: plugins.find("modalities", m) for m in traces.CALLS}
     for i in range(len(source)):
       sample = source[i]
+      if sample is None:  # unreadable, and left out
+        continue
       maps = [m for m in drawn if drawn[m].read(sample) is not None]
       for question in sample.questions:
         yield Asked(question, f"{name} sample {sample.id}", tuple(maps))
