@@ -6,15 +6,7 @@ python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
 import pathlib
 import sys
 
-from cooper_jax import (
-  checks,
-  command,
-  errors,
-  interrupt,
-  lock,
-  plugins,
-  workdir,
-)
+from cooper_jax import command, errors, interrupt, lock, plugins, workdir
 from cooper_jax.parallel import peers, processes
 
 
@@ -30,6 +22,7 @@ def run(asked: command.Command) -> None:
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
 
+  from cooper_jax import checks
   from cooper_jax.parallel import mesh as meshes
   from cooper_jax.rehearsal import fit
 
