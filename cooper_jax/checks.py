@@ -261,7 +261,10 @@ def _check_start(config: ConfigDict) -> None:
 
 def _check_plugins(config: ConfigDict) -> None:
   if not config.modalities:
-    raise UserError("config.modalities is empty; name at least one modality")
+    raise UserError(
+      "config.modalities is empty; name at least one modality (a map that the"
+      " data lacks is not asked for: data without maps needs no change here)"
+    )
   for kind, names in (
     ("modalities", config.modalities),
     ("rewards", config.rl.rewards),

@@ -112,6 +112,10 @@ class CachedSource:
   def __len__(self) -> int:
     return self.manifest["count"]
 
+  def kind(self, index: int) -> str:
+    """All scenes have the same maps."""
+    return str(self.path)
+
   def __getitem__(self, index: int) -> Sample:
     if not 0 <= index < len(self):
       raise IndexError(index)
@@ -215,6 +219,10 @@ class MemorySource:
 
   def __len__(self) -> int:
     return len(self.arrays["id"])
+
+  def kind(self, index: int) -> str:
+    """All scenes have the same maps."""
+    return self._name
 
   def __getitem__(self, index: int) -> Sample:
     return Sample(

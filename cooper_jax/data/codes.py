@@ -40,10 +40,13 @@ class Codes:
     codes = self.maps[modality][self.index[sample_id]]
     return None if codes[0] < 0 else codes
 
+  def known(self, modality: str) -> np.ndarray:
+    """The places of the samples that have this map."""
+    return np.flatnonzero(self.maps[modality][:, 0] >= 0)
+
   def other(self, sample_id: str, modality: str, rng):
     """Codes of some other sample's map: a plausible wrong one."""
-    own = self.index[sample_id]
-    known = np.flatnonzero(self.maps[modality][:, 0] >= 0)
+    own, known = self.index[sample_id], self.known(modality)
     known = known[known != own] if len(known) > 1 else known
     return self.maps[modality][known[rng.integers(len(known))]]
 

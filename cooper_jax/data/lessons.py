@@ -147,7 +147,7 @@ class Pretrain(Lesson):
         )
     told = [q for q in sample.grounding if q.family == "list"]
     where = [q for q in sample.grounding if q.family == "where"]
-    asked = [q for q in sample.questions if q.reasoning]
+    asked = sample.questions
     told += [where[i] for i in rng.permutation(len(where))[:2]]
     texts = [(q, False) for q in told]
     texts += [(q, True) for q in self.counted(sample, rng)]
@@ -156,7 +156,7 @@ class Pretrain(Lesson):
       given, question = self._given(sample, question, rng)
       response = question.reasoning
       if answered:
-        response = traces.compose(question, ())
+        response = traces.compose(question, () if question.reasoning else None)
       branch = self.branch(sample, question.text, response, rng)
       branches.append((*given, *branch))
     return self.row(sample, branches)

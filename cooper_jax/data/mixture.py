@@ -52,6 +52,18 @@ class Mixture:
       index -= len(source)
     raise IndexError(index)
 
+  def kind(self, index: int):
+    """Samples of one kind have the same maps: whose they are, and their kind.
+
+    Those of a source that does not say are a kind each.
+    """
+    for number, source in enumerate(self.sources):
+      if index < len(source):
+        own = source.kind(index) if hasattr(source, "kind") else index
+        return number, own
+      index -= len(source)
+    raise IndexError(index)
+
   def __repr__(self) -> str:
     shares = ", ".join(
       f"{source!r}: {weight:g}"

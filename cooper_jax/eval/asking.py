@@ -65,12 +65,14 @@ def mode_of(name: str, policy: Policy) -> grammar.Mode:
   return grammar.Mode(0, tuple(call(m, policy) for m in FORCED[name]))
 
 
-def modes_of(policy: Policy, shares) -> list[str]:
+def modes_of(policy: Policy, shares, taught=None) -> list[str]:
   """The modes that this policy can be held to: its maps, as many as fit.
 
   shares: of SFT, by mode; what has none was not taught.
+  taught: modalities whose tokenizer was; None = all of the policy's.
   """
   drawable = {name for name, _ in policy.writer.modalities}
+  drawable = drawable if taught is None else drawable.intersection(taught)
   return [
     mode
     for mode in MODES

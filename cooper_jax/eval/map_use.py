@@ -35,10 +35,12 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   rows = [
     i
     for i, item in enumerate(items)
-    if MODALITY in item.question.needs and drawn.view.maps[i]
+    if MODALITY in item.question.needs
+    and drawn.view.maps[i]
+    and codecs[MODALITY].modality.read(item.sample) is not None
   ]
   true = [codecs[MODALITY].modality.read(items[i].sample) for i in rows]
-  if not rows or any(each is None for each in true):
+  if not rows:
     return {}
   asked = [items[i] for i in rows]
   own = np.stack([drawn.view.maps[i][0].codes for i in rows])

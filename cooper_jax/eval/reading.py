@@ -16,9 +16,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from cooper_jax import losses, packing
+from cooper_jax import losses, packing, plugins
 from cooper_jax.data import codes as coding
-from cooper_jax.data import edits, lessons
+from cooper_jax.data import edits, lessons, map_examples
 from cooper_jax.eval import intervals
 
 ROWS = 12  # images at once
@@ -63,9 +63,14 @@ def make_lessons(config, policy, codes) -> dict[str, lessons.Pretrain]:
 def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
   """reading/<nll|hit>/<kind>/<stage>, in nats and as a rate, with intervals.
 
+  {} where no text of the split tells a reading, or none has a map to read.
   The same texts for none, true and other; a changed map changes what is right.
   """
-  samples = [source[i] for i in range(min(SCENES, len(source)))]
+  module = plugins.find("modalities", edits.MODALITY)
+  have = map_examples.places(source, {edits.MODALITY: module})[edits.MODALITY]
+  samples = [source[i] for i in have[:SCENES].tolist()]
+  if not samples:
+    return {}
   codes = coding.encode(samples, codecs)
   changed = edits.make(
     samples, codecs[edits.MODALITY], own=None, seed=config.seed
@@ -96,6 +101,8 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
       nll.append(-np.asarray(scores.text_log_prob)[here])
       hit.append(np.asarray(scores.text_hit)[here])
     nll, hit = np.concatenate(nll), np.concatenate(hit)
+    if not len(nll):  # own data without traces says nothing to be read
+      continue
     found |= intervals.rate(f"{KEY}/hit/{kind}/{stage}", hit)
     key = f"{KEY}/nll/{kind}/{stage}"
     found[key], found[f"{key}/n"] = float(nll.mean()), len(nll)

@@ -65,12 +65,13 @@ def evaluate(config, workdir) -> None:
     "buckets": config.sampling.prompt_buckets,
   }
   gallery, hits, unseen = [], {}, {}
-  if reads(config, codecs):
+  taught = tokenizer_stage.taught(workdir, codecs)
+  if reads(config, taught):
     summary |= score_reading(config, workdir, policy, codecs)
   stages = [s for s in TRAINED if is_there(workdir, s)]
   for stage in stages:
     params = policies.load_stage(policy, config, workdir, stage)
-    scores = score_maps(policy, params, samples, codecs, options)
+    scores = score_maps(policy, params, samples, taught, options)
     # The plain key is the last stage's: the policy that a run ends with.
     summary |= {
       f"{m}/{name}": v for m, s in scores.items() for name, v in s.items()
@@ -82,7 +83,7 @@ def evaluate(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    modes = asking.modes_of(policy, config.sft.shares)
+    modes = asking.modes_of(policy, config.sft.shares, taught)
     with telemetry.Progress(len(modes), f"ask {stage}") as progress:
       for mode in modes:
         found[mode] = asking.ask(policy, params, items, mode, codecs, **options)

@@ -92,7 +92,9 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
     "codes",
     lambda: coding.encode(source, codecs, folder.parent / "tokenizer/codes"),
   )
-  if settings.get("own_maps", 0):
+  # Only traces about samples that have a map draw it.
+  codecs = {n: codec for n, codec in codecs.items() if len(codes.known(n))}
+  if settings.get("own_maps", 0) and codecs:
     params = policies.own(policy, params)
     own = processes.in_turn(
       "own maps",

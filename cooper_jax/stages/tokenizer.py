@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import accumulate, modalities, optim, plugins, telemetry
+from cooper_jax import accumulate, optim, plugins, telemetry
 from cooper_jax import state as states
 from cooper_jax import workdir as workdirs
 from cooper_jax.checkpoint import Checkpoints
-from cooper_jax.data import mixture, pipeline
+from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.eval.metrics import maps as map_metrics
@@ -30,6 +30,7 @@ STAGE = "tokenizer"
 BASELINE_SCENES = 1024  # train scenes that the constant map is made of
 SHOWN = 6  # maps in a picture
 LEAST_USAGE = 0.2  # share of the codes
+TAUGHT = f"{STAGE}/maps"  # key of how many maps taught the one of a modality
 
 
 def run(config, workdir) -> None:
@@ -42,18 +43,25 @@ def run(config, workdir) -> None:
   opened = processes.in_turn(
     "scenes", lambda: {name: mixture.open_split(data, name) for name in splits}
   )
-  shown = read_maps(opened["validation"], modules, count=SHOWN)
-  read_maps(opened["train"], modules, count=1)  # fails now, not in a thread
+  places = map_examples.places(opened["train"], modules)
+  modules = with_maps(modules, places, len(opened["train"]))
+  shown = map_examples.read_maps(opened["validation"], modules, count=SHOWN)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim), steps=settings.steps
   )
   state = init_state(configs, optimizer, seed=config.seed)
   step_fn = make_step(configs, modules, optimizer, settings.optim)
-  writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
+  counts = {f"{TAUGHT}/{name}": len(each) for name, each in places.items()}
+  if not modules:  # later stages load them all the same
+    if checkpoints.latest() is None:  # else: interrupted after it
+      checkpoints.save(0, {"params": state.params}, data_state={}, meta={})
+    workdirs.add_summary(workdir, counts)
+    return checkpoints.close()
+  writer = telemetry.make_writer(folder)
   batches = pipeline.make_batches(
     opened["train"],
-    build=Build(tuple(modules)),
+    build=map_examples.Build(tuple(modules), opened["train"], places),
     batch_size=settings.batch,
     seed=config.seed,
     bad_samples=data.bad_samples,
@@ -83,16 +91,17 @@ def run(config, workdir) -> None:
       shown={"loss": "loss {:.3g}"}
       | {name: f"{name} {{:.3g}}" for name in modules},
       flops_per_step=sum(
-        settings.batch * map_tokenizer.flops(state.params[name], each)
-        for name, each in configs.items()
+        settings.batch * map_tokenizer.flops(state.params[name], configs[name])
+        for name in modules
       ),
     )
   trained = codecs(configs, modules, shard.own_copy(state.params))
 
   def score():
     summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
+    summary |= counts
     for split in ("validation", "test"):
-      targets = read_maps(opened[split], modules)
+      targets = map_examples.read_maps(opened[split], modules)
       drawn = redraw(trained, targets)
       found = measure(modules, targets, drawn)
       writer.scalars(settings.steps, numbers(f"{split}/", found))
@@ -106,6 +115,21 @@ def run(config, workdir) -> None:
   processes.first_alone(STAGE, score)
   writer.close()
   checkpoints.close()
+
+
+def with_maps(modules, places, samples: int) -> dict:
+  """The modalities that the data has maps of; says which it has none of."""
+  for name in modules:
+    if not len(places[name]):
+      print(
+        f"{STAGE} {name}: none of the {samples:,} training samples has this"
+        " map; its tokenizer stays as it began, and no stage asks for it. To"
+        " draw it, teach it on the rendered world beside your data"
+        " (config.data.source=world,jsonl) or begin with the packaged model"
+        " (config.start=tiny)",
+        flush=True,
+      )
+  return {name: each for name, each in modules.items() if len(places[name])}
 
 
 def find_modules(config) -> dict:
@@ -148,40 +172,6 @@ def load(config, workdir) -> dict[str, Codec]:
       f"no trained tokenizer in {folder}; put 'tokenizer' into config.pipeline"
     )
   return codecs(configs, modules, shard.own_copy(params))
-
-
-@dataclasses.dataclass(frozen=True)
-class Build:
-  """Sample -> the maps that one example trains on; picklable.
-
-  Mirrored half of the time; a modality with `MARKS` now and then shows one
-  object alone, because the model will be asked to draw just that.
-  """
-
-  names: tuple[str, ...]
-
-  def __call__(self, sample, rng):
-    mirrored, example = rng.random() < 0.5, {}
-    for name in self.names:
-      module = plugins.find("modalities", name)
-      target = module.read(sample)
-      if target is None:
-        return None
-      chance = rng.random()
-      if chance < getattr(module, "MARKS", 0.0):
-        target = _one_object(target, sample.instances, rng)
-      example[name] = np.ascontiguousarray(
-        target[:, ::-1] if mirrored else target
-      )
-    return example
-
-
-def _one_object(target, instances, rng):
-  present = np.unique(instances) if instances is not None else np.zeros(0)
-  present = present[present > 0]
-  if not present.size:
-    return target
-  return modalities.only(target, instances, rng.choice(present))
 
 
 def init_params(configs, key):
@@ -258,33 +248,6 @@ def make_step(configs, modules, optimizer, settings):
   return put
 
 
-def read_maps(source, modules, *, count: int = 0) -> dict[str, np.ndarray]:
-  """The maps of the first `count` samples (0: all), stacked; and `objects`.
-
-  Samples that lack one of the maps are left out; UserError if all do.
-  """
-  found = {name: [] for name in (*modules, "objects")}
-  for index in range(min(count or len(source), len(source))):
-    sample = source[index]
-    targets = {name: module.read(sample) for name, module in modules.items()}
-    if any(target is None for target in targets.values()):
-      continue
-    for name, target in targets.items():
-      found[name].append(target)
-    instances = sample.instances
-    found["objects"].append(
-      np.zeros(sample.image.shape[:2], bool)
-      if instances is None
-      else instances > 0
-    )
-  if not found["objects"]:
-    raise UserError(
-      f"no sample of {source!r} has all the maps of config.modalities "
-      f"({', '.join(modules)}); name only maps that the data has"
-    )
-  return {name: np.stack(each) for name, each in found.items()}
-
-
 @dataclasses.dataclass(frozen=True)
 class Redrawn:
   """What the tokenizer leaves of maps, and the codes it goes through."""
@@ -295,10 +258,11 @@ class Redrawn:
 
 
 def redraw(trained: dict[str, Codec], targets) -> dict[str, Redrawn]:
-  """Encodes and decodes the maps of every modality."""
+  """Encodes and decodes the maps of every modality that there is."""
   result = {}
-  for name, codec in trained.items():
-    drawn, codes_nN = map_tokenizer.redraw_maps(codec, targets[name])
+  for name, found in targets.items():
+    codec = trained[name]
+    drawn, codes_nN = map_tokenizer.redraw_maps(codec, found.targets)
     result[name] = Redrawn(drawn, codes_nN, codec.config.codes)
   return result
 
@@ -306,9 +270,9 @@ def redraw(trained: dict[str, Codec], targets) -> dict[str, Redrawn]:
 def measure(modules, targets, drawn: dict[str, Redrawn]) -> dict:
   """Errors of encoding and decoding, and how many codes that uses."""
   result = {}
-  for name, module in modules.items():
+  for name, found in targets.items():
     scores = map_metrics.score(
-      module, drawn[name].maps, targets[name], targets["objects"]
+      modules[name], drawn[name].maps, found.targets, found.objects
     )
     for metric, value in scores.items():
       result[f"{name}/tokenizer_{metric}"] = value
@@ -331,10 +295,22 @@ def numbers(prefix: str, values) -> dict:
   }
 
 
+def taught(workdir, trained: dict[str, Codec]) -> dict[str, Codec]:
+  """Those of the tokenizers that had maps to learn from."""
+  path = Path(workdir) / "summary.json"
+  summary = workdirs.read_json(path) if path.exists() else {}
+  return {
+    name: codec
+    for name, codec in trained.items()
+    if summary.get(f"{TAUGHT}/{name}") != 0  # a package does not say
+  }
+
+
 def test_scores(config, trained: dict[str, Codec]) -> dict:
   """What the stage says of its tokenizers, for some trained elsewhere."""
   data, modules = DataConfig.from_config(config), find_modules(config)
-  targets = read_maps(mixture.open_split(data, "test"), modules)
+  test = mixture.open_split(data, "test")
+  targets = map_examples.read_maps(test, modules)
   found = measure(modules, targets, redraw(trained, targets))
   train = mixture.open_split(data, "train")
   return found | constant_scores(modules, train, targets)
@@ -345,11 +321,15 @@ def constant_scores(modules, train, test) -> dict:
 
   The best one for the first BASELINE_SCENES of the source `train`.
   """
-  train, result = read_maps(train, modules, count=BASELINE_SCENES), {}
-  for name, module in modules.items():
-    best = module.constant(train[name])
-    drawn = np.broadcast_to(best, test[name].shape)
-    scores = map_metrics.score(module, drawn, test[name], test["objects"])
+  result = {}
+  train = map_examples.read_maps(train, modules, count=BASELINE_SCENES)
+  for name, found in test.items():
+    if name not in train:
+      continue
+    module = modules[name]
+    best = module.constant(train[name].targets)
+    drawn = np.broadcast_to(best, found.targets.shape)
+    scores = map_metrics.score(module, drawn, found.targets, found.objects)
     for metric, value in scores.items():
       head, *tail = metric.split("/")
       if head != "iou":
@@ -360,10 +340,12 @@ def constant_scores(modules, train, test) -> dict:
 def draw(modules, targets, drawn) -> dict[str, np.ndarray]:
   """Per modality: true maps above, what the tokenizer leaves of them below."""
   pictures = {}
-  for name, module in modules.items():
+  for name, found in targets.items():
     rows = [
-      np.concatenate([module.picture(each) for each in row[:SHOWN]], axis=1)
-      for row in (targets[name], drawn[name].maps)
+      np.concatenate(
+        [modules[name].picture(each) for each in row[:SHOWN]], axis=1
+      )
+      for row in (found.targets, drawn[name].maps)
     ]
     pictures[f"tokenizer/{name}"] = np.concatenate(rows)
   return pictures
@@ -373,6 +355,9 @@ def report(modules, summary) -> None:
   """Says what the tokenizers lose, and warns of unused codes."""
   for name in modules:
     head, tail = f"{name}/tokenizer_", "/ci95"
+    if f"{head}usage" not in summary:
+      print(f"{STAGE} {name}: no test sample has this map to measure it by")
+      continue
     metrics = [
       key.removeprefix(head).removesuffix(tail)
       for key in summary

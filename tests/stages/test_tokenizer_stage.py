@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from cooper_jax.data import mixture
+from cooper_jax.data import map_examples, mixture
 from cooper_jax.data.sample import Sample
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import mesh as meshes
@@ -137,7 +137,7 @@ def test_six_steps_equal_three_a_power_cut_and_three_more(
 
 
 def test_examples_are_mirrored_together_and_sometimes_show_one_object():
-  build = tokenizer.Build(("depth", "segmentation"))
+  build = map_examples.Build(("depth", "segmentation"))
   sample, rng = Rooms("train")[0], np.random.default_rng(0)
   marked = mirrored = 0
   for _ in range(200):
@@ -154,15 +154,20 @@ def test_examples_are_mirrored_together_and_sometimes_show_one_object():
 
 
 def test_missing_maps_and_missing_tokenizers_are_said_in_one_line(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, capsys
 ):
   with pytest.raises(UserError, match=r"no trained tokenizer.*config.pipeline"):
     tokenizer.load(settings(), tmp_path)
   monkeypatch.setattr(
     mixture, "open_split", lambda config, split: Rooms(split, depth=False)
   )
-  with pytest.raises(UserError, match=r"Rooms\(validation\).*depth"):
-    tokenizer.run(settings(), tmp_path)
+  tokenizer.run(settings(), tmp_path)
+  assert "tokenizer depth: none of the 24 training" in capsys.readouterr().out
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert "segmentation/tokenizer_miou" in summary
+  assert "depth/tokenizer_abs_rel" not in summary
+  trained = tokenizer.load(settings(), tmp_path)
+  assert tokenizer.taught(tmp_path, trained).keys() == {"segmentation"}
 
 
 def test_unused_codes_are_warned_of(capsys):

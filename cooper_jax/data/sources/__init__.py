@@ -6,6 +6,8 @@ that yields `Sample` records; it should fail with UserError at once when
 something is missing, and be picklable for reading in worker processes.  A
 function `asked(config, split)`, which yields each question with its place and
 the maps that it has, saves reading pictures to know how long questions are.
+Where samples differ in the maps that they have, `kind(index)`, the same for
+those that have the same maps, saves reading them all to know it.
 """
 
 import dataclasses

@@ -104,6 +104,11 @@ class JsonlSource:
   def __len__(self) -> int:
     return len(self.entries)
 
+  def kind(self, index: int) -> tuple[bool, bool]:
+    """Which maps a sample has: the same kind, the same maps."""
+    entry = self.entries[index]
+    return bool(entry.depth), bool(entry.segmentation)
+
   def __getitem__(self, index: int) -> Sample:
     entry = self.entries[index]
     where = f"{self.path}:{entry.line}"

@@ -1,0 +1,125 @@
+"""Examples of maps, for tokenizers: which samples have which, and theirs read.
+
+Own data may lack a map everywhere, or for most images. A source says with
+`kind(index)` which samples are alike, so that one of each kind is read and not
+all; and an example that lacks a map takes it from a sample that has it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cooper_jax import modalities, plugins
+from cooper_jax.errors import UserError
+
+TRIES = 20  # samples looked at for a map that another one lacks
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+  """Maps of one modality, and where the objects are."""
+
+  targets: np.ndarray  # [n, H, W, ...]
+  objects: np.ndarray  # bool [n, H, W]
+
+
+def places(source, modules) -> dict[str, np.ndarray]:
+  """Modality -> indices of the samples that have its map, in order.
+
+  Of a source with `kind` one sample of each kind is read, else every one.
+  Raises UserError where none of a kind can be read.
+  """
+  alike = {}
+  for index in range(len(source)):
+    kind = source.kind(index) if hasattr(source, "kind") else index
+    alike.setdefault(kind, []).append(index)
+  found = {name: [] for name in modules}
+  for indices in alike.values():
+    sample = _first_readable(source, indices)
+    for name, module in modules.items():
+      if module.read(sample) is not None:
+        found[name] += indices
+  return {name: np.array(sorted(each), int) for name, each in found.items()}
+
+
+def _first_readable(source, indices):
+  """The first sample that can be read: a few bad ones may be allowed."""
+  for index in indices[:TRIES]:
+    try:
+      return source[index]
+    except UserError as error:
+      failed = error
+  raise failed
+
+
+def read_maps(source, modules, *, count: int = 0) -> dict[str, Maps]:
+  """The maps of the first `count` samples that have them (0: all), stacked.
+
+  A modality that no sample has is left out.
+  """
+  wanted = {
+    name: set(each[: count or None].tolist())
+    for name, each in places(source, modules).items()
+    if len(each)
+  }
+  found = {name: ([], []) for name in wanted}
+  for index in sorted(set().union(*wanted.values())):
+    sample = source[index]
+    for name, (targets, objects) in found.items():
+      if index in wanted[name]:
+        targets.append(modules[name].read(sample))
+        objects.append(_objects(sample))
+  return {
+    name: Maps(np.stack(targets), np.stack(objects))
+    for name, (targets, objects) in found.items()
+  }
+
+
+def _objects(sample) -> np.ndarray:
+  if sample.instances is None:
+    return np.zeros(sample.image.shape[:2], bool)
+  return sample.instances > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+  """Sample -> the maps that one example trains on; picklable.
+
+  Mirrored half of the time; a modality with `MARKS` now and then shows one
+  object alone, because the model will be asked to draw just that. A map that
+  the sample lacks is that of another one, so that no step is without it.
+  """
+
+  names: tuple[str, ...]
+  source: Any = None
+  places: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+  def __call__(self, sample, rng):
+    mirrored, example = rng.random() < 0.5, {}
+    for name in self.names:
+      module, shown = plugins.find("modalities", name), sample
+      target = module.read(shown)
+      if target is None:
+        shown = self._another(name, rng)
+        target = module.read(shown)
+      chance = rng.random()
+      if chance < getattr(module, "MARKS", 0.0):
+        target = _one_object(target, shown.instances, rng)
+      example[name] = np.ascontiguousarray(
+        target[:, ::-1] if mirrored else target
+      )
+    return example
+
+  def _another(self, name, rng):
+    have = self.places[name]
+    return _first_readable(self.source, rng.choice(have, TRIES).tolist())
+
+
+def _one_object(target, instances, rng):
+  present = np.unique(instances) if instances is not None else np.zeros(0)
+  present = present[present > 0]
+  if not present.size:
+    return target
+  return modalities.only(target, instances, rng.choice(present))

@@ -1,0 +1,163 @@
+"""Own data without maps, or with some, goes through every stage to a report."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import base
+from cooper_jax import compilation, package, plugins, telemetry, workdir
+from cooper_jax.data import own_maps
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.stages import tokenizer
+
+STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
+SPLITS = ("train", "validation", "test")
+
+
+def write(folder, maps=lambda number: (), images=8, **more):
+  """A file a split; maps(number) names the maps that an image comes with."""
+  folder.mkdir()
+  number = 0
+  for split in SPLITS:
+    lines = []
+    for _ in range(images):
+      number += 1
+      Image.fromarray(np.full((20, 30, 3), 9 * number, np.uint8)).save(
+        folder / f"{number}.png"
+      )
+      line = {"image": f"{number}.png", "question": "Is there a red ball ?"}
+      line |= {"answer": ("no", "yes")[number % 2]} | more
+      for name in maps(number):
+        kind, value = (
+          (np.uint16, 1500) if name == "depth" else (np.uint8, number % 5)
+        )
+        Image.fromarray(np.full((20, 30), value, kind)).save(
+          folder / f"{number}-{name}.png"
+        )
+        line[name] = f"{number}-{name}.png"
+      lines.append(json.dumps(line) + "\n")
+    (folder / f"{split}.jsonl").write_text("".join(lines))
+  return f"{folder}/{{split}}.jsonl"
+
+
+def settings(jsonl, source="jsonl", **changes):
+  config = base.get_base("smoke", STAGES).copy_and_resolve_references()
+  config.unlock()
+  config.data.update(source=source, jsonl=jsonl, image_size=16, workers=1)
+  config.model.update(d_model=16, layers=1, ffn=16, head_dim=8, map_grid=4)
+  config.model.vision.update(width=16, ffn=16)
+  config.tokenizer.network.update(
+    width=8, blocks=1, fine_width=4, fine_blocks=0
+  )
+  config.sampling.update(text=12, maps=1)
+  config.rl.group = 2
+  for stage in STAGES[:-1]:
+    config[stage].update(steps=2, batch=2, log_every=1, save_every=2)
+  config.evaluate.update(questions=8, batch=4, heldout_questions=0)
+  config.update_from_flattened_dict(changes)
+  return config.lock()
+
+
+def run(config, folder, stages=STAGES):
+  workdir.prepare(config, folder)
+  mesh = meshes.make_mesh(devices=jax.devices()[:1])
+  package.install(config, folder, mesh)
+  with jax.set_mesh(mesh), compilation.effort(quick=True):
+    for stage in stages:
+      plugins.find("stages", stage).run(config, folder)
+      workdir.finish(config, folder, stage, seconds=1.0)
+  return workdir.read_json(folder / "summary.json")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_data_without_maps_goes_from_nothing_to_a_report(tmp_path, capsys):
+  config = settings(write(tmp_path / "own"))
+  summary = run(config, tmp_path / "run")
+  said = capsys.readouterr().out
+  for name in ("depth", "segmentation"):
+    assert f"tokenizer {name}: none of the 8 training samples has" in said
+    assert summary[f"{tokenizer.TAUGHT}/{name}"] == 0
+  for stage in ("pretrain", "sft"):
+    lines = telemetry.read_metrics(tmp_path / f"run/{stage}/metrics.jsonl")
+    assert len(lines) == 2 and all(line["grad_norm"] > 0 for line in lines)
+  # Nothing is told of maps that nobody taught, and nothing is no number.
+  assert not [k for k in summary if k.startswith(("depth/", "segmentation/"))]
+  modes = {k.split("/")[2] for k in summary if k.startswith("qa/mode/")}
+  assert modes == {"direct", "text", "adaptive"}
+  wrong = [
+    k for k, v in summary.items() if isinstance(v, float) and math.isnan(v)
+  ]
+  assert not wrong
+  assert (tmp_path / "run/report/index.html").exists()
+
+
+def test_a_tokenizer_stage_without_maps_may_be_interrupted(tmp_path):
+  config = settings(write(tmp_path / "own"))
+  for _ in range(2):  # the same command again
+    run(config, tmp_path / "run", stages=("tokenizer",))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(
+  "stages, maps",
+  [
+    (1, lambda number: ("depth",)),
+    (5, lambda number: ("depth",) if number % 2 else ("segmentation",)),
+    (3, lambda number: ("depth", "segmentation") if number == 3 else ()),
+  ],
+  ids=["depth_only", "never_both", "one_image"],
+)
+def test_data_with_some_maps_teaches_those_that_it_has(tmp_path, stages, maps):
+  own = write(tmp_path / "own", maps, reasoning="red ball <at .4 .5>")
+  summary = run(settings(own), tmp_path / "run", STAGES[:stages])
+  taught = {
+    name: sum(name in maps(number) for number in range(1, 9))
+    for name in ("depth", "segmentation")
+  }
+  for name, count in taught.items():
+    assert summary[f"{tokenizer.TAUGHT}/{name}"] == count
+    measured = any(name in maps(number) for number in range(17, 25))
+    assert (f"{name}/tokenizer_usage" in summary) == measured
+  lines = telemetry.read_metrics(tmp_path / "run/tokenizer/metrics.jsonl")
+  losses = {name for line in lines for name in line} & taught.keys()
+  assert losses == {name for name, count in taught.items() if count}
+
+
+def test_the_world_beside_data_without_maps_teaches_its_own(tmp_path):
+  config = settings(
+    write(tmp_path / "own"), source="world,jsonl",
+    **{"data.cache": str(tmp_path / "cache"), "data.train_scenes": 8,
+       "data.validation_scenes": 4, "data.test_scenes": 4},
+  )  # fmt: skip
+  summary = run(config, tmp_path / "run", STAGES[:1])
+  assert summary[f"{tokenizer.TAUGHT}/depth"] == 8
+  assert summary["depth/abs_rel_constant"] > 0
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_package_is_taught_anew_on_data_without_maps(
+  packed, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(own_maps, "draw", None)  # none would be read
+  config = settings(
+    write(tmp_path / "own"), start=str(packed), start_as="pretrain",
+    **{"sft.own_maps": 4, "sft.edited": 0.5, "sft.measured": "depth"},
+  )  # fmt: skip
+  summary = run(config, tmp_path / "run", STAGES[2:])
+  assert 0 <= summary["qa/accuracy/depth/grpo"] <= 1  # it was taught to draw
+  assert not [k for k in summary if k.startswith("depth/")]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+  """A package of a run whose data had both maps."""
+  folder = tmp_path_factory.mktemp("packed")
+  both = write(folder / "own", lambda number: ("depth", "segmentation"))
+  run(settings(both), folder / "run", STAGES[:3])
+  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+    package.pack(folder / "run", folder / "packed")
+  return folder / "packed"
