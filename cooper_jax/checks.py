@@ -4,6 +4,7 @@ A wrong setting costs a second here and hours at the stage that would find it.
 """
 
 import math
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -153,6 +154,22 @@ def check_ahead(config: ConfigDict, folder, mesh) -> None:
   taught = [s for s in ahead if s in ("tokenizer", "pretrain", "sft")]
   meshes.check_batches(mesh, {s: config[s].batch for s in taught})
   lengths.check(config, ahead)
+
+
+def check_data(asked) -> list[str]:
+  """Lines of the plan on the data; [] where no stage is left to read it.
+
+  asked: config and workdir. Raises UserError where a file that the data names
+  can't be read.
+  """
+  from cooper_jax import workdir
+  from cooper_jax.data import mixture
+  from cooper_jax.data.sources import DataConfig
+
+  config, folder = asked.config, Path(asked.workdir).expanduser()
+  if all(workdir.is_finished(config, folder, s) for s in config.pipeline):
+    return []
+  return mixture.survey(DataConfig.from_config(config))
 
 
 def _check_rl(config: ConfigDict) -> None:

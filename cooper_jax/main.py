@@ -13,16 +13,18 @@ from cooper_jax.parallel import peers, processes
 @peers.joined()
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
+  from cooper_jax import checks
+
   if asked.plan or asked.topology:
     from cooper_jax.rehearsal import report
 
     return report.run(asked)
   config, folder = asked.config, workdir.check(asked.config, asked.workdir)
   lock.check(folder)
+  seen = checks.check_data(asked) if processes.is_first() else []
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
 
-  from cooper_jax import checks
   from cooper_jax.parallel import mesh as meshes
   from cooper_jax.rehearsal import fit
 
@@ -31,10 +33,10 @@ def run(asked: command.Command) -> None:
     fit.check(config, config.pipeline)
     checks.check_ahead(config, folder, mesh)
   with lock.held(folder), jax.set_mesh(mesh):
-    _run_stages(asked, workdir.prepare(config, folder), mesh)
+    _run_stages(asked, workdir.prepare(config, folder), mesh, seen)
 
 
-def _run_stages(asked: command.Command, folder: pathlib.Path, mesh) -> None:
+def _run_stages(asked, folder: pathlib.Path, mesh, seen) -> None:
   from cooper_jax import compilation, package, telemetry
   from cooper_jax.parallel import mesh as meshes
 
@@ -46,7 +48,7 @@ def _run_stages(asked: command.Command, folder: pathlib.Path, mesh) -> None:
   processes.check_same("config and code", lambda: workdir.identity(config))
   processes.in_turn("package", lambda: package.install(config, folder, own))
   lines, todo = processes.agree("plan", workdir.plan(config, folder))
-  print("\n".join([f"workdir {folder}", *lines]), flush=True)
+  print("\n".join([f"workdir {folder}", *lines, *seen]), flush=True)
   for stage in todo:
     watch = telemetry.Stopwatch()
     workdir.begin(config, folder, stage)

@@ -84,6 +84,19 @@ def open_split(config: DataConfig, split: str) -> Source | Mixture:
   return Mixture(tuple(opened), tuple(config.weights))
 
 
+def survey(config: DataConfig) -> list[str]:
+  """What a run's plan says of its data, of each source that has it looked at.
+
+  Raises UserError where something is wrong with it.
+  """
+  lines = []
+  for name in config.names:
+    module = plugins.find("sources", name)
+    if hasattr(module, "survey"):
+      lines += module.survey(config)
+  return lines
+
+
 def dataset(
   source: Source | Mixture, *, seed: int, shuffle: bool, epochs: int | None
 ) -> grain.MapDataset:

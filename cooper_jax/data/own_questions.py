@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any
 
-from cooper_jax.data import records
+from cooper_jax.data import markup, records
 from cooper_jax.data.records import said
 from cooper_jax.data.sample import Question
 from cooper_jax.errors import nearest
@@ -81,6 +81,7 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       f"family {said(family)} can't name a score; letters, digits and _ will"
       f" do, but for {', '.join(RESERVED)}"
     )
+  problems += markup.problems(answer, record.get("reasoning", ""))
   if problems:
     return None, problems
   return Question(

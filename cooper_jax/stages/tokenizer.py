@@ -123,10 +123,9 @@ def with_maps(modules, places, samples: int) -> dict:
     if not len(places[name]):
       print(
         f"{STAGE} {name}: none of the {samples:,} training samples has this"
-        " map; its tokenizer stays as it began, and no stage asks for it. To"
-        " draw it, teach it on the rendered world beside your data"
-        " (config.data.source=world,jsonl) or begin with the packaged model"
-        " (config.start=tiny)",
+        " map; it is not taught, and no stage asks for it. A model that draws"
+        " it: --config.data.source=world,jsonl, or configs/sft.py with"
+        " --config.start=tiny --config.start_as=pretrain",
         flush=True,
       )
   return {name: each for name, each in modules.items() if len(places[name])}

@@ -45,7 +45,7 @@ SAMPLED = 16  # depth maps that show whether they are of millimetres
 def source(config: DataConfig, split: str) -> "JsonlSource":
   """The samples of `config.jsonl` that belong to the split."""
   path = _path(config, split)
-  entries = read_entries(path)
+  entries = _entries(path, config)
   if "{split}" not in config.jsonl:
     divided, note = splits.divide([entry.image for entry in entries])
     mine = divided.get(split, set())
@@ -59,6 +59,23 @@ def source(config: DataConfig, split: str) -> "JsonlSource":
     )
   _check_depths(path, entries, strict=not config.bad_samples)
   return JsonlSource(path, entries, config.image_size)
+
+
+def survey(config: DataConfig) -> list[str]:
+  """What a run's plan says of the data; UserError where some of it is wrong."""
+  from cooper_jax.data import survey as surveys  # which reads with this file
+
+  _path(config, "train")  # refuses where none is named
+  return surveys.at_start(config)
+
+
+def _entries(path: pathlib.Path, config: DataConfig) -> list["Entry"]:
+  """The samples of a file; bad ones are left out where some are allowed."""
+  if not config.bad_samples:
+    return read_entries(path)
+  from cooper_jax.data import survey as surveys
+
+  return surveys.without_bad(path, config)
 
 
 def split_sizes(config: DataConfig) -> dict[str, int]:

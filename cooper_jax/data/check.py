@@ -1,0 +1,278 @@
+"""Checks own data: every error of every line and file, and what it holds.
+
+python -m cooper_jax.data.check own/lines.jsonl --out=sheet.png
+
+Nothing is trained and nothing is written but the sheet. Ends with 2 where
+anything is wrong, so that a script can stop there. A path may hold {split}.
+"""
+
+import argparse
+import collections
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cooper_jax.data import mixture, survey
+from cooper_jax.data.sources import DataConfig, jsonl
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
+from cooper_jax.eval import drawing
+from cooper_jax.modalities import segmentation
+from cooper_jax.tokenizers.text import TextTokenizer
+
+TILE, GAP, TEXT, MARGIN = 128, 6, 34, 12  # pixels of the sheet
+COLUMNS = 3  # samples side by side
+INK, QUIET, PAPER = (35, 38, 43), (110, 114, 122), (252, 251, 248)
+
+
+def counts(found: dict[str, survey.Survey]) -> dict:
+  """All that is counted, flat enough for JSON; found: split -> Survey."""
+  entries = [e for each in found.values() for e in each.entries]
+  asked = [(e, q) for e in entries for q in e.questions]
+  result = {
+    "files": [str(each.path) for each in found.values()],
+    "images": len(entries),
+    "questions": len(asked),
+    "answer_types": _tally(q.answer_type for _, q in asked),
+    "families": _tally(q.family for _, q in asked),
+    "reasoning": sum(bool(q.reasoning) for _, q in asked),
+    "maps": {name: survey.have(entries, name) for name in survey.MAPS},
+    "depth": depth_range([d for each in found.values() for d in each.depths]),
+    "classes": classes(sum(each.classes for each in found.values())),
+    "splits": {
+      split: {
+        "images": len(each), "questions": sum(len(e.questions) for e in each)
+      }
+      for split, each in survey.by_split(found).items()
+    },
+    "longest_question": longest(asked),
+  }  # fmt: skip
+  errors = [error for each in found.values() for error in each.errors]
+  return result | {"errors": errors}
+
+
+def depth_range(depths: list[survey.Depths]) -> dict | None:
+  """Metres and the share of pixels with a reading; None without depth maps."""
+  if not depths:
+    return None
+  return {
+    "min_m": round(float(min(d.low for d in depths)), 3),
+    "median_m": round(
+      float(np.median(np.concatenate([d.some for d in depths]))), 3
+    ),
+    "max_m": round(float(max(d.high for d in depths)), 3),
+    "readings": round(float(np.mean([d.share for d in depths])), 3),
+  }
+
+
+def classes(totals: np.ndarray) -> dict[str, float]:
+  """Share of the pixels by class name, most frequent first."""
+  names = {i: name for i, name in enumerate(segmentation.CLASSES)}
+  names[segmentation.IGNORE] = "ignore"
+  order = sorted(np.flatnonzero(totals), key=lambda i: -totals[i])
+  return {
+    names[int(i)]: round(float(totals[i] / totals.sum()), 4) for i in order
+  }
+
+
+def longest(asked) -> dict | None:
+  """The question of the most tokens, as a prompt counts them."""
+  if not asked:
+    return None
+  text = TextTokenizer.load()
+  # No token has less than a byte, so few need to be counted.
+  order = sorted(asked, key=lambda pair: -len(pair[1].text.encode()))
+  best = None
+  for entry, question in order:
+    if best and len(question.text.encode()) + 1 <= best["tokens"]:
+      break
+    tokens = len(text.encode(" " + question.text.strip()))
+    if best is None or tokens > best["tokens"]:
+      best = {
+        "tokens": tokens, "characters": len(question.text),
+        "image": entry.image, "line": entry.line,
+      }  # fmt: skip
+  return best
+
+
+def _tally(values) -> dict[str, int]:
+  return dict(collections.Counter(values).most_common())
+
+
+def default_room() -> int:
+  """Tokens of a question that the largest default prompt has room for."""
+  from configs import base
+
+  config = base.get_base("long", ("sft",))
+  cells = (config.data.image_size // config.model.vision.patch) ** 2
+  return max(config.sampling.prompt_buckets) - cells - 1  # <user>
+
+
+def lines_of(found: dict, most: int) -> list[str]:
+  """What is printed of `counts`, with at most `most` errors (0: all)."""
+  listed = lambda pairs: ", ".join(f"{n} {c:,}" for n, c in pairs.items())  # noqa: E731
+  lines = [f"data          {', '.join(found['files'])}"]
+  lines.append(
+    f"images        {found['images']:,}, with {listed(found['maps'])}"
+  )
+  lines.append(
+    f"questions     {found['questions']:,}, {found['reasoning']:,} with a trace"
+  )
+  if found["questions"]:
+    lines.append(f"answers       {listed(found['answer_types'])}")
+    lines.append(f"families      {listed(found['families'])}")
+  if found["depth"]:
+    d = found["depth"]
+    lines.append(
+      f"depth         {d['min_m']:g} to {d['max_m']:g} m, median"
+      f" {d['median_m']:g} m, {d['readings']:.0%} of the pixels have a reading"
+    )
+  if found["classes"]:
+    shares = (f"{n} {s:.1%}" for n, s in found["classes"].items())
+    lines.append(f"classes       {', '.join(shares)}")
+  for split, each in found["splits"].items():
+    lines.append(
+      f"{split:13s} {each['images']:,} images, {each['questions']:,} questions"
+    )
+  if found["longest_question"]:
+    best, room = found["longest_question"], default_room()
+    fits = "fits" if best["tokens"] <= room else "is too long for"
+    lines.append(
+      f"longest       {best['characters']:,} characters, {best['tokens']:,}"
+      f" tokens (the image of line {best['line']}); it {fits} the default"
+      f" prompts, of {room} tokens"
+    )
+  errors = found["errors"]
+  shown = errors[: most or None]
+  lines += [f"errors        {len(errors):,}" if errors else "no errors"]
+  lines += [f"  {error}" for error in shown]
+  if len(shown) < len(errors):
+    lines.append(f"  and {len(errors) - len(shown):,} more (--errors=0: all)")
+  return lines
+
+
+def sheet(samples, titles) -> np.ndarray:
+  """A contact sheet u8 [H, W, 3]: image, depth and classes under a title."""
+  font = ImageFont.load_default(size=11)
+  columns = max(1, min(COLUMNS, len(samples)))
+  rows = -(-len(samples) // columns)
+  across, down = 3 * TILE + 2 * GAP + 2 * MARGIN, TILE + TEXT + GAP
+  page = Image.new("RGB", (columns * across, rows * down + MARGIN), PAPER)
+  pen = ImageDraw.Draw(page)
+  for i, (sample, (name, asked)) in enumerate(
+    zip(samples, titles, strict=True)
+  ):
+    x = (i % columns) * across + MARGIN
+    y = (i // columns) * down + MARGIN // 2
+    pen.text((x, y), _cut(name, font, across), fill=INK, font=font)
+    pen.text((x, y + 14), _cut(asked, font, across), fill=QUIET, font=font)
+    pictures = [
+      sample.image,
+      None if sample.depth is None else drawing.depth_picture(sample.depth),
+      None
+      if sample.segmentation is None
+      else drawing.segmentation_picture(sample.segmentation),
+    ]
+    for k, picture in enumerate(pictures):
+      left, top = x + k * (TILE + GAP), y + TEXT
+      if picture is None:
+        box = (left, top, left + TILE - 1, top + TILE - 1)
+        pen.rectangle(box, outline=(220, 218, 212))
+        pen.text(
+          (left + 8, top + 8), ("", *survey.MAPS)[k] + ": none", QUIET, font
+        )
+      else:
+        page.paste(Image.fromarray(np.asarray(picture)), (left, top))
+  return np.asarray(page)
+
+
+def _cut(text: str, font, width: int) -> str:
+  """As much of a text as a column holds; what the font lacks as "?"."""
+  text = text.encode("latin-1", "replace").decode("latin-1")
+  room = width - 2 * MARGIN
+  if font.getlength(text) <= room:
+    return text
+  while text and font.getlength(text + "...") > room:
+    text = text[:-1]
+  return text + "..."
+
+
+def chosen(found: dict[str, survey.Survey], count: int):
+  """Samples spread over the files, read, and a title each: (name, question)."""
+  every = [(each, entry) for each in found.values() for entry in each.sound]
+  places = np.linspace(0, len(every) - 1, min(count, len(every)))
+  samples, titles = [], []
+  for each, entry in (every[i] for i in np.unique(places.astype(int))):
+    samples.append(jsonl.JsonlSource(each.path, [entry], TILE)[0])
+    first = entry.questions[0]
+    metres = samples[-1].depth
+    low, high = drawing.depth_range(metres)
+    span = "" if metres is None else f", {low:.2g} to {high:.2g} m"
+    titles.append(
+      (
+        f"{entry.id} (line {entry.line}){span}",
+        f"{first.text.strip()}  {first.answer}",
+      )
+    )
+  return samples, titles
+
+
+def opening_errors(written: str) -> list[str]:
+  """What a run would refuse when it opens the splits, files aside."""
+  errors = []
+  for split in survey.splits.NAMES:
+    try:
+      mixture.open_split(DataConfig(source="jsonl", jsonl=written), split)
+    except UserError as error:
+      errors.append(str(error))
+  return list(dict.fromkeys(errors))
+
+
+def main(argv=None) -> int:
+  """Prints what was found; gives the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.data.check",
+    description="Checks own data: all errors of all lines and files, counts,"
+    " ranges of depth, classes, sizes of the splits.",
+    epilog="Ends with 0, or with 2 where anything is wrong.",
+  )
+  parser.add_argument("file", help="the JSONL file; may hold {split}")
+  parser.add_argument("--out", help="PNG of a contact sheet to write")
+  parser.add_argument(
+    "--rows", type=int, default=24, help="samples on the sheet (24)"
+  )
+  parser.add_argument(
+    "--errors", type=int, default=50, help="errors shown, 0 = all (50)"
+  )
+  parser.add_argument(
+    "--json", action="store_true", help="prints all of it as JSON"
+  )
+  asked = parser.parse_args(argv)
+  try:
+    found = {
+      split: survey.look(path)
+      for split, path in survey.paths_of(asked.file).items()
+    }
+    result = counts(found)
+    if not result["errors"]:
+      result["errors"] = opening_errors(asked.file)
+    if asked.out:
+      samples, titles = chosen(found, max(1, asked.rows))
+      if samples:
+        path = Path(asked.out).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(drawing.png(sheet(samples, titles)))
+  except (UserError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  if asked.json:
+    print(json.dumps(result, indent=2))
+  else:
+    print("\n".join(lines_of(result, max(0, asked.errors))))
+  return EXIT_USER if result["errors"] else EXIT_DONE
+
+
+if __name__ == "__main__":
+  sys.exit(main())

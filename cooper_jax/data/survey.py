@@ -1,0 +1,248 @@
+"""Own data is looked at as a whole: every line and every file, before a run.
+
+One pass finds all that is wrong, not the first, and counts what is there. The
+files' headers, sizes and ends tell most of it; maps are decoded all, or a few
+of a large file, for a map without a reading has nothing wrong with its header.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from cooper_jax import telemetry
+from cooper_jax.data import markup, splits
+from cooper_jax.data.sources import DataConfig, jsonl
+from cooper_jax.errors import UserError
+
+FEW = 128  # samples with maps that the start of a run decodes
+SIDE = 64  # pixels that a map is read at, to count its values
+KEPT = 256  # readings of a map that the median of all is made of
+MOST_BAD = 0.2  # share of bad files that a message offers to leave out
+AT_ONCE = 1024  # files that are waited for at a time
+MAPS = ("depth", "segmentation")
+CHECK = "python -m cooper_jax.data.check"
+
+
+@dataclasses.dataclass(frozen=True)
+class Depths:
+  """Of one depth map: share of its pixels that have a reading, some of them."""
+
+  share: float
+  low: float
+  high: float
+  some: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+  """One JSONL file: what it holds, what is wrong, which samples are bad.
+
+  depths, classes (counts [256] of ids): of the maps that were decoded.
+  """
+
+  path: Path
+  entries: list[jsonl.Entry]
+  line_errors: list[str]
+  file_errors: dict[int, list[str]]  # by index of the entry
+  depths: list[Depths]
+  classes: np.ndarray
+
+  @property
+  def errors(self) -> list[str]:
+    """All errors, in the order of the lines."""
+    every = [*self.line_errors, *itertools.chain(*self.file_errors.values())]
+    return sorted(every, key=self._line)
+
+  def _line(self, error: str) -> int:
+    number = error.removeprefix(f"{self.path}:").partition(":")[0]
+    return int(number) if number.isdecimal() else 0
+
+  @property
+  def sound(self) -> list[jsonl.Entry]:
+    """The samples with whose files nothing is wrong."""
+    return [e for i, e in enumerate(self.entries) if i not in self.file_errors]
+
+
+def look(path: Path, *, decode: str = "all") -> Survey:
+  """Looks at a file and at all that it names, in threads.
+
+  decode: "all" samples, or the maps of a "few".
+  Raises UserError where the JSONL file itself can't be read.
+  """
+  entries, errors = jsonl.scan(path)
+  chosen = range(len(entries)) if decode == "all" else _few(entries)
+  source = jsonl.JsonlSource(path, entries, SIDE)
+  work = functools.partial(_one, source, frozenset(chosen))
+  file_errors, depths, classes = {}, [], np.zeros(256, np.int64)
+  for index, (found, depth, ids) in enumerate(_in_threads(work, len(entries))):
+    if found:
+      file_errors[index] = found
+    if depth is not None:
+      depths.append(depth)
+    if ids is not None:
+      classes += ids
+  return Survey(path, entries, errors, file_errors, depths, classes)
+
+
+def _few(entries: list[jsonl.Entry]) -> Collection[int]:
+  """Samples that have a map, spread over the file."""
+  have = [i for i, e in enumerate(entries) if e.depth or e.segmentation]
+  return have[:: max(1, -(-len(have) // FEW))]
+
+
+def _in_threads(work, count: int) -> Iterable:
+  """work(0), work(1), ... in order; reading and decoding leave the lock."""
+  with (
+    concurrent.futures.ThreadPoolExecutor(4 * telemetry.cores()) as pool,
+    telemetry.Progress(count, "check") as progress,
+  ):
+    for start in range(0, count, AT_ONCE):
+      for done in pool.map(work, range(start, min(start + AT_ONCE, count))):
+        progress.advance()
+        yield done
+
+
+def _one(source: jsonl.JsonlSource, decoded: Collection[int], index: int):
+  """(errors, Depths or None, counts of class ids or None) of a sample."""
+  entry = source.entries[index]
+  found = jsonl.check_files(source.path, entry)
+  maps = [name for name in MAPS if getattr(entry, name)]
+  found += [
+    f"{source.path}:{entry.line}: a trace about this image draws <{name}>, and"
+    f" none of its lines has {name!r}"
+    for name in markup.lacking(entry.questions, maps)
+  ]
+  if found or index not in decoded:
+    return found, None, None
+  try:
+    sample = source[index]
+  except UserError as error:
+    return [str(error)], None, None
+  depth = ids = None
+  if sample.depth is not None:
+    have = sample.depth[sample.depth > 0]
+    step = max(1, have.size // KEPT)
+    share = have.size / sample.depth.size
+    depth = (
+      Depths(share, have.min(), have.max(), have[::step]) if share else None
+    )
+  if sample.segmentation is not None:
+    ids = np.bincount(sample.segmentation.ravel(), minlength=256)
+  return [], depth, ids
+
+
+def paths_of(written: str) -> dict[str, Path]:
+  """Split -> file, where the path holds {split}; else "" -> the file."""
+  names = splits.NAMES if "{split}" in written else ("",)
+  return {
+    name: Path(written.replace("{split}", name)).expanduser() for name in names
+  }
+
+
+def by_split(found: dict[str, Survey]) -> dict[str, list[jsonl.Entry]]:
+  """The sound samples of each split, as a run will divide them."""
+  if "" not in found:
+    return {split: survey.sound for split, survey in found.items()}
+  entries = found[""].sound
+  divided, _ = splits.divide([entry.image for entry in entries])
+  return {
+    split: [entry for entry in entries if entry.image in divided[split]]
+    for split in splits.NAMES
+  }
+
+
+def at_start(config: DataConfig) -> list[str]:
+  """What the plan of a run says of its own data, before any stage.
+
+  Raises UserError as `check` does; bad files that are allowed are said.
+  """
+  found = {
+    split: looked_at(path, config.bad_samples)
+    for split, path in paths_of(config.jsonl).items()
+  }
+  check(list(found.values()), config)
+  errors = [error for survey in found.values() for error in survey.errors]
+  lines = []
+  for split, entries in by_split(found).items():
+    asked = sum(len(entry.questions) for entry in entries)
+    maps = ", ".join(f"{n} of {have(entries, n):,}" for n in MAPS)
+    lines.append(
+      f"  {split:10s} {len(entries):,} images, {asked:,} questions; {maps}"
+    )
+  if config.names == ("jsonl",):
+    lacking = [n for n in MAPS if not have(by_split(found)["train"], n)]
+    if lacking:
+      lines.append(
+        f"  no {' and no '.join(lacking)} to learn from: no trace draws"
+        f" {'it' if len(lacking) == 1 else 'them'}"
+      )
+  if errors:
+    total = sum(len(survey.entries) for survey in found.values())
+    bad = sum(len(survey.file_errors) for survey in found.values())
+    lines.append(
+      f"  left out   {bad:,} of {total:,} images (config.data.bad_samples="
+      f"{config.bad_samples:g}): {errors[0]}"
+    )
+  return [f"data {config.jsonl}", *lines]
+
+
+def have(entries: list[jsonl.Entry], name: str) -> int:
+  """How many of the samples have a map."""
+  return sum(bool(getattr(entry, name)) for entry in entries)
+
+
+def looked_at(path: Path, bad_samples: float) -> Survey:
+  """The file, looked at once a run; wholly decoded where bad ones may be."""
+  try:
+    changed = path.stat().st_mtime_ns
+  except OSError:
+    changed = 0  # `look` says what is wrong with it
+  return _looked_at(path, changed, "all" if bad_samples else "few")
+
+
+@functools.lru_cache(maxsize=8)
+def _looked_at(path: Path, changed: int, decode: str) -> Survey:
+  del changed  # part of the key
+  return look(path, decode=decode)
+
+
+def check(found: list[Survey], config: DataConfig) -> None:
+  """Raises UserError for the first error, unless only allowed files are bad.
+
+  Says how many more there are, what lists them all, and what would leave bad
+  files out.
+  """
+  errors = [error for survey in found for error in survey.errors]
+  bad = sum(len(survey.file_errors) for survey in found)
+  total = sum(len(survey.entries) for survey in found)
+  only_files = not any(survey.line_errors for survey in found)
+  if not errors or (only_files and bad <= config.bad_samples * total):
+    return
+  more = []
+  if len(errors) > 1:
+    more.append(
+      f"and {len(errors) - 1:,} more, all listed by {CHECK} {config.jsonl}"
+    )
+  if only_files and config.bad_samples:
+    more.append(f"config.data.bad_samples={config.bad_samples:g} allows fewer")
+  least = math.ceil(100 * bad / total) / 100 if total else 1.0
+  if only_files and least <= MOST_BAD:
+    more.append(
+      f"config.data.bad_samples={least:g} would leave out"
+      f" {bad:,} of {total:,} images"
+    )
+  raise UserError("; ".join([errors[0], *more]))
+
+
+def without_bad(path: Path, config: DataConfig) -> list[jsonl.Entry]:
+  """The samples of a file but for bad ones; UserError where too many are."""
+  found = {n: looked_at(p, config.bad_samples)
+           for n, p in paths_of(config.jsonl).items()}  # fmt: skip
+  check(list(found.values()), config)
+  return next(each.sound for each in found.values() if each.path == path)
