@@ -45,10 +45,16 @@ class Codes:
     return np.flatnonzero(self.maps[modality][:, 0] >= 0)
 
   def other(self, sample_id: str, modality: str, rng):
-    """Codes of some other sample's map: a plausible wrong one."""
-    own, known = self.index[sample_id], self.known(modality)
-    known = known[known != own] if len(known) > 1 else known
-    return self.maps[modality][known[rng.integers(len(known))]]
+    """Codes of some other sample's map: a plausible wrong one.
+
+    Where no other has one, its own, the lower half above the upper.
+    """
+    own, maps = self.index[sample_id], self.maps[modality]
+    known = self.known(modality)
+    known = known[known != own]
+    if not len(known):
+      return np.roll(maps[own], maps.shape[1] // 2)
+    return maps[known[rng.integers(len(known))]]
 
   def drawn(self, sample_id: str, modality: str):
     """Codes [N] as a policy drew this map, None where it was not asked."""

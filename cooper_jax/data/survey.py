@@ -178,9 +178,10 @@ def at_start(config: DataConfig) -> list[str]:
   if config.names == ("jsonl",):
     lacking = [n for n in MAPS if not have(by_split(found)["train"], n)]
     if lacking:
+      it = "it" if len(lacking) == 1 else "them"
       lines.append(
-        f"  no {' and no '.join(lacking)} to learn from: no trace draws"
-        f" {'it' if len(lacking) == 1 else 'them'}"
+        f"  no {' and no '.join(lacking)} to learn from: answers are taught,"
+        f" drawing {it} is not"
       )
   if errors:
     total = sum(len(survey.entries) for survey in found.values())
