@@ -1,4 +1,4 @@
-"""Codes of maps by sample: whose they are, and a wrong one for a faulty trace."""
+"""Codes of maps by sample: whose they are, and a wrong one for faulty traces."""
 
 import numpy as np
 
