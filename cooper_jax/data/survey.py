@@ -223,6 +223,8 @@ def check(found: list[Survey], config: DataConfig) -> None:
   bad = sum(len(survey.file_errors) for survey in found)
   total = sum(len(survey.entries) for survey in found)
   only_files = not any(survey.line_errors for survey in found)
+  if not errors and not total:
+    raise UserError(f"{config.jsonl} has no lines; write one for each question")
   if not errors or (only_files and bad <= config.bad_samples * total):
     return
   more = []

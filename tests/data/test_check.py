@@ -189,6 +189,12 @@ def test_wrong_lines_are_refused_whatever_share_of_files_may_be_bad(own):
     mixture.survey(settings(own, bad_samples=0.9))
 
 
+def test_a_file_without_lines_is_refused_at_the_start(own):
+  own.write_text("\n\n")
+  with pytest.raises(UserError, match="has no lines"):
+    mixture.survey(settings(own))
+
+
 @pytest.mark.parametrize(
   "change, reason",
   [

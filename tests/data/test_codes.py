@@ -1,4 +1,4 @@
-"""Codes of maps by sample: whose they are, and a wrong one for faulty traces."""
+"""Codes of maps by sample: whose they are, and wrong ones for faulty traces."""
 
 import numpy as np
 
