@@ -6,19 +6,19 @@ python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
 import pathlib
 import sys
 
-from cooper_jax import command, errors, interrupt, lock, plugins, workdir
+from cooper_jax import checks, command, errors, interrupt, plugins, workdir
 from cooper_jax.parallel import peers, processes
 
 
 @peers.joined()
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
-  from cooper_jax import checks
-
   if asked.plan or asked.topology:
     from cooper_jax.rehearsal import report
 
     return report.run(asked)
+  from cooper_jax import lock
+
   config, folder = asked.config, workdir.check(asked.config, asked.workdir)
   lock.check(folder)
   seen = checks.check_data(asked) if processes.is_first() else []
