@@ -54,7 +54,9 @@ def write_report(workdir, results):
     f"{about['date']}, {about['machine']}.",
     tiles=claims.tiles(summary),
     picture=report_gallery.strip(results["gallery"]),
-    claims=claims.claims(summary, str(about.get("variant", ""))),
+    claims=claims.claims(
+      summary, str(about.get("variant", "")), own=str(about.get("data", ""))
+    ),
     about=about,
     files=report_facts.files(workdir),
     sections=sections,

@@ -47,8 +47,11 @@ def tiles(summary):
   return found
 
 
-def claims(summary, variant=""):
-  """Sentences for the top of the page, the most sobering ones included."""
+def claims(summary, variant="", *, own=""):
+  """Sentences for the top of the page, the most sobering ones included.
+
+  own: data that is not of the rendered world alone, and where it lies.
+  """
   lines = []
   if variant == "smoke":
     lines.append(
@@ -61,10 +64,15 @@ def claims(summary, variant=""):
   lines += mode_lines(summary)
   lines += report_grpo.reading(summary)
   lines += report_grpo.unseen(summary)
+  tested = (
+    f"The test questions are of the same data as the training questions: {own}."
+    if own
+    else "The test scenes come from the same rendered world as the training "
+    "scenes; nothing here was measured on photographs."
+  )
   lines.append(
     "One run, one seed: differences smaller than the intervals mean nothing. "
-    "The test scenes come from the same rendered world as the training "
-    "scenes; nothing here was measured on photographs."
+    + tested
   )
   return lines
 

@@ -40,6 +40,9 @@ def facts(workdir):
         value = values[name]
         listed = isinstance(value, list)
         found[name] = ", ".join(map(str, value)) if listed else value
+    data = values.get("data", {})
+    if "jsonl" in data.get("source", ""):
+      found["data"] = f"{data['source']} ({data['jsonl']})"
   versions = [f"Python {platform.python_version()}"]
   for library in LIBRARIES:
     versions.append(f"{library} {importlib.metadata.version(library)}")

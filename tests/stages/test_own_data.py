@@ -92,7 +92,8 @@ def test_data_without_maps_goes_from_nothing_to_a_report(tmp_path, capsys):
     k for k, v in summary.items() if isinstance(v, float) and math.isnan(v)
   ]
   assert not wrong
-  assert (tmp_path / "run/report/index.html").exists()
+  page = (tmp_path / "run/report/index.html").read_text("utf-8")
+  assert "rendered world" not in page and "of the same data" in page
 
 
 def test_a_tokenizer_stage_without_maps_may_be_interrupted(tmp_path):
