@@ -144,7 +144,9 @@ def check_ahead(config: ConfigDict, folder, mesh) -> None:
   from cooper_jax import package, workdir
   from cooper_jax.data import lengths
   from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.rehearsal import fit
 
+  fit.check(config, config.pipeline)
   came = package.replaced(config) if config.start else ()
   ahead = [
     stage

@@ -26,11 +26,9 @@ def run(asked: command.Command) -> None:
   import jax
 
   from cooper_jax.parallel import mesh as meshes
-  from cooper_jax.rehearsal import fit
 
   mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
   with jax.set_mesh(mesh):
-    fit.check(config, config.pipeline)
     checks.check_ahead(config, folder, mesh)
   with lock.held(folder), jax.set_mesh(mesh):
     _run_stages(asked, workdir.prepare(config, folder), mesh, seen)

@@ -86,18 +86,3 @@ def test_a_file_of_one_image_trains_and_is_tested_and_says_so(tmp_path, capsys):
   said = capsys.readouterr().err.splitlines()
   assert len(said) == 1  # one line, however many splits are opened
   assert said[0].startswith(f"note: {tmp_path}/own.jsonl: too few images")
-
-
-def test_sizes_are_told_without_opening_a_picture(tmp_path):
-  config = own(tmp_path, 20)
-  for path in tmp_path.glob("*.png"):
-    path.unlink()
-  sizes = jsonl.split_sizes(config)
-  assert sum(sizes.values()) == 20 and min(sizes.values()) > 0
-  for name in splits.NAMES:
-    assert sizes[name] == len(jsonl.source(config, name))
-    (tmp_path / f"{name}.jsonl").write_bytes(
-      (tmp_path / "own.jsonl").read_bytes()
-    )
-  config = DataConfig(source="jsonl", jsonl=str(tmp_path / "{split}.jsonl"))
-  assert jsonl.split_sizes(config) == dict.fromkeys(splits.NAMES, 20)

@@ -78,18 +78,6 @@ def _entries(path: pathlib.Path, config: DataConfig) -> list["Entry"]:
   return surveys.without_bad(path, config)
 
 
-def split_sizes(config: DataConfig) -> dict[str, int]:
-  """Images of each split, without opening one."""
-  if "{split}" in config.jsonl:
-    return {s: len(read_entries(_path(config, s))) for s in splits.NAMES}
-  entries = read_entries(_path(config, splits.NAMES[0]))
-  divided, _ = splits.divide([entry.image for entry in entries])
-  return {
-    split: sum(entry.image in images for entry in entries)
-    for split, images in divided.items()
-  }
-
-
 def asked(config: DataConfig, split: str):
   """Yields (question, file and line of its image, maps) of a split."""
   found = source(config, split)
