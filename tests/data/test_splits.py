@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cooper_jax.data import mixture, splits
-from cooper_jax.data.sources import DataConfig, jsonl
+from cooper_jax.data.sources import DataConfig
 
 
 def by_hash(images):

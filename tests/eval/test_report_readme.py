@@ -85,7 +85,8 @@ def run_of(folder):
   (folder / "summary.json").write_text(json.dumps(summary))
   (folder / "grpo").mkdir()
   by = [{"command": "python", "commit": "c0ffee" * 7, "machine": "a cpu"}]
-  (folder / "grpo" / "stage.json").write_text(json.dumps({"by": by}))
+  record = {"digest": "", "finished": True, "settings": {}, "by": by}
+  (folder / "grpo" / "stage.json").write_text(json.dumps(record))
 
 
 def test_one_command_writes_it_and_says_what_changed(copies, capsys):
