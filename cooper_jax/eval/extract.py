@@ -10,11 +10,10 @@ This is our own reader. Benchmarks that prescribe a rule report theirs beside.
 """
 
 import re
-import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cooper_jax.eval import quantities
+from cooper_jax.eval import choices, marks, quantities
 
 
 class Extraction(NamedTuple):
@@ -87,22 +86,27 @@ def places(response: str) -> list[tuple[str, str]]:
   return [("boxed" if place == "whole" else place, plain(inner))]
 
 
-def choice(response: str, options: Sequence[str]) -> Extraction:
-  """The option (its text) that a response chooses."""
+def choice(
+  response: str, options: Sequence[str], *, letters: bool = True
+) -> Extraction:
+  """The option (its text) that a response chooses.
+
+  `letters`: the question showed its options by letter, so that "B" is one.
+  """
   for place, body in places(response):
-    index, kind = _read_choice(body, list(options))
+    index, kind = choices.read(body, options, letters=letters)
     if index is not None:
       return Extraction(options[index], f"{place}/{kind}")
-    if _REFUSAL.search(body):
+    if kind == "refusal" or _REFUSAL.search(body):
       return Extraction(None, "refusal")
   return NOTHING
 
 
-def yes_no(response: str) -> Extraction:
-  """ "yes" or "no"."""
-  found = choice(response, ("yes", "no"))
-  # The letters A and B stand for the options only where options were shown.
-  return NOTHING if found.how.endswith("/letter") else found
+def yes_no(
+  response: str, options: Sequence[str] = ("yes", "no"), *, letters=False
+) -> Extraction:
+  """ "yes" or "no"; by letter where the question showed them so."""
+  return choice(response, options or ("yes", "no"), letters=letters)
 
 
 def number(response: str) -> Extraction:
@@ -126,89 +130,21 @@ def text(response: str) -> Extraction:
 
 
 def extract(
-  response: str, answer_type: str, options: Sequence[str] = ()
+  response: str,
+  answer_type: str,
+  options: Sequence[str] = (),
+  *,
+  question: str = "",
 ) -> Extraction:
-  """The answer of a response to a question of this type."""
+  """The answer of a response to a question of this type.
+
+  Letters count only where the text of the question shows them.
+  """
+  letters = marks.shows_letters(question, options)
   if answer_type == "choice":
-    return choice(response, options)
+    return choice(response, options, letters=letters)
   if answer_type == "yes_no":
-    return yes_no(response)
+    return yes_no(response, options, letters=letters)
   if answer_type == "number":
     return number(response)
   return text(response)
-
-
-def _read_choice(body: str, options: list[str]):
-  """(index of the option, letter or text), (None, "") where none is clear."""
-  letters = string.ascii_uppercase[: len(options)]
-  bare = _bare(body)
-  names = [_bare(option) for option in options]
-  # 1. Nothing but an option or a letter.
-  if bare in names:
-    return names.index(bare), "text"
-  if len(bare) == 1 and bare.upper() in letters:
-    return letters.index(bare.upper()), "letter"
-  # 2. A letter that opens the answer: "B) the ball", "B\n\nExplanation ..".
-  opening = re.match(r"\W*([A-Z])\s*(?:[).:]|\n|$)", body)
-  if opening and opening[1] in letters:
-    return letters.index(opening[1]), "letter"
-  # 3. "the answer is B".
-  said = re.findall(
-    r"(?:answer|option|choice|答案|选项)\s*(?:is|:|：|=)?[\s\W]*"
-    r"(?:option\s+)?([A-Z])(?![A-Za-z'])(?!\s+[a-z]+\s+[a-z])",
-    body,
-    re.IGNORECASE,
-  )
-  said = [letter for letter in said if letter in letters]
-  if said:
-    return letters.index(said[-1]), "letter"
-  # 4. The conclusion alone, then everything: one letter, or one option's text.
-  clauses = re.split(
-    r"\b(?:but|however|so|therefore|thus|hence)\b", body, flags=re.IGNORECASE
-  )
-  for clause in (clauses[-1], body) if len(clauses) > 1 else (body,):
-    index = _single_letter(clause, letters)
-    if index is not None:
-      return index, "letter"
-    index = _single_option(clause, names)
-    if index is not None:
-      return index, "text"
-  return None, ""
-
-
-def _single_letter(clause: str, letters: str):
-  """The one option letter that stands alone; an article "A" is no letter."""
-  found = re.findall(r"(?<![A-Za-z'\-])([A-Z])(?![A-Za-z'\-])(.{0,12})", clause)
-  verbs = ("is", "and", "or", "as", "because", "since", "looks", "seems")
-  seen = set()
-  for letter, after in found:
-    word = re.match(r"\s+([a-z]+)", after)
-    if letter == "A" and word and word[1] not in verbs:
-      continue
-    if letter in letters:
-      seen.add(letter)
-  return letters.index(seen.pop()) if len(seen) == 1 else None
-
-
-def _single_option(clause: str, names: list[str]):
-  """The one option whose text appears and is not denied.
-
-  "front left" hides the "left" inside it: longer texts are looked for first.
-  """
-  clause = f" {_bare(clause)} "
-  seen = []
-  for name in sorted(names, key=len, reverse=True):
-    if not name:
-      continue
-    pattern = rf"(?<![\w.])(?:the |an? )?{re.escape(name)}(?!\w|\.\d)"
-    clause = re.sub(rf"\b(?:not|isn't|never|than) {pattern}", " ", clause)
-    clause, count = re.subn(pattern, " ", clause)
-    if count:
-      seen.append(names.index(name))
-  return seen[0] if len(seen) == 1 else None
-
-
-def _bare(text: str) -> str:
-  """Lower case, no leading article, no punctuation at the ends."""
-  text = re.sub(r"\s+", " ", text.lower()).strip(" \t\n.,;:!?()[]\"'")
-  return re.sub(r"^(?:the|an?) (?=\w)", "", text)
