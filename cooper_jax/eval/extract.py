@@ -2,9 +2,9 @@ r"""What a response answers: a value, and how it was found.
 
 Order of precedence: the last `<answer>..</answer>`, inside it `\boxed{}`; then
 an unclosed `<answer>`; then `\boxed{}` anywhere; then the text without its
-thoughts. In each place a choice is read as a letter, then as an option's text;
-a number with its unit. Nothing is ever evaluated, and two different answers
-are no answer: naming every option does not pay.
+thoughts. In each place `choices` reads an option or its letter, `quantities` a
+number with its unit. Nothing is ever evaluated, and two different answers are
+no answer: naming every option does not pay.
 
 This is our own reader. Benchmarks that prescribe a rule report theirs beside.
 """
@@ -44,6 +44,19 @@ _REFUSAL = re.compile(
 )
 
 
+# LaTeX: braces to open, commands that are a sign.
+_BRACED = "text|mathrm|mathbf|textbf|scalar|distance_unit"
+_SIGNS = {"pm": "±", "times": "×", "cdot": "·", "approx": "≈"}
+
+
+def scalar(text: str) -> str | None:
+  r"""The last `\scalar{30} \distance_unit{inches}` (Q-Spatial), or None."""
+  found = re.findall(
+    r"\\scalar\s*\{[^{}]*\}(?:\s*\\distance_unit\s*\{[^{}]*\})?", text
+  )
+  return found[-1] if found else None
+
+
 def boxed(text: str) -> str | None:
   r"""The content of the last `\boxed{}`, braces matched; None without one."""
   start = text.rfind("\\boxed")
@@ -62,7 +75,10 @@ def boxed(text: str) -> str | None:
 
 def plain(text: str) -> str:
   r"""Without LaTeX (`\text{C}` is C), emphasis, tags and doubled spaces."""
-  text = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", text)
+  text = re.sub(rf"\\(?:{_BRACED})\s*\{{([^{{}}]*)\}}", r" \1 ", text)
+  text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2 ", text)
+  for command, sign in _SIGNS.items():
+    text = re.sub(rf"\\{command}\b", sign, text)
   text = re.sub(r"\\[,;:! ]", " ", text)
   text = re.sub(r"\\[a-zA-Z]+", " ", text)
   text = _TAG.sub(" ", text)
@@ -81,6 +97,7 @@ def places(response: str) -> list[tuple[str, str]]:
   else:
     place, body = "whole", _THOUGHT.sub(" ", response)
   inner = boxed(body)
+  inner = scalar(body) if inner is None else inner
   if inner is None:
     return [(place, plain(body))]
   return [("boxed" if place == "whole" else place, plain(inner))]

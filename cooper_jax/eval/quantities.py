@@ -1,11 +1,17 @@
 """Numbers and lengths in text: "5 feet 4 inches" is 1.6256 m.
 
-Lengths come out in metres, counts as they are. Ranges count as their middle,
-words count as digits, a conversion in brackets is ignored.
+Lengths come out in metres, counts as they are. A range of lengths counts as its
+middle, one of bare numbers as nothing; of "2.5 ± 0.3 m" the margin and of
+"3 m (9.8 feet)" the conversion is left out. Two different answers are none.
 """
 
+import itertools
+import math
 import re
 from typing import NamedTuple
+
+from cooper_jax.eval import numerals
+from cooper_jax.eval.numerals import NUMBER
 
 # Metres in one of each unit.
 UNITS = {
@@ -49,28 +55,29 @@ UNITS = {
   "mile": 1609.344,
   "miles": 1609.344,
 }
-_WORDS = (
-  "zero one two three four five six seven eight nine ten eleven twelve "
-  "thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_VALUES = {word: i for i, word in enumerate(_WORDS)}
-_VALUES |= {word: 10 * (i + 2) for i, word in enumerate(_TENS)}
-
+# "in" is a word where a place follows: "3 in the image".
+_PLACE = (
+  r"\s+(?:the|this|that|an?|my|your|each|every|total|all|front|view|image"
+  r"|between|it)\b"
+)
+_LETTERS = "|".join(sorted(filter(str.isalpha, UNITS), key=len, reverse=True))
 _UNIT = "|".join(
-  re.escape(unit) + (r"(?![a-z])" if unit.isalpha() else "")
+  re.escape(unit)
+  + (r"(?![a-z])" if unit.isalpha() else "")
+  + (rf"(?!{_PLACE})" if unit == "in" else "")
   for unit in sorted(UNITS, key=len, reverse=True)
 )
-_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _QUANTITY = re.compile(
-  rf"(?<![\w.])(-?{_NUMBER})(?!\d|\.\d)(?:\s*-?\s*({_UNIT}))?"
+  rf"(?<![\w.])(-?{NUMBER})(?!\d|\.\d)(?:\s*-?\s*(?:of\s+an?\s+)?({_UNIT}))?"
 )
-_RANGE = re.compile(
-  rf"(?<![\w.-])({_NUMBER})\s*(?:{_UNIT})?\s*(?:-|–|\bto\b)\s*({_NUMBER})"
-)
-_BETWEEN = re.compile(
-  rf"\bbetween\s+({_NUMBER})\s*(?:{_UNIT})?\s*and\s*({_NUMBER})"
-)
+_TURN = re.compile(r"\b(?:so|but|therefore|thus|hence|however)\b|[=≈]")
+# What stands between two numbers, and what that makes of them.
+_MARGINS = {"±", "+/-", "+-", "plus or minus", "give or take"}
+_RANGES = {"-", "–", "—", "~", "to"}
+_SUMS = {"", ",", "and"}
+_LISTS = {"", ",", ";", "/", "&", "or", "and", ", or", ", and", "x", "×", "by"}
+_SHARE = _LISTS | _RANGES | _MARGINS  # the unit of the second serves both
+_SAME = 0.02  # two lengths that differ by less are one, converted
 
 
 class Quantity(NamedTuple):
@@ -87,73 +94,86 @@ def to_metres(value: float, unit: str) -> float | None:
 
 
 def read(text: str, *, last_sentence: bool = False) -> Quantity | None:
-  """The first quantity of a text, None where there is none.
+  """The one quantity that a text gives, None where there is none.
 
-  With `last_sentence`, of the last sentence that has one: where a response is
-  not marked up, the conclusion stands at its end.
+  Two different ones are none, but a number with a unit says more than one
+  without ("2 objects are 3 m apart"), and of "so", "=" what follows counts.
+  With `last_sentence`, of the last sentence that has a number: where a response
+  is not marked up, the conclusion stands at its end.
   """
-  text = _normalise(text)
+  text = _tidy(text)
   sentences = re.split(r"(?<=[.!?])\s+|\n+", text) if last_sentence else [text]
   for sentence in reversed(sentences):
-    found = _read(sentence)
-    if found is not None:
-      return found
+    if _QUANTITY.search(sentence):
+      return _read(sentence)
   return None
 
 
-def _read(text: str) -> Quantity | None:
-  found = list(_QUANTITY.finditer(text))
-  if not found:
-    return None
-  # A number with a unit says more than one without: "2 objects are 3 m apart".
-  chosen = next((m for m in found if m[2]), found[0])
-  if not chosen[2]:
-    return Quantity(float(chosen[1]), "")
-  value = float(chosen[1]) * UNITS[chosen[2]]
-  # "5 feet 4 inches": smaller units that follow at once are added.
-  end, unit = chosen.end(), UNITS[chosen[2]]
-  for more in found[found.index(chosen) + 1 :]:
-    gap = text[end : more.start()].strip(" ,")
-    smaller = more[2] and UNITS[more[2]] < unit
-    if gap not in ("", "and") or not smaller or more[1].startswith("-"):
-      break
-    value += float(more[1]) * UNITS[more[2]]
-    end, unit = more.end(), UNITS[more[2]]
-  return Quantity(value, "m")
-
-
-def _normalise(text: str) -> str:
-  text = text.lower().replace("\u2212", "-")
-  text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-  text = re.sub(r"(?<=\d)\s*[x×]\s*10\s*\^?\s*(?=-?\d)", "e", text)
-  text = _digits(text)
+def _tidy(text: str) -> str:
+  text = numerals.plain(text, _UNIT)
+  text = re.sub(r"\.{2,}|…", " to ", text)
+  # "1m80", "2m30cm", "5'4", "5 ft. 4 in.", "between 1 and 2"
+  text = re.sub(
+    rf"(\dm)(\d\d)(?!\d|\.\d|\s*-?\s*(?:{_UNIT}))", r"\1 \2cm", text
+  )
+  text = re.sub(rf"(?<=\d)\s?({_LETTERS})(?=\d)", r"\g<0> ", text)
+  text = re.sub(r"(\d'\s*\d{1,2})(?![\d.]|\s*['\"a-z])", r'\1"', text)
+  text = re.sub(r"(?<=\d)(\s*(?:ft|in|yd))\.(?=\s*\d)", r"\1", text)
+  text = re.sub(
+    rf"\bbetween\s+(-?{NUMBER}\s*(?:{_UNIT})?)\s*and\s+(?={NUMBER})",
+    r"\1 to ",
+    text,
+  )
+  # A conversion in brackets is left out, "(2.5 ± 0.3) m" is not one.
+  text = re.sub(rf"\(([^()]*)\)(?=\s*-?\s*(?:{_UNIT}))", r" \1 ", text)
   without = re.sub(r"\([^()]*\)", " ", text)
-  if _QUANTITY.search(without):
-    text = without
-
-  def middle(match):
-    return f"{(float(match[1]) + float(match[2])) / 2:.12g}"
-
-  return _RANGE.sub(middle, _BETWEEN.sub(middle, text))
+  text = without if _QUANTITY.search(without) else re.sub("[()]", " ", text)
+  # "3 of the 5 chairs"
+  return re.sub(rf"(?:\bout|(?<=\d)) of (?:the |these )?{NUMBER}", " ", text)
 
 
-def _digits(text: str) -> str:
-  """Number words as digits: "two and a half meters" becomes "2.5 meters".
+def _read(sentence: str) -> Quantity | None:
+  turns = list(_TURN.finditer(sentence))
+  told = _parts(sentence[turns[-1].end() :]) if turns else []
+  whole = _parts(sentence)
+  if told and (told[0].unit or not any(part.unit for part in whole)):
+    whole = told
+  parts = [part for part in whole if part.unit] or whole
+  if not parts:
+    return None
+  first = parts[0]
+  slack = _SAME * abs(first.value) if first.unit else 0.0
+  # NaN, from a range of bare numbers, equals nothing.
+  same = all(abs(part.value - first.value) <= slack for part in parts)
+  return first if same else None
 
-  Where the text has digits, words count only before a unit: "the red one is
-  3 m away" is about three metres.
-  """
-  ones = "|".join(sorted(_WORDS, key=len, reverse=True))
-  tens = "|".join(_TENS)
-  word = rf"(?:(?:{tens})(?:[ -](?:{ones}))?|(?:{ones}))"
-  pattern = rf"\b(?:(half an?)|({word})(\s+and\s+a\s+half)?)\b"
-  if re.search(r"\d", text):
-    pattern += rf"(?=\s*-?\s*(?:{_UNIT}))"
 
-  def digits(match):
-    if match[1]:
-      return "0.5"
-    value = sum(_VALUES[w] for w in re.split("[ -]", match[2]))
-    return f"{value + 0.5 * bool(match[3]):g}"
-
-  return re.sub(pattern, digits, text)
+def _parts(text: str) -> list[Quantity]:
+  """The quantities of a text, those that make up one put together."""
+  found = [
+    [float(m[1]), m[2], m.start(), m.end()] for m in _QUANTITY.finditer(text)
+  ]
+  gaps = [
+    text[one[3] : other[2]].strip() for one, other in itertools.pairwise(found)
+  ]
+  for index in reversed(range(len(gaps))):  # "2, 3 m" are both metres
+    if gaps[index] in _SHARE and not found[index][1]:
+      found[index][1] = found[index + 1][1]
+  for index, gap in enumerate(gaps):
+    if gap in _RANGES and not found[index + 1][1]:
+      found[index + 1][1] = found[index][1]
+  parts, last = [], 0.0  # metres in the smallest unit so far
+  for (value, name, *_), gap in zip(found, [None, *gaps]):
+    scale = UNITS.get(name)
+    part = Quantity(value * (scale or 1), "m" if scale else "")
+    if gap in _MARGINS:
+      continue
+    if gap in _RANGES:
+      middle = (parts[-1].value + part.value) / 2
+      parts[-1] = Quantity(middle if scale else math.nan, part.unit)
+    elif gap in _SUMS and scale and 0 <= value and scale < last:
+      parts[-1] = Quantity(parts[-1].value + part.value, "m")
+    else:
+      parts.append(part)
+    last = scale or 0.0
+  return parts
