@@ -19,6 +19,7 @@ import numpy as np
 from cooper_jax import telemetry
 from cooper_jax.data.sample import Question
 from cooper_jax.data.scenes import phrasing
+from cooper_jax.eval import grading, quantities
 from cooper_jax.tokenizers import map_tokenizer
 
 MODALITY = "depth"
@@ -141,10 +142,11 @@ def retell(question: Question, steps) -> Question | None:
     lambda found: scaled(found[1], next(by)), question.reasoning
   )
   changes = {"reasoning": reasoning}
-  if question.unit and question.answer_type == "number":
+  if quantities.is_length(question.unit):
     if not re.fullmatch(r"[\d.]+ m", question.answer):
       return None  # written in another unit, which the trace does not tell
-    changes["answer"] = f"{scaled(question.answer[:-2], moved[0])} m"
+    length = grading.truth(question.answer, question.unit)
+    changes["answer"] = f"{scaled(length, moved[0])} m"
   if question.family in _COMPARED and not whole:
     verdict = _compare(question, moved)
     if verdict is None:
@@ -153,7 +155,7 @@ def retell(question: Question, steps) -> Question | None:
   return dataclasses.replace(question, **changes)
 
 
-def scaled(number: str, steps: int) -> str:
+def scaled(number: str | float, steps: int) -> str:
   """In: "2.4", 6 (a factor of 1.78)   Out: "4.3"."""
   return phrasing.metres(float(number) * 10 ** (int(steps) / 24))
 

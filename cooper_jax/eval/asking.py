@@ -6,7 +6,7 @@ import numpy as np
 
 from cooper_jax import sequence
 from cooper_jax.data.scenes import traces
-from cooper_jax.eval import grading, runner
+from cooper_jax.eval import grading, quantities, runner
 from cooper_jax.eval.view import RolloutView
 from cooper_jax.policy import Policy
 from cooper_jax.sampling import grammar
@@ -177,6 +177,7 @@ def grade_of(text: str, item: Item):
     options=question.options,
     unit=question.unit,
     value=question.value,
+    question=question.text,
     rules=grading.Rules(tags_only=True),
   )
 
@@ -214,5 +215,5 @@ def lengths(items) -> np.ndarray:
   """Rows that ask for a length."""
   asked = [item.question for item in items]
   return np.flatnonzero(
-    [q.answer_type == "number" and q.unit != "" for q in asked]
+    [q.answer_type == "number" and quantities.is_length(q.unit) for q in asked]
   )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cooper_jax.eval import extract, grading
+from cooper_jax.eval import grading, quantities
 from cooper_jax.eval.metrics import mra, number, ratio
 
 _NUMBERS = 48  # most frequent numeric answers that the classifier may give
@@ -123,8 +123,8 @@ def _fit_family(questions, settings: Settings) -> Family:
   constant = middle = ""
   if numeric:
     numbers = tuple(answer for answer, _ in answers.most_common(_NUMBERS))
-    # A length's value is in metres, in whatever unit it was written.
-    values, unit = [_value(q) for q in questions], "m" * bool(questions[0].unit)
+    values, unit = [_value(q) for q in questions], questions[0].unit
+    unit = "m" if quantities.is_length(unit) else unit  # of the values
     constant = f"{mra.best_constant(values)[0]:.3g} {unit}".strip()
     middle = f"{ratio.best_constant(values)[0]:.3g} {unit}".strip()
   places = collections.Counter(
@@ -151,10 +151,10 @@ def _likeliest(questions, answers: collections.Counter) -> str:
   tolerance = grading.Rules().tolerance
 
   def hits(answer: str) -> int:
-    said = extract.number(answer).value
+    said = [grading.truth(answer, q.unit) for q in questions]
     return sum(
-      number.correct(said, _value(q), unit=q.unit, tolerance=tolerance)
-      for q in questions
+      number.correct(value, _value(q), unit=q.unit, tolerance=tolerance)
+      for value, q in zip(said, questions, strict=True)
     )
 
   return max([answer for answer, _ in answers.most_common(_NUMBERS)], key=hits)
@@ -223,6 +223,4 @@ def _candidates(question, numbers) -> tuple[str, ...]:
 
 
 def _value(question) -> float:
-  if question.value is not None:
-    return float(question.value)
-  return float(question.answer.split()[0])
+  return grading.truth(question.answer, question.unit, question.value)

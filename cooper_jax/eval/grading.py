@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cooper_jax.errors import UserError
-from cooper_jax.eval import extract
+from cooper_jax.eval import extract, quantities
 from cooper_jax.eval.metrics import choice, mra, number, ratio
 
 
@@ -46,29 +46,52 @@ def grade(
   options: Sequence[str] = (),
   unit: str = "",
   value: float | None = None,
+  question: str = "",
   rules: Rules = Rules(),
 ) -> Grade:
-  """Grades a response against the truth; an unread answer is wrong."""
-  found = extract.extract(response, answer_type, options)
+  """Grades a response against the truth; an unread answer is wrong.
+
+  Lengths are compared in metres, whatever the `unit` of the question, other
+  numbers as they are. `question` is its text: letters count where it shows
+  them.
+  """
+  found = extract.extract(response, answer_type, options, question=question)
   if rules.tags_only and not found.tagged:
     how = found.how if found.value is None else "untagged"
     found = extract.Extraction(None, how)
   if answer_type != "number":
     hit = choice.same(found.value, answer)
     return Grade(hit, found.value, found.how, NAN, NAN)
+  metres = quantities.to_metres(1.0, unit)
   bare = found.how.endswith("/number")
-  # A length is no count, and where a unit is asked for a bare one no length.
-  if (bare and unit and rules.unit_required) or (
-    found.value is not None and not bare and not unit
-  ):
+  # A length is no count, no angle and no weight; and a number without a unit
+  # is a length in metres only, where it is one at all.
+  no_length = bare and (rules.unit_required or metres != 1.0)
+  if found.value is not None and (no_length if metres else not bare):
     found = extract.Extraction(None, "wrong_unit")
-  target = extract.number(answer).value if value is None else float(value)
-  if target is None:
-    raise UserError(f"the true answer {answer!r} holds no number")
+  target = truth(answer, unit, value)
   hit = number.correct(
     found.value, target, unit=unit, tolerance=rules.tolerance
   )
-  factor2 = float(ratio.within(found.value, target)) if unit else NAN
+  factor2 = float(ratio.within(found.value, target)) if metres else NAN
   return Grade(
     hit, found.value, found.how, mra.mra(found.value, target), factor2
   )
+
+
+def truth(answer: str, unit: str, value: float | None = None) -> float:
+  """The true number: metres for a length of any unit, else as it is.
+
+  `value`, where it is given, is in metres already. An answer with a unit of
+  its own says what it is ("240 cm" is 2.4 m in any question), one without has
+  the question's. Raises UserError where there is no number in it.
+  """
+  if value is not None:
+    return float(value)
+  found = quantities.read(answer)
+  if found is None:
+    raise UserError(f"the true answer {answer!r} holds no number")
+  if found.unit:
+    return found.value
+  metres = quantities.to_metres(found.value, unit)
+  return found.value if metres is None else metres

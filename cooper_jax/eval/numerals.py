@@ -18,7 +18,7 @@ _VALUES = {word: i for i, word in enumerate(_ONES)}
 _VALUES |= {word: 10 * (i + 2) for i, word in enumerate(_TENS)}
 _LARGE = {"hundred": 100, "thousand": 1000}
 
-NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?"
 _ONE = "(?:" + "|".join(sorted(_ONES, key=len, reverse=True)) + ")"
 _BELOW_100 = rf"(?:(?:{'|'.join(_TENS)})(?:[ -]{_ONE})?|{_ONE})"
 _SPELT = (

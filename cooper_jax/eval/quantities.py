@@ -93,6 +93,10 @@ def to_metres(value: float, unit: str) -> float | None:
   return None if scale is None else value * scale
 
 
+def is_length(unit: str) -> bool:
+  return to_metres(1.0, unit) is not None
+
+
 def read(text: str, *, last_sentence: bool = False) -> Quantity | None:
   """The one quantity that a text gives, None where there is none.
 
@@ -171,7 +175,7 @@ def _parts(text: str) -> list[Quantity]:
     if gap in _RANGES:
       middle = (parts[-1].value + part.value) / 2
       parts[-1] = Quantity(middle if scale else math.nan, part.unit)
-    elif gap in _SUMS and scale and 0 <= value and scale < last:
+    elif gap in _SUMS and scale and value >= 0 and scale < last:
       parts[-1] = Quantity(parts[-1].value + part.value, "m")
     else:
       parts.append(part)

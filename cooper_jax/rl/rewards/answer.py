@@ -37,9 +37,11 @@ class Config:
 def reward(view, columns, config: Config) -> np.ndarray:
   """Right or wrong [R], NaN where the true answer is None.
 
-  Columns: answer, answer_type, options, unit, value.
+  Columns: answer, answer_type, options, unit, value; question, where letters
+  may be an answer.
   """
   rules = config.rules
+  questions = columns.get("question", [""] * len(view))
   result_R = np.full(len(view), np.nan, np.float32)
   for row, response in enumerate(view.text):
     if columns["answer"][row] is None:
@@ -51,6 +53,7 @@ def reward(view, columns, config: Config) -> np.ndarray:
       options=columns["options"][row],
       unit=columns["unit"][row],
       value=columns["value"][row],
+      question=questions[row],
       rules=rules,
     )
     graded = config.graded and not np.isnan(grade.mra)
