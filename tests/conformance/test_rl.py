@@ -323,12 +323,45 @@ def test_a_value_that_is_off_is_noticed(other, tmp_path, section, name, key):
 @pytest.mark.parametrize(
   ("section", "name"), [("losses", "ppo"), ("sampler_is", "x"), ("new", None)]
 )
-def test_a_case_that_is_not_known_is_named(
+def test_a_case_that_is_not_known_is_named_and_the_rest_compared(
   other, tmp_path, capsys, section, name
 ):
-  more = other | {section: {**other.get(section, {}), name or "y": {}}}
+  more = {section: {**other.get(section, {}), name or "y": {}}}
+  more = {"inputs": other["inputs"]} | more | other | more
+  assert run(tmp_path, more) == 0
+  shown = capsys.readouterr()
+  label = f"{section}/{name}" if name else section
+  assert f"case {label} is not known" in shown.err
+  assert "advantages/rloo" in shown.out and "1 not known" in shown.out
+  more["advantages"] = other["advantages"] | {"rloo": [9.0] * len(MASK)}
   assert run(tmp_path, more) == 1
-  assert f"case {name or section} is not known" in capsys.readouterr().err
+
+
+def test_sections_that_begin_with_losses_are_losses(other, tmp_path, capsys):
+  more = {"inputs": other["inputs"], "losses_more": other["losses"]}
+  assert run(tmp_path, more) == 0
+  assert "losses_more/vespo" in capsys.readouterr().out
+  off = other["losses"] | {"grpo": {"loss": 9.0}}
+  assert run(tmp_path, more | {"losses 2": off}) == 1
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_off_policy_mask_may_say_its_threshold(other, tmp_path, nested):
+  gap = live(INPUTS["sampler_logps"] - INPUTS["logps"]).sum(1) / LENGTH[:, 0]
+  kept = lambda most: (~((gap > most) & (GRPO < 0))).astype(int)  # noqa: E731
+  assert (kept(0.1) != kept(0.02)).any()
+
+  def file(threshold, keep):
+    form = {"threshold": threshold, "keep": keep.tolist()}
+    form = {"a": form} if nested else form
+    return {"inputs": other["inputs"], "offpolicy_seq_mask": form}
+
+  assert run(tmp_path, file(0.02, kept(0.02))) == 0
+  assert run(tmp_path, file(0.02, kept(0.1))) == 1
+
+
+def test_a_file_of_which_nothing_is_known_fails(other, tmp_path):
+  assert run(tmp_path, {"inputs": other["inputs"], "new": {}}) == 1
 
 
 def test_another_file_is_one_line(tmp_path, capsys):
