@@ -123,7 +123,7 @@ def yes_no(
   response: str, options: Sequence[str] = ("yes", "no"), *, letters=False
 ) -> Extraction:
   """ "yes" or "no"; by letter where the question showed them so."""
-  return choice(response, options or ("yes", "no"), letters=letters)
+  return choice(response, options, letters=letters)
 
 
 def number(response: str) -> Extraction:
@@ -157,6 +157,8 @@ def extract(
 
   Letters count only where the text of the question shows them.
   """
+  if answer_type == "yes_no":
+    options = options or ("yes", "no")
   letters = marks.shows_letters(question, options)
   if answer_type == "choice":
     return choice(response, options, letters=letters)

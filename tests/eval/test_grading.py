@@ -76,3 +76,65 @@ def test_the_truth_is_read_from_the_answer_where_no_value_is_given():
 def test_a_bad_tolerance_is_refused():
   with pytest.raises(UserError, match=r"allowed is \[0, 1\)"):
     Rules(tolerance=10)
+
+
+CENTIMETRES = dict(answer="240 cm", answer_type="number", unit="cm", value=2.4)
+
+
+@pytest.mark.parametrize(
+  ("text", "hit"),
+  [
+    ("240 cm", True),
+    ("2.4 m", True),
+    ("94.5 inches", True),
+    ("7 ft 10 in", True),
+    ("240", False),
+    ("2.4", False),  # nothing says that these are metres
+    ("240 m", False),
+    ("2.4 cm", False),
+  ],
+)
+@pytest.mark.parametrize("value", [2.4, None])
+def test_a_truth_in_centimetres_is_compared_in_metres(text, hit, value):
+  grade = grading.grade(text, **CENTIMETRES | {"value": value})
+  assert grade.hit is hit
+  assert grade.factor2 == float(hit)
+  assert grade.mra == pytest.approx(float(hit), abs=0.11)
+
+
+@pytest.mark.parametrize(
+  ("answer", "unit", "metres"),
+  [
+    ("240", "cm", 2.4),
+    ("240 cm", "cm", 2.4),
+    ("240 cm", "m", 2.4),
+    ("2.4", "m", 2.4),
+    ("8", "feet", 2.4384),
+    ("94.5 in", "inches", 2.4003),
+    ("5 feet 4 inches", "feet", 1.6256),
+    ("70", "kg", 70.0),
+    ("90", "degrees", 90.0),
+    ("3", "", 3.0),
+  ],
+)
+def test_the_truth_of_a_length_is_in_metres(answer, unit, metres):
+  assert grading.truth(answer, unit) == pytest.approx(metres)
+  assert grading.truth(answer, unit, 1.5) == 1.5
+
+
+def test_what_is_no_length_is_compared_as_it_is():
+  weight = dict(answer="70 kg", answer_type="number", unit="kg", value=70.0)
+  assert grading.grade("70 kg", **weight).hit
+  assert grading.grade("75", **weight).hit  # within 10 %
+  assert grading.grade("70 m", **weight).how == "wrong_unit"
+  assert np.isnan(grading.grade("70 kg", **weight).factor2)
+
+
+@pytest.mark.parametrize("text", ["2 or 3", "1 to 5", "1 - 5", "3 2", "3 m"])
+def test_two_numbers_are_no_count(text):
+  assert not grading.grade(text, **COUNT).hit
+
+
+def test_two_lengths_are_no_length_and_a_range_is_its_middle():
+  assert not _length("2.4 m or 3 m").hit and not _length("3 m, 2.4 m").hit
+  assert _length("2 to 3 m").hit and _length("2.4 m (7.9 feet)").hit
