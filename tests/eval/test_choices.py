@@ -129,6 +129,7 @@ SAID = [
       "It can't be determined whether the red or the blue ball is closer": None,
       "It is impossible to tell. The red ball is on the table.": None,
       "unclear: red ball": None,
+      "But it is difficult to tell : red ball": None,
       "The red ball looks close, but the blue ball is closer.": "blue ball",
       "Although the red ball looks close, the blue ball is.": "blue ball",
       "(B) the blue ball because it is nearer than the red ball": "blue ball",
