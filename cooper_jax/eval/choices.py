@@ -53,6 +53,7 @@ _ASIDE = (
 _NOT = (
   r"(?:not(?! only)|\w+n['’]t|cannot|never|nor|without|except|excluding|reject"
   r"|eliminate|exclude|discard|rule out|ruling out|rather than|instead of"
+  r"|false|incorrect|wrong"
   r"|(?:any|every)thing but|all but)"
 )
 _IS = r"(?:is|are|was|were|can|could|do|does|did|would|will|has|have)"
@@ -73,7 +74,7 @@ _CUTS = [
     rf"\b{_NOT}\s+{_WORDS}{MARK}(?:\s*,?\s*(?:or|nor|and)\s+{MARK})*",
     rf"{_LIST}\s+(?:\w+n['’]t|cannot|{_IS}(?:\s+be)?\s+{_WRONG})\b",
     # Compared with: "than A"; framed: "of A and B, ..".
-    rf"\b{_THAN}\s+{_WORDS}{_LIST}",
+    rf"\b{_THAN}\s+{_WORDS}{MARK}(?:\s+(?:and|or)\s+{MARK})*",
     rf"\b(?:between|among|of)\s+{_WORDS}{MARK}(?:,\s*{MARK})*,?\s+and\s+{MARK}",
     _ASIDE,
   )
@@ -81,6 +82,7 @@ _CUTS = [
 # A clause ends here; a word like "but" makes the next one a conclusion.
 _SO = (
   r"(?:(?<!thing )(?<!all )but(?! also)|however|therefore|thus|hence"
+  r"|wait|actually|no(?=,)"
   rf"|so(?=,|\s+(?:the|it|i|my|that|this)\b|\s*{MARK}))\b[,:]?\s*"
 )
 _TURN = re.compile(

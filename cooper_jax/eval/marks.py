@@ -64,8 +64,9 @@ def put(body: str, options: Sequence[str], labels: dict[str, int]) -> str:
   """The text with a mark in the place of every option and letter."""
   text = unicodedata.normalize("NFKC", body)
   text = re.sub("[\U000f0000-\U000fffff]", "", text)
-  if len(text.strip(" .()")) == 1:
-    text = text.upper()  # "b" alone
+  alone = text.strip(" \t\n.,;:!?()[]\"'")
+  if len(alone) == 1:
+    text = alone.upper()  # "b"
   for index in sorted(range(len(options)), key=lambda i: -len(options[i])):
     text = _option(options[index], labels).sub(chr(TEXT + index), text)
   if labels:
@@ -89,7 +90,9 @@ def _option(option: str, labels: dict[str, int]) -> re.Pattern:
     rf"(?-i:{word})" if word in labels else re.escape(word) for word in words
   )
   if pattern.lower() == "no":  # "no ball" is not the answer no
-    pattern += r"(?=\s*(?:[^\w\s-]|$)|\s+(?:it|there|they|this|that|the)\b)"
+    pattern += (
+      r"(?=\s*(?:[^\w\s-]|$)|\s+[-–]\s|\s+(?:it|there|they|this|that|the)\b)"
+    )
   # "3" is found in neither "-3" nor "2-3".
   negative = "(?<![-–])" if pattern[0].isdigit() else ""
   return re.compile(
