@@ -85,6 +85,23 @@ def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
   assert reach and all(edits.retell(q, steps) is None for q in reach)
 
 
+@pytest.mark.parametrize(
+  ("answer", "unit"), [("2.4 m", "m"), ("240 cm", "cm"), ("240 cm", "m")]
+)
+def test_a_length_in_any_unit_changes_with_its_map(answer, unit):
+  question = Question(
+    family="own",
+    text="How far ?",
+    answer=answer,
+    answer_type="number",
+    unit=unit,
+    value=2.4,
+    reasoning="red ball <at .4 .7> 2.4 m",
+  )
+  steps = np.full(256, 6, np.int8)
+  assert edits.retell(question, steps).answer == "4.3 m"  # 2.4 * 10^(6/24)
+
+
 def test_objects_moved_apart_leave_what_can_not_be_told_untold():
   steps = np.zeros(256, np.int8)
   steps[1] = 4

@@ -124,6 +124,22 @@ def test_the_constant_for_a_factor_of_two_is_another_one():
   assert scores["qa/accuracy/constant"] == 3 / 8
 
 
+def test_the_baselines_answer_a_question_in_centimetres_too():
+  values = [4.0] * 3 + [0.8, 1.0, 1.4, 2.0, 2.5]
+  questions = [
+    _question("far", "How far ?", f"{100 * v:g} cm", "number", unit="cm")
+    for v in values
+  ]
+  fitted = blind.fit(questions)
+  assert fitted.majority(questions[0]) == "400 cm"
+  assert fitted.middle(questions[0]).endswith(" m")
+  items = [asking.Item(None, question) for question in questions]
+  assert list(asking.lengths(items)) == list(range(8))
+  scores = baselines.scores(items, fitted)
+  assert scores["qa/factor2/constant"] == 6 / 8
+  assert scores["qa/accuracy/constant"] == 3 / 8
+
+
 def test_answers_are_among_what_can_be_answered(fitted):
   for question in _questions(2, 20):
     answer = fitted.answer(question)

@@ -98,5 +98,20 @@ def test_settings_reach_the_rules():
   assert _score("red ball", CHOICE, tags_only=False) == 1
 
 
+def test_a_letter_pays_only_where_the_question_shows_letters():
+  shown = "Which ? (A) red ball (B) blue table (C) green can"
+  for question, paid in (("Which ?", 0), (shown, 1)):
+    asked = CHOICE | {"question": question}
+    assert _score(_say("A"), asked) == paid
+    assert _score(_say("A or B"), asked) == 0
+    assert _score(_say("red ball"), asked) == 1
+
+
+def test_a_length_is_right_in_the_unit_that_was_asked_for():
+  asked = LENGTH | {"answer": "243 cm", "unit": "cm"}
+  assert _score(_say("243 cm"), asked) == _score(_say("2.43 m"), asked) == 1
+  assert _score(_say("243"), asked) == _score(_say("243 m"), asked) == 0
+
+
 def test_a_question_without_an_answer_abstains():
   assert np.isnan(_score(_say("red ball"), CHOICE | {"answer": None}))
