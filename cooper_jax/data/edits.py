@@ -11,7 +11,6 @@ its factor, rounded twice: at most a step from what the map shows.
 """
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -129,8 +128,9 @@ def retell(question: Question, steps) -> Question | None:
   lengths = phrasing.LENGTH.findall(question.reasoning)
   whole = bool((steps == steps[0]).all())
   if not lengths:  # who hides whom is a matter of depth, though none is said
-    hides = question.family == "occlusion"
-    return None if hides and not whole else question
+    hides = question.family == "occlusion" and not whole
+    # Or they are said in another unit, and the answer is one of them.
+    return None if hides or quantities.is_length(question.unit) else question
   ids = question.evidence.get("ids", ())
   if whole and question.family == "reach":
     return None  # its limit is in the question
@@ -143,8 +143,6 @@ def retell(question: Question, steps) -> Question | None:
   )
   changes = {"reasoning": reasoning}
   if quantities.is_length(question.unit):
-    if not re.fullmatch(r"[\d.]+ m", question.answer):
-      return None  # written in another unit, which the trace does not tell
     length = grading.truth(question.answer, question.unit)
     changes["answer"] = f"{scaled(length, moved[0])} m"
   if question.family in _COMPARED and not whole:

@@ -60,7 +60,7 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       f"flag {said(flag)} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
     )
   value = None
-  if kind == "number" and unit and _metres(1.0, unit) is None:
+  if kind == "number" and unit and quantities.to_metres(1.0, unit) is None:
     problems.append(
       f"unit {said(unit)} is no length; allowed are m, cm, mm, km, ft, in and"
       " their names; a count has no unit"
@@ -175,7 +175,9 @@ def _truth(answer: str, unit: str, value: Any) -> tuple[str, str, float]:
     parts = [(parts[0][0], unit)]
     answer = f"{answer} {unit}"
   unit = unit or parts[0][1]
-  sizes = [_metres(1.0, part) if part else 1.0 for _, part in parts]
+  sizes = [
+    quantities.to_metres(1.0, part) if part else 1.0 for _, part in parts
+  ]
   told = sum(float(n) * size for (n, _), size in zip(parts, sizes))
   if not abs(told) <= LARGEST or (unit and told < 0):
     raise ValueError(f"answer {said(answer)} is no {noun('number', unit)}")
@@ -190,7 +192,7 @@ def _truth(answer: str, unit: str, value: Any) -> tuple[str, str, float]:
       )
     return answer, unit, told
   off = max(ROUNDING * told, 0.5 * _last_digit(parts[-1][0]) * sizes[-1])
-  read = [number * size for size in (_metres(1.0, unit), 1.0)]
+  read = [number * size for size in (quantities.to_metres(1.0, unit), 1.0)]
   metres = min(read, key=lambda metres: abs(metres - told))
   if abs(metres - told) > off * (1 + 1e-9):
     raise ValueError(
@@ -198,10 +200,6 @@ def _truth(answer: str, unit: str, value: Any) -> tuple[str, str, float]:
       " leave 'value' out, or write the number behind the answer"
     )
   return answer, unit, metres
-
-
-def _metres(value: float, unit: str) -> float | None:
-  return quantities.to_metres(value, unit.rstrip("."))
 
 
 def exact(value: Any, key: str) -> float:

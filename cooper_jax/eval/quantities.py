@@ -89,7 +89,7 @@ class Quantity(NamedTuple):
 
 def to_metres(value: float, unit: str) -> float | None:
   """A length in metres; None where the unit is none of length ("kg", "")."""
-  scale = UNITS.get(unit.strip().lower())
+  scale = UNITS.get(unit.strip().rstrip(".").lower())
   return None if scale is None else value * scale
 
 
