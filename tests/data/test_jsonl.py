@@ -254,7 +254,7 @@ def test_what_programs_write_is_read(folder, name):
 @pytest.mark.parametrize(
   ("data", "reason"),
   [
-    (gzip.compress(b"{}\n" * 1000)[:-12], "not whole gzip"),
+    (gzip.compress(b"{}\n" * 1000, mtime=0)[:-12], "not whole gzip"),
     (b"\x1f\x8b" + b"nothing", "not whole gzip"),
     (lzma.compress(b"{}"), "packed with xz"),
     (bz2.compress(b"{}"), "packed with bzip2"),
