@@ -56,9 +56,10 @@ def validate(config: ConfigDict) -> None:
         made = OptimConfig(**config[stage].optim)
       except UserError as error:
         raise UserError(f"config.{stage}.{error}") from error
-      if config[stage].batch % made.micro_batches:
+      batch = config[stage].batch if "batch" in config[stage] else 0
+      if batch % made.micro_batches:
         raise UserError(
-          f"config.{stage}.batch is {config[stage].batch}, which"
+          f"config.{stage}.batch is {batch}, which"
           f" config.{stage}.optim.micro_batches={made.micro_batches} can't cut"
           " evenly; make it a divisor"
         )
