@@ -343,7 +343,8 @@ def rl() -> ConfigDict:
       for name in plugins.names("rewards")
     }
   )
-  config.map_weight = 0.5  # of a map's own advantage beside the answer's
+  config.map_weight = 0.5  # of a map's own advantage beside the answer's; the
+  # scale of both is that of rl.advantage
   config.text_only = False  # no gradient through codes
   config.updates = 1  # optimiser steps on one batch of rollouts
   config.loss = ConfigDict()  # LossConfig, of text and codes alike
