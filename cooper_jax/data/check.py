@@ -192,6 +192,7 @@ def _cut(text: str, font, width: int) -> str:
   """As much of a text as a column holds; what the font lacks as "?"."""
   text = text.encode("latin-1", "replace").decode("latin-1")
   room = width - 2 * MARGIN
+  text = text[: room + 1]  # no letter has less than a pixel
   if font.getlength(text) <= room:
     return text
   while text and font.getlength(text + "...") > room:

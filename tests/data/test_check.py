@@ -93,6 +93,20 @@ def test_every_error_of_every_line_and_file_is_listed_in_order(own, capsys):
   assert "errors        6" in said and "and 4 more" in said
 
 
+def test_a_long_text_is_cut_to_its_column_at_once():
+  class Font:  # one pixel a letter
+    measured = 0
+
+    def getlength(self, text):
+      self.measured += len(text)
+      return len(text)
+
+  font, room = Font(), 100
+  text = check._cut("x" * 100_000, font, room + 2 * check.MARGIN)
+  assert text == "x" * (room - 3) + "..."
+  assert font.measured < 10 * room
+
+
 def test_a_sheet_shows_samples_with_and_without_maps(own, tmp_path):
   out = tmp_path / "new" / "sheet.png"
   assert check.main([str(own), f"--out={out}", "--rows=4"]) == 0
