@@ -111,6 +111,8 @@ def read(
   exact = [option.casefold() == body.casefold() for option in options]
   if sum(exact) == 1:
     return exact.index(True), "text"
+  bare = marks.unlettered(options)
+  letters, options = letters or bare != list(options), bare
   own = marks.own_letters(options)
   labels = own or (marks.in_order(options) if letters else {})
   text = marks.put(body, options, labels).lower()

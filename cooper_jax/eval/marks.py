@@ -45,6 +45,19 @@ def in_order(options: Sequence[str]) -> dict[str, int]:
   return dict(zip(string.ascii_uppercase, range(len(options))))
 
 
+def unlettered(options: Sequence[str]) -> list[str]:
+  """Options without the letters that they are written with, in order.
+
+  In: ("A. red ball", "(B) box")   Out: ["red ball", "box"]
+  """
+  found = [
+    re.fullmatch(rf"\s*[(\[]?{letter}[).:\]]+\s*(\S.*)", option, re.DOTALL)
+    for letter, option in zip(string.ascii_uppercase, options)
+  ]
+  lettered = len(found) == len(options) and all(found)
+  return [match[1] for match in found] if lettered else list(options)
+
+
 def own_letters(options: Sequence[str]) -> dict[str, int]:
   """Letters that options hold which are alike without them.
 

@@ -77,6 +77,30 @@ def test_letters_count_only_where_the_question_shows_them(question, shown):
   assert not both.hit and both.value is None
 
 
+@pytest.mark.parametrize(
+  "options",
+  [
+    ("A. red ball", "B. box"),
+    ("(A) red ball", "(B) box"),
+    ("A: red ball", "B: box"),
+  ],
+)
+def test_options_written_with_their_letters_are_read_without_them(options):
+  for said in (
+    "A",
+    "(A)",
+    "red ball",
+    "The red ball.",
+    "A. red ball",
+    "It is A",
+  ):
+    assert extract.choice(said, options, letters=False).value == options[0]
+  for said in ("B", "the box", "The box is closer.", "(B) box"):
+    assert extract.choice(said, options, letters=False).value == options[1]
+  both = "red ball or box"
+  assert extract.choice(both, options, letters=False).value is None
+
+
 def test_yes_and_no_have_letters_where_they_were_shown():
   truth = dict(answer="no", answer_type="yes_no")
   question = "Is it red ? (A) yes (B) no"
