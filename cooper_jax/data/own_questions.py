@@ -7,6 +7,7 @@ answers are read in metres whatever their unit.
 import itertools
 import math
 import re
+import unicodedata
 from typing import Any
 
 from cooper_jax.data import markup, records
@@ -50,10 +51,14 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       "a choice without 'options'; list what can be chosen, the answer too"
     )
   if kind == "yes_no":
-    if answer.lower() in ("yes", "no"):
-      answer = answer.lower()
-    else:
+    if answer.lower() not in ("yes", "no"):
       problems.append(f"answer {said(answer)} is neither yes nor no")
+    elif options and {option.lower() for option in options} != {"yes", "no"}:
+      problems.append(
+        f"options {said(options)} of a yes_no; these are yes and no, others"
+        " make it a choice"
+      )
+    answer = answer.lower()
   flag = record.get("flag", "boundary")
   if flag not in FLAGS:
     problems.append(
@@ -110,7 +115,7 @@ def _options(options: Any) -> tuple[list[str], list[str]]:
   ):
     return [], [f"'options' is {said(options)}; it should be a list of strings"]
   options = [str(option).strip() for option in options]
-  seen = [" ".join(option.lower().split()) for option in options]
+  seen = [_as_graded(option) for option in options]
   wrong = []
   if len(options) == 1:
     wrong.append(f"one option, {said(options[0])}: nothing is to be chosen")
@@ -120,6 +125,14 @@ def _options(options: Any) -> tuple[list[str], list[str]]:
     twice = next(o for o, s in zip(options, seen) if seen.count(s) > 1)
     wrong.append(f"option {said(twice)} stands twice in {said(options)}")
   return options, wrong
+
+
+def _as_graded(option: str) -> str:
+  """What grading reads of an option.  In: "The ball."   Out: "ball" """
+  text = unicodedata.normalize("NFKC", option).casefold()
+  text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+  words = text.strip(" .").split()
+  return " ".join(words[len(words) > 1 and words[0] == "the" :])
 
 
 def _with_options(text: str, options: list[str]) -> str:

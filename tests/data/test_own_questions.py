@@ -158,6 +158,18 @@ def test_a_value_is_the_number_behind_the_answer(answer, unit, value, right):
     ({"answer": "a", "options": ["a", "A "]}, "stands twice"),
     ({"answer": "a b", "options": ["a b", "A  b"]}, "stands twice"),
     ({"answer": "a", "options": ["a", 3, 3]}, "stands twice"),
+    ({"answer": "red ball", "options": ["red ball", "red ball."]}, "twice"),
+    ({"answer": "red ball", "options": ["red ball", "The red ball"]}, "twice"),
+    ({"answer": "a b", "options": ["a b", "a\u00a0b\u200b"]}, "stands twice"),
+    ({"answer": "\u00e9", "options": ["\u00e9", "e\u0301"]}, "stands twice"),
+    (
+      {
+        "answer": "yes",
+        "answer_type": "yes_no",
+        "options": ["yes", "no", "maybe"],
+      },
+      "others make it a choice",
+    ),
     ({"answer": "a", "options": ["a", ""]}, "an empty option"),
     ({"answer": "a", "options": ["a", " "]}, "an empty option"),
     ({"answer": "a", "options": ["a", True]}, "list of strings"),
