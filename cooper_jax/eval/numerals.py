@@ -35,7 +35,7 @@ def plain(text: str, unit: str) -> str:
   number only before one ("the red one is 3 m away").
   """
   text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)
-  text = text.replace("″", '"')
+  text = re.sub(r"″|(?<=\d)\s?(?:''|’’|′′)", '"', text)
   text = unicodedata.normalize("NFKC", text).lower()
   text = text.translate(str.maketrans("\u2212\u2044′’‘“”", "-/'''\"\""))
   text = re.sub(r"(?<!\w)([\"'])([^\"']*)\1(?!\d)", r"\2", text)  # '"3"'
@@ -71,9 +71,12 @@ def _fraction(match) -> str:
 
 def _digits(text: str, unit: str) -> str:
   """In: "two and a half meters", "2 meters and a half"   Out: "2.5 meters"."""
+  one = r"(?<!of )\ban?(?=\s+(?:met(?:er|re)|foot|yard|inch|mile)\b)"
   pattern = rf"\b(?:(half an?)|({_SPELT})(\s+and\s+a\s+half)?)\b"
   if re.search(r"\d", text):
     pattern += rf"(?=\s*-?\s*(?:{unit}))"
+  elif not re.search(pattern, text):  # "about a meter", and no other number
+    text = re.sub(one, "1", text)
 
   def digits(match):
     if match[1]:
