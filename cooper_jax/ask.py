@@ -27,6 +27,7 @@ from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, nearest
 TRAINED = ("grpo", "sft")  # the later stage first
 AFTER = ("both", "depth", "segmentation", "adaptive")  # the first that it has
 ROOMS_ONLY = "the model knows rendered rooms only, and takes this for one"
+OWN_ONLY = "the model knows pictures like those of its training only"
 
 
 def parse(argv=None):
@@ -189,13 +190,15 @@ def answers(asked) -> dict:
   from cooper_jax import compilation
   from cooper_jax.eval import answer_files, asking, trace
   from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.stages import tokenizer
 
   compilation.use_cache("", fallback=Path("compiled"))
   one = meshes.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(one), compilation.effort(quick=True):
     config, policy, params, codecs, name = load(asked)
     image, own = look(asked, config)
-    modes = asking.modes_of(policy, config.sft.shares)
+    taught = tokenizer.taught(asked.workdir, codecs) if asked.workdir else None
+    modes = asking.modes_of(policy, config.sft.shares, taught)
     questions, mode, twice = choose(asked, own, modes)
     known, sample = trace.world_words(), types.SimpleNamespace(image=image)
     texts = [trace.as_known(as_written(text), known) for text in questions]
@@ -216,6 +219,7 @@ def answers(asked) -> dict:
   )
   true = {question.text: question.answer for question in own}
   photo = image if photograph is None else photographed(photograph)
+  note = None if photograph is None else told_of(config.data.source)
   found = []
   for i, text in enumerate(texts):
     said = trace.read(view.text[i])
@@ -231,7 +235,7 @@ def answers(asked) -> dict:
     if twice:
       answer["at_once"] = trace.read(direct.text[i]).answer
     outs[i].parent.mkdir(parents=True, exist_ok=True)
-    draw(photo, view.maps[i], codecs, answer, outs[i], photograph is not None)
+    draw(photo, view.maps[i], codecs, answer, outs[i], note)
     drawn = [(drawn.modality, drawn.target) for drawn in view.maps[i]]
     answer["maps"] = answer_files.write_maps(outs[i], drawn, photograph)
     found.append(answer | {"picture": str(outs[i])})
@@ -239,9 +243,14 @@ def answers(asked) -> dict:
     "model": name,
     "mode": mode,
     "about": about,
-    "notes": [] if photograph is None else [ROOMS_ONLY],
+    "notes": [note] if note else [],
     "answers": found,
   }
+
+
+def told_of(source: str) -> str:
+  """What is said of a photograph to a model of these data sources."""
+  return ROOMS_ONLY if source == "world" else OWN_ONLY
 
 
 def refuse_long(items, policy, buckets) -> None:
@@ -278,8 +287,10 @@ def photographed(path: Path):
   return np.asarray(picture)
 
 
-def draw(photo, maps, codecs, answer: dict, out: Path, over: bool) -> None:
-  """The picture of an answer; over: maps lie over the photograph."""
+def draw(
+  photo, maps, codecs, answer: dict, out: Path, note: str | None
+) -> None:
+  """The picture of an answer; with a note, maps lie over the photograph."""
   from PIL import Image
 
   from cooper_jax.eval import answer_page, trace
@@ -296,10 +307,15 @@ def draw(photo, maps, codecs, answer: dict, out: Path, over: bool) -> None:
     lines.append((f"true: {answer['true']}", True))
   if answer["unknown_words"]:
     lines.append((unknown(answer), False))
-  if over:
-    lines.append((f"note: {ROOMS_ONLY}", False))
+  if note:
+    lines.append((f"note: {note}", False))
   picture = answer_page.page(
-    photo, shown, answer["places"], answer["question"], lines, over=over
+    photo,
+    shown,
+    answer["places"],
+    answer["question"],
+    lines,
+    over=note is not None,
   )
   Image.fromarray(picture).save(out, format="PNG")
 

@@ -55,6 +55,26 @@ def test_wrong_input_is_one_line(photo, arguments, message, capsys):
   assert not list(photo.parent.glob("*answer*"))
 
 
+def test_no_map_is_asked_of_a_run_whose_data_had_none(
+  tmp_path, monkeypatch, capsys
+):
+  load, packaged = ask.load, ask.parse(["--scene=3"])
+  monkeypatch.setattr(ask, "load", lambda asked: load(packaged))
+  counts = {"tokenizer/maps/depth": 0, "tokenizer/maps/segmentation": 7}
+  (tmp_path / "summary.json").write_text(json.dumps(counts))
+  words = ["--scene=3", f"--workdir={tmp_path}", f"--out={tmp_path}"]
+  assert ask.main([*words, "--mode=depth"]) == 2
+  has = "this model has direct, text, segmentation, adaptive"
+  assert has in capsys.readouterr().err
+  assert ask.main([*words, "--json"]) == 0
+  assert json.loads(capsys.readouterr().out)["mode"] == "segmentation"
+
+
+def test_a_model_of_own_data_is_not_said_to_know_rooms():
+  assert "rooms only" in ask.told_of("world")
+  assert "its training only" in ask.told_of("jsonl")
+
+
 def test_a_picture_needs_a_question(photo, capsys):
   assert ask.main([f"--image={photo}"]) == 2
   assert "nothing is asked" in capsys.readouterr().err
