@@ -47,6 +47,7 @@ def counts(found: dict[str, survey.Survey]) -> dict:
       }
       for split, each in survey.by_split(found).items()
     },
+    "notes": survey.repeated(found),
     "longest_question": longest(asked),
   }  # fmt: skip
   errors = [error for each in found.values() for error in each.errors]
@@ -136,6 +137,7 @@ def lines_of(found: dict, most: int) -> list[str]:
     lines.append(
       f"{split:13s} {each['images']:,} images, {each['questions']:,} questions"
     )
+  lines += [f"note          {note}" for note in found["notes"]]
   if found["longest_question"]:
     best, room = found["longest_question"], default_room()
     fits = "fits" if best["tokens"] <= room else "is too long for"

@@ -10,13 +10,14 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from cooper_jax import telemetry
-from cooper_jax.data import markup, splits
+from cooper_jax.data import markup, picture_files, splits
 from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import UserError
 
@@ -157,6 +158,35 @@ def by_split(found: dict[str, Survey]) -> dict[str, list[jsonl.Entry]]:
   }
 
 
+def repeated(found: dict[str, Survey]) -> list[str]:
+  """One line where training has pictures of validation or test, else none.
+
+  By file, however its path is written; what `splits.divide` shares, it says.
+  """
+
+  def files(split):
+    folder = found[split if split in found else ""].path.parent
+    return {
+      os.path.realpath(picture_files.beside(folder, entry.image)): entry.image
+      for entry in divided[split]
+    }
+
+  divided = by_split(found)
+  train, others = files("train"), files("validation") | files("test")
+  twice = [
+    others[file]
+    for file in train.keys() & others.keys()
+    if "" not in found or train[file] != others[file]
+  ]
+  if not twice:
+    return []
+  return [
+    f"images of training that validation or test has too: {len(twice):,}"
+    f" ({picture_files.shown(min(twice))}); scores on these say nothing about"
+    " new images"
+  ]
+
+
 def at_start(config: DataConfig) -> list[str]:
   """What the plan of a run says of its own data, before any stage.
 
@@ -175,6 +205,7 @@ def at_start(config: DataConfig) -> list[str]:
     lines.append(
       f"  {split:10s} {len(entries):,} images, {asked:,} questions; {maps}"
     )
+  lines += [f"  note: {note}" for note in repeated(found)]
   if config.names == ("jsonl",):
     lacking = [n for n in MAPS if not have(by_split(found)["train"], n)]
     if lacking:

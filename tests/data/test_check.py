@@ -117,6 +117,26 @@ def test_a_sheet_shows_samples_with_and_without_maps(own, tmp_path):
   assert rows == 2
 
 
+def test_pictures_that_training_shares_with_another_split_are_said(own, capsys):
+  lines = lines_of(own)
+  for split, few in zip(
+    ("train", "validation", "test"), (lines[:6], lines[6:8], lines[5:6])
+  ):
+    write(own.parent, few, f"{split}.jsonl")
+  written = str(own.parent / "{split}.jsonl")
+  (note,) = survey.at_start(settings(written))[4:]
+  assert "has too: 1 (5.png)" in note
+  assert check.main([written]) == 0
+  assert "has too: 1 (5.png)" in capsys.readouterr().out
+  # In one file, a path that is written in two ways is hashed in two ways.
+  for line in lines[:]:
+    lines.append(line | {"image": f"./{line['image']}"})
+  write(own.parent, lines)
+  assert "has too" in "".join(survey.at_start(settings(own)))
+  write(own.parent, lines[:1])  # one image: `splits.divide` says it
+  assert "has too" not in "".join(survey.at_start(settings(own)))
+
+
 def test_a_file_for_each_split_and_what_is_no_file(own, capsys):
   for split in ("train", "validation", "test"):
     write(own.parent, lines_of(own)[:3], f"{split}.jsonl")
