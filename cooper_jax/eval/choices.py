@@ -32,6 +32,7 @@ _FILLERS = _CUES | set(
 )
 
 _JOIN = r"\s*(?:[,/&+]\s*)?(?:(?:and|or|nor)\s+)?"
+_TEXT = "[\U000f0000-\U000f0fff]"  # an option in its own words
 _LIST = rf"{MARK}(?:{_JOIN}{MARK})*"
 _WORDS = r"(?:(?!(?:and|but|or|so|while|than)\b)[a-z]+\s+){0,4}"
 _REFUSED = re.compile(
@@ -72,6 +73,7 @@ _CUTS = [
     rf"\bneither\b.*\bnor\s+{_WORDS}{MARK}",
     rf"\b(?:neither|none)\s+{_WORDS}{_LIST}",
     rf"\b{_NOT}\s+{_WORDS}{MARK}(?:\s*,?\s*(?:or|nor|and)\s+{MARK})*",
+    rf"\b(?:is|are|see|contains?|shows?|has|have)\s+no\s+{_TEXT}",
     rf"{_LIST}\s+(?:\w+n['’]t|cannot|{_IS}(?:\s+be)?\s+{_WRONG})\b",
     # Compared with: "than A"; framed: "of A and B, ..".
     rf"\b{_THAN}\s+{_WORDS}{MARK}(?:\s+(?:and|or)\s+{MARK})*",
@@ -82,11 +84,11 @@ _CUTS = [
 # A clause ends here; a word like "but" makes the next one a conclusion.
 _SO = (
   r"(?:(?<!thing )(?<!all )but(?! also)|however|therefore|thus|hence"
-  r"|wait|actually|no(?=,)"
+  r"|wait|actually|no(?=[,:])"
   rf"|so(?=,|\s+(?:the|it|i|my|that|this)\b|\s*{MARK}))\b[,:]?\s*"
 )
 _TURN = re.compile(
-  rf"(?:(?<=[.!?;])\s+|\n\s*|(?:^|[\s,]+)(?=\b{_SO}))(\b{_SO})?"
+  rf"(?:(?<=[.!?;])\s+|\n\s*|(?:^|[\s,]+)(?=\b{_SO}))((?:\b{_SO})+)?"
 )
 
 # Words that mean the same where options are alike but for a letter.
@@ -176,7 +178,7 @@ def _said_of(clauses, common) -> str | None:
   direct = re.compile(rf"({_LIST}),?\s+(?:(?:{_VERBS})\s+)*(?:{first})\b")
   for clause, concluding in clauses:
     words = set(re.findall(r"[\w'’]+", clause))
-    whole = re.findall("[\U000f0000-\U000f0fff]", clause)
+    whole = re.findall(_TEXT, clause)
     if all(words & group for group in common):
       near[concluding] += "".join(direct.findall(clause))
       far += clause

@@ -114,6 +114,11 @@ SAID = [
   *claim(
     BALLS,
     {
+      "There is no red ball in the image.": None,
+      "I see no green can, so the blue ball": "blue ball",
+      "No doubt the red ball": "red ball",
+      "The red ball. Wait, no, the blue ball.": "blue ball",
+      "red ball; wait, no: green can": "green can",
       "A red ball": "red ball",
       "A blue ball is closest, so the answer is B": "blue ball",
       "The red ball is closer than the blue ball.": "red ball",
