@@ -25,6 +25,8 @@ _SPELT = (
   rf"(?:(?:{_ONE}|an?|{NUMBER}) (?:hundred|thousand)(?: (?:and )?{_BELOW_100})?"
   rf"|{_BELOW_100})"
 )
+_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4}
+_PART = rf"\b(an?|{_ONE})[ -](half|halve|third|quarter|fourth)s?\b"
 _STARTS = r"(?<![\w.,/])"  # here no number is under way
 
 
@@ -58,7 +60,7 @@ def plain(text: str, unit: str) -> str:
     _fraction,
     text,
   )
-  return _digits(text, unit)
+  return _digits(_halves(text, unit), unit)
 
 
 def _fraction(match) -> str:
@@ -67,6 +69,20 @@ def _fraction(match) -> str:
   if whole and over >= under:
     return match[0]
   return f"{int(whole or 0) + over / under:.12g}"
+
+
+def _halves(text: str, unit: str) -> str:
+  """In: "2 and a half feet", "a third of a foot"   Out: "2.5 feet", ..."""
+  text = re.sub(
+    rf"{_PART}(?= of an? (?:{unit}))",
+    lambda m: f"{_VALUES.get(m[1], 1) / _PARTS[m[2]]:.12g}",
+    text,
+  )
+  return re.sub(
+    rf"{_STARTS}({NUMBER}) and a half(?=\s*-?\s*(?:{unit}))",
+    lambda m: f"{float(m[1]) + 0.5:g}",
+    text,
+  )
 
 
 def _digits(text: str, unit: str) -> str:

@@ -31,6 +31,7 @@ UNITS = {
   "decimetre": 0.1,
   "decimetres": 0.1,
   "cm": 0.01,
+  "cms": 0.01,
   "centimeter": 0.01,
   "centimeters": 0.01,
   "centimetre": 0.01,
@@ -70,7 +71,9 @@ _UNIT = "|".join(
 _QUANTITY = re.compile(
   rf"(?<![\w.])(-?{NUMBER})(?!\d|\.\d)(?:\s*-?\s*(?:of\s+an?\s+)?({_UNIT}))?"
 )
-_TURN = re.compile(r"\b(?:so|but|therefore|thus|hence|however)\b|[=≈]")
+_TURN = re.compile(
+  r"\b(?:so|but|therefore|thus|hence|however|total of|total is)\b|[=≈]"
+)
 # What stands between two numbers, and what that makes of them.
 _MARGINS = {"±", "+/-", "+-", "plus or minus", "give or take"}
 _RANGES = {"-", "–", "—", "~", "to"}
@@ -132,6 +135,9 @@ def _tidy(text: str) -> str:
   text = re.sub(rf"\(([^()]*)\)(?=\s*-?\s*(?:{_UNIT}))", r" \1 ", text)
   without = re.sub(r"\([^()]*\)", " ", text)
   text = without if _QUANTITY.search(without) else re.sub("[()]", " ", text)
+  # "2.4 m, 90 % sure"
+  sure = re.sub(rf"(?<![\w.]){NUMBER}\s*(?:%|percent\b)", " ", text)
+  text = sure if _QUANTITY.search(sure) else text
   # "3 of the 5 chairs"
   return re.sub(rf"(?:\bout|(?<=\d)) of (?:the |these )?{NUMBER}", " ", text)
 
