@@ -9,6 +9,7 @@ anything is wrong, so that a script can stop there. A path may hold {split}.
 import argparse
 import collections
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cooper_jax.data import mixture, survey
 from cooper_jax.data.sources import DataConfig, jsonl
-from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.eval import drawing
 from cooper_jax.modalities import segmentation
 from cooper_jax.tokenizers.text import TextTokenizer
@@ -51,7 +52,7 @@ def counts(found: dict[str, survey.Survey]) -> dict:
     "longest_question": longest(asked),
   }  # fmt: skip
   errors = [error for each in found.values() for error in each.errors]
-  return result | {"errors": errors}
+  return result | {"errors": errors + too_long(found)}
 
 
 def depth_range(depths: list[survey.Depths]) -> dict | None:
@@ -96,6 +97,25 @@ def longest(asked) -> dict | None:
         "image": entry.image, "line": entry.line,
       }  # fmt: skip
   return best
+
+
+def too_long(found: dict[str, survey.Survey]) -> list[str]:
+  """Questions that no prompt of the default settings has room for."""
+  text, room, errors = TextTokenizer.load(), default_room(), []
+  for each in found.values():
+    for entry in each.entries:
+      for question in entry.questions:
+        said = question.text.strip()
+        if len(said.encode()) + 1 <= room:
+          continue  # no token has less than a byte
+        tokens = len(text.encode(" " + said))
+        if tokens > room:
+          errors.append(
+            f"{each.path}:{entry.line}: a question of its image takes"
+            f" {tokens:,} tokens, the default prompts have room for {room};"
+            " ask less, or train with larger config.sampling.prompt_buckets"
+          )
+  return errors
 
 
 def _tally(values) -> dict[str, int]:
@@ -253,6 +273,7 @@ def main(argv=None) -> int:
     "--json", action="store_true", help="prints all of it as JSON"
   )
   asked = parser.parse_args(argv)
+  printable()
   try:
     found = {
       split: survey.look(path)
@@ -261,20 +282,28 @@ def main(argv=None) -> int:
     result = counts(found)
     if not result["errors"]:
       result["errors"] = opening_errors(asked.file)
+    if asked.json:
+      print(json.dumps(result, indent=2), flush=True)
+    else:
+      print("\n".join(lines_of(result, max(0, asked.errors))), flush=True)
     if asked.out:
-      samples, titles = chosen(found, max(1, asked.rows))
-      if samples:
-        path = Path(asked.out).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawing.png(sheet(samples, titles)))
+      draw(found, Path(asked.out).expanduser(), max(1, asked.rows))
+  except BrokenPipeError:  # `| head`: what is left needs no reader
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
-  if asked.json:
-    print(json.dumps(result, indent=2))
-  else:
-    print("\n".join(lines_of(result, max(0, asked.errors))))
   return EXIT_USER if result["errors"] else EXIT_DONE
+
+
+def draw(found: dict[str, survey.Survey], out: Path, rows: int) -> None:
+  """Writes the contact sheet."""
+  if out.suffix.lower() != ".png" or out.is_dir():
+    raise UserError(f"--out={out}: the sheet is a PNG; end it in .png")
+  samples, titles = chosen(found, rows)
+  if samples:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(drawing.png(sheet(samples, titles)))
 
 
 if __name__ == "__main__":

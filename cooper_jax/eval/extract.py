@@ -126,10 +126,13 @@ def yes_no(
   return choice(response, options, letters=letters)
 
 
-def number(response: str) -> Extraction:
-  """The number that a response gives, lengths in metres, bare ones as is."""
+def number(response: str, *, length: bool | None = None) -> Extraction:
+  """The number that a response gives, lengths in metres, bare ones as is.
+
+  `length`: whether one was asked for, where that is known.
+  """
   for place, body in places(response):
-    found = quantities.read(body, last_sentence=place == "whole")
+    found = quantities.read(body, last_sentence=place == "whole", length=length)
     if found is not None:
       kind = "quantity" if found.unit else "number"
       return Extraction(found.value, f"{place}/{kind}")
@@ -152,10 +155,12 @@ def extract(
   options: Sequence[str] = (),
   *,
   question: str = "",
+  unit: str | None = None,
 ) -> Extraction:
   """The answer of a response to a question of this type.
 
-  Letters count only where the text of the question shows them.
+  Letters count only where the text of the question shows them. `unit` is that
+  of the number that was asked for, "" for a count, None where it is not known.
   """
   if answer_type == "yes_no":
     options = options or ("yes", "no")
@@ -165,5 +170,6 @@ def extract(
   if answer_type == "yes_no":
     return yes_no(response, options, letters=letters)
   if answer_type == "number":
-    return number(response)
+    length = None if unit is None else quantities.is_length(unit)
+    return number(response, length=length)
   return text(response)

@@ -55,7 +55,9 @@ def grade(
   numbers as they are. `question` is its text: letters count where it shows
   them.
   """
-  found = extract.extract(response, answer_type, options, question=question)
+  found = extract.extract(
+    response, answer_type, options, question=question, unit=unit
+  )
   if rules.tags_only and not found.tagged:
     how = found.how if found.value is None else "untagged"
     found = extract.Extraction(None, how)

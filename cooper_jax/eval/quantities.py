@@ -71,6 +71,12 @@ _UNIT = "|".join(
 _QUANTITY = re.compile(
   rf"(?<![\w.])(-?{NUMBER})(?!\d|\.\d)(?:\s*-?\s*(?:of\s+an?\s+)?({_UNIT}))?"
 )
+# "3 kg": a number of something else, of which a length is not to be read.
+_NO_LENGTH = re.compile(
+  rf"(?<![\w.])-?{NUMBER}\s*(?:°|%|(?:kg|kilograms?|grams?|g|lbs?|pounds?"
+  r"|degrees?|deg|pixels?|px|percent|seconds?|sec|s|minutes?|hours?|lit(?:er|re)s?"
+  r")\b)"
+)
 _TURN = re.compile(
   r"\b(?:so|but|therefore|thus|hence|however|total of|total is)\b|[=≈]"
 )
@@ -100,20 +106,32 @@ def is_length(unit: str) -> bool:
   return to_metres(1.0, unit) is not None
 
 
-def read(text: str, *, last_sentence: bool = False) -> Quantity | None:
+def read(
+  text: str, *, last_sentence: bool = False, length: bool | None = None
+) -> Quantity | None:
   """The one quantity that a text gives, None where there is none.
 
   Two different ones are none, but a number with a unit says more than one
   without ("2 objects are 3 m apart"), and of "so", "=" what follows counts.
   With `last_sentence`, of the last sentence that has a number: where a response
-  is not marked up, the conclusion stands at its end.
+  is not marked up, the conclusion stands at its end.  `length`, where it is
+  known what was asked for: a sentence with a length, or with a bare number,
+  comes before one of the other kind, and no weight or angle is a length.
   """
   text = _tidy(text)
+  if length:
+    text = _NO_LENGTH.sub(" ", text)
   sentences = re.split(r"(?<=[.!?])\s+|\n+", text) if last_sentence else [text]
-  for sentence in reversed(sentences):
-    if _QUANTITY.search(sentence):
-      return _read(sentence)
-  return None
+  sentences = [each for each in sentences if _QUANTITY.search(each)]
+  if length is not None and len(sentences) > 1:
+    asked = [each for each in sentences if _holds(each, length)]
+    sentences = asked or sentences
+  return _read(sentences[-1]) if sentences else None
+
+
+def _holds(sentence: str, length: bool) -> bool:
+  """Whether a sentence gives a length, or else a bare number."""
+  return any(bool(part[2]) == length for part in _QUANTITY.finditer(sentence))
 
 
 def _tidy(text: str) -> str:

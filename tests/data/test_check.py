@@ -254,3 +254,18 @@ def test_tags_that_training_would_meet_are_refused_at_the_start(
       mixture.survey(settings(own))
   else:
     mixture.survey(settings(own))
+
+
+def test_a_question_that_no_default_prompt_holds_is_an_error(own, capsys):
+  lines = lines_of(own)
+  lines[2]["question"] = "is it red " * 200
+  assert check.main([str(write(own.parent, lines))]) == 2
+  said = capsys.readouterr().out
+  assert "own.jsonl:3: a question of its image takes 6" in said
+
+
+@pytest.mark.parametrize("out", [".", "sheet.jpg", "own.jsonl/sheet.png"])
+def test_a_sheet_that_has_no_place_costs_no_report(own, capsys, out):
+  assert check.main([str(own), f"--out={own.parent / out}"]) == 2
+  said = capsys.readouterr()
+  assert "no errors" in said.out and said.err.splitlines()[-1].startswith("err")

@@ -167,3 +167,23 @@ def test_the_last_scalar_of_q_spatial_counts():
 
 def test_an_empty_box_is_no_number():
   assert extract.number(r"<answer> 3 \boxed{} </answer>").value is None
+
+
+@pytest.mark.parametrize(
+  ("said", "unit", "value"),
+  [
+    ("It is 2.4 meters away.\nIt is a round ball with 1 stripe.", "m", 2.4),
+    ("2.4 m\n\nNote: there are 3 lamps.", "cm", 2.4),
+    ("There are 3 chairs. The nearest is 2 m away.", "", 3.0),
+    ("It weighs 3 kg.", "m", None),
+    ("It weighs 3 kg and is 2.4 m away.", "m", 2.4),
+    ("It stands at 2.4°", "m", None),
+    ("2.4 pixels", "m", None),
+    ("2.4", "m", 2.4),
+    ("about 2.4 away", "m", 2.4),
+    ("70 kg", "kg", 70.0),
+    ("3 seconds", "", 3.0),
+  ],
+)
+def test_what_was_asked_for_is_read_before_other_numbers(said, unit, value):
+  assert extract.extract(said, "number", unit=unit).value == value
