@@ -75,12 +75,13 @@ def _each(summary) -> list[str]:
   if not moved:
     return []
   told = "; ".join(f"{way(m)} {points(summary, f'qa/gain/{m}')}" for m in moved)
-  free = tables.number(summary, f"qa/gain/{FREE}")
+  key = f"qa/gain/{FREE}"
+  free = tables.number(summary, key)
   if any(value > 0 for value in moved.values()):
     return [f"Held to one way of answering, after GRPO less before: {told}."]
   lost = "lost in each" if max(moved.values()) < 0 else "gained in none"
   end = "."
-  if free is not None and free > 0:
+  if free is not None and free > 0 and pairing.sure(summary, key):
     end = ": the gain is a change of the way of answering."
   return [f"Held to one way of answering it {lost} ({told}){end}"]
 
@@ -109,7 +110,8 @@ def _draws(summary) -> list[str]:
     return [line]
   names = ", ".join(name.replace("_", " ") for name, _ in pays)
   line += (
-    f" Drawing depth was surely worth more than text alone in {names}: there "
+    f" Of {len(pays) + len(idle)} families, each tested by itself, drawing "
+    f"depth was worth more than text alone, beyond chance, in {names}: there "
     f"it draws in {percent(_mean(pays), 0)}"
   )
   rest = f", in the other families in {percent(_mean(idle), 0)}" if idle else ""

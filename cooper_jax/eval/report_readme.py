@@ -101,8 +101,9 @@ def block(found: dict) -> str:
   """The part of README that the figures decide, between its two marks."""
   run, summary = found["run"], found["summary"]
   intro = (
-    f"The same run, on the test split ({summary['qa/questions']:,} questions, "
-    f"{summary['qa/images']} images), one seed (commit {run['commit'][:7]}, "
+    f"A run of `{run['command']}`, on the test split "
+    f"({summary['qa/questions']:,} questions, {summary['qa/images']} images), "
+    f"one seed (commit {run['commit'][:7]}, "
     f"{run['date']}; `docs/{FIGURES.name}`, which `python -m "
     "cooper_jax.eval.report_readme runs/demo` writes with all that follows up "
     "to the table of families); the policy after SFT and after GRPO. Constant: "

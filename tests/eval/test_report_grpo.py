@@ -120,6 +120,14 @@ def test_losing_freely_too_is_no_gain():
   assert "the gain" not in report_grpo.lines(found)[2]
 
 
+def test_a_gain_that_chance_explains_is_not_told_as_one():
+  found = summary(
+    {"adaptive": (right(700), right(702)), "text": (right(700), right(690))}
+  )
+  line = report_grpo.lines(found)[2]
+  assert "lost in each" in line and "the gain" not in line
+
+
 def test_drawing_is_told_beside_what_it_is_worth():
   found = published()
   for stage, rate in (("sft", 0.04), ("grpo", 0.67)):

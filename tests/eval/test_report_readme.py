@@ -57,6 +57,13 @@ def test_a_changed_figure_changes_readme():
   assert report_readme.block(other) not in README
 
 
+def test_the_figures_name_the_command_of_their_run():
+  found = json.loads(report_readme.FIGURES.read_text(encoding="utf-8"))
+  found["run"]["command"] = "python -m cooper_jax.main --config=other.py"
+  text = flat(report_readme.block(found))
+  assert "A run of `python -m cooper_jax.main --config=other.py`," in text
+
+
 def test_figures_are_of_a_run_and_of_no_place_on_a_machine():
   text = report_readme.FIGURES.read_text(encoding="utf-8")
   assert report_readme.as_text(FIGURES) == text
