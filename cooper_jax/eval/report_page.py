@@ -103,6 +103,7 @@ line-height:1.3;white-space:nowrap}
 .wide th small{display:inline;margin-left:.35em}.wide{max-width:none}
 th.group{font-weight:600;padding-top:.9rem}
 tr.all th,tr.all td{font-weight:600}
+tr.all .chance,tr.all .chance+small{font-weight:400}
 td b{font-weight:600}
 .filters{display:flex;flex-wrap:wrap;gap:.5rem 1rem;align-items:center;
 position:sticky;top:0;background:var(--paper);padding:.6rem 0;z-index:2;

@@ -254,7 +254,10 @@ def points(summary, key):
   if value is None:
     return "–"
   shown = signed(value)
-  shown = f"<b>{shown}</b>" if pairing.sure(summary, key) else shown
+  if pairing.sure(summary, key):
+    shown = f"<b>{shown}</b>"
+  else:  # light in a bold row too
+    shown = f'<span class="chance">{shown}</span>'
   if pair is None:
     return shown
   return f"{shown}<small>{signed(pair[0])} to {signed(pair[1])}</small>"

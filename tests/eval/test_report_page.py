@@ -291,3 +291,16 @@ def test_one_group_of_rollouts_is_shown_once(tmp_path):
   assert report_rollouts.section(tmp_path).count("<details") == 1
   path.write_text("")
   assert report_rollouts.section(tmp_path) == ""
+
+
+def test_a_difference_is_bold_only_past_chance():
+  found = {}
+  for key, gained, lost in (("sure", 40, 10), ("chance", 11, 10)):
+    one, other = [1] * gained + [0] * lost, [0] * gained + [1] * lost
+    found |= pairing.difference(key, one, other)
+  assert tables.points(found, "sure").startswith("<b>+60.0</b>")
+  light = '<span class="chance">+4.8</span><small>'
+  assert tables.points(found, "chance").startswith(light)
+  # In the row that decides, whose cells are bold, as well.
+  style = "tr.all .chance,tr.all .chance+small{font-weight:400}"
+  assert style in report_page.STYLE
