@@ -181,7 +181,7 @@ def stage(*, steps, batch, minutes, **optimiser) -> ConfigDict:
   config.save_every = 100  # steps
   # Steps between pictures in TensorBoard (what a tokenizer leaves of maps, what
   # the policy draws of validation scenes, a group of GRPO's); 0 = none.
-  config.image_every = 0
+  config.image_every = 500
   config.keep = 2  # checkpoints
   config.expected_minutes = minutes  # on two cores; only printed
   config.optim = optim(**optimiser)

@@ -54,6 +54,8 @@ def shrink(config: ConfigDict) -> None:
   ):
     part = config[name]
     part.update(steps=steps, batch=batch, log_every=4, save_every=steps)
+    # Drawing them would be compiled for a policy that draws nothing yet.
+    part.image_every = 0 if name in ("pretrain", "sft") else 20
     part.expected_minutes = 0.4
     part.optim.warmup_steps = 2
   config.evaluate.update(

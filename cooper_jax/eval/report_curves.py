@@ -1,9 +1,9 @@
 """The report's curves: those that tell a stage's story, the others folded."""
 
 import html
-import json
 import math
 
+from cooper_jax import telemetry
 from cooper_jax.eval import report_figures as figures
 from cooper_jax.eval import report_tables as tables
 
@@ -34,15 +34,11 @@ def read_metrics(path):
   """{name: (steps, values)} of a metrics.jsonl.
 
   A step written twice, as after a resume, counts once with its last value; a
-  line that is torn or damaged is left out.
+  line that is damaged is left out.
   """
   table = {}
-  for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-    try:
-      record = json.loads(line)
-      step = record["step"]
-    except (ValueError, TypeError, KeyError):
-      continue
+  for record in telemetry.read_metrics(path):
+    step = record["step"]
     for name, value in record.items():
       if name in ("step", "time") or isinstance(value, (str, bool)):
         continue

@@ -36,12 +36,13 @@ def strip(rows):
     return ""
   row = rows[first]
   result = "hit" if row["hit"] else "miss"
+  how = "left to choose" if row["mode"] == "adaptive" else "made to draw"
   return (
     f'<div class="strip"><div class="maps">'
     f"{_pictures(row, trace(row['trace'])[1])}</div>"
     f"<p><b>{html.escape(prose(row['question']))}</b> {_said(row, result)}</p>"
     '<p class="note">The first of the test questions below whose answer drew '
-    "every kind of map, right or wrong.</p></div>"
+    f"every kind of map, right or wrong; here it was {how}.</p></div>"
   )
 
 

@@ -5,9 +5,9 @@ question, answer, and each rollout's text, maps, rewards, total, advantage.
 """
 
 import html
-import json
 import math
 
+from cooper_jax import telemetry
 from cooper_jax.eval import report_gallery
 from cooper_jax.eval import report_tables as tables
 
@@ -31,18 +31,14 @@ def section(workdir):
 
 
 def read(path):
-  """The groups of a file, in order; lines that are torn are left out."""
+  """The groups of a file, in order; lines that are damaged are left out."""
   if not path.exists():
     return []
-  groups = []
-  for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-    try:
-      group = json.loads(line)
-    except ValueError:
-      continue
-    if isinstance(group, dict) and isinstance(group.get("rollouts"), list):
-      groups.append(group)
-  return groups
+  return [
+    group
+    for group in telemetry.read_metrics(path)
+    if isinstance(group.get("rollouts"), list)
+  ]
 
 
 def _group(group):

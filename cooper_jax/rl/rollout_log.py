@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from cooper_jax import telemetry
 from cooper_jax.eval import drawing
 from cooper_jax.eval.view import RolloutView
 
@@ -57,7 +58,8 @@ class RolloutLog:
     if not self.path.exists():
       self.path.parent.mkdir(parents=True, exist_ok=True)
       return
-    kept = [row for row in read(self.path) if row["step"] <= step]
+    rows = telemetry.read_metrics(self.path)
+    kept = [row for row in rows if row["step"] <= step]
     partial = self.path.with_suffix(".partial")
     text = "".join(json.dumps(row) + "\n" for row in kept)
     partial.write_text(text, encoding="utf-8")
@@ -134,21 +136,3 @@ def line_of(step, sampled, rows, view, advantage_R, names) -> dict:
 def number(value) -> float | None:
   value = float(value)
   return round(value, 6) if math.isfinite(value) else None
-
-
-def read(path) -> list[dict]:
-  """The records of a rollouts.jsonl; lines that a crash has cut are left out.
-
-  A file that is not there has none.
-  """
-  path, found = Path(path), []
-  if not path.exists():
-    return found
-  for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      continue
-    if isinstance(row, dict) and isinstance(row.get("step"), int):
-      found.append(row)
-  return found

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from cooper_jax import telemetry
 from cooper_jax.eval import runner
 from cooper_jax.rl import rollout_log
 from cooper_jax.rl import step as steps
@@ -52,7 +53,7 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
         for name, weight in zip(CONFIG.rl.rewards, CONFIG.rl.weights)
       )
       assert made["total"] == pytest.approx(weighted, abs=1e-5)
-  assert rollout_log.read(path) == rows
+  assert telemetry.read_metrics(path) == rows
   # Stopped after step 3 and gone on from there: as if nothing had been.
   run(step, tmp_path, range(3, 5))
   assert [row["step"] for row in strict(path)] == [2, 4, 5]
@@ -86,12 +87,11 @@ def test_a_group_that_teaches_is_told_rather_than_one_that_does_not():
 
 def test_a_line_cut_off_by_a_crash_is_dropped_alone(tmp_path):
   path = tmp_path / rollout_log.NAME
-  assert rollout_log.read(path) == []
   good = [json.dumps({"step": n, "rollouts": []}) for n in (2, 4, 6)]
   bad = [b'{"step": 2, "rol', b"\xff\x00", b"[1]", b'{"step": null}']
   lines = [good[0].encode(), *bad, *(each.encode() for each in good[1:])]
   path.write_bytes(b"\n".join(lines))
-  assert [row["step"] for row in rollout_log.read(path)] == [2, 4, 6]
+  assert [row["step"] for row in telemetry.read_metrics(path)] == [2, 4, 6]
   rollout_log.RolloutLog(tmp_path, every=2, steps=9).rewind(4)
   assert [row["step"] for row in strict(path)] == [2, 4]
 
