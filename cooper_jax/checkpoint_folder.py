@@ -26,6 +26,7 @@ class Damaged(Exception):
 # What TensorStore and the system say where the machine fails, not the bytes.
 ELSEWHERE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 ELSEWHERE += ("Too many open files", "Cannot allocate memory")
+ELSEWHERE += ("Stale file handle", "not connected", "Connection", "timed out")
 
 
 def _read(path: Path, work: Callable):

@@ -23,8 +23,6 @@ from cooper_jax.parallel import processes
 FILE = "run.lock"
 BEAT = 20.0  # seconds between signs of life
 PATIENCE = 50.0  # seconds without one, after which a run is dead
-UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
-UNSUPPORTED |= {errno.EINVAL}
 SIZE = 1024  # bytes that are read of the file
 
 
@@ -88,7 +86,9 @@ def _take(file: int, path: Path) -> None:
   if not other:
     return
   here = other.get("machine") == _machine()
-  if here and (locked or not _lives(other)):
+  # Containers of one kernel share its locks, and have other process ids.
+  same = here and other.get("host") == socket.gethostname()
+  if (here and locked) or (same and not _lives(other)):
     return
   # Another machine's lock may not be seen here.
   until = time.monotonic() + PATIENCE
@@ -113,10 +113,9 @@ def _lock(file: int, path: Path) -> bool:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       return True
     except OSError as error:
-      if error.errno in UNSUPPORTED:
-        return False
+      # Not supported, or a server of files that can't say: ENOLCK, EIO, ESTALE.
       if error.errno != errno.EWOULDBLOCK:
-        raise
+        return False
       if last:
         raise _taken(path, _read(file)) from None
     time.sleep(0.1)  # it may be another that only looks: `check`
@@ -150,12 +149,14 @@ def _me() -> dict:
 
 
 def _machine() -> str:
-  """Names this boot of this machine: host names repeat, process ids too."""
+  """Names this boot of this machine: host names repeat, process ids too.
+
+  Without the host's name, which a container that starts again has anew.
+  """
   try:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
   except OSError:  # no Linux
-    boot = ""
-  return f"{socket.gethostname()} {boot}"
+    return socket.gethostname()
 
 
 def _lives(other: dict) -> bool:

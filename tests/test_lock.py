@@ -192,7 +192,8 @@ def test_a_run_of_another_machine_that_is_silent_is_dead(tmp_path, capsys):
 def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path, capsys):
   ended = subprocess.Popen([sys.executable, "-c", ""])
   ended.wait()
-  left(tmp_path, pid=ended.pid, machine=lock._machine())
+  here = {"machine": lock._machine(), "host": socket.gethostname()}
+  left(tmp_path, pid=ended.pid, **here)
   with lock.held(tmp_path):
     assert capsys.readouterr().out == ""
 
@@ -214,3 +215,27 @@ def test_a_run_gives_signs_of_life(tmp_path, monkeypatch):
         return
       time.sleep(0.02)
   raise AssertionError("the number does not grow")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOLCK])
+def test_a_file_system_whose_locks_fail_is_told_by_what_the_file_says(
+  tmp_path, monkeypatch, number
+):
+  def fails(file, how):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(lock.fcntl, "flock", fails)
+  monkeypatch.setattr(lock, "BEAT", 0.02)
+  monkeypatch.setattr(lock, "PATIENCE", 2.0)
+  with (
+    lock.held(tmp_path),
+    pytest.raises(UserError, match="in use by another run"),
+    lock.held(tmp_path),
+  ):
+    pass
+
+
+def test_a_container_that_starts_again_does_not_wait(tmp_path, capsys):
+  left(tmp_path, host="former", machine=lock._machine())
+  with lock.held(tmp_path):
+    assert "looking for up to" not in capsys.readouterr().out

@@ -157,7 +157,8 @@ def together(figures: list[dict]) -> dict:
 
   A mismatch is the first update's, before which the parameters were those that
   sampled; later ones would tell how far the updates have come. `skipped` is
-  the share of the updates that were.
+  the share of the updates that were. Of norms the largest is told, those of
+  skipped updates left out: an average would hide a step that went far off.
   """
   if len(figures) == 1:
     return figures[0]
@@ -170,6 +171,8 @@ def together(figures: list[dict]) -> dict:
     values = [each[name] for each in kept if name in each]
     if isinstance(values[0], tuple):
       out[name] = tuple(map(sum, zip(*values, strict=True)))
+    elif name.endswith("_norm"):
+      out[name] = functools.reduce(jnp.fmax, values)
     else:
       out[name] = sum(values) / len(values)
   for i, each in enumerate(kept):

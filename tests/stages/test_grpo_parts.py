@@ -87,9 +87,12 @@ def test_the_metrics_of_all_updates_are_said_and_a_skipped_one_is_seen():
   assert made["skipped"] == 0.5  # the loop counts what is above 0
   assert made["clip_high/text"] == (4.0, 20.0)
   assert made["mismatch_abs/text"] == (0.2, 10.0)
-  assert np.isnan(made["grad_norm"]) and made["update2/grad_norm"] == 2.0
+  assert made["grad_norm"] == made["update2/grad_norm"] == 2.0
   assert made["update1/skipped"] == 1.0 and made["update2/skipped"] == 0.0
   assert "update2/mismatch_abs/text" not in made
+  # A move that goes far off is not hidden by another that was skipped.
+  moves = [{"update_norm": x, "skipped": 0.0} for x in (np.nan, 1e6, 0.1)]
+  assert update.together(moves)["update_norm"] == 1e6
   patient = health.Health("grpo", "runs/grpo", norm=1.0)
   with pytest.raises(NumericsError):
     for step in range(1, 9):
