@@ -157,8 +157,9 @@ def test_pictures_are_drawn_where_they_are_asked_for(chain):
   from tensorboard.backend.event_processing import event_accumulator
 
   _, run = chain
+  kinds = ["tokenizer/depth", "tokenizer/segmentation"]
   for stage, tags in (
-    ("tokenizer", ["tokenizer/depth/test", "tokenizer/segmentation/test"]),
+    ("tokenizer", [*kinds, *(f"{kind}/test" for kind in kinds)]),
     ("pretrain", []),  # its image_every is 0
     ("sft", ["drawn"]),
     ("grpo", ["rollouts"]),
