@@ -357,7 +357,7 @@ def rl() -> ConfigDict:
   config.loss.vespo = (2.0, 3.0, 3.0, 2.0)  # k, lambda for A >= 0, then A < 0
   config.loss.kl = "k3"  # k2 | k3 | k3_ratio
   config.loss.kl_weight = 0.0
-  config.loss.correction = "none"  # for the sampler: rl/corrections.py
+  config.loss.correction = "none"  # for the sampler: rl/off_policy.py
   config.loss.correction_min = 0.5
   config.loss.correction_max = 2.0
   config.loss.off_policy_max = 0.0  # mean log gap of bad rollouts; 0 = any

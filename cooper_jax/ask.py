@@ -21,8 +21,10 @@ import types
 from pathlib import Path
 
 from cooper_jax import errors
-from cooper_jax import workdir as workdirs
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, nearest
+from cooper_jax.rollouts import generate
+from cooper_jax.rollouts.prompts import Item, modes_of, trunk_of
+from cooper_jax.training import workdir as workdirs
 
 TRAINED = ("grpo", "sft")  # the later stage first
 AFTER = ("both", "depth", "segmentation", "adaptive")  # the first that it has
@@ -68,7 +70,7 @@ def as_written(question: str) -> str:
 def check(asked) -> None:
   """Finds what is wrong before JAX is loaded, which takes seconds."""
   from cooper_jax.data import pictures
-  from cooper_jax.eval import answer_files
+  from cooper_jax.report import answer_files
 
   for number, question in enumerate(asked.question, 1):
     if not question.strip():
@@ -134,8 +136,8 @@ def load(asked):
 def look(asked, config):
   """(image u8 [H, W, 3], its scene's questions, () of a photograph)."""
   from cooper_jax.data import pictures
-  from cooper_jax.data.scenes import world
   from cooper_jax.data.sources import DataConfig
+  from cooper_jax.world import scenes as world
 
   if asked.image is not None:
     where, size = f"--image={asked.image}", config.data.image_size
@@ -187,9 +189,10 @@ def answers(asked) -> dict:
   check(asked)
   import jax
 
-  from cooper_jax import compilation
-  from cooper_jax.eval import answer_files, asking, trace
+  from cooper_jax.eval import trace
   from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.report import answer_files
+  from cooper_jax.runtime import compilation
   from cooper_jax.stages import tokenizer
 
   compilation.use_cache("", fallback=Path("compiled"))
@@ -198,18 +201,16 @@ def answers(asked) -> dict:
     config, policy, params, codecs, name = load(asked)
     image, own = look(asked, config)
     taught = tokenizer.taught(asked.workdir, codecs) if asked.workdir else None
-    modes = asking.modes_of(policy, config.sft.shares, taught)
+    modes = modes_of(policy, config.sft.shares, taught)
     questions, mode, twice = choose(asked, own, modes)
     known, sample = trace.world_words(), types.SimpleNamespace(image=image)
     texts = [trace.as_known(as_written(text), known) for text in questions]
-    items = [
-      asking.Item(sample, types.SimpleNamespace(text=text)) for text in texts
-    ]
+    items = [Item(sample, types.SimpleNamespace(text=text)) for text in texts]
     options = {"batch": 1, "buckets": config.sampling.prompt_buckets}
     refuse_long(items, policy, options["buckets"])
-    view = asking.respond(policy, params, items, mode, codecs, **options)
+    view = generate.respond(policy, params, items, mode, codecs, **options)
     if twice:
-      direct = asking.respond(
+      direct = generate.respond(
         policy, params, items, "direct", codecs, **options
       )
   photograph = None if asked.image is None else Path(asked.image)
@@ -255,12 +256,11 @@ def told_of(source: str) -> str:
 
 def refuse_long(items, policy, buckets) -> None:
   """Raises UserError for a question that is longer than any that was taught."""
-  from cooper_jax.eval import asking
   from cooper_jax.sampling import prompts
 
   for number, item in enumerate(items, 1):
     try:
-      prompts.bucket([asking.trunk_of(item, policy)], policy.form, buckets)
+      prompts.bucket([trunk_of(item, policy)], policy.form, buckets)
     except UserError as error:
       raise UserError(
         f"question {number} is too long for this model; shorten it ({error})"
@@ -276,7 +276,7 @@ def photographed(path: Path):
   from PIL import Image
 
   from cooper_jax.data import pictures
-  from cooper_jax.eval import answer_page
+  from cooper_jax.report import answer_page
 
   where = f"--image={path}"
   wide, high = pictures.read_frame(path, where).upright
@@ -293,7 +293,8 @@ def draw(
   """The picture of an answer; with a note, maps lie over the photograph."""
   from PIL import Image
 
-  from cooper_jax.eval import answer_page, trace
+  from cooper_jax.eval import trace
+  from cooper_jax.report import answer_page
 
   shown = [(codecs[m.modality].modality.TITLE, m.target) for m in maps]
   text = trace.numbered(answer["response"])

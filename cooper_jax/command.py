@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cooper_jax import checks
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
+from cooper_jax.settings import checks
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {

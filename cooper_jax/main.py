@@ -6,19 +6,20 @@ python -m cooper_jax.main --config=configs/grpo.py --workdir=runs/demo
 import pathlib
 import sys
 
-from cooper_jax import checks, command, errors, interrupt, plugins, workdir
-from cooper_jax.parallel import peers, processes
+from cooper_jax import command, errors, plugins
+from cooper_jax.parallel import processes, watchdog
+from cooper_jax.runtime import compilation, interrupt
+from cooper_jax.settings import checks
+from cooper_jax.training import lock, telemetry, workdir
 
 
-@peers.joined()
+@watchdog.joined(lambda: telemetry.describe_machine()[0])
 def run(asked: command.Command) -> None:
   """Runs what the workdir does not yet hold finished."""
   if asked.plan or asked.topology:
-    from cooper_jax.rehearsal import report
+    from cooper_jax.plan import table
 
-    return report.run(asked)
-  from cooper_jax import lock
-
+    return table.run(asked)
   config, folder = asked.config, workdir.check(asked.config, asked.workdir)
   lock.check(folder)
   seen = checks.check_data(asked) if processes.is_first() else []
@@ -35,12 +36,11 @@ def run(asked: command.Command) -> None:
 
 
 def _run_stages(asked, folder: pathlib.Path, mesh, seen) -> None:
-  from cooper_jax import compilation, package, telemetry
+  from cooper_jax import package
   from cooper_jax.parallel import mesh as meshes
 
   config, own = asked.config, meshes.own(mesh)
-  spare = folder / "compiled"
-  cache = compilation.use_cache(asked.compile_cache, fallback=spare)
+  cache = compilation.use_cache(asked.compile_cache, folder / "compiled")
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
   processes.check_same("config and code", lambda: workdir.identity(config))

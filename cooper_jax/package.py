@@ -18,13 +18,13 @@ import jax
 import numpy as np
 
 from cooper_jax import policy as policies
-from cooper_jax import workdir as workdirs
-from cooper_jax.checkpoint import Checkpoints, flatten
-from cooper_jax.data.scenes.config import VERSION
 from cooper_jax.errors import EXIT_USER, UserError, printable
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import shard
 from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.training import workdir as workdirs
+from cooper_jax.training.checkpoint import Checkpoints, flatten
+from cooper_jax.world.config import VERSION
 
 FORMAT = 1
 STAGE = "sft"  # whose policy is packaged

@@ -26,7 +26,7 @@ SINGULAR = {
   "stages": "stage",
 }
 # Files in a plug-in folder that are machinery, not plug-ins.
-MACHINERY = {"stages": {"loop", "teaching"}}
+MACHINERY = {"stages": {"supervised"}}
 
 
 def _package(kind: str) -> ModuleType:

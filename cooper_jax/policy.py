@@ -12,11 +12,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from cooper_jax import losses, optim, packing, plugins, sequence
-from cooper_jax import state as states
-from cooper_jax.checkpoint import Checkpoints
-from cooper_jax.data.examples import Writer
-from cooper_jax.data.scenes import traces
+from cooper_jax import plugins
+from cooper_jax.data import traces
 from cooper_jax.errors import UserError
 from cooper_jax.models import kernels, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
@@ -24,8 +21,13 @@ from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences.markup import Writer
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
+from cooper_jax.training import state as states
+from cooper_jax.training.checkpoint import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +113,7 @@ def init(policy: Policy, key):
   """Returns fresh parameters, boxed with their logical axis names."""
   shape = packing.Shape(length=8, texts=1, codes=1)
   empty = packing.pack([], form=policy.form, shape=shape, rows=1)
-  tokens, layout = losses.inputs(empty)
+  tokens, layout = packing.inputs(empty)
   return policy.model.init(
     key,
     tokens,
@@ -201,7 +203,7 @@ def sampling_params(policy: Policy):
   dtype = policy.form.model.dtype
 
   def one(path, leaf):
-    name = optim.path_name(path)
+    name = shard.path_name(path)
     # `point_*` compute in float32; norms and tables are added or read there.
     rounded = name.endswith("kernel") and "point_" not in name
     return jax.ShapeDtypeStruct(

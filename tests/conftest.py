@@ -9,7 +9,7 @@ import os
 import pathlib
 import signal
 
-from cooper_jax import memory
+from cooper_jax.runtime import malloc as memory
 
 FAKE_DEVICES = 8
 

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes
+from cooper_jax.training.checkpoint import Checkpoints
 
 
 def main(folder, what: str) -> None:

@@ -16,7 +16,7 @@ import time
 import jax.numpy as jnp
 
 from cooper_jax import command, main
-from cooper_jax.checkpoint import Checkpoints
+from cooper_jax.training.checkpoint import Checkpoints
 
 # So many arrays that it takes longer than the longest wait.
 STATE = {f"array{i}": jnp.full((16, 16), i) for i in range(400)}

@@ -6,8 +6,6 @@ import pathlib
 import numpy as np
 import pytest
 
-from cooper_jax import optim, workdir
-from cooper_jax.data.scenes.config import WorldConfig
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import ModelConfig, VisionConfig
@@ -15,6 +13,8 @@ from cooper_jax.parallel import chips
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.rl.losses import LossConfig
 from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
+from cooper_jax.training import optim, workdir
+from cooper_jax.world.config import WorldConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ["tokenizer", "pretrain", "sft", "grpo", "evaluate"]

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from cooper_jax import errors, workdir
+from cooper_jax import errors
+from cooper_jax.training import workdir
 
 ROOT = pathlib.Path(__file__).parent.parent
 # As LC_ALL=C is where neither PEP 538 nor PEP 540 helps.

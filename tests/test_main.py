@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from cooper_jax import checks, command, main, plugins, workdir
+from cooper_jax import command, main, plugins
 from cooper_jax.errors import UserError
+from cooper_jax.settings import checks
+from cooper_jax.training import workdir
 
 ROOT = pathlib.Path(__file__).parent.parent
 

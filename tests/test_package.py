@@ -9,15 +9,16 @@ from PIL import Image
 from safetensors import numpy as safetensors
 
 from configs import grpo as grpo_config
-from cooper_jax import ask, command, package, workdir
+from cooper_jax import ask, command, package
 from cooper_jax import policy as policies
-from cooper_jax.checkpoint import Checkpoints
-from cooper_jax.data.scenes.world import generate
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import shard
 from cooper_jax.stages import evaluate
 from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.training import workdir
+from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.world.scenes import generate
 from tests import tiny  # noqa: F401  sets the mesh
 
 SETTINGS = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cooper_jax import plugins, shapes
+from cooper_jax import plugins
 from cooper_jax.errors import UserError
 
 
@@ -40,16 +40,4 @@ def test_a_new_file_is_found_without_any_other_edit(tmp_path, monkeypatch):
 
 
 def test_the_loop_is_no_stage():
-  assert "loop" not in plugins.names("stages")
-
-
-def test_shapes_bind_letters_to_sizes():
-  import numpy as np
-
-  image = np.zeros((2, 4, 6, 3))
-  bound = shapes.check("image", image, "B H W 3", H=4)
-  assert bound == {"B": 2, "H": 4, "W": 6}
-  with pytest.raises(UserError, match=r"image has shape \(2, 4, 6, 3\)"):
-    shapes.check("image", image, "B H H 3")
-  with pytest.raises(UserError, match=r"expected \[B H W\]"):
-    shapes.check("image", image, "B H W")
+  assert "supervised" not in plugins.names("stages")

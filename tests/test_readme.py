@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from cooper_jax import command, errors
-from cooper_jax.rl import advantages, corrections, losses
+from cooper_jax.data.entries import JsonlSource, read_entries
+from cooper_jax.rl import advantages, losses
+from cooper_jax.rl import off_policy as corrections
 from launch import hosts, tpu
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -162,7 +164,7 @@ def test_exit_codes_are_those_of_the_program():
 
 def test_the_own_data_example_is_read(tmp_path):
   from cooper_jax.data import mixture
-  from cooper_jax.data.sources import DataConfig, jsonl
+  from cooper_jax.data.sources import DataConfig
 
   lines = next(block for block in blocks("json") if '"image"' in block)
   (tmp_path / "own.jsonl").write_text(lines)
@@ -173,8 +175,8 @@ def test_the_own_data_example_is_read(tmp_path):
   Image.fromarray(millimetres).save(tmp_path / "a_depth.png")
   classes = rng.integers(0, 4, (48, 64)).astype(np.uint8)
   Image.fromarray(classes).save(tmp_path / "a_classes.png")
-  entries = jsonl.read_entries(tmp_path / "own.jsonl")
-  source = jsonl.JsonlSource(tmp_path / "own.jsonl", entries, 64)
+  entries = read_entries(tmp_path / "own.jsonl")
+  source = JsonlSource(tmp_path / "own.jsonl", entries, 64)
   assert len(source) == 1
   assert len(source[0].questions) == 2
   assert source[0].depth.shape == (64, 64)

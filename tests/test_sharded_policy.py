@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import losses, packing, sequence
 from cooper_jax.models import unified
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import shard
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import scoring as losses
+from cooper_jax.sequences import segments as sequence
 from tests import tiny
 
 LAYOUTS = {
@@ -31,7 +33,7 @@ def boxed_shapes(model):
     shape=packing.Shape(length=8, texts=1, codes=1),
     rows=1,
   )
-  tokens, layout = losses.inputs(empty)
+  tokens, layout = packing.inputs(empty)
   init = functools.partial(model.init, method=unified.Unified.everything)
   return jax.eval_shape(
     init, jax.random.key(0), tokens, layout, empty["images"], empty["image_at"]

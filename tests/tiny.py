@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from cooper_jax import losses, packing, sequence
 from cooper_jax.models import config as model_config
 from cooper_jax.models import unified
 from cooper_jax.parallel import mesh
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import segments as sequence
 from cooper_jax.tokenizers.vocab import Vocabulary
 
 TEXT = 40
@@ -54,7 +55,7 @@ def random_params(model, form, seed):
   """Initialises, then adds noise to all: no zero bias, no unit norm."""
   shape = packing.Shape(length=80, texts=8, codes=32)
   empty = packing.pack([], form=form, shape=shape, rows=1)
-  tokens, layout = losses.inputs(empty)
+  tokens, layout = packing.inputs(empty)
   init = jax.jit(
     functools.partial(model.init, method=unified.Unified.everything)
   )

@@ -120,8 +120,10 @@ def main(argv=None) -> int:
     os.sched_setaffinity(0, cores[: asked.threads])  # before JAX counts them
   import jax
 
-  from cooper_jax import compilation, memory, telemetry
   from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.runtime import compilation
+  from cooper_jax.runtime import malloc as memory
+  from cooper_jax.training import telemetry
 
   memory.keep_freed()
   compilation.use_cache("", fallback=Path(tempfile.gettempdir()) / "compiled")

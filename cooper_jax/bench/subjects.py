@@ -17,9 +17,9 @@ SHAPES = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
 
 def make_policy(shape: str, *, maps: str | None = None):
   """A policy-like (model, form, limits to come) of one of the shapes."""
-  from cooper_jax import sequence
   from cooper_jax.models import config as configs
   from cooper_jax.models import unified
+  from cooper_jax.sequences import segments as sequence
   from cooper_jax.tokenizers.vocab import Vocabulary
 
   layers, width, heads, kv_heads, ffn, vocabulary, bias = SHAPES[shape]
@@ -71,7 +71,7 @@ def make_trunks(policy, prompts: int, length: int, *, image: bool):
   """Prompts of random words, which end before their last token."""
   import numpy as np
 
-  from cooper_jax import sequence
+  from cooper_jax.sequences import segments as sequence
 
   rng = np.random.default_rng(0)
   cells = policy.form.model.locations if image else 0

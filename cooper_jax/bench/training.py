@@ -36,8 +36,11 @@ def sft(asked) -> dict:
   import jax
   import numpy as np
 
-  from cooper_jax import losses, optim, packing, sequence
-  from cooper_jax import state as states
+  from cooper_jax.sequences import packing
+  from cooper_jax.sequences import scoring as losses
+  from cooper_jax.sequences import segments as sequence
+  from cooper_jax.training import optim
+  from cooper_jax.training import state as states
 
   policy = make_policy(asked.shape)
   length = asked.prompt_len
@@ -91,12 +94,13 @@ def grpo(asked) -> dict:
   import jax
   import numpy as np
 
-  from cooper_jax import optim, packing
-  from cooper_jax import state as states
   from cooper_jax.rl import advantages, update
   from cooper_jax.rl import losses as policy_losses
-  from cooper_jax.rl import rollout as rollouts
+  from cooper_jax.rollouts import documents as rollouts
   from cooper_jax.sampling import grammar
+  from cooper_jax.sequences import packing
+  from cooper_jax.training import optim
+  from cooper_jax.training import state as states
 
   policy = make_policy(asked.shape)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
@@ -201,7 +205,9 @@ def prefix(asked) -> dict:
   import jax.numpy as jnp
   import numpy as np
 
-  from cooper_jax import losses, packing, sequence
+  from cooper_jax.sequences import packing
+  from cooper_jax.sequences import scoring as losses
+  from cooper_jax.sequences import segments as sequence
 
   policy = make_policy(asked.shape)
   params = make_params(policy)

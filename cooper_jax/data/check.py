@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cooper_jax.data import mixture, survey
-from cooper_jax.data.sources import DataConfig, jsonl
+from cooper_jax.data.entries import JsonlSource
+from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
-from cooper_jax.eval import drawing
 from cooper_jax.modalities import segmentation
+from cooper_jax.pictures import drawing
 from cooper_jax.tokenizers.text import TextTokenizer
 
 TILE, GAP, TEXT, MARGIN = 128, 6, 34, 12  # pixels of the sheet
@@ -228,7 +229,7 @@ def chosen(found: dict[str, survey.Survey], count: int):
   places = np.linspace(0, len(every) - 1, min(count, len(every)))
   samples, titles = [], []
   for each, entry in (every[i] for i in np.unique(places.astype(int))):
-    samples.append(jsonl.JsonlSource(each.path, [entry], TILE)[0])
+    samples.append(JsonlSource(each.path, [entry], TILE)[0])
     first = entry.questions[0]
     metres = samples[-1].depth
     low, high = drawing.depth_range(metres)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax import modalities, telemetry
-from cooper_jax.data.edits import Edits
+from cooper_jax import modalities
+from cooper_jax.data.counterfactual import Edits
 from cooper_jax.tokenizers import map_tokenizer
+from cooper_jax.training import telemetry
 
 INSTANCE = re.compile(r"id=(\d+)>")
 CHUNK = 1024  # samples whose maps are in memory at once
@@ -25,7 +26,7 @@ class Codes:
 
   marked [n] is the instance that `mark` [n, N] shows alone, 0 for none.
   own: maps of the first samples [m, N] as a policy draws them (own_maps.py).
-  edits: depth maps changed on purpose (edits.py).
+  edits: depth maps changed on purpose (counterfactual.py).
   """
 
   index: dict[str, int]

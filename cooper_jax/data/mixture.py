@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import grain
 
 from cooper_jax import plugins
-from cooper_jax.data.sample import Sample
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError
+from cooper_jax.sample import Sample
 
 SEEDS = 1 << 31  # grain's seeds are 32 bits
 

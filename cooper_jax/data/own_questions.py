@@ -10,11 +10,12 @@ import re
 import unicodedata
 from typing import Any
 
-from cooper_jax.data import markup, records
+from cooper_jax.data import own_tags as markup
+from cooper_jax.data import records
 from cooper_jax.data.records import said
-from cooper_jax.data.sample import Question
 from cooper_jax.errors import nearest
-from cooper_jax.eval import quantities
+from cooper_jax.grading import quantities
+from cooper_jax.sample import Question
 
 FLAGS = ("positive", "negative", "boundary")
 ANSWER_TYPES = ("choice", "yes_no", "number", "text")

@@ -16,10 +16,10 @@ import numpy as np
 
 from cooper_jax.data import mixture
 from cooper_jax.data.mixture import Mixture
-from cooper_jax.data.sample import Sample
 from cooper_jax.data.sources import Source
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import shard
+from cooper_jax.sample import Sample
 
 Example = Mapping[str, np.ndarray]
 Build = Callable[[Sample, np.random.Generator], Example | None]

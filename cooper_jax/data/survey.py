@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax import telemetry
-from cooper_jax.data import markup, picture_files, splits
-from cooper_jax.data.sources import DataConfig, jsonl
+from cooper_jax.data import own_tags as markup
+from cooper_jax.data import picture_files, splits
+from cooper_jax.data.entries import Entry, JsonlSource, check_files, scan
+from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
+from cooper_jax.training import telemetry
 
 FEW = 128  # samples with maps that the start of a run decodes
 SIDE = 64  # pixels that a map is read at, to count its values
@@ -48,7 +50,7 @@ class Survey:
   """
 
   path: Path
-  entries: list[jsonl.Entry]
+  entries: list[Entry]
   line_errors: list[str]
   file_errors: dict[int, list[str]]  # by index of the entry
   depths: list[Depths]
@@ -65,7 +67,7 @@ class Survey:
     return int(number) if number.isdecimal() else 0
 
   @property
-  def sound(self) -> list[jsonl.Entry]:
+  def sound(self) -> list[Entry]:
     """The samples with whose files nothing is wrong."""
     return [e for i, e in enumerate(self.entries) if i not in self.file_errors]
 
@@ -76,9 +78,9 @@ def look(path: Path, *, decode: str = "all") -> Survey:
   decode: "all" samples, or the maps of a "few".
   Raises UserError where the JSONL file itself can't be read.
   """
-  entries, errors = jsonl.scan(path)
+  entries, errors = scan(path)
   chosen = range(len(entries)) if decode == "all" else _few(entries)
-  source = jsonl.JsonlSource(path, entries, SIDE)
+  source = JsonlSource(path, entries, SIDE)
   work = functools.partial(_one, source, frozenset(chosen))
   file_errors, depths, classes = {}, [], np.zeros(256, np.int64)
   for index, (found, depth, ids) in enumerate(_in_threads(work, len(entries))):
@@ -91,7 +93,7 @@ def look(path: Path, *, decode: str = "all") -> Survey:
   return Survey(path, entries, errors, file_errors, depths, classes)
 
 
-def _few(entries: list[jsonl.Entry]) -> Collection[int]:
+def _few(entries: list[Entry]) -> Collection[int]:
   """Samples that have a map, spread over the file."""
   have = [i for i, e in enumerate(entries) if e.depth or e.segmentation]
   return have[:: max(1, -(-len(have) // FEW))]
@@ -109,10 +111,10 @@ def _in_threads(work, count: int) -> Iterable:
         yield done
 
 
-def _one(source: jsonl.JsonlSource, decoded: Collection[int], index: int):
+def _one(source: JsonlSource, decoded: Collection[int], index: int):
   """(errors, Depths or None, counts of class ids or None) of a sample."""
   entry = source.entries[index]
-  found = jsonl.check_files(source.path, entry)
+  found = check_files(source.path, entry)
   maps = [name for name in MAPS if getattr(entry, name)]
   found += [
     f"{source.path}:{entry.line}: a trace about this image draws <{name}>, and"
@@ -146,7 +148,7 @@ def paths_of(written: str) -> dict[str, Path]:
   }
 
 
-def by_split(found: dict[str, Survey]) -> dict[str, list[jsonl.Entry]]:
+def by_split(found: dict[str, Survey]) -> dict[str, list[Entry]]:
   """The sound samples of each split, as a run will divide them."""
   if "" not in found:
     return {split: survey.sound for split, survey in found.items()}
@@ -224,7 +226,7 @@ def at_start(config: DataConfig) -> list[str]:
   return [f"data {config.jsonl}", *lines]
 
 
-def have(entries: list[jsonl.Entry], name: str) -> int:
+def have(entries: list[Entry], name: str) -> int:
   """How many of the samples have a map."""
   return sum(bool(getattr(entry, name)) for entry in entries)
 
@@ -274,7 +276,7 @@ def check(found: list[Survey], config: DataConfig) -> None:
   raise UserError("; ".join([errors[0], *more]))
 
 
-def without_bad(path: Path, config: DataConfig) -> list[jsonl.Entry]:
+def without_bad(path: Path, config: DataConfig) -> list[Entry]:
   """The samples of a file but for bad ones; UserError where too many are."""
   found = {n: looked_at(p, config.bad_samples)
            for n, p in paths_of(config.jsonl).items()}  # fmt: skip

@@ -1,1 +1,1 @@
-"""Evaluation: reading answers, metrics, benchmarks and the report."""
+"""Evaluation: questions, baselines, use of maps, held-out, comparisons."""

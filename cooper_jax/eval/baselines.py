@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from cooper_jax.eval import asking, intervals
 from cooper_jax.eval import blind as blind_models
-from cooper_jax.eval.metrics import choice
+from cooper_jax.eval import questions as asking
+from cooper_jax.grading import intervals
+from cooper_jax.grading.metrics import choice
 
 
 def fit(train, scenes: int):

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cooper_jax.eval import grading, quantities
-from cooper_jax.eval.metrics import mra, number, ratio
+from cooper_jax.grading import grade as grading
+from cooper_jax.grading import quantities
+from cooper_jax.grading.metrics import mra, number, ratio
 
 _NUMBERS = 48  # most frequent numeric answers that the classifier may give
 

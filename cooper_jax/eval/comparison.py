@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.data.scenes import phrasing
 from cooper_jax.errors import UserError
-from cooper_jax.eval import intervals
+from cooper_jax.grading import intervals
+from cooper_jax.world.questions import templates as phrasing
 
 GROUPS = {
   "distance and size": (*phrasing.DISTANCES, *phrasing.SIZES),

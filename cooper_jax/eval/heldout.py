@@ -10,9 +10,10 @@ import dataclasses
 import numpy as np
 
 from cooper_jax.data import mixture
-from cooper_jax.data.scenes.phrasing import PHRASINGS
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.eval import asking, intervals
+from cooper_jax.eval import questions as asking
+from cooper_jax.grading import intervals
+from cooper_jax.world.questions.templates import PHRASINGS
 
 KEY = "heldout"
 SPLIT = "heldout"

@@ -9,9 +9,12 @@ better maps could bring.
 
 import numpy as np
 
-from cooper_jax.data.scenes import phrasing, traces
-from cooper_jax.eval import asking, intervals
+from cooper_jax.data import traces
+from cooper_jax.eval import questions as asking
+from cooper_jax.grading import intervals
+from cooper_jax.rollouts import generate
 from cooper_jax.tokenizers import map_tokenizer
+from cooper_jax.world.questions import templates as phrasing
 
 MODALITY = "depth"  # the mode of the same name draws it before anything else
 KINDS = ("own", "other", "true")
@@ -54,7 +57,7 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   }
   hits, doubts = {}, {}
   for kind, codes in given.items():
-    view = asking.respond_to_maps(
+    view = generate.respond_to_maps(
       policy, params, asked, MODALITY, codes, codecs, batch=batch
     )
     hits[kind] = asking.graded(view, asked).hits

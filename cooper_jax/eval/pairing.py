@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.eval import intervals
+from cooper_jax.grading import intervals
 
 BEFORE, AFTER = "sft", "grpo"
 FREE = "adaptive"  # the policy decides for itself

@@ -16,10 +16,14 @@ import dataclasses
 import jax
 import numpy as np
 
-from cooper_jax import losses, packing, plugins
+from cooper_jax import plugins
 from cooper_jax.data import codes as coding
-from cooper_jax.data import edits, lessons, map_examples
-from cooper_jax.eval import intervals
+from cooper_jax.data import counterfactual as edits
+from cooper_jax.data import map_examples
+from cooper_jax.data import tasks as lessons
+from cooper_jax.grading import intervals
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import scoring as losses
 
 ROWS = 12  # images at once
 SCENES = 96  # of the validation split

@@ -7,7 +7,8 @@ import json
 
 import numpy as np
 
-from cooper_jax.eval import asking, intervals
+from cooper_jax.eval import questions as asking
+from cooper_jax.grading import intervals
 
 
 def scores(items, found, stage: str, *, free: str) -> dict:

@@ -7,9 +7,9 @@ response is read, and it is said that the rest is malformed.
 import re
 from typing import NamedTuple
 
-from cooper_jax.data.scenes import phrasing
-from cooper_jax.eval import view
+from cooper_jax.rollouts import response as view
 from cooper_jax.tokenizers import text as tokens
+from cooper_jax.world.questions import templates as phrasing
 
 PLACE = re.compile(r"<at ([\d.]+) ([\d.]+)>")
 _AT_ONCE = re.compile(r"<answer>((?:(?!</?answer>|</?think>).)*)</answer>")

@@ -7,10 +7,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.optim import path_name
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes
 from cooper_jax.parallel.rules import TRAIN_RULES, Rules
+
+
+def path_name(path) -> str:
+  """In: (DictKey("layers"), DictKey("q"))   Out: "layers/q"."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def partition_spec(names, rules: Rules, *, what: str = "an array"):

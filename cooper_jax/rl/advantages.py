@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.rl.corrections import wide
+from cooper_jax.rl.off_policy import wide
 from cooper_jax.tokenizers.vocab import SLOTS
 
 

@@ -1,6 +1,6 @@
 """Policy losses: the term of a token and the way the tokens are averaged.
 
-The two are independent, terms.py and AVERAGES; a named loss is a pair of
+The two are independent, surrogates.py and AVERAGES; a named loss is a pair of
 them. Every loss returns a (sum, weight) pair, and a caller adds the pairs of
 all micro-batches and devices and divides once per optimiser step: a quotient
 taken earlier would depend on how the batch was cut.
@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.rl import corrections, terms
-from cooper_jax.rl.corrections import log_ratio, wide
+from cooper_jax.rl import off_policy as corrections
+from cooper_jax.rl import surrogates as terms
+from cooper_jax.rl.off_policy import log_ratio, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LossConfig:
   sapo: tuple[float, float] = (1.0, 1.05)  # tau for A > 0, else
   # (k, lambda) for A >= 0, then for A < 0.
   vespo: tuple[float, float, float, float] = (2.0, 3.0, 3.0, 2.0)
-  correction: str = "none"  # for a sampler that disagrees: corrections.py
+  correction: str = "none"  # for a sampler that disagrees: off_policy.py
   correction_min: float = 0.5
   correction_max: float = 2.0
   off_policy_max: float = 0.0  # mean log gap of a bad sequence; 0 = any

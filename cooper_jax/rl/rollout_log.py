@@ -15,9 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cooper_jax import telemetry
-from cooper_jax.eval import drawing
-from cooper_jax.eval.view import RolloutView
+from cooper_jax.pictures import drawing
+from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.training import telemetry
 
 NAME = "rollouts.jsonl"
 SHOWN = 8  # rollouts in a picture

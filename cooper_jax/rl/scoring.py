@@ -17,8 +17,8 @@ from absl import logging
 
 from cooper_jax import plugins
 from cooper_jax.errors import UserError
-from cooper_jax.eval.view import freeze
-from cooper_jax.rl.map_quality import map_quality
+from cooper_jax.grading.map_quality import map_quality
+from cooper_jax.rollouts.response import freeze
 
 
 class Scores(NamedTuple):

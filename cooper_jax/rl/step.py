@@ -11,18 +11,29 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cooper_jax import packing, plugins
+from cooper_jax import plugins
 from cooper_jax import policy as policies
-from cooper_jax.eval import asking, runner
-from cooper_jax.eval.view import RolloutView
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes, shard
 from cooper_jax.rl import advantages as advantage_rules
-from cooper_jax.rl import control, dynamic, scoring, update
+from cooper_jax.rl import (
+  dynamic_sampling as dynamic,
+)
 from cooper_jax.rl import losses as rl_losses
-from cooper_jax.rl import rollout as rollouts
+from cooper_jax.rl import (
+  scoring,
+  update,
+)
+from cooper_jax.rl import (
+  shuffle_rewards as control,
+)
+from cooper_jax.rollouts import documents as rollouts
+from cooper_jax.rollouts import generate as runner
+from cooper_jax.rollouts.prompts import trunk_of
+from cooper_jax.rollouts.response import RolloutView
 from cooper_jax.sampling import grammar
 from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sequences import packing
 
 
 class Rolled(NamedTuple):
@@ -190,7 +201,7 @@ class Step:
   def begin(self, params, items, number: int, turn: int = 0) -> Rolled:
     """Begins to sample the rollouts of a step, or of a later turn of it."""
     policy, group = self.policy, self.group
-    trunks = [asking.trunk_of(item, policy) for item in items]
+    trunks = [trunk_of(item, policy) for item in items]
     rows = len(items) * group
     ids = (number * (self.resample + 1) + turn) * rows + np.arange(rows)
     out = runner.begin(

@@ -5,11 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from cooper_jax import losses, optim
 from cooper_jax import policy as policies
 from cooper_jax.rl import advantages
 from cooper_jax.rl import losses as policy_losses
 from cooper_jax.sampling import grammar
+from cooper_jax.sequences import scoring as losses
+from cooper_jax.training import optim
 
 
 def compiled(policy, optimizer, configs, *, ema_decay: float):

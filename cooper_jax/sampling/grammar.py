@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from cooper_jax import errors
-from cooper_jax.sequence import Format
+from cooper_jax.sequences.segments import Format
 
 PAD, TEXT, CODE, FORCED = range(4)  # states of a generated token
 RUNNING, EOS, LENGTH = range(3)  # why a row stopped

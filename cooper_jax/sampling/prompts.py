@@ -9,9 +9,11 @@ import jax
 import numpy as np
 from flax import struct
 
-from cooper_jax import errors, losses, packing, sequence
+from cooper_jax import errors
 from cooper_jax.models import unified
 from cooper_jax.sampling import grammar
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import segments as sequence
 
 
 @struct.dataclass
@@ -86,7 +88,7 @@ def make(
   arrays = {
     name: np.concatenate([p[name] for p in packed]) for name in packed[0]
   }
-  tokens, layout = losses.inputs(arrays)
+  tokens, layout = packing.inputs(arrays)
   end = (arrays["document"] > 0).sum(axis=1) - 1
   pick = lambda name: arrays[name][np.arange(len(trunks)), end]  # noqa: E731
   count = [

@@ -15,13 +15,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from cooper_jax import sequence
 from cooper_jax.models import transformer, unified
 from cooper_jax.sampling import carry as carries
 from cooper_jax.sampling import grammar as rules
-from cooper_jax.sampling import logits as token_logits
 from cooper_jax.sampling.carry import Carry, Rollout
 from cooper_jax.sampling.prompts import Prompts
+from cooper_jax.sequences import distribution as token_logits
+from cooper_jax.sequences import segments as sequence
 
 
 @functools.partial(

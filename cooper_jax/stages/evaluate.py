@@ -9,26 +9,30 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax import plugins, telemetry
+from cooper_jax import plugins
 from cooper_jax import policy as policies
-from cooper_jax import workdir as workdirs
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import (
-  asking,
   baselines,
   heldout,
   map_use,
   pairing,
   reading,
-  report,
   results,
-  runner,
 )
-from cooper_jax.eval.metrics import maps as map_metrics
+from cooper_jax.eval import (
+  questions as asking,
+)
+from cooper_jax.grading.metrics import maps as map_metrics
 from cooper_jax.parallel import processes
+from cooper_jax.report import page as report
+from cooper_jax.rollouts import generate as runner
+from cooper_jax.rollouts import prompts
 from cooper_jax.stages import tokenizer as tokenizer_stage
-from cooper_jax.stages.line import paragraph
+from cooper_jax.training import telemetry
+from cooper_jax.training import workdir as workdirs
+from cooper_jax.training.log_line import paragraph
 
 STAGE = "evaluate"
 TRAINED = ("sft", "grpo")
@@ -83,7 +87,7 @@ def evaluate(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    modes = asking.modes_of(policy, config.sft.shares, taught)
+    modes = prompts.modes_of(policy, config.sft.shares, taught)
     with telemetry.Progress(len(modes), f"ask {stage}") as progress:
       for mode in modes:
         found[mode] = asking.ask(policy, params, items, mode, codecs, **options)

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax import optim, telemetry
 from cooper_jax import policy as policies
-from cooper_jax import workdir as workdirs
-from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
-from cooper_jax.eval import asking, runner
 from cooper_jax.parallel import processes
 from cooper_jax.rl import losses as rl_losses
 from cooper_jax.rl import rollout_log
 from cooper_jax.rl.step import Step
-from cooper_jax.stages import loop
+from cooper_jax.rollouts import generate as runner
+from cooper_jax.rollouts import prompts
 from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.training import loop, optim, telemetry
+from cooper_jax.training import workdir as workdirs
+from cooper_jax.training.checkpoint import Checkpoints
 
 STAGE = "grpo"
 # Of the log line, see stages/line.py; habits are counted in rl/step.py.
@@ -174,7 +174,7 @@ class Questions:
       ]
       if questions:
         question = questions[rng.integers(len(questions))]
-        items.append(asking.Item(sample, question))
+        items.append(prompts.Item(sample, question))
     return items
 
   def state(self) -> dict:

@@ -6,8 +6,8 @@ its own maps.
 """
 
 from cooper_jax import plugins
-from cooper_jax.data import lessons
-from cooper_jax.stages import teaching
+from cooper_jax.data import tasks as lessons
+from cooper_jax.stages import supervised as teaching
 
 
 def row_shape(config, policy):

@@ -5,8 +5,8 @@ that its program needs, with depth, with both), so that one model can be held
 to each of them later, and can choose.
 """
 
-from cooper_jax.data import lessons
-from cooper_jax.stages import teaching
+from cooper_jax.data import tasks as lessons
+from cooper_jax.stages import supervised as teaching
 
 
 def row_shape(config, policy):

@@ -12,19 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import accumulate, optim, plugins, telemetry
-from cooper_jax import state as states
-from cooper_jax import workdir as workdirs
-from cooper_jax.checkpoint import Checkpoints
+from cooper_jax import plugins
 from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
-from cooper_jax.eval.metrics import maps as map_metrics
+from cooper_jax.grading.metrics import maps as map_metrics
 from cooper_jax.parallel import processes, shard
-from cooper_jax.stages import loop
-from cooper_jax.stages.pictures import save_png
+from cooper_jax.rollouts.validation_pictures import save_png
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
+from cooper_jax.training import accumulate, loop, optim, telemetry
+from cooper_jax.training import state as states
+from cooper_jax.training import workdir as workdirs
+from cooper_jax.training.checkpoint import Checkpoints
 
 STAGE = "tokenizer"
 BASELINE_SCENES = 1024  # train scenes that the constant map is made of

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax.rl import advantages, corrections, losses
+from cooper_jax.rl import advantages, losses
+from cooper_jax.rl import off_policy as corrections
 from cooper_jax.rl.rewards import length
-from cooper_jax.sampling import logits as token_logits
+from cooper_jax.sequences import distribution as token_logits
 from tests.conformance.cases import OFF_POLICY, loss_cases
 
 MOST = 2.0**31 - 1  # a bound that bounds nothing

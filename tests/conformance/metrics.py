@@ -19,8 +19,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cooper_jax.eval import extract
-from cooper_jax.eval.metrics import choice, depth, mra, ratio, segmentation
+from cooper_jax.grading import extract
+from cooper_jax.grading.metrics import (
+  choice,
+  depth,
+  mra,
+  ratio,
+  segmentation,
+)
 from cooper_jax.modalities.segmentation import iou
 
 TOLERANCE = 1e-9

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from cooper_jax.data import mixture, own_questions
-from cooper_jax.data.sources import DataConfig, jsonl
+from cooper_jax.data.entries import check_files, read_entries, scan
+from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
-from cooper_jax.eval import asking
+from cooper_jax.rollouts import prompts
 
 LINE = {"image": "a.png", "question": "Which is closer ?", "answer": "red ball"}
 
@@ -137,13 +138,13 @@ def test_a_wrong_line_is_named(folder, line, reason):
 
 
 def test_no_family_can_take_the_name_of_a_mode():
-  assert set(own_questions.RESERVED) == set(asking.MODES)
+  assert set(own_questions.RESERVED) == set(prompts.MODES)
 
 
 def test_bytes_that_are_no_utf8_are_named(folder):
   (folder / "own.jsonl").write_bytes(b'{"image": "\xff"}')
   with pytest.raises(UserError, match=r"own\.jsonl:1: not UTF-8 at byte 11"):
-    jsonl.read_entries(folder / "own.jsonl")
+    read_entries(folder / "own.jsonl")
 
 
 def test_a_missing_file_is_named(folder):
@@ -242,12 +243,12 @@ def test_what_programs_write_is_read(folder, name):
   )
   path = folder / "own.jsonl"
   path.write_bytes(ENCODED[name](text))
-  (entry,) = jsonl.read_entries(path)
+  (entry,) = read_entries(path)
   assert [q.text for q in entry.questions] == [
     f"Größer {i} ?" for i in range(3)
   ]
   path.write_bytes(ENCODED[name](text + "{\n"))
-  _, errors = jsonl.scan(path)
+  _, errors = scan(path)
   assert len(errors) == 1 and errors[0].startswith(f"{path}:4: not JSON")
 
 
@@ -264,7 +265,7 @@ def test_what_programs_write_is_read(folder, name):
 def test_a_file_that_cant_be_unpacked_is_named(folder, data, reason):
   (folder / "own.jsonl").write_bytes(data)
   with pytest.raises(UserError, match=r"own\.jsonl: ") as error:
-    jsonl.scan(folder / "own.jsonl")
+    scan(folder / "own.jsonl")
   assert reason in str(error.value) and "\n" not in str(error.value)
 
 
@@ -272,7 +273,7 @@ def test_a_file_that_cant_be_unpacked_is_named(folder, data, reason):
 def test_a_file_of_lines_is_a_file(folder, make):
   make(folder / "pipe")
   with pytest.raises(UserError, match=r"not a file; config\.data\.jsonl"):
-    jsonl.scan(folder / "pipe")
+    scan(folder / "pipe")
 
 
 def test_every_error_of_every_line_is_found(folder):
@@ -290,12 +291,12 @@ def test_every_error_of_every_line_is_found(folder):
   path.write_text(
     "".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines)
   )
-  entries, errors = jsonl.scan(path)
+  entries, errors = scan(path)
   assert [e.line for e in entries] == [1, 5, 6]
   numbers = [int(e.removeprefix(f"{path}:").split(":")[0]) for e in errors]
   assert numbers == [2, 3, 3, 4, 7, 8]
   with pytest.raises(UserError) as error:
-    jsonl.read_entries(path)
+    read_entries(path)
   assert str(error.value) == errors[0]
 
 
@@ -362,9 +363,9 @@ def test_every_wrong_file_of_a_line_is_found_without_decoding(folder):
   path.write_text(
     "".join(json.dumps(LINE | x) + "\n" for x in (wrong, right, stretched))
   )
-  entries, errors = jsonl.scan(path)
+  entries, errors = scan(path)
   assert not errors
-  found = [jsonl.check_files(path, entry) for entry in entries]
+  found = [check_files(path, entry) for entry in entries]
   assert [len(errors) for errors in found] == [3, 0, 1]
   assert all(error.startswith(f"{path}:1: ") for error in found[0])
   assert "40x40, of another aspect than its picture of 40x20" in found[2][0]

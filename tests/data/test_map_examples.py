@@ -8,9 +8,9 @@ from PIL import Image
 
 from cooper_jax import plugins
 from cooper_jax.data import map_examples, mixture
-from cooper_jax.data.sample import Sample
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
+from cooper_jax.sample import Sample
 
 MODULES = {n: plugins.find("modalities", n) for n in ("depth", "segmentation")}
 SIZE = 8

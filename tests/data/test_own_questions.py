@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cooper_jax.data import own_questions, records
-from cooper_jax.eval import grading
+from cooper_jax.grading import grade as grading
 
 LINE = {"image": "a.png", "question": "Which is closer ?"}
 

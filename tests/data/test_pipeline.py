@@ -7,8 +7,8 @@ import pytest
 
 from cooper_jax.data import mixture, pipeline
 from cooper_jax.data.mixture import Mixture
-from cooper_jax.data.sample import Sample
 from cooper_jax.errors import UserError
+from cooper_jax.sample import Sample
 
 
 class Numbers:

@@ -8,9 +8,12 @@ import pytest
 
 from configs import base
 from cooper_jax import policy as policies
+from cooper_jax import world as scenes
 from cooper_jax.data import codes as coding
-from cooper_jax.data import examples, lessons, scenes
-from cooper_jax.data.sample import Question, Sample
+from cooper_jax.data import tasks as lessons
+from cooper_jax.data.word_kinds import kind_of
+from cooper_jax.sample import Question, Sample
+from cooper_jax.sequences import markup as examples
 from cooper_jax.stages import pretrain, sft
 from tests import tiny  # noqa: F401  sets the mesh
 
@@ -166,7 +169,9 @@ def test_a_thoughts_first_token_weighs_most_and_no_other_one_more():
   weights = dict(text=0.3, name=0.5, location=0.8, reading=0.7, answer=9.0)
   assert examples.decision(weights) == 0.8
   markup = "<think> unheardof box </think> <answer> box </answer>"
-  (text,) = policy.writer.response(markup, None, weights=weights)
+  (text,) = policy.writer.response(
+    markup, None, weights=weights, kind_of=kind_of
+  )
   parts = len(policy.text.encode(" unheardof"))
   assert parts > 1
   want = [0.3, 0.8, *[0.3] * (parts - 1), 0.5, 0.3, 0.3, 9.0, 0.3, 0.3]
@@ -180,7 +185,9 @@ def test_no_mode_of_use_weighs_more_by_its_first_tag():
   weights = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)
 
   def weight(markup):
-    (text,) = policy.writer.response(markup, None, weights=weights)
+    (text,) = policy.writer.response(
+      markup, None, weights=weights, kind_of=kind_of
+    )
     return text.weight
 
   direct, thought = weight("<answer> yes </answer>"), weight("<think> 2.4")

@@ -5,8 +5,11 @@ import types
 import numpy as np
 import pytest
 
-from cooper_jax.eval import asking, baselines, blind, extract
-from cooper_jax.eval.metrics import ratio
+from cooper_jax.eval import baselines, blind
+from cooper_jax.eval import questions as asking
+from cooper_jax.grading import extract
+from cooper_jax.grading.metrics import ratio
+from cooper_jax.rollouts import prompts
 
 SHAPES = ("ball", "box", "can", "table")
 COLOURS = ("red", "blue", "green")
@@ -118,7 +121,7 @@ def test_the_constant_for_a_factor_of_two_is_another_one():
   assert fitted.majority(questions[0]) == "4.0 m"
   near = extract.number(fitted.middle(questions[0])).value
   assert sum(ratio.within(near, v) for v in values) == 6
-  items = [asking.Item(None, question) for question in questions]
+  items = [prompts.Item(None, question) for question in questions]
   scores = baselines.scores(items, fitted)
   assert scores["qa/factor2/constant"] == 6 / 8
   assert scores["qa/accuracy/constant"] == 3 / 8
@@ -133,7 +136,7 @@ def test_the_baselines_answer_a_question_in_centimetres_too():
   fitted = blind.fit(questions)
   assert fitted.majority(questions[0]) == "400 cm"
   assert fitted.middle(questions[0]).endswith(" m")
-  items = [asking.Item(None, question) for question in questions]
+  items = [prompts.Item(None, question) for question in questions]
   assert list(asking.lengths(items)) == list(range(8))
   scores = baselines.scores(items, fitted)
   assert scores["qa/factor2/constant"] == 6 / 8

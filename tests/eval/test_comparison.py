@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cooper_jax import compare
-from cooper_jax.eval import comparison, intervals
+from cooper_jax.eval import comparison
+from cooper_jax.grading import intervals
 
 FAMILIES = ("closer", "height", "count")
 

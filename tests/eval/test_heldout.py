@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from cooper_jax.data.scenes import config as worlds
-from cooper_jax.data.scenes import phrasing
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.eval import asking, heldout
+from cooper_jax.eval import heldout
+from cooper_jax.eval import questions as asking
+from cooper_jax.world import config as worlds
+from cooper_jax.world.questions import templates as phrasing
 
 HELD_OUT = {f"{colour} {shape}" for colour, shape in worlds.HELD_OUT}
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cooper_jax.eval import map_use, report_use
+from cooper_jax.eval import map_use
+from cooper_jax.report import map_use as report_use
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from cooper_jax.eval import intervals, pairing
-from tests.eval import fake_run
+from cooper_jax.eval import pairing
+from cooper_jax.grading import intervals
+from tests.report import fake_run
 
 # The published gain: 94 gained and 60 lost of 1,024, 71.4 % right at first.
 PUBLISHED = fake_run.hits(1024, gained=94, lost=60, right=731)

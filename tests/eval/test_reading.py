@@ -6,8 +6,9 @@ import numpy as np
 
 from configs import base
 from cooper_jax import policy as policies
+from cooper_jax import world as scenes
 from cooper_jax.data import codes as coding
-from cooper_jax.data import edits, scenes
+from cooper_jax.data import counterfactual as edits
 from cooper_jax.eval import reading
 from cooper_jax.models import unified
 from tests import tiny  # noqa: F401  sets the mesh
@@ -96,6 +97,6 @@ def test_a_policy_is_measured_on_every_kind():
 
 
 def _optimizer():
-  from cooper_jax import optim
+  from cooper_jax.training import optim
 
   return optim.make_optimizer(optim.OptimConfig(), steps=1)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cooper_jax.data.scenes import config as worlds
-from cooper_jax.data.scenes import world
 from cooper_jax.eval import trace
+from cooper_jax.world import config as worlds
+from cooper_jax.world import scenes as world
 
 KNOWN = trace.world_words()
 

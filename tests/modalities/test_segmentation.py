@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cooper_jax import modalities
-from cooper_jax.data.scenes import config
 from cooper_jax.modalities import segmentation
+from cooper_jax.world import config
 
 
 def room():

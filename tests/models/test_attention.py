@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax import errors, losses, packing
+from cooper_jax import errors
 from cooper_jax.models import attention, kernels
 from cooper_jax.models.config import REMAT
 from cooper_jax.models.unified import Layout, attention_mask, block_masks
 from cooper_jax.parallel import mesh as meshes
+from cooper_jax.sequences import packing
 from tests import tiny
 
 DEVICES = 8
@@ -221,7 +222,7 @@ def test_what_is_recomputed_changes_nothing(interpreted):
     batch = packing.pack([document], form=form, shape=shape, rows=1)
 
     def loss(params, model=model, form=form, batch=batch):
-      tokens, layout = losses.inputs(batch)
+      tokens, layout = packing.inputs(batch)
       hidden, _, _ = model.apply(params, tokens, layout, batch["images"])
       live = (tokens.kind > 0)[..., None]
       return jnp.sum(jnp.where(live, jnp.sin(hidden), 0))

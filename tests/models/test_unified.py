@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax import errors, losses, packing, sequence
+from cooper_jax import errors
 from cooper_jax.models import layers, unified
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import scoring as losses
+from cooper_jax.sequences import segments as sequence
 from tests import tiny
 
 score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))

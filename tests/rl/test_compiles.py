@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from cooper_jax.eval import asking
 from cooper_jax.rl import step as steps
+from cooper_jax.rollouts import prompts
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
 
 PROMPTS = (24, 40)  # lengths that prompts are padded to
@@ -21,7 +21,7 @@ def questions(rng) -> list:
     )
     text = " ".join(["Is it", *words, "?"])
     question = dataclasses.replace(item.question, text=text)
-    items.append(asking.Item(item.sample, question))
+    items.append(prompts.Item(item.sample, question))
   return items
 
 

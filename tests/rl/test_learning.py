@@ -14,13 +14,16 @@ import numpy as np
 import optax
 import pytest
 
-from cooper_jax import losses, optim, packing, sequence
 from cooper_jax import policy as policies
 from cooper_jax.errors import UserError
 from cooper_jax.rl import advantages, scoring, update
 from cooper_jax.rl import losses as policy_losses
 from cooper_jax.rl import step as steps
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import scoring as losses
+from cooper_jax.sequences import segments as sequence
 from cooper_jax.tokenizers import map_tokenizer
+from cooper_jax.training import optim
 from tests.rl.toy import (
   ASKED,
   CODECS,

@@ -6,10 +6,10 @@ import optax
 import pytest
 
 from cooper_jax import policy as policies
-from cooper_jax import sequence
-from cooper_jax.rl import rollout as rollouts
 from cooper_jax.rl import step as steps
+from cooper_jax.rollouts import documents as rollouts
 from cooper_jax.sampling import grammar
+from cooper_jax.sequences import segments as sequence
 from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, scored
 
 KINDS = ("dapo", "grpo", "gspo", "dr_grpo")

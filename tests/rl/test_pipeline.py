@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cooper_jax import policy as policies
-from cooper_jax.checkpoint import Checkpoints
 from cooper_jax.rl import step as steps
+from cooper_jax.training.checkpoint import Checkpoints
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, scored
 
 

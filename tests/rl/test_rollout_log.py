@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import telemetry
-from cooper_jax.eval import runner
 from cooper_jax.rl import rollout_log
 from cooper_jax.rl import step as steps
+from cooper_jax.rollouts import generate as runner
+from cooper_jax.training import telemetry
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
 
 FIELDS = {"text", "maps", "rewards", "total", "advantage", "truncated"}

@@ -9,10 +9,10 @@ import pytest
 
 from cooper_jax import plugins
 from cooper_jax.errors import UserError
-from cooper_jax.eval.view import Map, RolloutView
 from cooper_jax.rl import scoring
 from cooper_jax.rl.rewards import format as format_reward
 from cooper_jax.rl.scoring import Scorer
+from cooper_jax.rollouts.response import Map, RolloutView
 
 GOOD = (
   "<think> measure the depth </think> <depth> <think> red ball 2.4 m </think> "

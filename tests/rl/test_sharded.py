@@ -12,7 +12,7 @@ from cooper_jax import policy as policies
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import shard
 from cooper_jax.rl import step as steps
-from cooper_jax.sampling import logits as token_logits
+from cooper_jax.sequences import distribution as token_logits
 from tests.rl import toy
 from tests.rl.toy import CODECS, ITEMS, scored
 

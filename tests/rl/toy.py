@@ -4,12 +4,12 @@ import jax
 import numpy as np
 
 from configs import base
-from cooper_jax import optim
 from cooper_jax import policy as policies
-from cooper_jax.data.sample import Question, Sample
-from cooper_jax.eval import asking
 from cooper_jax.rl import scoring
+from cooper_jax.rollouts import prompts
+from cooper_jax.sample import Question, Sample
 from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.training import optim
 from tests import tiny  # noqa: F401  sets the mesh
 
 
@@ -47,7 +47,7 @@ def make_items():
     Question("x", text, "yes", "yes_no", ("yes", "no"), flag=flag)
     for text, flag in zip(ASKED, ("positive", "negative"), strict=True)
   ]
-  return [asking.Item(sample, question) for question in (*questions,) * 2]
+  return [prompts.Item(sample, question) for question in (*questions,) * 2]
 
 
 ITEMS = make_items()

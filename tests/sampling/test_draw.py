@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.models import attention
-from cooper_jax.sampling import logits as token_logits
+from cooper_jax.sequences import distribution as token_logits
 
 
 @pytest.mark.parametrize("size", [5, 128, 129, 1000])

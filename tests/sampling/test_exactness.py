@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import losses, packing, sequence
-from cooper_jax.rl import rollout as rollouts
+from cooper_jax.rollouts import documents as rollouts
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import scoring as losses
+from cooper_jax.sequences import segments as sequence
 from tests import tiny
 
 score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import sequence
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sequences import segments as sequence
 from tests import tiny
 
 TEXT, SCRIPT = 7, 3

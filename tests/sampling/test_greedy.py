@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax.sampling import logits
+from cooper_jax.sequences import distribution as logits
 
 
 def test_many_neighbours_outweigh_one_likelier_code_far_away():

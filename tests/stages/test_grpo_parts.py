@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from configs import base
-from cooper_jax import checks
 from cooper_jax.errors import NumericsError, UserError
-from cooper_jax.eval.view import Map, RolloutView
 from cooper_jax.rl import step as steps
 from cooper_jax.rl import update
-from cooper_jax.stages import grpo, health
+from cooper_jax.rollouts.response import Map, RolloutView
+from cooper_jax.settings import checks
+from cooper_jax.stages import grpo
+from cooper_jax.training import health
 
 
 def test_the_overlong_filter_leaves_out_what_was_cut_off():

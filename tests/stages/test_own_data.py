@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from configs import base
-from cooper_jax import compilation, package, plugins, telemetry, workdir
-from cooper_jax.data import own_maps
+from cooper_jax import package, plugins
 from cooper_jax.parallel import mesh as meshes
+from cooper_jax.rollouts import self_maps as own_maps
+from cooper_jax.runtime import compilation
 from cooper_jax.stages import tokenizer
+from cooper_jax.training import telemetry, workdir
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 SPLITS = ("train", "validation", "test")

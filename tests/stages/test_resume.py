@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from configs import base
-from cooper_jax import interrupt, plugins, telemetry, workdir
+from cooper_jax import plugins
 from cooper_jax import policy as policies
 from cooper_jax.errors import Preempted
 from cooper_jax.parallel import mesh as meshes
 from cooper_jax.rl import rollout_log
 from cooper_jax.rl.rewards import answer
+from cooper_jax.runtime import interrupt
+from cooper_jax.training import telemetry, workdir
 
 STAGES = ("pretrain", "sft", "grpo")
 STEPS = 6
@@ -148,7 +150,7 @@ def test_a_finished_grpo_goes_on_where_it_is_given_more_steps(chain, tmp_path):
 
 
 def workdir_metrics(folder):
-  from cooper_jax import telemetry
+  from cooper_jax.training import telemetry
 
   return telemetry.read_metrics(folder / "metrics.jsonl")
 

@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from configs import base
 from cooper_jax.data import map_examples, mixture
-from cooper_jax.data.sample import Sample
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import mesh as meshes
+from cooper_jax.sample import Sample
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import map_tokenizer
 

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from cooper_jax import optim
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import depth, segmentation
 from cooper_jax.tokenizers import map_tokenizer
+from cooper_jax.training import optim
 
 SMALL = dict(image_size=16, grid=4, width=16, blocks=1, fine_width=8)
 

@@ -8,11 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from cooper_jax.data import scenes
-from cooper_jax.data.scenes import phrasing, traces
+from cooper_jax import world as scenes
+from cooper_jax.data import traces
 from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import text
 from cooper_jax.tokenizers.text import TextTokenizer
+from cooper_jax.world.questions import templates as phrasing
 
 
 @pytest.fixture(scope="module")

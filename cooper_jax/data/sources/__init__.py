@@ -15,9 +15,9 @@ says what there is, and raises UserError for what can't be read.
 import dataclasses
 from typing import Any, Protocol
 
-from cooper_jax.data.sample import Sample
-from cooper_jax.data.scenes.config import WorldConfig
 from cooper_jax.errors import UserError
+from cooper_jax.sample import Sample
+from cooper_jax.world.config import WorldConfig
 
 
 class Source(Protocol):

@@ -3,11 +3,11 @@
 import functools
 import pathlib
 
-from cooper_jax.data import cache
-from cooper_jax.data.sample import Question
-from cooper_jax.data.scenes.config import SPLITS
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.sample import Question
+from cooper_jax.world import cache
+from cooper_jax.world.config import SPLITS
 
 MAPS = ("depth", "segmentation")
 

@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.eval import grading
+from cooper_jax.grading import grade as grading
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.rl.map_quality import mean_quality
+from cooper_jax.grading.map_quality import mean_quality
 
 
 @dataclasses.dataclass(frozen=True)

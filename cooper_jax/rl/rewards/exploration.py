@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.eval.view import turns
+from cooper_jax.rollouts.response import turns
 
 FLAGS = ("positive", "negative", "boundary")
 

@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax.eval.view import turns
+from cooper_jax.rollouts.response import turns
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cooper_jax.eval.view import Map, RolloutView
 from cooper_jax.rl.rewards import answer
+from cooper_jax.rollouts.response import Map, RolloutView
 
 CHOICE = {
   "answer": "red ball",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.eval.view import Map, RolloutView
 from cooper_jax.rl.rewards import exploration
+from cooper_jax.rollouts.response import Map, RolloutView
 
 DEPTH = Map("depth", np.zeros(4, int), np.ones((4, 4)))
 NO_MAP = "<think> a </think> <answer> 3 </answer>"

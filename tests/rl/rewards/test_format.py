@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl.rewards import format as format_reward
+from cooper_jax.rollouts.response import RolloutView
 
 THINK, ANSWER = "<think> look </think>", "<answer> 3 </answer>"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl import scoring
 from cooper_jax.rl.rewards import judge
+from cooper_jax.rollouts.response import RolloutView
 
 
 class Judge(http.server.BaseHTTPRequestHandler):

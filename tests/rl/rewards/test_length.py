@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.eval.view import RolloutView
 from cooper_jax.rl.rewards import length
+from cooper_jax.rollouts.response import RolloutView
 
 
 def test_the_penalty_grows_over_the_buffer():

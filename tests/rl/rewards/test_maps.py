@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import plugins
-from cooper_jax.eval.view import Map, RolloutView
+from cooper_jax.rollouts.response import Map, RolloutView
 
 DEPTH = np.geomspace(1, 8, 256).reshape(16, 16).astype(np.float32)
 CLASSES = np.zeros((16, 16), np.uint8) + 1

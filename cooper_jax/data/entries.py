@@ -1,0 +1,205 @@
+"""Lines of a JSONL file and the image files beside it, as samples."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from cooper_jax.data import own_questions, picture_files, pictures, records
+from cooper_jax.errors import UserError
+from cooper_jax.sample import Question, Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One image of the file: paths as written, line number, questions."""
+
+  line: int
+  id: str
+  image: str
+  depth: str
+  segmentation: str
+  questions: tuple[Question, ...]
+  depth_scale: float | None = None  # units a metre; None = as is usual
+
+
+class JsonlSource:
+  """Samples of a JSONL file; images are opened when a sample is read."""
+
+  def __init__(self, path: pathlib.Path, entries: list[Entry], size: int):
+    self.path, self.entries, self.size = path, entries, size
+
+  def __len__(self) -> int:
+    return len(self.entries)
+
+  def kind(self, index: int) -> tuple[bool, bool]:
+    """Which maps a sample has: the same kind, the same maps."""
+    entry = self.entries[index]
+    return bool(entry.depth), bool(entry.segmentation)
+
+  def __getitem__(self, index: int) -> Sample:
+    entry = self.entries[index]
+    where = f"{self.path}:{entry.line}"
+    folder = self.path.parent
+    file = picture_files.beside(folder, entry.image)
+    image = pictures.read_image(file, self.size, where)
+    depth = segmentation = None
+    if entry.depth or entry.segmentation:
+      frame = pictures.read_frame(file, where)
+    if entry.depth:
+      depth = pictures.read_depth(
+        picture_files.beside(folder, entry.depth),
+        self.size,
+        where,
+        scale=entry.depth_scale,
+        frame=frame,
+      )
+    if entry.segmentation:
+      segmentation = pictures.read_classes(
+        picture_files.beside(folder, entry.segmentation),
+        self.size,
+        where,
+        frame=frame,
+      )
+    return Sample(
+      id=entry.id,
+      source="jsonl",
+      image=image,
+      depth=depth,
+      segmentation=segmentation,
+      questions=entry.questions,
+    )
+
+  def __repr__(self) -> str:
+    return f"JsonlSource({self.path.name}, {len(self)})"
+
+
+def check_files(path: pathlib.Path, entry: Entry) -> list[str]:
+  """What the files' headers and ends show to be wrong, as `file:line: why`."""
+  where, folder = f"{path}:{entry.line}", path.parent
+  frame, errors = None, []
+
+  def tried(check, written, **more):
+    try:
+      return check(picture_files.beside(folder, written), where, **more)
+    except UserError as error:
+      errors.append(str(error))
+      return None
+
+  frame = tried(pictures.check_image, entry.image)
+  if entry.depth:
+    tried(
+      pictures.check_depth, entry.depth, scale=entry.depth_scale, frame=frame
+    )
+  if entry.segmentation:
+    tried(pictures.check_classes, entry.segmentation, frame=frame)
+  return errors
+
+
+def read_entries(path: pathlib.Path) -> list[Entry]:
+  """Checks every line of the file and groups lines of the same image.
+
+  Raises UserError `file.jsonl:17: reason` of the first line that is wrong.
+  """
+  entries, errors = scan(path)
+  if errors:
+    raise UserError(errors[0])
+  return entries
+
+
+def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
+  """(entries, errors): what is right, and all that is wrong, in order.
+
+  An error is `file.jsonl:17: reason`. Raises UserError where the file itself
+  can't be read.
+  """
+  entries: list[Entry] = []
+  errors: list[str] = []
+  ids: dict[str, int] = {}  # line of each
+  kinds: dict[str, tuple[str, int]] = {}  # answer type of a family, its line
+  for number, raw in records.lines(path):
+    if not raw.strip():
+      continue
+    record, problems = records.parse(raw)
+    question = None
+    if {"answer", "question"} <= set(record):
+      question, more = own_questions.make(record)
+      problems = problems + more
+    scale = _scale(record, problems)
+    if not problems:
+      problems = _add(entries, record, scale, question, number, path)
+    if not problems:
+      problems = _check(entries[-1], ids, kinds, number)
+    errors += [f"{path}:{number}: {problem}" for problem in problems]
+  return entries, errors
+
+
+def _add(
+  entries: list[Entry],
+  record: dict[str, Any],
+  scale: float | None,
+  question: Question,
+  number: int,
+  path: pathlib.Path,
+) -> list[str]:
+  """Adds a line as a sample, or as a question of the sample before it."""
+  maps = {key: record.get(key, "") for key in ("depth", "segmentation")}
+  maps["depth_scale"] = scale
+  last = entries[-1] if entries else None
+  if last is None or last.image != record["image"]:
+    name = record.get("id") or f"{path.stem}-{number}"
+    entries.append(
+      Entry(number, name, record["image"], **maps, questions=(question,))
+    )
+    return []
+  problems = []
+  for key, value in maps.items():
+    before = getattr(last, key)
+    if value and before and value != before:
+      problems.append(
+        f"{key} is {value!r}, line {last.line} with the same image has "
+        f"{before!r}"
+      )
+    maps[key] = before or value
+  questions = (*last.questions, question)
+  if not problems:
+    entries[-1] = dataclasses.replace(last, **maps, questions=questions)
+  return problems
+
+
+def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
+  """An id belongs to one image, a family to one kind of answer."""
+  problems = []
+  line = ids.setdefault(entry.id, entry.line)
+  if line != entry.line:
+    problems.append(
+      f"id {entry.id!r} is that of line {line}; lines of one image stand"
+      " together, another image needs another id"
+    )
+  question = entry.questions[-1]
+  now = own_questions.noun(question.answer_type, question.unit)
+  kind, line = kinds.setdefault(question.family, (now, number))
+  if kind != now:
+    problems.append(
+      f"family {question.family!r} has {now} answers here and {kind} ones at"
+      f" line {line}; give each its own family"
+    )
+  return problems
+
+
+def _scale(record: dict[str, Any], problems: list[str]) -> float | None:
+  """Units a metre of the line's depth file, None where it names none."""
+  if "depth_scale" not in record:
+    return None
+  if not record.get("depth"):
+    problems.append("'depth_scale' without 'depth'; it belongs to a map's line")
+  try:
+    scale = own_questions.exact(record["depth_scale"], "depth_scale")
+  except ValueError as error:
+    problems.append(str(error))
+    return None
+  if not scale > 0:
+    problems.append(
+      f"'depth_scale' is {scale:g}; units a metre are above 0: 1000 for"
+      " millimetres, 1 for metres"
+    )
+  return scale

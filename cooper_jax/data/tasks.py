@@ -1,0 +1,344 @@
+"""What an example of pretraining and of SFT is made of.
+
+One example is one image with as many requests as a row has room for: its maps,
+grounding tasks and questions, each a branch that shares the image.
+"""
+
+import dataclasses
+import functools
+import itertools
+import re
+
+import numpy as np
+
+from cooper_jax.data import counterfactual as edits
+from cooper_jax.data import traces
+from cooper_jax.data.codes import INSTANCE, MARKED, Codes
+from cooper_jax.data.word_kinds import kind_of
+from cooper_jax.errors import UserError
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences.markup import Writer, request_of
+from cooper_jax.world.questions import counting
+
+_MARK = re.compile(rf"<{MARKED} id=\d+>")
+# Modes of traces, about as long as they are: see `deals`.
+ORDER = ("direct", "text", "needed", "segmentation", "depth", "both")
+TRIES = 8  # to deal a row's modes to its questions at random
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+  """What both stages know: how to write, the codes, the row, the weights.
+
+  own: chance that a map is read as the policy drew it, where `codes` has that:
+  what is read off it then must bear the errors that it will meet.
+  edited: chance that a depth map is a changed one, where `codes` has that: what
+  is read off it then is nowhere else.
+  counts: how many questions are made up of how many things there are.
+  """
+
+  writer: Writer
+  codes: Codes
+  shape: packing.Shape
+  map_noise: float  # share of the codes read that are replaced at random
+  weights: dict  # loss weight of a token: text, name, location, reading, answer
+  own: float = dataclasses.field(default=0.0, kw_only=True)
+  edited: float = dataclasses.field(default=0.0, kw_only=True)
+  counts: int = dataclasses.field(default=0, kw_only=True)
+
+  def row(self, sample, branches) -> dict[str, np.ndarray]:
+    """Packs the branches that a row has room for; `left_out` is the rest."""
+    form = self.writer.form
+    document = sequence.Document(
+      (sequence.Image(sample.image),), tuple(branches)
+    )
+    fitted = packing.fit(document, form, self.shape)
+    packed = packing.pack([fitted], form=form, shape=self.shape, rows=1)
+    row = {name: array[0] for name, array in packed.items()}
+    left_out = len(document.branches) - len(fitted.branches)
+    return row | {"left_out": np.int32(left_out)}
+
+  def drawn(self, sample, rng, *, learn=True):
+    """Returns the `draw` of `Writer.response` for a sample."""
+
+    def draw(modality, option):
+      slot = self.writer.slots[modality]
+      wrong = option in ("faulty", "edited")
+      marking = self.codes.marking(sample.id)
+      if option == "edited":
+        codes = self.codes.edited(sample.id)[0]
+      elif option.startswith("id="):
+        same = marking and option == f"id={marking[0]}"
+        codes = marking[1] if same else None
+      elif option == "faulty":
+        codes = self.codes.other(sample.id, modality, rng)
+      else:
+        codes = self.codes.of(sample.id, modality)
+      if codes is None:
+        raise UserError(
+          f"a response about sample {sample.id} draws <{modality} {option}>,"
+          " which this sample has no map for; mend its reasoning"
+        )
+      own = None if wrong or option else self.codes.drawn(sample.id, modality)
+      if own is not None and rng.random() < self.own:
+        return sequence.Map(slot, codes, learn=False, seen=own)
+      seen = self.noisy(codes, rng)
+      return sequence.Map(slot, codes, learn=learn and not wrong, seen=seen)
+
+    return draw
+
+  def counted(self, sample, rng) -> list:
+    """Questions of what is counted, beside those that the sample has."""
+    lists = [q for q in sample.grounding if q.family == "list"]
+    return [q for a in lists for q in counting.questions(a, rng, self.counts)]
+
+  def edit(self, sample, question, rng):
+    """The question as a changed depth map answers it, or None."""
+    if not self.edited or rng.random() >= self.edited:
+      return None
+    found = self.codes.edited(sample.id)
+    return found and edits.retell(question, found[1])
+
+  def branch(self, sample, request: str, response: str, rng) -> tuple:
+    """A request and its response in markup."""
+    return (
+      self.writer.request(request),
+      *self.writer.response(
+        response, self.drawn(sample, rng), weights=self.weights, kind_of=kind_of
+      ),
+    )
+
+  def noisy(self, codes, rng):
+    """The codes as they are read: some of them are others."""
+    model = self.writer.form.model
+    wrong = rng.random(model.map_codes) < self.map_noise
+    random = rng.integers(0, model.codes, model.map_codes)
+    return np.where(wrong, random, codes)
+
+  def has(self, sample, modality: str) -> bool:
+    return self.codes.of(sample.id, modality) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain(Lesson):
+  """Auxiliary generation and dense grounding, in the same row.
+
+  marks: chance that one object alone is segmented in place of all.
+  given: chance that the places of a text read a map, each map by itself.
+  """
+
+  titles: tuple[tuple[str, str], ...]  # (modality, TITLE)
+  marks: float
+  given: float = 0.0
+
+  def __call__(self, sample, rng):
+    branches = []
+    marking = self.codes.marking(sample.id) if self.marks else None
+    marking = marking if rng.random() < self.marks else None
+    for modality, title in self.titles:
+      if modality == MARKED and marking:
+        branches.append(self._mark(sample, marking[0], rng))
+      elif self.has(sample, modality):
+        branches.append(
+          self.branch(sample, request_of(title), f"<{modality}>", rng)
+        )
+    told = [q for q in sample.grounding if q.family == "list"]
+    where = [q for q in sample.grounding if q.family == "where"]
+    asked = sample.questions
+    told += [where[i] for i in rng.permutation(len(where))[:2]]
+    texts = [(q, False) for q in told]
+    texts += [(q, True) for q in self.counted(sample, rng)]
+    texts += [(asked[i], True) for i in rng.permutation(len(asked))]
+    for question, answered in texts:
+      given, question = self._given(sample, question, rng)
+      response = question.reasoning
+      if answered:
+        response = traces.compose(question, () if question.reasoning else None)
+      branch = self.branch(sample, question.text, response, rng)
+      branches.append((*given, *branch))
+    return self.row(sample, branches)
+
+  def _given(self, sample, question, rng):
+    """The maps that a text may read, and the question that fits them."""
+    given = []
+    for modality, _ in self.titles if self.given else ():
+      if rng.random() >= self.given or not self.has(sample, modality):
+        continue
+      codes = self.codes.of(sample.id, modality)
+      if modality == edits.MODALITY:
+        changed = self.edit(sample, question, rng)
+        if changed:
+          question, codes = changed, self.codes.edited(sample.id)[0]
+      slot = self.writer.slots[modality]
+      given.append(sequence.Given(slot, self.noisy(codes, rng)))
+    return given, question
+
+  def _mark(self, sample, instance, rng):
+    question = next(
+      q
+      for q in sample.grounding
+      if q.family == "mark" and INSTANCE.search(q.reasoning)[1] == str(instance)
+    )
+    return self.branch(sample, question.text, question.reasoning, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason(Lesson):
+  """Interleaved reasoning: think, draw, think, answer, in all its modes.
+
+  A row asks as many of its questions as have room whatever modes they are
+  answered in, and only then are the modes dealt (`deals`): a trace that draws
+  is several times as long as one that does not, and is left out no sooner.
+
+  shares: of the questions, how many are answered direct, with text, with the
+  maps that the program needs ("needed"), with depth, with segmentation or
+  with both regardless.
+  faulty: share of the drawn traces that show a wrong map and say so.
+  measured: the modality whose drawn map (even a faulty one) lengths are read
+  off: a trace without it says where things are and not how far, if the sample
+  has such a map; "" tells them anyway.
+  """
+
+  shares: tuple[tuple[str, float], ...]
+  faulty: float
+  measured: str = ""
+
+  def __call__(self, sample, rng):
+    questions = (*sample.questions, *self.counted(sample, rng))
+    asked = []  # of each question, its branch and the branch's size by mode
+    for i in rng.permutation(len(questions)):
+      more = [*asked, self._ways(sample, questions[i], rng)]
+      if all(self._heaviest(more, modes) for modes, _ in self._deals(more)):
+        asked = more
+      elif asked:
+        break
+    branches = self._dealt(asked, rng) if asked else []
+    # Those that draw first: the others fill what room is left.
+    branches.sort(key=lambda b: -sum(isinstance(s, sequence.Map) for s in b))
+    row = self.row(sample, branches)
+    return row | {
+      "left_out": row["left_out"] + np.int32(len(questions) - len(asked))
+    }
+
+  def _deals(self, asked):
+    """The lots of modes that these questions may get, and their chances."""
+    names = sorted(self.shares, key=lambda share: ORDER.index(share[0]))
+    return deals(tuple(names), len(asked))
+
+  def _dealt(self, asked, rng) -> list:
+    """A branch a question, in modes that are dealt at random."""
+    lots, chances = zip(*self._deals(asked), strict=True)
+    modes = lots[rng.choice(len(lots), p=chances)]
+    for _ in range(TRIES):
+      dealt = [modes[i] for i in rng.permutation(len(modes))]
+      if self._fit(asked, dealt):
+        break
+    else:
+      dealt = self._heaviest(asked, modes)
+    return [ways[mode][0] for ways, mode in zip(asked, dealt, strict=True)]
+
+  def _heaviest(self, asked, modes):
+    """The modes, the longest for the longest question; None: no room."""
+    length = lambda ways, mode: ways[mode][1][0]  # noqa: E731
+    by_length = sorted(
+      range(len(asked)),
+      key=lambda i: -sum(length(asked[i], mode) for mode in modes),
+    )
+    by_weight = sorted(
+      modes, key=lambda mode: -sum(length(ways, mode) for ways in asked)
+    )
+    dealt = [""] * len(asked)
+    for i, mode in zip(by_length, by_weight, strict=True):
+      dealt[i] = mode
+    return dealt if self._fit(asked, dealt) else None
+
+  def _fit(self, asked, dealt) -> bool:
+    """Whether a row has room for all branches of these modes."""
+    found = [ways[mode] for ways, mode in zip(asked, dealt, strict=True)]
+    # In the order that the row will have them in.
+    found.sort(key=lambda f: -sum(isinstance(s, sequence.Map) for s in f[0]))
+    trunk = (self.writer.form.model.locations, 0, 0, 1)
+    return all(packing.fitting([f[1] for f in found], self.shape, trunk))
+
+  def _ways(self, sample, question, rng) -> dict:
+    """By mode: the branch that answers the question in it, and its size."""
+    found = {}
+    for mode, share in self.shares:
+      if share > 0:
+        branch = self._way(sample, question, mode, rng)
+        size = sequence.measure(sequence.Document(branch), self.writer.form)
+        found[mode] = branch, size
+    return found
+
+  def _way(self, sample, question, mode: str, rng) -> tuple:
+    chosen = self._maps(question, mode) if question.reasoning else None
+    if chosen:
+      chosen = tuple(m for m in chosen if self.has(sample, m))
+    faulty = bool(chosen) and rng.random() < self.faulty
+    changed = None
+    if chosen and edits.MODALITY in chosen and not faulty:
+      changed = self.edit(sample, question, rng)
+    told = changed or question
+    if chosen is not None and self._unseen(sample, chosen):
+      told = dataclasses.replace(
+        told, reasoning=traces.unmeasured(told.reasoning)
+      )
+    response = traces.compose(told, chosen, faulty=faulty, edited=bool(changed))
+    return self.branch(sample, question.text, response, rng)
+
+  def _unseen(self, sample, chosen) -> bool:
+    """Whether lengths are read off a map that is there and was not drawn."""
+    return (
+      bool(self.measured)
+      and self.measured not in chosen
+      and self.has(sample, self.measured)
+    )
+
+  def _maps(self, question, mode):
+    drawable = dict(self.writer.modalities)
+    if mode == "direct":
+      return None
+    (chosen,) = drawn_in([mode], question)
+    drawn = [m for m in chosen if m in drawable]
+    return tuple(drawn[: self.writer.form.max_maps])
+
+
+def drawn_in(modes, question) -> list[tuple[str, ...]]:
+  """The maps that the traces of these modes draw, none where it is direct."""
+  chosen = {
+    "direct": (),
+    "text": (),
+    "needed": question.needs,
+    "depth": ("depth",),
+    "segmentation": ("segmentation",),
+    "both": tuple(traces.CALLS),
+  }
+  return [tuple(chosen[mode]) for mode in modes]
+
+
+@functools.lru_cache(1 << 8)
+def deals(shares: tuple, count: int) -> tuple:
+  """The lots of modes that `count` questions may be answered in.
+
+  Each is (modes, chance). Taken by these chances a mode comes share * count
+  times on average, and no row is more than one trace away from that, in any
+  run of neighbouring modes (systematic sampling): the points u, u + 1, ... of
+  one random u in [0, 1) fall into spans that are share * count long.
+
+  In: (("text", 0.5), ("depth", 0.5)), 3
+  Out: (("text", "text", "depth"), 0.5), (("text", "depth", "depth"), 0.5)
+  """
+  names = [name for name, share in shares if share > 0]
+  sizes = np.array([share for _, share in shares if share > 0])
+  ends = np.cumsum(sizes) / sizes.sum() * count
+  ends[-1] = count
+  # Between two of these the same points fall into the same spans.
+  turns = np.unique(np.round([0.0, *(ends % 1), 1.0], 9))
+  lots = []
+  for low, high in itertools.pairwise(turns):
+    before = np.ceil(ends - (low + high) / 2).astype(int)
+    counts = np.diff([0, *before])
+    modes = [n for n, c in zip(names, counts, strict=True) for _ in range(c)]
+    lots.append((tuple(modes), high - low))
+  return tuple(lots)

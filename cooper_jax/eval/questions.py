@@ -1,0 +1,96 @@
+"""Asks a policy questions in a mode of use, and grades what it answers."""
+
+import dataclasses
+
+import numpy as np
+
+from cooper_jax.grading import grade as grading
+from cooper_jax.grading import quantities
+from cooper_jax.policy import Policy
+from cooper_jax.rollouts import generate
+from cooper_jax.rollouts.prompts import Item
+from cooper_jax.rollouts.response import RolloutView
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What came back: view of the rollouts, and a grade an item."""
+
+  view: RolloutView
+  grades: tuple
+
+  @property
+  def hits(self) -> np.ndarray:
+    return hits(self.grades)
+
+  def drew(self) -> np.ndarray:
+    """Whether an item's response holds a map."""
+    return np.array([bool(maps) for maps in self.view.maps], float)
+
+
+def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
+  """Answers of a mode, graded."""
+  view = generate.respond(
+    policy, params, items, mode, codecs, batch=batch, buckets=buckets
+  )
+  return graded(view, items)
+
+
+def graded(view: RolloutView, items) -> Answers:
+  return Answers(
+    view,
+    tuple(
+      grade_of(text, item) for text, item in zip(view.text, items, strict=True)
+    ),
+  )
+
+
+def grade_of(text: str, item: Item):
+  question = item.question
+  return grading.grade(
+    text,
+    answer=question.answer,
+    answer_type=question.answer_type,
+    options=question.options,
+    unit=question.unit,
+    value=question.value,
+    question=question.text,
+    rules=grading.Rules(tags_only=True),
+  )
+
+
+def items_of(source, count: int, *, seed: int) -> list[Item]:
+  """`count` questions of a source, spread over its samples at random."""
+  samples = [source[i] for i in range(len(source))]
+  every = [Item(s, q) for s in samples for q in s.questions]
+  rng = np.random.Generator(np.random.Philox(key=seed))
+  order = rng.permutation(len(every))[:count]
+  return [every[i] for i in sorted(order)]
+
+
+def families(items) -> dict[str, np.ndarray]:
+  """Which items belong to each family."""
+  names = np.array([item.question.family for item in items])
+  return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+
+
+def hits(grades) -> np.ndarray:
+  """1.0 for each right answer, 0.0 for each other."""
+  return np.array([grade.hit for grade in grades], float)
+
+
+def choices(items) -> dict[str, np.ndarray]:
+  """Rows of each family that is answered by a choice, or yes or no."""
+  return {
+    name: rows
+    for name, rows in families(items).items()
+    if items[rows[0]].question.answer_type in ("choice", "yes_no")
+  }
+
+
+def lengths(items) -> np.ndarray:
+  """Rows that ask for a length."""
+  asked = [item.question for item in items]
+  return np.flatnonzero(
+    [q.answer_type == "number" and quantities.is_length(q.unit) for q in asked]
+  )

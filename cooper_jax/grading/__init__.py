@@ -1,0 +1,1 @@
+"""Grading: reads what a response answers, and measures answers and maps."""

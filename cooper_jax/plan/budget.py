@@ -1,0 +1,224 @@
+"""The memory of a chip by arithmetic: no compiler, no slice, a second.
+
+An estimate of the parts that grow: what is kept of parameters and optimiser,
+what a layer keeps for the backward pass and what it works with, the logits,
+the cache. The compiler's figure (`report.py`) is the one to believe.
+"""
+
+import dataclasses
+import math
+
+import jax
+
+from cooper_jax import plugins
+from cooper_jax import policy as policies
+from cooper_jax.errors import UserError
+from cooper_jax.models import kernels
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel.chips import LISTED, Slice, find_slice
+from cooper_jax.rollouts import documents as rollouts
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import scoring as losses
+from cooper_jax.stages import supervised as teaching
+
+F32, BF16 = 4, 2
+GB = 1e9
+ROOM = 0.7  # of a chip's memory: the rest is the compiler's
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """Bytes on one chip, by what they hold."""
+
+  state: float  # parameters and optimiser
+  gradients: float
+  kept: float  # for the backward pass
+  working: float  # of a layer, and gathered weights
+  logits: float
+  cache: float  # keys and values, and the weights for sampling
+
+  @property
+  def total(self) -> float:
+    return sum(dataclasses.astuple(self))
+
+
+def count(params) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def settled(config, found: Slice):
+  """The config as a chip would run it: its own kernel, its own loops."""
+  settled = config.copy_and_resolve_references()
+  platform = "tpu" if found.chip.is_tpu else "gpu"
+  with settled.unlocked():
+    if kernels.unrolled(config.model.unroll, platform):
+      settled.model.unroll = "on"
+    else:
+      settled.model.unroll = "off"
+    settled.model.attention = kernels.choose(
+      config.model.attention,
+      platform,
+      head_dim=config.model.head_dim,
+      dtype="bfloat16" if config.precision == "bf16" else "float32",
+      sequences=config.mesh.sequence,
+    )
+  return settled
+
+
+def cuts(config, found: Slice) -> dict[str, int]:
+  """The sizes of the mesh's axes; UserError where the chips don't fill it."""
+  mesh = meshes.mesh_shape(meshes.MeshConfig(**config.mesh), found.devices)
+  return dict(zip(meshes.AXES, mesh, strict=True))
+
+
+def _check_widths(model, sizes: dict[str, int]) -> None:
+  """Raises UserError where fsdp can't cut the parameters."""
+  parts = sizes["fsdp"]
+  for name, width in (
+    ("d_model", model.d_model), ("vision.width", model.vision.width)
+  ):  # fmt: skip
+    if width % parts:
+      raise UserError(
+        f"config.mesh.fsdp={parts} can't cut config.model.{name}={width}; the"
+        f" most is {math.gcd(width, parts)}"
+      )
+
+
+def budgets(config, found: Slice, params) -> dict[str, Budget]:
+  """The stages of a config on a slice: what a chip of it would hold."""
+  config = settled(config, found)
+  policy = policies.make(config)
+  sizes = cuts(config, found)
+  policies.check_heads(policy, sizes["tensor"])
+  _check_widths(policy.form.model, sizes)
+  out = {}
+  for stage in config.pipeline:
+    if stage in ("pretrain", "sft"):
+      shape = plugins.find("stages", stage).row_shape(config, policy)
+      rows = config[stage].batch / config[stage].optim.micro_batches
+      out[stage] = _training(config, policy, sizes, params, shape, rows)
+    elif stage == "grpo":
+      shape = rollouts.row_shape(
+        policy.form,
+        policy.limits,
+        trunk=max(config.sampling.prompt_buckets),
+        blocks=config.grpo.blocks,
+      )
+      update = _training(config, policy, sizes, params, shape, config.grpo.rows)
+      cache = _cache(config, policy, sizes, params)
+      out[stage] = dataclasses.replace(update, cache=cache)
+  return out
+
+
+def _training(config, policy, sizes, params, shape: packing.Shape, rows):
+  model, width = policy.form.model, BF16 if config.precision == "bf16" else F32
+  cut, tensor = sizes["fsdp"] * sizes["tensor"], sizes["tensor"]
+  local = max(1.0, rows / (sizes["data"] * sizes["fsdp"]))
+  tokens = local * shape.length / sizes["sequence"]
+  everything = count(params)
+  layer = teaching.matrices(params) / model.layers
+  # Of a block: the scores of attention, forward and backward, and the MLP.
+  keys = shape.length if not shape.block else shape.trunk + shape.block
+  scores = tokens * model.heads / tensor * keys * F32 * 3
+  if model.attention != kernels.XLA:
+    scores = 0.0
+  wide = tokens * (3 * model.ffn / tensor + 6 * model.d_model) * width * 2
+  blocks = model.layers if model.remat == "none" else 1
+  vocabulary = policy.form.vocabulary.text_rows
+  chunk = min(losses.CHUNK, max(shape.texts, 1))
+  table = vocabulary * model.d_model * F32 / tensor
+  return Budget(
+    state=everything * F32 * 3 / cut,
+    gradients=everything * F32 / cut,
+    kept=tokens * model.d_model * model.layers * width,
+    working=(scores + wide) * blocks
+    + (2 * layer * width / tensor + table) * (cut > tensor),
+    logits=local * chunk * vocabulary / tensor * F32 * 3,
+    cache=0.0,
+  )
+
+
+def _cache(config, policy, sizes, params) -> float:
+  """Keys and values of a step's rollouts, and the weights they are made by."""
+  model, limits = policy.form.model, policy.limits
+  rows = config.grpo.batch * config.rl.group
+  rows /= sizes["data"] * sizes["fsdp"]
+  slots = limits.slots(policy.form)
+  slots += max(config.sampling.prompt_buckets) / config.rl.group
+  each = 2 * model.layers * model.kv_heads * model.head_dim * BF16
+  return (rows * slots * each + count(params) * BF16) / sizes["tensor"]
+
+
+def advice(config, found: Slice, params, stage: str) -> list[str]:
+  """What would make a stage smaller on a chip, largest gain first.
+
+  Of each knob the mildest turn that makes it fit, else the furthest.
+  """
+  now = budgets(config, found, params)[stage].total
+  limit = ROOM * found.chip.memory_gb * found.chip.per_device * GB
+  tried = []
+  for turns in _knobs(config, found, stage):
+    best = None
+    for changes in turns:
+      changed = config.copy_and_resolve_references()
+      with changed.unlocked():
+        changed.update_from_flattened_dict(changes)
+      try:
+        need = budgets(changed, found, params)[stage].total
+      except UserError:  # a mesh that does not fit is no advice
+        continue
+      if best is None or best[0] > need:
+        best = need, changes
+      if need < limit:
+        break
+    if best and best[0] < now:
+      less = now - best[0]
+      words = " ".join(
+        f"config.{key}={value}" for key, value in best[1].items()
+      )
+      tried.append((less, f"{words} (about {less / GB:.1f} GB less)"))
+  return [words for _, words in sorted(tried, reverse=True)]
+
+
+def room(config, found: Slice, params, stage: str) -> str | None:
+  """The smallest listed slice of the same chip with room for a stage."""
+  for name in LISTED:
+    larger = find_slice(name)
+    if larger.chip != found.chip or larger.chips <= found.chips:
+      continue
+    try:
+      need = budgets(config, larger, params)[stage].total
+    except UserError:  # a mesh that it does not fill
+      continue
+    if need < ROOM * larger.chip.memory_gb * larger.chip.per_device * GB:
+      return name
+  return None
+
+
+def _knobs(config, found: Slice, stage: str):
+  """Of each knob its turns, mildest first: what it sets, by flat name."""
+  sizes = cuts(config, found)
+  ranks = sizes["data"] * sizes["fsdp"]
+  if config.model.remat != "full":
+    yield [{"model.remat": "full"}]
+  if stage == "grpo":
+    for key in ("rows", "batch"):
+      halves = _halves(config.grpo[key], ranks)
+      yield [{f"grpo.{key}": half} for half in halves]
+  else:
+    rows = config[stage].batch
+    yield [
+      {f"{stage}.optim.micro_batches": rows // half}
+      for half in _halves(rows // config[stage].optim.micro_batches, ranks)
+    ]
+  if sizes["data"] > found.slices:
+    yield [{"mesh.data": found.slices, "mesh.fsdp": ranks // found.slices}]
+  tensor = 2 * sizes["tensor"]
+  yield [{"mesh.tensor": tensor, "mesh.data": found.slices, "mesh.fsdp": -1}]
+
+
+def _halves(count: int, ranks: int):
+  """Half of a count and half of that, as long as all devices have some."""
+  while count % (2 * ranks) == 0:
+    count //= 2
+    yield count

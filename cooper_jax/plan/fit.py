@@ -1,0 +1,87 @@
+"""Tokenizers and policy of a config as shapes, built before anything is made.
+
+Which sizes go together only the modules know. Built at the stage that needs
+them, a policy that can't be is found after the tokenizers have been trained.
+"""
+
+import jax
+
+from cooper_jax import plugins
+from cooper_jax import policy as policies
+from cooper_jax.errors import UserError
+from cooper_jax.rollouts import documents as rollouts
+from cooper_jax.stages import tokenizer as tokenizer_stage
+
+SIZES = {
+  "tokenizer": "config.tokenizer.network, model.map_grid and data.image_size",
+  "policy": "config.model, its vision and config.tokenizer.network.levels",
+  "rows": "config.pretrain.block, sft.block, sampling and grpo.blocks",
+}
+
+
+def check(config, stages) -> None:
+  """Raises UserError, in one line, where a part of these stages can't be built.
+
+  To be called under the mesh of the run.
+  """
+  if not {"tokenizer", "pretrain", "sft", "grpo", "evaluate"} & {*stages}:
+    return
+  _try("tokenizer", lambda: _tokenizers(config))
+  if set(stages) <= {"tokenizer"}:
+    return
+  policy = _try("policy", lambda: _policy(config))
+  _try("rows", lambda: _rows(config, policy, stages))
+
+
+def _tokenizers(config) -> None:
+  modules = tokenizer_stage.find_modules(config)
+  configs = tokenizer_stage.make_configs(config, modules)
+  jax.eval_shape(
+    lambda: tokenizer_stage.init_params(configs, jax.random.key(0))
+  )
+
+
+def _policy(config):
+  policy = policies.make(config)
+  policies.abstract_params(policy)
+  return policy
+
+
+def _rows(config, policy, stages) -> None:
+  for stage in ("pretrain", "sft"):
+    if stage in stages:
+      plugins.find("stages", stage).row_shape(config, policy)
+      _check_block(config, policy, stage)
+  if "grpo" in stages:
+    rollouts.row_shape(
+      policy.form,
+      policy.limits,
+      trunk=max(config.sampling.prompt_buckets),
+      blocks=config.grpo.blocks,
+    )
+
+
+def _check_block(config, policy, stage: str) -> None:
+  """A map and its two marks have to fit into a block, where any is drawn."""
+  shares = config[stage].get("shares", {"map": 1.0})
+  least = policy.form.model.map_slots + 2
+  drawn = any(w for name, w in shares.items() if name not in ("direct", "text"))
+  if drawn and config[stage].block <= least:
+    raise UserError(
+      f"config.{stage}.block is {config[stage].block} tokens and a map takes"
+      f" {least} of them, with config.model.map_grid={config.model.map_grid};"
+      " make it longer"
+    )
+
+
+def _try(what: str, make):
+  try:
+    return make()
+  except UserError:
+    raise
+  except Exception as error:  # whatever flax and JAX make of a size
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raise UserError(
+      f"the {what} can't be built with these sizes: {lines[0][:160]}; look at"
+      f" {SIZES[what]}"
+    ) from error

@@ -1,0 +1,246 @@
+"""The programs of a run, as shapes: what each is given and how that lies.
+
+They are the very functions that the stages run; only the arrays are not there.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from cooper_jax import plugins
+from cooper_jax import policy as policies
+from cooper_jax.parallel import shard
+from cooper_jax.rl import losses as rl_losses
+from cooper_jax.rl import update as updates
+from cooper_jax.rollouts import documents as rollouts
+from cooper_jax.sampling import carry as carries
+from cooper_jax.sampling import grammar, sampler
+from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import segments as sequence
+from cooper_jax.stages import supervised as teaching
+from cooper_jax.training import optim
+
+
+class Program(NamedTuple):
+  """A jitted function with the shapes of its arguments."""
+
+  trace: Callable  # () -> jax.stages.Traced
+  flops: float  # of one call, on all devices, by formula
+  traffic: float  # bytes that all devices must read or write at least
+  state: int  # bytes of parameters and optimiser in it, on all devices
+  params: dict  # abstract parameters, by path
+
+
+def of(config) -> dict[str, Callable[[], Program]]:
+  """The programs of the stages that a config names, by what they do."""
+  made = {
+    stage: functools.partial(_teach, config, stage)
+    for stage in ("pretrain", "sft")
+    if stage in config.pipeline
+  }
+  if "grpo" in config.pipeline:
+    made |= {
+      "gradients": functools.partial(_gradients, config),
+      "apply": functools.partial(_apply, config),
+      "prefill": functools.partial(_sample, config, whole=False),
+      "decode": functools.partial(_sample, config, whole=True),
+    }
+  return made
+
+
+def _teach(config, stage: str) -> Program:
+  """One step of pretraining or of SFT."""
+  settings, policy = config[stage], policies.make(config)
+  optimizer = _optimizer(settings, settings.steps)
+  state = policies.abstract_state(
+    policy, optimizer, ema=settings.optim.ema_decay > 0
+  )
+  shape = plugins.find("stages", stage).row_shape(config, policy)
+  batch = _packed(policy, shape, settings.batch)
+  batch["left_out"] = _rows(settings.batch, np.int32)
+  step = teaching.jit_step(policy, optimizer, settings, shape)
+  flops = teaching.flops(state.params, policy, settings.batch, shape)
+  traffic = settings.optim.micro_batches * _backward(policy, state.params)
+  traffic += _step(state.params)
+  return _program(
+    lambda: step.trace(state, batch), flops, traffic, state, state.params
+  )
+
+
+def _gradients(config) -> Program:
+  """Gradients of one piece of a step's rollouts."""
+  policy, optimizer, configs, parts = _update(config)
+  state = policies.abstract_state(policy, optimizer)
+  limits, rows = policy.limits, config.grpo.batch * config.rl.group
+  shape = rollouts.row_shape(
+    policy.form,
+    limits,
+    trunk=max(config.sampling.prompt_buckets),
+    blocks=config.grpo.blocks,
+  )
+  batch = _packed(policy, shape, config.grpo.rows)
+  slots = limits.slots(policy.form)
+  rolled = {"log_prob": np.float32, "advantage": np.float32}
+  rolled |= {"text": np.bool_, "code": np.bool_}
+  rolled = {name: _rows(rows, kind, slots) for name, kind in rolled.items()}
+  weights = jax.eval_shape(parts[0], rolled)
+  reference = (
+    state.params if any(c.kl_weight for c in configs.values()) else None
+  )
+  trace = lambda: parts[1].trace(  # noqa: E731
+    state.params,
+    batch,
+    rolled,
+    _rows(rows, np.bool_),
+    weights,
+    reference,
+    temperatures=(1.0, 1.0),
+    blocks=shape.blocks,
+    on_policy=config.rl.updates == 1 and not config.rl.pipeline,
+  )
+  flops = teaching.flops(state.params, policy, config.grpo.rows, shape)
+  traffic = _backward(policy, state.params)
+  return _program(trace, flops, traffic, state.params, state.params)
+
+
+def _apply(config) -> Program:
+  """The optimiser's step, after the last piece."""
+  policy, optimizer, _, parts = _update(config)
+  state = policies.abstract_state(
+    policy,
+    optimizer,
+    ema=config.grpo.optim.ema_decay > 0,
+    behind=config.rl.pipeline,
+  )
+  trace = lambda: parts[3].trace(  # noqa: E731
+    state, state.params, remember=config.rl.pipeline
+  )
+  return _program(trace, 0.0, _step(state.params), state, state.params)
+
+
+def _sample(config, *, whole: bool) -> Program:
+  """Prompts alone, or prompts and all that is sampled."""
+  policy = policies.make(config)
+  params = policies.sampling_params(policy)
+  prompts, group, limits = config.grpo.batch, config.rl.group, policy.limits
+  rows = prompts * group
+  one = prompting.make(
+    [(sequence.Image(np.zeros((config.data.image_size,) * 2 + (3,), np.uint8)),
+      sequence.Text(np.zeros(1, np.int32), learn=False))],
+    form=policy.form,
+    length=max(config.sampling.prompt_buckets),
+    group=1,
+    limits=limits,
+    modes=[grammar.Mode(policy.form.openings)],
+  )  # fmt: skip
+  per_row = {"openings", "forced"}
+  asked = one.replace(
+    **{
+      name: jax.tree.map(
+        lambda x, n=name: _rows(
+          rows if n in per_row else prompts, x.dtype, *np.shape(x)[1:]
+        ),
+        getattr(one, name),
+      )
+      for name in one.__dataclass_fields__
+    }
+  )
+  fixed = dict(model=policy.model, form=policy.form, limits=limits, group=group)
+  read = 2.0 * prompts * max(config.sampling.prompt_buckets)
+  matrices = teaching.matrices(params)
+  if not whole:
+    run = jax.jit(functools.partial(carries.prefill, **fixed))
+    trace = lambda: run.trace(params, asked)  # noqa: E731
+    traffic = _reading(policy, params)
+    return _program(trace, read * matrices, traffic, params, params)
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
+  keys = jax.ShapeDtypeStruct(
+    keys.shape, keys.dtype, sharding=_rows(rows, np.int32).sharding
+  )
+  trace = lambda: sampler.sample.trace(  # noqa: E731
+    params, asked, keys, **fixed, text_temperature=1.0, code_temperature=1.0
+  )
+  slots, model = limits.slots(policy.form), policy.form.model
+  flops = (read + 2.0 * rows * slots) * matrices
+  calls = limits.text * (limits.maps + 1)
+  calls += limits.maps * (model.map_slots // model.group_size)
+  # A cache of half the length, on average, is read at each call.
+  held = 2 * model.layers * model.kv_heads * model.head_dim * _width(policy)
+  traffic = calls * (_reading(policy, params) + rows * slots / 2 * held)
+  return _program(trace, flops, traffic, params, params)
+
+
+def _update(config):
+  policy = policies.make(config)
+  optimizer = _optimizer(config.grpo, config.grpo.steps * config.rl.updates)
+  configs = rl_losses.configs_of(config.rl)
+  parts = updates.compiled(
+    policy, optimizer, configs, ema_decay=config.grpo.optim.ema_decay
+  )
+  return policy, optimizer, configs, parts
+
+
+def _optimizer(settings, steps: int):
+  return optim.make_optimizer(optim.OptimConfig(**settings.optim), steps=steps)
+
+
+def _packed(policy, shape: packing.Shape, rows: int) -> dict:
+  """A packed batch of `rows` rows, cut as batches are."""
+  one = packing.pack([], form=policy.form, shape=shape, rows=1)
+  return {
+    name: _rows(rows, array.dtype, *array.shape[1:])
+    for name, array in one.items()
+  }
+
+
+def _rows(count: int, kind, *rest: int):
+  """The shape of an array that leads with the batch's axis."""
+  sharding = shard.batch_sharding(jax.sharding.get_mesh())
+  return jax.ShapeDtypeStruct((count, *rest), kind, sharding=sharding)
+
+
+def _width(policy) -> int:
+  return jax.numpy.dtype(policy.form.model.dtype).itemsize
+
+
+def _reading(policy, params) -> float:
+  """Bytes of the decoder's matrices, read once by every device."""
+  mesh = jax.sharding.get_mesh()
+  devices = mesh.size / mesh.shape["tensor"]
+  return teaching.matrices(params) * _width(policy) * devices
+
+
+def _backward(policy, params) -> float:
+  """Forward, backward and, if recomputed, forward again."""
+  times = 2 if policy.form.model.remat == "none" else 3
+  return times * _reading(policy, params)
+
+
+def _step(params) -> float:
+  """Adam in float32 reads four arrays of a parameter and writes three."""
+  return 7.0 * 4 * sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _program(trace, flops, traffic, state, params) -> Program:
+  sizes = [leaf.size * leaf.dtype.itemsize for leaf in _arrays(state)]
+  named = jax.tree_util.tree_leaves_with_path(params)
+  return Program(
+    trace,
+    flops,
+    traffic,
+    sum(sizes),
+    {shard.path_name(path): leaf for path, leaf in named},
+  )
+
+
+def _arrays(tree):
+  """Leaves but random keys, which have no size that counts."""
+  return [
+    leaf
+    for leaf in jax.tree.leaves(tree)
+    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  ]

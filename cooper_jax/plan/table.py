@@ -1,0 +1,236 @@
+"""Compiles a run's programs for a slice that is not here, and tells of them.
+
+Per chip: arguments, temporaries and peak memory as the compiler gives them;
+what is received, by kind; and how long a call would take at least, by the
+slowest of arithmetic (counted by formula), memory and links.
+"""
+
+import collections
+import dataclasses
+import re
+import time
+
+import jax
+
+from cooper_jax import policy as policies
+from cooper_jax.errors import UserError
+from cooper_jax.parallel import hlo, topology
+from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel.chips import LISTED, Slice, find_slice
+from cooper_jax.plan import budget, programs
+
+GB = 1e9
+STAGE = {"gradients": "grpo", "apply": "grpo", "prefill": "grpo"}
+STAGE |= {"decode": "grpo"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """What one program takes on a chip; bytes and seconds of one call."""
+
+  name: str
+  arguments: float
+  temporary: float
+  peak: float
+  received: dict[str, int]
+  whole: list[str]  # parameters, see `whole`
+  compute: float
+  memory: float
+  links: float
+  compiling: float
+
+  @property
+  def floor(self) -> float:
+    return max(self.compute, self.memory, self.links)
+
+
+def run(asked) -> None:
+  """What --plan and --compile_only ask for."""
+  if asked.plan:
+    plan(asked.config)
+  if asked.topology:
+    compile_for(asked.config, asked.topology)
+
+
+def device_memory(found: Slice) -> float:
+  """Bytes."""
+  return found.chip.memory_gb * found.chip.per_device * GB
+
+
+def compile_for(config, topology_name: str) -> None:
+  """Prints the table; UserError if a program does not fit, with advice."""
+  found = find_slice(topology_name)
+  config = budget.settled(config, found)
+  tensor = budget.cuts(config, found)["tensor"]
+  policies.check_heads(policies.make(config), tensor)
+  _check_state(config, found)
+  mesh = topology.absent_mesh(found, meshes.MeshConfig(**config.mesh))
+  made = programs.of(config)
+  if not made:
+    raise UserError(
+      "config.pipeline names no stage that is compiled for a slice (pretrain,"
+      " sft, grpo)"
+    )
+  print(f"{found.name}: {found.chips} chips, mesh {meshes.describe(mesh)}")
+  print(HEADER, flush=True)
+  for name, make in made.items():
+    with jax.set_mesh(mesh):
+      row = compile_one(name, make(), found)
+    if row is not None:
+      print(line(row, found), flush=True)
+    if row is None or row.peak > device_memory(found):
+      raise UserError(_refuse(config, found, name))
+
+
+def _check_state(config, found: Slice) -> None:
+  """Raises UserError where parameters and optimiser alone have no room."""
+  params = _params(config)
+  for stage, each in budget.budgets(config, found, params).items():
+    if each.state > device_memory(found):
+      raise UserError(_refuse(config, found, stage))
+
+
+def compile_one(name: str, program, found: Slice) -> Row | None:
+  """Compiles one program; None where the compiler finds no room for it."""
+  start = time.perf_counter()
+  lowered = program.trace().lower(lowering_platforms=("tpu",))
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return None
+  seconds = time.perf_counter() - start
+  memory = compiled.memory_analysis()
+  moved = hlo.collectives(compiled.as_text())
+  received = hlo.totals(moved)
+  chip = found.chip
+  arguments = memory.argument_size_in_bytes
+  fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
+  peak = max(
+    memory.peak_memory_in_bytes,
+    arguments + fresh + memory.temp_size_in_bytes,
+  )
+  return Row(
+    name=name,
+    arguments=arguments,
+    temporary=memory.temp_size_in_bytes,
+    peak=peak,
+    received=received,
+    whole=whole(moved, program.params),
+    compute=program.flops / (found.chips * chip.teraflops * 1e12),
+    memory=program.traffic / (found.chips * chip.memory_gb_s * GB),
+    # What a chip receives takes half of what its links can do both ways.
+    links=2 * sum(received.values()) / (chip.per_device * chip.link_gb_s * GB),
+    compiling=seconds,
+  )
+
+
+def whole(moved, params) -> list[str]:
+  """The parameters that are moved in one piece though they are cut.
+
+  What belongs to one layer may be: there it is used. More than the largest
+  matrix of a layer is a whole table, or one matrix of all layers.
+  """
+  layer = max(
+    leaf.size // leaf.shape[0] if "/blocks/" in name else 0
+    for name, leaf in params.items()
+  )
+  large = {
+    name: _sides(leaf.shape)
+    for name, leaf in params.items()
+    if leaf.size > layer and not leaf.sharding.is_fully_replicated
+  }
+  times = collections.Counter()
+  for each in moved:
+    for _, shape in each.arrays:
+      for name, sides in large.items():
+        if _alike(_sides(shape), sides):
+          times[f"{name} ({each.kind})"] += each.times
+  return [f"{what} x {count}" for what, count in times.most_common(8)]
+
+
+def _sides(shape) -> list[int]:
+  return sorted(size for size in shape if size > 1)
+
+
+def _alike(sides, others) -> bool:
+  """Whether an array is another, but for the order of its axes or some rows."""
+  return len(sides) == len(others) and all(
+    0.9 * other <= side <= other
+    for side, other in zip(sides, others, strict=True)
+  )
+
+
+HEADER = (
+  f"{'program':10s} {'arguments':>9s} {'temporary':>9s} {'peak':>7s}"
+  f" {'of chip':>7s} {'received':>9s}  {'at least':>9s} {'allows':>6s}"
+  "  by kind, GB"
+)
+
+
+def line(row: Row, found: Slice) -> str:
+  """One row of the table, in GB and milliseconds."""
+  share = row.peak / device_memory(found)
+  kinds = ", ".join(
+    f"{kind} {size / GB:.2f}" for kind, size in sorted(row.received.items())
+  )
+  bound = {
+    row.compute: "arithmetic", row.memory: "memory", row.links: "links"
+  }[row.floor]  # fmt: skip
+  allows = f"{row.compute / row.floor:6.0%}" if row.floor else "     -"
+  text = (
+    f"{row.name:10s} {row.arguments / GB:9.2f} {row.temporary / GB:9.2f}"
+    f" {row.peak / GB:7.2f} {share:7.0%} {sum(row.received.values()) / GB:9.2f}"
+    f"  {1e3 * row.floor:6.0f} ms {allows}  {bound}; {kinds or 'nothing'};"
+    f" compiled in {row.compiling:.0f} s"
+  )
+  if row.whole:
+    text += f"\n{'':10s} in one piece: {', '.join(row.whole)}"
+  return text
+
+
+def _refuse(config, found: Slice, name: str) -> str:
+  params, stage = _params(config), STAGE.get(name, name)
+  knobs = budget.advice(config, found, params, stage)
+  there = budget.budgets(config, found, params)[stage]
+  larger = budget.room(config, found, params, stage)
+  sizes = (device_memory(found), there.total, there.state)
+  memory, total, state = (f"{size / GB:.0f}" for size in sizes)
+  knobs.append("a larger slice" + (f", as {larger}" if larger else ""))
+  return (
+    f"{name} does not fit the {memory} GB of a {found.chip.name}: about {total}"
+    f" GB, {state} of them parameters and optimiser; largest gain first:"
+    f" {'; '.join(knobs)}"
+  )
+
+
+def plan(config) -> None:
+  """Prints for every listed slice what a chip would hold, by arithmetic."""
+  params = _params(config)
+  print(f"{budget.count(params):,} parameters; GB a chip, by arithmetic alone")
+  names = [f.name for f in dataclasses.fields(budget.Budget)]
+  print(f"{'slice':20s} {'stage':9s}", *(f"{n:>9s}" for n in names), "   total")
+  for name in LISTED:
+    found = find_slice(name)
+    try:
+      stages = budget.budgets(config, found, params)
+    except UserError as error:
+      print(f"{name:20s} {re.sub(r';.*', '', str(error))}")
+      continue
+    memory = device_memory(found)
+    for stage, each in stages.items():
+      parts = (f"{value / GB:9.2f}" for value in dataclasses.astuple(each))
+      share = each.total / memory
+      verdict = "fits" if share < budget.ROOM else "tight"
+      verdict = verdict if share < 1 else "does not fit"
+      print(
+        f"{name:20s} {stage:9s}", *parts,
+        f"{each.total / GB:8.2f} of {memory / GB:.0f}: {verdict}",
+      )  # fmt: skip
+
+
+def _params(config):
+  """The parameters' shapes, on a mesh of one device."""
+  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+    return policies.abstract_params(policies.make(config))

@@ -1,0 +1,85 @@
+"""The report's table of what exchanging a drawn map does to the answers."""
+
+from cooper_jax.eval import map_use, reading
+from cooper_jax.report import tables
+
+KINDS = {
+  "own": "Its own map",
+  "other": "Another image's",
+  "true": "The true one",
+}
+
+
+def table(summary):
+  """Answers with the own, another's and the true map, per family."""
+  keys = [k.split("/") for k in summary if k.startswith(f"{map_use.KEY}/own/")]
+  stages = [s for s in tables.STAGES if any(k[-1:] == [s] for k in keys)]
+  names = sorted({k[2] for k in keys if len(k) == 4 and k[3] in stages})
+  body = ""
+  for stage in stages:
+    label = tables.STAGES[stage]
+    body += f'<tbody><tr><th colspan="4" class="group">{label}</th></tr>'
+    for name in [None, *names]:
+      keys = [
+        "/".join([map_use.KEY, kind, *([name] if name else []), stage])
+        for kind in KINDS
+      ]
+      cells = [tables.score(summary, key, strong=not name) for key in keys]
+      title = tables.title_of(name) if name else "All that read depth"
+      count = summary.get(f"{keys[0]}/n")
+      body += tables.row(title + tables.count_of(count), cells, strong=not name)
+    body += _difference(summary, stage) + "</tbody>"
+  if not body:
+    shown = _readings(summary)
+    return tables.section("Is the map read", shown) if shown else ""
+  note = (
+    "Held to draw depth first, then the map exchanged before it goes on. What "
+    "the own map is worth more than another image's is the use it makes of "
+    "maps. Per cent right."
+  )
+  head = ("Family", *KINDS.values())
+  shown = tables.table(head, body) + _readings(summary)
+  shown = f'<div class="pair">{shown}</div>'
+  return tables.section("Is the map read", shown, note)
+
+
+def _difference(summary, stage):
+  """Own - another image's, over the families of distance."""
+  key = f"{map_use.KEY}/gain/distances/{stage}"
+  if tables.number(summary, key) is None:
+    return ""
+  cells = [tables.points(summary, key), "", ""]
+  label = "Of distance: own less another's"
+  return tables.row(label + tables.count_of(summary.get(f"{key}/n")), cells)
+
+
+READINGS = {
+  "none": "No map",
+  "true": "The true map",
+  "other": "Another image's",
+  "edited": "A changed map, its own truth told",
+}
+
+
+def _readings(summary):
+  """How surprised a policy is by true readings, by what its places read."""
+  stages = [
+    s for s in tables.STAGES if f"{reading.KEY}/nll/none/{s}" in summary
+  ]
+  if not stages:
+    return ""
+  body = "<tbody>"
+  for kind, title in READINGS.items():
+    keys = [f"{reading.KEY}/nll/{kind}/{s}" for s in stages]
+    cells = [tables.score(summary, key, percent=False) for key in keys]
+    count = tables.count_of(summary.get(f"{keys[0]}/n"))
+    body += tables.row(title + count, cells)
+  head = ("Surprise at readings", *(tables.STAGES[s] for s in stages))
+  note = (
+    "How surprised it is by the true readings of a trace (lengths, and how two "
+    "things stand to each other), in nats, by the map that stands before them; "
+    "0: sure of each. Who reads maps is surprised by another image's, and not "
+    "by a changed one whose own truth is told."
+  )
+  shown = tables.table(head, body + "</tbody>")
+  return f'<div>{shown}<p class="note">{note}</p></div>'

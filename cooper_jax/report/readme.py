@@ -1,0 +1,265 @@
+"""README figures of the default run, written from that run and from no hand.
+
+  python -m cooper_jax.report.readme runs/demo
+
+Copies the figures of an evaluated workdir into docs/default_run.json, renders
+README's block from them with the functions that write the report, and prints
+the lines that changed. A test renders the block again and finds it in README.
+"""
+
+import argparse
+import datetime
+import difflib
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
+from cooper_jax.eval import pairing
+from cooper_jax.report import claims as report_claims
+from cooper_jax.report import grpo as report_grpo
+from cooper_jax.report import tables
+from cooper_jax.training import workdir as workdirs
+
+ROOT = Path(__file__).parents[2]
+README, FIGURES = ROOT / "README.md", ROOT / "docs" / "default_run.json"
+BEGIN = "<!-- figures: written by cooper_jax.report.readme -->"
+END = "<!-- figures end -->"
+# What the block and the report's sentences read; /n and /ci95 come along.
+KEPT = (
+  "depth/", "segmentation/", "maps/", "qa/accuracy/", "qa/macro/",
+  "qa/factor2/", "qa/gain/", "qa/beyond/", "qa/drawing/", "qa/questions",
+  "qa/images", "map_rate/", "map_use/gain/", "map_use/own/", "map_use/other/",
+  "map_use/true/", "heldout/accuracy/", "heldout/gain",
+)  # fmt: skip
+MAPS = {
+  "depth/abs_rel": "depth, mean relative error",
+  "depth/delta1": "depth, within a factor of 1.25",
+  "depth/object_abs_rel": "depth on objects, mean relative error",
+  "segmentation/miou": "segmentation, mean IoU",
+}
+WAYS = {
+  "direct": "the same, answered at once",
+  "text": "the same, reasoning in text only",
+  "depth": "the same, depth drawn first",
+  "segmentation": "the same, segmentation drawn first",
+  "both": "the same, both maps drawn first",
+}
+FAMILIES = {
+  "distance": '"how far is it", within 10 %',
+  "nearer_to": '"which is nearer to it"',
+  "reach": '"is it within reach"',
+  "closer": '"which is closer"',
+  "taller": '"which is taller"',
+  "left_right": '"left or right"',
+  "front_behind": '"in front or behind"',
+  "count": '"how many"',
+  "exists": '"is there a"',
+  "height": '"how tall", within 10 %',
+  "width": '"how wide", within 10 %',
+}
+
+
+def figures(workdir) -> dict:
+  """{"run": who made it and when, "summary": its flat figures}.
+
+  Raises UserError where the run was not evaluated before and after GRPO.
+  """
+  workdir = Path(workdir).expanduser()
+  path = workdir / "summary.json"
+  summary = pairing.complete(workdirs.read_json(path), workdir)
+  best = pairing.best_fixed(summary)
+  if best is None or f"qa/gain/{pairing.FREE}" not in summary:
+    raise UserError(
+      f"{workdir} has no answers of the same questions before and after GRPO; "
+      "give the workdir of a finished run of configs/grpo.py"
+    )
+  made = (workdirs.record(workdir, "grpo") or {}).get("by") or [{}]
+  when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+  families = set(tables.families(summary))
+  return {
+    "run": {
+      **{name: made[-1].get(name, "?") for name in ("command", "commit")},
+      "machine": made[-1].get("machine", "?"),
+      "date": f"{when:%d %B %Y}",
+    },
+    "summary": {
+      key: value
+      for key, value in sorted(summary.items())
+      if key.startswith(KEPT)
+      and "iou/" not in key
+      # Of the held-out split and the exchanged maps only what all share.
+      and not (key.startswith(("heldout", "map_use")) and _of(families, key))
+    },
+  }
+
+
+def _of(families, key: str) -> bool:
+  return any(part in families for part in key.split("/"))
+
+
+def block(found: dict) -> str:
+  """The part of README that the figures decide, between its two marks."""
+  run, summary = found["run"], found["summary"]
+  intro = (
+    f"A run of `{run['command']}`, on the test split "
+    f"({summary['qa/questions']:,} questions, {summary['qa/images']} images), "
+    f"one seed (commit {run['commit'][:7]}, "
+    f"{run['date']}; `docs/{FIGURES.name}`, which `python -m "
+    "cooper_jax.report.readme runs/demo` writes with all that follows up "
+    "to the table of families); the policy after SFT and after GRPO. Constant: "
+    "the best answer, or map, that ignores the image. Blind: a classifier over "
+    "the words of the question, trained on the training split."
+  )
+  drawing = (
+    "How often it draws, left to choose, and what drawing is worth there: "
+    "right when held to draw depth first less right when held to text, in "
+    "points of the same questions, before GRPO, with paired 95\u00a0% "
+    "intervals:"
+  )
+  bullets = [_wrap(line, "- ") for line in sentences(summary)]
+  parts = [
+    BEGIN, _wrap(intro), _table(summary), _wrap("What GRPO did:"),
+    "\n".join(bullets), _wrap(drawing), _drawing(summary), END,
+  ]  # fmt: skip
+  return "\n\n".join(parts).replace("\u00a0", " ")
+
+
+def sentences(summary) -> list[str]:
+  """All that report and README say of what GRPO did, in the same words."""
+  return [
+    *report_grpo.lines(summary),
+    *report_claims.mode_lines(summary),
+    *report_grpo.reading(summary),
+    *report_grpo.unseen(summary),
+  ]
+
+
+def _table(summary) -> str:
+  """Before and after GRPO, beside what needs no learning."""
+  lines = ["| | sft | grpo | constant | blind | tokenizer alone |"]
+  lines.append("|---|---|---|---|---|---|")
+
+  def add(label, keys, shown):
+    cells = [shown(summary, key) for key in keys]
+    lines.append(f"| {label} | {' | '.join(cells)} |")
+
+  for key, label in MAPS.items():
+    modality, _, name = key.partition("/")
+    beside = f"{key}_constant", "", f"{modality}/tokenizer_{name}"
+    add(label, (f"maps/sft/{key}", f"maps/grpo/{key}", *beside), _three)
+  kinds = ("sft", "grpo", "constant", "blind", "")
+  label = "answers, free to draw or not"
+  add(label, [f"qa/accuracy/{kind}" for kind in kinds], _tenth)
+  for mode, label in WAYS.items():
+    keys = [f"qa/accuracy/{mode}/{kind}" for kind in kinds[:2]]
+    add(label, [*keys, "", "", ""], _tenth)
+  best = pairing.best_fixed(summary)
+  label = f"**free after GRPO less the best way held to before** ({best})"
+  decides = report_grpo.points(summary, f"qa/beyond/{best}")
+  lines.append(f"| {label} | | **{decides}** | | | |")
+  label = "choice and yes or no, mean over families"
+  add(label, [f"qa/macro/{kind}" for kind in kinds], _tenth)
+  count = summary.get("qa/factor2/adaptive/sft/n")
+  if count:
+    keys = [f"qa/factor2/adaptive/{kind}" for kind in kinds[:2]]
+    keys += [f"qa/factor2/{kind}" for kind in kinds[2:]]
+    add(f"lengths, within a factor of 2 (n = {count})", keys, _tenth)
+  for family, label in FAMILIES.items():
+    count = summary.get(f"qa/accuracy/{family}/grpo/n")
+    if count:
+      keys = [f"qa/accuracy/{family}/{kind}" for kind in kinds]
+      add(f"{label} (n = {count})", keys, _whole)
+  return "\n".join(lines)
+
+
+def _drawing(summary) -> str:
+  lines = ["| family | draws, sft | draws, grpo | depth less text |"]
+  lines.append("|---|---|---|---|")
+  for name in ["", *tables.families(summary)]:
+    part = f"{name}/" if name else ""
+    cells = [_whole(summary, f"map_rate/{part}{s}") for s in ("sft", "grpo")]
+    worth = f"qa/drawing/text/{part}{pairing.BEFORE}"
+    if worth in summary:
+      cells.append(report_grpo.points(summary, worth))
+      label = name.replace("_", " ") or "all"
+      lines.append(f"| {label} | {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
+def _three(summary, key) -> str:
+  value = tables.number(summary, key)
+  return "-" if value is None else f"{value:.3f}"
+
+
+def _tenth(summary, key) -> str:
+  value = tables.number(summary, key)
+  return "" if value is None else report_grpo.percent(value)
+
+
+def _whole(summary, key) -> str:
+  value = tables.number(summary, key)
+  return "" if value is None else report_grpo.percent(value, 0)
+
+
+def _wrap(text: str, mark: str = "") -> str:
+  return textwrap.fill(
+    text,
+    80,
+    initial_indent=mark,
+    subsequent_indent=" " * len(mark),
+    break_on_hyphens=False,
+  )
+
+
+def rewritten(readme: str, found: dict) -> str:
+  """README with its block made anew; UserError where the marks are gone."""
+  before, begin, rest = readme.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not (begin and end):
+    raise UserError(
+      f'README.md has no block "{BEGIN}" to "{END}"; put both lines where the '
+      "figures shall stand"
+    )
+  return before + block(found) + after
+
+
+def as_text(found: dict) -> str:
+  """JSON with a figure a line, so that a change of it is one of its lines."""
+  parts = []
+  for name, values in found.items():
+    lines = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in values.items()]
+    inner = ",\n".join(lines)
+    parts.append(f'"{name}": {{\n{inner}\n}}')
+  return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def main(argv=None) -> int:
+  """Writes figures and block, prints what changed; gives the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.report.readme",
+    description=__doc__.splitlines()[0],
+  )
+  parser.add_argument("workdir", help="of a finished run of configs/grpo.py")
+  asked = parser.parse_args(argv)
+  try:
+    found = figures(asked.workdir)
+    old = README.read_text(encoding="utf-8")
+    new = rewritten(old, found)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  FIGURES.parent.mkdir(exist_ok=True)
+  FIGURES.write_text(as_text(found), encoding="utf-8")
+  README.write_text(new, encoding="utf-8")
+  changes = difflib.unified_diff(
+    old.splitlines(), new.splitlines(), lineterm="", n=0
+  )
+  changed = [c for c in changes if not c.startswith(("---", "+++", "@@"))]
+  print("\n".join(changed) or "README.md says this already")
+  return EXIT_DONE
+
+
+if __name__ == "__main__":
+  sys.exit(main())

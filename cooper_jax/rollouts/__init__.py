@@ -1,0 +1,1 @@
+"""Question -> prompt -> rollout -> response -> training document."""

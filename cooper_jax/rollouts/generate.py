@@ -1,0 +1,188 @@
+"""Rolls prompts out, and draws maps on request.
+
+Everything runs through the one sampler, greedily by default, in batches of a
+fixed size, so that little is compiled.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from cooper_jax.parallel import processes, shard
+from cooper_jax.policy import Policy
+from cooper_jax.rollouts import prompts
+from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.sampling import grammar, sampler
+from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences.markup import request_of
+from cooper_jax.tokenizers import map_tokenizer
+
+
+def decoder(codecs):
+  """decode_maps(modality, codes) for a `RolloutView`."""
+  return lambda name, codes: map_tokenizer.decode_maps(codecs[name], codes)
+
+
+def roll(*args, **options):
+  """As `begin`; waits, and gives a Rollout of numpy arrays."""
+  return fetch(begin(*args, **options))
+
+
+def fetch(out):
+  """A Rollout on the host, whole in every process."""
+  return jax.tree.map(np.asarray, jax.device_get(shard.whole(out)))
+
+
+def begin(
+  policy: Policy, params, trunks, modes, *, key, ids, group, limits, buckets,
+  temperature=(0.0, 0.0), last="<assistant>",
+):  # fmt: skip
+  """Begins to sample rollouts of prompts; a Rollout of device arrays."""
+  length = prompting.bucket(trunks, policy.form, buckets)
+  own = shard.own_rows(len(trunks))
+  with processes.alone():
+    made = prompting.make(
+      [trunks[i] for i in own],
+      form=policy.form,
+      length=length,
+      group=group,
+      limits=limits,
+      modes=[modes[i] for i in own],
+      last=last,
+    )
+  return sampler.sample(
+    params,
+    shard.spread(made),
+    prompting.row_keys(key, ids),
+    model=policy.model,
+    form=policy.form,
+    limits=limits,
+    group=group,
+    text_temperature=temperature[0],
+    code_temperature=temperature[1],
+  )
+
+
+def in_batches(
+  policy: Policy, params, trunks, mode: grammar.Mode, *, batch, limits, buckets,
+  last="<assistant>",
+):  # fmt: skip
+  """Greedy rollouts of any number of prompts; the last batch is padded."""
+  parts = []
+  for start in range(0, len(trunks), batch):
+    some = list(trunks[start : start + batch])
+    count = len(some)
+    some += [some[-1]] * (batch - count)
+    out = roll(
+      policy,
+      params,
+      some,
+      [mode] * batch,
+      key=jax.random.key(0),
+      ids=np.arange(batch),
+      group=1,
+      limits=limits,
+      buckets=buckets,
+      last=last,
+    )
+    parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
+  return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def view_of(policy: Policy, out, codecs) -> RolloutView:
+  """A view of a rollout whose rows are questions of their own."""
+  rows = np.arange(len(out.stop))
+  return RolloutView.from_rollout(
+    out,
+    vocabulary=policy.form.vocabulary,
+    text_tokenizer=policy.text,
+    decode_maps=decoder(codecs),
+    group=rows,
+    sample_id=rows,
+    modalities={slot: name for name, slot in policy.writer.modalities},
+  )
+
+
+def draw(policy: Policy, params, samples, modality, codec, *, batch, buckets):
+  """Maps [n, ...] that the policy draws of samples, greedily."""
+  codes = draw_codes(
+    policy, params, samples, modality, codec, batch=batch, buckets=buckets
+  )
+  return map_tokenizer.decode_maps(codec, codes)
+
+
+def draw_codes(
+  policy: Policy, params, samples, modality, codec, *, batch, buckets
+) -> np.ndarray:
+  """The codes i32 [n, N] of these maps."""
+  slot = dict(policy.writer.modalities)[modality]
+  request = policy.writer.request(request_of(codec.modality.TITLE))
+  trunks = [
+    (
+      sequence.Image(sample.image),
+      dataclasses.replace(request, ids=request.ids[:-1]),
+    )
+    for sample in samples
+  ]
+  mode = grammar.Mode(0, ((policy.form.vocabulary.opening(slot),),))
+  out = in_batches(
+    policy,
+    params,
+    trunks,
+    mode,
+    batch=batch,
+    limits=grammar.Limits(text=4, maps=1, script=2),
+    buckets=buckets,
+  )
+  return out.codes[:, 0]
+
+
+def respond(
+  policy: Policy, params, items, mode: str, codecs, *, batch, buckets
+) -> RolloutView:
+  """What the policy says and draws in a mode, one row an item.
+
+  Of an item only `sample.image` and `question.text` are read.
+  """
+  maps = 0 if mode in ("direct", "text") else policy.limits.maps
+  limits = dataclasses.replace(policy.limits, maps=maps)
+  out = in_batches(
+    policy,
+    params,
+    [prompts.trunk_of(item, policy) for item in items],
+    prompts.mode_of(mode, policy),
+    batch=batch,
+    limits=limits,
+    buckets=buckets,
+  )
+  return view_of(policy, out, codecs)
+
+
+def respond_to_maps(
+  policy: Policy, params, items, modality: str, codes, codecs, *, batch
+) -> RolloutView:
+  """What the policy goes on to say after maps that are given, codes [n, N].
+
+  Where they are those that it would have drawn, it says what it would have
+  said.
+  """
+  trunks = [
+    prompts.trunk_with_map(item, policy, modality, each)
+    for item, each in zip(items, codes, strict=True)
+  ]
+  need = max(
+    sequence.measure(sequence.Document(t), policy.form)[0] for t in trunks
+  )
+  out = in_batches(
+    policy,
+    params,
+    trunks,
+    grammar.Mode(0),
+    batch=batch,
+    limits=dataclasses.replace(policy.limits, maps=0),
+    buckets=(-(-need // 32) * 32,),
+    last="<think>",
+  )
+  return view_of(policy, out, codecs)

@@ -1,0 +1,142 @@
+"""Lengths of questions against the room that prompts and SFT's rows have.
+
+Looked at before any stage is trained: a question that no prompt holds would
+else end reinforcement that hours of teaching led to, and one that no row holds
+would be left out without a word.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from cooper_jax import plugins
+from cooper_jax import policy as policies
+from cooper_jax.data import mixture, traces
+from cooper_jax.data import tasks as lessons
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.errors import UserError
+from cooper_jax.sample import Question
+from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences.markup import request_of
+
+TILE = 32  # what is advised is a multiple of it
+SPLITS = {"grpo": "train", "evaluate": "test"}  # whose questions are asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """A question, the place that it comes from and the maps that it has."""
+
+  question: Question
+  where: str  # file and line, or a sample's id
+  maps: tuple[str, ...]  # modalities
+
+
+def check(config, stages) -> None:
+  """Raises UserError for the first question too long for one of the stages."""
+  prompts = [stage for stage in SPLITS if stage in stages]
+  if not prompts and "sft" not in stages:
+    return
+  data, policy = DataConfig.from_config(config), policies.make(config)
+  if prompts or ("sft" in stages and config.sft.own_maps):
+    _check_requests(config, policy)
+  for stage in prompts:
+    kept = config.grpo.families if stage == "grpo" else ()
+    for asked in of_split(data, SPLITS[stage]):
+      if not kept or asked.question.family in kept:
+        _check_prompt(config, policy, asked.question.text, asked.where)
+  if "sft" in stages:
+    for asked in of_split(data, "train"):
+      _check_trace(config, policy, asked)
+
+
+def of_split(data: DataConfig, split: str):
+  """Yields what a split asks; pictures are opened only where they must be.
+
+  A source that has a function `asked(config, split)` says it without them.
+  """
+  for name in data.names:
+    module = plugins.find("sources", name)
+    if hasattr(module, "asked"):
+      for question, where, maps in module.asked(data, split):
+        yield Asked(question, where, tuple(maps))
+      continue
+    source = mixture.tolerant(module.source(data, split), data.bad_samples)
+    drawn = {m: plugins.find("modalities", m) for m in traces.CALLS}
+    for i in range(len(source)):
+      sample = source[i]
+      if sample is None:  # unreadable, and left out
+        continue
+      maps = [m for m in drawn if drawn[m].read(sample) is not None]
+      for question in sample.questions:
+        yield Asked(question, f"{name} sample {sample.id}", tuple(maps))
+
+
+def longest(config, policy, asked: Asked) -> tuple[int, int]:
+  """(positions, scored texts) of the longest trace that SFT makes of it."""
+  modes = [mode for mode, share in config.sft.shares.items() if share > 0]
+  maps = None
+  if asked.question.reasoning and modes != ["direct"]:
+    drawn = lessons.drawn_in(modes, asked.question)
+    have = [m for m in asked.maps if m in dict(policy.writer.modalities)]
+    there = [[m for m in each if m in have] for each in drawn]
+    maps = max(there, key=len)[: policy.form.max_maps]
+  faulty = bool(maps) and config.sft.faulty > 0
+  codes = np.zeros(policy.form.model.map_codes, int)
+  branch = (
+    policy.writer.request(asked.question.text),
+    *policy.writer.response(
+      traces.compose(asked.question, maps, faulty=faulty),
+      lambda name, _: sequence.Map(policy.writer.slots[name], codes),
+    ),
+  )
+  return sequence.measure(sequence.Document(branch), policy.form)[:2]
+
+
+def _check_requests(config, policy) -> None:
+  """The requests for maps, which are as long as a short question."""
+  for name in config.modalities:
+    title = plugins.find("modalities", name).TITLE
+    text = request_of(title)
+    _check_prompt(config, policy, text, f"the request for {name}")
+
+
+def _check_prompt(config, policy, text: str, where: str) -> None:
+  image, buckets = policy.form.model.locations, config.sampling.prompt_buckets
+  # No token has less than a byte: most questions need no tokenizer. The two
+  # are <user> and the space before the text.
+  if len(text.encode()) + 2 + image <= max(buckets):
+    return
+  # Less its last token, which the sampler feeds itself.
+  tokens = len(policy.writer.request(text).ids) - 1
+  if tokens + image > max(buckets):
+    more = (*buckets, _rounded(tokens + image))
+    raise UserError(
+      f'{where}: "{_short(text)}" takes {tokens} tokens of a prompt, the'
+      f" largest of config.sampling.prompt_buckets ({max(buckets)}) leaves"
+      f" {max(max(buckets) - image, 0)} beside the image; ask less, or set"
+      f" config.sampling.prompt_buckets={more}"
+    )
+
+
+def _check_trace(config, policy, asked: Asked) -> None:
+  length, texts = longest(config, policy, asked)
+  for need, name, what in (
+    (length, "block", "tokens"),
+    (texts, "texts", "learned tokens"),
+  ):
+    room = config.sft[name]
+    if need > room:
+      raise UserError(
+        f'{asked.where}: "{_short(asked.question.text)}" and its trace take up'
+        f" to {need} {what}, config.sft.{name} is {room}; ask or reason less,"
+        f" or set config.sft.{name}={_rounded(need)}"
+      )
+
+
+def _short(text: str) -> str:
+  return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _rounded(length: int) -> int:
+  return -(-length // TILE) * TILE

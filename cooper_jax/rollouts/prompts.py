@@ -1,0 +1,86 @@
+"""A question about a sample as a prompt, in each mode of use."""
+
+import dataclasses
+
+import numpy as np
+
+from cooper_jax.data import traces
+from cooper_jax.policy import Policy
+from cooper_jax.sampling import grammar
+from cooper_jax.sequences import segments as sequence
+
+MODES = ("direct", "text", "depth", "segmentation", "both", "adaptive")
+
+
+FORCED = {
+  "depth": ("depth",),
+  "segmentation": ("segmentation",),
+  "both": ("depth", "segmentation"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One question about one sample."""
+
+  sample: object
+  question: object
+
+
+def call(modality: str, policy: Policy) -> tuple[int, ...]:
+  """The ids that call for a map: a thought and the map's opening."""
+  special = policy.form.vocabulary.special
+  return (
+    special("<think>"),
+    *policy.text.encode(" " + traces.CALLS[modality]),
+    special("</think>"),
+    special(f"<{modality}>"),
+  )
+
+
+def mode_of(name: str, policy: Policy) -> grammar.Mode:
+  """The constraints that hold a policy to a mode of use."""
+  vocabulary = policy.form.vocabulary
+  if name == "adaptive":
+    return grammar.Mode(policy.form.openings)
+  first = {"direct": "<answer>", "text": "<think>"}
+  if name in first:
+    return grammar.Mode(0, ((vocabulary.special(first[name]),),))
+  return grammar.Mode(0, tuple(call(m, policy) for m in FORCED[name]))
+
+
+def modes_of(policy: Policy, shares, taught=None) -> list[str]:
+  """The modes that this policy can be held to: its maps, as many as fit.
+
+  shares: of SFT, by mode; what has none was not taught.
+  taught: modalities whose tokenizer was; None = all of the policy's.
+  """
+  drawable = {name for name, _ in policy.writer.modalities}
+  drawable = drawable if taught is None else drawable.intersection(taught)
+  return [
+    mode
+    for mode in MODES
+    if (mode == "adaptive" or shares.get(mode, 0.0) > 0)
+    and drawable.issuperset(FORCED.get(mode, ()))
+    and len(FORCED.get(mode, ())) <= policy.limits.maps
+  ]
+
+
+def trunk_of(item: Item, policy: Policy) -> tuple:
+  """The prompt of a question, without its last token `<assistant>`."""
+  request = policy.writer.request(item.question.text)
+  return (
+    sequence.Image(item.sample.image),
+    dataclasses.replace(request, ids=request.ids[:-1]),
+  )
+
+
+def trunk_with_map(item: Item, policy: Policy, modality: str, codes) -> tuple:
+  """A question with the map called for and given, up to `<think>`."""
+  request = policy.writer.request(item.question.text)
+  ids = np.concatenate([request.ids, call(modality, policy)[:-1]])
+  return (
+    sequence.Image(item.sample.image),
+    sequence.Text(ids, learn=False),
+    sequence.Map(dict(policy.writer.modalities)[modality], codes),
+  )

@@ -1,0 +1,50 @@
+"""Maps of training scenes as the policy itself draws them, for SFT to read.
+
+A trace that reads true codes teaches to trust a map to the last digit; the
+policy will read what it drew. So the policy that SFT starts from draws the
+first scenes of the training split once, and traces about them may be given
+these maps.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from cooper_jax.rollouts import generate as runner
+from cooper_jax.training import telemetry
+
+CHUNK = 1024  # samples in memory at once
+
+
+def draw(policy, params, codecs, source, *, count, batch, buckets, path):
+  """Modality -> codes i32 [count, N], greedy; kept in the file `path`.
+
+  A file of the same samples is read instead: a run that goes on reads what it
+  read before it stopped.
+  """
+  path, count = Path(path), min(count, len(source))
+  if path.exists():
+    with np.load(path) as found:
+      if str(found["source"]) == f"{source!r} {count}":
+        return {name: np.asarray(found[f"map/{name}"]) for name in codecs}
+  parts = {name: [] for name in codecs}
+  with telemetry.Progress(count, "own maps") as progress:
+    for start in range(0, count, CHUNK):
+      samples = [source[i] for i in range(start, min(start + CHUNK, count))]
+      for name, codec in codecs.items():
+        parts[name].append(
+          runner.draw_codes(
+            policy, params, samples, name, codec, batch=batch, buckets=buckets
+          )
+        )
+      progress.advance(len(samples))
+  drawn = {name: np.concatenate(part) for name, part in parts.items()}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_suffix(".partial.npz")
+  np.savez(
+    partial,
+    source=np.array(f"{source!r} {count}"),
+    **{f"map/{name}": codes for name, codes in drawn.items()},
+  )
+  partial.replace(path)
+  return drawn

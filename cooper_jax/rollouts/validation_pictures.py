@@ -1,0 +1,79 @@
+"""Pictures of a stage: what a policy draws of a few validation scenes; files.
+
+Every process has to call for them, as parameters may lie on all; the first one
+draws, on its own devices.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cooper_jax import policy as policies
+from cooper_jax.data import mixture
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.parallel import processes
+from cooper_jax.pictures import drawing
+from cooper_jax.rollouts import generate as runner
+
+SCENES = 4  # rows of the picture
+
+
+def drawn(config, policy, codecs):
+  """images(step, state) of `loop.run_loop`: a row a scene.
+
+  A row is the image, then the true map and the drawn one of each modality,
+  depth of both in one scale; what has no truth leaves a hole.
+  """
+  samples = []
+
+  def images(step, state):
+    del step
+    params = policies.own(policy, state.params)
+    if not processes.is_first():
+      return {}
+    with processes.alone():
+      if not samples:
+        split = mixture.open_split(DataConfig.from_config(config), "validation")
+        samples.extend(split[i] for i in range(min(SCENES, len(split))))
+      maps = {
+        name: runner.draw(
+          policy,
+          params,
+          samples,
+          name,
+          codec,
+          batch=SCENES,
+          buckets=config.sampling.prompt_buckets,
+        )
+        for name, codec in codecs.items()
+      }
+    return {"drawn": sheet(samples, maps, codecs)}
+
+  return images
+
+
+def sheet(samples, maps, codecs) -> np.ndarray:
+  """u8 [H, W, 3] of samples and their drawn maps by modality."""
+  rows = []
+  for i, sample in enumerate(samples):
+    row = [np.asarray(sample.image)]
+    for name, targets in maps.items():
+      true, made = codecs[name].modality.read(sample), targets[i]
+      low, high = None, None
+      if made.ndim == 2 and np.issubdtype(made.dtype, np.floating):
+        low, high = drawing.depth_range(true, made)
+      for target in (true, made):
+        row.append(
+          None if target is None else drawing.picture(target, low, high)
+        )
+    rows.append(drawing.strip(row))
+  return drawing.rows(rows)
+
+
+def save_png(folder: Path, pictures) -> None:
+  """Writes PNG files, enlarged so that single pixels can be told."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, picture in pictures.items():
+    large = picture.repeat(3, axis=0).repeat(3, axis=1)
+    Image.fromarray(large).save(folder / f"{name.rsplit('/', 1)[-1]}.png")

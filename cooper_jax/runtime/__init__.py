@@ -1,0 +1,1 @@
+"""Process-wide matters: signals, compiled code, freed memory."""

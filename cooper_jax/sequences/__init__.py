@@ -1,0 +1,1 @@
+"""Segments <-> rows of tokens, and the one token distribution."""

@@ -1,0 +1,129 @@
+"""Samples -> documents: what each stage shows and what it teaches.
+
+The image is the trunk; every request about it is a branch that shares the
+image's cells: its maps, its grounding tasks and its questions.
+"""
+
+import dataclasses
+import functools
+import re
+
+import numpy as np
+
+from cooper_jax import errors
+from cooper_jax.sequences import segments as sequence
+from cooper_jax.tokenizers.text import TextTokenizer
+
+_TAG = re.compile(r"(<[^<>]*>)")
+_AT = re.compile(r"<at (\S+) (\S+)>")
+_MAP = re.compile(r"<([a-z_]+)( faulty| edited| id=\d+)?>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """Turns text and markup into segments of one format."""
+
+  form: sequence.Format
+  text: TextTokenizer
+  modalities: tuple[tuple[str, int], ...]  # (name, SLOT)
+
+  @functools.cached_property
+  def slots(self) -> dict[str, int]:
+    return dict(self.modalities)
+
+  def cell(self, y: float, x: float) -> int:
+    """The image cell at fractions y, x of the image's height and width."""
+    grid = self.form.model.vision.grid
+    row, column = (min(max(int(at * grid), 0), grid - 1) for at in (y, x))
+    return row * grid + column
+
+  def request(self, text: str) -> sequence.Text:
+    """`<user> text <assistant>`, read and not learned."""
+    vocabulary = self.form.vocabulary
+    ids = [
+      vocabulary.special("<user>"),
+      *self.text.encode(" " + text.strip()),
+      vocabulary.special("<assistant>"),
+    ]
+    return sequence.Text(np.array(ids), learn=False)
+
+  def response(self, markup: str, draw, *, weights=None, kind_of=None) -> list:
+    """Segments of a response in markup, ending with `<eos>`.
+
+    Args:
+      markup: words, `<at y x>`, maps and tags (see data/traces.py).
+      draw: draw(modality, option) -> sequence.Map for `<depth>`,
+        `<depth faulty>`, `<segmentation id=3>`; option "", "faulty",
+        "edited", "id=3".
+      weights: loss weight of {"text", "name", "location", "reading",
+        "answer"}, 1 where missing; a thought's first token: see `decision`.
+      kind_of: word -> the key of its weight; None = "text" for every word.
+    """
+    vocabulary = self.form.vocabulary
+    weights = weights or {}
+    segments, ids, weight = [], [], []
+    answering = False
+    think, deciding = vocabulary.special("<think>"), decision(weights)
+
+    def put(more, kind):
+      decides = bool(ids) and ids[-1] == think
+      kind = "answer" if answering and kind != "location" else kind
+      each = [weights.get(kind, 1.0)] * len(more)
+      weight.extend([deciding, *each[1:]] if decides and more else each)
+      ids.extend(more)
+
+    def flush():
+      if ids:
+        segments.append(
+          sequence.Text(np.array(ids), weight=np.array(weight, np.float32))
+        )
+        ids.clear()
+        weight.clear()
+
+    for piece in _TAG.split(markup):
+      at, drawn = _AT.fullmatch(piece), _MAP.fullmatch(piece)
+      if at:
+        cell = self.cell(float(at[1]), float(at[2]))
+        put([vocabulary.location(cell)], "location")
+      elif drawn and drawn[1] in self.slots:
+        flush()
+        segments.append(draw(drawn[1], (drawn[2] or "").strip()))
+      elif _TAG.fullmatch(piece):
+        # All tags weigh the same: the first one chooses the mode of use, and
+        # a heavier <answer> would be chosen more often than it is taught.
+        answering = False
+        put([vocabulary.special(piece)], "text")
+        answering = piece == "<answer>"
+      elif piece.strip():
+        for word in piece.split():
+          kind = kind_of(word) if kind_of else "text"
+          put(self.text.encode(" " + word), kind)
+    put([vocabulary.special("<eos>")], "text")
+    flush()
+    return segments
+
+
+def request_of(title: str) -> str:
+  """The request for a map, by its modality's TITLE."""
+  return f"Draw the {title.lower()} ."
+
+
+def decision(weights) -> float:
+  """Loss weight of a thought's first token, whatever it is.
+
+  It decides whether a map is drawn: a call ("measure") that weighed less than
+  the names and places which begin other thoughts would be taught to be rarer
+  than it is shown. It has the largest of their weights, so that nothing that
+  is read there is learned less.
+  """
+  kinds = ("text", "name", "location", "reading")
+  return max(weights.get(kind, 1.0) for kind in kinds)
+
+
+def mark(segmentation, instances, instance: int):
+  """Returns the segmentation of one instance alone, all else 0."""
+  if instances is None:
+    raise errors.UserError(
+      "a map of one object needs instances, and this sample has none"
+    )
+  return np.where(instances == instance, segmentation, 0).astype(np.uint8)

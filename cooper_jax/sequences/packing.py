@@ -1,0 +1,149 @@
+"""Documents -> rows of token arrays, which the model reads and is scored on.
+
+Two layouts follow the one rule of attention. Free: documents lie one after
+the other, whole, as many as fit. Blocks: a row holds one document, its trunk
+first and its branches, none cut, in blocks of equal size; then a branch
+attends to the trunk and to its own block alone, which costs a fraction of a
+full mask and gives the same numbers.
+"""
+
+import numpy as np
+
+from cooper_jax import errors
+from cooper_jax.models import unified
+from cooper_jax.sequences.row import (
+  CODE_COLUMNS,
+  TEXT_COLUMNS,
+  TOKEN_COLUMNS,
+  Row,
+  Shape,
+)
+from cooper_jax.sequences.segments import (
+  Document,
+  Format,
+  measure,
+)
+
+
+def inputs(batch) -> tuple[unified.Tokens, unified.Layout]:
+  """Returns the model's view of a packed batch (a dict of arrays)."""
+  tokens = unified.Tokens(
+    **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
+  )
+  layout = unified.Layout(
+    document=batch["document"], branch=batch["branch"], group=batch["group"]
+  )
+  return tokens, layout
+
+
+def pack(
+  documents, *, form: Format, shape: Shape, rows: int | None = None
+) -> dict[str, np.ndarray]:
+  """Lays documents out in rows, first fit; returns the arrays of B rows.
+
+  [B, L]: ids kind row column cell query opening previous and read (what the
+  model reads, see `unified.Tokens`), document branch group (who sees whom).
+  [B, I, H, W, 3] images; [B, I * M] image_at, where each cell lies, -1 none.
+  [B, Nt]: text_at (position that predicts), text_target, text_weight,
+  text_cell (first cell of its image), text_openings, text_source.
+  [B, Nc]: code_at, code_target (0..K-1), code_weight, code_slot, code_source.
+  A target of weight 0 is padding.
+
+  Args:
+    documents: whole documents; none is split.
+    form: vocabulary, model and modalities.
+    shape: capacities of a row.
+    rows: B; None takes as many as needed.
+
+  Raises:
+    UserError: a document is too large for a row, or the rows don't suffice.
+  """
+  filled: list[tuple[Row, np.ndarray]] = []
+  limit = np.array([shape.length, shape.texts, shape.codes, shape.images])
+  for document in documents:
+    size = np.array(measure(document, form))
+    if (size > limit).any():
+      raise errors.UserError(
+        "a document needs (length, texts, codes, images) ="
+        f" {tuple(size.tolist())}, a row has {tuple(limit.tolist())}; raise"
+        " the stage's sizes or ask less per image"
+      )
+    for row, used in filled:
+      if not shape.block and (used + size <= limit).all():
+        used += size
+        row.add(document)
+        break
+    else:
+      filled.append((Row(form, shape), size.copy()))
+      filled[-1][0].add(document)
+  if rows is not None and len(filled) > rows:
+    raise errors.UserError(
+      f"the documents fill {len(filled)} rows, the batch has {rows}"
+    )
+  made = [row for row, _ in filled]
+  made += [Row(form, shape) for _ in range((rows or 0) - len(made))]
+  return _stack(made, form, shape)
+
+
+def _stack(rows: list[Row], form: Format, shape: Shape):
+  side = form.model.vision.image_size
+  images = np.zeros((len(rows), shape.images, side, side, 3), np.uint8)
+  for b, row in enumerate(rows):
+    for i, image in enumerate(row.images):
+      images[b, i] = image
+  out = {
+    name: np.stack([row.tokens[name] for row in rows]) for name in TOKEN_COLUMNS
+  }
+  out["images"] = images
+  out["image_at"] = np.stack([row.image_at for row in rows])
+  texts = _columns([row.texts for row in rows], shape.texts, len(TEXT_COLUMNS))
+  codes = _columns([row.codes for row in rows], shape.codes, len(CODE_COLUMNS))
+  for name, column in [*zip(TEXT_COLUMNS, texts), *zip(CODE_COLUMNS, codes)]:
+    whole = np.float32 if name.endswith("weight") else np.int32
+    out[name] = column.astype(whole)
+  return out
+
+
+def _columns(lists, capacity, width):
+  """Pads each row's columns to capacity; one array [B, capacity] a column."""
+  out = np.zeros((width, len(lists), capacity))
+  out[-1] = -1
+  for b, entries in enumerate(lists):
+    if entries:
+      found = np.concatenate(entries, axis=1)
+      out[:, b, : found.shape[1]] = found
+  return out
+
+
+def fit(document: Document, form: Format, shape: Shape) -> Document:
+  """Leaves out the branches that a row has no room for, first come first.
+
+  The trunk and what is learned of it must fit.
+  """
+  sizes = [measure(Document(branch), form) for branch in document.branches]
+  taken = fitting(sizes, shape, measure(Document(document.trunk), form))
+  branches = zip(document.branches, taken, strict=True)
+  return Document(document.trunk, tuple(b for b, fits in branches if fits))
+
+
+def fitting(sizes, shape: Shape, trunk) -> list[bool]:
+  """Which branches of these sizes (see `measure`) a row takes, in order."""
+  length, texts, codes, _ = trunk
+  if shape.block:
+    count = (shape.length - shape.trunk) // shape.block
+    room = [shape.block] * count
+  else:
+    room = [shape.length - length]
+  taken = []
+  for need, more_texts, more_codes, _ in sizes:
+    place = next((i for i, free in enumerate(room) if free >= need), None)
+    fits = (
+      place is not None
+      and texts + more_texts <= shape.texts
+      and codes + more_codes <= shape.codes
+    )
+    if fits:
+      room[place] -= need
+      texts, codes = texts + more_texts, codes + more_codes
+    taken.append(fits)
+  return taken

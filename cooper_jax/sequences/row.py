@@ -1,0 +1,282 @@
+"""One row of a packed batch while it is filled, segment by segment."""
+
+import dataclasses
+
+import numpy as np
+
+from cooper_jax import errors
+from cooper_jax.models.unified import CODE, IMAGE, TEXT
+from cooper_jax.sequences.segments import (
+  Document,
+  Format,
+  Given,
+  Image,
+  Map,
+  Text,
+  cells_under,
+  map_slots,
+  measure,
+  remembered,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """Capacities of a row of a packed batch, all static.
+
+  With trunk and block set, the layout is in blocks: L = trunk + n * block.
+  """
+
+  length: int  # L
+  texts: int  # scored text positions
+  codes: int  # scored code positions
+  images: int = 1
+  trunk: int = 0
+  block: int = 0
+
+  def __post_init__(self):
+    rest = self.length - self.trunk
+    if bool(self.trunk) != bool(self.block) or (
+      self.block and (rest < 0 or rest % self.block)
+    ):
+      raise errors.UserError(
+        f"a row of {self.length} is no trunk of {self.trunk} and whole blocks"
+        f" of {self.block}; set length = trunk + n * block"
+      )
+
+  @property
+  def blocks(self) -> tuple[int, int] | None:
+    """(trunk, block), or None for the free layout."""
+    return (self.trunk, self.block) if self.block else None
+
+
+TOKEN_COLUMNS = ("ids", "kind", "row", "column", "cell", "query", "opening")
+TOKEN_COLUMNS += ("previous", "read", "document", "branch", "group")
+TEXT_COLUMNS = ("text_at", "text_target", "text_weight", "text_cell")
+TEXT_COLUMNS += ("text_openings", "text_source")
+CODE_COLUMNS = (
+  "code_at",
+  "code_target",
+  "code_weight",
+  "code_slot",
+  "code_source",
+)
+NOTHING = {"cell": -1, "query": -1, "previous": -1, "read": -1}
+
+
+@dataclasses.dataclass
+class Cursor:
+  """Where a chain of segments has come to."""
+
+  position: int = 0
+  group: int = 0
+  image: int = -1  # of the row's images, the one that locations point at
+  predictor: int = -1  # slot whose output predicts the next text id
+  previous: int = -1  # id before, for text
+  drawn: int = 0  # bit set of maps drawn on this chain
+  maps: int = 0
+  seen: tuple = ()  # (opening, ids [N]) of the maps on this chain
+
+
+class Row:
+  """One row being filled."""
+
+  def __init__(self, form: Format, shape: Shape):
+    self.form, self.shape, self.documents = form, shape, 0
+    # Next free place and end of each region: the whole row, or the blocks.
+    self.regions = [[0, shape.length]]
+    if shape.block:
+      starts = range(shape.trunk, shape.length, shape.block)
+      self.regions = [[0, shape.trunk]]
+      self.regions += [[start, start + shape.block] for start in starts]
+    self.region = self.regions[0]
+    self.tokens = {
+      name: np.full(shape.length, NOTHING.get(name, 0), np.int32)
+      for name in TOKEN_COLUMNS
+    }
+    self.tokens["read"] = np.full(
+      (shape.length, form.model.max_maps, 2), NOTHING["read"], np.int32
+    )
+    self.under = cells_under(form.model)
+    self.images: list[np.ndarray] = []
+    cells = shape.images * form.model.locations
+    self.image_at = np.full(cells, -1, np.int32)
+    self.texts: list[np.ndarray] = []
+    self.codes: list[np.ndarray] = []
+
+  def add(self, document: Document):
+    self.documents += 1
+    cursor = Cursor()
+    for segment in document.trunk:
+      self._segment(segment, cursor, 0)
+    for i, branch in enumerate(document.branches):
+      own = dataclasses.replace(cursor)
+      if self.shape.block:
+        self._choose(measure(Document(branch), self.form)[0])
+      for segment in branch:
+        self._segment(segment, own, i + 1)
+
+  def _segment(self, segment, cursor, branch):
+    if isinstance(segment, Text):
+      self._text(segment, cursor, branch)
+    elif isinstance(segment, Map):
+      self._map(segment, cursor, branch)
+    elif isinstance(segment, Given):
+      cursor.seen = remembered(cursor.seen, segment, self.form)
+    else:
+      self._image(segment, cursor, branch)
+
+  def _choose(self, length: int):
+    """Goes to the first block that has room for a branch."""
+    for region in self.regions[1:]:
+      if region[0] + length <= region[1]:
+        self.region = region
+        return
+    raise errors.UserError(
+      f"no block of {self.shape.block} has room for a branch of {length};"
+      " raise the stage's block or length, or ask less per image"
+    )
+
+  def _write(self, count, branch, **values) -> int:
+    start, limit = self.region
+    end = start + count
+    if end > limit:
+      raise errors.UserError(
+        f"a document needs {end} positions where {limit} are left; raise the"
+        " stage's length or ask less per image"
+      )
+    for name, value in values.items():
+      self.tokens[name][start:end] = value
+    self.tokens["document"][start:end] = self.documents
+    self.tokens["branch"][start:end] = branch
+    self.region[0] = end
+    return start
+
+  def _text(self, text: Text, cursor: Cursor, branch: int):
+    ids = np.asarray(text.ids, np.int32)
+    count = len(ids)
+    if not count:
+      return
+    steps = np.arange(count)
+    first_cell = cursor.image * self.form.model.locations
+    location = ids - self.form.vocabulary.locations_start
+    points = (location >= 0) & (location < self.form.model.locations)
+    if points.any() and cursor.image < 0:
+      raise errors.UserError("a location token comes before any image")
+    start = self._write(
+      count,
+      branch,
+      ids=ids,
+      kind=TEXT,
+      row=cursor.position + steps,
+      column=cursor.position + steps,
+      cell=np.where(points, first_cell + location, -1),
+      previous=np.concatenate([[cursor.previous], ids[:-1]]),
+      group=cursor.group + 1 + steps,
+    )
+    for i, (opening, held) in enumerate(cursor.seen):
+      at = start + np.flatnonzero(points)
+      self.tokens["read"][at, i, 0] = held[self.under[location[points]]]
+      self.tokens["read"][at, i, 1] = opening
+    if np.any(text.learn):
+      at = np.concatenate([[cursor.predictor], start + steps[:-1]])
+      learn = np.broadcast_to(text.learn, count)
+      if learn[0] and cursor.predictor < 0:
+        raise errors.UserError("the first token of a document can't be learned")
+      openings = text.openings
+      columns = np.empty((len(TEXT_COLUMNS), count))
+      columns[0], columns[1] = at, ids
+      columns[2] = text.weight
+      columns[3] = max(first_cell, 0)
+      columns[4] = self._allowed(cursor) if openings is None else openings
+      columns[5] = -1 if text.source is None else text.source
+      self.texts.append(columns if text.learn is True else columns[:, learn])
+    cursor.predictor = start + count - 1
+    cursor.previous = int(ids[-1])
+    cursor.position += count
+    cursor.group += count
+
+  def _allowed(self, cursor: Cursor) -> int:
+    full = cursor.maps >= self.form.max_maps
+    return 0 if full else self.form.openings & ~cursor.drawn
+
+  def _image(self, image: Image, cursor: Cursor, branch: int):
+    model = self.form.model
+    if len(self.images) >= self.shape.images:
+      raise errors.UserError(
+        f"a row holds {self.shape.images} images, a document brings more"
+      )
+    cursor.image = len(self.images)
+    self.images.append(image.image)
+    cell = np.arange(model.locations)
+    start = self._write(
+      model.locations,
+      branch,
+      kind=IMAGE,
+      row=cursor.position + cell // model.vision.grid,
+      column=cursor.position + cell % model.vision.grid,
+      cell=cursor.image * model.locations + cell,
+      group=cursor.group + 1,
+    )
+    first = cursor.image * model.locations
+    self.image_at[first : first + model.locations] = start + cell
+    cursor.position += model.vision.grid
+    cursor.group += 1
+    cursor.predictor, cursor.previous = start + model.locations - 1, -1
+
+  def _map(self, segment: Map, cursor: Cursor, branch: int):
+    model, vocabulary = self.form.model, self.form.vocabulary
+    opening = vocabulary.opening(segment.slot)
+    self._text(
+      Text(
+        np.array([opening]),
+        segment.learn_opening,
+        source=np.array([segment.opening_source]),
+        openings=None
+        if segment.openings is None
+        else np.array([segment.openings]),
+      ),
+      cursor,
+      branch,
+    )
+    layout = map_slots(model)
+    codes = segment.codes if segment.seen is None else segment.seen
+    held = np.zeros(model.map_slots, np.int32)
+    held[model.group_size :] = vocabulary.codes_start + np.asarray(codes)
+    first_cell = max(cursor.image, 0) * model.locations
+    aligned = layout["cell"] if cursor.image >= 0 else -1
+    start = self._write(
+      model.map_slots,
+      branch,
+      ids=held,
+      kind=CODE,
+      row=cursor.position + layout["row"],
+      column=cursor.position + layout["column"],
+      cell=np.where(layout["cell"] >= 0, first_cell + aligned, -1)
+      if cursor.image >= 0
+      else -1,
+      query=layout["query"],
+      opening=opening,
+      group=cursor.group + 1 + layout["group"],
+    )
+    source = segment.source
+    if segment.learn:
+      at = start + np.arange(model.map_codes)
+      same = np.ones(model.map_codes)
+      columns = (
+        at,
+        segment.codes,
+        segment.weight * same,
+        segment.slot * same,
+        -same if source is None else source,
+      )
+      self.codes.append(np.array(columns, np.float64))
+    cursor.position += model.map_advance
+    cursor.group += model.map_slots // model.group_size
+    cursor.drawn |= 1 << segment.slot
+    cursor.seen = remembered(cursor.seen, segment, self.form)
+    cursor.maps += 1
+    cursor.previous = -1
+    self._text(
+      Text(np.array([vocabulary.closing(segment.slot)]), False), cursor, branch
+    )

@@ -1,0 +1,153 @@
+"""Next-token losses per modality, from the one scoring function.
+
+`score` runs the model once over packed rows and returns the log-probability of
+every target; pretraining, SFT and GRPO differ only in what they do with it.
+Losses are (sum, weight) pairs, divided once per optimiser step, so that no
+result depends on how a batch was cut into micro-batches.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from cooper_jax.models import unified
+from cooper_jax.parallel.shard import constrain
+from cooper_jax.sequences import distribution as token_logits
+from cooper_jax.sequences import packing
+from cooper_jax.sequences.segments import Format
+
+CHUNK = 256  # scored positions whose logits live at once, per row
+
+
+@struct.dataclass
+class Scores:
+  """Of each target: log-probability, entropy, logsumexp, likeliest hit."""
+
+  text_log_prob: jax.Array  # [B, Nt]
+  text_entropy: jax.Array
+  text_lse: jax.Array
+  text_hit: jax.Array
+  code_log_prob: jax.Array  # [B, Nc]
+  code_entropy: jax.Array
+  code_lse: jax.Array
+  code_hit: jax.Array
+
+
+def score(
+  model: unified.Unified,
+  params,
+  batch,
+  *,
+  form: Format,
+  blocks: tuple[int, int] | None = None,
+  text_temperature=1.0,
+  code_temperature=1.0,
+) -> Scores:
+  """Scores every target of a packed batch under the sampler's distribution.
+
+  `blocks` is the (trunk, block) that the batch was packed in, None if free.
+
+  Logits exist for the scored positions only, CHUNK of them at a time, and are
+  recomputed in the backward pass.
+  """
+  tokens, layout = packing.inputs(batch)
+  hidden, _, _ = model.apply(
+    params, tokens, layout, batch["images"], blocks=blocks
+  )
+  keys = model.apply(
+    params, hidden, batch["image_at"], method=unified.Unified.cell_keys
+  )
+  exists = batch["image_at"] >= 0
+
+  def text(at, target, cell, openings):
+    after = jnp.take_along_axis(batch["ids"], at, axis=1)
+    words, cells = model.apply(
+      params,
+      _gather(hidden, at),
+      keys,
+      cell,
+      exists,
+      cut=True,
+      method=unified.Unified.text_parts,
+    )
+    words = token_logits.scale(words, text_temperature)
+    words = token_logits.restrict(words, openings, form, after)
+    cells = token_logits.scale(cells, text_temperature)
+    return _judge((words, cells), target)
+
+  def code(at, target):
+    logits = model.apply(
+      params, _gather(hidden, at), method=unified.Unified.code_logits
+    )
+    return _judge((token_logits.scale(logits, code_temperature),), target)
+
+  text_scores = _chunked(
+    text,
+    batch["text_at"],
+    batch["text_target"],
+    batch["text_cell"],
+    batch["text_openings"],
+  )
+  code_scores = _chunked(code, batch["code_at"], batch["code_target"])
+  return Scores(*text_scores, *code_scores)
+
+
+def _gather(hidden_BLD, at_BN):
+  return jnp.take_along_axis(hidden_BLD, at_BN[..., None], axis=1)
+
+
+def _judge(parts, target_BN):
+  """Scores of targets under logits that come in parts, side by side."""
+  lse, picked = (
+    token_logits.normaliser(parts),
+    token_logits.pick(parts, target_BN),
+  )
+  best = functools.reduce(jnp.maximum, [part.max(axis=-1) for part in parts])
+  entropy = token_logits.entropy(parts, lse)
+  found = (
+    picked - lse,
+    jax.lax.stop_gradient(entropy),
+    lse,
+    (picked >= best).astype(jnp.float32),
+  )
+  return tuple(constrain(each, "batch", None) for each in found)
+
+
+def _chunked(fn, *arrays):
+  """Applies fn to [B, N] arrays in chunks of CHUNK columns."""
+  count = arrays[0].shape[1]
+  if count <= CHUNK:
+    return jax.checkpoint(fn)(*arrays)
+  padding = -count % CHUNK
+  padded = [jnp.pad(a, ((0, 0), (0, padding))) for a in arrays]
+  chunks = [
+    jnp.moveaxis(a.reshape(a.shape[0], -1, CHUNK), 1, 0) for a in padded
+  ]
+  out = jax.lax.map(lambda xs: jax.checkpoint(fn)(*xs), chunks)
+  return tuple(
+    jnp.moveaxis(o, 0, 1).reshape(o.shape[1], -1)[:, :count] for o in out
+  )
+
+
+def next_token(scores: Scores, batch, *, form: Format, z_weight):
+  """Returns the losses and metrics of packed rows as (sum, weight) pairs.
+
+  Losses are named "text" and "map<SLOT>": cross-entropy, plus z_weight *
+  logsumexp^2, of the text targets and of each modality's codes.
+  """
+  pairs, metrics = {}, {}
+  parts = {"text": ("text", batch["text_weight"])}
+  for slot in form.slots:
+    here = jnp.where(batch["code_slot"] == slot, batch["code_weight"], 0.0)
+    parts[f"map{slot}"] = ("code", here)
+  for name, (kind, weight) in parts.items():
+    nll = -getattr(scores, f"{kind}_log_prob")
+    z = getattr(scores, f"{kind}_lse") ** 2
+    hit = getattr(scores, f"{kind}_hit")
+    total = jnp.sum(weight)
+    each = jnp.where(weight > 0, weight * (nll + z_weight * z), 0.0)
+    pairs[name] = (jnp.sum(each), total)
+    metrics[f"accuracy/{name}"] = (jnp.sum(weight * hit), total)
+  return pairs, metrics

@@ -1,0 +1,297 @@
+"""What must hold between settings, looked at before anything is made.
+
+A wrong setting costs a second here and hours at the stage that would find it.
+"""
+
+import math
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from cooper_jax import plugins
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.settings import ranges
+from cooper_jax.training import workdir
+
+STARTS = ("sft", "pretrain")
+PRECISIONS = ("auto", "f32", "bf16")
+
+
+def validate(config: ConfigDict) -> None:
+  """Raises UserError, which names the setting, where one does not hold."""
+  if not config.pipeline:
+    raise UserError("config.pipeline is empty; name at least one stage")
+  for stage in config.pipeline:
+    plugins.check("stages", stage)
+  _check_plugins(config)
+  _check_order(config)
+  if len(config.rl.rewards) != len(config.rl.weights):
+    raise UserError(
+      f"config.rl.rewards names {len(config.rl.rewards)} rewards and "
+      f"config.rl.weights {len(config.rl.weights)} weights; give one each"
+    )
+  if config.precision not in PRECISIONS:
+    raise UserError(
+      f'config.precision is "{config.precision}"; allowed: '
+      f"{', '.join(PRECISIONS)}{nearest(config.precision, PRECISIONS)}"
+    )
+  ranges.check(config)
+  size, patch = config.data.image_size, config.model.vision.patch
+  if size % patch:
+    raise UserError(
+      f"image size {size} is not divisible by the patch {patch}; set "
+      "config.data.image_size to a multiple of config.model.vision.patch"
+    )
+  _check_data(config)
+  _check_shapes(config)
+  _check_reading(config)
+  if "grpo" in config.pipeline:
+    _check_rl(config)
+  if config.start or config.start_as != "sft":
+    _check_start(config)
+  # Deferred: optax takes a second that a misspelt flag need not wait for.
+  from cooper_jax.training.optim import OptimConfig
+
+  for stage in config.pipeline:
+    if "optim" in config[stage]:
+      try:
+        made = OptimConfig(**config[stage].optim)
+      except UserError as error:
+        raise UserError(f"config.{stage}.{error}") from error
+      batch = config[stage].batch if "batch" in config[stage] else 0
+      if batch % made.micro_batches:
+        raise UserError(
+          f"config.{stage}.batch is {batch}, which"
+          f" config.{stage}.optim.micro_batches={made.micro_batches} can't cut"
+          " evenly; make it a divisor"
+        )
+
+
+def _check_order(config: ConfigDict) -> None:
+  """Nothing named twice, and no stage before one that it begins with."""
+  for name, what, named in (
+    ("pipeline", "stage", config.pipeline),
+    ("modalities", "modality", config.modalities),
+    ("rl.rewards", "reward", config.rl.rewards),
+    ("data.source", "source", config.data.source.split(",")),
+  ):
+    if len({each.strip() for each in named}) != len(named):
+      raise UserError(f"config.{name} names a {what} twice: {', '.join(named)}")
+  known = [stage for stage in config.pipeline if stage in workdir.SECTIONS]
+  right = sorted(known, key=list(workdir.SECTIONS).index)
+  if known != right:
+    raise UserError(
+      f"config.pipeline is {', '.join(known)}; a stage begins with what those"
+      f" before it made, allowed: {', '.join(right)}"
+    )
+
+
+def _check_data(config: ConfigDict) -> None:
+  """Sources that can be opened, and nothing set that no source reads."""
+  from cooper_jax.data.sources import DataConfig
+
+  names, data = DataConfig.from_config(config).names, config.data
+  if data.jsonl and "jsonl" not in names:
+    raise UserError(
+      f"config.data.jsonl is {data.jsonl} and config.data.source="
+      f"{data.source} does not read it; set --config.data.source=jsonl, or"
+      f" {data.source},jsonl to read both"
+    )
+  if "jsonl" in names and not data.jsonl:
+    raise UserError(
+      f"config.data.source={data.source} reads a file and config.data.jsonl"
+      ' names none; set --config.data.jsonl=FILE, with "{split}" in its name'
+      " where each split has a file"
+    )
+  if data.weights and len(data.weights) != len(names):
+    raise UserError(
+      f"config.data.source names {len(names)} sources and config.data.weights"
+      f" {len(data.weights)} weights; give one each, or () for equal shares"
+    )
+
+
+def _check_shapes(config: ConfigDict) -> None:
+  """Sizes of the model that go together, as far as numbers tell.
+
+  What only building it tells is seen before the first stage (plan/fit.py).
+  """
+  from cooper_jax.models.config import ModelConfig, VisionConfig
+
+  fields = dict(config.model)
+  vision = fields.pop("vision")
+  ModelConfig(
+    **fields,
+    text=1,
+    codes=1,
+    vision=VisionConfig(**vision, image_size=config.data.image_size),
+  )
+  twice = 2 * config.model.map_grid
+  if config.data.image_size % twice:
+    raise UserError(
+      f"config.model.map_grid={config.model.map_grid} can't divide images of"
+      f" config.data.image_size={config.data.image_size} pixels; make the size"
+      f" a multiple of {twice}, twice the grid"
+    )
+  if not config.tokenizer.network.levels:
+    raise UserError(
+      "config.tokenizer.network.levels is (); name a level, as in (8, 5, 5, 5)"
+    )
+  if not config.sampling.prompt_buckets:
+    raise UserError(
+      "config.sampling.prompt_buckets is (); name a length, as in (96, 160)"
+    )
+
+
+def check_ahead(config: ConfigDict, folder, mesh) -> None:
+  """Raises UserError where a stage that is to be run in a workdir can't be."""
+  from cooper_jax import package
+  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.plan import fit
+  from cooper_jax.rollouts import lengths
+  from cooper_jax.training import workdir
+
+  fit.check(config, config.pipeline)
+  came = package.replaced(config) if config.start else ()
+  ahead = [
+    stage
+    for stage in config.pipeline
+    if stage not in came and not workdir.is_finished(config, folder, stage)
+  ]
+  taught = [s for s in ahead if s in ("tokenizer", "pretrain", "sft")]
+  meshes.check_batches(mesh, {s: config[s].batch for s in taught})
+  lengths.check(config, ahead)
+
+
+def check_data(asked) -> list[str]:
+  """Lines of the plan on the data; [] where no stage is left to read it.
+
+  asked: config and workdir. Raises UserError where a file that the data names
+  can't be read.
+  """
+  from cooper_jax.data import mixture
+  from cooper_jax.data.sources import DataConfig
+  from cooper_jax.training import workdir
+
+  config, folder = asked.config, Path(asked.workdir).expanduser()
+  if all(workdir.is_finished(config, folder, s) for s in config.pipeline):
+    return []
+  return mixture.survey(DataConfig.from_config(config))
+
+
+def _check_rl(config: ConfigDict) -> None:
+  """What reinforcement would refuse, said before the stages that lead to it."""
+  from cooper_jax.rl import advantages, losses, scoring
+  from cooper_jax.sampling import grammar
+  from cooper_jax.world.questions import templates as phrasing
+
+  rl = config.rl
+  if config.grpo.optim.micro_batches != 1:
+    raise UserError(
+      "config.grpo.optim.micro_batches must be 1; the update takes"
+      " config.grpo.rows rows at a time instead, lower that"
+    )
+  for family in config.grpo.families:
+    if config.data.source == "world" and family not in phrasing.FAMILIES:
+      raise UserError(
+        f'config.grpo.families names "{family}"; the world asks '
+        f"{', '.join(phrasing.FAMILIES)}{nearest(family, phrasing.FAMILIES)}"
+      )
+  if rl.group < 2 or rl.updates < 1:
+    raise UserError(
+      f"config.rl.group and rl.updates are {rl.group} and {rl.updates};"
+      " allowed: groups of 2 and more, 1 update and more"
+    )
+  for name in ("temperature", "code_temperature"):
+    value = config.sampling[name]
+    if not 0 < value < math.inf:
+      raise UserError(
+        f"config.sampling.{name} is {value}; GRPO learns from rollouts that"
+        " differ: allowed are numbers above 0 (evaluation is greedy anyway)"
+      )
+  if rl.resample < 0:
+    raise UserError(
+      f"config.rl.resample is {rl.resample}; allowed: 0 (off) and more rounds"
+    )
+  if (rl.updates > 1 or rl.pipeline) and rl.loss.correction != "none":
+    raise UserError(
+      "config.rl.loss.correction needs config.rl.updates=1 and rl.pipeline="
+      "False: else the sampler's own log-probabilities are the old ones, and"
+      " there is no gap"
+    )
+  if rl.pipeline and rl.resample:
+    raise UserError(
+      "config.rl.pipeline samples before rewards are known and"
+      " config.rl.resample after; turn one of them off"
+    )
+  try:
+    grammar.Limits(text=config.sampling.text, maps=config.sampling.maps)
+  except UserError as error:
+    raise UserError(f"config.sampling: {error}") from error
+  try:
+    advantages.find(rl.advantage)
+    losses.configs_of(rl)
+    weights = dict(zip(rl.rewards, rl.weights, strict=True))
+    scoring.Scorer(weights, {name: rl.settings[name] for name in weights})
+  except UserError as error:
+    raise UserError(f"config.rl: {error}") from error
+
+
+def _check_reading(config: ConfigDict) -> None:
+  """Maps that are shown to be read, a model that can, and whose map."""
+  from cooper_jax.data import traces
+
+  given = config.pretrain.given
+  if given and not config.model.read:
+    raise UserError(
+      f"config.pretrain.given is {given}, and the model can't read maps that"
+      " are not in the row; set config.model.read=True or given to 0"
+    )
+  if config.pretrain.edited and not given:
+    raise UserError(
+      f"config.pretrain.edited is {config.pretrain.edited}, a share of the"
+      " maps given to read, and config.pretrain.given is 0; raise it"
+    )
+  measured, drawn = config.sft.measured, [*traces.CALLS]
+  known = [name for name in config.modalities if name in drawn]
+  if measured and measured not in known:
+    raise UserError(
+      f'config.sft.measured is "{measured}"; allowed: "" or a map that traces'
+      f" draw ({', '.join(known)}){nearest(measured, known)}"
+    )
+
+
+def _check_start(config: ConfigDict) -> None:
+  """A package that is there, fits, and has a place in the pipeline."""
+  from cooper_jax import package
+
+  if config.start_as not in STARTS:
+    raise UserError(
+      f'config.start_as is "{config.start_as}"; allowed: '
+      f"{', '.join(STARTS)}{nearest(config.start_as, STARTS)}"
+    )
+  if not config.start:
+    raise UserError(
+      f"config.start_as={config.start_as} says what a package stands for, and"
+      " none is named; set config.start, to tiny or a folder"
+    )
+  if config.start_as not in config.pipeline:
+    raise UserError(
+      f"config.start stands for {config.start_as}, which config.pipeline has"
+      " not; add it, or set config.start_as to a stage that it has"
+    )
+  package.check(config, package.find(config.start))
+
+
+def _check_plugins(config: ConfigDict) -> None:
+  if not config.modalities:
+    raise UserError(
+      "config.modalities is empty; name at least one modality (a map that the"
+      " data lacks is not asked for: data without maps needs no change here)"
+    )
+  for kind, names in (
+    ("modalities", config.modalities),
+    ("rewards", config.rl.rewards),
+    ("sources", config.data.source.split(",")),
+  ):
+    for name in names:
+      plugins.check(kind, name.strip())

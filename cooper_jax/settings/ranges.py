@@ -1,0 +1,169 @@
+"""What each number of the config may be, setting by setting.
+
+`nan` is a number to Python and a step size to an optimiser; a run that begins
+with it ends with a saved checkpoint of nothing. So no setting is left to the
+stage that would find it, and a setting that is not in the table is refused by
+the tests (tests/settings/test_ranges.py).
+"""
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from cooper_jax.errors import UserError
+
+LARGEST = 2**31 - 1  # of whole numbers: counters on the device have 32 bits
+LARGEST_REAL = 3.4e38  # more is infinite in single precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """The numbers from `low` to `high`; `above`: not `low` itself."""
+
+  low: float = -math.inf
+  high: float = math.inf
+  above: bool = False
+  also: float | None = None  # one more number
+  why: str = ""  # what a number stands for
+
+  def __contains__(self, value) -> bool:
+    if value == self.also:
+      return True
+    if self.above and value == self.low:
+      return False
+    return self.low <= value <= self.high
+
+  def __str__(self) -> str:
+    low = f"above {self.low:,}" if self.above else f"{self.low:,}"
+    if math.isinf(self.low):
+      said = "every number"
+    elif math.isinf(self.high):
+      said = low if self.above else f"{low} and more"
+    else:
+      said = f"{low} to {self.high:,}"
+    if self.also is not None:
+      said = f"{self.also:,}, and {said}"
+    return f"{said} ({self.why})" if self.why else said
+
+
+ANY = Range()
+COUNT = Range(1)
+AMOUNT = Range(0)
+ABOVE = Range(0, above=True)
+SHARE = Range(0, 1, why="a share")
+SEED = Range(0, 2_000_000_000)
+
+# The first pattern that fits a name is taken. A tuple is judged by its items.
+TABLE = {
+  "seed": SEED,
+  "text_rows": Range(0, why="0 = one a token"),
+  # Devices along an axis; whether they divide up is seen with the devices.
+  "mesh.*": Range(1, also=-1, why="-1 = all that are left"),
+  "world.seed": SEED,
+  "world.*": COUNT,
+  "data.weights": ABOVE,
+  "data.workers": Range(0, why="0 = one per core"),
+  "data.bad_samples": SHARE,
+  "data.image_size": COUNT,
+  "data.*_scenes": COUNT,
+  "model.rope_theta": ABOVE,
+  "model.norm_eps": ABOVE,
+  "model.*": COUNT,
+  "sampling.temperature": Range(0, why="0 = the most likely token"),
+  "sampling.code_temperature": Range(0, why="0 = the most likely code"),
+  "sampling.maps": AMOUNT,
+  "sampling.*": COUNT,
+  "tokenizer.network.levels": Range(2),
+  "tokenizer.network.*blocks": AMOUNT,
+  "tokenizer.network.*width": COUNT,
+  "tokenizer.network.*_weight": AMOUNT,
+  "rl.group": COUNT,  # 2 and more where there is reinforcement
+  "rl.updates": COUNT,
+  "rl.resample": Range(0, why="0 = off"),
+  "rl.advantage_eps": AMOUNT,
+  "rl.map_weight": AMOUNT,
+  "rl.weights": ANY,
+  "rl.code.weight": AMOUNT,
+  "rl.code.*": Range(0, also=-1, why="-1 = as in config.rl.loss"),
+  "rl.loss.sapo": ABOVE,
+  "rl.loss.vespo": AMOUNT,
+  "rl.loss.top_entropy": Range(0, 1, above=True, why="a share"),
+  "rl.loss.max_length": COUNT,
+  "rl.loss.*": AMOUNT,
+  "rl.settings.*": ANY,  # each reward's Config looks at its own
+  "evaluate.heldout_questions": Range(0, why="0 = none"),
+  "evaluate.gallery": Range(0, why="0 = none"),
+  "*.optim.*": ANY,  # OptimConfig looks at them
+  "*.expected_minutes": AMOUNT,
+  "*.image_every": Range(0, why="0 = none"),
+  "*.steps": COUNT,
+  "*.batch": COUNT,
+  "*.log_every": COUNT,
+  "*.save_every": COUNT,
+  "*.keep": COUNT,
+  "*.block": COUNT,
+  "*.blocks": COUNT,
+  "*.rows": COUNT,
+  "*.texts": COUNT,
+  "pretrain.text_blocks": AMOUNT,
+  "sft.maps": AMOUNT,
+  "sft.own_maps": Range(0, why="0 = none"),
+  "*.counts": AMOUNT,
+  "sft.own_share": SHARE,
+  "sft.faulty": SHARE,
+  "*.code_noise": SHARE,
+  "pretrain.given": SHARE,
+  "pretrain.marks": SHARE,
+  "*.edited": SHARE,
+  "*.z_weight": AMOUNT,
+  "*.map_weight": AMOUNT,
+  "*.modality_weights.*": AMOUNT,
+  "*.weights.*": AMOUNT,
+  "sft.shares.*": AMOUNT,
+  "evaluate.*": COUNT,
+}
+# Of weights that share something out, one at least must count.
+SHARED_OUT = ("sft.shares", "sft.weights", "pretrain.weights")
+
+
+def numbers(config, prefix: str = "") -> Iterator[tuple[str, float]]:
+  """Every number of a config with its name; those of a tuple one by one."""
+  for name, value in config.items():
+    name = f"{prefix}{name}"
+    if isinstance(value, (ConfigDict, dict)):
+      yield from numbers(value, f"{name}.")
+      continue
+    for item in value if isinstance(value, (tuple, list)) else (value,):
+      if isinstance(item, (int, float)) and not isinstance(item, bool):
+        yield name, item
+
+
+def find(name: str) -> Range | None:
+  """The range of a setting; None where the table does not know it."""
+  fits = (r for each, r in TABLE.items() if fnmatch.fnmatchcase(name, each))
+  return next(fits, None)
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError with the first number that its setting can't be."""
+  for name, value in numbers(config):
+    largest = LARGEST if isinstance(value, int) else LARGEST_REAL
+    if not abs(value) <= largest:  # nan is no number at all
+      raise UserError(
+        f"config.{name} is {value}; allowed: finite numbers, up to"
+        f" {largest:.2g} in size"
+      )
+    allowed = find(name) or ANY
+    if value not in allowed:
+      raise UserError(f"config.{name} is {value}; allowed: {allowed}")
+  for name in SHARED_OUT:
+    section, key = name.split(".")
+    shared = config.get(section, {}).get(key, {})
+    if shared and not any(shared.values()):
+      raise UserError(
+        f"config.{name} are all 0, so nothing is left; give one of"
+        f" {', '.join(shared)} a weight above 0"
+      )

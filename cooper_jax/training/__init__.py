@@ -1,0 +1,1 @@
+"""What every training stage stands on: state, checkpoints, loop, logs."""

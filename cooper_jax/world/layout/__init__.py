@@ -1,0 +1,1 @@
+"""Where the objects of a rendered room stand, and what they are."""

@@ -1,0 +1,1 @@
+"""Spatial questions about a rendered room, with answers and traces."""

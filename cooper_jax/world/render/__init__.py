@@ -1,0 +1,1 @@
+"""Room -> image, depth, classes and instances."""

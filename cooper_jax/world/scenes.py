@@ -1,0 +1,70 @@
+"""The embedded world's front door: samples from (config, split, index)."""
+
+from __future__ import annotations
+
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.sample import Sample
+from cooper_jax.world import config as worlds
+from cooper_jax.world.layout import sample as layout
+from cooper_jax.world.questions import (
+  assemble as wording,
+)
+from cooper_jax.world.questions import (
+  labels as words,
+)
+from cooper_jax.world.questions import (
+  measure as facts,
+)
+from cooper_jax.world.questions import (
+  select as choose,
+)
+from cooper_jax.world.render import render
+
+BATCH = 32  # scenes drawn at once: more fall out of the cache
+
+
+def generate(
+  config: worlds.WorldConfig, *, split: str, start: int, count: int
+) -> list[Sample]:
+  """Draws scenes `start` to `start + count` of a split with their questions.
+
+  A sample depends on (config, split, index) alone, not on the batch that it
+  is drawn in.
+
+  Raises:
+    UserError: the split does not exist.
+  """
+  if split not in worlds.SPLITS:
+    raise UserError(
+      f'split is "{split}", the world has {", ".join(worlds.SPLITS)}'
+      + nearest(split, worlds.SPLITS)
+    )
+  samples: list[Sample] = []
+  for low in range(start, start + count, BATCH):
+    number = min(BATCH, start + count - low)
+    samples.extend(_batch(config, split, low, number))
+  return samples
+
+
+def _batch(config, split, start, count):
+  scenes = layout.sample(config, split=split, start=start, count=count)
+  pictures = render.render(scenes, config)
+  known = facts.gather(scenes, pictures, config)
+  picks = choose.choose(scenes, known, config, split)
+  text = words.Words(known)
+  asked = wording.questions(picks, text, most=config.max_questions, split=split)
+  return [
+    Sample(
+      id=f"scenes/{split}/{start + b}",
+      source="scenes",
+      image=pictures.image[b],
+      depth=pictures.depth[b],
+      segmentation=pictures.classes[b],
+      instances=pictures.instances[b],
+      normals=pictures.normals[b],
+      camera=pictures.camera[b],
+      questions=asked[b],
+      grounding=wording.grounding(text, b),
+    )
+    for b in range(count)
+  ]

@@ -1,0 +1,1 @@
+"""Commands that look at the rendered world, time it and try to cheat."""

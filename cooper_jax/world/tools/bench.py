@@ -1,0 +1,88 @@
+"""How many scenes a core makes a second, end to end.
+
+  python -m cooper_jax.world.tools.bench --sizes=64,128 --seconds=3
+
+Everything counts: drawing numbers, layout, rendering with shadows and
+antialiasing, maps, questions, gold reasoning. CPU seconds of one process, so
+other work on the machine does not enter (its use of the caches does).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from cooper_jax.world import config as worlds
+from cooper_jax.world import scenes as world
+from cooper_jax.world.layout import sample as layout
+from cooper_jax.world.questions import (
+  assemble as wording,
+)
+from cooper_jax.world.questions import (
+  labels as words,
+)
+from cooper_jax.world.questions import (
+  measure as facts,
+)
+from cooper_jax.world.questions import (
+  select as choose,
+)
+from cooper_jax.world.render import render
+
+
+def scenes_per_second(config: worlds.WorldConfig, seconds: float) -> dict:
+  """Scenes, questions and per-step milliseconds of one core."""
+  world.generate(config, split="train", start=0, count=world.BATCH)
+  steps = {"layout": 0.0, "render": 0.0, "facts": 0.0, "words": 0.0}
+  scenes = questions = 0
+  begin = time.process_time()
+  while time.process_time() - begin < seconds:
+    t0 = time.process_time()
+    drawn = layout.sample(
+      config, split="train", start=scenes, count=world.BATCH
+    )
+    t1 = time.process_time()
+    pictures = render.render(drawn, config)
+    t2 = time.process_time()
+    known = facts.gather(drawn, pictures, config)
+    t3 = time.process_time()
+    picks = choose.choose(drawn, known, config, "train")
+    text = words.Words(known)
+    asked = wording.questions(
+      picks, text, most=config.max_questions, split="train"
+    )
+    for b in range(world.BATCH):
+      wording.grounding(text, b)
+    t4 = time.process_time()
+    for name, spent in zip(steps, (t1 - t0, t2 - t1, t3 - t2, t4 - t3)):
+      steps[name] += spent
+    scenes += world.BATCH
+    questions += sum(map(len, asked))
+  total = sum(steps.values())
+  return {
+    "scenes": scenes / total,
+    "questions": questions / total,
+    **{name: 1e3 * spent / scenes for name, spent in steps.items()},
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--sizes", default="64,128")
+  parser.add_argument("--seconds", type=float, default=3.0)
+  options = parser.parse_args()
+  for size in options.sizes.split(","):
+    config = worlds.WorldConfig(image_size=int(size))
+    rate = scenes_per_second(config, options.seconds)
+    steps = ", ".join(
+      f"{name} {rate[name]:.2f}"
+      for name in ("layout", "render", "facts", "words")
+    )
+    print(
+      f"{size:>4} px: {rate['scenes']:.0f} scenes and"
+      f" {rate['questions']:.0f} questions per core second (ms: {steps})"
+    )
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,401 @@
+"""Lessons: markup to segments, and what a row of each stage holds."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from cooper_jax import policy as policies
+from cooper_jax import world as scenes
+from cooper_jax.data import codes as coding
+from cooper_jax.data import counterfactual as edits
+from cooper_jax.data import tasks as lessons
+from cooper_jax.data import traces
+from cooper_jax.data.word_kinds import kind_of
+from cooper_jax.models import unified
+from cooper_jax.parallel import shard
+from cooper_jax.rollouts import self_maps as own_maps
+from cooper_jax.sequences import packing
+from cooper_jax.sequences import segments as sequence
+from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.tokenizers.lengths import LENGTH
+from cooper_jax.tokenizers.vocab import SPECIALS
+from tests import tiny  # noqa: F401  sets the mesh
+
+POLICY = policies.make(base.get_base("long", ("pretrain",)))
+SAMPLES = scenes.generate(scenes.WorldConfig(), split="train", start=0, count=6)
+
+
+def make_codes():
+  rng = np.random.default_rng(0)
+  cells, codes = POLICY.form.model.map_codes, POLICY.form.model.codes
+  draw = lambda: rng.integers(0, codes, (len(SAMPLES), cells))  # noqa: E731
+  marked = [
+    int(coding.INSTANCE.search(q.reasoning)[1])
+    for sample in SAMPLES
+    for q in [g for g in sample.grounding if g.family == "mark"][:1]
+  ]
+  return coding.Codes(
+    index={sample.id: i for i, sample in enumerate(SAMPLES)},
+    maps={"depth": draw(), "segmentation": draw()},
+    marked=np.array(marked),
+    mark=draw(),
+  )
+
+
+CODES = make_codes()
+SHAPE = packing.Shape(
+  length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, block=224
+)
+WEIGHTS = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)
+
+
+def words(ids):
+  vocabulary = POLICY.form.vocabulary
+  return [
+    POLICY.text.decode([i]).strip()
+    if i < vocabulary.text
+    else vocabulary.name(int(i))
+    for i in ids
+  ]
+
+
+def test_markup_becomes_segments_with_weights():
+  writer = POLICY.writer
+  drawn = []
+
+  def draw(modality, option):
+    drawn.append((modality, option))
+    return sequence.Map(writer.slots[modality], np.zeros(64, int))
+
+  text = (
+    "<think> measure the depth </think> <depth faulty> <think> red ball"
+    " <at 0.410 0.730> 2.4 m </think> <answer> red ball </answer>"
+  )
+  first, middle, last = writer.response(
+    text, draw, weights=WEIGHTS, kind_of=kind_of
+  )
+  assert drawn == [("depth", "faulty")]
+  assert isinstance(middle, sequence.Map)
+  assert words(first.ids) == [
+    "<think>", "measure", "the", "depth", "</think>",
+  ]  # fmt: skip
+  # Row 3 of 8 (.410 * 8 = 3.28), column 5 (.730 * 8 = 5.84): cell 29.
+  assert words(last.ids) == [
+    "<think>", "red", "ball", "<at 29>", "2.4", "m", "</think>",
+    "<answer>", "red", "ball", "</answer>", "<eos>",
+  ]  # fmt: skip
+  np.testing.assert_allclose(
+    last.weight,
+    # "red" begins the thought: it weighs as "measure" does.
+    [0.3, 1.0, 0.5, 1.0, 1.0, 0.3, 0.3, 0.3, 1.0, 1.0, 0.3, 0.3],
+  )
+  np.testing.assert_allclose(first.weight, [0.3, 1.0, 0.3, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0), (0.999, 0.999), (1.0, 0.5)])
+def test_places_stay_on_the_grid(place):
+  cell = POLICY.writer.cell(*place)
+  assert 0 <= cell < 64
+
+
+def lesson(kind, **changes):
+  shared = {
+    "writer": POLICY.writer,
+    "codes": CODES,
+    "shape": SHAPE,
+    "map_noise": 0.0,
+    "weights": WEIGHTS,
+  }
+  return kind(**shared | changes)
+
+
+def test_a_pretraining_row_draws_every_map_and_grounds():
+  titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
+  build = lesson(lessons.Pretrain, titles=titles, marks=0.0)
+  sample = SAMPLES[0]
+  row = build(sample, np.random.default_rng(1))
+  for slot, name in enumerate(("depth", "segmentation")):
+    here = (row["code_weight"] > 0) & (row["code_slot"] == slot)
+    np.testing.assert_array_equal(
+      row["code_target"][here], CODES.of(sample.id, name)
+    )
+  locations = POLICY.form.vocabulary.locations_start
+  targets = row["text_target"][row["text_weight"] > 0]
+  named = (targets >= locations) & (targets < locations + 64)
+  assert named.sum() >= 4  # list, where, questions
+
+
+def test_what_a_row_has_no_room_for_is_counted():
+  titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
+  build = lesson(lessons.Pretrain, titles=titles, marks=0.0)
+  small = dataclasses.replace(build, shape=dataclasses.replace(SHAPE, texts=40))
+  row, cut = (b(SAMPLES[0], np.random.default_rng(1)) for b in (build, small))
+  taught = [len(np.unique(r["branch"][r["document"] > 0])) for r in (row, cut)]
+  assert taught[0] > taught[1] > 1
+  assert cut["left_out"] - row["left_out"] == taught[0] - taught[1]
+
+
+def test_marks_draw_the_one_object():
+  titles = (("segmentation", "Segmentation"),)
+  build = lesson(lessons.Pretrain, titles=titles, marks=1.0)
+  row = build(SAMPLES[1], np.random.default_rng(1))
+  np.testing.assert_array_equal(
+    row["code_target"][row["code_weight"] > 0], CODES.mark[1]
+  )
+
+
+def test_noise_changes_what_is_read_and_not_what_is_learned():
+  titles = (("depth", "Depth"),)
+  rows = [
+    lesson(lessons.Pretrain, titles=titles, marks=0.0, map_noise=noise)(
+      SAMPLES[0], np.random.default_rng(1)
+    )
+    for noise in (0.0, 0.5)
+  ]
+  np.testing.assert_array_equal(rows[0]["code_target"], rows[1]["code_target"])
+  codes = [row["ids"][row["query"] >= 0] for row in rows]
+  assert 10 < (codes[0] != codes[1]).sum() < 50
+
+
+def test_faulty_maps_are_shown_and_not_learned():
+  shares = (("depth", 1.0),)
+  build = lesson(lessons.Reason, shares=shares, faulty=1.0)
+  row = build(SAMPLES[0], np.random.default_rng(1))
+  assert (row["code_weight"] > 0).sum() == 0
+  opening = POLICY.form.vocabulary.opening(0)
+  assert (row["ids"] == opening).sum() >= 2
+  build = lesson(lessons.Reason, shares=shares, faulty=0.0)
+  row = build(SAMPLES[0], np.random.default_rng(1))
+  drawn = (row["ids"] == opening).sum()
+  assert (row["code_weight"] > 0).sum() == drawn * 64 > 64
+
+
+def test_direct_rows_answer_at_once():
+  build = lesson(lessons.Reason, shares=(("direct", 1.0),), faulty=0.0)
+  row = build(SAMPLES[0], np.random.default_rng(1))
+  vocabulary = POLICY.form.vocabulary
+  after = np.flatnonzero(row["ids"] == vocabulary.special("<assistant>")) + 1
+  assert (row["ids"][after] == vocabulary.special("<answer>")).all()
+
+
+@pytest.mark.parametrize(
+  ("told", "left"),
+  [
+    ("can <at .4 .7> 2.4 m ; 1.1 m ; closer", "can <at .4 .7> ; closer"),
+    ("<at .4 .7> 1 <at .5 .2> 2", "<at .4 .7> 1 <at .5 .2> 2"),
+    ("can <at .1 .2> to <at .3 .4> 2 m", "can <at .1 .2> to <at .3 .4>"),
+    ("2.4 m", "2.4 m"),
+    ("it is 3 metres away", "it is 3 metres away"),
+  ],
+)  # fmt: skip
+def test_a_trace_without_lengths_says_the_rest(told, left):
+  assert traces.unmeasured(told) == left
+
+
+@pytest.mark.parametrize("mode", ["text", "segmentation", "depth", "both"])
+@pytest.mark.parametrize(
+  ("measured", "known"), [("", True), ("depth", True), ("depth", False)]
+)
+def test_lengths_wait_for_a_depth_map_that_there_is(mode, measured, known):
+  maps = CODES.maps | ({} if known else {"depth": 0 * CODES.maps["depth"] - 1})
+  build = lesson(
+    lessons.Reason,
+    codes=dataclasses.replace(CODES, maps=maps),
+    shares=((mode, 1.0),), faulty=0.0, measured=measured,
+  )  # fmt: skip
+  special = POLICY.form.vocabulary.special
+  lengths = {True: 0, False: 0}
+  for i, sample in enumerate(SAMPLES):
+    thinking = False
+    row = build(sample, np.random.default_rng(i))
+    for word, token in zip(words(row["ids"]), row["ids"], strict=True):
+      if token in (special("<think>"), special("<answer>")):
+        thinking = token == special("<think>")
+      lengths[thinking] += word == "m"
+  assert lengths[False] > 0  # of answers
+  waits = measured and known and mode in ("text", "segmentation")
+  assert (lengths[True] == 0) == bool(waits)
+
+
+def test_every_target_may_be_sampled():
+  """A gold token outside the allowed set would have no probability."""
+  from cooper_jax.sequences import distribution as logits
+
+  shares = (("needed", 0.5), ("both", 0.5))
+  build = lesson(lessons.Reason, shares=shares, faulty=0.3)
+  allowed = logits.allowed_rows(POLICY.form)
+  vocabulary = POLICY.form.vocabulary
+  for i, sample in enumerate(SAMPLES):
+    row = build(sample, np.random.default_rng(i))
+    for target, weight, openings in zip(
+      row["text_target"], row["text_weight"], row["text_openings"],
+      strict=True,
+    ):  # fmt: skip
+      if weight > 0 and not allowed[target]:
+        slot = vocabulary.slot(int(target))
+        assert slot is not None
+        assert (openings >> slot) & 1
+  assert allowed.sum() == vocabulary.text_rows - SPECIALS + 5
+
+
+def test_world_words_are_single_tokens_in_traces():
+  question = SAMPLES[0].questions[0]
+  text = traces.compose(question, ("depth",))
+  segments = POLICY.writer.response(
+    text, lambda name, _: sequence.Map(0, np.zeros(64, int))
+  )
+  assert sum(isinstance(s, sequence.Map) for s in segments) == 1
+
+
+@pytest.mark.parametrize("modality", ["depth", "segmentation"])
+def test_a_map_of_its_own_is_read_and_not_learned(modality):
+  rng = np.random.default_rng(3)
+  first = 2  # samples that the policy has drawn
+  shape = (first, POLICY.form.model.map_codes)
+  own = rng.integers(0, POLICY.form.model.codes, shape)
+  build = lesson(
+    lessons.Reason,
+    codes=dataclasses.replace(CODES, own={modality: own}),
+    shares=((modality, 1.0),),
+    faulty=0.0,
+    own=1.0,
+  )
+  start = POLICY.form.vocabulary.codes_start
+  for number, read in ((0, own[0]), (1, own[1]), (2, None)):
+    sample = SAMPLES[number]
+    row = build(sample, np.random.default_rng(1))
+    true = CODES.of(sample.id, modality)
+    held = row["ids"][row["kind"] == unified.CODE]
+    held = held.reshape(-1, POLICY.form.model.map_slots)
+    # Behind the first group, which is empty.
+    for each in held[:, -len(true) :] - start:
+      np.testing.assert_array_equal(each, true if read is None else read)
+    learned = held.shape[0] * len(true) if read is None else 0
+    assert (row["code_weight"] > 0).sum() == learned
+
+
+def test_a_policy_draws_its_own_maps_once(tmp_path):
+  config = base.get_base("smoke", ("pretrain",))
+  policy = policies.make(config)
+  modules = tokenizer_stage.find_modules(config)
+  configs = tokenizer_stage.make_configs(config, modules)
+  params = tokenizer_stage.init_params(configs, jax.random.key(0))
+  codecs = tokenizer_stage.codecs(configs, modules, params)
+  path = tmp_path / "own.npz"
+
+  def draw(seed, samples):
+    weights = shard.unbox(policies.init(policy, jax.random.key(seed)))
+    return own_maps.draw(
+      policy, weights, codecs, samples,
+      count=3, batch=2, buckets=(160,), path=path,
+    )  # fmt: skip
+
+  samples = list(SAMPLES[:4])
+  drawn = draw(0, samples)
+  assert {k: v.shape for k, v in drawn.items()} == {
+    "depth": (3, 64), "segmentation": (3, 64),
+  }  # fmt: skip
+  assert len(np.unique(drawn["depth"])) > 3
+  again = draw(1, samples)  # kept, though another policy asks
+  np.testing.assert_array_equal(drawn["depth"], again["depth"])
+  path.unlink()
+  assert (draw(1, samples)["depth"] != drawn["depth"]).any()
+
+
+@pytest.mark.parametrize("given", [0.0, 0.5, 1.0])
+def test_places_of_pretraining_texts_read_maps_that_are_not_in_the_row(given):
+  titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
+  build = lesson(lessons.Pretrain, titles=titles, marks=0.0, given=given)
+  sample = SAMPLES[0]
+  row = build(sample, np.random.default_rng(1))
+  location = row["ids"] - POLICY.form.vocabulary.locations_start
+  named = (location >= 0) & (location < 64) & (row["kind"] == unified.TEXT)
+  read = row["read"][named]
+  start, opening = POLICY.form.vocabulary.codes_start, None
+  for slot, name in enumerate(("depth", "segmentation")):
+    opening = POLICY.form.vocabulary.opening(slot)
+    rows, place = np.nonzero(read[..., 1] == opening)
+    true = CODES.of(sample.id, name)[location[named][rows]]
+    np.testing.assert_array_equal(read[rows, place, 0] - start, true)
+    share = len(rows) / named.sum()
+    assert share == given or (0.1 < share < 0.9 and given == 0.5)
+  assert (row["code_weight"] > 0).sum() == 2 * 64  # its maps are drawn still
+
+
+STEPS = np.full(256, 6, np.int8)  # every scene larger by 10^(6/24)
+
+
+def edited_codes():
+  rng = np.random.default_rng(7)
+  model = POLICY.form.model
+  codes = rng.integers(0, model.codes, (len(SAMPLES), model.map_codes))
+  steps = np.tile(STEPS, (len(SAMPLES), 1))
+  return dataclasses.replace(CODES, edits=edits.Edits(codes, steps))
+
+
+def spoken(row):
+  """The text of a row's branches."""
+  text = np.flatnonzero(row["kind"] == unified.TEXT)
+  branches = row["branch"][text]
+  return [
+    " ".join(words(row["ids"][text[branches == b]]))
+    for b in np.unique(branches)
+  ]
+
+
+def test_a_changed_map_is_shown_and_what_it_says_is_told():
+  codes = edited_codes()
+  build = lesson(
+    lessons.Reason, codes=codes, shares=(("depth", 1.0),), faulty=0.0,
+    edited=1.0,
+  )  # fmt: skip
+  start, size = POLICY.form.vocabulary.codes_start, POLICY.form.model.map_codes
+  seen = 0
+  for sample in SAMPLES:
+    row = build(sample, np.random.default_rng(1))
+    held = row["ids"][row["kind"] == unified.CODE]
+    held = held.reshape(-1, POLICY.form.model.map_slots)[:, -size:]
+    texts, learned = spoken(row), row["code_weight"] > 0
+    for question in sample.questions:
+      changed = edits.retell(question, STEPS)
+      asked = [t for t in texts if question.text in t]
+      if changed in (None, question) or not asked:
+        continue
+      (text,) = asked
+      for number in LENGTH.findall(changed.reasoning):
+        assert f" {number} m" in text
+      assert f"<answer> {changed.answer} </answer>" in text
+      seen += 1
+    unchanged = len(held) - sum(
+      (each - start == codes.edited(sample.id)[0]).all() for each in held
+    )
+    assert learned.sum() == unchanged * size
+  assert seen >= len(SAMPLES)
+
+
+def test_places_of_pretraining_read_changed_maps_and_tell_them():
+  codes = edited_codes()
+  build = lesson(
+    lessons.Pretrain, codes=codes, titles=(("depth", "Depth"),), marks=0.0,
+    given=1.0, edited=1.0,
+  )  # fmt: skip
+  sample = SAMPLES[0]
+  row = build(sample, np.random.default_rng(1))
+  (listed,) = (q for q in sample.grounding if q.family == "list")
+  (text,) = (t for t in spoken(row) if listed.text in t)
+  told = LENGTH.findall(edits.retell(listed, STEPS).reasoning)
+  assert LENGTH.findall(text) == told
+  location = row["ids"] - POLICY.form.vocabulary.locations_start
+  named = (location >= 0) & (location < 64) & (row["kind"] == unified.TEXT)
+  read = row["read"][named]
+  at, place = np.nonzero(read[..., 0] >= 0)
+  got = read[at, place, 0] - POLICY.form.vocabulary.codes_start
+  here = codes.edited(sample.id)[0][location[named][at]]
+  true = CODES.of(sample.id, "depth")[location[named][at]]
+  assert ((got == here) | (got == true)).all()
+  assert (got == here).mean() > 0.5  # the rest: told of the true map alone
+  targets = row["code_target"][row["code_weight"] > 0]
+  np.testing.assert_array_equal(targets, CODES.of(sample.id, "depth"))

@@ -1,0 +1,101 @@
+"""What may change in a workdir, and what is done again for it."""
+
+import pytest
+
+from configs import base
+from cooper_jax.errors import UserError
+from cooper_jax.training import workdir
+
+STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
+
+
+def config_of(**changes):
+  config = base.get_base("scratch", STAGES).copy_and_resolve_references()
+  with config.unlocked():
+    config.update_from_flattened_dict(
+      {name.replace("__", "."): value for name, value in changes.items()}
+    )
+  return config
+
+
+@pytest.fixture
+def done(tmp_path):
+  """A workdir in which every stage is finished."""
+  config = config_of()
+  workdir.prepare(config, tmp_path)
+  for stage in STAGES:
+    workdir.begin(config, tmp_path, stage)
+    workdir.finish(config, tmp_path, stage, seconds=1.0)
+  return tmp_path
+
+
+def todo(config, folder):
+  """The stages that are still to be run, after what differs is refused."""
+  workdir.prepare(config, folder)
+  return workdir.plan(config, folder)[1]
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("sampling__prompt_buckets", (96, 160, 6080)),
+    ("evaluate__batch", 32),
+    ("grpo__blocks", 4),
+    ("grpo__rows", 8),
+    ("sft__optim__micro_batches", 2),
+    *((f"{stage}__log_every", 7) for stage in STAGES[:4]),
+    *((f"{stage}__save_every", 7) for stage in STAGES[:4]),
+    *((f"{stage}__keep", 7) for stage in STAGES[:4]),
+    *((f"{stage}__image_every", 7) for stage in STAGES[:4]),
+    *((f"{stage}__expected_minutes", 7.0) for stage in STAGES),
+  ],
+)
+def test_what_changes_no_result_may_change_and_nothing_is_run_again(
+  done, name, value
+):
+  assert todo(config_of(**{name: value}), done) == []
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("grpo__steps", 4),  # of 24 that were done
+    ("sft__steps", 10_000),
+    ("grpo__batch", 16),
+    ("sft__blocks", 4),
+    ("evaluate__questions", 7),
+    ("sampling__text", 41),
+    ("seed", 1),
+  ],
+)
+def test_what_changes_a_result_may_not(done, name, value):
+  shown = name.replace("__", r"\.")
+  with pytest.raises(UserError, match=rf"{shown} is .* there and .* here"):
+    workdir.prepare(config_of(**{name: value}), done)
+
+
+def test_more_steps_of_grpo_go_on_and_are_evaluated_again(done):
+  longer = config_of(grpo__steps=48)
+  assert todo(longer, done) == ["grpo", "evaluate"]
+  assert "grpo      goes on" in "\n".join(workdir.plan(longer, done)[0])
+  workdir.begin(longer, done, "grpo")  # and stopped before its end
+  assert todo(longer, done) == ["grpo", "evaluate"]
+  with pytest.raises(UserError, match=r"grpo\.steps is 48 there and 24 here"):
+    workdir.prepare(config_of(), done)
+  workdir.finish(longer, done, "grpo", seconds=1.0)
+  assert todo(longer, done) == ["evaluate"]
+  workdir.begin(longer, done, "evaluate")
+  workdir.finish(longer, done, "evaluate", seconds=1.0)
+  assert todo(longer, done) == []
+
+
+def test_a_record_from_before_a_setting_was_free_is_still_of_this_run(done):
+  """As runs have it that were made when buckets could not change."""
+  for stage in STAGES:
+    path = done / stage / "stage.json"
+    record = workdir.read_json(path)
+    record["settings"]["sampling.prompt_buckets"] = [96, 160]
+    record["settings"]["evaluate.batch"] = 256
+    record["digest"] = workdir.digest(record["settings"])
+    workdir.write_json(path, record)
+  assert todo(config_of(sampling__prompt_buckets=(64, 96)), done) == []

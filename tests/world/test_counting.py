@@ -1,0 +1,89 @@
+"""Questions made of a list: their traces and answers are what it says."""
+
+import re
+
+import numpy as np
+import pytest
+
+from cooper_jax.sample import Question
+from cooper_jax.world import config as worlds
+from cooper_jax.world.questions import counting
+from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.scenes import generate
+
+SAMPLES = generate(worlds.WorldConfig(), split="train", start=0, count=96)
+LISTS = [q for s in SAMPLES for q in s.grounding if q.family == "list"]
+SINGULAR = {plural: shape for shape, plural in phrasing.PLURALS.items()}
+
+
+def asked():
+  rng = np.random.default_rng(0)
+  return [(a, q) for a in LISTS for q in counting.questions(a, rng, 3)]
+
+
+def wanted(question):
+  """In: "How many red things are there ?"   Out: {"red"}."""
+  words = {SINGULAR.get(word, word) for word in question.text.split()}
+  return words & {*worlds.COLOURS, *worlds.SHAPES}
+
+
+def test_a_trace_points_at_all_that_fit_in_order_and_at_no_other():
+  for whole, question in asked():
+    fitting = [
+      place
+      for *name, place in re.findall(
+        r"(\w+) (\w+) (<at \S+ \S+>)", whole.reasoning
+      )
+      if wanted(question) <= set(name)
+    ]
+    assert re.findall(r"<at \S+ \S+>", question.reasoning) == fitting
+    last = question.reasoning.split()[-1]
+    assert last == (str(len(fitting)) if fitting else "none")
+    if question.family == "count":
+      assert len(wanted(question)) == 1
+      assert question.answer == str(len(fitting))
+    else:
+      assert len(wanted(question)) == 2
+      assert question.answer == ("yes" if fitting else "no")
+
+
+def test_the_answers_are_spread():
+  made = [q for _, q in asked()]
+  assert len(made) > 2.5 * len(LISTS)
+  exists = [q.answer for q in made if q.family == "exists"]
+  counts = [q.answer for q in made if q.family == "count"]
+  assert 0.2 < len(exists) / len(made) < 0.4
+  assert 0.3 < exists.count("no") / len(exists) < 0.6
+  for answer in ("0", "1", "2"):
+    assert 0.1 < counts.count(answer) / len(counts) < 0.5
+  assert {"3"} <= set(counts)
+
+
+def test_what_is_not_there_is_there_in_parts():
+  absent = [pair for pair in asked() if pair[1].answer == "no"]
+  assert absent
+  for whole, question in absent:
+    assert wanted(question) <= set(whole.reasoning.split())
+
+
+def test_what_is_held_out_is_not_asked_for():
+  listed = Question(
+    "list",
+    "List the objects .",
+    "",
+    "text",
+    reasoning="red ball <at .4 .7> 2.4 m ; blue can <at .5 .2> 3.0 m",
+  )
+  rng = np.random.default_rng(1)
+  made = [q for _ in range(60) for q in counting.questions(listed, rng, 3)]
+  pairs = {frozenset(wanted(q)) for q in made if q.family == "exists"}
+  assert frozenset(("blue", "ball")) in pairs
+  assert frozenset(("red", "can")) not in pairs
+  held = phrasing.TEMPLATES["count"][-1].split("{a}")[1]
+  assert not any(q.text.endswith(held) for q in made if q.family == "count")
+
+
+@pytest.mark.parametrize("said", ["an old chair <at .1 .2>", "none", ""])
+def test_lists_of_other_sources_are_left_alone(said):
+  other = Question("list", "List the objects .", said, "text", reasoning=said)
+  assert counting.questions(other, np.random.default_rng(0), 3) == []
