@@ -34,9 +34,9 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config = ConfigDict()
   config.variant = variant
   config.pipeline = pipeline  # stages, in order
-  config.start = ""  # packaged model to begin with; "" trains every stage
+  config.init_from = ""  # packaged model to begin with; "" trains every stage
   # The stage that the package stands for: sft, or pretrain, to teach SFT anew.
-  config.start_as = "sft"
+  config.init_as = "sft"
   config.seed = 0  # of parameters, batches and sampling
   config.precision = "auto"  # f32 | bf16 | auto: f32 on CPU, else bf16
   config.quick_compile = False  # compile sooner, run slower (CPU)
@@ -65,7 +65,7 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
         'variant "tiny" begins with the packaged model, whose stages are done;'
         " long trains them as it was trained, scratch in less, smoke in minutes"
       )
-    config.start = "tiny"
+    config.init_from = "tiny"
     config.data.train_scenes = 4000  # that GRPO's questions are about
   config.lock()
   return config
@@ -115,13 +115,13 @@ def model() -> ConfigDict:
   config.ffn = 384
   config.map_grid = 8  # codes along each side of a map
   config.max_maps = 2  # in one answer; sampling.maps may be fewer
-  config.map_group = "row"  # drawn at once: token | row | all
+  config.codes_per_step = "row"  # drawn at once: token | row | all
   config.qk_norm = True  # Qwen3
   config.qkv_bias = False  # Qwen2
   config.tied_head = False
   config.mixture_of_transformers = False  # own weights at code positions
   config.pointer = True  # naming a place is pointing at its image cell
-  config.read = False  # a place that is named reads the codes drawn there
+  config.map_lookup = False  # a place that is named reads the codes drawn there
   config.aligned_queries = True  # a map slot sees its image cell
   config.code_digits = True  # codes share what is learned of their digits
   config.smear = True  # a text token sees its predecessor
@@ -241,16 +241,18 @@ def pretrain() -> ConfigDict:
     decay_start=0.5,
     warmup_steps=40,
   )
-  config.block = 88  # tokens of a block, which holds whole branches
-  config.text_blocks = 2  # blocks of a row beside one for each map
+  config.bin = 88  # tokens of a bin, which holds whole branches
+  config.text_bins = 2  # bins of a row beside one for each map
   config.texts = 140  # scored text tokens of a row, at most
   config.map_weight = 1.5  # of the codes' loss beside the text's
   config.modality_weights = modality_weights()
   config.code_noise = 0.05  # share of the codes read that are replaced
-  config.given = 0.0  # model.read: chance that a text's places read a map
-  config.edited = 0.0  # share of the depth maps among them that were changed
-  config.marks = 0.05  # chance that one object alone is segmented
-  config.counts = 0  # more questions of how many there are, an image
+  # Chance that a text's places read a map (model.map_lookup).
+  config.map_context = 0.0
+  # Share of the depth maps among them that were changed.
+  config.counterfactual = 0.0
+  config.single_object = 0.05  # chance that one object alone is segmented
+  config.extra_counting = 0  # more questions of how many there are, an image
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   return config
@@ -268,21 +270,23 @@ def sft() -> ConfigDict:
     schedule="linear",
     decay_start=0.3,
   )
-  config.block = 224  # tokens of a block, which holds whole branches
-  config.blocks = 2  # blocks of a row
+  config.bin = 224  # tokens of a bin, which holds whole branches
+  config.bins = 2  # bins of a row
   config.texts = 192  # scored text tokens of a row, at most
   config.maps = 4  # maps of a row that are learned, at most
   config.map_weight = 1.0  # of the codes' loss beside the text's
   config.modality_weights = modality_weights()
   config.code_noise = 0.1  # share of the codes read that are replaced
-  config.own_maps = 0  # training scenes that the policy draws before it starts
-  config.own_share = 0.5  # of their maps, those read as it drew them
-  config.edited = 0.0  # share of the depth maps that were changed: only these
-  # have to be read, the image does not show what they say
-  config.counts = 0  # more questions of how many there are, an image
-  config.faulty = 0.1  # share of the traces that show a wrong map and say so
+  # Training scenes that the policy draws before it starts.
+  config.self_map_scenes = 0
+  config.self_map_share = 0.5  # of their maps, those read as it drew them
+  # Share of the depth maps that were changed: only these have to be read, the
+  # image does not show what they say.
+  config.counterfactual = 0.0
+  config.extra_counting = 0  # more questions of how many there are, an image
+  config.corrupted = 0.1  # share of the traces that show a wrong map and say so
   # Lengths are told where this map was drawn or there is none; "" = always.
-  config.measured = ""
+  config.lengths_need_map = ""
   config.z_weight = 1e-4  # of logsumexp^2
   config.weights = token_weights()
   config.shares = ConfigDict(  # of the questions, by the mode of their trace
@@ -305,7 +309,7 @@ def grpo() -> ConfigDict:
   )
   config.log_every = 2
   config.image_every = 20
-  config.blocks = 2  # of a row of the update; one holds any rollout
+  config.bins = 2  # of a row of the update; one holds any rollout
   config.rows = 4  # taken at once in the update; more on an accelerator
   config.families = ()  # of questions, those reinforced; () = all
   return config
@@ -325,7 +329,7 @@ def sampling() -> ConfigDict:
 def rl() -> ConfigDict:
   """Rewards, advantages and the policy loss."""
   config = ConfigDict()
-  config.group = 8  # rollouts of one prompt
+  config.group_size = 8  # rollouts of one prompt
   config.advantage = "grpo"  # see rl/advantages.py: ADVANTAGES
   config.advantage_eps = 1e-4  # added to the std that rewards are divided by
   config.shuffle_rewards = False  # the control: deals them to other rollouts

@@ -70,19 +70,19 @@ def grow(config: ConfigDict, variant: str) -> None:
     rope_theta=1_000_000.0,
     remat="full",
     smear=False,
-    read=False,
+    map_lookup=False,
   )
   config.model.vision.update(**size.vision, stem="linear")
   config.tokenizer.network.update(width=256, fine_width=128, blocks=4)
   drawn = size.grid * (size.grid + 1)  # slots of one map
-  config.pretrain.update(block=_round(drawn + 32), texts=256)
+  config.pretrain.update(bin=_round(drawn + 32), texts=256)
   config.sft.update(
-    block=_round(2 * drawn + 2 * size.texts), blocks=2, texts=512, maps=4
+    bin=_round(2 * drawn + 2 * size.texts), bins=2, texts=512, maps=4
   )
   config.sampling.update(
     text=size.texts, prompt_buckets=(_round(size.grid**2 + 64),)
   )
-  config.grpo.blocks = 1
+  config.grpo.bins = 1
   for stage, rate in (("pretrain", 1e-4), ("sft", 2e-5), ("grpo", 1e-6)):
     config[stage].optim.update(
       name="adamw", learning_rate=rate, schedule="cosine", warmup_steps=100

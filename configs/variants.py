@@ -13,13 +13,15 @@ def stretch(config: ConfigDict) -> None:
   ):
     config[name].update(steps=steps, save_every=500, expected_minutes=minutes)
     config[name].optim.warmup_steps = 100
-  config.model.read = True
-  config.pretrain.update(given=0.5, edited=0.5, counts=3)
+  config.model.map_lookup = True
+  config.pretrain.update(map_context=0.5, counterfactual=0.5, extra_counting=3)
   config.pretrain.weights.name = config.sft.weights.name = 1.0
-  config.sft.update(own_maps=4000, edited=0.5, faulty=0.03, counts=2)
+  config.sft.update(
+    self_map_scenes=4000, counterfactual=0.5, corrupted=0.03, extra_counting=2
+  )
   # All ways of answering are shown for all questions alike, and what is
   # measured is read off a map: when drawing pays is for GRPO to find.
-  config.sft.measured = "depth"
+  config.sft.lengths_need_map = "depth"
   config.sft.shares.update(
     direct=0.1, text=0.3, needed=0.0, depth=0.4, segmentation=0.08, both=0.12
   )
@@ -45,7 +47,7 @@ def shrink(config: ConfigDict) -> None:
   config.tokenizer.network.update(width=32, fine_width=16, blocks=1)
   # One bucket: compiling takes longer than the steps.
   config.sampling.update(text=24, maps=1, prompt_buckets=(160,))
-  config.rl.group = 4
+  config.rl.group_size = 4
   for name, steps, batch in (
     ("tokenizer", 30, 8),
     ("pretrain", 12, 4),

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from cooper_jax import errors
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, nearest
+from cooper_jax.policy import load_stage, make_policy
 from cooper_jax.rollouts import generate
 from cooper_jax.rollouts.prompts import Item, modes_of, trunk_of
-from cooper_jax.training import workdir as workdirs
+from cooper_jax.training import workdir
 
 TRAINED = ("grpo", "sft")  # the later stage first
 AFTER = ("both", "depth", "segmentation", "adaptive")  # the first that it has
@@ -96,10 +97,8 @@ def check(asked) -> None:
 
 def make(config, whose):
   """The policy of a config that another version may have written."""
-  from cooper_jax import policy
-
   try:
-    return policy.make(config)
+    return make_policy(config)
   except (AttributeError, KeyError, TypeError) as error:
     raise UserError(
       f"{whose} was made by another version of cooper_jax ({error}); ask it"
@@ -109,18 +108,18 @@ def make(config, whose):
 
 def load(asked):
   """(config, policy, its parameters, codecs, what they are)."""
-  from cooper_jax import package, policy
+  from cooper_jax import package
   from cooper_jax.stages import tokenizer
 
   if not asked.workdir:
     folder = package.find(asked.package)
-    config = workdirs.to_config(package.read_manifest(folder)["config"])
+    config = workdir.to_config(package.read_manifest(folder)["config"])
     made = make(config, f"packaged model {folder.name}")
     codecs, params = package.load(config, made, folder)
     return config, made, params, codecs, f"packaged model {folder.name}"
-  config = workdirs.read_config(asked.workdir)
+  config = workdir.read_config(asked.workdir)
   wanted = (asked.stage,) if asked.stage else TRAINED
-  found = [workdirs.record(asked.workdir, stage) for stage in wanted]
+  found = [workdir.record(asked.workdir, stage) for stage in wanted]
   done = [s for s, r in zip(wanted, found, strict=True) if r and r["finished"]]
   if not done:
     raise UserError(
@@ -129,7 +128,7 @@ def load(asked):
     )
   made = make(config, asked.workdir)
   codecs = tokenizer.load(config, asked.workdir)
-  params = policy.load_stage(made, config, asked.workdir, done[0], older=True)
+  params = load_stage(made, config, asked.workdir, done[0], older=True)
   return config, made, params, codecs, f"{done[0]} of {asked.workdir}"
 
 
@@ -137,7 +136,7 @@ def look(asked, config):
   """(image u8 [H, W, 3], its scene's questions, () of a photograph)."""
   from cooper_jax.data import pictures
   from cooper_jax.data.sources import DataConfig
-  from cooper_jax.world import scenes as world
+  from cooper_jax.world import scenes
 
   if asked.image is not None:
     where, size = f"--image={asked.image}", config.data.image_size
@@ -148,7 +147,7 @@ def look(asked, config):
       f"--scene={asked.scene}; the test split has {count} scenes, 0 to"
       f" {count - 1}"
     )
-  (scene,) = world.generate(
+  (scene,) = scenes.generate(
     DataConfig.from_config(config).world,
     split="test",
     start=asked.scene,
@@ -190,17 +189,19 @@ def answers(asked) -> dict:
   import jax
 
   from cooper_jax.eval import trace
-  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.parallel import mesh
   from cooper_jax.report import answer_files
   from cooper_jax.runtime import compilation
   from cooper_jax.stages import tokenizer
 
   compilation.use_cache("", fallback=Path("compiled"))
-  one = meshes.make_mesh(devices=jax.devices()[:1])
+  one = mesh.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(one), compilation.effort(quick=True):
     config, policy, params, codecs, name = load(asked)
     image, own = look(asked, config)
-    taught = tokenizer.taught(asked.workdir, codecs) if asked.workdir else None
+    taught = (
+      tokenizer.trained_on(asked.workdir, codecs) if asked.workdir else None
+    )
     modes = modes_of(policy, config.sft.shares, taught)
     questions, mode, twice = choose(asked, own, modes)
     known, sample = trace.world_words(), types.SimpleNamespace(image=image)

@@ -17,11 +17,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cooper_jax import policy as policies
 from cooper_jax.errors import EXIT_USER, UserError, printable
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import shard
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.parallel.mesh import make_mesh
+from cooper_jax.policy import Policy, init_params, load_stage, make_policy
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir as workdirs
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 from cooper_jax.world.config import VERSION
@@ -32,7 +32,7 @@ STAGES = ("tokenizer", "pretrain", STAGE)  # that led to it
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 # How they were taught. A setting that the package did not know is no
 # difference there: it says what another training would do.
-TAUGHT = tuple(f"{stage}." for stage in STAGES)
+TRAINED = tuple(f"{stage}." for stage in STAGES)
 KEPT = ("depth/", "segmentation/", "qa/accuracy/", "maps/")  # of the figures
 
 
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> dict:
     raise UserError(
       f"{folder / MANIFEST} does not say how the model was made; {_restore()}"
     )
-  config.setdefault("start_as", STAGE)  # not said in older packages
+  config.setdefault("init_as", STAGE)  # not said in older packages
   for name, here in (("format", FORMAT), ("world", VERSION)):
     if manifest.get(name) != here:
       raise UserError(
@@ -95,13 +95,13 @@ def check(config, folder: Path) -> dict:
 
 def _is_strict(name: str) -> bool:
   """Whether a setting that one side does not know is a difference."""
-  return not name.startswith(TAUGHT) or name.startswith("tokenizer.network.")
+  return not name.startswith(TRAINED) or name.startswith("tokenizer.network.")
 
 
 def replaced(config) -> tuple[str, ...]:
-  """The stages that `config.start` stands for: SFT and those before it, or
-  with `config.start_as` "pretrain" those alone, and SFT is taught anew."""
-  return STAGES[: STAGES.index(config.start_as) + 1]
+  """The stages that `config.init_from` stands for: SFT and those before it, or
+  with `config.init_as` "pretrain" those alone, and SFT is taught anew."""
+  return STAGES[: STAGES.index(config.init_as) + 1]
 
 
 def _settings(config, sections) -> dict:
@@ -119,11 +119,11 @@ def _settings(config, sections) -> dict:
 def _instead() -> str:
   return (
     "train every stage (variant long, or scratch in 40 minutes), or start from"
-    " a package that fits (--config.start=FOLDER)"
+    " a package that fits (--config.init_from=FOLDER)"
   )
 
 
-def load(config, policy: policies.Policy, folder: Path):
+def load(config, policy: Policy, folder: Path):
   """Reads (codecs, parameters of the policy) of a package.
 
   Raises UserError where a file is damaged or the sizes are others.
@@ -139,12 +139,12 @@ def load(config, policy: policies.Policy, folder: Path):
     raise UserError(f"{path} can't be read: {error}; {_restore()}") from error
   if digest(data) != manifest.get("sha256"):
     raise UserError(f"{path} is not what {MANIFEST} describes; {_restore()}")
-  boxed = jax.eval_shape(lambda: policies.init(policy, jax.random.key(0)))
-  modules = tokenizer_stage.find_modules(config)
-  configs = tokenizer_stage.make_configs(config, modules)
+  boxed = jax.eval_shape(lambda: init_params(policy, jax.random.key(0)))
+  modules = tokenizer.find_modules(config)
+  configs = tokenizer.make_configs(config, modules)
   wanted = {
     "tokenizer": jax.eval_shape(
-      lambda: tokenizer_stage.init_params(configs, jax.random.key(0))
+      lambda: tokenizer.init_params(configs, jax.random.key(0))
     ),
     STAGE: shard.unbox(boxed),
   }
@@ -152,7 +152,7 @@ def load(config, policy: policies.Policy, folder: Path):
   mesh = jax.sharding.get_mesh()
   placed = jax.device_put(tree["tokenizer"], shard.replicated(mesh))
   params = jax.device_put(tree[STAGE], shard.abstract_shardings(boxed, mesh))
-  return tokenizer_stage.codecs(configs, modules, placed), params
+  return tokenizer.codecs(configs, modules, placed), params
 
 
 def _fill(wanted, found: dict, path: Path):
@@ -175,22 +175,22 @@ def _restore() -> str:
 
 
 def install(config, workdir, mesh) -> None:
-  """Puts the package `config.start`, if one is named, into a workdir.
+  """Puts the package `config.init_from`, if one is named, into a workdir.
 
   Its parameters lie then where the stages that it stands for would have put
   theirs, and these count as finished. A workdir that has them is left as it is.
   """
-  last = config.start_as
+  last = config.init_as
   here = [stage for stage in replaced(config) if stage in config.pipeline]
   done = (workdirs.is_finished(config, workdir, stage) for stage in here)
-  if not config.start or all(done):
+  if not config.init_from or all(done):
     return
-  folder = find(config.start)
+  folder = find(config.init_from)
   manifest = read_manifest(folder)
   with jax.set_mesh(mesh):
-    policy = policies.make(config)
+    policy = make_policy(config)
     codecs, params = load(config, policy, folder)
-    summary = tokenizer_stage.test_scores(config, codecs)
+    summary = tokenizer.test_scores(config, codecs)
   parts = {
     "tokenizer": {"params": {n: codec.params for n, codec in codecs.items()}},
     last: {"ema" if config[last].optim.ema_decay > 0 else "params": params},
@@ -230,9 +230,9 @@ def pack(workdir, out) -> dict:
   for stage, record in found.items():
     if not record or not record["finished"]:
       raise UserError(f"{workdir} has no finished {stage}; run it to its end")
-  policy = policies.make(config)
-  codecs = tokenizer_stage.load(config, workdir)
-  params = policies.load_stage(policy, config, workdir, STAGE)
+  policy = make_policy(config)
+  codecs = tokenizer.load(config, workdir)
+  params = load_stage(policy, config, workdir, STAGE)
   tree = {
     "tokenizer": {name: codec.params for name, codec in codecs.items()},
     STAGE: params,
@@ -285,7 +285,7 @@ def main(argv=None) -> int:
   parser.add_argument("--out", required=True, help="folder to write")
   asked = parser.parse_args(argv)
   try:
-    with jax.set_mesh(meshes.make_mesh()):
+    with jax.set_mesh(make_mesh()):
       manifest = pack(asked.workdir, asked.out)
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)

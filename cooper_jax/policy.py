@@ -21,9 +21,8 @@ from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import segments as sequence
-from cooper_jax.sequences.markup import Writer
+from cooper_jax.sequences import packing, segments
+from cooper_jax.sequences.markup import MarkupEncoder
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
 from cooper_jax.training import state as states
@@ -35,17 +34,18 @@ class Policy:
   """The model and what it speaks."""
 
   model: unified.Unified
-  form: sequence.Format
+  form: segments.Format
   text: TextTokenizer
-  writer: Writer
+  markup: MarkupEncoder
   limits: Limits
 
 
-def make(config) -> Policy:
+def make_policy(config) -> Policy:
   """Builds the policy of a config; raises UserError where sizes don't fit."""
   text = TextTokenizer.load()
   modalities = tuple(
-    (name, plugins.find("modalities", name).SLOT) for name in config.modalities
+    (name, plugins.find("modalities", name).MODALITY_ID)
+    for name in config.modalities
   )
   settings, network = dict(config.model), config.tokenizer.network
   dtype = str(jnp.dtype(states.compute_dtype(config.precision)))
@@ -84,14 +84,14 @@ def make(config) -> Policy:
   vocabulary = Vocabulary(
     rows, model_config.locations, model_config.codes, words=text.size
   )
-  form = sequence.Format(
+  form = segments.Format(
     vocabulary,
     model_config,
-    slots=tuple(slot for _, slot in modalities),
+    modality_ids=tuple(modality_id for _, modality_id in modalities),
     max_maps=model_config.max_maps,
     calls=tuple(
-      (slot, text.encode(" " + traces.CALLS[name])[0])
-      for name, slot in modalities
+      (modality_id, text.encode(" " + traces.CALLS[name])[0])
+      for name, modality_id in modalities
       if name in traces.CALLS
     ),
   )
@@ -104,12 +104,12 @@ def make(config) -> Policy:
     model=unified.Unified(model_config, vocabulary.text_rows),
     form=form,
     text=text,
-    writer=Writer(form, text, modalities),
+    markup=MarkupEncoder(form, text, modalities),
     limits=Limits(text=config.sampling.text, maps=config.sampling.maps),
   )
 
 
-def init(policy: Policy, key):
+def init_params(policy: Policy, key):
   """Returns fresh parameters, boxed with their logical axis names."""
   shape = packing.Shape(length=8, texts=1, codes=1)
   empty = packing.pack([], form=policy.form, shape=shape, rows=1)
@@ -127,7 +127,7 @@ def init(policy: Policy, key):
 def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
   """Returns the state before the first step, made where it will lie.
 
-  parts: `ema` and `behind`, as in `state.create`.
+  parts: `ema` and `stale_params`, as in `state.create`.
   """
   create = functools.partial(_create, policy, optimizer, **parts)
   abstract = abstract_state(policy, optimizer, **parts)
@@ -136,7 +136,7 @@ def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
 
 
 def _create(policy: Policy, optimizer, key, **parts: bool):
-  params = shard.unbox(init(policy, key))
+  params = shard.unbox(init_params(policy, key))
   return states.create(params, optimizer, key=key, **parts)
 
 
@@ -153,7 +153,7 @@ def check_heads(policy: Policy, tensor: int) -> None:
 def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
   """The parameters' shapes, with how they lie under a table of rules."""
   check_heads(policy, jax.sharding.get_mesh().shape["tensor"])
-  boxed = jax.eval_shape(lambda: init(policy, jax.random.key(0)))
+  boxed = jax.eval_shape(lambda: init_params(policy, jax.random.key(0)))
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh(), rules)
   return shard.placed(shard.unbox(boxed), shardings)
 
@@ -227,13 +227,13 @@ def start_from(state, params):
   )
   again = {
     name: jax.tree.map(jnp.copy, placed)
-    for name in ("ema", "behind")
+    for name in ("ema", "stale_params")
     if getattr(state, name) is not None
   }
   return state.replace(params=placed, **again)
 
 
-def load(
+def load_params(
   policy: Policy, folder: Path, *, averaged: bool = False, older: bool = False
 ):
   """Returns the parameters that a stage's folder holds, None if it has none.
@@ -242,10 +242,14 @@ def load(
   whether, where it is corrupt, the one before it will do.
   """
   checkpoints = Checkpoints(Path(folder) / "checkpoints")
-  boxed = jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
+  boxed = jax.eval_shape(
+    functools.partial(init_params, policy), jax.random.key(0)
+  )
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
   abstract = jax.tree.map(
-    lambda leaf, lies: leaf.update(sharding=lies), shard.unbox(boxed), shardings
+    lambda leaf, sharding: leaf.update(sharding=sharding),
+    shard.unbox(boxed),
+    shardings,
   )
   part = "ema" if averaged else "params"
   params = checkpoints.restore_part(part, abstract, older=older)
@@ -253,14 +257,16 @@ def load(
   return params
 
 
-def own(policy: Policy, params):
+def own_params(policy: Policy, params):
   """Parameters on this process' devices alone, for `processes.alone`.
 
   All processes have to call it; in a run of one they stay where they are.
   """
   if not processes.several():
     return params
-  boxed = jax.eval_shape(functools.partial(init, policy), jax.random.key(0))
+  boxed = jax.eval_shape(
+    functools.partial(init_params, policy), jax.random.key(0)
+  )
   shardings = shard.abstract_shardings(boxed, meshes.own())
   return jax.device_put(shard.whole(params), shardings)
 
@@ -270,11 +276,11 @@ def load_stage(
 ):
   """Returns the parameters that a stage ended with; an error names it.
 
-  older: as in `load`; not for what is trained further or measured.
+  older: as in `load_params`; not for what is trained further or measured.
   """
   averaged = config[stage].optim.ema_decay > 0
   folder = Path(workdir) / stage
-  params = load(policy, folder, averaged=averaged, older=older)
+  params = load_params(policy, folder, averaged=averaged, older=older)
   if params is None:
     raise UserError(
       f"no {stage} checkpoint in {workdir}; put {stage!r} into config.pipeline"

@@ -9,7 +9,7 @@ import os
 import pathlib
 import signal
 
-from cooper_jax.runtime import malloc as memory
+from cooper_jax.runtime import malloc
 
 FAKE_DEVICES = 8
 
@@ -31,7 +31,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # tests/sampling and tests/models: 241 s against 139 s). 0 compiles in full.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-memory.keep_freed()
+malloc.keep_freed()
 
 # A shell starts what it runs in the background with SIGINT ignored, and so
 # would be the processes that tests interrupt.

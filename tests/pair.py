@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes
+from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.training.checkpoint import Checkpoints
 
 
 def main(folder, what: str) -> None:
   processes.start()
-  mesh = meshes.make_mesh(meshes.MeshConfig(data=1, fsdp=2))
+  mesh = make_mesh(MeshConfig(data=1, fsdp=2))
   spread = jax.sharding.NamedSharding(mesh, jax.P("fsdp"))
   make = jax.jit(lambda x: jnp.arange(4096.0) + x, out_shardings=spread)
   with jax.set_mesh(mesh):

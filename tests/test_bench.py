@@ -6,9 +6,8 @@ import sys
 import jax
 import pytest
 
-from cooper_jax.bench import __main__ as bench
-from cooper_jax.bench import sampling, subjects
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.bench import __main__, sampling, subjects
+from cooper_jax.parallel import mesh
 
 SMALL = ["--prompts=2", "--group=2", "--prompt_len=16", "--repeats=2", "--json"]
 LITTLE = (1, 64, 1, 1, 96, 4200, False)  # layers, width, heads, ..: SHAPES
@@ -21,14 +20,14 @@ def little(monkeypatch):
 
 
 def run(capsys, *arguments):
-  assert bench.main([*SMALL, *arguments]) == 0
+  assert __main__.main([*SMALL, *arguments]) == 0
   (line,) = capsys.readouterr().out.splitlines()
   return json.loads(line)
 
 
 def test_the_smallest_shape_has_five_million_parameters():
   policy = subjects.make_policy("S")
-  with jax.set_mesh(meshes.make_mesh()):
+  with jax.set_mesh(mesh.make_mesh()):
     params = jax.eval_shape(lambda: subjects.make_params(policy))
   # 4 layers of 256 wide, 704 inside, 8,192 words and some specials.
   assert 5.0e6 < sum(subjects.matrices(params, policy)) < 5.1e6
@@ -78,13 +77,13 @@ def test_maps_are_timed_in_every_mode(capsys):
 )
 def test_wrong_arguments_are_named(arguments, said, capsys):
   with pytest.raises(SystemExit) as stopped:
-    bench.main(arguments)
+    __main__.main(arguments)
   assert stopped.value.code == 2
   assert said in capsys.readouterr().err
 
 
 def test_more_threads_than_cores_are_refused(capsys):
-  assert bench.main(["--threads=4096"]) == 2
+  assert __main__.main(["--threads=4096"]) == 2
   assert capsys.readouterr().err.startswith("error: --threads is 4096")
 
 
@@ -97,9 +96,9 @@ def test_another_library_is_timed_beside(little, monkeypatch, capsys):
     asked_of.append((asked.new, threads))
     return theirs
 
-  monkeypatch.setattr(bench.torch_peers, "generate", generate)
+  monkeypatch.setattr(__main__.torch_peers, "generate", generate)
   words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1", "--json"]
-  assert bench.main([*words, "--beside"]) == 0
+  assert __main__.main([*words, "--beside"]) == 0
   line = json.loads(capsys.readouterr().out)
   assert asked_of == [(12, line["threads"])] and line["beside"] == theirs
   ratio = 1e3 / line["seconds"]["median"]
@@ -118,7 +117,7 @@ def test_a_library_that_is_not_there_is_one_line(
 ):
   monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
   words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1"]
-  assert bench.main([*words, f"--beside={name}"]) == 2
+  assert __main__.main([*words, f"--beside={name}"]) == 2
   printed = capsys.readouterr()
   assert printed.out == ""
   assert said in printed.err

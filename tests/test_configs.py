@@ -10,7 +10,7 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel import chips
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel.mesh import MeshConfig, mesh_shape
 from cooper_jax.rl.losses import LossConfig
 from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
 from cooper_jax.training import optim, workdir
@@ -41,7 +41,7 @@ def test_every_config_builds_and_is_locked(name, variant):
   assert config.variant == variant
   with pytest.raises(AttributeError):
     config.sft.stps = 3
-  meshes.MeshConfig(**config.mesh)
+  MeshConfig(**config.mesh)
   for stage in config.pipeline:
     assert config[stage].expected_minutes > 0
     if "optim" in config[stage]:
@@ -65,14 +65,14 @@ def test_smoke_is_smaller_everywhere():
 
 
 def test_only_what_goes_on_from_the_package_starts_from_it():
-  starts = {n: get(n).start for n in NAMES}
+  starts = {n: get(n).init_from for n in NAMES}
   assert {n for n in NAMES if starts[n]} == {"grpo", "evaluate"}
   for variant in VARIANTS[1:]:
-    assert not get("grpo", variant).start
+    assert not get("grpo", variant).init_from
   # An evaluation takes up the workdir of the chain of its variant.
   for variant in VARIANTS:
     chain, alone = get("grpo", variant), get("evaluate", variant)
-    for section in ("start", "data", "model", "sft", "evaluate"):
+    for section in ("init_from", "data", "model", "sft", "evaluate"):
       assert chain[section] == alone[section]
 
 
@@ -90,8 +90,8 @@ def test_every_size_has_a_recipe_on_every_slice(name, size):
   for place in ("", *(f"@{each}" for each in chips.LISTED)):
     config = get(name, size + place)
     found = chips.find_slice(place[1:]) if place else chips.find_slice("h100:8")
-    mesh = meshes.MeshConfig(**config.mesh)
-    cuts = np.prod(meshes.mesh_shape(mesh, found.devices)[:2])
+    mesh = MeshConfig(**config.mesh)
+    cuts = np.prod(mesh_shape(mesh, found.devices)[:2])
     for stage in ("pretrain", "sft", "grpo"):
       assert config[stage].batch % cuts == 0
     assert config.model.kv_heads % config.mesh.tensor == 0

@@ -197,7 +197,7 @@ SMOKE = "--config=configs/grpo.py:smoke"
       [SMOKE, "--config.rl.rewards=('judge',)", "--config.rl.weights=(1.,)"],
       "judge.url to http://host",
     ),
-    ([SMOKE, "--config.rl.group=1"], "groups of 2 and more"),
+    ([SMOKE, "--config.rl.group_size=1"], "groups of 2 and more"),
     ([SMOKE, "--config.sampling.text=4"], "config.sampling: a turn of 4"),
     (
       [SMOKE, "--config.grpo.families=('counts',)"],
@@ -205,21 +205,27 @@ SMOKE = "--config=configs/grpo.py:smoke"
     ),
     ([SMOKE, "--config.rl.weights=(0., 0., 0., 0., 0.)"], "no reward has a"),
     ([SMOKE, "--config.rl.rewards=('answer', 'answer')"], "a reward twice"),
-    ([SMOKE, "--config.sft.edited=1.5"], "0 to 1 (a share)"),
-    ([SMOKE, "--config.pretrain.given=.5"], "config.model.read=True"),
-    ([SMOKE, "--config.sft.measured=dept"], 'did you mean "depth"'),
-    ([SMOKE, "--config.start_as=sfd"], "allowed: sft, pretrain"),
-    ([SMOKE, "--config.start_as=pretrain"], "none is named"),
+    ([SMOKE, "--config.sft.counterfactual=1.5"], "0 to 1 (a share)"),
+    (
+      [SMOKE, "--config.pretrain.map_context=.5"],
+      "config.model.map_lookup=True",
+    ),
+    ([SMOKE, "--config.sft.lengths_need_map=dept"], 'did you mean "depth"'),
+    ([SMOKE, "--config.init_as=sfd"], "allowed: sft, pretrain"),
+    ([SMOKE, "--config.init_as=pretrain"], "none is named"),
     (
       [
         "--config=configs/sft.py",
-        "--config.start=tiny",
-        "--config.start_as=pretrain",
+        "--config.init_from=tiny",
+        "--config.init_as=pretrain",
         "--config.pipeline=('tokenizer', 'sft')",
       ],
       "which config.pipeline has not",
     ),
-    ([SMOKE, "--config.pretrain.edited=.5"], "pretrain.given is 0"),
+    (
+      [SMOKE, "--config.pretrain.counterfactual=.5"],
+      "pretrain.map_context is 0",
+    ),
     ([SMOKE, "--config.precision=fp8"], "allowed: auto, f32, bf16"),
     (["--confg=x"], 'did you mean "--config"?'),
     (["--workdri=x"], 'did you mean "--workdir"?'),
@@ -324,7 +330,7 @@ def test_stage_settings_hold_what_a_stage_depends_on():
   assert not any(name.startswith("model.") for name in tokenizer)
   sft = workdir.stage_settings(config, "sft")
   assert "model.d_model" in sft and "pretrain.steps" in sft
-  assert "sft.log_every" not in sft and "rl.group" not in sft
+  assert "sft.log_every" not in sft and "rl.group_size" not in sft
 
 
 def test_disk_space_is_checked(tmp_path):

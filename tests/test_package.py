@@ -8,14 +8,13 @@ import pytest
 from PIL import Image
 from safetensors import numpy as safetensors
 
-from configs import grpo as grpo_config
+from configs import grpo
 from cooper_jax import ask, command, package
-from cooper_jax import policy as policies
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import shard
-from cooper_jax.stages import evaluate
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.policy import init_params, load_stage, make_policy
+from cooper_jax.stages import evaluate, tokenizer
 from cooper_jax.training import workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.world.scenes import generate
@@ -50,16 +49,14 @@ def run(tmp_path_factory):
     ["--config=configs/grpo.py:smoke", f"--workdir={folder / 'a'}", *settings]
   )
   config, here = asked.config, workdir.prepare(asked.config, asked.workdir)
-  policy = policies.make(config)
-  configs = tokenizer_stage.make_configs(
-    config, tokenizer_stage.find_modules(config)
-  )
+  policy = make_policy(config)
+  configs = tokenizer.make_configs(config, tokenizer.find_modules(config))
   trees = {
     "tokenizer": jax.eval_shape(
-      lambda: tokenizer_stage.init_params(configs, jax.random.key(0))
+      lambda: tokenizer.init_params(configs, jax.random.key(0))
     ),
     "sft": shard.unbox(
-      jax.eval_shape(lambda: policies.init(policy, jax.random.key(0)))
+      jax.eval_shape(lambda: init_params(policy, jax.random.key(0)))
     ),
   }
   for seed, stage in enumerate(package.STAGES):
@@ -105,7 +102,7 @@ def rewrite(there, change):
 
 def test_what_is_packed_is_what_is_loaded(run, packed):
   config, _, trees = run
-  codecs, params = package.load(config, policies.make(config), packed)
+  codecs, params = package.load(config, make_policy(config), packed)
   equal(params, trees["sft"])
   equal({n: c.params for n, c in codecs.items()}, trees["tokenizer"])
   manifest = json.loads((packed / "manifest.json").read_text())
@@ -122,16 +119,16 @@ def test_what_is_packed_is_what_is_loaded(run, packed):
 def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   config, _, trees = run
   config = config.copy_and_resolve_references()
-  config.start = str(packed)
+  config.init_from = str(packed)
   here = workdir.prepare(config, tmp_path / "b")
   mesh = jax.sharding.get_mesh()
   package.install(config, here, mesh)
   lines, todo = workdir.plan(config, here)
   assert todo == ["grpo", "evaluate"]
   assert f"from package {packed.name}, skipped" in lines[0]
-  policy = policies.make(config)
-  equal(policies.load_stage(policy, config, here, "sft"), trees["sft"])
-  codecs = tokenizer_stage.load(config, here)
+  policy = make_policy(config)
+  equal(load_stage(policy, config, here, "sft"), trees["sft"])
+  codecs = tokenizer.load(config, here)
   equal({n: c.params for n, c in codecs.items()}, trees["tokenizer"])
   # Measured here and not believed: the package says .5.
   summary = workdir.read_json(here / "summary.json")
@@ -150,19 +147,19 @@ def test_installed_as_pretraining_it_is_taught_anew(run, packed, tmp_path):
   config, _, trees = run
   config = config.copy_and_resolve_references()
   with config.unlocked():
-    config.start_as = "pretrain"
+    config.init_as = "pretrain"
     config.sft.steps = 7
     config.pretrain.optim.ema_decay = 0.9
     packed = copy_of(packed, tmp_path)
     rewrite(
       packed, lambda m: m["config"]["pretrain"]["optim"].update(ema_decay=0.9)
     )
-    config.start = str(packed)
+    config.init_from = str(packed)
   here = workdir.prepare(config, tmp_path / "c")
   package.install(config, here, jax.sharding.get_mesh())
   assert workdir.plan(config, here)[1] == ["sft", "grpo", "evaluate"]
-  policy = policies.make(config)
-  equal(policies.load_stage(policy, config, here, "pretrain"), trees["sft"])
+  policy = make_policy(config)
+  equal(load_stage(policy, config, here, "pretrain"), trees["sft"])
   came = workdir.record(here, "pretrain")["package"]
   made = package.read_manifest(packed)["made"]
   assert came["by"] == made["pretrain"]["by"] + made["sft"]["by"]
@@ -180,9 +177,9 @@ def test_a_package_from_before_it_could_stand_for_pretraining(
   run, packed, tmp_path
 ):
   older = copy_of(packed, tmp_path)
-  rewrite(older, lambda m: m["config"].pop("start_as"))
+  rewrite(older, lambda m: m["config"].pop("init_as"))
   config = workdir.to_config(package.read_manifest(older)["config"])
-  _, params = package.load(config, policies.make(config), older)
+  _, params = package.load(config, make_policy(config), older)
   equal(params, run[2]["sft"])
 
 
@@ -203,7 +200,7 @@ def test_a_setting_of_the_teaching_that_came_later_is_no_difference(
   run, packed, tmp_path
 ):
   there = copy_of(packed, tmp_path)
-  rewrite(there, lambda m: m["config"]["pretrain"].pop("counts"))
+  rewrite(there, lambda m: m["config"]["pretrain"].pop("extra_counting"))
   package.check(run[0], there)
   rewrite(there, lambda m: m["config"]["model"].pop("read"))
   with pytest.raises(UserError, match=r"model\.read is absent there"):
@@ -224,7 +221,7 @@ def test_a_manifest_with_a_part_missing_is_refused(packed, tmp_path, missing):
 def test_a_package_of_another_version_is_refused(run, packed, tmp_path, name):
   there = copy_of(packed, tmp_path)
   rewrite(there, lambda m: m.update({name: "else"}))
-  with pytest.raises(UserError, match=f"of {name} else.*config.start"):
+  with pytest.raises(UserError, match=f"of {name} else.*config.init_from"):
     package.check(run[0], there)
 
 
@@ -234,10 +231,10 @@ def test_a_changed_byte_is_noticed(run, packed, tmp_path):
   data[-5] ^= 1
   (there / package.WEIGHTS).write_bytes(data)
   with pytest.raises(UserError, match="is not what manifest"):
-    package.load(run[0], policies.make(run[0]), there)
+    package.load(run[0], make_policy(run[0]), there)
   (there / package.WEIGHTS).write_bytes(data[:100])
   with pytest.raises(UserError, match="can't be read"):
-    package.load(run[0], policies.make(run[0]), there)
+    package.load(run[0], make_policy(run[0]), there)
 
 
 def test_other_tensors_are_named(run, packed, tmp_path):
@@ -249,7 +246,7 @@ def test_other_tensors_are_named(run, packed, tmp_path):
   (there / package.WEIGHTS).write_bytes(data)
   rewrite(there, lambda m: m.update(sha256=package.digest(data)))
   with pytest.raises(UserError, match=f"does not fit this model: {name} is"):
-    package.load(config, policies.make(config), there)
+    package.load(config, make_policy(config), there)
 
 
 def test_an_unfinished_run_is_not_packed(run, tmp_path, capsys):
@@ -294,12 +291,12 @@ def test_the_packaged_model_fits_this_version_and_sees():
   folder = package.find("tiny")
   size = sum(path.stat().st_size for path in folder.iterdir())
   assert size <= 12e6
-  config = grpo_config.get_config()
+  config = grpo.get_config()
   manifest = package.check(config, folder)
   for stage in package.STAGES:
     made = manifest["made"][stage]
     assert made["hours"] > 0
-  policy = policies.make(config)
+  policy = make_policy(config)
   codecs, params = package.load(config, policy, folder)
   world = DataConfig.from_config(config).world
   samples = list(generate(world, split="test", start=0, count=16))

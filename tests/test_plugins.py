@@ -32,11 +32,11 @@ def test_unknown_kind_is_named():
 
 
 def test_a_new_file_is_found_without_any_other_edit(tmp_path, monkeypatch):
-  (tmp_path / "thermal.py").write_text("SLOT = 9\n")
+  (tmp_path / "thermal.py").write_text("MODALITY_ID = 9\n")
   package = plugins._package("modalities")
   monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
   assert "thermal" in plugins.names("modalities")
-  assert plugins.find("modalities", "thermal").SLOT == 9
+  assert plugins.find("modalities", "thermal").MODALITY_ID == 9
 
 
 def test_the_loop_is_no_stage():

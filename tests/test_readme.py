@@ -14,8 +14,7 @@ from PIL import Image
 
 from cooper_jax import command, errors
 from cooper_jax.data.entries import JsonlSource, read_entries
-from cooper_jax.rl import advantages, losses
-from cooper_jax.rl import off_policy as corrections
+from cooper_jax.rl import advantages, losses, off_policy
 from launch import hosts, tpu
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -145,7 +144,7 @@ def test_settings_in_the_text_exist():
   [
     ("rl.loss.kind", losses.LOSSES),
     ("rl.loss.kl", losses.PENALTIES),
-    ("rl.loss.correction", corrections.CORRECTIONS),
+    ("rl.loss.correction", off_policy.CORRECTIONS),
     ("rl.advantage", advantages.ADVANTAGES),
   ],
 )

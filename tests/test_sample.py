@@ -4,14 +4,14 @@ import msgpack
 import numpy as np
 import pytest
 
-from cooper_jax import sample as samples
+from cooper_jax import sample
 
 
 def _sample(**changes):
   rng = np.random.default_rng(0)
   normals = rng.normal(size=(8, 8, 3))
   normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
-  question = samples.Question(
+  question = sample.Question(
     family="closer",
     text="Which is closer , the red ball or the blue table ?",
     answer="red ball",
@@ -32,12 +32,12 @@ def _sample(**changes):
     "questions": (question,),
     "grounding": (question,),
   }
-  return samples.Sample(**{**fields, **changes})
+  return sample.Sample(**{**fields, **changes})
 
 
 def test_sample_survives_its_bytes():
   before = _sample()
-  after = samples.from_bytes(samples.to_bytes(before))
+  after = sample.from_bytes(sample.to_bytes(before))
   assert (after.id, after.source) == (before.id, before.source)
   assert after.questions == before.questions
   assert after.grounding == before.grounding
@@ -54,7 +54,7 @@ def test_sample_survives_its_bytes():
 
 def test_unknown_maps_stay_unknown():
   before = _sample(depth=None, normals=None, instances=None, camera=None)
-  after = samples.from_bytes(samples.to_bytes(before))
+  after = sample.from_bytes(sample.to_bytes(before))
   assert after.depth is None and after.normals is None
   assert after.instances is None and after.camera is None
 
@@ -62,10 +62,10 @@ def test_unknown_maps_stay_unknown():
 @pytest.mark.parametrize("data", [b"", b"\x00", b"hello", b"\x81"])
 def test_foreign_bytes_are_refused(data):
   with pytest.raises(ValueError, match="not a sample record"):
-    samples.from_bytes(data)
+    sample.from_bytes(data)
 
 
 def test_another_layout_version_is_refused():
-  data = msgpack.packb({"version": samples.VERSION + 1})
+  data = msgpack.packb({"version": sample.VERSION + 1})
   with pytest.raises(ValueError, match="delete the cache"):
-    samples.from_bytes(data)
+    sample.from_bytes(data)

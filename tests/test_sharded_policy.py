@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 
 from cooper_jax.models import unified
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import shard
+from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import scoring as losses
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
 LAYOUTS = {
-  "data": meshes.MeshConfig(data=8),
-  "fsdp": meshes.MeshConfig(data=1, fsdp=8),
-  "fsdp_tensor": meshes.MeshConfig(data=1, fsdp=4, tensor=2),
-  "mixed": meshes.MeshConfig(data=2, fsdp=2, tensor=2),
-  "sequence": meshes.MeshConfig(data=2, fsdp=2, sequence=2),
+  "data": MeshConfig(data=8),
+  "fsdp": MeshConfig(data=1, fsdp=8),
+  "fsdp_tensor": MeshConfig(data=1, fsdp=4, tensor=2),
+  "mixed": MeshConfig(data=2, fsdp=2, tensor=2),
+  "sequence": MeshConfig(data=2, fsdp=2, sequence=2),
 }
 
 
@@ -46,12 +44,12 @@ def problem():
   rng = np.random.default_rng(0)
   documents = [tiny.random_document(rng, form) for _ in range(8)]
   shape = packing.Shape(
-    length=30 + 3 * 75, texts=80, codes=120, trunk=30, block=75
+    length=30 + 3 * 75, texts=80, codes=120, trunk=30, bin=75
   )
   batch = packing.pack(documents, form=form, shape=shape, rows=8)
   trunks = [
     (
-      sequence.Image(tiny.random_image(rng, form)),
+      segments.Image(tiny.random_image(rng, form)),
       tiny.random_text(rng, form, low=2, high=6),
     )
     for _ in range(4)
@@ -68,10 +66,8 @@ def compute(mesh):
     placed = jax.device_put(batch, shard.batch_sharding(mesh))
 
     def loss(params, batch):
-      scores = losses.score(
-        model, params, batch, form=form, blocks=shape.blocks
-      )
-      pairs, _ = losses.next_token(scores, batch, form=form, z_weight=1e-3)
+      scores = scoring.score(model, params, batch, form=form, bins=shape.bins)
+      pairs, _ = scoring.next_token(scores, batch, form=form, z_weight=1e-3)
       return sum(total / weight for total, weight in pairs.values())
 
     value, grads = jax.jit(jax.value_and_grad(loss))(params, placed)
@@ -82,7 +78,7 @@ def compute(mesh):
       length=32,
       group=2,
       limits=limits,
-      modes=[grammar.Mode(form.openings)] * 4,
+      modes=[grammar.Mode(form.allowed_maps)] * 4,
     )
     out = sampler.sample(
       params,
@@ -100,7 +96,7 @@ def compute(mesh):
 
 @functools.cache
 def on_one_device():
-  return compute(meshes.make_mesh(devices=jax.devices()[:1]))
+  return compute(make_mesh(devices=jax.devices()[:1]))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -108,7 +104,7 @@ def test_eight_devices_match_one(name):
   config = LAYOUTS[name]
   if name == "mixed":  # 2 x 2 x 2: the batch of 8 over 4, heads over 2
     assert config.tensor == 2
-  value, grads, out = compute(meshes.make_mesh(config))
+  value, grads, out = compute(make_mesh(config))
   expected_value, expected_grads, expected_out = on_one_device()
   np.testing.assert_allclose(value, expected_value, atol=1e-5, rtol=1e-5)
   for one, other in zip(
@@ -121,9 +117,9 @@ def test_eight_devices_match_one(name):
 
 def test_parameters_are_cut_as_the_rules_say():
   model = problem()[0]
-  mesh = meshes.make_mesh(LAYOUTS["mixed"])
+  mesh = make_mesh(LAYOUTS["mixed"])
   shardings = shard.abstract_shardings(boxed_shapes(model), mesh)
-  gate = shardings["params"]["decoder"]["blocks"]["gate"]["main"]["kernel"]
+  gate = shardings["params"]["decoder"]["bins"]["gate"]["main"]["kernel"]
   assert tuple(gate.spec) == (None, "fsdp", "tensor")
   assert nn.meta.unbox(boxed_shapes(model))["params"]["embedding"].shape == (
     tiny.TEXT + 64 + 16 + 12,

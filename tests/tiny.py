@@ -7,11 +7,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from cooper_jax.models import config as model_config
 from cooper_jax.models import unified
+from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel import mesh
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import packing, segments
 from cooper_jax.tokenizers.vocab import Vocabulary
 
 TEXT = 40
@@ -20,15 +19,15 @@ TEXT = 40
 jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1]))
 
 
-def make_config(**changes) -> model_config.ModelConfig:
-  vision = model_config.VisionConfig(
+def make_config(**changes) -> ModelConfig:
+  vision = VisionConfig(
     image_size=16, patch=4, width=16, layers=1, heads=2, ffn=32, stem="linear"
   )
-  config = model_config.ModelConfig(
+  config = ModelConfig(
     text=TEXT,
     codes=12,
     code_levels=(2, 3, 2),
-    read=True,
+    map_lookup=True,
     d_model=24,
     layers=2,
     heads=4,
@@ -46,7 +45,7 @@ def make(seed=0, **changes):
   config = make_config(**changes)
   vocabulary = Vocabulary(TEXT, config.locations, config.codes)
   calls = ((0, 7), (1, 9))  # words that call for a map
-  form = sequence.Format(vocabulary, config, slots=(0, 1), calls=calls)
+  form = segments.Format(vocabulary, config, modality_ids=(0, 1), calls=calls)
   model = unified.Unified(config, vocabulary.text_rows)
   return model, form, random_params(model, form, seed)
 
@@ -90,12 +89,12 @@ def random_text(rng, form, low=2, high=6, pointing=0.3, **options):
   cells = vocabulary.locations_start + rng.integers(
     0, vocabulary.locations, len(ids)
   )
-  return sequence.Text(np.where(points, cells, ids), **options)
+  return segments.Text(np.where(points, cells, ids), **options)
 
 
 def random_map(rng, form, slot, **options):
   codes = rng.integers(0, form.vocabulary.codes, form.model.map_codes)
-  return sequence.Map(slot, codes, **options)
+  return segments.Map(slot, codes, **options)
 
 
 def random_document(rng, form, branches=3):
@@ -109,7 +108,7 @@ def random_document(rng, form, branches=3):
     made.append(tuple(branch))
   trunk = (
     random_text(rng, form, pointing=0, learn=False),
-    sequence.Image(random_image(rng, form)),
+    segments.Image(random_image(rng, form)),
     random_text(rng, form),
   )
-  return sequence.Document(trunk, tuple(made))
+  return segments.Document(trunk, tuple(made))

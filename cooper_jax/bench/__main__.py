@@ -120,14 +120,13 @@ def main(argv=None) -> int:
     os.sched_setaffinity(0, cores[: asked.threads])  # before JAX counts them
   import jax
 
-  from cooper_jax.parallel import mesh as meshes
-  from cooper_jax.runtime import compilation
-  from cooper_jax.runtime import malloc as memory
+  from cooper_jax.parallel import mesh
+  from cooper_jax.runtime import compilation, malloc
   from cooper_jax.training import telemetry
 
-  memory.keep_freed()
+  malloc.keep_freed()
   compilation.use_cache("", fallback=Path(tempfile.gettempdir()) / "compiled")
-  with jax.set_mesh(meshes.make_mesh()):
+  with jax.set_mesh(mesh.make_mesh()):
     peak, rate = telemetry.gemm_peak(), bandwidth()
     module = importlib.import_module(f"cooper_jax.bench.{WHATS[asked.what]}")
     found = getattr(module, asked.what)(asked)

@@ -62,10 +62,10 @@ class Sampling:
     """The part that reads the prompts, alone."""
     import jax
 
-    from cooper_jax.sampling import carry
+    from cooper_jax.sampling.state import prefill
 
     run = jax.jit(
-      lambda params, prompts: carry.prefill(
+      lambda params, prompts: prefill(
         params, prompts, self.policy.model, self.policy.form, self.limits,
         self.group,
       )
@@ -80,7 +80,7 @@ def generate(asked) -> dict:
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
   found = timed(lambda number: sampling(params, number), asked.repeats)
   prefill = timed(sampling.prefill(params), asked.repeats)["seconds"]["median"]
-  count = int(sampling(params, 1).live.sum())
+  count = int(sampling(params, 1).trainable.sum())
   rows = asked.prompts * asked.group
   n, head = matrices(params, policy)
   context = asked.prompt_len + asked.new / 2

@@ -17,15 +17,15 @@ SHAPES = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
 
 def make_policy(shape: str, *, maps: str | None = None):
   """A policy-like (model, form, limits to come) of one of the shapes."""
-  from cooper_jax.models import config as configs
   from cooper_jax.models import unified
-  from cooper_jax.sequences import segments as sequence
+  from cooper_jax.models.config import ModelConfig, VisionConfig
+  from cooper_jax.sequences import segments
   from cooper_jax.tokenizers.vocab import Vocabulary
 
   layers, width, heads, kv_heads, ffn, vocabulary, bias = SHAPES[shape]
   side, patch = (64, 8) if maps else (4, 4)
   levels = (8, 5, 5, 5) if maps else (2, 2)
-  config = configs.ModelConfig(
+  config = ModelConfig(
     text=vocabulary,
     codes=1000 if maps else 4,
     code_levels=levels,
@@ -37,20 +37,20 @@ def make_policy(shape: str, *, maps: str | None = None):
     ffn=ffn,
     map_grid=8 if maps else 2,
     max_maps=1,
-    map_group=maps or "row",
+    codes_per_step=maps or "row",
     qk_norm=False,
     qkv_bias=bias,
     pointer=bool(maps),
     aligned_queries=bool(maps),
     code_digits=bool(maps),
     unroll=True,
-    vision=configs.VisionConfig(
+    vision=VisionConfig(
       image_size=side, patch=patch, width=128 if maps else 4, layers=1,
       heads=4 if maps else 1, ffn=256 if maps else 4, stem="linear",
     ),
   )  # fmt: skip
   words = Vocabulary(vocabulary, config.locations, config.codes)
-  form = sequence.Format(words, config, slots=(0,), max_maps=1)
+  form = segments.Format(words, config, modality_ids=(0,), max_maps=1)
   return types.SimpleNamespace(
     model=unified.Unified(config, words.text_rows), form=form
   )
@@ -60,10 +60,10 @@ def make_params(policy):
   """Fresh random parameters."""
   import jax
 
-  from cooper_jax import policy as policies
   from cooper_jax.parallel import shard
+  from cooper_jax.policy import init_params
 
-  make = lambda key: shard.unbox(policies.init(policy, key))  # noqa: E731
+  make = lambda key: shard.unbox(init_params(policy, key))  # noqa: E731
   return jax.jit(make)(jax.random.key(0))
 
 
@@ -71,7 +71,7 @@ def make_trunks(policy, prompts: int, length: int, *, image: bool):
   """Prompts of random words, which end before their last token."""
   import numpy as np
 
-  from cooper_jax.sequences import segments as sequence
+  from cooper_jax.sequences import segments
 
   rng = np.random.default_rng(0)
   cells = policy.form.model.locations if image else 0
@@ -80,8 +80,8 @@ def make_trunks(policy, prompts: int, length: int, *, image: bool):
   for _ in range(prompts):
     ids = rng.integers(8, policy.form.vocabulary.text, length - cells - 1)
     picture = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-    words = sequence.Text(ids, learn=False)
-    trunks.append((sequence.Image(picture), words) if image else (words,))
+    words = segments.Text(ids, learn=False)
+    trunks.append((segments.Image(picture), words) if image else (words,))
   return trunks
 
 

@@ -16,6 +16,7 @@ from cooper_jax.bench.subjects import (
   matrices,
   timed,
 )
+from cooper_jax.models import token_kinds
 
 ADAM_BYTES = 7 * 4  # of a parameter: read and write it and its moments
 
@@ -36,9 +37,7 @@ def sft(asked) -> dict:
   import jax
   import numpy as np
 
-  from cooper_jax.sequences import packing
-  from cooper_jax.sequences import scoring as losses
-  from cooper_jax.sequences import segments as sequence
+  from cooper_jax.sequences import packing, scoring, segments
   from cooper_jax.training import optim
   from cooper_jax.training import state as states
 
@@ -47,10 +46,10 @@ def sft(asked) -> dict:
   shape = packing.Shape(length=length, texts=length - 1, codes=0, images=0)
   rng = np.random.default_rng(0)
   rows = [
-    sequence.Document(
+    segments.Document(
       (
-        sequence.Text(rng.integers(8, 4096, 1), learn=False),
-        sequence.Text(rng.integers(8, 4096, length - 1)),
+        segments.Text(rng.integers(8, 4096, 1), learn=False),
+        segments.Text(rng.integers(8, 4096, length - 1)),
       )
     )
     for _ in range(asked.prompts)
@@ -59,8 +58,8 @@ def sft(asked) -> dict:
   optimizer = optim.make_optimizer(optim.OptimConfig(), steps=1000)
 
   def loss(params):
-    scores = losses.score(policy.model, params, batch, form=policy.form)
-    pairs, _ = losses.next_token(scores, batch, form=policy.form, z_weight=0.0)
+    scores = scoring.score(policy.model, params, batch, form=policy.form)
+    pairs, _ = scoring.next_token(scores, batch, form=policy.form, z_weight=0.0)
     total, weight = pairs["text"]
     return total / weight
 
@@ -95,9 +94,8 @@ def grpo(asked) -> dict:
   import numpy as np
 
   from cooper_jax.rl import advantages, update
-  from cooper_jax.rl import losses as policy_losses
+  from cooper_jax.rl.losses import LossConfig
   from cooper_jax.rollouts import documents as rollouts
-  from cooper_jax.sampling import grammar
   from cooper_jax.sequences import packing
   from cooper_jax.training import optim
   from cooper_jax.training import state as states
@@ -105,7 +103,7 @@ def grpo(asked) -> dict:
   policy = make_policy(asked.shape)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
   optimizer = optim.make_optimizer(optim.OptimConfig(), steps=1000)
-  config = policy_losses.LossConfig("dapo")
+  config = LossConfig("dapo")
   configs = {
     "text": config, "code": dataclasses.replace(config, weight=0.0)
   }  # fmt: skip
@@ -122,7 +120,7 @@ def grpo(asked) -> dict:
       policy=policy,
       configs=configs,
       temperatures=(1.0, 1.0),
-      blocks=shape.blocks,
+      bins=shape.bins,
       on_policy=True,
     )
     state, _ = update.apply(state, grads, optimizer=optimizer, ema_decay=0.0)
@@ -134,7 +132,7 @@ def grpo(asked) -> dict:
     codes=0,
     images=0,
     trunk=asked.prompt_len,
-    block=asked.new + 1,
+    bin=asked.new + 1,
   )
   params = make_params(policy)
   n, head = matrices(params, policy)
@@ -160,7 +158,7 @@ def grpo(asked) -> dict:
     batch = packing.pack(
       made, form=policy.form, shape=shape, rows=asked.prompts
     )
-    text = out.live & (out.state == grammar.TEXT)
+    text = out.trainable & (out.state == token_kinds.TEXT)
     given = {
       "log_prob": out.log_prob,
       "advantage": np.broadcast_to(advantage, text.shape),
@@ -205,21 +203,19 @@ def prefix(asked) -> dict:
   import jax.numpy as jnp
   import numpy as np
 
-  from cooper_jax.sequences import packing
-  from cooper_jax.sequences import scoring as losses
-  from cooper_jax.sequences import segments as sequence
+  from cooper_jax.sequences import packing, scoring, segments
 
   policy = make_policy(asked.shape)
   params = make_params(policy)
   trunks = make_trunks(policy, asked.prompts, asked.prompt_len, image=False)
   rng = np.random.default_rng(1)
-  one = lambda: sequence.Text(rng.integers(8, 4096, asked.new))  # noqa: E731
+  one = lambda: segments.Text(rng.integers(8, 4096, asked.new))  # noqa: E731
   together = [
-    sequence.Document(trunk, tuple((one(),) for _ in range(asked.group)))
-    for trunk in sequence.unlearned(trunks)
+    segments.Document(trunk, tuple((one(),) for _ in range(asked.group)))
+    for trunk in segments.unlearned(trunks)
   ]
   apart = [
-    sequence.Document(document.trunk, (branch,))
+    segments.Document(document.trunk, (branch,))
     for document in together
     for branch in document.branches
   ]
@@ -232,17 +228,17 @@ def prefix(asked) -> dict:
       codes=0,
       images=0,
       trunk=asked.prompt_len,
-      block=asked.new,
+      bin=asked.new,
     )
     batch = packing.pack(
       documents, form=policy.form, shape=shape, rows=len(documents)
     )
 
     @jax.jit
-    def learn(params, batch, blocks=shape.blocks):
+    def learn(params, batch, bins=shape.bins):
       def loss(params):
-        scores = losses.score(
-          policy.model, params, batch, form=policy.form, blocks=blocks
+        scores = scoring.score(
+          policy.model, params, batch, form=policy.form, bins=bins
         )
         return jnp.sum(scores.text_log_prob * batch["text_weight"])
 

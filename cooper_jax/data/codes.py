@@ -25,7 +25,7 @@ class Codes:
   """Codes by sample id; `maps` holds [n, N] a modality, -1 where unknown.
 
   marked [n] is the instance that `mark` [n, N] shows alone, 0 for none.
-  own: maps of the first samples [m, N] as a policy draws them (own_maps.py).
+  own: maps of the first samples [m, N] as a policy draws them (self_maps.py).
   edits: depth maps changed on purpose (counterfactual.py).
   """
 
@@ -62,7 +62,7 @@ class Codes:
     own, place = self.own.get(modality), self.index[sample_id]
     return None if own is None or place >= len(own) else own[place]
 
-  def edited(self, sample_id: str):
+  def counterfactual(self, sample_id: str):
     """(codes [N], steps [256]) of the changed depth map, None without one."""
     return self.edits and self.edits.of(self.index[sample_id])
 

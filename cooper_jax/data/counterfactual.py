@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.grading import grade as grading
-from cooper_jax.grading import quantities
+from cooper_jax.grading import grade, quantities
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.lengths import LENGTH, metres
 from cooper_jax.training import telemetry
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.questions import templates
 
 MODALITY = "depth"
 CHUNK = 1024  # samples in memory at once
@@ -117,7 +116,7 @@ def move(depth, instances, steps) -> np.ndarray:
   return (depth * factor[instances]).astype(np.float32)
 
 
-def retell(question: Question, steps) -> Question | None:
+def rewrite_trace(question: Question, steps) -> Question | None:
   """The question as it would be asked of the scene that the changed map shows.
 
   None where that can't be told from the trace: several objects that moved
@@ -145,7 +144,7 @@ def retell(question: Question, steps) -> Question | None:
   )
   changes = {"reasoning": reasoning}
   if quantities.is_length(question.unit):
-    length = grading.truth(question.answer, question.unit)
+    length = grade.truth(question.answer, question.unit)
     changes["answer"] = f"{scaled(length, moved[0])} m"
   if question.family in _COMPARED and not whole:
     verdict = _compare(question, moved)
@@ -173,7 +172,7 @@ def _compare(question, moved):
 def _verdict(question, reasoning, was: bool, now: bool) -> dict:
   if was == now:
     return {}
-  words = phrasing.RELATIONS[question.family]
+  words = templates.RELATIONS[question.family]
   said, new = words if was else words[::-1]
   assert reasoning.endswith(f" ; {said}"), reasoning
   other = [o for o in question.options if o != question.answer]

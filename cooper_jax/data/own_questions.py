@@ -10,8 +10,7 @@ import re
 import unicodedata
 from typing import Any
 
-from cooper_jax.data import own_tags as markup
-from cooper_jax.data import records
+from cooper_jax.data import own_tags, records
 from cooper_jax.data.records import said
 from cooper_jax.errors import nearest
 from cooper_jax.grading import quantities
@@ -87,7 +86,7 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       f"family {said(family)} can't name a score; letters, digits and _ will"
       f" do, but for {', '.join(RESERVED)}"
     )
-  problems += markup.problems(answer, record.get("reasoning", ""))
+  problems += own_tags.problems(answer, record.get("reasoning", ""))
   if problems:
     return None, problems
   return Question(

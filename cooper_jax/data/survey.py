@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.data import own_tags as markup
-from cooper_jax.data import picture_files, splits
+from cooper_jax.data import own_tags, picture_files, splits
 from cooper_jax.data.entries import Entry, JsonlSource, check_files, scan
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -119,7 +118,7 @@ def _one(source: JsonlSource, decoded: Collection[int], index: int):
   found += [
     f"{source.path}:{entry.line}: a trace about this image draws <{name}>, and"
     f" none of its lines has {name!r}"
-    for name in markup.lacking(entry.questions, maps)
+    for name in own_tags.lacking(entry.questions, maps)
   ]
   if found or index not in decoded:
     return found, None, None

@@ -11,14 +11,12 @@ import re
 
 import numpy as np
 
-from cooper_jax.data import counterfactual as edits
-from cooper_jax.data import traces
+from cooper_jax.data import counterfactual, traces
 from cooper_jax.data.codes import INSTANCE, MARKED, Codes
 from cooper_jax.data.word_kinds import kind_of
 from cooper_jax.errors import UserError
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import segments as sequence
-from cooper_jax.sequences.markup import Writer, request_of
+from cooper_jax.sequences import packing, segments
+from cooper_jax.sequences.markup import MarkupEncoder, request_of
 from cooper_jax.world.questions import counting
 
 _MARK = re.compile(rf"<{MARKED} id=\d+>")
@@ -28,30 +26,30 @@ TRIES = 8  # to deal a row's modes to its questions at random
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class Task:
   """What both stages know: how to write, the codes, the row, the weights.
 
-  own: chance that a map is read as the policy drew it, where `codes` has that:
-  what is read off it then must bear the errors that it will meet.
-  edited: chance that a depth map is a changed one, where `codes` has that: what
-  is read off it then is nowhere else.
-  counts: how many questions are made up of how many things there are.
+  self_map_share: chance that a map is read as the policy drew it, where
+    `codes` has that: what is read off it must bear the errors it will meet.
+  counterfactual: chance that a depth map is a changed one, where `codes` has
+    that: what is read off it is nowhere else.
+  extra_counting: how many questions are made up of how many things there are.
   """
 
-  writer: Writer
+  markup: MarkupEncoder
   codes: Codes
   shape: packing.Shape
   map_noise: float  # share of the codes read that are replaced at random
   weights: dict  # loss weight of a token: text, name, location, reading, answer
-  own: float = dataclasses.field(default=0.0, kw_only=True)
-  edited: float = dataclasses.field(default=0.0, kw_only=True)
-  counts: int = dataclasses.field(default=0, kw_only=True)
+  self_map_share: float = dataclasses.field(default=0.0, kw_only=True)
+  counterfactual: float = dataclasses.field(default=0.0, kw_only=True)
+  extra_counting: int = dataclasses.field(default=0, kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
     """Packs the branches that a row has room for; `left_out` is the rest."""
-    form = self.writer.form
-    document = sequence.Document(
-      (sequence.Image(sample.image),), tuple(branches)
+    form = self.markup.form
+    document = segments.Document(
+      (segments.Image(sample.image),), tuple(branches)
     )
     fitted = packing.fit(document, form, self.shape)
     packed = packing.pack([fitted], form=form, shape=self.shape, rows=1)
@@ -60,18 +58,18 @@ class Lesson:
     return row | {"left_out": np.int32(left_out)}
 
   def drawn(self, sample, rng, *, learn=True):
-    """Returns the `draw` of `Writer.response` for a sample."""
+    """Returns the `draw` of `MarkupEncoder.response` for a sample."""
 
     def draw(modality, option):
-      slot = self.writer.slots[modality]
-      wrong = option in ("faulty", "edited")
+      modality_id = self.markup.modality_ids[modality]
+      wrong = option in ("corrupted", "counterfactual")
       marking = self.codes.marking(sample.id)
-      if option == "edited":
-        codes = self.codes.edited(sample.id)[0]
+      if option == "counterfactual":
+        codes = self.codes.counterfactual(sample.id)[0]
       elif option.startswith("id="):
         same = marking and option == f"id={marking[0]}"
         codes = marking[1] if same else None
-      elif option == "faulty":
+      elif option == "corrupted":
         codes = self.codes.other(sample.id, modality, rng)
       else:
         codes = self.codes.of(sample.id, modality)
@@ -81,37 +79,41 @@ class Lesson:
           " which this sample has no map for; mend its reasoning"
         )
       own = None if wrong or option else self.codes.drawn(sample.id, modality)
-      if own is not None and rng.random() < self.own:
-        return sequence.Map(slot, codes, learn=False, seen=own)
+      if own is not None and rng.random() < self.self_map_share:
+        return segments.Map(modality_id, codes, learn=False, seen=own)
       seen = self.noisy(codes, rng)
-      return sequence.Map(slot, codes, learn=learn and not wrong, seen=seen)
+      return segments.Map(
+        modality_id, codes, learn=learn and not wrong, seen=seen
+      )
 
     return draw
 
   def counted(self, sample, rng) -> list:
     """Questions of what is counted, beside those that the sample has."""
     lists = [q for q in sample.grounding if q.family == "list"]
-    return [q for a in lists for q in counting.questions(a, rng, self.counts)]
+    return [
+      q for a in lists for q in counting.questions(a, rng, self.extra_counting)
+    ]
 
   def edit(self, sample, question, rng):
     """The question as a changed depth map answers it, or None."""
-    if not self.edited or rng.random() >= self.edited:
+    if not self.counterfactual or rng.random() >= self.counterfactual:
       return None
-    found = self.codes.edited(sample.id)
-    return found and edits.retell(question, found[1])
+    found = self.codes.counterfactual(sample.id)
+    return found and counterfactual.rewrite_trace(question, found[1])
 
   def branch(self, sample, request: str, response: str, rng) -> tuple:
     """A request and its response in markup."""
     return (
-      self.writer.request(request),
-      *self.writer.response(
+      self.markup.request(request),
+      *self.markup.response(
         response, self.drawn(sample, rng), weights=self.weights, kind_of=kind_of
       ),
     )
 
   def noisy(self, codes, rng):
     """The codes as they are read: some of them are others."""
-    model = self.writer.form.model
+    model = self.markup.form.model
     wrong = rng.random(model.map_codes) < self.map_noise
     random = rng.integers(0, model.codes, model.map_codes)
     return np.where(wrong, random, codes)
@@ -121,21 +123,21 @@ class Lesson:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrain(Lesson):
+class MapTask(Task):
   """Auxiliary generation and dense grounding, in the same row.
 
-  marks: chance that one object alone is segmented in place of all.
-  given: chance that the places of a text read a map, each map by itself.
+  single_object: chance that one object alone is segmented in place of all.
+  map_context: chance that the places of a text read a map, each map by itself.
   """
 
   titles: tuple[tuple[str, str], ...]  # (modality, TITLE)
-  marks: float
-  given: float = 0.0
+  single_object: float
+  map_context: float = 0.0
 
   def __call__(self, sample, rng):
     branches = []
-    marking = self.codes.marking(sample.id) if self.marks else None
-    marking = marking if rng.random() < self.marks else None
+    marking = self.codes.marking(sample.id) if self.single_object else None
+    marking = marking if rng.random() < self.single_object else None
     for modality, title in self.titles:
       if modality == MARKED and marking:
         branches.append(self._mark(sample, marking[0], rng))
@@ -162,16 +164,16 @@ class Pretrain(Lesson):
   def _given(self, sample, question, rng):
     """The maps that a text may read, and the question that fits them."""
     given = []
-    for modality, _ in self.titles if self.given else ():
-      if rng.random() >= self.given or not self.has(sample, modality):
+    for modality, _ in self.titles if self.map_context else ():
+      if rng.random() >= self.map_context or not self.has(sample, modality):
         continue
       codes = self.codes.of(sample.id, modality)
-      if modality == edits.MODALITY:
+      if modality == counterfactual.MODALITY:
         changed = self.edit(sample, question, rng)
         if changed:
-          question, codes = changed, self.codes.edited(sample.id)[0]
-      slot = self.writer.slots[modality]
-      given.append(sequence.Given(slot, self.noisy(codes, rng)))
+          question, codes = changed, self.codes.counterfactual(sample.id)[0]
+      modality_id = self.markup.modality_ids[modality]
+      given.append(segments.ContextMap(modality_id, self.noisy(codes, rng)))
     return given, question
 
   def _mark(self, sample, instance, rng):
@@ -184,7 +186,7 @@ class Pretrain(Lesson):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reason(Lesson):
+class ReasoningTask(Task):
   """Interleaved reasoning: think, draw, think, answer, in all its modes.
 
   A row asks as many of its questions as have room whatever modes they are
@@ -194,15 +196,15 @@ class Reason(Lesson):
   shares: of the questions, how many are answered direct, with text, with the
   maps that the program needs ("needed"), with depth, with segmentation or
   with both regardless.
-  faulty: share of the drawn traces that show a wrong map and say so.
-  measured: the modality whose drawn map (even a faulty one) lengths are read
-  off: a trace without it says where things are and not how far, if the sample
-  has such a map; "" tells them anyway.
+  corrupted: share of the drawn traces that show a wrong map and say so.
+  lengths_need_map: the modality whose drawn map (even a corrupted one) lengths
+    are read off: a trace without it says where things are and not how far, if
+    the sample has such a map; "" tells them anyway.
   """
 
   shares: tuple[tuple[str, float], ...]
-  faulty: float
-  measured: str = ""
+  corrupted: float
+  lengths_need_map: str = ""
 
   def __call__(self, sample, rng):
     questions = (*sample.questions, *self.counted(sample, rng))
@@ -215,7 +217,7 @@ class Reason(Lesson):
         break
     branches = self._dealt(asked, rng) if asked else []
     # Those that draw first: the others fill what room is left.
-    branches.sort(key=lambda b: -sum(isinstance(s, sequence.Map) for s in b))
+    branches.sort(key=lambda b: -sum(isinstance(s, segments.Map) for s in b))
     row = self.row(sample, branches)
     return row | {
       "left_out": row["left_out"] + np.int32(len(questions) - len(asked))
@@ -257,8 +259,8 @@ class Reason(Lesson):
     """Whether a row has room for all branches of these modes."""
     found = [ways[mode] for ways, mode in zip(asked, dealt, strict=True)]
     # In the order that the row will have them in.
-    found.sort(key=lambda f: -sum(isinstance(s, sequence.Map) for s in f[0]))
-    trunk = (self.writer.form.model.locations, 0, 0, 1)
+    found.sort(key=lambda f: -sum(isinstance(s, segments.Map) for s in f[0]))
+    trunk = (self.markup.form.model.locations, 0, 0, 1)
     return all(packing.fitting([f[1] for f in found], self.shape, trunk))
 
   def _ways(self, sample, question, rng) -> dict:
@@ -267,7 +269,7 @@ class Reason(Lesson):
     for mode, share in self.shares:
       if share > 0:
         branch = self._way(sample, question, mode, rng)
-        size = sequence.measure(sequence.Document(branch), self.writer.form)
+        size = segments.measure(segments.Document(branch), self.markup.form)
         found[mode] = branch, size
     return found
 
@@ -275,33 +277,35 @@ class Reason(Lesson):
     chosen = self._maps(question, mode) if question.reasoning else None
     if chosen:
       chosen = tuple(m for m in chosen if self.has(sample, m))
-    faulty = bool(chosen) and rng.random() < self.faulty
+    corrupted = bool(chosen) and rng.random() < self.corrupted
     changed = None
-    if chosen and edits.MODALITY in chosen and not faulty:
+    if chosen and counterfactual.MODALITY in chosen and not corrupted:
       changed = self.edit(sample, question, rng)
     told = changed or question
     if chosen is not None and self._unseen(sample, chosen):
       told = dataclasses.replace(
-        told, reasoning=traces.unmeasured(told.reasoning)
+        told, reasoning=traces.without_lengths(told.reasoning)
       )
-    response = traces.compose(told, chosen, faulty=faulty, edited=bool(changed))
+    response = traces.compose(
+      told, chosen, corrupted=corrupted, counterfactual=bool(changed)
+    )
     return self.branch(sample, question.text, response, rng)
 
   def _unseen(self, sample, chosen) -> bool:
     """Whether lengths are read off a map that is there and was not drawn."""
     return (
-      bool(self.measured)
-      and self.measured not in chosen
-      and self.has(sample, self.measured)
+      bool(self.lengths_need_map)
+      and self.lengths_need_map not in chosen
+      and self.has(sample, self.lengths_need_map)
     )
 
   def _maps(self, question, mode):
-    drawable = dict(self.writer.modalities)
+    drawable = dict(self.markup.modalities)
     if mode == "direct":
       return None
     (chosen,) = drawn_in([mode], question)
     drawn = [m for m in chosen if m in drawable]
-    return tuple(drawn[: self.writer.form.max_maps])
+    return tuple(drawn[: self.markup.form.max_maps])
 
 
 def drawn_in(modes, question) -> list[tuple[str, ...]]:

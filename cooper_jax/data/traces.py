@@ -2,9 +2,10 @@
 
 The markup is one string of words between single spaces, in which
 `<depth>` / `<segmentation>` stand for a drawn map, `<segmentation id=3>` for
-the map of one object, `<depth faulty>` for a map that is wrong on purpose,
-`<depth edited>` for one that was changed on purpose (`data/counterfactual.py`)
-and `<at y x>` for a place as fractions of the image's height and width.
+the map of one object, `<depth corrupted>` for a map that is wrong on purpose,
+`<depth counterfactual>` for one that was changed on purpose
+(`data/counterfactual.py`) and `<at y x>` for a place as fractions of the
+image's height and width.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ def compose(
   question: Question,
   maps: Sequence[str] | None = ("depth",),
   *,
-  faulty: bool = False,
-  edited: bool = False,
+  corrupted: bool = False,
+  counterfactual: bool = False,
 ) -> str:
   """Builds the whole response to a question.
 
   Args:
     maps: which maps to draw; () reasons in text only, None answers directly.
-    faulty: the last map drawn is a wrong one, and the reasoning says so.
-    edited: the depth map is a changed one, which the question speaks of.
+    corrupted: the last map drawn is a wrong one, and the reasoning says so.
+    counterfactual: the depth map is a changed one, which the question is of.
 
   Raises:
     UserError: `maps` names a map that no trace can draw.
@@ -54,16 +55,16 @@ def compose(
   drawn = [name for name in CALLS if name in maps]
   steps = []
   for name in drawn:
-    option = " edited" if edited and name == "depth" else ""
-    option = " faulty" if faulty and name == drawn[-1] else option
+    option = " counterfactual" if counterfactual and name == "depth" else ""
+    option = " corrupted" if corrupted and name == drawn[-1] else option
     steps.append(f"<think> {CALLS[name]} </think> <{name}{option}>")
   reasoning = question.reasoning
-  if faulty and drawn:
+  if corrupted and drawn:
     reasoning = f"{DOUBT} ; {reasoning}"
   return " ".join([*steps, f"<think> {reasoning} </think>", answer])
 
 
-def unmeasured(reasoning: str) -> str:
+def without_lengths(reasoning: str) -> str:
   """The reasoning without its lengths: what can be said before measuring.
 
   One that would say nothing then is left as it is.

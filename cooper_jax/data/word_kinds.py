@@ -1,13 +1,13 @@
 """Kinds of words, by which the tokens of a trace are weighted in the loss."""
 
-from cooper_jax.world import config as worlds
+from cooper_jax.world import config
 from cooper_jax.world.questions import templates
 
 _READ = {word for pair in templates.RELATIONS.values() for word in pair}
 
 _READ |= {"yes", "no"}
 
-_NAMES = frozenset((*worlds.COLOURS, *worlds.SHAPES))
+_NAMES = frozenset((*config.COLOURS, *config.SHAPES))
 
 
 def kind_of(word: str) -> str:

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from cooper_jax.eval import blind as blind_models
-from cooper_jax.eval import questions as asking
+from cooper_jax.eval import blind, questions
 from cooper_jax.grading import intervals
 from cooper_jax.grading.metrics import choice
 
@@ -11,7 +10,7 @@ from cooper_jax.grading.metrics import choice
 def fit(train, scenes: int):
   """The model that reads the question only, and knows the constants."""
   count = min(scenes, len(train))
-  return blind_models.fit([q for i in range(count) for q in train[i].questions])
+  return blind.fit([q for i in range(count) for q in train[i].questions])
 
 
 def answers(items, model) -> dict[str, list[str]]:
@@ -25,19 +24,19 @@ def answers(items, model) -> dict[str, list[str]]:
 def graded(said, items) -> list:
   """Grades of answers that come without a response around them."""
   return [
-    asking.grade_of(f"<answer> {answer} </answer>", item)
+    questions.grade_of(f"<answer> {answer} </answer>", item)
     for answer, item in zip(said, items, strict=True)
   ]
 
 
 def scores(items, model) -> dict:
   """Blind, constant and chance, overall and by family."""
-  groups, lengths = asking.families(items), asking.lengths(items)
-  chosen = asking.choices(items)
+  groups, lengths = questions.families(items), questions.lengths(items)
+  chosen = questions.choices(items)
   summary = {}
   for name, said in answers(items, model).items():
     grades = graded(said, items)
-    hits = asking.hits(grades)
+    hits = questions.hits(grades)
     summary |= intervals.rate(f"qa/accuracy/{name}", hits)
     if len(lengths):
       # The best constant of a family for 10 % is not the best for a factor.

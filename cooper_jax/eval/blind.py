@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cooper_jax.grading import grade as grading
-from cooper_jax.grading import quantities
+from cooper_jax.grading import grade, quantities
 from cooper_jax.grading.metrics import mra, number, ratio
 
 _NUMBERS = 48  # most frequent numeric answers that the classifier may give
@@ -149,10 +148,10 @@ def _likeliest(questions, answers: collections.Counter) -> str:
   """The one answer that is right most often, as the evaluation grades."""
   if questions[0].answer_type != "number":
     return answers.most_common(1)[0][0]
-  tolerance = grading.Rules().tolerance
+  tolerance = grade.Rules().tolerance
 
   def hits(answer: str) -> int:
-    said = [grading.truth(answer, q.unit) for q in questions]
+    said = [grade.truth(answer, q.unit) for q in questions]
     return sum(
       number.correct(value, _value(q), unit=q.unit, tolerance=tolerance)
       for value, q in zip(said, questions, strict=True)
@@ -224,4 +223,4 @@ def _candidates(question, numbers) -> tuple[str, ...]:
 
 
 def _value(question) -> float:
-  return grading.truth(question.answer, question.unit, question.value)
+  return grade.truth(question.answer, question.unit, question.value)

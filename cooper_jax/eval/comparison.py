@@ -12,12 +12,12 @@ import numpy as np
 
 from cooper_jax.errors import UserError
 from cooper_jax.grading import intervals
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.questions import templates
 
 GROUPS = {
-  "distance and size": (*phrasing.DISTANCES, *phrasing.SIZES),
-  "distance": phrasing.DISTANCES,
-  "size": phrasing.SIZES,
+  "distance and size": (*templates.DISTANCES, *templates.SIZES),
+  "distance": templates.DISTANCES,
+  "size": templates.SIZES,
 }
 
 

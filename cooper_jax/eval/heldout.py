@@ -11,7 +11,7 @@ import numpy as np
 
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.eval import questions as asking
+from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
 from cooper_jax.world.questions.templates import PHRASINGS
 
@@ -27,7 +27,7 @@ def open_items(data: DataConfig, count: int, *, seed: int):
     return []
   world = dataclasses.replace(data, source=SOURCE, weights=())
   source = mixture.open_split(world, SPLIT)
-  return asking.items_of(source, count, seed=seed)
+  return questions.items_of(source, count, seed=seed)
 
 
 def parts(items) -> dict[str, np.ndarray]:
@@ -51,10 +51,10 @@ def scores(items, hits, name: str) -> dict:
   heldout/accuracy/<family>/<name>.
   """
   found = intervals.rate(f"{KEY}/accuracy/{name}", hits)
-  groups = asking.families(items)
+  groups = questions.families(items)
   for part, rows in (parts(items) | groups).items():
     found |= intervals.rate(f"{KEY}/accuracy/{part}/{name}", hits[rows])
-  chosen = asking.choices(items)
+  chosen = questions.choices(items)
   if chosen:
     found |= intervals.macro(f"{KEY}/accuracy/macro/{name}", hits, chosen)
   return found

@@ -10,11 +10,11 @@ better maps could bring.
 import numpy as np
 
 from cooper_jax.data import traces
-from cooper_jax.eval import questions as asking
+from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
 from cooper_jax.rollouts import generate
 from cooper_jax.tokenizers import map_tokenizer
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.questions import templates
 
 MODALITY = "depth"  # the mode of the same name draws it before anything else
 KINDS = ("own", "other", "true")
@@ -60,10 +60,10 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
     view = generate.respond_to_maps(
       policy, params, asked, MODALITY, codes, codecs, batch=batch
     )
-    hits[kind] = asking.graded(view, asked).hits
+    hits[kind] = questions.graded(view, asked).hits
     doubted = np.array([traces.DOUBT in text for text in view.text])
     doubts |= intervals.rate(f"{KEY}/doubt/{kind}/{stage}", doubted)
-  return scores(hits, asking.families(asked), stage) | doubts
+  return scores(hits, questions.families(asked), stage) | doubts
 
 
 def of_another(ids) -> np.ndarray | None:
@@ -90,7 +90,7 @@ def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
     for family, rows in families.items():
       key = f"{KEY}/{kind}/{family}/{stage}"
       found |= intervals.rate(key, values[rows])
-  near = [families[f] for f in phrasing.DISTANCES if f in families]
+  near = [families[f] for f in templates.DISTANCES if f in families]
   parts = {"": np.arange(len(hits["own"]))}
   if near:
     parts["/distances"] = np.concatenate(near)

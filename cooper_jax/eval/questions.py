@@ -9,14 +9,14 @@ from cooper_jax.grading import quantities
 from cooper_jax.policy import Policy
 from cooper_jax.rollouts import generate
 from cooper_jax.rollouts.prompts import Item
-from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.rollouts.response import Responses
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
   """What came back: view of the rollouts, and a grade an item."""
 
-  view: RolloutView
+  view: Responses
   grades: tuple
 
   @property
@@ -36,7 +36,7 @@ def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
   return graded(view, items)
 
 
-def graded(view: RolloutView, items) -> Answers:
+def graded(view: Responses, items) -> Answers:
   return Answers(
     view,
     tuple(

@@ -4,7 +4,7 @@ Teacher-forced on the validation split: the readings of grounding texts and
 traces (numbers, and how two things stand to each other), where the places
 before them read no map, the true map, another image's, or a changed one whose
 own truth is told. Only a policy that reads is surprised by another image's map
-and not by a changed one. Says nothing of a model without `model.read`.
+and not by a changed one. Says nothing of a model without `model.map_lookup`.
 
 All readings count, those too that no depth map tells (left of, yes); and where
 a changed map's truth can't be told, the true map is read in its place. So the
@@ -17,39 +17,36 @@ import jax
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax.data import codes as coding
-from cooper_jax.data import counterfactual as edits
-from cooper_jax.data import map_examples
-from cooper_jax.data import tasks as lessons
+from cooper_jax.data import counterfactual, map_examples, tasks
+from cooper_jax.data.codes import encode
 from cooper_jax.grading import intervals
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import scoring as losses
+from cooper_jax.sequences import packing, scoring
 
 ROWS = 12  # images at once
 SCENES = 96  # of the validation split
-KINDS = ("none", "true", "other", "edited")
+KINDS = ("none", "true", "other", "counterfactual")
 KEY = "reading"
 
 
-def make_lessons(config, policy, codes) -> dict[str, lessons.Pretrain]:
+def make_lessons(config, policy, codes) -> dict[str, tasks.MapTask]:
   """The four kinds of texts, by what their places read."""
-  model, block = policy.form.model, config.pretrain.block
+  model, bin = policy.form.model, config.pretrain.bin
   shape = packing.Shape(
-    length=model.locations + 4 * block,
+    length=model.locations + 4 * bin,
     texts=config.pretrain.texts,
     codes=model.map_codes,
     trunk=model.locations,
-    block=block,
+    bin=bin,
   )
-  true = lessons.Pretrain(
-    writer=policy.writer,
+  true = tasks.MapTask(
+    markup=policy.markup,
     codes=codes,
     shape=shape,
     map_noise=0.0,
     weights=dict(text=0.0, name=0.0, location=0.0, reading=1.0, answer=0.0),
-    titles=((edits.MODALITY, "Depth"),),
-    marks=0.0,
-    given=1.0,
+    titles=((counterfactual.MODALITY, "Depth"),),
+    single_object=0.0,
+    map_context=1.0,
   )
   others = {
     name: np.roll(maps, len(maps) // 2, axis=0)
@@ -57,10 +54,10 @@ def make_lessons(config, policy, codes) -> dict[str, lessons.Pretrain]:
   }
   other = dataclasses.replace(codes, maps=others)
   return {
-    "none": dataclasses.replace(true, given=0.0),
+    "none": dataclasses.replace(true, map_context=0.0),
     "true": true,
     "other": dataclasses.replace(true, codes=other),
-    "edited": dataclasses.replace(true, edited=1.0),
+    "counterfactual": dataclasses.replace(true, counterfactual=1.0),
   }
 
 
@@ -70,23 +67,25 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
   {} where no text of the split tells a reading, or none has a map to read.
   The same texts for none, true and other; a changed map changes what is right.
   """
-  module = plugins.find("modalities", edits.MODALITY)
-  have = map_examples.places(source, {edits.MODALITY: module})[edits.MODALITY]
+  module = plugins.find("modalities", counterfactual.MODALITY)
+  have = map_examples.places(source, {counterfactual.MODALITY: module})[
+    counterfactual.MODALITY
+  ]
   samples = [source[i] for i in have[:SCENES].tolist()]
   if not samples:
     return {}
-  codes = coding.encode(samples, codecs)
-  changed = edits.make(
-    samples, codecs[edits.MODALITY], own=None, seed=config.seed
+  codes = encode(samples, codecs)
+  changed = counterfactual.make(
+    samples, codecs[counterfactual.MODALITY], own=None, seed=config.seed
   )
   codes = dataclasses.replace(codes, edits=changed)
-  score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
+  score = jax.jit(scoring.score, static_argnames=("model", "form", "bins"))
   found = {}
-  for kind, lesson in make_lessons(config, policy, codes).items():
+  for kind, task in make_lessons(config, policy, codes).items():
     nll, hit = [], []
     for start in range(0, len(samples), ROWS):
       some = samples[start : start + ROWS]
-      rows = [lesson(s, np.random.default_rng(i)) for i, s in enumerate(some)]
+      rows = [task(s, np.random.default_rng(i)) for i, s in enumerate(some)]
       rows += [rows[-1]] * (ROWS - len(rows))
       batch = {
         name: np.stack([row[name] for row in rows])
@@ -98,7 +97,7 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
         params,
         batch,
         form=policy.form,
-        blocks=lesson.shape.blocks,
+        bins=task.shape.bins,
       )
       here = batch["text_weight"] > 0
       here[len(some) :] = False

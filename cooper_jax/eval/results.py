@@ -7,13 +7,13 @@ import json
 
 import numpy as np
 
-from cooper_jax.eval import questions as asking
+from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
 
 
 def scores(items, found, stage: str, *, free: str) -> dict:
   """Accuracies by mode and family, numbers, and how often maps are drawn."""
-  groups = asking.families(items)
+  groups = questions.families(items)
   adaptive = found[free]
   summary = intervals.rate(f"qa/accuracy/{stage}", adaptive.hits)
   for mode, answers in found.items():
@@ -21,7 +21,7 @@ def scores(items, found, stage: str, *, free: str) -> dict:
     for family, rows in groups.items():
       key = f"qa/mode/{mode}/{family}/{stage}"
       summary |= intervals.rate(key, answers.hits[rows])
-  lengths, chosen = asking.lengths(items), asking.choices(items)
+  lengths, chosen = questions.lengths(items), questions.choices(items)
   if chosen:
     summary |= intervals.macro(f"qa/macro/{stage}", adaptive.hits, chosen)
   for mode, answers in found.items():

@@ -7,9 +7,9 @@ response is read, and it is said that the rest is malformed.
 import re
 from typing import NamedTuple
 
-from cooper_jax.rollouts import response as view
+from cooper_jax.rollouts import response
 from cooper_jax.tokenizers import text as tokens
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.questions import templates
 
 PLACE = re.compile(r"<at ([\d.]+) ([\d.]+)>")
 _AT_ONCE = re.compile(r"<answer>((?:(?!</?answer>|</?think>).)*)</answer>")
@@ -23,7 +23,7 @@ _BESIDES = "# What people ask besides."  # a heading of words.txt
 class Trace(NamedTuple):
   """A response taken apart."""
 
-  turns: tuple[view.Turn, ...]  # well-formed ones, from the start on
+  turns: tuple[response.Turn, ...]  # well-formed ones, from the start on
   rest: str  # what comes after them and is none
   answer: str | None  # also one that stands in the rest
   fault: str | None  # what is wrong with its form
@@ -31,7 +31,7 @@ class Trace(NamedTuple):
 
 def read(text: str) -> Trace:
   """Takes a response apart; an answer at once, without a thought, is right."""
-  turns, rest = view.turns(text)
+  turns, rest = response.turns(text)
   turns = tuple(turns)
   last = turns[-1] if turns else None
   if not rest:
@@ -86,7 +86,7 @@ def tell(text: str) -> str:
 def world_words() -> frozenset[str]:
   """Every word and sign that the world's questions and answers are made of."""
   taught = tokens.WORDS.read_text("utf-8").partition(_BESIDES)[0]
-  said = [form for forms in phrasing.TEMPLATES.values() for form in forms]
+  said = [form for forms in templates.TEMPLATES.values() for form in forms]
   found = tokens.read_words("\n".join([taught, *map(str, said)]))
   letters = {"b", "c", "t"}  # of the templates: {b}; "a" is a word
   signs = {*tokens.PUNCTUATION, *tokens.numbers()}

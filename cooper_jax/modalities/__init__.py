@@ -2,14 +2,14 @@
 
 A modality module says how its map is read from a sample, put into numbers
 for the tokenizer, taken back out, scored and shown. Nothing else in the
-package names a modality; `SLOT` fixes the special tokens it opens and closes
-with. The whole contract is the list of names in `REQUIRED`.
+package names a modality; `MODALITY_ID` fixes the special tokens that it opens
+and closes with. The whole contract is the list of names in `REQUIRED`.
 """
 
 import numpy as np
 
 REQUIRED = (
-  "SLOT",
+  "MODALITY_ID",
   "TITLE",
   "CHANNELS",
   "OUTPUTS",

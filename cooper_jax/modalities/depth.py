@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SLOT = 0
+MODALITY_ID = 0
 TITLE = "Depth"
 CHANNELS = 6  # log depth in [-1, 1], validity, and its waves (see `to_input`)
 OUTPUTS = 4  # log depth of two layers, which of them (logit), validity logit

@@ -29,7 +29,7 @@ CLASSES = (
 ROOM = 4  # ids below are background and room surfaces, above are objects
 IGNORE = 255
 
-SLOT = 1
+MODALITY_ID = 1
 TITLE = "Segmentation"
 CHANNELS = len(CLASSES)  # one-hot
 OUTPUTS = len(CLASSES)  # logits

@@ -94,20 +94,20 @@ def _mixed(weights_BKQS, v_BKSH):
   return jnp.einsum("bkqs,bksh->bkqh", weights_BKQS, v_BKSH)
 
 
-def attend_blocks(q_BLNH, k_BLKH, v_BLKH, masks, blocks, *, kernel="xla"):
-  """Attention of a row laid out as a trunk and blocks of branches.
+def attend_bins(q_BLNH, k_BLKH, v_BLKH, masks, bins, *, kernel="xla"):
+  """Attention of a row laid out as a trunk and bins of branches.
 
   Args:
-    q_BLNH, k_BLKH, v_BLKH: trunk first, then whole blocks.
-    masks: {"trunk": [B, T, T], "own": [B * n, block, block]}.
-    blocks: (trunk, block), static.
+    q_BLNH, k_BLKH, v_BLKH: trunk first, then whole bins.
+    masks: {"trunk": [B, T, T], "own": [B * n, bin, bin]}.
+    bins: (trunk, bin), static.
 
   Heads lead, and for XLA keys are repeated to the queries' heads, which is what
   makes every product a plain batched one.
   """
-  trunk, block = blocks
+  trunk, bin = bins
   batch, length, heads, _ = q_BLNH.shape
-  count = (length - trunk) // block
+  count = (length - trunk) // bin
   share = heads // k_BLKH.shape[2] if kernel == "xla" else 1
   attend_heads = kernels.KERNELS.get(kernel, _attend_heads)
   q, k, v = (
@@ -124,7 +124,7 @@ def attend_blocks(q_BLNH, k_BLKH, v_BLKH, masks, blocks, *, kernel="xla"):
   spread = lambda x: jnp.repeat(x, count, axis=0)  # noqa: E731
   # A trunk's padding is the only part of it that a branch may not see.
   exists = spread(jnp.any(masks["trunk"], axis=1))[:, None]
-  seen = jnp.broadcast_to(exists, (batch * count, block, trunk))
+  seen = jnp.broadcast_to(exists, (batch * count, bin, trunk))
   of_trunk = attend_heads(q0, k0, v0, masks["trunk"])
   of_blocks = attend_heads(
     q1,

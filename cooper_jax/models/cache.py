@@ -1,8 +1,9 @@
 """The KV cache: an explicit argument and result, never module state.
 
 A prompt is prefilled once and shared by its group of G rollouts; each rollout
-owns the slots that it generates. Layers lead, so that blocks can be scanned,
-or are apart, where blocks are called one by one (`ModelConfig.unroll`).
+owns the positions that it generates. Layers lead, so that blocks can be
+scanned, or are unstacked, where blocks are called one by one
+(`ModelConfig.unroll`).
 """
 
 import jax
@@ -11,7 +12,7 @@ from flax import struct
 
 from cooper_jax.parallel.shard import constrain
 
-LANES = 16  # slots come in so many: products of odd lengths take longer
+LANES = 16  # positions come in so many: products of odd lengths take longer
 
 
 @struct.dataclass
@@ -20,8 +21,8 @@ class Cache:
 
   Of prompts: keys [layers, P, K, H, S] and values [layers, P, K, S, H]; a row's
   own: the same, R and T for P and S. prompt_mask [P, S] and valid [R, T] say
-  which slots hold a token. Where layers are apart, each of the four is a tuple
-  with an entry a layer.
+  which positions hold a token. Where layers are unstacked, each of the four is
+  a tuple with an entry a layer.
   """
 
   prompt_k: jax.Array | tuple[jax.Array, ...]
@@ -33,22 +34,24 @@ class Cache:
 
 
 def start(
-  prompt_kv, prompt_mask_PS, *, rows: int, slots: int, apart: bool
+  prompt_kv, prompt_mask_PS, *, rows: int, positions: int, unstacked: bool
 ) -> Cache:
   """Returns a cache with prompts that are prefilled, [layers, P, S, K, H] of
-  keys and of values, and empty own slots, at least as many as asked for.
+  keys and of values, and empty own positions, at least as many as asked for.
 
-  apart: whether layers are.
+  unstacked: layers lie in a list of trees, not stacked along a leading axis.
   """
   prompt_k, prompt_v = (jnp.moveaxis(x, 2, 3) for x in prompt_kv)
   layers, _, kv_heads, _, head_dim = prompt_v.shape
-  slots = -(-slots // LANES) * LANES
-  empty = jnp.zeros((layers, rows, kv_heads, slots, head_dim), prompt_v.dtype)
+  positions = -(-positions // LANES) * LANES
+  empty = jnp.zeros(
+    (layers, rows, kv_heads, positions, head_dim), prompt_v.dtype
+  )
 
   def lie(stacked):
     names = ("layers", "batch", "kv_heads", None, None)
     stacked = constrain(stacked, *names)
-    return tuple(stacked) if apart else stacked
+    return tuple(stacked) if unstacked else stacked
 
   return Cache(
     prompt_k=lie(jnp.swapaxes(prompt_k, -1, -2)),
@@ -56,15 +59,15 @@ def start(
     prompt_mask=prompt_mask_PS,
     k=lie(jnp.swapaxes(empty, -1, -2)),
     v=lie(empty),
-    valid=jnp.zeros((rows, slots), bool),
+    valid=jnp.zeros((rows, positions), bool),
   )
 
 
-def put(own, new, slot):
-  """Own keys and values with new ones [.., R, L, K, H] from a slot on."""
+def put(own, new, position):
+  """Own keys and values with new ones [.., R, L, K, H] from a position on."""
   (k, v), (new_k, new_v) = own, new
   write = jax.lax.dynamic_update_slice_in_dim
   return (
-    write(k, jnp.moveaxis(new_k, -3, -1), slot, axis=k.ndim - 1),
-    write(v, jnp.moveaxis(new_v, -3, -2), slot, axis=v.ndim - 2),
+    write(k, jnp.moveaxis(new_k, -3, -1), position, axis=k.ndim - 1),
+    write(v, jnp.moveaxis(new_v, -3, -2), position, axis=v.ndim - 2),
   )

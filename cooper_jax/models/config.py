@@ -75,14 +75,16 @@ class ModelConfig:
   map_grid: int  # codes along one side of a map
   vision: VisionConfig
   max_maps: int = 2  # maps in one answer, at most
-  map_group: str = "row"  # how many codes are drawn at once: token, row, all
+  codes_per_step: str = (
+    "row"  # how many codes are drawn at once: token, row, all
+  )
   qk_norm: bool = True
   qkv_bias: bool = False
   tied_head: bool = True
   mixture_of_transformers: bool = False
   pointer: bool = True  # location logits point at image cells
-  read: bool = False  # a place that is named reads the codes drawn there
-  aligned_queries: bool = True  # a map slot sees the feature of its cell
+  map_lookup: bool = False  # a place that is named reads the codes drawn there
+  aligned_queries: bool = True  # a map position sees the feature of its cell
   code_levels: tuple[int, ...] = ()  # of an FSQ code's digits; () = no FSQ
   code_digits: bool = True  # codes share what is learned of their digits
   smear: bool = False  # a text token sees its predecessor's embedding
@@ -94,9 +96,9 @@ class ModelConfig:
   dtype: str = "float32"  # compute dtype; parameters stay float32
 
   def __post_init__(self):
-    if self.map_group not in MAP_GROUPS:
+    if self.codes_per_step not in MAP_GROUPS:
       raise errors.UserError(
-        f"config.model.map_group is {self.map_group!r}; allowed:"
+        f"config.model.codes_per_step is {self.codes_per_step!r}; allowed:"
         f" {', '.join(MAP_GROUPS)}"
       )
     if self.remat not in REMAT:
@@ -136,18 +138,18 @@ class ModelConfig:
     return self.map_grid**2
 
   @property
-  def group_size(self) -> int:
+  def step_codes(self) -> int:
     """Codes drawn at once, g."""
     return {"token": 1, "row": self.map_grid, "all": self.map_codes}[
-      self.map_group
+      self.codes_per_step
     ]
 
   @property
-  def map_slots(self) -> int:
-    """Slots of one map: N codes shifted by one group, N + g."""
-    return self.map_codes + self.group_size
+  def map_positions(self) -> int:
+    """Positions of one map: N codes shifted by one group, N + g."""
+    return self.map_codes + self.step_codes
 
   @property
   def map_advance(self) -> int:
     """Positions that the text after a map moves on by."""
-    return max(-(-self.map_slots // self.map_grid), self.map_grid)
+    return max(-(-self.map_positions // self.map_grid), self.map_grid)

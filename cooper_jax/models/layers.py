@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cooper_jax.models import config as model_config
+from cooper_jax.models.config import ModelConfig
 
 _fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -97,7 +97,7 @@ class Routed(nn.Module):
 
   layer: type
   options: dict
-  config: model_config.ModelConfig
+  config: ModelConfig
 
   @nn.compact
   def __call__(self, x, is_code_BL):

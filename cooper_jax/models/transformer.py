@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from cooper_jax.models import attention, kernels, layers
-from cooper_jax.models import cache as kv_cache
+from cooper_jax.models import attention, cache, kernels, layers
 from cooper_jax.models.config import ModelConfig
 from cooper_jax.parallel.shard import constrain
 
@@ -27,7 +26,7 @@ class Block(nn.Module):
 
   config: ModelConfig
   mode: str
-  blocks: tuple[int, int] | None = None
+  bins: tuple[int, int] | None = None
 
   def routed(self, layer, x, is_code, name, **options):
     return layers.Routed(layer, options, self.config, name=name)(x, is_code)
@@ -68,7 +67,7 @@ class Block(nn.Module):
         prompt_k, prompt_v, own_k, own_v = cached
         new = k, v
         if c.unroll:  # written before it is read, or it would be copied
-          own_k, own_v = kv_cache.put((own_k, own_v), (k, v), shared["slot"])
+          own_k, own_v = cache.put((own_k, own_v), (k, v), shared["position"])
           k, v, new = own_k, own_v, None
         mixed = attention.attend_shared(
           q,
@@ -76,9 +75,9 @@ class Block(nn.Module):
           (own_k, own_v, shared["valid"]),
           new,
         )
-      elif self.blocks:
-        mixed = attention.attend_blocks(
-          q, k, v, shared["mask"], self.blocks, kernel=c.attention
+      elif self.bins:
+        mixed = attention.attend_bins(
+          q, k, v, shared["mask"], self.bins, kernel=c.attention
         )
       else:
         mixed = attention.attend(q, k, v, shared["mask"], kernel=c.attention)
@@ -116,9 +115,9 @@ class Transformer(nn.Module):
   """Blocks and the final norm.
 
   `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and,
-  by mode, mask (see `unified.attention_mask` and `block_masks`), or for a step
-  the cache's valid [R, T] and prompt_mask [P, S], and slot, where the first of
-  the new tokens goes.
+  by mode, mask (see `unified.attention_mask` and `bin_masks`), or for a step
+  the cache's valid [R, T] and prompt_mask [P, S], and position, where the first
+  of the new tokens goes.
   Returns hidden states in float32 and, but for "train", the new keys and
   values [layers, B, L, K, H].
   """
@@ -126,18 +125,18 @@ class Transformer(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, x_BLD, shared, *, mode="train", cached=None, blocks=None):
+  def __call__(self, x_BLD, shared, *, mode="train", cached=None, bins=None):
     c = self.config
     if mode == "step" and c.unroll:
       x_BLD, kept = self._one_by_one(x_BLD, cached, shared)
     else:
-      x_BLD, kept = self._in_a_loop(x_BLD, cached, shared, mode, blocks)
+      x_BLD, kept = self._in_a_loop(x_BLD, cached, shared, mode, bins)
     x_BLD = layers.Routed(
       layers.RMSNorm, {"eps": c.norm_eps}, c, name="norm_final"
     )(x_BLD, shared["is_code"])
     return x_BLD.astype(jnp.float32), kept
 
-  def _in_a_loop(self, x_BLD, cached, shared, mode, blocks):
+  def _in_a_loop(self, x_BLD, cached, shared, mode, bins):
     """The layers as one loop: it compiles in the time of one."""
     c = self.config
     block = kernels.recomputed(Block, c.remat, prevent_cse=False)
@@ -149,10 +148,10 @@ class Transformer(nn.Module):
       length=c.layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    return scanned(c, mode, blocks, name="blocks")(x_BLD, cached, shared)
+    return scanned(c, mode, bins, name="blocks")(x_BLD, cached, shared)
 
   def _one_by_one(self, x_BLD, cached, shared):
-    """The same layers without a loop, of parameters that `apart` has parted.
+    """The same layers without a loop, of parameters that `unstack` has parted.
 
     `cached` is of tuples with an entry a layer, and so is what is kept: a row's
     own keys and values with the new ones among them.
@@ -165,7 +164,7 @@ class Transformer(nn.Module):
     return x_BLD, tuple(zip(*kept, strict=True))
 
 
-def apart(params, config: ModelConfig):
+def unstack(params, config: ModelConfig):
   """The decoder's parameters with a tree a layer, as a step asks for them.
 
   Once a call, where `ModelConfig.unroll` has no loop over the layers: on a CPU

@@ -11,12 +11,11 @@ from flax import linen as nn
 from flax import struct
 
 from cooper_jax.models import attention, layers, transformer, vision
-from cooper_jax.models import cache as kv_cache
+from cooper_jax.models.cache import Cache, put
 from cooper_jax.models.config import ModelConfig
+from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.parallel.shard import constrain
 from cooper_jax.tokenizers import quantize
-
-PAD, TEXT, IMAGE, CODE = range(4)  # kinds of a token
 
 
 @struct.dataclass
@@ -28,7 +27,7 @@ class Tokens:
   row, column: positions of the two-axis RoPE.
   cell: index into the B row's image cells [I * M] of the cell that this token
     is, points at or is aligned with; -1 none.
-  query: index of the map cell that this slot predicts; -1 none.
+  query: index of the map cell that this position predicts; -1 none.
   opening: id of the map's opening special, for CODE.
   previous: id of the preceding text token; -1 none.
   read: [B, L, max_maps, 2], for a location token the ids of the code under it
@@ -52,14 +51,14 @@ class Layout:
 
   document: jax.Array  # 0 is padding
   branch: jax.Array  # 0 is the trunk
-  group: jax.Array
+  order: jax.Array
 
 
 def attention_mask(layout: Layout):
   """Returns the mask [B, L, L]: the one rule of attention.
 
   A query attends to a key iff both lie in the same document, the key lies on
-  the trunk or on the query's branch, and group[query] >= group[key].
+  the trunk or on the query's branch, and order[query] >= order[key].
   """
   query, key = (
     jax.tree.map(lambda x: x[:, :, None], layout),
@@ -69,15 +68,15 @@ def attention_mask(layout: Layout):
     (query.document == key.document)
     & (key.document > 0)
     & ((key.branch == 0) | (key.branch == query.branch))
-    & (query.group >= key.group)
+    & (query.order >= key.order)
   )
 
 
-def block_masks(layout: Layout, blocks: tuple[int, int]):
-  """The same rule for rows laid out as a trunk and blocks (packing.py)."""
-  trunk, block = blocks
+def bin_masks(layout: Layout, bins: tuple[int, int]):
+  """The same rule for rows laid out as a trunk and bins (packing.py)."""
+  trunk, bin = bins
   own = jax.tree.map(
-    lambda x: einops.rearrange(x[:, trunk:], "b (n l) -> (b n) l", l=block),
+    lambda x: einops.rearrange(x[:, trunk:], "b (n l) -> (b n) l", l=bin),
     layout,
   )
   return {
@@ -86,7 +85,7 @@ def block_masks(layout: Layout, blocks: tuple[int, int]):
   }
 
 
-def _look_up(table, ids, cut: bool, dtype):
+def _look_up(table, ids, sharded: bool, dtype):
   """Rows of a table by id in another dtype, those below 0 as if they were 0.
 
   The rows are converted, not the table: its gradient is added up as it is.
@@ -94,7 +93,7 @@ def _look_up(table, ids, cut: bool, dtype):
   the batch: what travels are the rows that are read, not the table.
   """
   ids = jnp.maximum(ids, 0)
-  if not cut:
+  if not sharded:
     return table[ids].astype(dtype)
   rest = (None,) * (ids.ndim - 1)
   ids = constrain(ids, "copies", *rest)
@@ -150,7 +149,7 @@ class Unified(nn.Module):
       self.align = layers.Linear(**square, dtype=c.dtype)
     if c.smear:
       self.smear = layers.Linear(**square, dtype=c.dtype)
-    if c.read:
+    if c.map_lookup:
       self.read = layers.Linear(**square, dtype=c.dtype)
     if c.pointer:
       # A place that was named is read by row and column, too: what is learned
@@ -176,24 +175,24 @@ class Unified(nn.Module):
     flat = self.vision(images.reshape(-1, *images.shape[2:]))
     return flat.reshape(batch, count * flat.shape[1], flat.shape[2])
 
-  def embed(self, tokens: Tokens, features_BMD, *, cut: bool):
+  def embed(self, tokens: Tokens, features_BMD, *, sharded: bool):
     """Returns the decoder's input [B, L, D].
 
-    cut: whether the parameters lie as in training or as for sampling.
+    sharded: whether the parameters lie as in training or as for sampling.
     """
     c = self.config
-    x = self._rows(tokens.ids, cut)
+    x = self._rows(tokens.ids, sharded)
     is_code = (tokens.kind == CODE)[..., None]
     seen = jnp.take_along_axis(
       features_BMD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
     )
     has_cell = (tokens.cell >= 0)[..., None]
     if c.smear:
-      smeared = self.smear(self._table(tokens.previous, cut))
+      smeared = self.smear(self._table(tokens.previous, sharded))
       x = x + jnp.where((tokens.previous >= 0)[..., None], smeared, 0)
-    if c.read:
+    if c.map_lookup:
       code, opening = tokens.read[..., 0], tokens.read[..., 1]
-      drawn = self._rows(code, cut) + self._table(opening, cut)
+      drawn = self._rows(code, sharded) + self._table(opening, sharded)
       there = code >= 0
       drawn = jnp.where(there[..., None], drawn, 0).sum(axis=-2)
       any_there = jnp.any(there, axis=-1)[..., None]
@@ -206,18 +205,18 @@ class Unified(nn.Module):
       x = x + jnp.where(looks, self.look(seen) + place.astype(c.dtype), 0)
     target = self.map_query[jnp.maximum(tokens.query, 0)].astype(c.dtype)
     x = x + jnp.where(is_code & (tokens.query >= 0)[..., None], target, 0)
-    x = x + jnp.where(is_code, self._table(tokens.opening, cut), 0)
+    x = x + jnp.where(is_code, self._table(tokens.opening, sharded), 0)
     if c.aligned_queries:
       x = x + jnp.where(has_cell & is_code, self.align(seen), 0)
     x = jnp.where((tokens.kind == IMAGE)[..., None], seen, x)
     return constrain(x, "batch", "length", "embed_out")
 
-  def _table(self, ids, cut: bool):
-    return _look_up(self.embedding, ids, cut, self.config.dtype)
+  def _table(self, ids, sharded: bool):
+    return _look_up(self.embedding, ids, sharded, self.config.dtype)
 
-  def _rows(self, ids, cut: bool):
+  def _rows(self, ids, sharded: bool):
     """Rows [..., D] of ids, a code's with those of its digits; -1 is any."""
-    x = self._table(ids, cut)
+    x = self._table(ids, sharded)
     if not self.config.digits:
       return x
     shared = quantize.fsq_digits(self.config.digits) @ self.embedding_digits
@@ -236,45 +235,46 @@ class Unified(nn.Module):
     }
 
   def __call__(
-    self, tokens: Tokens, layout: Layout, images, *, keep=False, blocks=None
+    self, tokens: Tokens, layout: Layout, images, *, keep=False, bins=None
   ):
     """Teacher-forced forward: hidden f32 [B, L, D], features, keys/values.
 
-    `keep` returns keys and values, for sampling; `blocks` is the layout's
-    (trunk, block).
+    `keep` returns keys and values, for sampling; `bins` is the layout's
+    (trunk, bin).
     """
     features = self.see(images)
-    mask = block_masks(layout, blocks) if blocks else attention_mask(layout)
+    mask = bin_masks(layout, bins) if bins else attention_mask(layout)
     hidden, kv = self.decoder(
-      self.embed(tokens, features, cut=not keep),
+      self.embed(tokens, features, sharded=not keep),
       self.shared(tokens) | {"mask": mask},
       mode="prefill" if keep else "train",
-      blocks=blocks,
+      bins=bins,
     )
     return hidden, features, kv
 
-  def step(self, tokens: Tokens, features_RMD, cache: kv_cache.Cache, slot):
+  def step(self, tokens: Tokens, features_RMD, cache: Cache, position):
     """Feeds L tokens of one group to every row; returns hidden and the cache.
 
-    Their keys and values go to the own slots slot .. slot + L - 1, which the
+    Their keys and values go to the own positions position .. position + L - 1,
+    which the
     caller marks valid where the row is live.
     """
     valid, unroll = cache.valid, self.config.unroll
     if unroll:  # the new tokens are read from the cache, too
       at = jnp.arange(valid.shape[1])
-      valid |= (at >= slot) & (at < slot + tokens.ids.shape[1])
+      valid |= (at >= position) & (at < position + tokens.ids.shape[1])
     shared = self.shared(tokens) | {
       "valid": valid,
       "prompt_mask": cache.prompt_mask,
-      "slot": slot,
+      "position": position,
     }
     hidden, kv = self.decoder(
-      self.embed(tokens, features_RMD, cut=False),
+      self.embed(tokens, features_RMD, sharded=False),
       shared,
       mode="step",
       cached=(cache.prompt_k, cache.prompt_v, cache.k, cache.v),
     )
-    k, v = kv if unroll else kv_cache.put((cache.k, cache.v), kv, slot)
+    k, v = kv if unroll else put((cache.k, cache.v), kv, position)
     return hidden, cache.replace(k=k, v=v)
 
   def cell_keys(self, hidden_BLD, image_at_BM):
@@ -300,12 +300,19 @@ class Unified(nn.Module):
     As `text_parts`, put together: for the sampler, whose tables are whole.
     """
     parts = self.text_parts(
-      hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV, cut=False
+      hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV, sharded=False
     )
     return jnp.concatenate(parts, axis=-1)
 
   def text_parts(
-    self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV=None, *, cut
+    self,
+    hidden_BLD,
+    keys_BMD,
+    cell_start_BL,
+    exists_BM,
+    words_DV=None,
+    *,
+    sharded,
   ):
     """Logits f32 [B, L, T + 64] of text and specials, [B, L, M] of locations.
 
@@ -315,21 +322,21 @@ class Unified(nn.Module):
       cell_start_BL: first cell of the image that a location would point at.
       exists_BM: which cells there are; no location is named where none is.
       words_DV: of `columns`, or None.
-      cut: whether every device has some of the words for all rows of the
+      sharded: whether every device has some of the words for all rows of the
         batch, so that no device ever holds the table, nor sends it.
     """
     c = self.config
     table = self.embedding if c.tied_head else self.head
     words = self.text_rows - c.locations
     asked_BLD, named = hidden_BLD, table[:words]
-    if cut:
+    if sharded:
       asked_BLD = constrain(hidden_BLD, "copies", None, None)
       named = constrain(named, "logits", None)
     if words_DV is None:
       logits = jnp.einsum("bld,vd->blv", asked_BLD, named)
     else:
       logits = jnp.einsum("bld,dv->blv", asked_BLD, words_DV)
-    if cut:
+    if sharded:
       logits = constrain(logits, "copies", None, "logits")
     # Rows without room for an image have no cells at all.
     short = ((0, 0), (0, max(0, c.locations - exists_BM.shape[1])))

@@ -149,9 +149,9 @@ def alone():
     return
   import jax
 
-  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.parallel.mesh import own
 
-  with jax.set_mesh(meshes.own()):
+  with jax.set_mesh(own()):
     yield
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes
+from cooper_jax.parallel.mesh import batch_cuts, own
 from cooper_jax.parallel.rules import TRAIN_RULES, Rules
 
 
@@ -157,9 +157,9 @@ def own_rows(total: int) -> list[int]:
   if not processes.several():
     return list(range(total))
   mesh = jax.sharding.get_mesh()
-  if total % meshes.batch_cuts(mesh):
+  if total % batch_cuts(mesh):
     raise UserError(
-      f"a batch of {total} can't be cut into {meshes.batch_cuts(mesh)} parts"
+      f"a batch of {total} can't be cut into {batch_cuts(mesh)} parts"
       " (data x fsdp); make it a multiple, or set config.mesh"
     )
   places = batch_sharding(mesh).addressable_devices_indices_map((total,))
@@ -198,7 +198,7 @@ def whole(tree):
 
 def own_copy(tree):
   """A copy on each of this process' devices of the mesh (see `whole`)."""
-  return jax.device_put(whole(tree), replicated(meshes.own()))
+  return jax.device_put(whole(tree), replicated(own()))
 
 
 def _same(tree):

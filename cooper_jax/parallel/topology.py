@@ -12,13 +12,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from cooper_jax.errors import UserError
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import mesh
 from cooper_jax.parallel.chips import Slice
 
 INSTALL = 'pip install "jax[tpu]"'
 
 
-def absent_mesh(found: Slice, config: meshes.MeshConfig) -> Mesh:
+def absent_mesh(found: Slice, config: mesh.MeshConfig) -> Mesh:
   """The mesh that a run would make on a slice.
 
   Several slices are copies of each other along `data`, the one axis that
@@ -27,7 +27,7 @@ def absent_mesh(found: Slice, config: meshes.MeshConfig) -> Mesh:
   Raises UserError where the slice is no TPU, libtpu is not installed or does
   not know it, or the mesh does not fit it.
   """
-  sizes = meshes.mesh_shape(config, found.devices)
+  sizes = mesh.mesh_shape(config, found.devices)
   if not found.chip.is_tpu:
     raise UserError(
       f"{found.name} can't be compiled for without its GPUs; --plan does the"
@@ -51,8 +51,8 @@ def absent_mesh(found: Slice, config: meshes.MeshConfig) -> Mesh:
     placed = mesh_utils.create_device_mesh(
       inner, devices, allow_split_physical_axes=True
     )
-  auto = (AxisType.Auto,) * len(meshes.AXES)
-  return Mesh(np.asarray(placed), meshes.AXES, axis_types=auto)
+  auto = (AxisType.Auto,) * len(mesh.AXES)
+  return Mesh(np.asarray(placed), mesh.AXES, axis_types=auto)
 
 
 def _describe(found: Slice) -> list:

@@ -14,7 +14,7 @@ import threading
 
 from cooper_jax.errors import EXIT_PREEMPTED
 from cooper_jax.parallel import processes
-from cooper_jax.runtime import malloc as memory
+from cooper_jax.runtime import malloc
 
 ENDED = "cooper_ended"
 POLL = 1.0  # seconds between looks
@@ -28,7 +28,7 @@ def joined(describe):
   Process 0 alone prints; the others print what describe() gives, a line on
   their machine, and errors.
   """
-  memory.keep_freed()  # before there are threads
+  malloc.keep_freed()  # before there are threads
   processes.start()
   if processes.count() == 1:
     yield

@@ -11,15 +11,14 @@ import math
 import jax
 
 from cooper_jax import plugins
-from cooper_jax import policy as policies
 from cooper_jax.errors import UserError
 from cooper_jax.models import kernels
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
-from cooper_jax.rollouts import documents as rollouts
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import scoring as losses
-from cooper_jax.stages import supervised as teaching
+from cooper_jax.parallel.mesh import AXES, MeshConfig, mesh_shape
+from cooper_jax.policy import check_heads, make_policy
+from cooper_jax.rollouts import documents
+from cooper_jax.sequences import packing, scoring
+from cooper_jax.stages import supervised
 
 F32, BF16 = 4, 2
 GB = 1e9
@@ -67,8 +66,8 @@ def settled(config, found: Slice):
 
 def cuts(config, found: Slice) -> dict[str, int]:
   """The sizes of the mesh's axes; UserError where the chips don't fill it."""
-  mesh = meshes.mesh_shape(meshes.MeshConfig(**config.mesh), found.devices)
-  return dict(zip(meshes.AXES, mesh, strict=True))
+  mesh = mesh_shape(MeshConfig(**config.mesh), found.devices)
+  return dict(zip(AXES, mesh, strict=True))
 
 
 def _check_widths(model, sizes: dict[str, int]) -> None:
@@ -87,9 +86,9 @@ def _check_widths(model, sizes: dict[str, int]) -> None:
 def budgets(config, found: Slice, params) -> dict[str, Budget]:
   """The stages of a config on a slice: what a chip of it would hold."""
   config = settled(config, found)
-  policy = policies.make(config)
+  policy = make_policy(config)
   sizes = cuts(config, found)
-  policies.check_heads(policy, sizes["tensor"])
+  check_heads(policy, sizes["tensor"])
   _check_widths(policy.form.model, sizes)
   out = {}
   for stage in config.pipeline:
@@ -98,11 +97,11 @@ def budgets(config, found: Slice, params) -> dict[str, Budget]:
       rows = config[stage].batch / config[stage].optim.micro_batches
       out[stage] = _training(config, policy, sizes, params, shape, rows)
     elif stage == "grpo":
-      shape = rollouts.row_shape(
+      shape = documents.row_shape(
         policy.form,
         policy.limits,
         trunk=max(config.sampling.prompt_buckets),
-        blocks=config.grpo.blocks,
+        bins=config.grpo.bins,
       )
       update = _training(config, policy, sizes, params, shape, config.grpo.rows)
       cache = _cache(config, policy, sizes, params)
@@ -116,16 +115,16 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
   local = max(1.0, rows / (sizes["data"] * sizes["fsdp"]))
   tokens = local * shape.length / sizes["sequence"]
   everything = count(params)
-  layer = teaching.matrices(params) / model.layers
+  layer = supervised.matrices(params) / model.layers
   # Of a block: the scores of attention, forward and backward, and the MLP.
-  keys = shape.length if not shape.block else shape.trunk + shape.block
+  keys = shape.length if not shape.bin else shape.trunk + shape.bin
   scores = tokens * model.heads / tensor * keys * F32 * 3
   if model.attention != kernels.XLA:
     scores = 0.0
   wide = tokens * (3 * model.ffn / tensor + 6 * model.d_model) * width * 2
   blocks = model.layers if model.remat == "none" else 1
   vocabulary = policy.form.vocabulary.text_rows
-  chunk = min(losses.CHUNK, max(shape.texts, 1))
+  chunk = min(scoring.CHUNK, max(shape.texts, 1))
   table = vocabulary * model.d_model * F32 / tensor
   return Budget(
     state=everything * F32 * 3 / cut,
@@ -141,12 +140,12 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
 def _cache(config, policy, sizes, params) -> float:
   """Keys and values of a step's rollouts, and the weights they are made by."""
   model, limits = policy.form.model, policy.limits
-  rows = config.grpo.batch * config.rl.group
+  rows = config.grpo.batch * config.rl.group_size
   rows /= sizes["data"] * sizes["fsdp"]
-  slots = limits.slots(policy.form)
-  slots += max(config.sampling.prompt_buckets) / config.rl.group
+  positions = limits.positions(policy.form)
+  positions += max(config.sampling.prompt_buckets) / config.rl.group_size
   each = 2 * model.layers * model.kv_heads * model.head_dim * BF16
-  return (rows * slots * each + count(params) * BF16) / sizes["tensor"]
+  return (rows * positions * each + count(params) * BF16) / sizes["tensor"]
 
 
 def advice(config, found: Slice, params, stage: str) -> list[str]:

@@ -7,15 +7,15 @@ them, a policy that can't be is found after the tokenizers have been trained.
 import jax
 
 from cooper_jax import plugins
-from cooper_jax import policy as policies
 from cooper_jax.errors import UserError
-from cooper_jax.rollouts import documents as rollouts
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.policy import abstract_params, make_policy
+from cooper_jax.rollouts import documents
+from cooper_jax.stages import tokenizer
 
 SIZES = {
   "tokenizer": "config.tokenizer.network, model.map_grid and data.image_size",
   "policy": "config.model, its vision and config.tokenizer.network.levels",
-  "rows": "config.pretrain.block, sft.block, sampling and grpo.blocks",
+  "rows": "config.pretrain.bin, sft.bin, sampling and grpo.bins",
 }
 
 
@@ -34,16 +34,14 @@ def check(config, stages) -> None:
 
 
 def _tokenizers(config) -> None:
-  modules = tokenizer_stage.find_modules(config)
-  configs = tokenizer_stage.make_configs(config, modules)
-  jax.eval_shape(
-    lambda: tokenizer_stage.init_params(configs, jax.random.key(0))
-  )
+  modules = tokenizer.find_modules(config)
+  configs = tokenizer.make_configs(config, modules)
+  jax.eval_shape(lambda: tokenizer.init_params(configs, jax.random.key(0)))
 
 
 def _policy(config):
-  policy = policies.make(config)
-  policies.abstract_params(policy)
+  policy = make_policy(config)
+  abstract_params(policy)
   return policy
 
 
@@ -53,22 +51,22 @@ def _rows(config, policy, stages) -> None:
       plugins.find("stages", stage).row_shape(config, policy)
       _check_block(config, policy, stage)
   if "grpo" in stages:
-    rollouts.row_shape(
+    documents.row_shape(
       policy.form,
       policy.limits,
       trunk=max(config.sampling.prompt_buckets),
-      blocks=config.grpo.blocks,
+      bins=config.grpo.bins,
     )
 
 
 def _check_block(config, policy, stage: str) -> None:
-  """A map and its two marks have to fit into a block, where any is drawn."""
+  """A map and its two marks have to fit into a bin, where any is drawn."""
   shares = config[stage].get("shares", {"map": 1.0})
-  least = policy.form.model.map_slots + 2
+  least = policy.form.model.map_positions + 2
   drawn = any(w for name, w in shares.items() if name not in ("direct", "text"))
-  if drawn and config[stage].block <= least:
+  if drawn and config[stage].bin <= least:
     raise UserError(
-      f"config.{stage}.block is {config[stage].block} tokens and a map takes"
+      f"config.{stage}.bin is {config[stage].bin} tokens and a map takes"
       f" {least} of them, with config.model.map_grid={config.model.map_grid};"
       " make it longer"
     )

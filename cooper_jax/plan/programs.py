@@ -11,17 +11,15 @@ import jax
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax import policy as policies
 from cooper_jax.parallel import shard
-from cooper_jax.rl import losses as rl_losses
-from cooper_jax.rl import update as updates
-from cooper_jax.rollouts import documents as rollouts
-from cooper_jax.sampling import carry as carries
+from cooper_jax.policy import abstract_state, make_policy, sampling_params
+from cooper_jax.rl import losses, update
+from cooper_jax.rollouts import documents
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import segments as sequence
-from cooper_jax.stages import supervised as teaching
+from cooper_jax.sampling.state import prefill
+from cooper_jax.sequences import packing, segments
+from cooper_jax.stages import supervised
 from cooper_jax.training import optim
 
 
@@ -54,16 +52,14 @@ def of(config) -> dict[str, Callable[[], Program]]:
 
 def _teach(config, stage: str) -> Program:
   """One step of pretraining or of SFT."""
-  settings, policy = config[stage], policies.make(config)
+  settings, policy = config[stage], make_policy(config)
   optimizer = _optimizer(settings, settings.steps)
-  state = policies.abstract_state(
-    policy, optimizer, ema=settings.optim.ema_decay > 0
-  )
+  state = abstract_state(policy, optimizer, ema=settings.optim.ema_decay > 0)
   shape = plugins.find("stages", stage).row_shape(config, policy)
   batch = _packed(policy, shape, settings.batch)
   batch["left_out"] = _rows(settings.batch, np.int32)
-  step = teaching.jit_step(policy, optimizer, settings, shape)
-  flops = teaching.flops(state.params, policy, settings.batch, shape)
+  step = supervised.jit_step(policy, optimizer, settings, shape)
+  flops = supervised.flops(state.params, policy, settings.batch, shape)
   traffic = settings.optim.micro_batches * _backward(policy, state.params)
   traffic += _step(state.params)
   return _program(
@@ -74,19 +70,19 @@ def _teach(config, stage: str) -> Program:
 def _gradients(config) -> Program:
   """Gradients of one piece of a step's rollouts."""
   policy, optimizer, configs, parts = _update(config)
-  state = policies.abstract_state(policy, optimizer)
-  limits, rows = policy.limits, config.grpo.batch * config.rl.group
-  shape = rollouts.row_shape(
+  state = abstract_state(policy, optimizer)
+  limits, rows = policy.limits, config.grpo.batch * config.rl.group_size
+  shape = documents.row_shape(
     policy.form,
     limits,
     trunk=max(config.sampling.prompt_buckets),
-    blocks=config.grpo.blocks,
+    bins=config.grpo.bins,
   )
   batch = _packed(policy, shape, config.grpo.rows)
-  slots = limits.slots(policy.form)
+  positions = limits.positions(policy.form)
   rolled = {"log_prob": np.float32, "advantage": np.float32}
   rolled |= {"text": np.bool_, "code": np.bool_}
-  rolled = {name: _rows(rows, kind, slots) for name, kind in rolled.items()}
+  rolled = {name: _rows(rows, kind, positions) for name, kind in rolled.items()}
   weights = jax.eval_shape(parts[0], rolled)
   reference = (
     state.params if any(c.kl_weight for c in configs.values()) else None
@@ -99,10 +95,10 @@ def _gradients(config) -> Program:
     weights,
     reference,
     temperatures=(1.0, 1.0),
-    blocks=shape.blocks,
+    bins=shape.bins,
     on_policy=config.rl.updates == 1 and not config.rl.pipeline,
   )
-  flops = teaching.flops(state.params, policy, config.grpo.rows, shape)
+  flops = supervised.flops(state.params, policy, config.grpo.rows, shape)
   traffic = _backward(policy, state.params)
   return _program(trace, flops, traffic, state.params, state.params)
 
@@ -110,11 +106,11 @@ def _gradients(config) -> Program:
 def _apply(config) -> Program:
   """The optimiser's step, after the last piece."""
   policy, optimizer, _, parts = _update(config)
-  state = policies.abstract_state(
+  state = abstract_state(
     policy,
     optimizer,
     ema=config.grpo.optim.ema_decay > 0,
-    behind=config.rl.pipeline,
+    stale_params=config.rl.pipeline,
   )
   trace = lambda: parts[3].trace(  # noqa: E731
     state, state.params, remember=config.rl.pipeline
@@ -124,20 +120,24 @@ def _apply(config) -> Program:
 
 def _sample(config, *, whole: bool) -> Program:
   """Prompts alone, or prompts and all that is sampled."""
-  policy = policies.make(config)
-  params = policies.sampling_params(policy)
-  prompts, group, limits = config.grpo.batch, config.rl.group, policy.limits
+  policy = make_policy(config)
+  params = sampling_params(policy)
+  prompts, group, limits = (
+    config.grpo.batch,
+    config.rl.group_size,
+    policy.limits,
+  )
   rows = prompts * group
   one = prompting.make(
-    [(sequence.Image(np.zeros((config.data.image_size,) * 2 + (3,), np.uint8)),
-      sequence.Text(np.zeros(1, np.int32), learn=False))],
+    [(segments.Image(np.zeros((config.data.image_size,) * 2 + (3,), np.uint8)),
+      segments.Text(np.zeros(1, np.int32), learn=False))],
     form=policy.form,
     length=max(config.sampling.prompt_buckets),
     group=1,
     limits=limits,
-    modes=[grammar.Mode(policy.form.openings)],
+    modes=[grammar.Mode(policy.form.allowed_maps)],
   )  # fmt: skip
-  per_row = {"openings", "forced"}
+  per_row = {"allowed_maps", "forced"}
   asked = one.replace(
     **{
       name: jax.tree.map(
@@ -151,9 +151,9 @@ def _sample(config, *, whole: bool) -> Program:
   )
   fixed = dict(model=policy.model, form=policy.form, limits=limits, group=group)
   read = 2.0 * prompts * max(config.sampling.prompt_buckets)
-  matrices = teaching.matrices(params)
+  matrices = supervised.matrices(params)
   if not whole:
-    run = jax.jit(functools.partial(carries.prefill, **fixed))
+    run = jax.jit(functools.partial(prefill, **fixed))
     trace = lambda: run.trace(params, asked)  # noqa: E731
     traffic = _reading(policy, params)
     return _program(trace, read * matrices, traffic, params, params)
@@ -164,21 +164,21 @@ def _sample(config, *, whole: bool) -> Program:
   trace = lambda: sampler.sample.trace(  # noqa: E731
     params, asked, keys, **fixed, text_temperature=1.0, code_temperature=1.0
   )
-  slots, model = limits.slots(policy.form), policy.form.model
-  flops = (read + 2.0 * rows * slots) * matrices
+  positions, model = limits.positions(policy.form), policy.form.model
+  flops = (read + 2.0 * rows * positions) * matrices
   calls = limits.text * (limits.maps + 1)
-  calls += limits.maps * (model.map_slots // model.group_size)
+  calls += limits.maps * (model.map_positions // model.step_codes)
   # A cache of half the length, on average, is read at each call.
   held = 2 * model.layers * model.kv_heads * model.head_dim * _width(policy)
-  traffic = calls * (_reading(policy, params) + rows * slots / 2 * held)
+  traffic = calls * (_reading(policy, params) + rows * positions / 2 * held)
   return _program(trace, flops, traffic, params, params)
 
 
 def _update(config):
-  policy = policies.make(config)
+  policy = make_policy(config)
   optimizer = _optimizer(config.grpo, config.grpo.steps * config.rl.updates)
-  configs = rl_losses.configs_of(config.rl)
-  parts = updates.compiled(
+  configs = losses.configs_of(config.rl)
+  parts = update.compiled(
     policy, optimizer, configs, ema_decay=config.grpo.optim.ema_decay
   )
   return policy, optimizer, configs, parts
@@ -211,7 +211,7 @@ def _reading(policy, params) -> float:
   """Bytes of the decoder's matrices, read once by every device."""
   mesh = jax.sharding.get_mesh()
   devices = mesh.size / mesh.shape["tensor"]
-  return teaching.matrices(params) * _width(policy) * devices
+  return supervised.matrices(params) * _width(policy) * devices
 
 
 def _backward(policy, params) -> float:

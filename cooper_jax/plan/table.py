@@ -12,12 +12,12 @@ import time
 
 import jax
 
-from cooper_jax import policy as policies
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import hlo, topology
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
+from cooper_jax.parallel.mesh import MeshConfig, describe, make_mesh
 from cooper_jax.plan import budget, programs
+from cooper_jax.policy import abstract_params, check_heads, make_policy
 
 GB = 1e9
 STAGE = {"gradients": "grpo", "apply": "grpo", "prefill": "grpo"}
@@ -62,16 +62,16 @@ def compile_for(config, topology_name: str) -> None:
   found = find_slice(topology_name)
   config = budget.settled(config, found)
   tensor = budget.cuts(config, found)["tensor"]
-  policies.check_heads(policies.make(config), tensor)
+  check_heads(make_policy(config), tensor)
   _check_state(config, found)
-  mesh = topology.absent_mesh(found, meshes.MeshConfig(**config.mesh))
+  mesh = topology.absent_mesh(found, MeshConfig(**config.mesh))
   made = programs.of(config)
   if not made:
     raise UserError(
       "config.pipeline names no stage that is compiled for a slice (pretrain,"
       " sft, grpo)"
     )
-  print(f"{found.name}: {found.chips} chips, mesh {meshes.describe(mesh)}")
+  print(f"{found.name}: {found.chips} chips, mesh {describe(mesh)}")
   print(HEADER, flush=True)
   for name, make in made.items():
     with jax.set_mesh(mesh):
@@ -232,5 +232,5 @@ def plan(config) -> None:
 
 def _params(config):
   """The parameters' shapes, on a mesh of one device."""
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
-    return policies.abstract_params(policies.make(config))
+  with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
+    return abstract_params(make_policy(config))

@@ -6,8 +6,7 @@ of the page is not misled.
 """
 
 from cooper_jax.eval import pairing
-from cooper_jax.report import grpo as report_grpo
-from cooper_jax.report import tables
+from cooper_jax.report import grpo, tables
 from cooper_jax.report.grpo import percent
 
 _MAPS = (
@@ -38,7 +37,7 @@ def tiles(summary):
   best = pairing.best_fixed(summary)
   if best is not None:
     value = tables.number(summary, f"qa/beyond/{best}")
-    small = f"points; that way {report_grpo.way(best)}"
+    small = f"points; that way {grpo.way(best)}"
     title = "GRPO less best fixed way before"
     found.append((title, tables.signed(value), small))
   first = tables.number(summary, "reward/first")
@@ -61,10 +60,10 @@ def claims(summary, variant="", *, own=""):
     )
   lines += _map_lines(summary)
   lines += _blind_lines(summary)
-  lines += report_grpo.lines(summary)
+  lines += grpo.lines(summary)
   lines += mode_lines(summary)
-  lines += report_grpo.reading(summary)
-  lines += report_grpo.unseen(summary)
+  lines += grpo.reading(summary)
+  lines += grpo.unseen(summary)
   tested = (
     f"The test questions are of the same data as the training questions: {own}."
     if own
@@ -138,7 +137,7 @@ def mode_lines(summary):
     if drawn is None or plain is None:
       continue
     key = f"qa/drawing/{mode}/{stage}"
-    how = report_grpo.verdict(summary, key, drawn - plain)
+    how = grpo.verdict(summary, key, drawn - plain)
     parts.append(f"against {words} ({percent(plain)}) {how}")
   if not parts:
     return []

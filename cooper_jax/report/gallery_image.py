@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cooper_jax.pictures import drawing
-from cooper_jax.report import gallery as report_gallery
+from cooper_jax.report import gallery
 
 TILE, GAP, MARGIN, HEAD, TEXT = 176, 8, 20, 34, 74
 TITLES = (
@@ -76,7 +76,7 @@ def _pictures(row):
 
 
 def _words(pen, row, y, normal, small):
-  question = report_gallery.prose(row["question"])
+  question = gallery.prose(row["question"])
   said = str(row["predicted"]) or "(nothing)"
   verdict = "right" if row["hit"] else f"wrong, it is {row['answer']}"
   pen.text((MARGIN, y), question, fill=INK, font=normal)

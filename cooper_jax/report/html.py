@@ -6,7 +6,7 @@ only filters the gallery; without it every row is shown.
 
 import html
 
-from cooper_jax.report import gallery as report_gallery
+from cooper_jax.report import gallery
 
 STYLE = """
 :root{--paper:#fcfbf8;--card:#fff;--ink:#23262b;--quiet:#667;--line:#e4e0d7;
@@ -243,7 +243,7 @@ def page(*, title, lead, tiles, picture, claims, about, files, sections):
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width,initial-scale=1">'
     f"<title>{html.escape(title)}</title>"
-    f"<style>{STYLE}{report_gallery.gradients()}</style></head><body><main>"
+    f"<style>{STYLE}{gallery.gradients()}</style></head><body><main>"
     f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>'
     + (f'<div class="tiles">{boxes}</div>' if boxes else "")
     + picture

@@ -57,7 +57,7 @@ READINGS = {
   "none": "No map",
   "true": "The true map",
   "other": "Another image's",
-  "edited": "A changed map, its own truth told",
+  "counterfactual": "A changed map, its own truth told",
 }
 
 

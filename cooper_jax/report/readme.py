@@ -17,10 +17,8 @@ from pathlib import Path
 
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
 from cooper_jax.eval import pairing
-from cooper_jax.report import claims as report_claims
-from cooper_jax.report import grpo as report_grpo
-from cooper_jax.report import tables
-from cooper_jax.training import workdir as workdirs
+from cooper_jax.report import claims, grpo, tables
+from cooper_jax.training.workdir import read_json, record
 
 ROOT = Path(__file__).parents[2]
 README, FIGURES = ROOT / "README.md", ROOT / "docs" / "default_run.json"
@@ -68,14 +66,14 @@ def figures(workdir) -> dict:
   """
   workdir = Path(workdir).expanduser()
   path = workdir / "summary.json"
-  summary = pairing.complete(workdirs.read_json(path), workdir)
+  summary = pairing.complete(read_json(path), workdir)
   best = pairing.best_fixed(summary)
   if best is None or f"qa/gain/{pairing.FREE}" not in summary:
     raise UserError(
       f"{workdir} has no answers of the same questions before and after GRPO; "
       "give the workdir of a finished run of configs/grpo.py"
     )
-  made = (workdirs.record(workdir, "grpo") or {}).get("by") or [{}]
+  made = (record(workdir, "grpo") or {}).get("by") or [{}]
   when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
   families = set(tables.families(summary))
   return {
@@ -129,10 +127,10 @@ def block(found: dict) -> str:
 def sentences(summary) -> list[str]:
   """All that report and README say of what GRPO did, in the same words."""
   return [
-    *report_grpo.lines(summary),
-    *report_claims.mode_lines(summary),
-    *report_grpo.reading(summary),
-    *report_grpo.unseen(summary),
+    *grpo.lines(summary),
+    *claims.mode_lines(summary),
+    *grpo.reading(summary),
+    *grpo.unseen(summary),
   ]
 
 
@@ -157,7 +155,7 @@ def _table(summary) -> str:
     add(label, [*keys, "", "", ""], _tenth)
   best = pairing.best_fixed(summary)
   label = f"**free after GRPO less the best way held to before** ({best})"
-  decides = report_grpo.points(summary, f"qa/beyond/{best}")
+  decides = grpo.points(summary, f"qa/beyond/{best}")
   lines.append(f"| {label} | | **{decides}** | | | |")
   label = "choice and yes or no, mean over families"
   add(label, [f"qa/macro/{kind}" for kind in kinds], _tenth)
@@ -182,7 +180,7 @@ def _drawing(summary) -> str:
     cells = [_whole(summary, f"map_rate/{part}{s}") for s in ("sft", "grpo")]
     worth = f"qa/drawing/text/{part}{pairing.BEFORE}"
     if worth in summary:
-      cells.append(report_grpo.points(summary, worth))
+      cells.append(grpo.points(summary, worth))
       label = name.replace("_", " ") or "all"
       lines.append(f"| {label} | {' | '.join(cells)} |")
   return "\n".join(lines)
@@ -195,12 +193,12 @@ def _three(summary, key) -> str:
 
 def _tenth(summary, key) -> str:
   value = tables.number(summary, key)
-  return "" if value is None else report_grpo.percent(value)
+  return "" if value is None else grpo.percent(value)
 
 
 def _whole(summary, key) -> str:
   value = tables.number(summary, key)
-  return "" if value is None else report_grpo.percent(value, 0)
+  return "" if value is None else grpo.percent(value, 0)
 
 
 def _wrap(text: str, mark: str = "") -> str:

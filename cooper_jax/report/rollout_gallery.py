@@ -7,8 +7,7 @@ question, answer, and each rollout's text, maps, rewards, total, advantage.
 import html
 import math
 
-from cooper_jax.report import gallery as report_gallery
-from cooper_jax.report import tables
+from cooper_jax.report import gallery, tables
 from cooper_jax.training import telemetry
 
 LONGEST = 700  # characters of an answer
@@ -42,14 +41,14 @@ def read(path):
 
 
 def _group(group):
-  question = report_gallery.prose(str(_either(group, "question", "prompt")))
+  question = gallery.prose(str(_either(group, "question", "prompt")))
   rollouts = [each for each in group["rollouts"] if isinstance(each, dict)]
   names = []
   for each in rollouts:
     names += [name for name in _rewards(each) if name not in names]
   body = "<tbody>"
   for each in rollouts:
-    text, _ = report_gallery.trace(_short(str(_either(each, "text"))))
+    text, _ = gallery.trace(_short(str(_either(each, "text"))))
     text += " <small>(cut off)</small>" if each.get("truncated") else ""
     cells = [_maps(each), *(_number(_rewards(each).get(n)) for n in names)]
     cells.append(f"<b>{_number(each.get('advantage'), sign=True)}</b>")

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.rl.off_policy import wide
-from cooper_jax.tokenizers.vocab import SLOTS
+from cooper_jax.rl.off_policy import as_float
+from cooper_jax.tokenizers.vocab import MAX_MODALITIES
 
 
 class GroupStatistics(NamedTuple):
@@ -40,7 +40,7 @@ def group_statistics(reward_R, group_R) -> GroupStatistics:
 
   The ids may be any 32-bit integers, under jit as well.
   """
-  reward_R = wide(reward_R)
+  reward_R = as_float(reward_R)
   rows = reward_R.shape[0]
   segment_R = _segments(group_R)
   valid_R = ~jnp.isnan(reward_R)
@@ -66,7 +66,7 @@ def group_statistics(reward_R, group_R) -> GroupStatistics:
 
 
 def _settle(advantage_R, reward_R, stats):
-  dead_R = stats.constant_R | jnp.isnan(wide(reward_R))
+  dead_R = stats.constant_R | jnp.isnan(as_float(reward_R))
   return jnp.where(dead_R, 0.0, advantage_R)
 
 
@@ -108,9 +108,9 @@ def reinforce_pp(reward_R, group_R, tokens_R, eps=1e-4):
   in the mean and the std.
   """
   stats = group_statistics(reward_R, group_R)
-  dead_R = jnp.isnan(wide(reward_R))
+  dead_R = jnp.isnan(as_float(reward_R))
   centred_R = _settle(reward_R - stats.mean_R, reward_R, stats)
-  weight_R = jnp.where(dead_R, 0.0, wide(tokens_R))
+  weight_R = jnp.where(dead_R, 0.0, as_float(tokens_R))
   total = jnp.maximum(weight_R.sum(), 1.0)
   mean = (weight_R * centred_R).sum() / total
   spread = (weight_R * (centred_R - mean) ** 2).sum()
@@ -125,8 +125,8 @@ def gdpo(rewards_RK, weights_K, group_R, eps=1e-4):
   arXiv 2601.05242; whitened over the rollouts of the batch, as TRL does. Keeps
   a reward of a small range from drowning in one of a large range.
   """
-  weights_K = wide(weights_K)
-  rewards_RK = wide(rewards_RK)
+  weights_K = as_float(weights_K)
+  rewards_RK = as_float(rewards_RK)
   rewards_RK = jnp.where(weights_K == 0, jnp.nan, rewards_RK)
   each_KR = jax.vmap(grpo, (1, None, None))(rewards_RK, group_R, eps)
   total_R = weights_K @ each_KR
@@ -177,24 +177,24 @@ def find(name: str):
 
 
 def map_advantages(
-  quality_RM, slot_RM, group_R, eps=1e-4, *, rule=ADVANTAGES["grpo"],
-  slots=tuple(range(SLOTS)),
+  quality_RM, modality_RM, group_R, eps=1e-4, *, rule=ADVANTAGES["grpo"],
+  modality_ids=tuple(range(MAX_MODALITIES)),
 ):  # fmt: skip
   """How much better each drawn map is than its group's maps of the same kind.
 
-  quality_RM is NaN where no map was drawn or none can be scored, slot_RM the
-  modality of the k-th map or -1. The rule of rl.advantage sees the maps of each
-  kind, one of `slots`, by themselves; 0 where fewer than two members of the
+  quality_RM is NaN where no map was drawn or none can be scored, modality_RM
+  the MODALITY_ID of the k-th map or -1. The rule of rl.advantage sees the maps
+  of each of `modality_ids` by themselves; 0 where fewer than two members of the
   group drew it. Two maps of one rollout do not make a comparison.
   """
-  quality_RM = wide(quality_RM)
-  slot_RM = jnp.asarray(slot_RM, jnp.int32)
+  quality_RM = as_float(quality_RM)
+  modality_RM = jnp.asarray(modality_RM, jnp.int32)
   if not quality_RM.shape[1]:
     return quality_RM
-  group_RM = jnp.broadcast_to(_segments(group_R)[:, None], slot_RM.shape)
+  group_RM = jnp.broadcast_to(_segments(group_R)[:, None], modality_RM.shape)
 
-  def of_kind(slot):
-    here_RM = (slot_RM == slot) & ~jnp.isnan(quality_RM)
+  def of_kind(modality_id):
+    here_RM = (modality_RM == modality_id) & ~jnp.isnan(quality_RM)
     first_RM = here_RM & (jnp.cumsum(here_RM, axis=1) == 1)
     once = jnp.where(first_RM, 1.0, jnp.nan).ravel()
     members = group_statistics(once, group_RM.ravel()).count_R
@@ -205,14 +205,14 @@ def map_advantages(
     compared = here_RM & (members >= 2).reshape(here_RM.shape)
     return jnp.where(compared, advantage.reshape(here_RM.shape), 0.0)
 
-  return jax.vmap(of_kind)(jnp.asarray(slots, jnp.int32)).sum(axis=0)
+  return jax.vmap(of_kind)(jnp.asarray(modality_ids, jnp.int32)).sum(axis=0)
 
 
 def map_index(code_RT, codes: int):
-  """0 on text and k on the codes of the k-th map, from the code slots.
+  """0 on text and k on the codes of the k-th map, from where codes lie.
 
-  code_RT is True where a slot holds a code; every map has `codes` of them, so
-  the n-th code of a row belongs to map ceil(n / codes).
+  code_RT is True where a position holds a code; every map has `codes` of them,
+  so the n-th code of a row belongs to map ceil(n / codes).
   """
   code_RT = jnp.asarray(code_RT, bool)
   before_RT = jnp.cumsum(code_RT, axis=1) - 1

@@ -32,7 +32,7 @@ class Sampled(NamedTuple):
     )
 
 
-def live(
+def informative(
   sampled: Sampled, *, each=None, maps: bool = True, overlong: bool = True
 ) -> np.ndarray:
   """Which prompts [P] teach: rewards, or maps, that are not all alike.
@@ -53,9 +53,9 @@ def live(
     alive |= ~np.asarray(stats.constant_R)
   if maps:
     quality = np.where(gone_R[:, None], np.nan, sampled.quality)
-    slots = sampled.out.map_slot
+    modality = sampled.out.map_modality
     made = advantages.map_advantages(
-      quality, slots, groups, slots=np.unique(slots)
+      quality, modality, groups, modality_ids=np.unique(modality)
     )
     alive |= np.asarray(made).any(axis=-1)
   return alive.reshape(len(sampled.items), -1).any(axis=1)
@@ -92,16 +92,16 @@ def fill(first: Sampled, sample, rounds: int, **teaches):
     first: the rollouts of a whole batch.
     sample: sample(round) -> Sampled of another batch, round 1 and more.
     rounds: of other batches, at most.
-    teaches: options of `live`.
+    teaches: options of `informative`.
   """
   wanted = len(first.items)
-  alive = live(first, **teaches)
+  alive = informative(first, **teaches)
   kept, dead = [take(first, np.flatnonzero(alive))], ~alive
   found, used = int(alive.sum()), 0
   while found < wanted and used < rounds:
     used += 1
     more = sample(used)
-    good = np.flatnonzero(live(more, **teaches))
+    good = np.flatnonzero(informative(more, **teaches))
     good = good[: wanted - found]
     if len(good):
       kept.append(take(more, good))

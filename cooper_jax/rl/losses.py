@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.rl import off_policy as corrections
-from cooper_jax.rl import surrogates as terms
-from cooper_jax.rl.off_policy import log_ratio, wide
+from cooper_jax.rl import off_policy, surrogates
+from cooper_jax.rl.off_policy import as_float, log_ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class LossConfig:
         f"dr_grpo divides by max_length, got {self.max_length}; set it to the "
         "largest number of tokens a rollout can have"
       )
-    _known(self.correction, corrections.CORRECTIONS, "correction")
+    _known(self.correction, off_policy.CORRECTIONS, "correction")
     if self.kind == "cispo" and self.clip_high < 1:
       raise UserError(
         f"cispo's clip_high is the largest ratio itself, got {self.clip_high};"
@@ -136,21 +135,21 @@ AVERAGES = {
 }
 
 LOSSES = {
-  "grpo": (terms.clipped, "sequence"),
-  "dr_grpo": (terms.clipped, "constant"),
+  "grpo": (surrogates.clipped, "sequence"),
+  "dr_grpo": (surrogates.clipped, "constant"),
   # The normaliser is always that of the whole optimiser step: BNPO's, the live
   # tokens of a micro-batch, would depend on how the batch was cut, and is
   # DAPO's where a step is one micro-batch.
-  "bnpo": (terms.clipped, "token"),
-  "dapo": (terms.clipped, "token"),
-  "gspo": (terms.sequence_clipped, "sequence"),
-  "gspo_token": (terms.sequence_token, "sequence"),
-  "luspo": (terms.sequence_clipped, "length"),
-  "cispo": (terms.weighted, "token"),
-  "cispo_two_sided": (terms.weighted_two_sided, "token"),
-  "sapo": (terms.soft, "sequence"),
-  "vespo": (terms.variational, "token"),
-  "dppo_tv": (terms.bounded_change, "token"),
+  "bnpo": (surrogates.clipped, "token"),
+  "dapo": (surrogates.clipped, "token"),
+  "gspo": (surrogates.sequence_clipped, "sequence"),
+  "gspo_token": (surrogates.sequence_token, "sequence"),
+  "luspo": (surrogates.sequence_clipped, "length"),
+  "cispo": (surrogates.weighted, "token"),
+  "cispo_two_sided": (surrogates.weighted_two_sided, "token"),
+  "sapo": (surrogates.soft, "sequence"),
+  "vespo": (surrogates.variational, "token"),
+  "dppo_tv": (surrogates.bounded_change, "token"),
 }
 # Those that delta and dual_clip act on.
 CLIPPED = ("grpo", "dr_grpo", "bnpo", "dapo", "gspo", "gspo_token", "luspo")
@@ -191,7 +190,7 @@ def penalty(name: str):
 
 def mismatch(old_log_prob_RT, sampler_log_prob_RT, mask_RT):
   """(sum, weight) pairs that say how far sampler and trainer disagree."""
-  known_RT = corrections.known(sampler_log_prob_RT, mask_RT)
+  known_RT = off_policy.known(sampler_log_prob_RT, mask_RT)
   gap_RT = log_ratio(old_log_prob_RT, sampler_log_prob_RT, known_RT)
   weight = known_RT.sum().astype(jnp.float32)
   return {
@@ -237,7 +236,7 @@ def policy_loss(
   `top_entropy`. Metrics are (sum, weight) pairs too.
   """
   mask_RT, rows_R = _masks(mask_RT, rows_R)
-  advantage_RT = wide(advantage_RT)
+  advantage_RT = as_float(advantage_RT)
   if advantage_RT.ndim == 1:
     advantage_RT = advantage_RT[:, None]
   # A number that is not finite would leak through the gradient of the mask.
@@ -253,7 +252,7 @@ def policy_loss(
   if sampler_log_prob_RT is not None:
     metrics |= mismatch(old_RT, sampler_log_prob_RT, mask_RT)
     if config.correction != "none":
-      weight_RT = corrections.importance(
+      weight_RT = off_policy.importance(
         config.correction,
         old_RT,
         sampler_log_prob_RT,
@@ -264,7 +263,7 @@ def policy_loss(
       loss_RT = loss_RT * weight_RT
       metrics["correction"] = (jnp.where(mask_RT, weight_RT, 0.0).sum(), live)
     if config.off_policy_max:
-      fresh_RT = corrections.on_policy(
+      fresh_RT = off_policy.on_policy(
         log_prob_RT,
         sampler_log_prob_RT,
         advantage_RT,
@@ -281,7 +280,7 @@ def policy_loss(
   if config.top_entropy < 1:
     if entropy_RT is None:
       raise UserError("top_entropy needs the tokens' entropies; set it to 1")
-    chosen_RT = corrections.top_entropy(entropy_RT, mask_RT, config.top_entropy)
+    chosen_RT = off_policy.top_entropy(entropy_RT, mask_RT, config.top_entropy)
     loss_RT = jnp.where(chosen_RT, loss_RT, 0.0)
   if reference_log_prob_RT is not None:
     x_RT = log_ratio(log_prob_RT, stop_gradient(reference_log_prob_RT), mask_RT)
@@ -302,15 +301,15 @@ def policy_loss(
 
 def _clip_metrics(term, mask_RT, rows_R, config):
   """Shares of the tokens, or sequences, that were held back, by side."""
-  live_RT = mask_RT & rows_R[:, None]
+  trainable_RT = mask_RT & rows_R[:, None]
   held = {
-    "clip_low": term.low_RT & live_RT,
-    "clip_high": term.high_RT & live_RT,
+    "clip_low": term.low_RT & trainable_RT,
+    "clip_high": term.high_RT & trainable_RT,
   }
   if config.kind in BY_SEQUENCE:
     held = {name: held_RT.any(1) for name, held_RT in held.items()}
-    live_RT = rows_R
-  weight = live_RT.sum().astype(jnp.float32)
+    trainable_RT = rows_R
+  weight = trainable_RT.sum().astype(jnp.float32)
   return {
     name: (some.sum().astype(jnp.float32), weight)
     for name, some in held.items()

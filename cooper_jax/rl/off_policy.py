@@ -14,7 +14,7 @@ from cooper_jax.errors import UserError
 LOG_RATIO_LIMIT = 20.0
 
 
-def wide(x):
+def as_float(x):
   """As an array of f32, or f64 where it is that already."""
   x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -23,12 +23,12 @@ def wide(x):
 def log_ratio(log_prob_RT, other_RT, mask_RT):
   """log p - log q, clamped to +-20, and 0 where masked.
 
-  Masked slots may hold anything, -inf included: they are replaced before the
-  difference is taken, since a mask multiplied on afterwards gives inf * 0.
+  Masked positions may hold anything, -inf included: they are replaced before
+  the difference is taken, since a mask multiplied on afterwards gives inf * 0.
   Outside the clamp the gradient is 0.
   """
-  one = wide(jnp.where(mask_RT, log_prob_RT, 0.0))
-  two = wide(jnp.where(mask_RT, other_RT, 0.0))
+  one = as_float(jnp.where(mask_RT, log_prob_RT, 0.0))
+  two = as_float(jnp.where(mask_RT, other_RT, 0.0))
   return jnp.clip(one - two, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
 
 
@@ -111,7 +111,7 @@ def top_entropy(entropy_RT, mask_RT, share: float):
   """
   if share >= 1:
     return mask_RT
-  steps_RT = jnp.round(wide(entropy_RT) * 4096)
-  live_RT = jnp.where(mask_RT, steps_RT, jnp.nan)
-  edge = jnp.nanquantile(live_RT, 1 - share)
-  return mask_RT & (live_RT >= edge)
+  steps_RT = jnp.round(as_float(entropy_RT) * 4096)
+  trainable_RT = jnp.where(mask_RT, steps_RT, jnp.nan)
+  edge = jnp.nanquantile(trainable_RT, 1 - share)
+  return mask_RT & (trainable_RT >= edge)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from cooper_jax.pictures import drawing
-from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.rollouts.response import Responses
 from cooper_jax.training import telemetry
 
 NAME = "rollouts.jsonl"
@@ -93,16 +93,18 @@ def telling(advantage_R, groups) -> int:
   return int(groups[alive[0]] if len(alive) else groups[0])
 
 
-def view_of(policy, out, rows) -> RolloutView:
+def view_of(policy, out, rows) -> Responses:
   """What some rows of a Rollout say; the targets of their maps are codes."""
-  return RolloutView.from_rollout(
+  return Responses.from_rollout(
     jax.tree.map(lambda x: np.asarray(x)[rows], out),
     vocabulary=policy.form.vocabulary,
     text_tokenizer=policy.text,
     decode_maps=lambda name, codes: codes,
     group=np.zeros(len(rows), int),
     sample_id=rows,
-    modalities={slot: name for name, slot in policy.writer.modalities},
+    modalities={
+      modality_id: name for name, modality_id in policy.markup.modalities
+    },
   )
 
 

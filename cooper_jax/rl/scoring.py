@@ -21,7 +21,7 @@ from cooper_jax.grading.map_quality import map_quality
 from cooper_jax.rollouts.response import freeze
 
 
-class Scores(NamedTuple):
+class RewardScores(NamedTuple):
   """What the rewards gave; NaN = abstained."""
 
   rewards: dict[str, np.ndarray]  # [R] each, f32
@@ -51,8 +51,9 @@ def _mean(values) -> float:
   return float(values.mean()) if values.size else float("nan")
 
 
-def gather(scores: Scores, *, maps: int) -> Scores:
-  """Scores of all processes' rollouts, from each one's; all have to call it.
+def gather(scores: RewardScores, *, maps: int) -> RewardScores:
+  """RewardScores of all processes' rollouts, from each one's; all have to call
+  it.
 
   maps: how many a rollout can have; quality is filled up to that.
   """
@@ -68,7 +69,7 @@ def gather(scores: Scores, *, maps: int) -> Scores:
     (rows, each.astype(np.float32)[None]), tiled=True
   )
   seconds, exceptions = each[..., 0].max(axis=0), each[..., 1].sum(axis=0)
-  return Scores(
+  return RewardScores(
     dict(zip(names, rows.T)),
     rows[:, len(names)],
     rows[:, len(names) + 1 :],
@@ -77,7 +78,7 @@ def gather(scores: Scores, *, maps: int) -> Scores:
   )
 
 
-def refuse_nothing(scores: Scores) -> None:
+def check_any_scored(scores: RewardScores) -> None:
   """Raises UserError where no reward that counts scored any rollout.
 
   A reward that raised has been shown, and is given its tries (`Scorer`).
@@ -125,8 +126,8 @@ class Scorer:
         module.check(config)
       self._rewards[name] = (module.reward, config)
 
-  def __call__(self, view, columns: Mapping[str, Sequence]) -> Scores:
-    """Scores R rollouts; columns hold one entry per rollout."""
+  def __call__(self, view, columns: Mapping[str, Sequence]) -> RewardScores:
+    """RewardScores R rollouts; columns hold one entry per rollout."""
     for name, values in columns.items():
       if len(values) != len(view):
         raise ValueError(
@@ -140,7 +141,7 @@ class Scorer:
       start = time.perf_counter()
       rewards[name] = self._call(name, view, columns)
       seconds[name] = time.perf_counter() - start
-    return Scores(
+    return RewardScores(
       rewards,
       weighted_sum(rewards, self.weights),
       map_quality(view, columns),

@@ -10,14 +10,14 @@ here as there.
 import numpy as np
 
 
-def deal(seed: int, step: int, total, columns, quality, slots, groups):
+def shuffle(seed: int, step: int, total, columns, quality, modality, groups):
   """Deals rewards anew among the rollouts of each group.
 
   Args:
     total [R], columns [R, rewards]: move together.
     quality [R, maps]: moves among a group's maps of one modality, since what
       a map is worth is compared with others of its kind.
-    slots [R, maps]: modality of each map, -1 none.
+    modality [R, maps]: modality of each map, -1 none.
     groups [R]: id of each rollout's prompt.
 
   Returns:
@@ -28,7 +28,7 @@ def deal(seed: int, step: int, total, columns, quality, slots, groups):
   for group in np.unique(groups):
     rows = np.flatnonzero(groups == group)
     order[rows] = rng.permutation(rows)
-    for slot in np.unique(slots[rows][slots[rows] >= 0]):
-      here = (slots == slot) & (groups == group)[:, None]
+    for kind in np.unique(modality[rows][modality[rows] >= 0]):
+      here = (modality == kind) & (groups == group)[:, None]
       dealt[here] = rng.permutation(np.asarray(quality)[here])
   return np.asarray(total)[order], np.asarray(columns)[order], dealt

@@ -12,27 +12,22 @@ import jax
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax import policy as policies
-from cooper_jax.parallel import mesh as meshes
-from cooper_jax.parallel import processes, shard
-from cooper_jax.rl import advantages as advantage_rules
+from cooper_jax.models import token_kinds
+from cooper_jax.parallel import mesh, processes, shard
+from cooper_jax.policy import for_sampling
 from cooper_jax.rl import (
-  dynamic_sampling as dynamic,
-)
-from cooper_jax.rl import losses as rl_losses
-from cooper_jax.rl import (
+  advantages,
+  dynamic_sampling,
+  losses,
   scoring,
+  shuffle_rewards,
   update,
 )
-from cooper_jax.rl import (
-  shuffle_rewards as control,
-)
-from cooper_jax.rollouts import documents as rollouts
-from cooper_jax.rollouts import generate as runner
+from cooper_jax.rollouts import documents, generate
 from cooper_jax.rollouts.prompts import trunk_of
-from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.rollouts.response import Responses
 from cooper_jax.sampling import grammar
-from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sampling.prompts import bucket
 from cooper_jax.sequences import packing
 
 
@@ -52,7 +47,7 @@ class Seen(NamedTuple):
 
   rolled: Rolled
   out: Any  # a Rollout of numpy arrays
-  view: RolloutView  # of this process' share: all, where there is one
+  view: Responses  # of this process' share: all, where there is one
 
 
 class Step:
@@ -60,7 +55,7 @@ class Step:
 
   def __init__(self, config, policy, optimizer, codecs, reference):
     self.policy, self.codecs, self.reference = policy, codecs, reference
-    self.group, self.updates = config.rl.group, config.rl.updates
+    self.group, self.updates = config.rl.group_size, config.rl.updates
     self.resample = config.rl.resample
     self.pipeline, self.steps = config.rl.pipeline, config.grpo.steps
     self.ahead = None  # Rolled of the coming step, if that was begun
@@ -69,8 +64,8 @@ class Step:
     self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
     self.buckets = config.sampling.prompt_buckets
     # Blocks of a row, and rows that are taken at once: as many a device.
-    cuts = meshes.batch_cuts(jax.sharding.get_mesh())
-    self.blocks = config.grpo.blocks
+    cuts = mesh.batch_cuts(jax.sharding.get_mesh())
+    self.bins = config.grpo.bins
     self.rows = -(-config.grpo.rows // cuts) * cuts
     sampling = config.sampling
     self.temperatures = sampling.temperature, sampling.code_temperature
@@ -87,14 +82,14 @@ class Step:
     self.advantages = jax.jit(
       functools.partial(
         update.token_advantages,
-        rule=advantage_rules.find(config.rl.advantage),
+        rule=advantages.find(config.rl.advantage),
         eps=config.rl.advantage_eps,
         map_weight=config.rl.map_weight,
         codes=policy.form.model.map_codes,
-        slots=policy.form.slots,
+        modality_ids=policy.form.modality_ids,
       )
     )
-    self.configs = rl_losses.configs_of(config.rl)
+    self.configs = losses.configs_of(config.rl)
     self.normalisers, self.gradients, self.add, self.apply = update.compiled(
       policy,
       optimizer,
@@ -105,7 +100,7 @@ class Step:
     self.whole = any(each.top_entropy < 1 for each in self.configs.values())
 
   def __call__(self, state, batch):
-    # The rewards and habits that are logged are those of this batch, before
+    # The rewards and behaviour that are logged are those of this batch, before
     # any of its groups is replaced.
     seen = self.see(self.rollouts(state, batch))
     if self.pipeline and batch["number"] + 1 < self.steps:
@@ -119,7 +114,7 @@ class Step:
         begun = self.begin(state.params, items, number, turn)
         return self.score(self.see(begun))[0]
 
-      sampled, found = dynamic.fill(
+      sampled, found = dynamic_sampling.fill(
         sampled,
         another,
         self.resample,
@@ -129,27 +124,29 @@ class Step:
       )
       metrics |= found
     out = sampled.out
-    rewards = advantage_rules.Rewards(
-      sampled.total, sampled.columns, self.weights, out.live.sum(axis=1)
+    rewards = advantages.Rewards(
+      sampled.total, sampled.columns, self.weights, out.trainable.sum(axis=1)
     )
     answer_R, advantage_RT = self.advantages(
-      rewards, sampled.quality, out.map_slot, out.state, sampled.groups
+      rewards, sampled.quality, out.map_modality, out.state, sampled.groups
     )
     if self.log is not None:
       self.log.add(batch["number"] + 1, sampled, answer_R, self)
-    counts = update.taught(out.live, sampled.truncated, self.overlong_filter)
+    counts = update.loss_mask(
+      out.trainable, sampled.truncated, self.overlong_filter
+    )
     rolled = {
       "log_prob": out.log_prob,
       "advantage": advantage_RT,
-      "text": counts & (out.state == grammar.TEXT),
-      "code": counts & (out.state == grammar.CODE),
+      "text": counts & (out.state == token_kinds.TEXT),
+      "code": counts & (out.state == token_kinds.CODE),
     }
     pieces = self.pack(out, sampled.trunks)
     figures = []
     for turn in range(self.updates):
       state, found = self.update(state, pieces, rolled, first=turn == 0)
       figures.append(found)
-    metrics |= advantage_rules.summary(
+    metrics |= advantages.summary(
       sampled.total,
       sampled.groups,
       answer_R,
@@ -160,13 +157,13 @@ class Step:
       for name, value in metrics.items()
       if isinstance(value, tuple) or np.isfinite(value)
     }
-    metrics["tokens"] = float((out.state > grammar.PAD).sum())
+    metrics["tokens"] = float((out.state > token_kinds.PAD).sum())
     return state, update.together(figures) | metrics
 
   def update(self, state, pieces, rolled, *, first: bool):
     """One optimiser step on all rollouts, piece by piece: (state, metrics)."""
     weights, found = self.normalisers(rolled), None
-    for batch, here_R, blocks in pieces:
+    for batch, here_R, bins in pieces:
       more = self.gradients(
         state.params,
         batch,
@@ -175,7 +172,7 @@ class Step:
         weights,
         self.reference,
         temperatures=self.temperatures,
-        blocks=blocks,
+        bins=bins,
         on_policy=self.updates == 1 and not self.pipeline,
       )
       found = more if found is None else self.add(found, more)
@@ -195,7 +192,7 @@ class Step:
     rolled, self.ahead = self.ahead, None
     if rolled is None or rolled.number != number:
       # The first step of a run, or the first after a stop: the same again.
-      rolled = self.begin(state.behind, items, number)
+      rolled = self.begin(state.stale_params, items, number)
     return rolled
 
   def begin(self, params, items, number: int, turn: int = 0) -> Rolled:
@@ -204,11 +201,11 @@ class Step:
     trunks = [trunk_of(item, policy) for item in items]
     rows = len(items) * group
     ids = (number * (self.resample + 1) + turn) * rows + np.arange(rows)
-    out = runner.begin(
+    out = generate.begin(
       policy,
-      policies.for_sampling(policy, params),
+      for_sampling(policy, params),
       trunks,
-      [grammar.Mode(policy.form.openings)] * len(items),
+      [grammar.Mode(policy.form.allowed_maps)] * len(items),
       key=self.key,
       ids=ids,
       group=group,
@@ -220,24 +217,26 @@ class Step:
 
   def see(self, rolled: Rolled) -> Seen:
     """Waits for rollouts and decodes their maps: all that needs the device."""
-    out = runner.fetch(rolled.out)
+    out = generate.fetch(rolled.out)
     own = processes.share(len(rolled.items), "config.grpo.batch")
     with processes.alone():
-      view = self.view(rolled, out, own, runner.decoder(self.codecs))
+      view = self.view(rolled, out, own, generate.decoder(self.codecs))
     return Seen(rolled, out, view)
 
-  def view(self, rolled: Rolled, out, prompts: range, decode) -> RolloutView:
+  def view(self, rolled: Rolled, out, prompts: range, decode) -> Responses:
     """What the rollouts of some prompts say and draw."""
     policy = self.policy
     rows = slice(prompts.start * self.group, prompts.stop * self.group)
-    return RolloutView.from_rollout(
+    return Responses.from_rollout(
       jax.tree.map(lambda x: x[rows], out),
       vocabulary=policy.form.vocabulary,
       text_tokenizer=policy.text,
       decode_maps=decode,
       group=np.repeat(prompts, self.group),
       sample_id=rolled.ids[rows],
-      modalities={slot: name for name, slot in policy.writer.modalities},
+      modalities={
+        modality_id: name for name, modality_id in policy.markup.modalities
+      },
     )
 
   def score(self, seen: Seen):
@@ -251,30 +250,30 @@ class Step:
     with processes.alone():
       scores = self.scorer(view, self.columns([items[i] for i in own]))
     if processes.several():
-      scores = scoring.gather(scores, maps=out.map_slot.shape[1])
+      scores = scoring.gather(scores, maps=out.map_modality.shape[1])
       everyone = range(len(items))
       # What else there is to count needs no decoded maps.
       view = self.view(seen.rolled, out, everyone, lambda name, codes: codes)
-    scoring.refuse_nothing(scores)
-    quality = np.full(out.map_slot.shape, np.nan, np.float32)
+    scoring.check_any_scored(scores)
+    quality = np.full(out.map_modality.shape, np.nan, np.float32)
     quality[:, : scores.map_quality.shape[1]] = scores.map_quality
     total = scores.total
     columns = np.stack(list(scores.rewards.values()), axis=1)
     if self.shuffle:
-      total, columns, quality = control.deal(
+      total, columns, quality = shuffle_rewards.shuffle(
         self.seed + turn,
         number,
         total,
         columns,
         quality,
-        out.map_slot,
+        out.map_modality,
         view.group,
       )
-    sampled = dynamic.Sampled(
+    sampled = dynamic_sampling.Sampled(
       items, trunks, out, view.truncated, total, columns, quality
     )
     hits = scores.rewards.get("answer")
-    return sampled, scores.metrics() | habits(view, items, self.group, hits)
+    return sampled, scores.metrics() | behaviour(view, items, self.group, hits)
 
   def columns(self, items) -> dict:
     """What the rewards may know, one entry a rollout."""
@@ -290,20 +289,20 @@ class Step:
     return columns
 
   def pack(self, out, trunks) -> list:
-    """Rollouts as pieces of some rows: (arrays, which rollouts, blocks).
+    """Rollouts as pieces of some rows: (arrays, which rollouts, bins).
 
-    A row is a prompt and blocks of whole rollouts of it. Pieces all have one
+    A row is a prompt and bins of whole rollouts of it. Pieces all have one
     shape, and only their number depends on how long the rollouts are; unless
     all must be in one piece, which then has as many rows as they need, and so
     few more that it comes in few sizes.
     """
     form, limits = self.policy.form, self.policy.limits
-    made = rollouts.documents(
+    made = documents.documents(
       out, trunks, form=form, limits=limits, group=self.group
     )
-    trunk = prompting.bucket(trunks, form, self.buckets)
-    shape = rollouts.row_shape(form, limits, trunk=trunk, blocks=self.blocks)
-    rows = rollouts.spread(made, form, block=shape.block, blocks=self.blocks)
+    trunk = bucket(trunks, form, self.buckets)
+    shape = documents.row_shape(form, limits, trunk=trunk, bins=self.bins)
+    rows = documents.spread(made, form, bin=shape.bin, bins=self.bins)
     size = self.rows
     while self.whole and size < len(rows):
       size *= 2
@@ -318,11 +317,11 @@ class Step:
       if processes.several():
         own = shard.own_rows(size)
         packed = shard.spread({name: x[own] for name, x in packed.items()})
-      pieces.append((packed, here_R, shape.blocks))
+      pieces.append((packed, here_R, shape.bins))
     return pieces
 
 
-def habits(view: RolloutView, items, group: int, hits_R=None) -> dict:
+def behaviour(view: Responses, items, group: int, hits_R=None) -> dict:
   """How the policy answers: maps by kind, lengths, truncation.
 
   And the answer reward (hits_R, or None) by flag and by whether it drew.

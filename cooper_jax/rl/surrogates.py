@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from cooper_jax.rl.off_policy import LOG_RATIO_LIMIT, wide
+from cooper_jax.rl.off_policy import LOG_RATIO_LIMIT, as_float
 
 LARGEST = 20.0  # of the ratio that DPPO weighs with
 
@@ -52,7 +52,7 @@ def _mean(log_ratio_RT, mask_RT):
 
 
 def _masked(log_prob_RT, mask_RT):
-  return wide(jnp.where(mask_RT, log_prob_RT, 0.0))
+  return as_float(jnp.where(mask_RT, log_prob_RT, 0.0))
 
 
 def clipped(log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config) -> Term:

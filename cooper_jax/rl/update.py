@@ -5,22 +5,24 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from cooper_jax import policy as policies
+from cooper_jax.models import token_kinds
+from cooper_jax.policy import param_shardings
 from cooper_jax.rl import advantages
-from cooper_jax.rl import losses as policy_losses
-from cooper_jax.sampling import grammar
-from cooper_jax.sequences import scoring as losses
+from cooper_jax.rl.losses import combine, interleaved_loss, mismatch, normaliser
+from cooper_jax.sequences import scoring
 from cooper_jax.training import optim
 
 
 def compiled(policy, optimizer, configs, *, ema_decay: float):
   """The jitted parts of an update: (normalisers, gradients, add, apply)."""
-  lies = policies.param_shardings(policy)
+  shardings = param_shardings(policy)
   return (
     jax.jit(functools.partial(normalisers, configs=configs)),
     jax.jit(
-      functools.partial(gradients, policy=policy, configs=configs, lies=lies),
-      static_argnames=("blocks", "on_policy"),
+      functools.partial(
+        gradients, policy=policy, configs=configs, shardings=shardings
+      ),
+      static_argnames=("bins", "on_policy"),
     ),
     jax.jit(add, donate_argnums=0),
     jax.jit(
@@ -31,24 +33,26 @@ def compiled(policy, optimizer, configs, *, ema_decay: float):
   )
 
 
-def taught(live_RT, truncated_R, overlong_filter: bool):
+def loss_mask(trainable_RT, truncated_R, overlong_filter: bool):
   """Which tokens are learned from; the filter leaves out rollouts cut off.
 
   They stay in their group's baseline (DAPO, arXiv 2503.14476).
   """
-  return live_RT & ~truncated_R[:, None] if overlong_filter else live_RT
+  return (
+    trainable_RT & ~truncated_R[:, None] if overlong_filter else trainable_RT
+  )
 
 
 def token_advantages(
-  rewards, quality_RM, slot_RM, state_RT, group_R,
-  *, rule, eps, map_weight, codes, slots,
+  rewards, quality_RM, modality_RM, state_RT, group_R,
+  *, rule, eps, map_weight, codes, modality_ids,
 ):  # fmt: skip
-  """Returns the answer's advantage [R] and that of every slot [R, T]."""
+  """Returns the answer's advantage [R] and that of every modality_id [R, T]."""
   answer_R = rule(rewards, group_R, eps)
   map_RM = advantages.map_advantages(
-    quality_RM, slot_RM, group_R, eps, rule=rule, slots=slots
+    quality_RM, modality_RM, group_R, eps, rule=rule, modality_ids=modality_ids
   )
-  index_RT = advantages.map_index(state_RT == grammar.CODE, codes)
+  index_RT = advantages.map_index(state_RT == token_kinds.CODE, codes)
   return answer_R, advantages.per_segment(
     answer_R, map_RM, index_RT, map_weight
   )
@@ -57,8 +61,7 @@ def token_advantages(
 def normalisers(rolled, *, configs):
   """What each modality's loss is divided by: of all rollouts of a step."""
   return {
-    name: policy_losses.normaliser(rolled[name], config)
-    for name, config in configs.items()
+    name: normaliser(rolled[name], config) for name, config in configs.items()
   }
 
 
@@ -73,29 +76,29 @@ def gradients(
   policy,
   configs,
   temperatures,
-  blocks,
+  bins,
   on_policy,
-  lies=None,
+  shardings=None,
 ):
   """(gradients, metrics) of some of a step's rollouts; they add up over all.
 
   batch: packed rollouts; here_R: which they are; rolled: [R, T] arrays of all
-  rollouts, by slot; weights: of `normalisers`; reference: parameters of the KL
-  penalty, or None; configs: LossConfig of "text" and of "code"; temperatures:
-  those that text and codes were sampled with; lies: how the parameters lie, and
-  so their gradients; None leaves that to the compiler.
+  rollouts, by position; weights: of `normalisers`; reference: parameters of the
+  KL penalty, or None; configs: LossConfig of "text" and of "code";
+  temperatures: those that text and codes were sampled with; shardings: how the
+  parameters lie, and so their gradients; None leaves that to the compiler.
   """
   shape = rolled["log_prob"].shape
   masks = {kind: rolled[kind] & here_R[:, None] for kind in ("text", "code")}
 
-  def by_slot(params):
-    """Log-probabilities and entropies [R, T] at the slots of their tokens."""
-    scores = losses.score(
+  def by_position(params):
+    """Log-probabilities and entropies [R, T], by position of their tokens."""
+    scores = scoring.score(
       policy.model,
       params,
       batch,
       form=policy.form,
-      blocks=blocks,
+      bins=bins,
       text_temperature=temperatures[0],
       code_temperature=temperatures[1],
     )
@@ -111,14 +114,14 @@ def gradients(
       out.append(flat.reshape(shape))
     return out
 
-  reference_RT = None if reference is None else by_slot(reference)[0]
+  reference_RT = None if reference is None else by_position(reference)[0]
 
   def loss_of(params):
-    log_prob_RT, entropy_RT = by_slot(params)
+    log_prob_RT, entropy_RT = by_position(params)
     old_RT = rolled["log_prob"]
     if on_policy:
       old_RT = jax.lax.stop_gradient(log_prob_RT)
-    found = policy_losses.interleaved_loss(
+    found = interleaved_loss(
       log_prob_RT,
       configs,
       masks=masks,
@@ -131,7 +134,7 @@ def gradients(
     )
     # How far the sampler is from these parameters, whatever is the old one.
     gaps = {
-      kind: policy_losses.mismatch(
+      kind: mismatch(
         jax.lax.stop_gradient(log_prob_RT), rolled["log_prob"], masks[kind]
       )
       for kind in found
@@ -145,11 +148,11 @@ def gradients(
       total = jnp.sum(jnp.where(mask_RT, entropy_RT, 0.0))
       metrics[f"entropy/{kind}"] = (total, jnp.sum(mask_RT, dtype=jnp.float32))
     parts = {name: pair for name, (pair, _) in found.items()}
-    return policy_losses.combine(parts, configs, weights), metrics
+    return combine(parts, configs, weights), metrics
 
   grads, metrics = jax.grad(loss_of, has_aux=True)(params)
-  if lies is not None:
-    grads = jax.lax.with_sharding_constraint(grads, lies)
+  if shardings is not None:
+    grads = jax.lax.with_sharding_constraint(grads, shardings)
   return grads, metrics
 
 
@@ -184,10 +187,10 @@ def together(figures: list[dict]) -> dict:
 def apply(state, grads, *, optimizer, ema_decay, remember=False):
   """One optimiser step: (state, metrics).
 
-  remember: whether state.behind becomes the parameters before this step.
+  remember: whether state.stale_params becomes the parameters before this step.
   """
   if remember:
-    state = state.replace(behind=state.params)
+    state = state.replace(stale_params=state.params)
   return optim.apply_gradients(
     state, grads, optimizer=optimizer, ema_decay=ema_decay
   )

@@ -12,16 +12,16 @@ import numpy as np
 from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import Policy
 from cooper_jax.rollouts import prompts
-from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.rollouts.response import Responses
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import segments
 from cooper_jax.sequences.markup import request_of
 from cooper_jax.tokenizers import map_tokenizer
 
 
 def decoder(codecs):
-  """decode_maps(modality, codes) for a `RolloutView`."""
+  """decode_maps(modality, codes) for a `Responses`."""
   return lambda name, codes: map_tokenizer.decode_maps(codecs[name], codes)
 
 
@@ -91,17 +91,19 @@ def in_batches(
   return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
-def view_of(policy: Policy, out, codecs) -> RolloutView:
+def view_of(policy: Policy, out, codecs) -> Responses:
   """A view of a rollout whose rows are questions of their own."""
   rows = np.arange(len(out.stop))
-  return RolloutView.from_rollout(
+  return Responses.from_rollout(
     out,
     vocabulary=policy.form.vocabulary,
     text_tokenizer=policy.text,
     decode_maps=decoder(codecs),
     group=rows,
     sample_id=rows,
-    modalities={slot: name for name, slot in policy.writer.modalities},
+    modalities={
+      modality_id: name for name, modality_id in policy.markup.modalities
+    },
   )
 
 
@@ -117,16 +119,16 @@ def draw_codes(
   policy: Policy, params, samples, modality, codec, *, batch, buckets
 ) -> np.ndarray:
   """The codes i32 [n, N] of these maps."""
-  slot = dict(policy.writer.modalities)[modality]
-  request = policy.writer.request(request_of(codec.modality.TITLE))
+  modality_id = dict(policy.markup.modalities)[modality]
+  request = policy.markup.request(request_of(codec.modality.TITLE))
   trunks = [
     (
-      sequence.Image(sample.image),
+      segments.Image(sample.image),
       dataclasses.replace(request, ids=request.ids[:-1]),
     )
     for sample in samples
   ]
-  mode = grammar.Mode(0, ((policy.form.vocabulary.opening(slot),),))
+  mode = grammar.Mode(0, ((policy.form.vocabulary.opening(modality_id),),))
   out = in_batches(
     policy,
     params,
@@ -141,7 +143,7 @@ def draw_codes(
 
 def respond(
   policy: Policy, params, items, mode: str, codecs, *, batch, buckets
-) -> RolloutView:
+) -> Responses:
   """What the policy says and draws in a mode, one row an item.
 
   Of an item only `sample.image` and `question.text` are read.
@@ -162,7 +164,7 @@ def respond(
 
 def respond_to_maps(
   policy: Policy, params, items, modality: str, codes, codecs, *, batch
-) -> RolloutView:
+) -> Responses:
   """What the policy goes on to say after maps that are given, codes [n, N].
 
   Where they are those that it would have drawn, it says what it would have
@@ -173,7 +175,7 @@ def respond_to_maps(
     for item, each in zip(items, codes, strict=True)
   ]
   need = max(
-    sequence.measure(sequence.Document(t), policy.form)[0] for t in trunks
+    segments.measure(segments.Document(t), policy.form)[0] for t in trunks
   )
   out = in_batches(
     policy,

@@ -10,13 +10,12 @@ import dataclasses
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax import policy as policies
-from cooper_jax.data import mixture, traces
-from cooper_jax.data import tasks as lessons
+from cooper_jax.data import mixture, tasks, traces
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
+from cooper_jax.policy import make_policy
 from cooper_jax.sample import Question
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import segments
 from cooper_jax.sequences.markup import request_of
 
 TILE = 32  # what is advised is a multiple of it
@@ -37,8 +36,8 @@ def check(config, stages) -> None:
   prompts = [stage for stage in SPLITS if stage in stages]
   if not prompts and "sft" not in stages:
     return
-  data, policy = DataConfig.from_config(config), policies.make(config)
-  if prompts or ("sft" in stages and config.sft.own_maps):
+  data, policy = DataConfig.from_config(config), make_policy(config)
+  if prompts or ("sft" in stages and config.sft.self_map_scenes):
     _check_requests(config, policy)
   for stage in prompts:
     kept = config.grpo.families if stage == "grpo" else ()
@@ -77,20 +76,20 @@ def longest(config, policy, asked: Asked) -> tuple[int, int]:
   modes = [mode for mode, share in config.sft.shares.items() if share > 0]
   maps = None
   if asked.question.reasoning and modes != ["direct"]:
-    drawn = lessons.drawn_in(modes, asked.question)
-    have = [m for m in asked.maps if m in dict(policy.writer.modalities)]
+    drawn = tasks.drawn_in(modes, asked.question)
+    have = [m for m in asked.maps if m in dict(policy.markup.modalities)]
     there = [[m for m in each if m in have] for each in drawn]
     maps = max(there, key=len)[: policy.form.max_maps]
-  faulty = bool(maps) and config.sft.faulty > 0
+  corrupted = bool(maps) and config.sft.corrupted > 0
   codes = np.zeros(policy.form.model.map_codes, int)
   branch = (
-    policy.writer.request(asked.question.text),
-    *policy.writer.response(
-      traces.compose(asked.question, maps, faulty=faulty),
-      lambda name, _: sequence.Map(policy.writer.slots[name], codes),
+    policy.markup.request(asked.question.text),
+    *policy.markup.response(
+      traces.compose(asked.question, maps, corrupted=corrupted),
+      lambda name, _: segments.Map(policy.markup.modality_ids[name], codes),
     ),
   )
-  return sequence.measure(sequence.Document(branch), policy.form)[:2]
+  return segments.measure(segments.Document(branch), policy.form)[:2]
 
 
 def _check_requests(config, policy) -> None:
@@ -108,7 +107,7 @@ def _check_prompt(config, policy, text: str, where: str) -> None:
   if len(text.encode()) + 2 + image <= max(buckets):
     return
   # Less its last token, which the sampler feeds itself.
-  tokens = len(policy.writer.request(text).ids) - 1
+  tokens = len(policy.markup.request(text).ids) - 1
   if tokens + image > max(buckets):
     more = (*buckets, _rounded(tokens + image))
     raise UserError(
@@ -122,7 +121,7 @@ def _check_prompt(config, policy, text: str, where: str) -> None:
 def _check_trace(config, policy, asked: Asked) -> None:
   length, texts = longest(config, policy, asked)
   for need, name, what in (
-    (length, "block", "tokens"),
+    (length, "bin", "tokens"),
     (texts, "texts", "learned tokens"),
   ):
     room = config.sft[name]

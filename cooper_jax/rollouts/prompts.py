@@ -7,7 +7,7 @@ import numpy as np
 from cooper_jax.data import traces
 from cooper_jax.policy import Policy
 from cooper_jax.sampling import grammar
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import segments
 
 MODES = ("direct", "text", "depth", "segmentation", "both", "adaptive")
 
@@ -42,21 +42,21 @@ def mode_of(name: str, policy: Policy) -> grammar.Mode:
   """The constraints that hold a policy to a mode of use."""
   vocabulary = policy.form.vocabulary
   if name == "adaptive":
-    return grammar.Mode(policy.form.openings)
+    return grammar.Mode(policy.form.allowed_maps)
   first = {"direct": "<answer>", "text": "<think>"}
   if name in first:
     return grammar.Mode(0, ((vocabulary.special(first[name]),),))
   return grammar.Mode(0, tuple(call(m, policy) for m in FORCED[name]))
 
 
-def modes_of(policy: Policy, shares, taught=None) -> list[str]:
+def modes_of(policy: Policy, shares, trained=None) -> list[str]:
   """The modes that this policy can be held to: its maps, as many as fit.
 
   shares: of SFT, by mode; what has none was not taught.
   taught: modalities whose tokenizer was; None = all of the policy's.
   """
-  drawable = {name for name, _ in policy.writer.modalities}
-  drawable = drawable if taught is None else drawable.intersection(taught)
+  drawable = {name for name, _ in policy.markup.modalities}
+  drawable = drawable if trained is None else drawable.intersection(trained)
   return [
     mode
     for mode in MODES
@@ -68,19 +68,19 @@ def modes_of(policy: Policy, shares, taught=None) -> list[str]:
 
 def trunk_of(item: Item, policy: Policy) -> tuple:
   """The prompt of a question, without its last token `<assistant>`."""
-  request = policy.writer.request(item.question.text)
+  request = policy.markup.request(item.question.text)
   return (
-    sequence.Image(item.sample.image),
+    segments.Image(item.sample.image),
     dataclasses.replace(request, ids=request.ids[:-1]),
   )
 
 
 def trunk_with_map(item: Item, policy: Policy, modality: str, codes) -> tuple:
   """A question with the map called for and given, up to `<think>`."""
-  request = policy.writer.request(item.question.text)
+  request = policy.markup.request(item.question.text)
   ids = np.concatenate([request.ids, call(modality, policy)[:-1]])
   return (
-    sequence.Image(item.sample.image),
-    sequence.Text(ids, learn=False),
-    sequence.Map(dict(policy.writer.modalities)[modality], codes),
+    segments.Image(item.sample.image),
+    segments.Text(ids, learn=False),
+    segments.Map(dict(policy.markup.modalities)[modality], codes),
   )

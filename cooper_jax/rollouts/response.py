@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax.sampling.grammar import CODE, EOS, FORCED, TEXT
+from cooper_jax.models.token_kinds import CODE, FORCED, TEXT
+from cooper_jax.sampling.grammar import EOS
 
 
-class Map(NamedTuple):
+class DrawnMap(NamedTuple):
   """One drawn map: its modality, its codes and the decoded target."""
 
   modality: str
@@ -34,11 +35,11 @@ class Turn(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class RolloutView:
+class Responses:
   """R rollouts on the host. Sequences are tuples, arrays not writeable."""
 
   text: tuple[str, ...]  # markup as in the data: tags, `<depth>`, `<at y x>`
-  maps: tuple[tuple[Map, ...], ...]
+  maps: tuple[tuple[DrawnMap, ...], ...]
   truncated: np.ndarray  # bool [R]: stopped by a budget, not by <eos>
   group: np.ndarray  # [R]
   sample_id: np.ndarray  # [R]
@@ -52,7 +53,8 @@ class RolloutView:
     object.__setattr__(self, "text", tuple(self.text))
     frozen = tuple(
       tuple(
-        Map(m.modality, read_only(m.codes), read_only(m.target)) for m in maps
+        DrawnMap(m.modality, read_only(m.codes), read_only(m.target))
+        for m in maps
       )
       for maps in self.maps
     )
@@ -89,13 +91,13 @@ class RolloutView:
     group=None,
     sample_id=None,
     modalities: Mapping[int, str] | None = None,
-  ) -> "RolloutView":
+  ) -> "Responses":
     """Reads a rollout that was fetched to the host (numpy arrays).
 
     group and sample_id [R] are the rollout's own where they are not given.
     decode_maps(modality, codes [n, N]) -> targets [n, ...]; maps of one
-    modality are decoded in one call. `modalities` maps SLOT to name and is
-    every modality there is by default.
+    modality are decoded in one call. `modalities` maps MODALITY_ID to
+    name and is every modality there is by default.
     """
     if modalities is None:
       modalities = _modalities()
@@ -151,25 +153,25 @@ def turns(text: str) -> tuple[list[Turn], str]:
 
 def _modalities() -> dict[int, str]:
   names = plugins.names("modalities")
-  return {plugins.find("modalities", name).SLOT: name for name in names}
+  return {plugins.find("modalities", name).MODALITY_ID: name for name in names}
 
 
 def _maps(rollout, decode_maps, modalities):
-  slot_RM = np.asarray(rollout.map_slot)
+  modality_RM = np.asarray(rollout.map_modality)
   codes_RMN = np.asarray(rollout.codes)
   targets = {}
-  for slot in np.unique(slot_RM[slot_RM >= 0]):
-    rows, columns = np.nonzero(slot_RM == slot)
+  for modality_id in np.unique(modality_RM[modality_RM >= 0]):
+    rows, columns = np.nonzero(modality_RM == modality_id)
     codes_nN = codes_RMN[rows, columns]
-    decoded = np.asarray(decode_maps(modalities[int(slot)], codes_nN))
+    decoded = np.asarray(decode_maps(modalities[int(modality_id)], codes_nN))
     targets |= dict(zip(zip(rows.tolist(), columns.tolist()), decoded))
   return tuple(
     tuple(
-      Map(modalities[int(slot)], codes_RMN[row, k], targets[row, k])
-      for k, slot in enumerate(slots)
-      if slot >= 0
+      DrawnMap(modalities[int(modality_id)], codes_RMN[row, k], targets[row, k])
+      for k, modality_id in enumerate(modality_ids)
+      if modality_id >= 0
     )
-    for row, slots in enumerate(slot_RM)
+    for row, modality_ids in enumerate(modality_RM)
   )
 
 
@@ -192,10 +194,10 @@ def _read(tokens, states, vocabulary, text_tokenizer, modalities) -> str:
   tags = {vocabulary.special(name): name for name in names}
   end = vocabulary.special("<eos>")
   side = max(1, math.isqrt(vocabulary.locations))
-  for slot, (token, state) in enumerate(zip(tokens.tolist(), states.tolist())):
+  for place, (token, state) in enumerate(zip(tokens.tolist(), states.tolist())):
     if state not in (TEXT, FORCED) or token in closings:
       continue
-    if slot == 0 and state == FORCED:
+    if place == 0 and state == FORCED:
       continue  # the prompt's last token, which the sampler feeds first
     if token < vocabulary.text:
       run.append(token)

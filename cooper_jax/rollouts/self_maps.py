@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.rollouts import generate as runner
+from cooper_jax.rollouts import generate
 from cooper_jax.training import telemetry
 
 CHUNK = 1024  # samples in memory at once
@@ -33,7 +33,7 @@ def draw(policy, params, codecs, source, *, count, batch, buckets, path):
       samples = [source[i] for i in range(start, min(start + CHUNK, count))]
       for name, codec in codecs.items():
         parts[name].append(
-          runner.draw_codes(
+          generate.draw_codes(
             policy, params, samples, name, codec, batch=batch, buckets=buckets
           )
         )

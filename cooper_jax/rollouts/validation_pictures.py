@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax import policy as policies
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes
 from cooper_jax.pictures import drawing
-from cooper_jax.rollouts import generate as runner
+from cooper_jax.policy import own_params
+from cooper_jax.rollouts import generate
 
 SCENES = 4  # rows of the picture
 
@@ -29,7 +29,7 @@ def drawn(config, policy, codecs):
 
   def images(step, state):
     del step
-    params = policies.own(policy, state.params)
+    params = own_params(policy, state.params)
     if not processes.is_first():
       return {}
     with processes.alone():
@@ -37,7 +37,7 @@ def drawn(config, policy, codecs):
         split = mixture.open_split(DataConfig.from_config(config), "validation")
         samples.extend(split[i] for i in range(min(SCENES, len(split))))
       maps = {
-        name: runner.draw(
+        name: generate.draw(
           policy,
           params,
           samples,

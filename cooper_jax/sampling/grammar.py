@@ -14,7 +14,6 @@ import numpy as np
 from cooper_jax import errors
 from cooper_jax.sequences.segments import Format
 
-PAD, TEXT, CODE, FORCED = range(4)  # states of a generated token
 RUNNING, EOS, LENGTH = range(3)  # why a row stopped
 
 
@@ -38,16 +37,16 @@ class Limits:
         f" {self.maps} maps is no rollout; set text > script and maps >= 0"
       )
 
-  def slots(self, form: Format) -> int:
-    """T, generated slots of a row: turns of text and maps alternate."""
-    return (self.maps + 1) * self.text + self.maps * form.model.map_slots
+  def positions(self, form: Format) -> int:
+    """T, generated positions of a row: turns of text and maps alternate."""
+    return (self.maps + 1) * self.text + self.maps * form.model.map_positions
 
   def text_start(self, turn: int, form: Format) -> int:
-    """First slot of a turn of text."""
-    return turn * (self.text + form.model.map_slots)
+    """First position of a turn of text."""
+    return turn * (self.text + form.model.map_positions)
 
   def map_start(self, index: int, form: Format) -> int:
-    """First slot of a map."""
+    """First position of a map."""
     return self.text_start(index, form) + self.text
 
 
@@ -55,11 +54,11 @@ class Limits:
 class Mode:
   """A way of answering, as constraints on decoding.
 
-  openings: bit set of the modalities that may be drawn.
+  allowed_maps: bit set of the modalities that may be drawn.
   script: for each turn of text, the ids forced at its start.
   """
 
-  openings: int
+  allowed_maps: int
   script: tuple[tuple[int, ...], ...] = ()
 
   def forced(self, limits: Limits) -> np.ndarray:

@@ -12,8 +12,7 @@ from flax import struct
 from cooper_jax import errors
 from cooper_jax.models import unified
 from cooper_jax.sampling import grammar
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import packing, segments
 
 
 @struct.dataclass
@@ -22,9 +21,9 @@ class Prompts:
 
   tokens, layout [P, S]; images [P, I, H, W, 3]; image_at [P, I * M].
   last [P]: id of the last prompt token, fed first; previous [P]: the id before
-  it (-1 none); position [P]: its position; cell [P]: first cell of the image
-  that locations point at.
-  openings [R]: bit set of the maps that may be drawn.
+  it (-1 none); rope_position [P]: its position; cell [P]: first cell of the
+  image that locations point at.
+  allowed_maps [R]: bit set of the maps that may be drawn.
   forced [R, turns, F]: ids forced at the start of each turn, -1 free.
   seen [P, max_maps, N + 1]: ids of the codes and of the opening of each map
   that a prompt holds or was given, the oldest first, -1 none.
@@ -36,16 +35,16 @@ class Prompts:
   image_at: jax.Array
   last: jax.Array
   previous: jax.Array
-  position: jax.Array
+  rope_position: jax.Array
   cell: jax.Array
-  openings: jax.Array
+  allowed_maps: jax.Array
   forced: jax.Array
   seen: jax.Array
 
 
-def bucket(trunks, form: sequence.Format, buckets) -> int:
+def bucket(trunks, form: segments.Format, buckets) -> int:
   """Returns the smallest of the bucket lengths that holds every trunk."""
-  need = max(sequence.measure(sequence.Document(t), form)[0] for t in trunks)
+  need = max(segments.measure(segments.Document(t), form)[0] for t in trunks)
   for length in sorted(buckets):
     if need <= length:
       return length
@@ -58,7 +57,7 @@ def bucket(trunks, form: sequence.Format, buckets) -> int:
 def make(
   trunks,
   *,
-  form: sequence.Format,
+  form: segments.Format,
   length: int,
   group: int,
   limits: grammar.Limits,
@@ -78,12 +77,12 @@ def make(
     last: the special token that each prompt ends with.
   """
   images = max(
-    sum(isinstance(s, sequence.Image) for s in trunk) for trunk in trunks
+    sum(isinstance(s, segments.Image) for s in trunk) for trunk in trunks
   )
   shape = packing.Shape(length=length, texts=0, codes=0, images=images)
   packed = [
-    packing.pack([sequence.Document(t)], form=form, shape=shape, rows=1)
-    for t in sequence.unlearned(trunks)
+    packing.pack([segments.Document(t)], form=form, shape=shape, rows=1)
+    for t in segments.unlearned(trunks)
   ]
   arrays = {
     name: np.concatenate([p[name] for p in packed]) for name in packed[0]
@@ -92,7 +91,7 @@ def make(
   end = (arrays["document"] > 0).sum(axis=1) - 1
   pick = lambda name: arrays[name][np.arange(len(trunks)), end]  # noqa: E731
   count = [
-    max(sum(isinstance(s, sequence.Image) for s in t) - 1, 0) for t in trunks
+    max(sum(isinstance(s, segments.Image) for s in t) - 1, 0) for t in trunks
   ]
   return Prompts(
     tokens=tokens,
@@ -101,10 +100,10 @@ def make(
     image_at=arrays["image_at"],
     last=np.full(len(trunks), form.vocabulary.special(last), np.int32),
     previous=pick("ids"),
-    position=pick("row") + 1,
+    rope_position=pick("row") + 1,
     cell=np.array(count, np.int32) * form.model.locations,
-    openings=np.repeat(
-      np.array([mode.openings for mode in modes], np.int32), group
+    allowed_maps=np.repeat(
+      np.array([mode.allowed_maps for mode in modes], np.int32), group
     ),
     forced=np.repeat(
       np.stack([mode.forced(limits) for mode in modes]), group, axis=0
@@ -113,10 +112,10 @@ def make(
   )
 
 
-def _seen(trunk, form: sequence.Format) -> np.ndarray:
+def _seen(trunk, form: segments.Format) -> np.ndarray:
   model, seen = form.model, ()
   for segment in trunk:
-    seen = sequence.remembered(seen, segment, form)
+    seen = segments.remembered(seen, segment, form)
   out = np.full((model.max_maps, model.map_codes + 1), -1, np.int32)
   for i, (opening, held) in enumerate(seen):
     out[i, :-1], out[i, -1] = held, opening

@@ -3,8 +3,8 @@
 Each prompt is prefilled once and shared by its G rows. Turns of text (a
 `while_loop` that ends when every live row has closed) and maps (a `scan` over
 groups of codes; rows that asked for none stay inactive) alternate. Only sizes
-are static. Slot s of a row holds the token that was fed there, and every
-per-token result lies at the slot of its token.
+are static. Position s of a row holds the token that was fed there, and every
+per-token result lies at the position of its token.
 
 A row's randomness is fold_in(its key, tokens drawn so far): the same sample id
 gives the same tokens in any batch, order or bucket.
@@ -15,13 +15,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from cooper_jax.models import transformer, unified
-from cooper_jax.sampling import carry as carries
-from cooper_jax.sampling import grammar as rules
-from cooper_jax.sampling.carry import Carry, Rollout
+from cooper_jax.models import token_kinds, transformer, unified
+from cooper_jax.sampling import grammar
 from cooper_jax.sampling.prompts import Prompts
-from cooper_jax.sequences import distribution as token_logits
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sampling.state import Rollout, SamplerState, prefill
+from cooper_jax.sequences import distribution, segments
 
 
 @functools.partial(
@@ -33,8 +31,8 @@ def sample(
   keys,
   *,
   model: unified.Unified,
-  form: sequence.Format,
-  limits: rules.Limits,
+  form: segments.Format,
+  limits: grammar.Limits,
   group: int,
   text_temperature,
   code_temperature,
@@ -48,8 +46,8 @@ def sample(
     model: static, like form, limits and group.
     text_temperature, code_temperature: scalars; 0 is greedy.
   """
-  carry, context = carries.prefill(params, prompts, model, form, limits, group)
-  params = transformer.apart(params, form.model)
+  carry, context = prefill(params, prompts, model, form, limits, group)
+  params = transformer.unstack(params, form.model)
   sampler = _Sampler(
     params, keys, model, form, limits, text_temperature, code_temperature,
     context, prompts.forced,
@@ -70,8 +68,10 @@ def sample(
   # A loop, not unrolled: one turn is compiled, however many there may be.
   carry = jax.lax.fori_loop(0, limits.maps + 1, take_turn, carry)
   rollout = carry.rollout
-  unfinished = rollout.stop == rules.RUNNING
-  return rollout.replace(stop=jnp.where(unfinished, rules.LENGTH, rollout.stop))
+  unfinished = rollout.stop == grammar.RUNNING
+  return rollout.replace(
+    stop=jnp.where(unfinished, grammar.LENGTH, rollout.stop)
+  )
 
 
 class _Sampler:
@@ -95,34 +95,34 @@ class _Sampler:
       uniform_RL = jax.vmap(
         lambda key: jax.random.uniform(key, logits_RLV.shape[1:-1])
       )(step_keys)
-      return token_logits.draw(logits_RLV, uniform_RL)
+      return distribution.draw(logits_RLV, uniform_RL)
 
     def greedily():
-      ids = token_logits.greedy(logits_RLV, levels).astype(jnp.int32)
-      return ids, token_logits.log_prob(logits_RLV, ids)
+      ids = distribution.greedy(logits_RLV, levels).astype(jnp.int32)
+      return ids, distribution.log_prob(logits_RLV, ids)
 
     return jax.lax.cond(temperature > 0, at_random, greedily)
 
-  def feed(self, carry, tokens, slot):
-    """Feeds L tokens to every row; their slots count only where active."""
+  def feed(self, carry, tokens, position):
+    """Feeds L tokens to every row; their positions count only where active."""
     hidden, cache = self.model.apply(
       self.params,
       tokens,
       self.context["features"],
       carry.cache,
-      slot,
+      position,
       method=unified.Unified.step,
     )
     length = tokens.ids.shape[1]
     valid = jax.lax.dynamic_update_slice_in_dim(
       cache.valid,
       jnp.broadcast_to(carry.active[:, None], (len(carry.active), length)),
-      slot,
+      position,
       axis=1,
     )
     return hidden, carry.replace(cache=cache.replace(valid=valid))
 
-  def text_turn(self, carry: Carry, turn) -> Carry:
+  def text_turn(self, carry: SamplerState, turn) -> SamplerState:
     """Generates one turn of text in every active row."""
     start = self.limits.text_start(turn, self.form)
     rollout = carry.rollout
@@ -132,7 +132,9 @@ class _Sampler:
         jnp.where(carry.active, carry.current, 0)
       ),
       state=rollout.state.at[:, start].set(
-        jnp.where(carry.active, rules.FORCED, rules.PAD).astype(jnp.int8)
+        jnp.where(carry.active, token_kinds.FORCED, token_kinds.PAD).astype(
+          jnp.int8
+        )
       ),
     )
     carry = carry.replace(
@@ -145,11 +147,11 @@ class _Sampler:
       lambda c: (c.step < self.limits.text) & jnp.any(c.active), body, carry
     )
 
-  def text_step(self, carry: Carry, turn, start) -> Carry:
+  def text_step(self, carry: SamplerState, turn, start) -> SamplerState:
     """Feeds the current token of each row and draws the next."""
     form, limits = self.form, self.limits
-    slot = start + carry.step
-    hidden, carry = self.feed(carry, self.text_tokens(carry), slot)
+    position = start + carry.step
+    hidden, carry = self.feed(carry, self.text_tokens(carry), position)
     logits = self.model.apply(
       self.params,
       hidden,
@@ -159,12 +161,13 @@ class _Sampler:
       self.context.get("words"),
       method=unified.Unified.text_logits,
     )
-    logits = token_logits.scale(logits, self.text_temperature)
-    # A map needs its turn, and its opening a slot of its own to be fed from.
-    openings = jnp.where(turn < limits.maps, carry.openings, 0)
-    openings |= token_logits.SAMPLED
-    logits = token_logits.restrict(
-      logits, openings[:, None], form, carry.current[:, None]
+    logits = distribution.scale(logits, self.text_temperature)
+    # A map needs its turn, and its opening a position of its own to be fed
+    # from.
+    allowed_maps = jnp.where(turn < limits.maps, carry.allowed_maps, 0)
+    allowed_maps |= distribution.SAMPLED
+    logits = distribution.restrict(
+      logits, allowed_maps[:, None], form, carry.current[:, None]
     )
     drawn, drawn_log_prob = self.draw(
       logits, carry.rollout.count, self.text_temperature
@@ -183,59 +186,61 @@ class _Sampler:
     writes = carry.active & ~just_opened & (carry.step + 1 < limits.text)
     rollout = self.record(
       carry.rollout,
-      jnp.minimum(slot + 1, start + limits.text - 1),
+      jnp.minimum(position + 1, start + limits.text - 1),
       writes,
       token,
       jnp.where(is_forced, 0.0, drawn_log_prob[:, 0]),
-      jnp.where(is_forced, rules.FORCED, rules.TEXT),
-      openings,
+      jnp.where(is_forced, token_kinds.FORCED, token_kinds.TEXT),
+      allowed_maps,
     )
     opened = jnp.full_like(carry.opened, -1)
-    for modality in form.slots:
+    for modality in form.modality_ids:
       opens = writes & (token == form.vocabulary.opening(modality))
       opened = jnp.where(opens, modality, opened)
     ended = writes & (token == form.vocabulary.special("<eos>"))
     ran_out = carry.active & ~just_opened & ~writes
-    stop = jnp.where(ended, rules.EOS, rollout.stop)
-    stop = jnp.where(ran_out, rules.LENGTH, stop)
+    stop = jnp.where(ended, grammar.EOS, rollout.stop)
+    stop = jnp.where(ran_out, grammar.LENGTH, stop)
     moves = carry.active.astype(jnp.int32)
     return carry.replace(
       rollout=rollout.replace(stop=stop),
       current=jnp.where(writes, token, carry.current),
       previous=jnp.where(writes, carry.current, carry.previous),
-      position=carry.position + moves,
+      rope_position=carry.rope_position + moves,
       opened=jnp.where(just_opened, carry.opened, opened),
       active=carry.active & ~just_opened & ~ended & ~ran_out,
       step=carry.step + 1,
     )
 
-  def record(self, rollout, slot, writes, token, log_prob, state, openings):
-    """Writes one drawn token at a slot, in the rows that wrote."""
+  def record(
+    self, rollout, position, writes, token, log_prob, state, allowed_maps
+  ):
+    """Writes one drawn token at a position, in the rows that wrote."""
 
     def put(array, value):
-      old = jax.lax.dynamic_index_in_dim(array, slot, 1, keepdims=False)
+      old = jax.lax.dynamic_index_in_dim(array, position, 1, keepdims=False)
       new = jnp.where(writes, value.astype(array.dtype), old)
-      return jax.lax.dynamic_update_index_in_dim(array, new, slot, 1)
+      return jax.lax.dynamic_update_index_in_dim(array, new, position, 1)
 
-    chosen = state == rules.TEXT
+    chosen = state == token_kinds.TEXT
     return rollout.replace(
       tokens=put(rollout.tokens, token),
       log_prob=put(rollout.log_prob, log_prob),
       state=put(rollout.state, state),
-      openings=put(rollout.openings, openings),
-      live=put(rollout.live, chosen),
+      allowed_maps=put(rollout.allowed_maps, allowed_maps),
+      trainable=put(rollout.trainable, chosen),
       count=rollout.count + (writes & chosen),
     )
 
-  def text_tokens(self, carry: Carry) -> unified.Tokens:
+  def text_tokens(self, carry: SamplerState) -> unified.Tokens:
     location = carry.current - self.form.vocabulary.locations_start
     points = (location >= 0) & (location < self.form.model.locations)
     none = jnp.full_like(carry.current, -1)
     fields = unified.Tokens(
       ids=carry.current,
-      kind=jnp.full_like(carry.current, unified.TEXT),
-      row=carry.position,
-      column=carry.position,
+      kind=jnp.full_like(carry.current, token_kinds.TEXT),
+      row=carry.rope_position,
+      column=carry.rope_position,
       cell=jnp.where(points, self.context["cell"] + location, -1),
       query=none,
       opening=jnp.zeros_like(carry.current),
@@ -246,26 +251,26 @@ class _Sampler:
 
   def read(self, seen, location, points):
     """The codes [R, maps, 2] under a location token, with their openings."""
-    under = jnp.asarray(sequence.cells_under(self.form.model))
+    under = jnp.asarray(segments.cells_under(self.form.model))
     cell = under[jnp.where(points, location, 0)][:, None, None]
     code = jnp.take_along_axis(seen[..., :-1], cell, axis=-1)
     both = jnp.concatenate([code, seen[..., -1:]], axis=-1)
     return jnp.where(points[:, None, None], both, -1)
 
-  def draw_map(self, carry: Carry, index) -> Carry:
+  def draw_map(self, carry: SamplerState, index) -> SamplerState:
     """Draws the map that each row opened; the others wait."""
     form, model = self.form, self.form.model
-    size, groups = model.group_size, model.map_slots // model.group_size
+    size, groups = model.step_codes, model.map_positions // model.step_codes
     start = self.limits.map_start(index, form)
     places = {
       name: jnp.asarray(x).reshape(groups, size)
-      for name, x in sequence.map_slots(model).items()
+      for name, x in segments.map_layout(model).items()
     }
     active = carry.opened >= 0
     opening = form.vocabulary.opening(0) + 2 * jnp.maximum(carry.opened, 0)
 
     def body(state, step):
-      carry, held = state  # held [R, g]: ids that this group's slots hold
+      carry, held = state  # held [R, g]: ids that this group's positions hold
       tokens = self.map_tokens(carry, held, opening, places, step)
       hidden, carry = self.feed(carry, tokens, start + step * size)
       logits = self.model.apply(
@@ -274,7 +279,7 @@ class _Sampler:
         self.context.get("codes"),
         method=unified.Unified.code_logits,
       )
-      logits = token_logits.scale(logits, self.code_temperature)
+      logits = distribution.scale(logits, self.code_temperature)
       codes, log_prob = self.draw(
         logits, carry.rollout.count, self.code_temperature, model.code_levels
       )
@@ -295,7 +300,7 @@ class _Sampler:
     flat = lambda x: jnp.moveaxis(x[:-1], 0, 1).reshape(rows, model.map_codes)  # noqa: E731
     codes, log_prob = flat(codes), flat(log_prob)
     here = jnp.broadcast_to(active[:, None], codes.shape)
-    first = start + size  # the slot that holds the first code
+    first = start + size  # the position that holds the first code
 
     def put(array, value):
       old = jax.lax.dynamic_slice_in_dim(array, first, model.map_codes, 1)
@@ -306,9 +311,9 @@ class _Sampler:
     rollout = rollout.replace(
       tokens=put(rollout.tokens, form.vocabulary.codes_start + codes),
       log_prob=put(rollout.log_prob, log_prob),
-      state=put(rollout.state, jnp.int8(rules.CODE)),
-      live=put(rollout.live, True),
-      map_slot=rollout.map_slot.at[:, index].set(carry.opened),
+      state=put(rollout.state, jnp.int8(token_kinds.CODE)),
+      trainable=put(rollout.trainable, True),
+      map_modality=rollout.map_modality.at[:, index].set(carry.opened),
       codes=rollout.codes.at[:, index].set(jnp.where(here, codes, 0)),
     )
     ids = form.vocabulary.codes_start + codes
@@ -327,8 +332,8 @@ class _Sampler:
       rollout=rollout,
       current=jnp.where(active, opening + 1, carry.current),
       previous=jnp.where(active, -1, carry.previous),
-      position=carry.position + advance,
-      openings=carry.openings & ~bit,
+      rope_position=carry.rope_position + advance,
+      allowed_maps=carry.allowed_maps & ~bit,
       seen=jnp.where(active[:, None, None], seen, carry.seen),
     )
 
@@ -342,9 +347,9 @@ class _Sampler:
     sees = jnp.any(self.context["exists"], axis=1)[:, None]  # has an image
     return unified.Tokens(
       ids=held,
-      kind=fill(unified.CODE),
-      row=carry.position[:, None] + place["row"],
-      column=carry.position[:, None] + place["column"],
+      kind=fill(token_kinds.CODE),
+      row=carry.rope_position[:, None] + place["row"],
+      column=carry.rope_position[:, None] + place["column"],
       cell=jnp.where(sees & (place["cell"] >= 0), cell, -1),
       query=fill(place["query"]),
       opening=fill(opening[:, None]),

@@ -19,12 +19,14 @@ CHOSEN = ("<eos>", "<think>", "</think>", "<answer>", "</answer>")
 # Of the neighbourhood that greedy codes are chosen by (`fsq_density`). At 0.7
 # drawn maps were a little better than at 0 to 0.5, depth and classes alike.
 CODE_WIDTH = 0.7
-SAMPLED = 1 << 30  # bit of `openings`: the sampler's, where calls may be barred
-DRAW_BLOCK = 128  # tokens that are added up at once when one is drawn
+SAMPLED = (
+  1 << 30
+)  # bit of `allowed_maps`: the sampler's, where calls may be barred
+DRAW_CHUNK = 128  # tokens that are added up at once when one is drawn
 
 
 def allowed_rows(form: Format) -> np.ndarray:
-  """Returns which rows [T + 64 + M] text may choose, openings apart."""
+  """Returns which rows [T + 64 + M] text may choose, openings of maps apart."""
   vocabulary = form.vocabulary
   allowed = np.ones(vocabulary.text_rows, bool)
   allowed[vocabulary.specials : vocabulary.specials + vocab.SPECIALS] = False
@@ -34,17 +36,18 @@ def allowed_rows(form: Format) -> np.ndarray:
   return allowed
 
 
-def restrict(logits_BLV, openings_BL, form: Format, after_BL):
+def restrict(logits_BLV, allowed_maps_BL, form: Format, after_BL):
   """Masks what a text position may not choose.
 
   A thought may not begin with the call for a map that may not be opened: held
   to text, a policy would announce a map and have nothing to reason on. That
-  holds where `openings` has the bit SAMPLED; what is taught is taken as it is.
+  holds where `allowed_maps` has the bit SAMPLED; what is taught is taken as it
+  is.
 
   Args:
     logits_BLV: f32, over text, specials and, where they are not a part of
       their own, locations.
-    openings_BL: bit set of the modality SLOTs whose map may be opened.
+    allowed_maps_BL: bit set of the modality SLOTs whose map may be opened.
     form: the vocabulary and the modalities in use.
     after_BL: the ids that the tokens follow.
   """
@@ -52,14 +55,17 @@ def restrict(logits_BLV, openings_BL, form: Format, after_BL):
   allowed = jnp.broadcast_to(here, logits_BLV.shape)
   rows = jnp.arange(logits_BLV.shape[-1])
   may_open = {
-    slot: ((openings_BL >> slot) & 1).astype(bool) for slot in form.slots
+    modality_id: ((allowed_maps_BL >> modality_id) & 1).astype(bool)
+    for modality_id in form.modality_ids
   }
-  for slot, opens_BL in may_open.items():
-    allowed |= opens_BL[..., None] & (rows == form.vocabulary.opening(slot))
+  for modality_id, opens_BL in may_open.items():
+    allowed |= opens_BL[..., None] & (
+      rows == form.vocabulary.opening(modality_id)
+    )
   begins_BL = after_BL == form.vocabulary.special("<think>")
-  begins_BL &= (openings_BL & SAMPLED) > 0
-  for slot, word in form.calls:
-    barred_BL = begins_BL & ~may_open[slot]
+  begins_BL &= (allowed_maps_BL & SAMPLED) > 0
+  for modality_id, word in form.calls:
+    barred_BL = begins_BL & ~may_open[modality_id]
     allowed &= ~(barred_BL[..., None] & (rows == word))
   return jnp.where(allowed, logits_BLV, attention.NEGATIVE)
 
@@ -80,23 +86,23 @@ def draw(logits, uniform):
   """Draws tokens: (ids i32, log-probabilities) of logits [..., V].
 
   uniform: [...] in [0, 1). The inverse of the distribution function, found in
-  two levels, blocks of tokens and then a token: one random number a draw, where
+  two levels, chunks of tokens and then a token: one random number a draw, where
   Gumbel noise would take V. What has no probability is never drawn.
   """
   size = logits.shape[-1]
   best = logits.max(axis=-1, keepdims=True)
   mass = jnp.exp(logits - best)  # its sum is not 1
-  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -size % DRAW_BLOCK)]
-  blocks = jnp.pad(mass, padding)
-  blocks = blocks.reshape(*logits.shape[:-1], -1, DRAW_BLOCK)
-  sums = blocks.sum(axis=-1)
+  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -size % DRAW_CHUNK)]
+  chunks = jnp.pad(mass, padding)
+  chunks = chunks.reshape(*logits.shape[:-1], -1, DRAW_CHUNK)
+  sums = chunks.sum(axis=-1)
   total = sums.sum(axis=-1)
-  block, before = _invert(sums, uniform * total)
-  inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[
+  chunk, before = _invert(sums, uniform * total)
+  inside = jnp.take_along_axis(chunks, chunk[..., None, None], axis=-2)[
     ..., 0, :
   ]
   place, _ = _invert(inside, uniform * total - before)
-  ids = (block * DRAW_BLOCK + place).astype(jnp.int32)
+  ids = (chunk * DRAW_CHUNK + place).astype(jnp.int32)
   chosen = jnp.take_along_axis(logits, ids[..., None], axis=-1)
   return ids, (chosen - best)[..., 0] - jnp.log(total)
 

@@ -11,24 +11,24 @@ import re
 import numpy as np
 
 from cooper_jax import errors
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences.segments import Format, Text
 from cooper_jax.tokenizers.text import TextTokenizer
 
 _TAG = re.compile(r"(<[^<>]*>)")
 _AT = re.compile(r"<at (\S+) (\S+)>")
-_MAP = re.compile(r"<([a-z_]+)( faulty| edited| id=\d+)?>")
+_MAP = re.compile(r"<([a-z_]+)( corrupted| counterfactual| id=\d+)?>")
 
 
 @dataclasses.dataclass(frozen=True)
-class Writer:
+class MarkupEncoder:
   """Turns text and markup into segments of one format."""
 
-  form: sequence.Format
+  form: Format
   text: TextTokenizer
-  modalities: tuple[tuple[str, int], ...]  # (name, SLOT)
+  modalities: tuple[tuple[str, int], ...]  # (name, MODALITY_ID)
 
   @functools.cached_property
-  def slots(self) -> dict[str, int]:
+  def modality_ids(self) -> dict[str, int]:
     return dict(self.modalities)
 
   def cell(self, y: float, x: float) -> int:
@@ -37,7 +37,7 @@ class Writer:
     row, column = (min(max(int(at * grid), 0), grid - 1) for at in (y, x))
     return row * grid + column
 
-  def request(self, text: str) -> sequence.Text:
+  def request(self, text: str) -> Text:
     """`<user> text <assistant>`, read and not learned."""
     vocabulary = self.form.vocabulary
     ids = [
@@ -45,7 +45,7 @@ class Writer:
       *self.text.encode(" " + text.strip()),
       vocabulary.special("<assistant>"),
     ]
-    return sequence.Text(np.array(ids), learn=False)
+    return Text(np.array(ids), learn=False)
 
   def response(self, markup: str, draw, *, weights=None, kind_of=None) -> list:
     """Segments of a response in markup, ending with `<eos>`.
@@ -53,8 +53,8 @@ class Writer:
     Args:
       markup: words, `<at y x>`, maps and tags (see data/traces.py).
       draw: draw(modality, option) -> sequence.Map for `<depth>`,
-        `<depth faulty>`, `<segmentation id=3>`; option "", "faulty",
-        "edited", "id=3".
+        `<depth corrupted>`, `<segmentation id=3>`; option "", "corrupted",
+        "counterfactual", "id=3".
       weights: loss weight of {"text", "name", "location", "reading",
         "answer"}, 1 where missing; a thought's first token: see `decision`.
       kind_of: word -> the key of its weight; None = "text" for every word.
@@ -75,7 +75,7 @@ class Writer:
     def flush():
       if ids:
         segments.append(
-          sequence.Text(np.array(ids), weight=np.array(weight, np.float32))
+          Text(np.array(ids), weight=np.array(weight, np.float32))
         )
         ids.clear()
         weight.clear()
@@ -85,7 +85,7 @@ class Writer:
       if at:
         cell = self.cell(float(at[1]), float(at[2]))
         put([vocabulary.location(cell)], "location")
-      elif drawn and drawn[1] in self.slots:
+      elif drawn and drawn[1] in self.modality_ids:
         flush()
         segments.append(draw(drawn[1], (drawn[2] or "").strip()))
       elif _TAG.fullmatch(piece):

@@ -2,8 +2,8 @@
 
 Two layouts follow the one rule of attention. Free: documents lie one after
 the other, whole, as many as fit. Blocks: a row holds one document, its trunk
-first and its branches, none cut, in blocks of equal size; then a branch
-attends to the trunk and to its own block alone, which costs a fraction of a
+first and its branches, none cut, in bins of equal size; then a branch
+attends to the trunk and to its own bin alone, which costs a fraction of a
 full mask and gives the same numbers.
 """
 
@@ -31,7 +31,7 @@ def inputs(batch) -> tuple[unified.Tokens, unified.Layout]:
     **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
   )
   layout = unified.Layout(
-    document=batch["document"], branch=batch["branch"], group=batch["group"]
+    document=batch["document"], branch=batch["branch"], order=batch["order"]
   )
   return tokens, layout
 
@@ -42,11 +42,12 @@ def pack(
   """Lays documents out in rows, first fit; returns the arrays of B rows.
 
   [B, L]: ids kind row column cell query opening previous and read (what the
-  model reads, see `unified.Tokens`), document branch group (who sees whom).
+  model reads, see `unified.Tokens`), document branch order (who sees whom).
   [B, I, H, W, 3] images; [B, I * M] image_at, where each cell lies, -1 none.
   [B, Nt]: text_at (position that predicts), text_target, text_weight,
-  text_cell (first cell of its image), text_openings, text_source.
-  [B, Nc]: code_at, code_target (0..K-1), code_weight, code_slot, code_source.
+  text_cell (first cell of its image), text_allowed_maps, text_source.
+  [B, Nc]: code_at, code_target (0..C-1), code_weight, code_modality,
+  code_source.
   A target of weight 0 is padding.
 
   Args:
@@ -69,7 +70,7 @@ def pack(
         " the stage's sizes or ask less per image"
       )
     for row, used in filled:
-      if not shape.block and (used + size <= limit).all():
+      if not shape.bin and (used + size <= limit).all():
         used += size
         row.add(document)
         break
@@ -129,9 +130,9 @@ def fit(document: Document, form: Format, shape: Shape) -> Document:
 def fitting(sizes, shape: Shape, trunk) -> list[bool]:
   """Which branches of these sizes (see `measure`) a row takes, in order."""
   length, texts, codes, _ = trunk
-  if shape.block:
-    count = (shape.length - shape.trunk) // shape.block
-    room = [shape.block] * count
+  if shape.bin:
+    count = (shape.length - shape.trunk) // shape.bin
+    room = [shape.bin] * count
   else:
     room = [shape.length - length]
   taken = []

@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 
 from cooper_jax import errors
-from cooper_jax.models.unified import CODE, IMAGE, TEXT
+from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.sequences.segments import (
+  ContextMap,
   Document,
   Format,
-  Given,
   Image,
   Map,
   Text,
   cells_under,
-  map_slots,
+  map_layout,
   measure,
   remembered,
 )
@@ -24,7 +24,7 @@ from cooper_jax.sequences.segments import (
 class Shape:
   """Capacities of a row of a packed batch, all static.
 
-  With trunk and block set, the layout is in blocks: L = trunk + n * block.
+  With trunk and bin set, the layout is in bins: L = trunk + n * bin.
   """
 
   length: int  # L
@@ -32,33 +32,33 @@ class Shape:
   codes: int  # scored code positions
   images: int = 1
   trunk: int = 0
-  block: int = 0
+  bin: int = 0
 
   def __post_init__(self):
     rest = self.length - self.trunk
-    if bool(self.trunk) != bool(self.block) or (
-      self.block and (rest < 0 or rest % self.block)
+    if bool(self.trunk) != bool(self.bin) or (
+      self.bin and (rest < 0 or rest % self.bin)
     ):
       raise errors.UserError(
-        f"a row of {self.length} is no trunk of {self.trunk} and whole blocks"
-        f" of {self.block}; set length = trunk + n * block"
+        f"a row of {self.length} is no trunk of {self.trunk} and whole bins"
+        f" of {self.bin}; set length = trunk + n * bin"
       )
 
   @property
-  def blocks(self) -> tuple[int, int] | None:
-    """(trunk, block), or None for the free layout."""
-    return (self.trunk, self.block) if self.block else None
+  def bins(self) -> tuple[int, int] | None:
+    """(trunk, bin), or None for the free layout."""
+    return (self.trunk, self.bin) if self.bin else None
 
 
 TOKEN_COLUMNS = ("ids", "kind", "row", "column", "cell", "query", "opening")
-TOKEN_COLUMNS += ("previous", "read", "document", "branch", "group")
+TOKEN_COLUMNS += ("previous", "read", "document", "branch", "order")
 TEXT_COLUMNS = ("text_at", "text_target", "text_weight", "text_cell")
-TEXT_COLUMNS += ("text_openings", "text_source")
+TEXT_COLUMNS += ("text_allowed_maps", "text_source")
 CODE_COLUMNS = (
   "code_at",
   "code_target",
   "code_weight",
-  "code_slot",
+  "code_modality",
   "code_source",
 )
 NOTHING = {"cell": -1, "query": -1, "previous": -1, "read": -1}
@@ -69,9 +69,9 @@ class Cursor:
   """Where a chain of segments has come to."""
 
   position: int = 0
-  group: int = 0
+  order: int = 0
   image: int = -1  # of the row's images, the one that locations point at
-  predictor: int = -1  # slot whose output predicts the next text id
+  predictor: int = -1  # position whose output predicts the next text id
   previous: int = -1  # id before, for text
   drawn: int = 0  # bit set of maps drawn on this chain
   maps: int = 0
@@ -83,12 +83,12 @@ class Row:
 
   def __init__(self, form: Format, shape: Shape):
     self.form, self.shape, self.documents = form, shape, 0
-    # Next free place and end of each region: the whole row, or the blocks.
+    # Next free place and end of each region: the whole row, or the bins.
     self.regions = [[0, shape.length]]
-    if shape.block:
-      starts = range(shape.trunk, shape.length, shape.block)
+    if shape.bin:
+      starts = range(shape.trunk, shape.length, shape.bin)
       self.regions = [[0, shape.trunk]]
-      self.regions += [[start, start + shape.block] for start in starts]
+      self.regions += [[start, start + shape.bin] for start in starts]
     self.region = self.regions[0]
     self.tokens = {
       name: np.full(shape.length, NOTHING.get(name, 0), np.int32)
@@ -111,7 +111,7 @@ class Row:
       self._segment(segment, cursor, 0)
     for i, branch in enumerate(document.branches):
       own = dataclasses.replace(cursor)
-      if self.shape.block:
+      if self.shape.bin:
         self._choose(measure(Document(branch), self.form)[0])
       for segment in branch:
         self._segment(segment, own, i + 1)
@@ -121,20 +121,20 @@ class Row:
       self._text(segment, cursor, branch)
     elif isinstance(segment, Map):
       self._map(segment, cursor, branch)
-    elif isinstance(segment, Given):
+    elif isinstance(segment, ContextMap):
       cursor.seen = remembered(cursor.seen, segment, self.form)
     else:
       self._image(segment, cursor, branch)
 
   def _choose(self, length: int):
-    """Goes to the first block that has room for a branch."""
+    """Goes to the first bin that has room for a branch."""
     for region in self.regions[1:]:
       if region[0] + length <= region[1]:
         self.region = region
         return
     raise errors.UserError(
-      f"no block of {self.shape.block} has room for a branch of {length};"
-      " raise the stage's block or length, or ask less per image"
+      f"no bin of {self.shape.bin} has room for a branch of {length};"
+      " raise the stage's bin or length, or ask less per image"
     )
 
   def _write(self, count, branch, **values) -> int:
@@ -172,7 +172,7 @@ class Row:
       column=cursor.position + steps,
       cell=np.where(points, first_cell + location, -1),
       previous=np.concatenate([[cursor.previous], ids[:-1]]),
-      group=cursor.group + 1 + steps,
+      order=cursor.order + 1 + steps,
     )
     for i, (opening, held) in enumerate(cursor.seen):
       at = start + np.flatnonzero(points)
@@ -183,22 +183,24 @@ class Row:
       learn = np.broadcast_to(text.learn, count)
       if learn[0] and cursor.predictor < 0:
         raise errors.UserError("the first token of a document can't be learned")
-      openings = text.openings
+      allowed_maps = text.allowed_maps
       columns = np.empty((len(TEXT_COLUMNS), count))
       columns[0], columns[1] = at, ids
       columns[2] = text.weight
       columns[3] = max(first_cell, 0)
-      columns[4] = self._allowed(cursor) if openings is None else openings
+      columns[4] = (
+        self._allowed(cursor) if allowed_maps is None else allowed_maps
+      )
       columns[5] = -1 if text.source is None else text.source
       self.texts.append(columns if text.learn is True else columns[:, learn])
     cursor.predictor = start + count - 1
     cursor.previous = int(ids[-1])
     cursor.position += count
-    cursor.group += count
+    cursor.order += count
 
   def _allowed(self, cursor: Cursor) -> int:
     full = cursor.maps >= self.form.max_maps
-    return 0 if full else self.form.openings & ~cursor.drawn
+    return 0 if full else self.form.allowed_maps & ~cursor.drawn
 
   def _image(self, image: Image, cursor: Cursor, branch: int):
     model = self.form.model
@@ -216,37 +218,37 @@ class Row:
       row=cursor.position + cell // model.vision.grid,
       column=cursor.position + cell % model.vision.grid,
       cell=cursor.image * model.locations + cell,
-      group=cursor.group + 1,
+      order=cursor.order + 1,
     )
     first = cursor.image * model.locations
     self.image_at[first : first + model.locations] = start + cell
     cursor.position += model.vision.grid
-    cursor.group += 1
+    cursor.order += 1
     cursor.predictor, cursor.previous = start + model.locations - 1, -1
 
   def _map(self, segment: Map, cursor: Cursor, branch: int):
     model, vocabulary = self.form.model, self.form.vocabulary
-    opening = vocabulary.opening(segment.slot)
+    opening = vocabulary.opening(segment.modality_id)
     self._text(
       Text(
         np.array([opening]),
         segment.learn_opening,
         source=np.array([segment.opening_source]),
-        openings=None
-        if segment.openings is None
-        else np.array([segment.openings]),
+        allowed_maps=None
+        if segment.allowed_maps is None
+        else np.array([segment.allowed_maps]),
       ),
       cursor,
       branch,
     )
-    layout = map_slots(model)
+    layout = map_layout(model)
     codes = segment.codes if segment.seen is None else segment.seen
-    held = np.zeros(model.map_slots, np.int32)
-    held[model.group_size :] = vocabulary.codes_start + np.asarray(codes)
+    held = np.zeros(model.map_positions, np.int32)
+    held[model.step_codes :] = vocabulary.codes_start + np.asarray(codes)
     first_cell = max(cursor.image, 0) * model.locations
     aligned = layout["cell"] if cursor.image >= 0 else -1
     start = self._write(
-      model.map_slots,
+      model.map_positions,
       branch,
       ids=held,
       kind=CODE,
@@ -257,7 +259,7 @@ class Row:
       else -1,
       query=layout["query"],
       opening=opening,
-      group=cursor.group + 1 + layout["group"],
+      order=cursor.order + 1 + layout["order"],
     )
     source = segment.source
     if segment.learn:
@@ -267,16 +269,18 @@ class Row:
         at,
         segment.codes,
         segment.weight * same,
-        segment.slot * same,
+        segment.modality_id * same,
         -same if source is None else source,
       )
       self.codes.append(np.array(columns, np.float64))
     cursor.position += model.map_advance
-    cursor.group += model.map_slots // model.group_size
-    cursor.drawn |= 1 << segment.slot
+    cursor.order += model.map_positions // model.step_codes
+    cursor.drawn |= 1 << segment.modality_id
     cursor.seen = remembered(cursor.seen, segment, self.form)
     cursor.maps += 1
     cursor.previous = -1
     self._text(
-      Text(np.array([vocabulary.closing(segment.slot)]), False), cursor, branch
+      Text(np.array([vocabulary.closing(segment.modality_id)]), False),
+      cursor,
+      branch,
     )

@@ -14,15 +14,14 @@ from flax import struct
 
 from cooper_jax.models import unified
 from cooper_jax.parallel.shard import constrain
-from cooper_jax.sequences import distribution as token_logits
-from cooper_jax.sequences import packing
+from cooper_jax.sequences import distribution, packing
 from cooper_jax.sequences.segments import Format
 
 CHUNK = 256  # scored positions whose logits live at once, per row
 
 
 @struct.dataclass
-class Scores:
+class TokenScores:
   """Of each target: log-probability, entropy, logsumexp, likeliest hit."""
 
   text_log_prob: jax.Array  # [B, Nt]
@@ -41,27 +40,26 @@ def score(
   batch,
   *,
   form: Format,
-  blocks: tuple[int, int] | None = None,
+  bins: tuple[int, int] | None = None,
   text_temperature=1.0,
   code_temperature=1.0,
-) -> Scores:
-  """Scores every target of a packed batch under the sampler's distribution.
+) -> TokenScores:
+  """TokenScores every target of a packed batch under the sampler's
+  distribution.
 
-  `blocks` is the (trunk, block) that the batch was packed in, None if free.
+  `bins` is the (trunk, bin) that the batch was packed in, None if free.
 
   Logits exist for the scored positions only, CHUNK of them at a time, and are
   recomputed in the backward pass.
   """
   tokens, layout = packing.inputs(batch)
-  hidden, _, _ = model.apply(
-    params, tokens, layout, batch["images"], blocks=blocks
-  )
+  hidden, _, _ = model.apply(params, tokens, layout, batch["images"], bins=bins)
   keys = model.apply(
     params, hidden, batch["image_at"], method=unified.Unified.cell_keys
   )
   exists = batch["image_at"] >= 0
 
-  def text(at, target, cell, openings):
+  def text(at, target, cell, allowed_maps):
     after = jnp.take_along_axis(batch["ids"], at, axis=1)
     words, cells = model.apply(
       params,
@@ -69,29 +67,29 @@ def score(
       keys,
       cell,
       exists,
-      cut=True,
+      sharded=True,
       method=unified.Unified.text_parts,
     )
-    words = token_logits.scale(words, text_temperature)
-    words = token_logits.restrict(words, openings, form, after)
-    cells = token_logits.scale(cells, text_temperature)
+    words = distribution.scale(words, text_temperature)
+    words = distribution.restrict(words, allowed_maps, form, after)
+    cells = distribution.scale(cells, text_temperature)
     return _judge((words, cells), target)
 
   def code(at, target):
     logits = model.apply(
       params, _gather(hidden, at), method=unified.Unified.code_logits
     )
-    return _judge((token_logits.scale(logits, code_temperature),), target)
+    return _judge((distribution.scale(logits, code_temperature),), target)
 
   text_scores = _chunked(
     text,
     batch["text_at"],
     batch["text_target"],
     batch["text_cell"],
-    batch["text_openings"],
+    batch["text_allowed_maps"],
   )
   code_scores = _chunked(code, batch["code_at"], batch["code_target"])
-  return Scores(*text_scores, *code_scores)
+  return TokenScores(*text_scores, *code_scores)
 
 
 def _gather(hidden_BLD, at_BN):
@@ -99,13 +97,13 @@ def _gather(hidden_BLD, at_BN):
 
 
 def _judge(parts, target_BN):
-  """Scores of targets under logits that come in parts, side by side."""
+  """TokenScores of targets under logits that come in parts, side by side."""
   lse, picked = (
-    token_logits.normaliser(parts),
-    token_logits.pick(parts, target_BN),
+    distribution.normaliser(parts),
+    distribution.pick(parts, target_BN),
   )
   best = functools.reduce(jnp.maximum, [part.max(axis=-1) for part in parts])
-  entropy = token_logits.entropy(parts, lse)
+  entropy = distribution.entropy(parts, lse)
   found = (
     picked - lse,
     jax.lax.stop_gradient(entropy),
@@ -131,17 +129,19 @@ def _chunked(fn, *arrays):
   )
 
 
-def next_token(scores: Scores, batch, *, form: Format, z_weight):
+def next_token(scores: TokenScores, batch, *, form: Format, z_weight):
   """Returns the losses and metrics of packed rows as (sum, weight) pairs.
 
-  Losses are named "text" and "map<SLOT>": cross-entropy, plus z_weight *
+  Losses are named "text" and "map<MODALITY_ID>": cross-entropy, plus z_weight *
   logsumexp^2, of the text targets and of each modality's codes.
   """
   pairs, metrics = {}, {}
   parts = {"text": ("text", batch["text_weight"])}
-  for slot in form.slots:
-    here = jnp.where(batch["code_slot"] == slot, batch["code_weight"], 0.0)
-    parts[f"map{slot}"] = ("code", here)
+  for modality_id in form.modality_ids:
+    here = jnp.where(
+      batch["code_modality"] == modality_id, batch["code_weight"], 0.0
+    )
+    parts[f"map{modality_id}"] = ("code", here)
   for name, (kind, weight) in parts.items():
     nll = -getattr(scores, f"{kind}_log_prob")
     z = getattr(scores, f"{kind}_lse") ** 2

@@ -4,12 +4,12 @@ A document is a trunk of segments and branches that continue it, each seeing
 the trunk and itself alone: many questions about one image, or the G rollouts
 of one prompt, in one sequence whose prefix is computed once. `packing.pack`
 lays documents out in rows; training, scoring and the sampler's prompts all
-come from here, so there is one place that knows how a map becomes slots.
+come from here, so there is one place that knows how a map becomes positions.
 
-A map of N codes drawn g at a time takes N + g slots: slot s holds code s - g
-(the first g hold nothing) and predicts code s; the last g slots only let later
-text see the end of the map. g = 1 is plain autoregression, g = W draws a row
-at once, g = N the whole map.
+A map of N codes drawn g at a time takes N + g positions: the s-th holds code s
+- g (the first g hold nothing) and predicts code s; the last g positions only
+let later text see the end of the map. g = 1 is plain autoregression, g = W
+draws a row at once, g = N the whole map.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import itertools
 
 import numpy as np
 
-from cooper_jax.models import config as model_config
+from cooper_jax.models import config
 from cooper_jax.tokenizers.vocab import Vocabulary
 
 
@@ -26,15 +26,15 @@ class Text:
   """Text, special and location ids; `learn` those that are predicted.
 
   weight scales their loss. source, where given, is an index per id that
-  comes back beside its target (a rollout's slot, say). openings, where given,
-  replaces the bit set of the map openings that were allowed at each id.
+  comes back beside its target (a rollout's position, say). allowed_maps, where
+  given, replaces the bit set of the maps that were allowed at each id.
   """
 
   ids: np.ndarray
   learn: np.ndarray | bool = True
   weight: np.ndarray | float = 1.0
   source: np.ndarray | None = None
-  openings: np.ndarray | None = None
+  allowed_maps: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Map:
   those that it learns to draw (noise against teacher forcing).
   """
 
-  slot: int  # the modality's SLOT
+  modality_id: int  # the modality's MODALITY_ID
   codes: np.ndarray  # [N] in 0..K-1, row-major
   learn: bool = True
   learn_opening: bool = True
@@ -60,17 +60,17 @@ class Map:
   seen: np.ndarray | None = None
   source: np.ndarray | None = None  # [N]
   opening_source: int = -1
-  openings: int | None = None
+  allowed_maps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class ContextMap:
   """Codes that places named later read, as if this map had been drawn.
 
-  Takes no slots: what is learned is to read a code, at the cost of nothing.
+  Takes no positions: what is learned is to read a code, at the cost of nothing.
   """
 
-  slot: int
+  modality_id: int
   codes: np.ndarray  # [N]
 
 
@@ -87,42 +87,42 @@ class Format:
   """What turns segments into arrays: vocabulary, model sizes, modalities."""
 
   vocabulary: Vocabulary
-  model: model_config.ModelConfig
-  slots: tuple[int, ...]  # SLOTs of the modalities in use
+  model: config.ModelConfig
+  modality_ids: tuple[int, ...]  # SLOTs of the modalities in use
   max_maps: int = 2  # maps in one answer
-  # (SLOT, id) of the first word of the thought that calls for a map.
+  # (MODALITY_ID, id) of the first word of the thought that calls for a map.
   calls: tuple[tuple[int, int], ...] = ()
 
   @property
-  def openings(self) -> int:
+  def allowed_maps(self) -> int:
     """Bit set of every opening."""
-    return sum(1 << slot for slot in self.slots)
+    return sum(1 << i for i in self.modality_ids)
 
 
-def map_slots(model: model_config.ModelConfig) -> dict[str, np.ndarray]:
-  """Returns, for each of a map's N + g slots, its place.
+def map_layout(model: config.ModelConfig) -> dict[str, np.ndarray]:
+  """Returns, for each of a map's N + g positions, its place.
 
   row, column: position relative to the map's start; query: the map cell that
-  the slot predicts, -1 for the last g; cell: the image cell under that map
-  cell, -1 likewise; group: how many groups come before.
+  the position predicts, -1 for the last g; cell: the image cell under that map
+  cell, -1 likewise; order: how many steps come before.
   """
-  slot = np.arange(model.map_slots)
-  row, column = slot // model.map_grid, slot % model.map_grid
+  place = np.arange(model.map_positions)
+  row, column = place // model.map_grid, place % model.map_grid
   grid = model.vision.grid
   under = (
     row * grid // model.map_grid
   ) * grid + column * grid // model.map_grid
-  predicts = slot < model.map_codes
+  predicts = place < model.map_codes
   return {
     "row": row,
     "column": column,
-    "query": np.where(predicts, slot, -1),
+    "query": np.where(predicts, place, -1),
     "cell": np.where(predicts, under, -1),
-    "group": slot // model.group_size,
+    "order": place // model.step_codes,
   }
 
 
-def cells_under(model: model_config.ModelConfig) -> np.ndarray:
+def cells_under(model: config.ModelConfig) -> np.ndarray:
   """The map cell [M] that lies under each image cell."""
   cell, grid = np.arange(model.locations), model.vision.grid
   row = cell // grid * model.map_grid // grid
@@ -137,13 +137,13 @@ def remembered(seen: tuple, segment, form: Format) -> tuple:
   first; of more than the model reads at once the oldest are forgotten. Prompts
   and training rows count them here, and the sampler does likewise.
   """
-  if not isinstance(segment, Map | Given):
+  if not isinstance(segment, Map | ContextMap):
     return seen
   codes = segment.codes
   if isinstance(segment, Map) and segment.seen is not None:
     codes = segment.seen
   held = form.vocabulary.codes_start + np.asarray(codes)
-  seen = (*seen, (form.vocabulary.opening(segment.slot), held))
+  seen = (*seen, (form.vocabulary.opening(segment.modality_id), held))
   return seen[-form.model.max_maps :]
 
 
@@ -152,7 +152,7 @@ def unlearned(trunks):
   for trunk in trunks:
     yield tuple(
       segment
-      if isinstance(segment, Image | Given)
+      if isinstance(segment, Image | ContextMap)
       else dataclasses.replace(segment, learn=False)
       if isinstance(segment, Text)
       else dataclasses.replace(segment, learn=False, learn_opening=False)
@@ -170,7 +170,7 @@ def measure(document: Document, form: Format) -> tuple[int, int, int, int]:
       learn = segment.learn
       texts += count * learn if isinstance(learn, bool) else int(np.sum(learn))
     elif isinstance(segment, Map):
-      length += form.model.map_slots + 2
+      length += form.model.map_positions + 2
       texts += int(segment.learn_opening)
       codes += form.model.map_codes if segment.learn else 0
     elif isinstance(segment, Image):

@@ -47,7 +47,7 @@ def validate(config: ConfigDict) -> None:
   _check_reading(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
-  if config.start or config.start_as != "sft":
+  if config.init_from or config.init_as != "sft":
     _check_start(config)
   # Deferred: optax takes a second that a misspelt flag need not wait for.
   from cooper_jax.training.optim import OptimConfig
@@ -145,20 +145,20 @@ def _check_shapes(config: ConfigDict) -> None:
 def check_ahead(config: ConfigDict, folder, mesh) -> None:
   """Raises UserError where a stage that is to be run in a workdir can't be."""
   from cooper_jax import package
-  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.parallel.mesh import check_batches
   from cooper_jax.plan import fit
   from cooper_jax.rollouts import lengths
   from cooper_jax.training import workdir
 
   fit.check(config, config.pipeline)
-  came = package.replaced(config) if config.start else ()
+  came = package.replaced(config) if config.init_from else ()
   ahead = [
     stage
     for stage in config.pipeline
     if stage not in came and not workdir.is_finished(config, folder, stage)
   ]
   taught = [s for s in ahead if s in ("tokenizer", "pretrain", "sft")]
-  meshes.check_batches(mesh, {s: config[s].batch for s in taught})
+  check_batches(mesh, {s: config[s].batch for s in taught})
   lengths.check(config, ahead)
 
 
@@ -182,7 +182,7 @@ def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
   from cooper_jax.rl import advantages, losses, scoring
   from cooper_jax.sampling import grammar
-  from cooper_jax.world.questions import templates as phrasing
+  from cooper_jax.world.questions import templates
 
   rl = config.rl
   if config.grpo.optim.micro_batches != 1:
@@ -191,15 +191,15 @@ def _check_rl(config: ConfigDict) -> None:
       " config.grpo.rows rows at a time instead, lower that"
     )
   for family in config.grpo.families:
-    if config.data.source == "world" and family not in phrasing.FAMILIES:
+    if config.data.source == "world" and family not in templates.FAMILIES:
       raise UserError(
         f'config.grpo.families names "{family}"; the world asks '
-        f"{', '.join(phrasing.FAMILIES)}{nearest(family, phrasing.FAMILIES)}"
+        f"{', '.join(templates.FAMILIES)}{nearest(family, templates.FAMILIES)}"
       )
-  if rl.group < 2 or rl.updates < 1:
+  if rl.group_size < 2 or rl.updates < 1:
     raise UserError(
-      f"config.rl.group and rl.updates are {rl.group} and {rl.updates};"
-      " allowed: groups of 2 and more, 1 update and more"
+      f"config.rl.group_size and rl.updates are {rl.group_size} and"
+      f" {rl.updates}; allowed: groups of 2 and more, 1 update and more"
     )
   for name in ("temperature", "code_temperature"):
     value = config.sampling[name]
@@ -240,23 +240,25 @@ def _check_reading(config: ConfigDict) -> None:
   """Maps that are shown to be read, a model that can, and whose map."""
   from cooper_jax.data import traces
 
-  given = config.pretrain.given
-  if given and not config.model.read:
+  given = config.pretrain.map_context
+  if given and not config.model.map_lookup:
     raise UserError(
-      f"config.pretrain.given is {given}, and the model can't read maps that"
-      " are not in the row; set config.model.read=True or given to 0"
+      f"config.pretrain.map_context is {given}, and the model can't read maps"
+      " that are not in the row; set config.model.map_lookup=True, or"
+      " map_context to 0"
     )
-  if config.pretrain.edited and not given:
+  share = config.pretrain.counterfactual
+  if share and not given:
     raise UserError(
-      f"config.pretrain.edited is {config.pretrain.edited}, a share of the"
-      " maps given to read, and config.pretrain.given is 0; raise it"
+      f"config.pretrain.counterfactual is {share}, a share of the maps in a"
+      " text's context, and config.pretrain.map_context is 0; raise it"
     )
-  measured, drawn = config.sft.measured, [*traces.CALLS]
+  modality, drawn = config.sft.lengths_need_map, [*traces.CALLS]
   known = [name for name in config.modalities if name in drawn]
-  if measured and measured not in known:
+  if modality and modality not in known:
     raise UserError(
-      f'config.sft.measured is "{measured}"; allowed: "" or a map that traces'
-      f" draw ({', '.join(known)}){nearest(measured, known)}"
+      f'config.sft.lengths_need_map is "{modality}"; allowed: "" or a map that'
+      f" traces draw ({', '.join(known)}){nearest(modality, known)}"
     )
 
 
@@ -264,22 +266,22 @@ def _check_start(config: ConfigDict) -> None:
   """A package that is there, fits, and has a place in the pipeline."""
   from cooper_jax import package
 
-  if config.start_as not in STARTS:
+  if config.init_as not in STARTS:
     raise UserError(
-      f'config.start_as is "{config.start_as}"; allowed: '
-      f"{', '.join(STARTS)}{nearest(config.start_as, STARTS)}"
+      f'config.init_as is "{config.init_as}"; allowed: '
+      f"{', '.join(STARTS)}{nearest(config.init_as, STARTS)}"
     )
-  if not config.start:
+  if not config.init_from:
     raise UserError(
-      f"config.start_as={config.start_as} says what a package stands for, and"
-      " none is named; set config.start, to tiny or a folder"
+      f"config.init_as={config.init_as} says what a package stands for, and"
+      " none is named; set config.init_from, to tiny or a folder"
     )
-  if config.start_as not in config.pipeline:
+  if config.init_as not in config.pipeline:
     raise UserError(
-      f"config.start stands for {config.start_as}, which config.pipeline has"
-      " not; add it, or set config.start_as to a stage that it has"
+      f"config.init_from stands for {config.init_as}, which config.pipeline has"
+      " not; add it, or set config.init_as to a stage that it has"
     )
-  package.check(config, package.find(config.start))
+  package.check(config, package.find(config.init_from))
 
 
 def _check_plugins(config: ConfigDict) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax import policy as policies
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import (
@@ -18,21 +17,19 @@ from cooper_jax.eval import (
   heldout,
   map_use,
   pairing,
+  questions,
   reading,
   results,
 )
-from cooper_jax.eval import (
-  questions as asking,
-)
-from cooper_jax.grading.metrics import maps as map_metrics
+from cooper_jax.grading.metrics.maps import score
 from cooper_jax.parallel import processes
-from cooper_jax.report import page as report
-from cooper_jax.rollouts import generate as runner
-from cooper_jax.rollouts import prompts
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.policy import load_params, load_stage, make_policy
+from cooper_jax.report import page
+from cooper_jax.rollouts import generate, prompts
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import telemetry
-from cooper_jax.training import workdir as workdirs
 from cooper_jax.training.log_line import paragraph
+from cooper_jax.training.workdir import add_summary, read_json, record
 
 STAGE = "evaluate"
 TRAINED = ("sft", "grpo")
@@ -49,10 +46,10 @@ def evaluate(config, workdir) -> None:
   watch = telemetry.Stopwatch()
   settings, workdir = config.evaluate, Path(workdir)
   data = DataConfig.from_config(config)
-  policy = policies.make(config)
-  codecs = tokenizer_stage.load(config, workdir)
+  policy = make_policy(config)
+  codecs = tokenizer.load(config, workdir)
   test = mixture.open_split(data, "test")
-  items = asking.items_of(test, settings.questions, seed=config.seed)
+  items = questions.items_of(test, settings.questions, seed=config.seed)
   samples = list({item.sample.id: item.sample for item in items}.values())
   summary = {"qa/questions": len(items), "qa/images": len(samples)}
   train = mixture.open_split(data, "train")
@@ -61,7 +58,7 @@ def evaluate(config, workdir) -> None:
   new = heldout.open_items(data, settings.heldout_questions, seed=config.seed)
   if new:
     for name, answers in baselines.answers(new, model).items():
-      hits = asking.hits(baselines.graded(answers, new))
+      hits = questions.hits(baselines.graded(answers, new))
       summary |= heldout.scores(new, hits, name)
   say(summary, ("blind", "constant", "chance"), items)
   options = {
@@ -69,12 +66,12 @@ def evaluate(config, workdir) -> None:
     "buckets": config.sampling.prompt_buckets,
   }
   gallery, hits, unseen = [], {}, {}
-  taught = tokenizer_stage.taught(workdir, codecs)
+  taught = tokenizer.trained_on(workdir, codecs)
   if reads(config, taught):
     summary |= score_reading(config, workdir, policy, codecs)
   stages = [s for s in TRAINED if is_there(workdir, s)]
   for stage in stages:
-    params = policies.load_stage(policy, config, workdir, stage)
+    params = load_stage(policy, config, workdir, stage)
     scores = score_maps(policy, params, samples, taught, options)
     # The plain key is the last stage's: the policy that a run ends with.
     summary |= {
@@ -90,7 +87,9 @@ def evaluate(config, workdir) -> None:
     modes = prompts.modes_of(policy, config.sft.shares, taught)
     with telemetry.Progress(len(modes), f"ask {stage}") as progress:
       for mode in modes:
-        found[mode] = asking.ask(policy, params, items, mode, codecs, **options)
+        found[mode] = questions.ask(
+          policy, params, items, mode, codecs, **options
+        )
         progress.advance()
     summary |= results.scores(items, found, stage, free=FREE)
     results.write(workdir / STAGE / f"{stage}.jsonl", items, found)
@@ -119,11 +118,11 @@ def evaluate(config, workdir) -> None:
   summary |= pairing.scores(hits, [item.question.family for item in items])
   # So far, for the report; the run's own count of the stage comes after it.
   summary[f"time/{STAGE}_s"] = round(watch.read()[0], 1)
-  workdirs.add_summary(workdir, summary)
-  path = report.write_report(
+  add_summary(workdir, summary)
+  path = page.write_report(
     workdir,
     {
-      "summary": workdirs.read_json(workdir / "summary.json"),
+      "summary": read_json(workdir / "summary.json"),
       "gallery": gallery,
     },
   )
@@ -132,7 +131,7 @@ def evaluate(config, workdir) -> None:
 
 def reads(config, codecs) -> bool:
   """Whether there is a reading of depth maps to be measured."""
-  return config.model.read and reading.edits.MODALITY in codecs
+  return config.model.map_lookup and reading.edits.MODALITY in codecs
 
 
 def score_reading(config, workdir, policy, codecs) -> dict:
@@ -142,7 +141,7 @@ def score_reading(config, workdir, policy, codecs) -> dict:
   for stage in ("pretrain", *TRAINED):
     if is_there(workdir, stage):
       averaged = config[stage].optim.ema_decay > 0
-      params = policies.load(policy, workdir / stage, averaged=averaged)
+      params = load_params(policy, workdir / stage, averaged=averaged)
       if params is not None:  # pretraining may have come in a package
         found |= reading.measure(
           policy, params, source, config, codecs, stage=stage
@@ -152,7 +151,7 @@ def score_reading(config, workdir, policy, codecs) -> dict:
 
 def is_there(workdir: Path, stage: str) -> bool:
   """Whether a workdir holds a stage that ran to its end."""
-  found = workdirs.record(workdir, stage)
+  found = record(workdir, stage)
   return bool(found and found["finished"])
 
 
@@ -163,7 +162,7 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
     have = [s for s in samples if codec.modality.read(s) is not None]
     if not have:
       continue
-    maps = runner.draw(policy, params, have, name, codec, **options)
+    maps = generate.draw(policy, params, have, name, codec, **options)
     objects = [
       np.zeros(s.image.shape[:2], bool)
       if s.instances is None
@@ -171,9 +170,7 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
       for s in have
     ]
     truth = np.stack([codec.modality.read(s) for s in have])
-    scores[name] = map_metrics.score(
-      codec.modality, maps, truth, np.stack(objects)
-    )
+    scores[name] = score(codec.modality, maps, truth, np.stack(objects))
     shown = [
       f"{metric} {value:.3f}"
       for metric, value in scores[name].items()
@@ -185,7 +182,7 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
 
 def score_heldout(policy, params, items, codecs, options, stage: str):
   """Scores of free answers and maps of the held-out split, and the hits [n]."""
-  answers = asking.ask(policy, params, items, FREE, codecs, **options)
+  answers = questions.ask(policy, params, items, FREE, codecs, **options)
   found = heldout.scores(items, answers.hits, stage)
   samples = list({item.sample.id: item.sample for item in items}.values())
   drawn = score_maps(policy, params, samples, codecs, options, said="unseen")
@@ -244,7 +241,7 @@ def said(text: str) -> str:
 
 def say(summary, names, items) -> None:
   """Prints accuracies by family, one line a name."""
-  groups = asking.families(items)
+  groups = questions.families(items)
   for name in names:
     head = f"{STAGE}  {name} {summary[f'qa/accuracy/{name}']:.3f}"
     parts = [

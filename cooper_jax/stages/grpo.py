@@ -16,23 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax import policy as policies
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
-from cooper_jax.rl import losses as rl_losses
-from cooper_jax.rl import rollout_log
+from cooper_jax.policy import init_state, load_stage, make_policy, start_from
+from cooper_jax.rl import losses, rollout_log
 from cooper_jax.rl.step import Step
-from cooper_jax.rollouts import generate as runner
-from cooper_jax.rollouts import prompts
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.rollouts import generate, prompts
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import loop, optim, telemetry
-from cooper_jax.training import workdir as workdirs
 from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.training.workdir import add_summary
 
 STAGE = "grpo"
-# Of the log line, see stages/line.py; habits are counted in rl/step.py.
+# Of the log line, see stages/line.py; behaviour are counted in rl/step.py.
 SHOWN = {
   "reward/total": "reward {:.2f}",
   "reward/answer": "right {:.0%}",
@@ -48,23 +46,23 @@ def run(config, workdir) -> None:
   """Reinforces the SFT policy on questions of the training split."""
   folder, settings = Path(workdir) / STAGE, config.grpo
   processes.share(settings.batch, "config.grpo.batch")  # refused now, not later
-  policy = policies.make(config)
+  policy = make_policy(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim),
     steps=settings.steps * config.rl.updates,
   )
-  start = policies.load_stage(policy, config, workdir, "sft")
-  state = policies.start_from(
-    policies.init_state(
+  start = load_stage(policy, config, workdir, "sft")
+  state = start_from(
+    init_state(
       policy,
       optimizer,
       seed=config.seed,
       ema=settings.optim.ema_decay > 0,
-      behind=config.rl.pipeline,
+      stale_params=config.rl.pipeline,
     ),
     start,
   )
-  penalised = any(c.kl_weight for c in rl_losses.configs_of(config.rl).values())
+  penalised = any(c.kl_weight for c in losses.configs_of(config.rl).values())
   reference = start if penalised else None
   source = processes.in_turn(
     "scenes",
@@ -80,7 +78,7 @@ def run(config, workdir) -> None:
     config,
     policy,
     optimizer,
-    tokenizer_stage.load(config, workdir),
+    tokenizer.load(config, workdir),
     reference,
   )
   if processes.is_first():
@@ -93,7 +91,7 @@ def run(config, workdir) -> None:
     if step.log is None:
       return {}
     with processes.alone():
-      return step.log.pictures(runner.decoder(step.codecs))
+      return step.log.pictures(generate.decoder(step.codecs))
 
   writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
@@ -120,7 +118,7 @@ def run(config, workdir) -> None:
   curve = [row["reward/total"] for row in logged if "reward/total" in row]
   if curve:
     speed |= {"reward/first": curve[0], "reward/last": curve[-1]}
-  workdirs.add_summary(workdir, speed)
+  add_summary(workdir, speed)
 
 
 @dataclasses.dataclass

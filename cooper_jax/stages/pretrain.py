@@ -6,15 +6,15 @@ its own maps.
 """
 
 from cooper_jax import plugins
-from cooper_jax.data import tasks as lessons
-from cooper_jax.stages import supervised as teaching
+from cooper_jax.data import tasks
+from cooper_jax.stages import supervised
 
 
 def row_shape(config, policy):
-  """Of a row: a block for each map, and some of text."""
-  maps, settings = len(policy.form.slots), config.pretrain
-  return teaching.shape_of(
-    settings, policy, blocks=maps + settings.text_blocks, maps=maps
+  """Of a row: a bin for each map, and some of text."""
+  maps, settings = len(policy.form.modality_ids), config.pretrain
+  return supervised.shape_of(
+    settings, policy, bins=maps + settings.text_bins, maps=maps
   )
 
 
@@ -26,19 +26,19 @@ def run(config, workdir) -> None:
       (name, plugins.find("modalities", name).TITLE)
       for name in config.modalities
     )
-    return lessons.Pretrain(
-      writer=policy.writer,
+    return tasks.MapTask(
+      markup=policy.markup,
       codes=codes,
       shape=row_shape(config, policy),
       map_noise=settings.code_noise,
       weights=dict(settings.weights),
       titles=titles,
-      given=settings.given,
-      edited=settings.edited,
-      marks=settings.marks,
-      counts=settings.counts,
+      map_context=settings.map_context,
+      counterfactual=settings.counterfactual,
+      single_object=settings.single_object,
+      extra_counting=settings.extra_counting,
     )
 
-  teaching.run(
+  supervised.run(
     config, workdir, stage="pretrain", make_lesson=make_lesson, before=None
   )

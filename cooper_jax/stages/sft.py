@@ -5,33 +5,33 @@ that its program needs, with depth, with both), so that one model can be held
 to each of them later, and can choose.
 """
 
-from cooper_jax.data import tasks as lessons
-from cooper_jax.stages import supervised as teaching
+from cooper_jax.data import tasks
+from cooper_jax.stages import supervised
 
 
 def row_shape(config, policy):
-  """Of a row: blocks of questions, some with maps."""
+  """Of a row: bins of questions, some with maps."""
   settings = config.sft
-  return teaching.shape_of(
-    settings, policy, blocks=settings.blocks, maps=settings.maps
+  return supervised.shape_of(
+    settings, policy, bins=settings.bins, maps=settings.maps
   )
 
 
-def lesson(config, policy, codes):
+def task(config, policy, codes):
   """What an example of this stage is made by."""
   settings = config.sft
-  return lessons.Reason(
-    writer=policy.writer,
+  return tasks.ReasoningTask(
+    markup=policy.markup,
     codes=codes,
     shape=row_shape(config, policy),
     map_noise=settings.code_noise,
     weights=dict(settings.weights),
     shares=tuple(settings.shares.items()),
-    faulty=settings.faulty,
-    own=settings.own_share,
-    edited=settings.edited,
-    counts=settings.counts,
-    measured=settings.measured,
+    corrupted=settings.corrupted,
+    self_map_share=settings.self_map_share,
+    counterfactual=settings.counterfactual,
+    extra_counting=settings.extra_counting,
+    lengths_need_map=settings.lengths_need_map,
   )
 
 
@@ -40,10 +40,10 @@ def run(config, workdir) -> None:
   before = "pretrain" if "pretrain" in config.pipeline else None
   if before is None:
     print("sft       starts from nothing: no pretrain in config.pipeline")
-  teaching.run(
+  supervised.run(
     config,
     workdir,
     stage="sft",
-    make_lesson=lambda policy, codes, _: lesson(config, policy, codes),
+    make_lesson=lambda policy, codes, _: task(config, policy, codes),
     before=before,
   )

@@ -8,26 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import policy as policies
-from cooper_jax.data import codes as coding
-from cooper_jax.data import counterfactual as edits
-from cooper_jax.data import mixture, pipeline
+from cooper_jax.data import counterfactual, mixture, pipeline
+from cooper_jax.data.codes import encode
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes, shard
-from cooper_jax.rollouts import self_maps as own_maps
-from cooper_jax.rollouts import validation_pictures as pictures
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import scoring as losses
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.policy import (
+  Policy,
+  init_state,
+  load_stage,
+  make_policy,
+  own_params,
+  param_shardings,
+  start_from,
+)
+from cooper_jax.rollouts import self_maps, validation_pictures
+from cooper_jax.sequences import packing, scoring
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import accumulate, loop, optim, telemetry
-from cooper_jax.training import state as states
-from cooper_jax.training import workdir as workdirs
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.log_line import fitted
+from cooper_jax.training.state import TrainState
+from cooper_jax.training.workdir import add_summary
 
 
 def run(config, workdir, *, stage: str, make_lesson, before: str | None):
-  """Trains the policy on one kind of lesson.
+  """Trains the policy on one kind of task.
 
   Args:
     config, workdir: of the run.
@@ -36,37 +41,35 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
     before: the stage whose parameters are the start; None starts fresh.
   """
   folder, settings = Path(workdir) / stage, config[stage]
-  policy = policies.make(config)
+  policy = make_policy(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim), steps=settings.steps
   )
-  state = policies.init_state(
+  state = init_state(
     policy, optimizer, seed=config.seed, ema=settings.optim.ema_decay > 0
   )
   if before:
-    state = policies.start_from(
-      state, policies.load_stage(policy, config, workdir, before)
-    )
+    state = start_from(state, load_stage(policy, config, workdir, before))
   overview(state.params, stage)
   source = processes.in_turn(
     "scenes",
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
   )
-  codecs = tokenizer_stage.load(config, workdir)
+  codecs = tokenizer.load(config, workdir)
   codes = make_codes(
     config, workdir, policy, state.params, codecs, source, stage
   )
-  lesson = make_lesson(policy, codes, settings)
+  task = make_lesson(policy, codes, settings)
   batches = pipeline.make_batches(
     source,
-    build=lesson,
+    build=task,
     batch_size=settings.batch,
     seed=config.seed + 1 + len(stage),
     bad_samples=config.data.bad_samples,
   )
   writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
-  shape = lesson.shape
+  shape = task.shape
   with batches:
     _, figures = loop.run_loop(
       label=stage,
@@ -78,7 +81,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
       checkpoints=checkpoints,
       log_every=settings.log_every,
       save_every=settings.save_every,
-      images=pictures.drawn(config, policy, codecs),
+      images=validation_pictures.drawn(config, policy, codecs),
       image_every=settings.image_every,
       shown=shown(policy),
       flops_per_step=flops(state.params, policy, settings.batch, shape),
@@ -86,7 +89,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
   writer.close()
   checkpoints.close()
   speed = {f"speed/{stage}/{name}": v for name, v in figures.items()}
-  workdirs.add_summary(workdir, speed)
+  add_summary(workdir, speed)
 
 
 def make_codes(config, workdir, policy, params, codecs, source, stage: str):
@@ -94,33 +97,33 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
   folder, settings = Path(workdir) / stage, config[stage]
   codes = processes.in_turn(
     "codes",
-    lambda: coding.encode(source, codecs, folder.parent / "tokenizer/codes"),
+    lambda: encode(source, codecs, folder.parent / "tokenizer/codes"),
   )
   # Only traces about samples that have a map draw it.
   codecs = {n: codec for n, codec in codecs.items() if len(codes.known(n))}
-  if settings.get("own_maps", 0) and codecs:
-    params = policies.own(policy, params)
+  if settings.get("self_map_scenes", 0) and codecs:
+    params = own_params(policy, params)
     own = processes.in_turn(
       "own maps",
-      lambda: own_maps.draw(
+      lambda: self_maps.draw(
         policy,
         params,
         codecs,
         source,
-        count=settings.own_maps,
+        count=settings.self_map_scenes,
         batch=config.evaluate.batch,
         buckets=config.sampling.prompt_buckets,
-        path=folder / "own_maps.npz",
+        path=folder / "self_maps.npz",
       ),
     )
     codes = dataclasses.replace(codes, own=own)
-  if settings.edited and edits.MODALITY in codecs:
+  if settings.counterfactual and counterfactual.MODALITY in codecs:
     changed = processes.in_turn(
       "edited maps",
-      lambda: edits.make(
+      lambda: counterfactual.make(
         source,
-        codecs[edits.MODALITY],
-        own=codes.own.get(edits.MODALITY),
+        codecs[counterfactual.MODALITY],
+        own=codes.own.get(counterfactual.MODALITY),
         seed=config.seed,
         path=folder / "edited_maps.npz",
       ),
@@ -132,19 +135,19 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
 def jit_step(policy, optimizer, settings, shape: packing.Shape):
   """Returns step(state, batch) -> (state, metrics), jitted and donated."""
   form = policy.form
-  kinds = loss_shares(settings, policy.writer.modalities)
-  lies = policies.param_shardings(policy)
+  kinds = loss_shares(settings, policy.markup.modalities)
+  shardings = param_shardings(policy)
 
   def loss_of(params, batch):
-    scores = losses.score(
-      policy.model, params, batch, form=form, blocks=shape.blocks
+    scores = scoring.score(
+      policy.model, params, batch, form=form, bins=shape.bins
     )
-    return losses.next_token(
+    return scoring.next_token(
       scores, batch, form=form, z_weight=settings.z_weight
     )
 
   @functools.partial(jax.jit, donate_argnames="state")
-  def step(state: states.TrainState, batch):
+  def step(state: TrainState, batch):
     grads, found, metrics = accumulate.accumulate(
       loss_of,
       state.params,
@@ -152,7 +155,7 @@ def jit_step(policy, optimizer, settings, shape: packing.Shape):
       micro_batches=settings.optim.micro_batches,
       coefficients=kinds,
     )
-    grads = jax.lax.with_sharding_constraint(grads, lies)
+    grads = jax.lax.with_sharding_constraint(grads, shardings)
     state, extra = optim.apply_gradients(
       state, grads, optimizer=optimizer, ema_decay=settings.optim.ema_decay
     )
@@ -187,25 +190,25 @@ def make_step(policy, optimizer, settings, shape: packing.Shape):
 def loss_shares(settings, modalities) -> dict[str, float]:
   """What each mean loss counts: text 1, the maps `map_weight` together.
 
-  In: weights {"depth": 1, "segmentation": 3}, map_weight 2, slots 0 and 1
+  In: weights {"depth": 1, "segmentation": 3}, map_weight 2, ids 0 and 1
   Out: {"text": 1.0, "map0": 0.5, "map1": 1.5}
   """
   named = {name: 1.0 for name, _ in modalities}
   named |= settings.modality_weights.to_dict()
-  weights = {slot: named[name] for name, slot in modalities}
+  weights = {modality_id: named[name] for name, modality_id in modalities}
   each = settings.map_weight / sum(weights.values())
   return {"text": 1.0} | {f"map{s}": each * w for s, w in weights.items()}
 
 
-def shape_of(settings, policy: policies.Policy, *, blocks: int, maps: int):
-  """The row of a stage's config: trunk of one image, blocks of branches."""
+def shape_of(settings, policy: Policy, *, bins: int, maps: int):
+  """The row of a stage's config: trunk of one image, bins of branches."""
   trunk = policy.form.model.locations
   return packing.Shape(
-    length=trunk + blocks * settings.block,
+    length=trunk + bins * settings.bin,
     texts=settings.texts,
     codes=maps * policy.form.model.map_codes,
     trunk=trunk,
-    block=settings.block,
+    bin=settings.bin,
   )
 
 
@@ -216,7 +219,7 @@ def flops(params, policy, batch: int, shape: packing.Shape) -> float:
   key; heads count at scored positions only. Padding is computed, so it counts.
   """
   model = policy.form.model
-  keys = shape.length if not shape.block else shape.trunk + shape.block
+  keys = shape.length if not shape.bin else shape.trunk + shape.bin
   attention = 2 * model.layers * model.heads * model.head_dim * keys
   tokens = batch * shape.length
   heads = batch * model.d_model
@@ -239,8 +242,8 @@ def matrices(params) -> int:
 def shown(policy) -> dict[str, str]:
   """What the log line of a teaching stage shows, see `stages/line.py`."""
   maps = {
-    f"accuracy/map{slot}": f"{name} {{:.0%}}"
-    for name, slot in policy.writer.modalities
+    f"accuracy/map{modality_id}": f"{name} {{:.0%}}"
+    for name, modality_id in policy.markup.modalities
   }
   return {"loss": "loss {:.3g}", "accuracy/text": "text {:.0%}", **maps}
 

@@ -23,14 +23,14 @@ from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
 from cooper_jax.training import accumulate, loop, optim, telemetry
 from cooper_jax.training import state as states
-from cooper_jax.training import workdir as workdirs
 from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.training.workdir import add_summary, read_json
 
 STAGE = "tokenizer"
 BASELINE_SCENES = 1024  # train scenes that the constant map is made of
 SHOWN = 6  # maps in a picture
 LEAST_USAGE = 0.2  # share of the codes
-TAUGHT = f"{STAGE}/maps"  # key of how many maps taught the one of a modality
+TRAINED = f"{STAGE}/maps"  # key of how many maps taught the one of a modality
 
 
 def run(config, workdir) -> None:
@@ -52,11 +52,11 @@ def run(config, workdir) -> None:
   state = init_state(configs, optimizer, seed=config.seed)
   step_fn = make_step(configs, modules, optimizer, settings.optim)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
-  counts = {f"{TAUGHT}/{name}": len(each) for name, each in places.items()}
+  counts = {f"{TRAINED}/{name}": len(each) for name, each in places.items()}
   if not modules:  # later stages load them all the same
     if checkpoints.latest() is None:  # else: interrupted after it
       checkpoints.save(0, {"params": state.params}, data_state={}, meta={})
-    workdirs.add_summary(workdir, counts)
+    add_summary(workdir, counts)
     return checkpoints.close()
   writer = telemetry.make_writer(folder)
   batches = pipeline.make_batches(
@@ -109,7 +109,7 @@ def run(config, workdir) -> None:
     pictures = draw(modules, targets, drawn)
     save_png(folder / "pictures", pictures)
     writer.images(settings.steps, {f"{k}/test": v for k, v in pictures.items()})
-    workdirs.add_summary(workdir, summary)
+    add_summary(workdir, summary)
     report(modules, summary)
 
   processes.first_alone(STAGE, score)
@@ -125,7 +125,7 @@ def with_maps(modules, places, samples: int) -> dict:
         f"{STAGE} {name}: none of the {samples:,} training samples has this"
         " map; it is not taught, and no stage asks for it. A model that draws"
         " it: --config.data.source=world,jsonl, or configs/sft.py with"
-        " --config.start=tiny --config.start_as=pretrain",
+        " --config.init_from=tiny --config.init_as=pretrain",
         flush=True,
       )
   return {name: each for name, each in modules.items() if len(places[name])}
@@ -294,14 +294,14 @@ def numbers(prefix: str, values) -> dict:
   }
 
 
-def taught(workdir, trained: dict[str, Codec]) -> dict[str, Codec]:
+def trained_on(workdir, trained: dict[str, Codec]) -> dict[str, Codec]:
   """Those of the tokenizers that had maps to learn from."""
   path = Path(workdir) / "summary.json"
-  summary = workdirs.read_json(path) if path.exists() else {}
+  summary = read_json(path) if path.exists() else {}
   return {
     name: codec
     for name, codec in trained.items()
-    if summary.get(f"{TAUGHT}/{name}") != 0  # a package does not say
+    if summary.get(f"{TRAINED}/{name}") != 0  # a package does not say
   }
 
 

@@ -75,7 +75,7 @@ def fsq_density(probabilities, levels, width: float):
 
   A Gaussian of `width`, in the units of `fsq_values`, over each digit. Codes
   next to each other stand for nearly the same, so what is most likely is the
-  place where most probability lies, not the one likeliest code.
+  place where most probability shardings, not the one likeliest code.
   """
   shape = probabilities.shape
   # The first digit changes fastest, so it is the last axis.

@@ -4,7 +4,7 @@ Every token of the model is one integer, and the four kinds are four row ranges
 `text [0, T) | 64 specials | M locations | K codes`, so that a softmax over a
 kind is a slice of the head.  All modalities share the K codes: the special
 token that opens a map says which one it is.  A modality therefore costs two
-reserved specials, given by its SLOT, and no row of any table moves.
+reserved specials, given by its MODALITY_ID, and no row of any table moves.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from cooper_jax.errors import UserError
 
 SPECIALS = 64
 RESERVED = 16  # specials below this are not a modality's
-SLOTS = (SPECIALS - RESERVED) // 2
+MAX_MODALITIES = (SPECIALS - RESERVED) // 2
 NAMES = (
   "<pad>",
   "<bos>",
@@ -30,34 +30,37 @@ NAMES = (
 )
 
 
-def assign_slots(modalities: dict[str, object]) -> dict[str, int]:
-  """The special-token slot of each modality, from name -> module with SLOT.
+def assign_modality_ids(modalities: dict[str, object]) -> dict[str, int]:
+  """MODALITY_ID of each modality, from name -> module.
 
-  Raises UserError where a SLOT is missing, out of range or taken twice.
+  Raises UserError where a MODALITY_ID is missing, out of range or taken twice.
   """
   taken: dict[int, str] = {}
   for name in sorted(modalities):
-    slot = getattr(modalities[name], "SLOT", None)
-    if not isinstance(slot, int) or not 0 <= slot < SLOTS:
+    modality_id = getattr(modalities[name], "MODALITY_ID", None)
+    if (
+      not isinstance(modality_id, int) or not 0 <= modality_id < MAX_MODALITIES
+    ):
       raise UserError(
-        f"modality {name!r} has SLOT {slot!r}; write SLOT = n with n a free "
-        f"number in 0..{SLOTS - 1}"
+        f"modality {name!r} has MODALITY_ID {modality_id!r}; allowed are the"
+        f" free numbers in 0..{MAX_MODALITIES - 1}"
       )
-    if slot in taken:
-      free = next(s for s in range(SLOTS) if s not in taken)
+    if modality_id in taken:
+      free = next(s for s in range(MAX_MODALITIES) if s not in taken)
       raise UserError(
-        f"modalities {taken[slot]!r} and {name!r} both have SLOT {slot}; "
-        f"give one of them another, e.g. {free} (0..{SLOTS - 1} exist)"
+        f"modalities {taken[modality_id]!r} and {name!r} both have"
+        f" MODALITY_ID {modality_id}; "
+        f"give one of them another, e.g. {free} (0..{MAX_MODALITIES - 1} exist)"
       )
-    taken[slot] = name
-  return {name: slot for slot, name in taken.items()}
+    taken[modality_id] = name
+  return {name: modality_id for modality_id, name in taken.items()}
 
 
 @functools.cache
-def modality_slots() -> dict[str, int]:
-  """Slot of every modality there is, found by file name; see `assign_slots`."""
+def modality_ids() -> dict[str, int]:
+  """MODALITY_ID of every modality there is, found by file name."""
   names = plugins.names("modalities")
-  return assign_slots({n: plugins.find("modalities", n) for n in names})
+  return assign_modality_ids({n: plugins.find("modalities", n) for n in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +98,18 @@ class Vocabulary:
   def size(self) -> int:
     return self.text_rows + self.codes
 
-  def opening(self, slot: int) -> int:
-    """Id of the special that opens a map of the modality with this SLOT."""
-    return self.specials + RESERVED + 2 * _checked(slot)
+  def opening(self, modality_id: int) -> int:
+    """Token that opens a map of this modality."""
+    return self.specials + RESERVED + 2 * _checked(modality_id)
 
-  def closing(self, slot: int) -> int:
-    """Id of the special that closes a map of the modality with this SLOT."""
-    return self.opening(slot) + 1
+  def closing(self, modality_id: int) -> int:
+    """Token that closes a map of this modality."""
+    return self.opening(modality_id) + 1
 
-  def slot(self, token: int) -> int | None:
-    """SLOT of the modality whose map this token opens, None for others."""
+  def modality_id(self, token: int) -> int | None:
+    """The modality whose map this token opens, None for others."""
     offset = token - self.specials - RESERVED
-    opens = 0 <= offset < 2 * SLOTS and offset % 2 == 0
+    opens = 0 <= offset < 2 * MAX_MODALITIES and offset % 2 == 0
     return offset // 2 if opens else None
 
   def special(self, name: str) -> int:
@@ -114,13 +117,13 @@ class Vocabulary:
     if name in NAMES:
       return self.specials + NAMES.index(name)
     modality, closes = name.strip("</>"), name.startswith("</")
-    if modality not in modality_slots():
-      modality_slots.cache_clear()  # its folder may have been added since
-    slot = modality_slots().get(modality)
-    if slot is None or name != _tag(modality, closes):
-      known = (*NAMES, *(_tag(m, False) for m in sorted(modality_slots())))
+    if modality not in modality_ids():
+      modality_ids.cache_clear()  # its folder may have been added since
+    modality_id = modality_ids().get(modality)
+    if modality_id is None or name != _tag(modality, closes):
+      known = (*NAMES, *(_tag(m, False) for m in sorted(modality_ids())))
       raise UserError(f"no special token {name!r}; there are {' '.join(known)}")
-    return self.closing(slot) if closes else self.opening(slot)
+    return self.closing(modality_id) if closes else self.opening(modality_id)
 
   def location(self, cell: int) -> int:
     """Id of the token that names image cell `cell` (row-major)."""
@@ -150,9 +153,9 @@ class Vocabulary:
     offset = token - self.specials
     if offset < len(NAMES):
       return NAMES[offset]
-    for modality, slot in modality_slots().items():
-      if token in (self.opening(slot), self.closing(slot)):
-        return _tag(modality, token == self.closing(slot))
+    for modality, modality_id in modality_ids().items():
+      if token in (self.opening(modality_id), self.closing(modality_id)):
+        return _tag(modality, token == self.closing(modality_id))
     return f"<special {offset}>"
 
   def _row(self, kind: str, index: int, count: int, start: int) -> int:
@@ -165,7 +168,9 @@ def _tag(name: str, closes: bool) -> str:
   return f"</{name}>" if closes else f"<{name}>"
 
 
-def _checked(slot: int) -> int:
-  if not 0 <= slot < SLOTS:
-    raise UserError(f"modality slot {slot} is outside 0..{SLOTS - 1}")
-  return slot
+def _checked(modality_id: int) -> int:
+  if not 0 <= modality_id < MAX_MODALITIES:
+    raise UserError(
+      f"modality modality_id {modality_id} is outside 0..{MAX_MODALITIES - 1}"
+    )
+  return modality_id

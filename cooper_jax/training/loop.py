@@ -14,9 +14,7 @@ import numpy as np
 from cooper_jax.errors import Preempted, UserError
 from cooper_jax.parallel import processes
 from cooper_jax.runtime.interrupt import StopRequest
-from cooper_jax.training import disk_space as room
-from cooper_jax.training import health, telemetry
-from cooper_jax.training import workdir as workdirs
+from cooper_jax.training import disk_space, health, telemetry, workdir
 from cooper_jax.training.log_line import line
 from cooper_jax.training.manifest import to_json
 
@@ -166,7 +164,7 @@ def run_loop(
     return state, figures
   every = save_every or steps
   saves = -(-steps // every) - start // every
-  room.check(checkpoints, state, label=label, saves=saves)
+  disk_space.check(checkpoints, state, label=label, saves=saves)
 
   watch, total = telemetry.Stopwatch(), Rate(flops_per_step)
   pending, saved, tokens = None, start, 0.0
@@ -207,7 +205,7 @@ def run_loop(
   with (
     telemetry.Progress(steps, label, start=start) as bar,
     StopRequest(label) as stop,
-    workdirs.noting_loss(folder),
+    workdir.noting_loss(folder),
   ):
     for step in range(start + 1, steps + 1):
       before = None if processes.several() else batches.state()

@@ -21,12 +21,14 @@ class TrainState:
   opt_state: Any
   ema: Any  # averaged parameters, or None
   key: jax.Array  # typed PRNG key; fold the step in, never overwrite it
-  behind: Any = None  # parameters one step ago, where they are sampled from
+  stale_params: Any = (
+    None  # parameters one step ago, where they are sampled from
+  )
 
 
 def create(
   params, optimizer: optax.GradientTransformation, *, key, ema=False,
-  behind=False,
+  stale_params=False,
 ):  # fmt: skip
   """Makes the state before the first step."""
   return TrainState(
@@ -36,7 +38,7 @@ def create(
     # A copy: the step donates the state, and one buffer can't go twice.
     ema=jax.tree.map(jnp.copy, params) if ema else None,
     key=key,
-    behind=jax.tree.map(jnp.copy, params) if behind else None,
+    stale_params=jax.tree.map(jnp.copy, params) if stale_params else None,
   )
 
 

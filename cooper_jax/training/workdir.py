@@ -23,7 +23,7 @@ from cooper_jax.runtime import interrupt
 
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
-COMMON = ("start", "start_as", "seed", "precision", "text_rows")
+COMMON = ("init_from", "init_as", "seed", "precision", "text_rows")
 COMMON += ("modalities", "world", "data")
 SECTIONS = {
   "tokenizer": ("tokenizer",),
@@ -45,7 +45,7 @@ FREE = frozenset(
   "in_memory rows remat attention unroll prompt_buckets micro_batches".split()
 )
 # As free, but only here: in other sections these names change what is learned.
-FREE_HERE = frozenset(["evaluate.batch", "grpo.blocks"])
+FREE_HERE = frozenset(["evaluate.batch", "grpo.bins"])
 # What may be more than it was: the stage goes on from its last step.
 GROWS = frozenset(["grpo.steps"])
 
@@ -87,8 +87,8 @@ def stage_settings(config, stage: str) -> dict:
       if name not in config.rl.rewards
     )
     settings = {k: v for k, v in settings.items() if not k.startswith(unused)}
-  if settings["start_as"] == "sft":  # as it is where nothing is said of it
-    del settings["start_as"]
+  if settings["init_as"] == "sft":  # as it is where nothing is said of it
+    del settings["init_as"]
   return _bound(settings) | {"after": before}
 
 
@@ -185,7 +185,7 @@ def differences(config, workdir, stage: str) -> list[str]:
     return []
   before, now = found["settings"], stage_settings(config, stage)
   # Not said before there were packages, and before lengths could wait.
-  before = {"start": "", "sft.measured": ""} | before
+  before = {"init_from": "", "sft.lengths_need_map": ""} | before
   if "rl.code_weight" in before:  # its name until codes had a section
     before["rl.code.weight"] = before["rl.code_weight"]
   lost = "lost" in found and not found["finished"]

@@ -16,9 +16,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cooper_jax import sample as sample_lib
 from cooper_jax.errors import UserError
-from cooper_jax.sample import Sample
+from cooper_jax.sample import Sample, to_bytes
 
 CHUNK = 32  # scenes rendered at once
 Job = tuple[str, int, int]  # file, first scene, number of scenes
@@ -49,7 +48,7 @@ def write_shards(
     for begin in range(start, start + count, CHUNK):
       size = min(CHUNK, start + count - begin)
       for sample in generate(world, split, begin, size):
-        writer.write(sample_lib.to_bytes(sample))
+        writer.write(to_bytes(sample))
       yield size
     writer.close()
 

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.sample import Sample
-from cooper_jax.world import config as worlds
-from cooper_jax.world.layout import sample as layout
-from cooper_jax.world.questions import (
-  assemble as wording,
-)
-from cooper_jax.world.questions import (
-  labels as words,
-)
-from cooper_jax.world.questions import (
-  measure as facts,
-)
-from cooper_jax.world.questions import (
-  select as choose,
-)
+from cooper_jax.world.config import SPLITS, WorldConfig
+from cooper_jax.world.layout import sample
+from cooper_jax.world.questions import assemble, labels, measure, select
 from cooper_jax.world.render import render
 
 BATCH = 32  # scenes drawn at once: more fall out of the cache
 
 
 def generate(
-  config: worlds.WorldConfig, *, split: str, start: int, count: int
+  config: WorldConfig, *, split: str, start: int, count: int
 ) -> list[Sample]:
   """Draws scenes `start` to `start + count` of a split with their questions.
 
@@ -34,10 +23,10 @@ def generate(
   Raises:
     UserError: the split does not exist.
   """
-  if split not in worlds.SPLITS:
+  if split not in SPLITS:
     raise UserError(
-      f'split is "{split}", the world has {", ".join(worlds.SPLITS)}'
-      + nearest(split, worlds.SPLITS)
+      f'split is "{split}", the world has {", ".join(SPLITS)}'
+      + nearest(split, SPLITS)
     )
   samples: list[Sample] = []
   for low in range(start, start + count, BATCH):
@@ -47,12 +36,14 @@ def generate(
 
 
 def _batch(config, split, start, count):
-  scenes = layout.sample(config, split=split, start=start, count=count)
+  scenes = sample.sample(config, split=split, start=start, count=count)
   pictures = render.render(scenes, config)
-  known = facts.gather(scenes, pictures, config)
-  picks = choose.choose(scenes, known, config, split)
-  text = words.Words(known)
-  asked = wording.questions(picks, text, most=config.max_questions, split=split)
+  known = measure.gather(scenes, pictures, config)
+  picks = select.choose(scenes, known, config, split)
+  text = labels.Words(known)
+  asked = assemble.questions(
+    picks, text, most=config.max_questions, split=split
+  )
   return [
     Sample(
       id=f"scenes/{split}/{start + b}",
@@ -64,7 +55,7 @@ def _batch(config, split, start, count):
       normals=pictures.normals[b],
       camera=pictures.camera[b],
       questions=asked[b],
-      grounding=wording.grounding(text, b),
+      grounding=assemble.grounding(text, b),
     )
     for b in range(count)
   ]

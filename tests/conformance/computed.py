@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax.rl import advantages, losses
-from cooper_jax.rl import off_policy as corrections
+from cooper_jax.rl import advantages, losses, off_policy
 from cooper_jax.rl.rewards import length
-from cooper_jax.sequences import distribution as token_logits
+from cooper_jax.sequences import distribution
 from tests.conformance.cases import OFF_POLICY, loss_cases
 
 MOST = 2.0**31 - 1  # a bound that bounds nothing
@@ -144,7 +143,7 @@ class Computed:
 
   def sampler_is(self, name, section):
     def weights(kind, low=0.0, high=MOST):
-      return corrections.importance(
+      return off_policy.importance(
         kind,
         self.given["old_logps"],
         self.given["sampler_logps"],
@@ -180,19 +179,19 @@ class Computed:
       if name == "span_allowed":
         return section[name]  # an input
       held = jnp.where(allowed, self.given["logits"], -jnp.inf)
-      return token_logits.log_prob(held, self.targets)
+      return distribution.log_prob(held, self.targets)
     kind, _, temperature = name.partition("=")
     if kind != "T":
       raise Unknown(name)
-    scaled = token_logits.scale(
+    scaled = distribution.scale(
       jnp.asarray(self.given["logits"]), float(temperature)
     )
-    chosen = token_logits.log_prob(scaled, self.targets)
+    chosen = distribution.log_prob(scaled, self.targets)
     keep, mass = top_p(scaled, 0.9)
     return {
       "selected_logp": chosen,
-      "entropy": token_logits.entropy(
-        (scaled,), token_logits.normaliser((scaled,))
+      "entropy": distribution.entropy(
+        (scaled,), distribution.normaliser((scaled,))
       ),
       "logsumexp": jax.nn.logsumexp(scaled, axis=-1),
       # Sampling here has no top-p: what it would cost is known all the same.
@@ -203,7 +202,7 @@ class Computed:
 
   def on_policy(self, threshold: float):
     """Which rows [R] the off-policy mask keeps."""
-    fresh = corrections.on_policy(
+    fresh = off_policy.on_policy(
       self.given["logps"],
       self.given["sampler_logps"],
       self.advantage("grpo")[:, None],
@@ -218,7 +217,7 @@ class Computed:
       return self.on_policy(OFF_POLICY)
     if name.startswith("entropy_quantile_"):
       share = float(name.split("_")[2])
-      kept = corrections.top_entropy(
+      kept = off_policy.top_entropy(
         jnp.asarray(self.given["entropies"]), self.mask, 1 - share
       )
       edge = np.nanquantile(

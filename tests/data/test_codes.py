@@ -1,4 +1,4 @@
-"""Codes of maps by sample: whose they are, and wrong ones for faulty traces."""
+"""Codes of maps by sample: whose they are, and wrong ones for traces."""
 
 import numpy as np
 

@@ -6,16 +6,14 @@ import re
 import numpy as np
 import pytest
 
-from cooper_jax import world as scenes
-from cooper_jax.data import counterfactual as edits
+from cooper_jax import world
+from cooper_jax.data import counterfactual
 from cooper_jax.modalities import depth as depth_map
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers.lengths import LENGTH
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.questions import templates
 
-SAMPLES = scenes.generate(
-  scenes.WorldConfig(), split="train", start=0, count=120
-)
+SAMPLES = world.generate(world.WorldConfig(), split="train", start=0, count=120)
 NEAR = 10 ** (1.1 / 24)  # rounded twice, each by half a step of the series
 
 
@@ -31,16 +29,16 @@ def near(text, value):
 
 def told(sample, steps, families):
   """(question, retold, moved depth) of a scene's questions and requests."""
-  moved = edits.move(sample.depth, sample.instances, steps)
+  moved = counterfactual.move(sample.depth, sample.instances, steps)
   for question in (*sample.questions, *sample.grounding):
     if question.family in families:
-      new = edits.retell(question, steps)
+      new = counterfactual.rewrite_trace(question, steps)
       if new is not None:
         yield question, new, moved
 
 
 def test_every_object_is_where_the_trace_says():
-  families, seen, turned = edits._SINGLE, set(), 0
+  families, seen, turned = counterfactual._SINGLE, set(), 0
   for i, sample in enumerate(SAMPLES):
     steps = np.random.default_rng(i).integers(-7, 8, 256).astype(np.int8)
     steps[0] = 0
@@ -66,7 +64,7 @@ def test_every_object_is_where_the_trace_says():
 
 def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
   steps = np.full(256, 5, np.int8)
-  families, lengths = set(phrasing.FAMILIES) - {"reach"}, set()
+  families, lengths = set(templates.FAMILIES) - {"reach"}, set()
   for sample in SAMPLES:
     for old, new, _ in told(sample, steps, families):
       before, after = (
@@ -81,9 +79,11 @@ def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
         assert ratio == pytest.approx(10 ** (5 / 24), rel=0.11)
       else:
         assert new.answer == old.answer
-  assert lengths == set(phrasing.LENGTHS)
+  assert lengths == set(templates.LENGTHS)
   reach = [q for s in SAMPLES for q in s.questions if q.family == "reach"]
-  assert reach and all(edits.retell(q, steps) is None for q in reach)
+  assert reach and all(
+    counterfactual.rewrite_trace(q, steps) is None for q in reach
+  )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,9 @@ def test_a_length_in_any_unit_changes_with_its_map(answer, unit):
     reasoning="red ball <at .4 .7> 2.4 m",
   )
   steps = np.full(256, 6, np.int8)
-  assert edits.retell(question, steps).answer == "4.3 m"  # 2.4 * 10^(6/24)
+  assert (
+    counterfactual.rewrite_trace(question, steps).answer == "4.3 m"
+  )  # 2.4 * 10^(6/24)
 
 
 def test_objects_moved_apart_leave_what_can_not_be_told_untold():
@@ -109,11 +111,13 @@ def test_objects_moved_apart_leave_what_can_not_be_told_untold():
   silent = {"object_distance", "gap", "height", "taller", "nearer_to"}
   asked = [q for s in SAMPLES for q in s.questions if q.family in silent]
   assert len({q.family for q in asked}) == len(silent)
-  assert all(edits.retell(q, steps) is None for q in asked)
+  assert all(counterfactual.rewrite_trace(q, steps) is None for q in asked)
   hidden = [q for s in SAMPLES for q in s.questions if q.family == "occlusion"]
-  assert hidden and all(edits.retell(q, steps) is None for q in hidden)
+  assert hidden and all(
+    counterfactual.rewrite_trace(q, steps) is None for q in hidden
+  )
   left = [q for s in SAMPLES for q in s.questions if q.family == "left_right"]
-  assert left and all(edits.retell(q, steps) is q for q in left)
+  assert left and all(counterfactual.rewrite_trace(q, steps) is q for q in left)
 
 
 def test_two_that_come_to_stand_level_are_not_compared():
@@ -127,18 +131,20 @@ def test_two_that_come_to_stand_level_are_not_compared():
       steps[0] = 1  # not the whole scene
       steps[question.evidence["ids"][1]] = round(24 * np.log10(first / second))
       found += 1
-      assert edits.retell(question, steps) is None
+      assert counterfactual.rewrite_trace(question, steps) is None
   assert found > 20
 
 
 def test_steps_are_of_two_kinds():
   rng = np.random.default_rng(0)
-  drawn = [edits.choose(rng) for _ in range(400)]
+  drawn = [counterfactual.choose(rng) for _ in range(400)]
   whole = [s for s in drawn if (s == s[0]).all()]
   assert 0.3 < len(whole) / len(drawn) < 0.5
   assert all(s[0] for s in whole)
   apart = [s for s in drawn if not (s == s[0]).all()]
-  assert all(s[0] == 0 and abs(s).max() == edits.FARTHEST for s in apart)
+  assert all(
+    s[0] == 0 and abs(s).max() == counterfactual.FARTHEST for s in apart
+  )
 
 
 class _Identity:
@@ -157,13 +163,13 @@ def test_maps_are_made_once_from_what_the_policy_drew(tmp_path, monkeypatch):
   def decode(codec, codes):
     return np.asarray(codes, np.float32).reshape(-1, 64, 64) / 1000
 
-  monkeypatch.setattr(edits.map_tokenizer, "encode_maps", encode)
-  monkeypatch.setattr(edits.map_tokenizer, "decode_maps", decode)
+  monkeypatch.setattr(counterfactual.map_tokenizer, "encode_maps", encode)
+  monkeypatch.setattr(counterfactual.map_tokenizer, "decode_maps", decode)
   own = np.full((2, 64 * 64), 3000)
   path = tmp_path / "edited.npz"
 
   def make(seed):
-    return edits.make(
+    return counterfactual.make(
       list(SAMPLES[:5]), _Identity, own=own, seed=seed, path=path
     )
 
@@ -171,7 +177,7 @@ def test_maps_are_made_once_from_what_the_policy_drew(tmp_path, monkeypatch):
   for i, sample in enumerate(SAMPLES[:5]):
     codes, steps = made.of(i)
     base = np.full((64, 64), 3.0) if i < 2 else sample.depth
-    want = edits.move(base, sample.instances, steps)
+    want = counterfactual.move(base, sample.instances, steps)
     np.testing.assert_allclose(codes, want.ravel() * 1000, atol=0.6)
   np.testing.assert_array_equal(make(0).codes, made.codes)
   assert (make(1).steps != made.steps).any()
@@ -186,6 +192,6 @@ def test_a_length_that_the_trace_does_not_tell_in_metres_is_not_retold():
     unit="cm",
     reasoning="ball <at .5 .5> 240 cm",
   )
-  assert edits.retell(question, np.full(4, 6)) is None
+  assert counterfactual.rewrite_trace(question, np.full(4, 6)) is None
   count = dataclasses.replace(question, answer="3", unit="")
-  assert edits.retell(count, np.full(4, 6)) == count
+  assert counterfactual.rewrite_trace(count, np.full(4, 6)) == count

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cooper_jax.data import own_questions, records
-from cooper_jax.grading import grade as grading
+from cooper_jax.grading import grade
 
 LINE = {"image": "a.png", "question": "Which is closer ?"}
 
@@ -69,7 +69,7 @@ def test_the_truth_is_right_and_its_bare_number_is_not(answer, unit):
   question = made(answer=answer, unit=unit)
 
   def hit(said):
-    return grading.grade(
+    return grade.grade(
       f"<answer> {said} </answer>",
       answer=question.answer,
       answer_type=question.answer_type,

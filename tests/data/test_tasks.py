@@ -7,25 +7,23 @@ import numpy as np
 import pytest
 
 from configs import base
-from cooper_jax import policy as policies
-from cooper_jax import world as scenes
-from cooper_jax.data import codes as coding
-from cooper_jax.data import counterfactual as edits
-from cooper_jax.data import tasks as lessons
-from cooper_jax.data import traces
+from cooper_jax import world
+from cooper_jax.data import counterfactual, tasks, traces
+from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.word_kinds import kind_of
-from cooper_jax.models import unified
+from cooper_jax.models import token_kinds
 from cooper_jax.parallel import shard
-from cooper_jax.rollouts import self_maps as own_maps
+from cooper_jax.policy import init_params, make_policy
+from cooper_jax.rollouts import self_maps
 from cooper_jax.sequences import packing
-from cooper_jax.sequences import segments as sequence
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.sequences.segments import Map
+from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers.lengths import LENGTH
 from cooper_jax.tokenizers.vocab import SPECIALS
 from tests import tiny  # noqa: F401  sets the mesh
 
-POLICY = policies.make(base.get_base("long", ("pretrain",)))
-SAMPLES = scenes.generate(scenes.WorldConfig(), split="train", start=0, count=6)
+POLICY = make_policy(base.get_base("long", ("pretrain",)))
+SAMPLES = world.generate(world.WorldConfig(), split="train", start=0, count=6)
 
 
 def make_codes():
@@ -33,11 +31,11 @@ def make_codes():
   cells, codes = POLICY.form.model.map_codes, POLICY.form.model.codes
   draw = lambda: rng.integers(0, codes, (len(SAMPLES), cells))  # noqa: E731
   marked = [
-    int(coding.INSTANCE.search(q.reasoning)[1])
+    int(INSTANCE.search(q.reasoning)[1])
     for sample in SAMPLES
     for q in [g for g in sample.grounding if g.family == "mark"][:1]
   ]
-  return coding.Codes(
+  return Codes(
     index={sample.id: i for i, sample in enumerate(SAMPLES)},
     maps={"depth": draw(), "segmentation": draw()},
     marked=np.array(marked),
@@ -47,7 +45,7 @@ def make_codes():
 
 CODES = make_codes()
 SHAPE = packing.Shape(
-  length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, block=224
+  length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, bin=224
 )
 WEIGHTS = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)
 
@@ -63,22 +61,22 @@ def words(ids):
 
 
 def test_markup_becomes_segments_with_weights():
-  writer = POLICY.writer
+  markup = POLICY.markup
   drawn = []
 
   def draw(modality, option):
     drawn.append((modality, option))
-    return sequence.Map(writer.slots[modality], np.zeros(64, int))
+    return Map(markup.modality_ids[modality], np.zeros(64, int))
 
   text = (
-    "<think> measure the depth </think> <depth faulty> <think> red ball"
+    "<think> measure the depth </think> <depth corrupted> <think> red ball"
     " <at 0.410 0.730> 2.4 m </think> <answer> red ball </answer>"
   )
-  first, middle, last = writer.response(
+  first, middle, last = markup.response(
     text, draw, weights=WEIGHTS, kind_of=kind_of
   )
-  assert drawn == [("depth", "faulty")]
-  assert isinstance(middle, sequence.Map)
+  assert drawn == [("depth", "corrupted")]
+  assert isinstance(middle, Map)
   assert words(first.ids) == [
     "<think>", "measure", "the", "depth", "</think>",
   ]  # fmt: skip
@@ -97,13 +95,13 @@ def test_markup_becomes_segments_with_weights():
 
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.999, 0.999), (1.0, 0.5)])
 def test_places_stay_on_the_grid(place):
-  cell = POLICY.writer.cell(*place)
+  cell = POLICY.markup.cell(*place)
   assert 0 <= cell < 64
 
 
-def lesson(kind, **changes):
+def task(kind, **changes):
   shared = {
-    "writer": POLICY.writer,
+    "markup": POLICY.markup,
     "codes": CODES,
     "shape": SHAPE,
     "map_noise": 0.0,
@@ -114,11 +112,11 @@ def lesson(kind, **changes):
 
 def test_a_pretraining_row_draws_every_map_and_grounds():
   titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
-  build = lesson(lessons.Pretrain, titles=titles, marks=0.0)
+  build = task(tasks.MapTask, titles=titles, single_object=0.0)
   sample = SAMPLES[0]
   row = build(sample, np.random.default_rng(1))
   for slot, name in enumerate(("depth", "segmentation")):
-    here = (row["code_weight"] > 0) & (row["code_slot"] == slot)
+    here = (row["code_weight"] > 0) & (row["code_modality"] == slot)
     np.testing.assert_array_equal(
       row["code_target"][here], CODES.of(sample.id, name)
     )
@@ -130,7 +128,7 @@ def test_a_pretraining_row_draws_every_map_and_grounds():
 
 def test_what_a_row_has_no_room_for_is_counted():
   titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
-  build = lesson(lessons.Pretrain, titles=titles, marks=0.0)
+  build = task(tasks.MapTask, titles=titles, single_object=0.0)
   small = dataclasses.replace(build, shape=dataclasses.replace(SHAPE, texts=40))
   row, cut = (b(SAMPLES[0], np.random.default_rng(1)) for b in (build, small))
   taught = [len(np.unique(r["branch"][r["document"] > 0])) for r in (row, cut)]
@@ -140,7 +138,7 @@ def test_what_a_row_has_no_room_for_is_counted():
 
 def test_marks_draw_the_one_object():
   titles = (("segmentation", "Segmentation"),)
-  build = lesson(lessons.Pretrain, titles=titles, marks=1.0)
+  build = task(tasks.MapTask, titles=titles, single_object=1.0)
   row = build(SAMPLES[1], np.random.default_rng(1))
   np.testing.assert_array_equal(
     row["code_target"][row["code_weight"] > 0], CODES.mark[1]
@@ -150,7 +148,7 @@ def test_marks_draw_the_one_object():
 def test_noise_changes_what_is_read_and_not_what_is_learned():
   titles = (("depth", "Depth"),)
   rows = [
-    lesson(lessons.Pretrain, titles=titles, marks=0.0, map_noise=noise)(
+    task(tasks.MapTask, titles=titles, single_object=0.0, map_noise=noise)(
       SAMPLES[0], np.random.default_rng(1)
     )
     for noise in (0.0, 0.5)
@@ -162,19 +160,19 @@ def test_noise_changes_what_is_read_and_not_what_is_learned():
 
 def test_faulty_maps_are_shown_and_not_learned():
   shares = (("depth", 1.0),)
-  build = lesson(lessons.Reason, shares=shares, faulty=1.0)
+  build = task(tasks.ReasoningTask, shares=shares, corrupted=1.0)
   row = build(SAMPLES[0], np.random.default_rng(1))
   assert (row["code_weight"] > 0).sum() == 0
   opening = POLICY.form.vocabulary.opening(0)
   assert (row["ids"] == opening).sum() >= 2
-  build = lesson(lessons.Reason, shares=shares, faulty=0.0)
+  build = task(tasks.ReasoningTask, shares=shares, corrupted=0.0)
   row = build(SAMPLES[0], np.random.default_rng(1))
   drawn = (row["ids"] == opening).sum()
   assert (row["code_weight"] > 0).sum() == drawn * 64 > 64
 
 
 def test_direct_rows_answer_at_once():
-  build = lesson(lessons.Reason, shares=(("direct", 1.0),), faulty=0.0)
+  build = task(tasks.ReasoningTask, shares=(("direct", 1.0),), corrupted=0.0)
   row = build(SAMPLES[0], np.random.default_rng(1))
   vocabulary = POLICY.form.vocabulary
   after = np.flatnonzero(row["ids"] == vocabulary.special("<assistant>")) + 1
@@ -192,7 +190,7 @@ def test_direct_rows_answer_at_once():
   ],
 )  # fmt: skip
 def test_a_trace_without_lengths_says_the_rest(told, left):
-  assert traces.unmeasured(told) == left
+  assert traces.without_lengths(told) == left
 
 
 @pytest.mark.parametrize("mode", ["text", "segmentation", "depth", "both"])
@@ -201,10 +199,10 @@ def test_a_trace_without_lengths_says_the_rest(told, left):
 )
 def test_lengths_wait_for_a_depth_map_that_there_is(mode, measured, known):
   maps = CODES.maps | ({} if known else {"depth": 0 * CODES.maps["depth"] - 1})
-  build = lesson(
-    lessons.Reason,
+  build = task(
+    tasks.ReasoningTask,
     codes=dataclasses.replace(CODES, maps=maps),
-    shares=((mode, 1.0),), faulty=0.0, measured=measured,
+    shares=((mode, 1.0),), corrupted=0.0, lengths_need_map=measured,
   )  # fmt: skip
   special = POLICY.form.vocabulary.special
   lengths = {True: 0, False: 0}
@@ -222,32 +220,32 @@ def test_lengths_wait_for_a_depth_map_that_there_is(mode, measured, known):
 
 def test_every_target_may_be_sampled():
   """A gold token outside the allowed set would have no probability."""
-  from cooper_jax.sequences import distribution as logits
+  from cooper_jax.sequences import distribution
 
   shares = (("needed", 0.5), ("both", 0.5))
-  build = lesson(lessons.Reason, shares=shares, faulty=0.3)
-  allowed = logits.allowed_rows(POLICY.form)
+  build = task(tasks.ReasoningTask, shares=shares, corrupted=0.3)
+  allowed = distribution.allowed_rows(POLICY.form)
   vocabulary = POLICY.form.vocabulary
   for i, sample in enumerate(SAMPLES):
     row = build(sample, np.random.default_rng(i))
-    for target, weight, openings in zip(
-      row["text_target"], row["text_weight"], row["text_openings"],
+    for target, weight, allowed_maps in zip(
+      row["text_target"], row["text_weight"], row["text_allowed_maps"],
       strict=True,
     ):  # fmt: skip
       if weight > 0 and not allowed[target]:
-        slot = vocabulary.slot(int(target))
+        slot = vocabulary.modality_id(int(target))
         assert slot is not None
-        assert (openings >> slot) & 1
+        assert (allowed_maps >> slot) & 1
   assert allowed.sum() == vocabulary.text_rows - SPECIALS + 5
 
 
 def test_world_words_are_single_tokens_in_traces():
   question = SAMPLES[0].questions[0]
   text = traces.compose(question, ("depth",))
-  segments = POLICY.writer.response(
-    text, lambda name, _: sequence.Map(0, np.zeros(64, int))
+  segments = POLICY.markup.response(
+    text, lambda name, _: Map(0, np.zeros(64, int))
   )
-  assert sum(isinstance(s, sequence.Map) for s in segments) == 1
+  assert sum(isinstance(s, Map) for s in segments) == 1
 
 
 @pytest.mark.parametrize("modality", ["depth", "segmentation"])
@@ -256,20 +254,20 @@ def test_a_map_of_its_own_is_read_and_not_learned(modality):
   first = 2  # samples that the policy has drawn
   shape = (first, POLICY.form.model.map_codes)
   own = rng.integers(0, POLICY.form.model.codes, shape)
-  build = lesson(
-    lessons.Reason,
+  build = task(
+    tasks.ReasoningTask,
     codes=dataclasses.replace(CODES, own={modality: own}),
     shares=((modality, 1.0),),
-    faulty=0.0,
-    own=1.0,
+    corrupted=0.0,
+    self_map_share=1.0,
   )
   start = POLICY.form.vocabulary.codes_start
   for number, read in ((0, own[0]), (1, own[1]), (2, None)):
     sample = SAMPLES[number]
     row = build(sample, np.random.default_rng(1))
     true = CODES.of(sample.id, modality)
-    held = row["ids"][row["kind"] == unified.CODE]
-    held = held.reshape(-1, POLICY.form.model.map_slots)
+    held = row["ids"][row["kind"] == token_kinds.CODE]
+    held = held.reshape(-1, POLICY.form.model.map_positions)
     # Behind the first group, which is empty.
     for each in held[:, -len(true) :] - start:
       np.testing.assert_array_equal(each, true if read is None else read)
@@ -279,16 +277,16 @@ def test_a_map_of_its_own_is_read_and_not_learned(modality):
 
 def test_a_policy_draws_its_own_maps_once(tmp_path):
   config = base.get_base("smoke", ("pretrain",))
-  policy = policies.make(config)
-  modules = tokenizer_stage.find_modules(config)
-  configs = tokenizer_stage.make_configs(config, modules)
-  params = tokenizer_stage.init_params(configs, jax.random.key(0))
-  codecs = tokenizer_stage.codecs(configs, modules, params)
+  policy = make_policy(config)
+  modules = tokenizer.find_modules(config)
+  configs = tokenizer.make_configs(config, modules)
+  params = tokenizer.init_params(configs, jax.random.key(0))
+  codecs = tokenizer.codecs(configs, modules, params)
   path = tmp_path / "own.npz"
 
   def draw(seed, samples):
-    weights = shard.unbox(policies.init(policy, jax.random.key(seed)))
-    return own_maps.draw(
+    weights = shard.unbox(init_params(policy, jax.random.key(seed)))
+    return self_maps.draw(
       policy, weights, codecs, samples,
       count=3, batch=2, buckets=(160,), path=path,
     )  # fmt: skip
@@ -308,11 +306,13 @@ def test_a_policy_draws_its_own_maps_once(tmp_path):
 @pytest.mark.parametrize("given", [0.0, 0.5, 1.0])
 def test_places_of_pretraining_texts_read_maps_that_are_not_in_the_row(given):
   titles = (("depth", "Depth"), ("segmentation", "Segmentation"))
-  build = lesson(lessons.Pretrain, titles=titles, marks=0.0, given=given)
+  build = task(
+    tasks.MapTask, titles=titles, single_object=0.0, map_context=given
+  )
   sample = SAMPLES[0]
   row = build(sample, np.random.default_rng(1))
   location = row["ids"] - POLICY.form.vocabulary.locations_start
-  named = (location >= 0) & (location < 64) & (row["kind"] == unified.TEXT)
+  named = (location >= 0) & (location < 64) & (row["kind"] == token_kinds.TEXT)
   read = row["read"][named]
   start, opening = POLICY.form.vocabulary.codes_start, None
   for slot, name in enumerate(("depth", "segmentation")):
@@ -333,12 +333,12 @@ def edited_codes():
   model = POLICY.form.model
   codes = rng.integers(0, model.codes, (len(SAMPLES), model.map_codes))
   steps = np.tile(STEPS, (len(SAMPLES), 1))
-  return dataclasses.replace(CODES, edits=edits.Edits(codes, steps))
+  return dataclasses.replace(CODES, edits=counterfactual.Edits(codes, steps))
 
 
 def spoken(row):
   """The text of a row's branches."""
-  text = np.flatnonzero(row["kind"] == unified.TEXT)
+  text = np.flatnonzero(row["kind"] == token_kinds.TEXT)
   branches = row["branch"][text]
   return [
     " ".join(words(row["ids"][text[branches == b]]))
@@ -348,19 +348,19 @@ def spoken(row):
 
 def test_a_changed_map_is_shown_and_what_it_says_is_told():
   codes = edited_codes()
-  build = lesson(
-    lessons.Reason, codes=codes, shares=(("depth", 1.0),), faulty=0.0,
-    edited=1.0,
+  build = task(
+    tasks.ReasoningTask, codes=codes, shares=(("depth", 1.0),), corrupted=0.0,
+    counterfactual=1.0,
   )  # fmt: skip
   start, size = POLICY.form.vocabulary.codes_start, POLICY.form.model.map_codes
   seen = 0
   for sample in SAMPLES:
     row = build(sample, np.random.default_rng(1))
-    held = row["ids"][row["kind"] == unified.CODE]
-    held = held.reshape(-1, POLICY.form.model.map_slots)[:, -size:]
+    held = row["ids"][row["kind"] == token_kinds.CODE]
+    held = held.reshape(-1, POLICY.form.model.map_positions)[:, -size:]
     texts, learned = spoken(row), row["code_weight"] > 0
     for question in sample.questions:
-      changed = edits.retell(question, STEPS)
+      changed = counterfactual.rewrite_trace(question, STEPS)
       asked = [t for t in texts if question.text in t]
       if changed in (None, question) or not asked:
         continue
@@ -370,7 +370,8 @@ def test_a_changed_map_is_shown_and_what_it_says_is_told():
       assert f"<answer> {changed.answer} </answer>" in text
       seen += 1
     unchanged = len(held) - sum(
-      (each - start == codes.edited(sample.id)[0]).all() for each in held
+      (each - start == codes.counterfactual(sample.id)[0]).all()
+      for each in held
     )
     assert learned.sum() == unchanged * size
   assert seen >= len(SAMPLES)
@@ -378,22 +379,22 @@ def test_a_changed_map_is_shown_and_what_it_says_is_told():
 
 def test_places_of_pretraining_read_changed_maps_and_tell_them():
   codes = edited_codes()
-  build = lesson(
-    lessons.Pretrain, codes=codes, titles=(("depth", "Depth"),), marks=0.0,
-    given=1.0, edited=1.0,
+  build = task(
+    tasks.MapTask, codes=codes, titles=(("depth", "Depth"),), single_object=0.0,
+    map_context=1.0, counterfactual=1.0,
   )  # fmt: skip
   sample = SAMPLES[0]
   row = build(sample, np.random.default_rng(1))
   (listed,) = (q for q in sample.grounding if q.family == "list")
   (text,) = (t for t in spoken(row) if listed.text in t)
-  told = LENGTH.findall(edits.retell(listed, STEPS).reasoning)
+  told = LENGTH.findall(counterfactual.rewrite_trace(listed, STEPS).reasoning)
   assert LENGTH.findall(text) == told
   location = row["ids"] - POLICY.form.vocabulary.locations_start
-  named = (location >= 0) & (location < 64) & (row["kind"] == unified.TEXT)
+  named = (location >= 0) & (location < 64) & (row["kind"] == token_kinds.TEXT)
   read = row["read"][named]
   at, place = np.nonzero(read[..., 0] >= 0)
   got = read[at, place, 0] - POLICY.form.vocabulary.codes_start
-  here = codes.edited(sample.id)[0][location[named][at]]
+  here = codes.counterfactual(sample.id)[0][location[named][at]]
   true = CODES.of(sample.id, "depth")[location[named][at]]
   assert ((got == here) | (got == true)).all()
   assert (got == here).mean() > 0.5  # the rest: told of the true map alone

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.eval import baselines, blind
-from cooper_jax.eval import questions as asking
+from cooper_jax.eval.questions import lengths
 from cooper_jax.grading import extract
 from cooper_jax.grading.metrics import ratio
 from cooper_jax.rollouts import prompts
@@ -137,7 +137,7 @@ def test_the_baselines_answer_a_question_in_centimetres_too():
   assert fitted.majority(questions[0]) == "400 cm"
   assert fitted.middle(questions[0]).endswith(" m")
   items = [prompts.Item(None, question) for question in questions]
-  assert list(asking.lengths(items)) == list(range(8))
+  assert list(lengths(items)) == list(range(8))
   scores = baselines.scores(items, fitted)
   assert scores["qa/factor2/constant"] == 6 / 8
   assert scores["qa/accuracy/constant"] == 3 / 8
@@ -179,6 +179,6 @@ def test_lengths_of_any_unit_have_constants_in_metres():
   said = extract.number(model.constant(centimetres[0])).value
   assert said == pytest.approx(2.4, rel=0.1)
   items = [types.SimpleNamespace(question=q) for q in centimetres]
-  assert list(asking.lengths(items)) == [0, 1, 2, 3]
+  assert list(lengths(items)) == [0, 1, 2, 3]
   grades = baselines.graded([model.constant(q) for q in centimetres], items)
   assert [grade.hit for grade in grades] == [True, True, True, False]

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.eval import heldout
-from cooper_jax.eval import questions as asking
-from cooper_jax.world import config as worlds
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.eval import heldout, questions
+from cooper_jax.world import config
+from cooper_jax.world.questions import templates
 
-HELD_OUT = {f"{colour} {shape}" for colour, shape in worlds.HELD_OUT}
+HELD_OUT = {f"{colour} {shape}" for colour, shape in config.HELD_OUT}
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +17,7 @@ def items(tmp_path_factory):
     heldout_scenes=40,
     cache=str(tmp_path_factory.mktemp("cache")),
     workers=1,
-    world=worlds.WorldConfig(),
+    world=config.WorldConfig(),
   )
   return heldout.open_items(data, 120, seed=3)
 
@@ -28,7 +27,7 @@ def test_a_new_pair_and_new_words_are_told_apart(items):
   parts = heldout.parts(items)
   for i, item in enumerate(items):
     question = item.question
-    new = question.template == phrasing.PHRASINGS - 1
+    new = question.template == templates.PHRASINGS - 1
     assert (i in parts["words"]) == new
     if i in parts["pair"] and question.family != "count":
       assert any(name in question.text for name in HELD_OUT)
@@ -43,7 +42,7 @@ def test_scores_are_of_the_rows_they_name(items):
   assert found["heldout/accuracy/sft"] == hits.mean()
   for name, rows in heldout.parts(items).items():
     assert found[f"heldout/accuracy/{name}/sft"] == hits[rows].mean()
-  chosen = asking.choices(items)
+  chosen = questions.choices(items)
   means = [hits[rows].mean() for rows in chosen.values()]
   assert found["heldout/accuracy/macro/sft"] == pytest.approx(np.mean(means))
   kinds = {

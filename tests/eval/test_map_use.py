@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.eval import map_use
-from cooper_jax.report import map_use as report_use
+from cooper_jax.report.map_use import table
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_scores_are_paired():
   assert found["map_use/room/sft"] == pytest.approx(1 - own.mean())
   assert found["map_use/true/closer/sft/n"] == 80
   assert found["map_use/other/distance/sft"] == other[80:].mean()
-  page = report_use.table(found)
+  page = table(found)
   assert "Its own map" in page and "Distance" in page
-  assert report_use.table({}) == ""
+  assert table({}) == ""

@@ -5,30 +5,30 @@ import dataclasses
 import numpy as np
 
 from configs import base
-from cooper_jax import policy as policies
-from cooper_jax import world as scenes
-from cooper_jax.data import codes as coding
-from cooper_jax.data import counterfactual as edits
+from cooper_jax import world
+from cooper_jax.data import counterfactual
+from cooper_jax.data.codes import Codes
 from cooper_jax.eval import reading
-from cooper_jax.models import unified
+from cooper_jax.models import token_kinds
+from cooper_jax.policy import init_state, make_policy
 from tests import tiny  # noqa: F401  sets the mesh
 
 
 def make(count=4):
   config = base.get_base("long", ("pretrain",))
-  policy = policies.make(config)
-  samples = scenes.generate(
-    scenes.WorldConfig(), split="validation", start=0, count=count
+  policy = make_policy(config)
+  samples = world.generate(
+    world.WorldConfig(), split="validation", start=0, count=count
   )
   rng = np.random.default_rng(0)
   model = policy.form.model
   draw = lambda: rng.integers(0, model.codes, (count, model.map_codes))  # noqa: E731
-  codes = coding.Codes(
+  codes = Codes(
     index={sample.id: i for i, sample in enumerate(samples)},
     maps={"depth": draw(), "segmentation": draw()},
     marked=np.zeros(count, int),
     mark=draw(),
-    edits=edits.Edits(draw(), np.full((count, 256), 6, np.int8)),
+    edits=counterfactual.Edits(draw(), np.full((count, 256), 6, np.int8)),
   )
   return config, policy, samples, codes
 
@@ -42,21 +42,21 @@ def test_places_read_the_map_of_their_kind_and_no_other():
   meant = {
     "true": codes.maps["depth"][0],
     "other": codes.maps["depth"][2],  # half the split on
-    "edited": codes.edits.codes[0],
+    "counterfactual": codes.edits.codes[0],
   }
   rows = {
-    kind: lesson(samples[0], np.random.default_rng(1))
-    for kind, lesson in kinds.items()
+    kind: task(samples[0], np.random.default_rng(1))
+    for kind, task in kinds.items()
   }
   assert (rows["none"]["read"] < 0).all()
   scored = {kind: row["text_weight"] > 0 for kind, row in rows.items()}
   for kind in ("true", "other"):
-    text = rows["none"]["kind"] == unified.TEXT
+    text = rows["none"]["kind"] == token_kinds.TEXT
     np.testing.assert_array_equal(
       rows[kind]["ids"][text], rows["none"]["ids"][text]
     )
     np.testing.assert_array_equal(scored[kind], scored["none"])
-  assert (rows["edited"]["ids"] != rows["none"]["ids"]).any()
+  assert (rows["counterfactual"]["ids"] != rows["none"]["ids"]).any()
   for kind, codes_N in meant.items():
     at, place = np.nonzero(rows[kind]["read"][..., 0] >= 0)
     cell = rows[kind]["ids"][at] - first
@@ -81,7 +81,7 @@ def test_a_policy_is_measured_on_every_kind():
   original = reading.coding.encode, reading.edits.make
   reading.coding.encode, reading.edits.make = encode, changed
   try:
-    state = policies.init_state(policy, _optimizer(), seed=0)
+    state = init_state(policy, _optimizer(), seed=0)
     found = reading.measure(
       policy, state.params, samples, config, {"depth": Codec}, stage="sft"
     )

@@ -3,8 +3,8 @@
 import pytest
 
 from cooper_jax.eval import trace
-from cooper_jax.world import config as worlds
-from cooper_jax.world import scenes as world
+from cooper_jax.world import config
+from cooper_jax.world.scenes import generate
 
 KNOWN = trace.world_words()
 
@@ -61,7 +61,7 @@ def test_what_is_malformed_is_said_to_be_and_its_answer_is_read(
 
 
 def test_every_word_of_the_world_is_known():
-  scenes = world.generate(worlds.WorldConfig(), split="test", start=0, count=60)
+  scenes = generate(config.WorldConfig(), split="test", start=0, count=60)
   asked = [q.text for scene in scenes for q in scene.questions]
   assert len(asked) > 300
   assert {

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cooper_jax.grading import extract, marks
-from cooper_jax.grading import grade as grading
+from cooper_jax.grading import extract, grade, marks
 from tests.grading.said import BALLS, CLOSER, SAID, YES_NO
 
 
@@ -72,9 +71,9 @@ def test_options_alike_but_for_a_letter_are_read_by_what_they_share(
 def test_letters_count_only_where_the_question_shows_them(question, shown):
   assert marks.shows_letters(question, BALLS) is shown
   truth = dict(answer="red ball", answer_type="choice", options=BALLS)
-  said = grading.grade("<answer> A </answer>", **truth, question=question)
+  said = grade.grade("<answer> A </answer>", **truth, question=question)
   assert said.hit is shown
-  both = grading.grade("<answer> A or B </answer>", **truth, question=question)
+  both = grade.grade("<answer> A or B </answer>", **truth, question=question)
   assert not both.hit and both.value is None
 
 
@@ -105,9 +104,9 @@ def test_options_written_with_their_letters_are_read_without_them(options):
 def test_yes_and_no_have_letters_where_they_were_shown():
   truth = dict(answer="no", answer_type="yes_no")
   question = "Is it red ? (A) yes (B) no"
-  assert grading.grade("B", **truth, options=YES_NO, question=question).hit
-  assert grading.grade("B", **truth, question=question).hit
-  assert not grading.grade("B", **truth, question="Is it red ?").hit
+  assert grade.grade("B", **truth, options=YES_NO, question=question).hit
+  assert grade.grade("B", **truth, question=question).hit
+  assert not grade.grade("B", **truth, question="Is it red ?").hit
 
 
 def test_long_texts_are_read_in_little_time():

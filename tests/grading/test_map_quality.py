@@ -3,7 +3,7 @@
 import numpy as np
 
 from cooper_jax.grading.map_quality import map_quality, mean_quality
-from cooper_jax.rollouts.response import Map, RolloutView
+from cooper_jax.rollouts.response import DrawnMap, Responses
 
 RAMP = np.geomspace(1, 8, 64).reshape(8, 8)
 CLASSES = np.repeat(np.array([1, 4], np.uint8), 32).reshape(8, 8)
@@ -11,11 +11,11 @@ FLAT = np.full((8, 8), 2.0)
 
 
 def _drawn(modality, target):
-  return Map(modality, np.zeros(4, np.int32), target)
+  return DrawnMap(modality, np.zeros(4, np.int32), target)
 
 
 def test_each_map_is_compared_with_the_truth_of_its_kind():
-  view = RolloutView.from_texts(
+  view = Responses.from_texts(
     ["a", "b", "c"],
     maps=[
       (_drawn("segmentation", CLASSES), _drawn("depth", FLAT)),
@@ -34,5 +34,5 @@ def test_each_map_is_compared_with_the_truth_of_its_kind():
 
 
 def test_no_maps_at_all_make_no_columns():
-  view = RolloutView.from_texts(["a", "b"])
+  view = Responses.from_texts(["a", "b"])
   assert map_quality(view, {"depth": [RAMP, RAMP]}).shape == (2, 0)

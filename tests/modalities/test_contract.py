@@ -16,7 +16,7 @@ def test_modality_is_complete(name):
 
 def test_slots_are_distinct():
   slots = [
-    plugins.find("modalities", name).SLOT
+    plugins.find("modalities", name).MODALITY_ID
     for name in plugins.names("modalities")
   ]
   assert len(set(slots)) == len(slots)

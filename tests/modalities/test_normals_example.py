@@ -39,9 +39,9 @@ def up(size=8):
 def test_it_offers_the_whole_contract_and_its_own_slot(normals):
   assert all(hasattr(normals, part) for part in modalities.REQUIRED)
   taken = [
-    plugins.find("modalities", n).SLOT for n in ("depth", "segmentation")
+    plugins.find("modalities", n).MODALITY_ID for n in ("depth", "segmentation")
   ]
-  assert normals.SLOT not in taken
+  assert normals.MODALITY_ID not in taken
 
 
 def test_it_scores_angles(normals):

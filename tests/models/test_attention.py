@@ -10,8 +10,8 @@ import pytest
 from cooper_jax import errors
 from cooper_jax.models import attention, kernels
 from cooper_jax.models.config import REMAT
-from cooper_jax.models.unified import Layout, attention_mask, block_masks
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.models.unified import Layout, attention_mask, bin_masks
+from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.sequences import packing
 from tests import tiny
 
@@ -32,7 +32,7 @@ def layout_of(rng, batch, length):
   return Layout(
     document=jnp.asarray(document),
     branch=jnp.asarray(rng.integers(0, 3, (batch, length))),
-    group=jnp.asarray(np.sort(rng.integers(0, 40, (batch, length)), axis=1)),
+    order=jnp.asarray(np.sort(rng.integers(0, 40, (batch, length)), axis=1)),
   )
 
 
@@ -79,18 +79,18 @@ def test_splash_is_xla(length, interpreted):
 
 def test_splash_is_xla_in_blocks(interpreted):
   rng = np.random.default_rng(1)
-  blocks, length = (100, 64), 100 + 2 * 64
+  bins, length = (100, 64), 100 + 2 * 64
   layout = layout_of(rng, 2, length)
-  # A row in blocks is one document.
+  # A row in bins is one document.
   layout = layout.replace(
     document=jnp.minimum(layout.document, 1).at[:, 90:110].set(0)
   )
-  masks, live = block_masks(layout, blocks), layout.document > 0
+  masks, live = bin_masks(layout, bins), layout.document > 0
   *given, weight = arrays(rng, 2, length)
   results = [
     out_and_gradients(
-      lambda q, k, v, n=name: attention.attend_blocks(
-        q, k, v, masks, blocks, kernel=n
+      lambda q, k, v, n=name: attention.attend_bins(
+        q, k, v, masks, bins, kernel=n
       ),
       *given, weight, live,
     )
@@ -119,9 +119,7 @@ def test_splash_on_several_devices_is_xla_on_one(sizes, interpreted):
 
   one = out_and_gradients(attend("xla"), *given, weight, live)
   sizes = dict(data=1, fsdp=1, sequence=1, tensor=1) | sizes
-  mesh = meshes.make_mesh(
-    meshes.MeshConfig(**sizes), devices=jax.devices()[:DEVICES]
-  )
+  mesh = make_mesh(MeshConfig(**sizes), devices=jax.devices()[:DEVICES])
   with jax.set_mesh(mesh):
     several = out_and_gradients(attend("splash"), *given, weight, live)
   assert_close(several, one)

@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 
 from cooper_jax import errors
-from cooper_jax.models import layers, unified
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import scoring as losses
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.models import layers, token_kinds, unified
+from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
-score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
+score = jax.jit(scoring.score, static_argnames=("model", "form", "bins"))
 
 
 def scores(model, form, params, documents, length, rows=None, **sizes):
   shape = packing.Shape(length=length, texts=90, codes=240, **sizes)
   batch = packing.pack(documents, form=form, shape=shape, rows=rows)
-  out = score(model, params, batch, form=form, blocks=shape.blocks)
+  out = score(model, params, batch, form=form, bins=shape.bins)
   found = {}
   for kind in ("text", "code"):
     weight = batch[f"{kind}_weight"] > 0
@@ -28,21 +26,21 @@ def scores(model, form, params, documents, length, rows=None, **sizes):
   return found
 
 
-@pytest.mark.parametrize("map_group", ["token", "row", "all"])
-def test_packed_documents_and_branches_match_separate_ones(map_group):
+@pytest.mark.parametrize("codes_per_step", ["token", "row", "all"])
+def test_packed_documents_and_branches_match_separate_ones(codes_per_step):
   model, form, params = tiny.make(
-    map_group=map_group, tied_head=False, smear=True
+    codes_per_step=codes_per_step, tied_head=False, smear=True
   )
   rng = np.random.default_rng(0)
   documents = [tiny.random_document(rng, form, branches=2) for _ in range(3)]
   together = scores(model, form, params, documents, 600, rows=1, images=3)
   alone = [
-    scores(model, form, params, [sequence.Document(d.trunk, (b,))], 200)
+    scores(model, form, params, [segments.Document(d.trunk, (b,))], 200)
     for d in documents
     for b in d.branches
   ]
   trunk = [
-    int(sequence.measure(sequence.Document(d.trunk), form)[1])
+    int(segments.measure(segments.Document(d.trunk), form)[1])
     for d in documents
   ]
   expected = []
@@ -58,55 +56,57 @@ def test_packed_documents_and_branches_match_separate_ones(map_group):
 
 
 def test_blocks_match_the_free_layout():
-  """Trunk with padding, blocks holding several branches and a partial one."""
+  """Trunk with padding, bins holding several branches and a partial one."""
   model, form, params = tiny.make(tied_head=False, smear=True)
   rng = np.random.default_rng(7)
   documents = [tiny.random_document(rng, form, branches=4) for _ in range(2)]
   free = scores(model, form, params, documents, 400)
-  blocks = scores(
-    model, form, params, documents, 30 + 4 * 75, trunk=30, block=75
-  )
+  bins = scores(model, form, params, documents, 30 + 4 * 75, trunk=30, bin=75)
   for kind in ("text", "code"):
     assert len(free[kind]) > 20
-    np.testing.assert_allclose(free[kind], blocks[kind], atol=2e-5)
+    np.testing.assert_allclose(free[kind], bins[kind], atol=2e-5)
 
 
 def test_gradient_of_branches_is_that_of_separate_sequences():
   model, form, params = tiny.make(tied_head=False)
   rng = np.random.default_rng(1)
   document = tiny.random_document(rng, form, branches=3)
-  trunk = next(sequence.unlearned([document.trunk]))
+  trunk = next(segments.unlearned([document.trunk]))
 
   def gradient(documents, length):
     shape = packing.Shape(length=length, texts=60, codes=100)
     batch = packing.pack(documents, form=form, shape=shape)
 
     def loss(p):
-      out = losses.score(model, p, batch, form=form)
+      out = scoring.score(model, p, batch, form=form)
       return jnp.sum(out.text_log_prob * batch["text_weight"]) + jnp.sum(
         out.code_log_prob * batch["code_weight"]
       )
 
     return jax.jit(jax.grad(loss))(params)
 
-  shared = gradient([sequence.Document(trunk, document.branches)], 300)
+  shared = gradient([segments.Document(trunk, document.branches)], 300)
   apart = gradient(
-    [sequence.Document(trunk, (b,)) for b in document.branches], 120
+    [segments.Document(trunk, (b,)) for b in document.branches], 120
   )
   for a, b in zip(jax.tree.leaves(shared), jax.tree.leaves(apart), strict=True):
     np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("map_group", ["token", "row", "all"])
-def test_maps_of_a_tiny_code_book_sum_to_one(map_group):
+@pytest.mark.parametrize("codes_per_step", ["token", "row", "all"])
+def test_maps_of_a_tiny_code_book_sum_to_one(codes_per_step):
   """All 3^4 maps of a 2 x 2 grid with 3 codes: their probabilities sum to 1."""
   model, form, params = tiny.make(
-    map_group=map_group, tied_head=False, map_grid=2, codes=3, code_levels=(3,)
+    codes_per_step=codes_per_step,
+    tied_head=False,
+    map_grid=2,
+    codes=3,
+    code_levels=(3,),
   )
   rng = np.random.default_rng(2)
-  image = sequence.Image(tiny.random_image(rng, form))
+  image = segments.Image(tiny.random_image(rng, form))
   documents = [
-    sequence.Document((image, sequence.Map(0, np.array(codes))))
+    segments.Document((image, segments.Map(0, np.array(codes))))
     for codes in itertools.product(range(3), repeat=4)
   ]
   shape = packing.Shape(length=32, texts=2, codes=4)
@@ -132,7 +132,7 @@ def test_attention_rule():
   layout = unified.Layout(
     document=jnp.array([[1, 1, 1, 1, 1, 1, 1, 0]]),
     branch=jnp.array([[0, 0, 0, 0, 1, 2, 2, 0]]),
-    group=jnp.array([[1, 2, 3, 3, 4, 4, 5, 0]]),
+    order=jnp.array([[1, 2, 3, 3, 4, 4, 5, 0]]),
   )
   expected = np.array(
     [
@@ -155,10 +155,10 @@ FLAGS = {
   "qkv_bias": True,
   "tied_head": True,
   "mixture_of_transformers": True,
-  "map_group": "token",
+  "codes_per_step": "token",
   "pointer": False,
   "aligned_queries": False,
-  "read": False,
+  "map_lookup": False,
   "smear": True,
   "code_digits": False,
 }
@@ -185,10 +185,10 @@ def test_a_named_place_is_read_by_its_row_and_column():
   rng = np.random.default_rng(6)
   grid, cell = form.model.vision.grid, 2
   named = np.array([form.vocabulary.location(cell)])
-  document = sequence.Document(
+  document = segments.Document(
     (
-      sequence.Image(tiny.random_image(rng, form)),
-      sequence.Text(named, learn=False),
+      segments.Image(tiny.random_image(rng, form)),
+      segments.Text(named, learn=False),
       tiny.random_text(rng, form, low=4, high=5),
     )
   )
@@ -245,7 +245,7 @@ def test_a_codes_digits_are_read_with_it_and_with_no_other():
   def embed(params):
     return np.asarray(
       model.apply(
-        params, tokens, features, cut=True, method=unified.Unified.embed
+        params, tokens, features, sharded=True, method=unified.Unified.embed
       )
     )[0]
 
@@ -267,9 +267,9 @@ def test_mixture_routes_codes_and_only_codes():
   """Changing the code expert moves codes; text before any map stays put."""
   model, form, params = tiny.make(tied_head=False, mixture_of_transformers=True)
   rng = np.random.default_rng(4)
-  document = sequence.Document(
+  document = segments.Document(
     (
-      sequence.Image(tiny.random_image(rng, form)),
+      segments.Image(tiny.random_image(rng, form)),
       tiny.random_text(rng, form, low=4, high=5),
       tiny.random_map(rng, form, 0),
     )
@@ -296,14 +296,14 @@ def test_what_a_place_reads_is_the_code_and_whose_map_it_is():
   reads[0, 4] = (start + 4, opening(0)), (start + 7, opening(1))
   none, zero = jnp.full((1, 5), -1), jnp.zeros((1, 5), jnp.int32)
   tokens = unified.Tokens(
-    ids=zero + form.vocabulary.locations_start, kind=zero + unified.TEXT,
+    ids=zero + form.vocabulary.locations_start, kind=zero + token_kinds.TEXT,
     row=zero, column=zero, cell=none, query=none, opening=zero, previous=none,
     read=jnp.asarray(reads),
   )  # fmt: skip
   features = np.zeros((1, form.model.locations, form.model.d_model), np.float32)
   x = np.asarray(
     model.apply(
-      params, tokens, features, cut=True, method=unified.Unified.embed
+      params, tokens, features, sharded=True, method=unified.Unified.embed
     )
   )[0]
   far = np.abs(x[:, None] - x[None]).max(axis=-1) > 1e-3

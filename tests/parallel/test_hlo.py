@@ -6,14 +6,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cooper_jax.parallel import hlo
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 
 LAYERS, WIDTH, ROWS = 5, 32, 16
 
 
 def compiled():
   """Five layers of cut matrices in a loop, a sum over all devices after it."""
-  mesh = meshes.make_mesh(meshes.MeshConfig(data=1, fsdp=8))
+  mesh = make_mesh(MeshConfig(data=1, fsdp=8))
   cut = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
   rows = NamedSharding(mesh, PartitionSpec("fsdp"))
 

@@ -18,14 +18,13 @@ import numpy as np
 import pytest
 
 from cooper_jax import command
-from cooper_jax import policy as policies
 from cooper_jax.errors import EXIT_PREEMPTED, Stalled, UserError
 from cooper_jax.parallel import mesh as meshes
-from cooper_jax.parallel import processes, shard
-from cooper_jax.parallel import watchdog as peers
+from cooper_jax.parallel import processes, shard, watchdog
+from cooper_jax.policy import load_params, make_policy
 from cooper_jax.rl import scoring
 from cooper_jax.runtime import interrupt
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import loop, telemetry, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 
@@ -47,7 +46,7 @@ SMALL = f"""
 """.split()
 # Rollouts that end by chance are what a fresh policy differs in.
 ALL = """
-  pretrain.steps=3 sft.steps=2 grpo.steps=2 sampling.text=40 rl.group=16
+  pretrain.steps=3 sft.steps=2 grpo.steps=2 sampling.text=40 rl.group_size=16
   rl.rewards=('length','depth') rl.weights=(1.,0.)
 """.split()
 
@@ -121,8 +120,8 @@ def command_line(folder, stages, settings=()) -> list[str]:
 def parameters(fleet, stage) -> dict:
   with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
     config = workdir.read_config(fleet.folder / "run")
-    policy = policies.make(config)
-    found = flatten(policies.load(policy, fleet.folder / "run" / stage))
+    policy = make_policy(config)
+    found = flatten(load_params(policy, fleet.folder / "run" / stage))
     return {name: np.asarray(leaf) for name, leaf in found.items()}
 
 
@@ -158,9 +157,9 @@ def teach(folder, *, count) -> Fleet:
   config = command.parse(words).config
   run = folder / "run"
   if workdir.record(run, "tokenizer") is None:
-    modules = tokenizer_stage.find_modules(config)
-    configs = tokenizer_stage.make_configs(config, modules)
-    fresh = tokenizer_stage.init_params(configs, jax.random.key(1))
+    modules = tokenizer.find_modules(config)
+    configs = tokenizer.make_configs(config, modules)
+    fresh = tokenizer.init_params(configs, jax.random.key(1))
     workdir.begin(config, run, "tokenizer")
     saved = Checkpoints(run / "tokenizer" / "checkpoints")
     saved.save(1, {"params": fresh}, data_state={}, meta={})
@@ -326,7 +325,7 @@ def test_scores_that_are_gathered_are_the_scores():
   total = np.array([1.0, np.nan, 3.0], np.float32)
   quality = np.array([[0.5], [np.nan], [1.0]], np.float32)
   rewards = {"b": total + 1, "a": total}
-  mine = scoring.Scores(
+  mine = scoring.RewardScores(
     rewards, total, quality, {"b": 2, "a": 1}, {"b": 0, "a": 4}
   )
   found = scoring.gather(mine, maps=2)
@@ -341,13 +340,13 @@ def test_scores_that_are_gathered_are_the_scores():
 
 def test_the_end_of_another_is_heard(second_of_two, monkeypatch, capsys):
   left = []
-  monkeypatch.setattr(peers, "_leave", lambda *how: left.append(how))
-  monkeypatch.setattr(peers, "POLL", 0.01)
+  monkeypatch.setattr(watchdog, "_leave", lambda *how: left.append(how))
+  monkeypatch.setattr(watchdog, "POLL", 0.01)
   said = json.dumps([43, "NumericsError: not finite"])
   there = Coordinator([("cooper_ended/0", said)])
   monkeypatch.setattr(processes, "client", lambda: there)
-  peers._watch(peers.threading.Event())
-  assert left == [(43, peers.GRACE)]
+  watchdog._watch(watchdog.threading.Event())
+  assert left == [(43, watchdog.GRACE)]
   assert "process 1 of 2 ended, so this one does" in capsys.readouterr().err
 
 

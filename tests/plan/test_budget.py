@@ -7,10 +7,9 @@ import pytest
 
 from configs import base
 from cooper_jax import main
-from cooper_jax import policy as policies
-from cooper_jax.parallel import chips, shard
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import chips, mesh, shard
 from cooper_jax.plan import budget
+from cooper_jax.policy import abstract_params, make_policy
 
 PIPELINE = ("tokenizer", "pretrain", "sft", "grpo")
 # Of the released models, without embedding and head (Hugging Face).
@@ -19,8 +18,8 @@ DECODERS = {"0p6b": 440_467_456, "7b": 6_525_621_760}
 
 def made(variant):
   config = base.get_base(variant, PIPELINE)
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
-    return config, policies.abstract_params(policies.make(config))
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    return config, abstract_params(make_policy(config))
 
 
 @functools.cache

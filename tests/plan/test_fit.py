@@ -3,10 +3,9 @@
 import jax
 import pytest
 
-from cooper_jax import command, main
-from cooper_jax import policy as policies
+from cooper_jax import command, main, policy
 from cooper_jax.errors import UserError
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.plan import fit
 
 SMOKE = "--config=configs/grpo.py:smoke"
@@ -16,7 +15,7 @@ def check(*settings, stages=None, **axes):
   config = command.parse(
     [SMOKE, *(f"--config.{each}" for each in settings)]
   ).config
-  mesh = meshes.make_mesh(meshes.MeshConfig(**axes))
+  mesh = make_mesh(MeshConfig(**axes))
   with jax.set_mesh(mesh):
     fit.check(config, stages or config.pipeline)
 
@@ -28,7 +27,7 @@ def check(*settings, stages=None, **axes):
     ("model.kv_heads=3", "model.kv_heads=3"),
     ("model.head_dim=6", "model.head_dim is 6"),
     ("model.map_grid=7", "model.map_grid=7"),
-    ("model.map_group=col", "model.map_group is 'col'"),
+    ("model.codes_per_step=col", "model.codes_per_step is 'col'"),
     ("model.remat=all", "model.remat is 'all'"),
     ("model.attention=flash", "model.attention is 'flash'"),
     ("model.vision.patch=5", "model.vision.patch"),
@@ -39,8 +38,8 @@ def check(*settings, stages=None, **axes):
     ("tokenizer.network.quantizer=vq", "network.quantizer is 'vq'"),
     ("sampling.maps=3", "sampling.maps is 3"),
     ("text_rows=5", "config.text_rows is 5"),
-    ("pretrain.block=70", "config.pretrain.block is 70"),
-    ("sft.block=70", "config.sft.block is 70"),
+    ("pretrain.bin=70", "config.pretrain.bin is 70"),
+    ("sft.bin=70", "config.sft.bin is 70"),
   ],
 )
 def test_sizes_that_do_not_fit_are_refused_at_the_start(
@@ -64,7 +63,7 @@ def test_a_head_that_would_lie_on_two_devices_is_refused():
   [
     ("model.heads=6", "model.kv_heads=3"),
     ("model.map_grid=4",),
-    ("model.map_grid=16", "pretrain.block=300", "sft.block=600"),
+    ("model.map_grid=16", "pretrain.bin=300", "sft.bin=600"),
     ("tokenizer.network.levels=(2,2)",),
     ("tokenizer.network.quantizer=vq_ema",),
     ("modalities=('depth',)",),
@@ -79,12 +78,12 @@ def test_whatever_a_module_raises_is_one_line(monkeypatch):
   def broken(policy, key):
     raise ValueError("two shapes\nthat do not go together")
 
-  monkeypatch.setattr(policies, "init", broken)
+  monkeypatch.setattr(policy, "init_params", broken)
   with pytest.raises(UserError, match=r"two shapes; look at config\.model"):
     check()
 
 
 def test_stages_that_need_no_model_build_none(monkeypatch):
-  monkeypatch.setattr(policies, "make", lambda config: 1 / 0)
+  monkeypatch.setattr(fit, "make_policy", lambda config: 1 / 0)
   check(stages=["a_toy"])
   check(stages=["tokenizer"])

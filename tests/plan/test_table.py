@@ -7,10 +7,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import base
-from cooper_jax import policy as policies
 from cooper_jax.parallel import hlo
-from cooper_jax.parallel import mesh as meshes
-from cooper_jax.plan import table as report
+from cooper_jax.parallel.mesh import MeshConfig, make_mesh
+from cooper_jax.plan.table import whole
+from cooper_jax.policy import abstract_state, make_policy
 from cooper_jax.training import optim
 
 LAYERS, WIDTH, ROWS, WORDS = 5, 32, 16, 96
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 def moved_and_params(at_once: bool):
   """Five layers, gathered one by one or, as they must not be, at once."""
-  mesh = meshes.make_mesh(meshes.MeshConfig(data=1, fsdp=8))
+  mesh = make_mesh(MeshConfig(data=1, fsdp=8))
   cut = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
   rows = NamedSharding(mesh, PartitionSpec("fsdp"))
 
@@ -40,8 +40,8 @@ def moved_and_params(at_once: bool):
   shapes.append(((ROWS, WIDTH), rows))
   with jax.set_mesh(mesh):
     given = [
-      jax.ShapeDtypeStruct(shape, np.float32, sharding=lies)
-      for shape, lies in shapes
+      jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
+      for shape, sharding in shapes
     ]
     text = jax.jit(run).lower(*given).compile().as_text()
   names = ("decoder/blocks/up/kernel", "table")
@@ -50,9 +50,9 @@ def moved_and_params(at_once: bool):
 
 def test_layers_that_are_moved_at_once_are_named():
   assert not [
-    each for each in report.whole(*moved_and_params(False)) if "blocks" in each
+    each for each in whole(*moved_and_params(False)) if "blocks" in each
   ]
-  found = report.whole(*moved_and_params(True))
+  found = whole(*moved_and_params(True))
   assert "decoder/blocks/up/kernel (all-gather) x 1" in found
 
 
@@ -69,22 +69,22 @@ def test_tables_are_known_by_their_sides():
   }  # fmt: skip
   for shape, count in shapes.items():
     moved = [hlo.Collective("all-reduce", (("f32", shape),), 1)]
-    assert len(report.whole(moved, params)) == count, shape
+    assert len(whole(moved, params)) == count, shape
 
 
 def test_what_a_device_keeps_falls_as_devices_are_added():
   config = base.get_base("0p6b", ("sft",))
-  policy = policies.make(config)
+  policy = make_policy(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**config.sft.optim), steps=10
   )
   kept = []
   for count in (2, 4, 8):
-    mesh = meshes.make_mesh(
-      meshes.MeshConfig(data=1, fsdp=count), devices=jax.devices()[:count]
+    mesh = make_mesh(
+      MeshConfig(data=1, fsdp=count), devices=jax.devices()[:count]
     )
     with jax.set_mesh(mesh):
-      state = policies.abstract_state(policy, optimizer)
+      state = abstract_state(policy, optimizer)
     kept.append(
       sum(
         int(np.prod(leaf.sharding.shard_shape(leaf.shape)))

@@ -91,7 +91,7 @@ def summary():
       rate(found, f"heldout/accuracy{part}/{name}", 0.51 + 0.02 * i, 512)
   for stage in ("sft", "grpo"):
     found[f"heldout/depth/abs_rel/{stage}"] = 0.187
-    for i, kind in enumerate(("none", "true", "other", "edited")):
+    for i, kind in enumerate(("none", "true", "other", "counterfactual")):
       key = f"reading/nll/{kind}/{stage}"
       found |= {key: 1.1 + i, f"{key}/n": 1776, f"{key}/ci95": [1.0, 1.2 + i]}
     for part in ("", "/distances"):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.eval import pairing
-from cooper_jax.report import claims as report_claims
-from cooper_jax.report import grpo as report_grpo
+from cooper_jax.report import claims, grpo
 from tests.report import fake_run
 
 COUNT = 1024
@@ -46,7 +45,7 @@ def published(**options):
 
 
 def test_the_default_run_is_told_in_full():
-  free, beyond, each, *rest = report_grpo.lines(published())
+  free, beyond, each, *rest = grpo.lines(published())
   assert not rest
   assert "71.4\u00a0% before GRPO and in 74.7\u00a0% after" in free
   assert "+3.3 points (paired 95\u00a0% interval +" in free
@@ -62,25 +61,25 @@ def test_the_default_run_is_told_in_full():
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_the_best_fixed_way_stands_wherever_grpo_does(paired):
-  told = report_claims.claims(published(paired=paired))
+  told = claims.claims(published(paired=paired))
   gains = [i for i, line in enumerate(told) if "after it" in line]
   assert len(gains) == 1
   assert "best fixed way before GRPO" in told[gains[0] + 1]
 
 
 def test_without_pairs_there_is_no_verdict():
-  told = " ".join(report_claims.claims(published(paired=False)))
+  told = " ".join(claims.claims(published(paired=False)))
   assert "+3.3 points (not paired: no verdict)" in told
   assert "chance" not in told and "fixed rule" not in told
 
 
 def test_without_fixed_ways_the_gain_may_be_a_change_of_way():
   found = {"qa/accuracy/sft": 0.7, "qa/accuracy/grpo": 0.8}
-  assert "were not measured" in report_grpo.lines(found)[1]
+  assert "were not measured" in grpo.lines(found)[1]
 
 
 def test_no_grpo_no_sentence():
-  assert report_grpo.lines({"qa/accuracy/sft": 0.7}) == []
+  assert grpo.lines({"qa/accuracy/sft": 0.7}) == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,7 @@ def test_what_decides_is_said_in_words(fixed, after, end):
   found = summary(
     {"adaptive": (right(300), right(after)), "depth": both(right(fixed))}
   )
-  assert report_grpo.lines(found)[1].endswith(end)
+  assert grpo.lines(found)[1].endswith(end)
 
 
 def both(one):
@@ -110,7 +109,7 @@ def test_a_way_that_gained_is_no_mere_change_of_way():
       "depth": (right(700), right(790)),
     }
   )
-  line = report_grpo.lines(found)[2]
+  line = grpo.lines(found)[2]
   assert "change of the way" not in line and "lost in" not in line
   assert "always draws depth +8.8 (" in line
 
@@ -119,14 +118,14 @@ def test_losing_freely_too_is_no_gain():
   found = summary(
     {"adaptive": (right(700), right(650)), "text": (right(700), right(690))}
   )
-  assert "the gain" not in report_grpo.lines(found)[2]
+  assert "the gain" not in grpo.lines(found)[2]
 
 
 def test_a_gain_that_chance_explains_is_not_told_as_one():
   found = summary(
     {"adaptive": (right(700), right(702)), "text": (right(700), right(690))}
   )
-  line = report_grpo.lines(found)[2]
+  line = grpo.lines(found)[2]
   assert "lost in each" in line and "the gain" not in line
 
 
@@ -141,7 +140,7 @@ def test_drawing_is_told_beside_what_it_is_worth():
       key = f"qa/drawing/text/{family}/{stage}"
       gain = fake_run.hits(100, gained=30 if family == "closer" else 2)
       found |= pairing.difference(key, gain[1], gain[0])
-  line = report_grpo.lines(found)[-1]
+  line = grpo.lines(found)[-1]
   assert "in 67\u00a0% of its free answers, before GRPO in 4\u00a0%" in line
   assert "in closer: there it draws in 90\u00a0%" in line
   assert "in the other families in 50\u00a0%" in line
@@ -154,23 +153,23 @@ def test_modes_are_judged_on_the_same_questions():
     "depth": both(right(531)),
     "text": both(right(500)),
   })  # fmt: skip
-  (line,) = report_claims.mode_lines(found)
+  (line,) = claims.mode_lines(found)
   assert "+3.0 points" in line and "31 gained, 0 lost" in line
   assert line.endswith("), more than chance explains.")
 
 
 def test_maps_are_read_and_the_unseen_is_told():
   found = fake_run.summary()
-  (line,) = report_grpo.reading(found)
+  (line,) = grpo.reading(found)
   assert "(difference +8.3 (+4.1 to +12.5) points, paired" in line
-  assert report_grpo.reading({}) == report_grpo.unseen({}) == []
-  (line,) = report_grpo.unseen(found)
+  assert grpo.reading({}) == grpo.unseen({}) == []
+  (line,) = grpo.unseen(found)
   assert "51.0\u00a0% of 512" in line and "no verdict" in line
   one, other = fake_run.hits(512, gained=40, lost=3, right=261)
   found |= pairing.difference("heldout/gain", other, one)
-  assert "+7.2 points (paired" in report_grpo.unseen(found)[0]
+  assert "+7.2 points (paired" in grpo.unseen(found)[0]
 
 
 def test_no_zero_has_a_sign():
   found = {"d": -0.0002, "d/ci95": [-0.0004, 0.0004]}
-  assert report_grpo.points(found, "d") == "0.0 (0.0 to 0.0)"
+  assert grpo.points(found, "d") == "0.0 (0.0 to 0.0)"

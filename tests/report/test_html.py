@@ -7,27 +7,15 @@ import pytest
 
 from cooper_jax.eval import pairing
 from cooper_jax.report import (
-  curves as report_curves,
+  curves,
+  gallery,
+  heldout,
+  html,
+  modes,
+  rollout_gallery,
+  tables,
 )
-from cooper_jax.report import (
-  gallery as report_gallery,
-)
-from cooper_jax.report import (
-  heldout as report_heldout,
-)
-from cooper_jax.report import (
-  html as report_page,
-)
-from cooper_jax.report import (
-  modes as report_modes,
-)
-from cooper_jax.report import (
-  page as report,
-)
-from cooper_jax.report import (
-  rollout_gallery as report_rollouts,
-)
-from cooper_jax.report import tables
+from cooper_jax.report.page import write_report
 from tests.report import fake_run
 
 
@@ -43,7 +31,7 @@ def test_answers_are_never_taken_for_maps():
   # A group of questions that has a metric's name, and a real metric.
   fake_run.rate(summary, "heldout/accuracy/miou/grpo", 0.9, 10)
   summary["heldout/segmentation/accuracy/grpo"] = 0.92
-  page = report_heldout.table(summary)
+  page = heldout.table(summary)
   assert "Accuracy:" not in page
   assert cells(page, "Segmentation: pixel accuracy")[1] == "0.920"
   assert page.count('<th scope="row">Segmentation') == 1
@@ -51,7 +39,7 @@ def test_answers_are_never_taken_for_maps():
 
 def test_initials_stay_as_they_are():
   summary = fake_run.summary() | {"heldout/depth/rmse/grpo": 0.7}
-  assert "Depth: RMSE, m" in report_heldout.table(summary)
+  assert "Depth: RMSE, m" in heldout.table(summary)
 
 
 def test_the_time_of_all_holds_the_evaluation():
@@ -76,7 +64,7 @@ def test_what_a_package_brought_is_named_with_its_hours(tmp_path):
     came = {"package": {"name": "tiny", "hours": hours}}
     (tmp_path / stage / "stage.json").write_text(json.dumps(came))
   results = {"summary": {"time/grpo_s": 60.0}, "gallery": []}
-  page = report.write_report(tmp_path, results).read_text("utf-8")
+  page = write_report(tmp_path, results).read_text("utf-8")
   row = cells(page, "Tokenizer, Pretrain, SFT: in package tiny")
   assert row[0] == "2\u00a0h 00\u00a0min"
   assert cells(page, "All of this run")[0] == "1\u00a0min 00\u00a0s"
@@ -86,7 +74,7 @@ def test_what_a_package_brought_is_named_with_its_hours(tmp_path):
 def grpo_metrics(folder):
   """Metrics of a GRPO stage, with the names that a step logs."""
   (folder / "grpo").mkdir()
-  moving = (*report_curves.STORY, "entropy/text", "grad_norm", "param_norm")
+  moving = (*curves.STORY, "entropy/text", "grad_norm", "param_norm")
   still = ("abstained", "skipped", "reward/answer/exceptions", "truncated")
   lines = []
   for step in range(1, 30):
@@ -98,10 +86,10 @@ def grpo_metrics(folder):
 
 def test_curves_tell_the_story_and_fold_what_stands_still(tmp_path):
   grpo_metrics(tmp_path)
-  page = report_curves.curves(tmp_path)
+  page = curves.curves(tmp_path)
   shown, _, folded = page.partition("<details>")
   titles = re.findall("<title>(.*?)</title>", shown)
-  assert len(titles) == report_curves.MOST_CHARTS
+  assert len(titles) == curves.MOST_CHARTS
   told = {"reward/total", "reward/answer", "maps/drew", "answer/drew"}
   assert told | {"length/text", "length/codes"} <= set(titles)
   rest = re.findall("<title>(.*?)</title>", folded)
@@ -115,7 +103,7 @@ def test_what_stands_still_is_folded_where_there_is_room_too(tmp_path):
   lines = [{"step": s, "loss": 1 / s, "skipped": 0.0} for s in range(1, 9)]
   text = "".join(json.dumps(line) + "\n" for line in lines)
   (tmp_path / "sft" / "metrics.jsonl").write_text(text)
-  shown, _, folded = report_curves.curves(tmp_path).partition("<details>")
+  shown, _, folded = curves.curves(tmp_path).partition("<details>")
   assert re.findall("<title>(.*?)</title>", shown) == ["loss"]
   assert re.findall("<title>(.*?)</title>", folded) == ["skipped"]
 
@@ -127,7 +115,7 @@ def test_damaged_metrics_lose_their_own_lines_only(tmp_path):
   lines[3] = b"\xff" + lines[3]
   lines[5:5] = [b"[]", b"3", b'{"loss": 1}', b""]
   path.write_bytes(b"\n".join(lines))
-  steps, _ = report_curves.read_metrics(path)["loss"]
+  steps, _ = curves.read_metrics(path)["loss"]
   assert steps == [s for s in range(1, 30) if s != 4]
 
 
@@ -151,23 +139,23 @@ def test_the_first_card_has_maps_and_is_not_picked_by_being_right():
     for row in rows:
       row["hit"] = right
     rows[2]["hit"] = not right
-    page = report_gallery.gallery(rows)
+    page = gallery.gallery(rows)
     order = re.findall(r"<h3>number (\d)\?</h3>", page)
     assert order == ["2", "0", "1", "3", "0"]
-    assert "number 2?" in report_gallery.strip(rows)
+    assert "number 2?" in gallery.strip(rows)
 
 
 def test_nothing_drawn_nothing_on_top():
   rows = rows_that_drew("", "")
-  assert report_gallery.lead(rows) is None
-  assert report_gallery.strip(rows) == report_gallery.strip([]) == ""
-  order = re.findall(r"<h3>number (\d)\?</h3>", report_gallery.gallery(rows))
+  assert gallery.lead(rows) is None
+  assert gallery.strip(rows) == gallery.strip([]) == ""
+  order = re.findall(r"<h3>number (\d)\?</h3>", gallery.gallery(rows))
   assert order == ["0", "1"]
 
 
 def test_a_picture_comes_before_any_table(tmp_path):
   results = {"summary": fake_run.summary(), "gallery": [fake_run.row(1)]}
-  page = report.write_report(tmp_path, results).read_text("utf-8")
+  page = write_report(tmp_path, results).read_text("utf-8")
   tiles, strip = page.index('class="tiles"'), page.index('class="strip"')
   assert tiles < strip < page.index('class="claims"') < page.index("<table")
 
@@ -180,7 +168,7 @@ def test_classes_one_by_one_are_folded():
 
 
 def test_every_card_is_printed():
-  rule = report_page.STYLE[report_page.STYLE.index("@media print") :]
+  rule = html.STYLE[html.STYLE.index("@media print") :]
   assert "display:none!important" in rule  # of navigation and filters only
   assert rule.count("display:none") == 1 and "nth-of-type" not in rule
   for head in ("h2", "h3", ".note", "thead"):
@@ -202,7 +190,7 @@ def luminance(colour):
 
 
 def test_words_stand_out_from_what_they_stand_on():
-  themes = re.findall(r":root{(.*?)}", report_page.STYLE, re.S)
+  themes = re.findall(r":root{(.*?)}", html.STYLE, re.S)
   assert len(themes) == 3  # light, dark, print
   for theme in themes:
     colours = dict(re.findall(r"--(\w+):(#\w+)", theme))
@@ -225,23 +213,23 @@ def test_every_way_stands_before_and_after_and_what_decides_last():
   }
   summary |= pairing.scores(hits, ["closer"] * 1024)
   summary |= {"qa/accuracy/depth/sft": 600 / 1024}
-  page = report_modes.modes(summary)
+  page = modes.modes(summary)
   # GRPO less SFT; free after GRPO less this before: (560 - 600) / 1024.
   assert cells(page, "Always draws depth (best fixed)")[2:] == ["-0.8", "-3.9"]
   assert cells(page, "Decides for itself")[2:] == ["+5.9", "–"]
   assert cells(page, "Free after GRPO less")[-1] == "-3.9"
-  draws = report_modes.map_rates(summary)
+  draws = modes.map_rates(summary)
   # Draw rates, then depth less text before and after: 100 and 92 of 1,024.
   assert cells(draws, "Closer") == ["20.0", "20.0", "+9.8", "+9.0"]
 
 
 def test_an_old_run_without_answers_still_has_its_tables():
   summary = fake_run.summary()
-  assert cells(report_modes.modes(summary), "Always draws depth") == [
+  assert cells(modes.modes(summary), "Always draws depth") == [
     "54.0",
     "56.0",
   ]
-  assert cells(report_modes.map_rates(summary), "Closer") == ["20.0", "20.0"]
+  assert cells(modes.map_rates(summary), "Closer") == ["20.0", "20.0"]
 
 
 def test_an_old_run_is_judged_by_the_answers_it_left(tmp_path):
@@ -249,7 +237,7 @@ def test_an_old_run_is_judged_by_the_answers_it_left(tmp_path):
   ways["depth"] = fake_run.hits(90, lost=4, right=60)
   fake_run.write_answers(tmp_path, ways)
   results = {"summary": fake_run.summary(), "gallery": []}
-  page = report.write_report(tmp_path, results).read_text("utf-8")
+  page = write_report(tmp_path, results).read_text("utf-8")
   assert "30 gained, 0 lost), more than chance explains" in page
   assert cells(page, "Free after GRPO less")[-1] == "+11.1"  # (70 - 60) / 90
 
@@ -274,12 +262,12 @@ def rollouts(step, question="Which is closer ?"):
 
 
 def test_rollouts_of_the_first_the_middle_and_the_last_step(tmp_path):
-  assert report_rollouts.section(tmp_path) == ""
+  assert rollout_gallery.section(tmp_path) == ""
   (tmp_path / "grpo").mkdir()
   lines = [json.dumps(rollouts(step)) for step in (2, 4, 6, 8, 10)]
   lines[1:1] = ['{"step": 3, "rol', "[]", '{"step": 5}']
   (tmp_path / "grpo" / "rollouts.jsonl").write_text("\n".join(lines))
-  page = report_rollouts.section(tmp_path)
+  page = rollout_gallery.section(tmp_path)
   titles = re.findall("<summary>(.*?)</summary>", page)
   assert [title.split(":")[0] for title in titles] == [
     "Step 2",
@@ -300,9 +288,9 @@ def test_one_group_of_rollouts_is_shown_once(tmp_path):
   (tmp_path / "grpo").mkdir()
   path = tmp_path / "grpo" / "rollouts.jsonl"
   path.write_text(json.dumps(rollouts(1)))
-  assert report_rollouts.section(tmp_path).count("<details") == 1
+  assert rollout_gallery.section(tmp_path).count("<details") == 1
   path.write_text("")
-  assert report_rollouts.section(tmp_path) == ""
+  assert rollout_gallery.section(tmp_path) == ""
 
 
 def test_a_difference_is_bold_only_past_chance():
@@ -315,4 +303,4 @@ def test_a_difference_is_bold_only_past_chance():
   assert tables.points(found, "chance").startswith(light)
   # In the row that decides, whose cells are bold, as well.
   style = "tr.all .chance,tr.all .chance+small{font-weight:400}"
-  assert style in report_page.STYLE
+  assert style in html.STYLE

@@ -7,22 +7,8 @@ import re
 import pytest
 from PIL import Image
 
-from cooper_jax.report import (
-  claims as report_claims,
-)
-from cooper_jax.report import (
-  curves as report_curves,
-)
-from cooper_jax.report import figures
-from cooper_jax.report import (
-  gallery as report_gallery,
-)
-from cooper_jax.report import (
-  gallery_image as report_picture,
-)
-from cooper_jax.report import (
-  page as report,
-)
+from cooper_jax.report import claims, curves, figures, gallery, gallery_image
+from cooper_jax.report.page import write_report
 from tests.report import fake_run
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -58,7 +44,7 @@ def page(tmp_path_factory):
   rows = [fake_run.row(i) for i in range(8)]
   rows[0]["question"] = "Is <b>this</b> & that closer ?"
   results = {"summary": fake_run.summary(), "gallery": rows}
-  path = report.write_report(workdir, results)
+  path = write_report(workdir, results)
   assert path == workdir / "report" / "index.html"
   return path.read_text(encoding="utf-8")
 
@@ -91,7 +77,7 @@ def test_the_files_of_the_run_are_linked_to(tmp_path):
   fake_run.write_answers(tmp_path, {"adaptive": fake_run.hits(4, gained=1)})
   fake_run.write_metrics(tmp_path, points=2)
   (tmp_path / "summary.json").write_text("{}")
-  path = report.write_report(tmp_path, {"summary": {}, "gallery": []})
+  path = write_report(tmp_path, {"summary": {}, "gallery": []})
   links = re.findall(r'<a href="(\.\./[^"]+)"', path.read_text("utf-8"))
   assert all((path.parent / link).is_file() for link in links)
   assert {"../summary.json", "../evaluate/grpo.jsonl"} <= set(links)
@@ -172,18 +158,18 @@ def test_each_picture_says_of_which_question_it_is(tags):
 
 
 def test_the_gallery_is_capped_and_says_so(monkeypatch):
-  monkeypatch.setattr(report_gallery, "MOST_ROWS", 3)
-  shown = report_gallery.gallery([fake_run.row(1)] * 5)
+  monkeypatch.setattr(gallery, "MOST_ROWS", 3)
+  shown = gallery.gallery([fake_run.row(1)] * 5)
   assert shown.count("<article") == 3
   assert "the first of 5" in shown
 
 
 def test_places_named_in_the_trace_become_numbers():
-  shown, places = report_gallery.trace("ball <at 0.41 0.73> 2.4 m <depth>")
+  shown, places = gallery.trace("ball <at 0.41 0.73> 2.4 m <depth>")
   assert places == [(0.41, 0.73)]
   assert '<i class="at">1</i>' in shown
   assert '<i class="tag depth">depth</i>' in shown
-  assert report_gallery.trace("1 < 2")[0] == "1 &lt; 2"
+  assert gallery.trace("1 < 2")[0] == "1 &lt; 2"
 
 
 def test_every_stage_and_reward_has_its_curve(page):
@@ -207,7 +193,7 @@ def test_a_step_logged_twice_counts_once_and_a_torn_line_not(tmp_path):
     '{"step": 2, "time": 2, "loss/a": 2.0}\n'
     '{"step": 3, "los'
   )
-  assert report_curves.read_metrics(path) == {"loss/a": ([1, 2], [3.0, 2.0])}
+  assert curves.read_metrics(path) == {"loss/a": ([1, 2], [3.0, 2.0])}
 
 
 def test_charts_begin_with_the_loss_and_leave_out_single_values(tmp_path):
@@ -219,7 +205,7 @@ def test_charts_begin_with_the_loss_and_leave_out_single_values(tmp_path):
   ]
   text = "".join(json.dumps(line) + "\n" for line in lines)
   (tmp_path / "sft" / "metrics.jsonl").write_text(text)
-  names = re.findall(r"<title>(.*?)</title>", report_curves.curves(tmp_path))
+  names = re.findall(r"<title>(.*?)</title>", curves.curves(tmp_path))
   assert names == ["loss", "reward/a", "text", "grad_norm"]
 
 
@@ -228,22 +214,22 @@ def test_a_family_counts_as_above_blind_only_beyond_its_interval():
   for family, value in (("near", 0.60), ("far", 0.54)):
     fake_run.rate(summary, f"qa/accuracy/{family}/grpo", value, 400)
     fake_run.rate(summary, f"qa/accuracy/{family}/blind", 0.50, 400)
-  line = " ".join(report_claims.claims(summary))
+  line = " ".join(claims.claims(summary))
   assert "in 1 of 2 families: near." in line
   # Where they are fewer, those that are not are named.
   for family in ("third", "fourth"):
     fake_run.rate(summary, f"qa/accuracy/{family}/grpo", 0.9, 400)
     fake_run.rate(summary, f"qa/accuracy/{family}/blind", 0.5, 400)
-  line = " ".join(report_claims.claims(summary))
+  line = " ".join(claims.claims(summary))
   assert "in 3 of 4 families: all but far." in line
 
 
 def test_a_smoke_run_is_called_one():
-  assert report_claims.claims({}, "smoke")[0].startswith("This is a smoke run")
+  assert claims.claims({}, "smoke")[0].startswith("This is a smoke run")
 
 
 def test_a_report_of_nothing_is_still_a_page(tmp_path):
-  path = report.write_report(tmp_path, {"summary": {}, "gallery": []})
+  path = write_report(tmp_path, {"summary": {}, "gallery": []})
   parser = Tags()
   parser.feed(path.read_text(encoding="utf-8"))
   assert not parser.open
@@ -254,7 +240,7 @@ def test_a_new_modality_appears_without_an_edit(tmp_path):
     "summary": {"normals/degrees": 21.5, "normals/degrees_constant": 48.0},
     "gallery": [],
   }
-  text = report.write_report(tmp_path, results).read_text(encoding="utf-8")
+  text = write_report(tmp_path, results).read_text(encoding="utf-8")
   assert "Normals" in text
   assert "21.5" in text and "48.0" in text
 
@@ -296,16 +282,16 @@ def test_numbers_are_short(value, shown):
 def test_a_picture_of_rows_that_drew_lies_beside_the_page(tmp_path):
   rows = [fake_run.row(i) for i in range(9)]
   # Rows 0, 3 and 6 drew nothing.
-  assert report_picture.choose(rows, count=4) == [rows[i] for i in (1, 2, 4, 5)]
+  assert gallery_image.choose(rows, count=4) == [rows[i] for i in (1, 2, 4, 5)]
   for i in (3, 5, 8):
     rows[i]["mode"] = "both"
-  assert report_picture.choose(rows, count=2) == [rows[3], rows[5]]
-  path = report.write_report(tmp_path, {"summary": {}, "gallery": rows})
+  assert gallery_image.choose(rows, count=2) == [rows[3], rows[5]]
+  path = write_report(tmp_path, {"summary": {}, "gallery": rows})
   with Image.open(path.with_name("gallery.png")) as picture:
     assert picture.width > picture.height > 400
 
 
 def test_no_picture_is_written_where_nothing_was_drawn(tmp_path):
   results = {"summary": {}, "gallery": [fake_run.row(0)]}
-  path = report.write_report(tmp_path, results)
+  path = write_report(tmp_path, results)
   assert not path.with_name("gallery.png").exists()

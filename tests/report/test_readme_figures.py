@@ -5,13 +5,12 @@ import re
 
 import pytest
 
-from cooper_jax.report import claims as report_claims
-from cooper_jax.report import page as report
-from cooper_jax.report import readme as report_readme
+from cooper_jax.report import claims, readme
+from cooper_jax.report.page import write_report
 from tests.report import fake_run
 
-README = report_readme.README.read_text(encoding="utf-8")
-FIGURES = json.loads(report_readme.FIGURES.read_text(encoding="utf-8"))
+README = readme.README.read_text(encoding="utf-8")
+FIGURES = json.loads(readme.FIGURES.read_text(encoding="utf-8"))
 
 
 def flat(text):
@@ -20,19 +19,19 @@ def flat(text):
 
 def test_readme_holds_what_the_figures_render():
   # If not: python -m cooper_jax.report.readme WORKDIR, or undo the edit.
-  assert report_readme.block(FIGURES) in README
-  assert report_readme.rewritten(README, FIGURES) == README
+  assert readme.block(FIGURES) in README
+  assert readme.rewritten(README, FIGURES) == README
 
 
 def test_every_sentence_about_grpo_stands_in_readme_and_report(tmp_path):
   told = [
     line
-    for line in report_claims.claims(FIGURES["summary"])
+    for line in claims.claims(FIGURES["summary"])
     if "GRPO" in line and "blind" not in line
   ]
   assert len(told) >= 6
   results = {"summary": FIGURES["summary"], "gallery": []}
-  page = report.write_report(tmp_path, results).read_text(encoding="utf-8")
+  page = write_report(tmp_path, results).read_text(encoding="utf-8")
   for line in told:
     assert flat(line) in flat(README), line
     assert flat(line) in flat(page).replace("&#x27;", "'"), line
@@ -40,7 +39,7 @@ def test_every_sentence_about_grpo_stands_in_readme_and_report(tmp_path):
 
 def test_the_row_that_decides_stands_in_both(tmp_path):
   results = {"summary": FIGURES["summary"], "gallery": []}
-  page = report.write_report(tmp_path, results).read_text(encoding="utf-8")
+  page = write_report(tmp_path, results).read_text(encoding="utf-8")
   row = re.search(r"\| \*\*free after GRPO less .*?\*\* \((\w+)\) .*", README)
   shown = re.search(r"\*\*(\S+) \((\S+) to (\S+)\)\*\*", row[0])
   value, low, high = shown.groups()
@@ -56,19 +55,19 @@ def test_the_row_that_decides_stands_in_both(tmp_path):
 def test_a_changed_figure_changes_readme():
   other = json.loads(json.dumps(FIGURES))
   other["summary"]["qa/accuracy/grpo"] += 0.01
-  assert report_readme.block(other) not in README
+  assert readme.block(other) not in README
 
 
 def test_the_figures_name_the_command_of_their_run():
-  found = json.loads(report_readme.FIGURES.read_text(encoding="utf-8"))
+  found = json.loads(readme.FIGURES.read_text(encoding="utf-8"))
   found["run"]["command"] = "python -m cooper_jax.main --config=other.py"
-  text = flat(report_readme.block(found))
+  text = flat(readme.block(found))
   assert "A run of `python -m cooper_jax.main --config=other.py`," in text
 
 
 def test_figures_are_of_a_run_and_of_no_place_on_a_machine():
-  text = report_readme.FIGURES.read_text(encoding="utf-8")
-  assert report_readme.as_text(FIGURES) == text
+  text = readme.FIGURES.read_text(encoding="utf-8")
+  assert readme.as_text(FIGURES) == text
   assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", FIGURES["run"]["commit"])
   assert not re.search(r'(?<=[" =])/\w', text)  # an absolute path
 
@@ -76,8 +75,8 @@ def test_figures_are_of_a_run_and_of_no_place_on_a_machine():
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
   """README and figures that may be written."""
-  monkeypatch.setattr(report_readme, "README", tmp_path / "README.md")
-  monkeypatch.setattr(report_readme, "FIGURES", tmp_path / "docs" / "d.json")
+  monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+  monkeypatch.setattr(readme, "FIGURES", tmp_path / "docs" / "d.json")
   (tmp_path / "README.md").write_text(README, encoding="utf-8")
   return tmp_path
 
@@ -101,18 +100,18 @@ def run_of(folder):
 def test_one_command_writes_it_and_says_what_changed(copies, capsys):
   (copies / "run").mkdir()
   run_of(copies / "run")
-  assert report_readme.main([str(copies / "run")]) == 0
+  assert readme.main([str(copies / "run")]) == 0
   said = capsys.readouterr().out
   assert "+33.3 points (paired" in said and "-- Left to choose" in said
-  found = json.loads(report_readme.FIGURES.read_text())
-  text = report_readme.README.read_text(encoding="utf-8")
-  assert report_readme.block(found) in text
+  found = json.loads(readme.FIGURES.read_text())
+  text = readme.README.read_text(encoding="utf-8")
+  assert readme.block(found) in text
   assert found["run"]["commit"] == "c0ffee" * 7
   # What stands around the block is left as it is.
-  start, end = report_readme.BEGIN, report_readme.END
+  start, end = readme.BEGIN, readme.END
   assert text.partition(start)[0] == README.partition(start)[0]
   assert text.partition(end)[2] == README.partition(end)[2]
-  assert report_readme.main([str(copies / "run")]) == 0
+  assert readme.main([str(copies / "run")]) == 0
   assert "says this already" in capsys.readouterr().out
 
 
@@ -135,8 +134,8 @@ def test_what_can_not_be_written_is_refused_and_nothing_changes(
   (copies / "run").mkdir()
   run_of(copies / "run")
   damage(copies)
-  before = report_readme.README.read_text(encoding="utf-8")
-  assert report_readme.main([str(copies / "run")]) == 2
+  before = readme.README.read_text(encoding="utf-8")
+  assert readme.main([str(copies / "run")]) == 2
   assert capsys.readouterr().err.startswith("error: ")
-  assert report_readme.README.read_text(encoding="utf-8") == before
-  assert not report_readme.FIGURES.exists()
+  assert readme.README.read_text(encoding="utf-8") == before
+  assert not readme.FIGURES.exists()

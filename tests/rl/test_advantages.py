@@ -181,8 +181,12 @@ def test_maps_of_a_kind_follow_the_rule_as_rewards_do(name):
   slot = np.tile([0, 5], (12, 1))
   group = np.repeat([3, 9], 6)
   rule = advantages.find(name)
-  run = jax.jit(advantages.map_advantages, static_argnames=("rule", "slots"))
-  got = np.asarray(run(quality, slot, group, 1e-4, rule=rule, slots=(0, 5)))
+  run = jax.jit(
+    advantages.map_advantages, static_argnames=("rule", "modality_ids")
+  )
+  got = np.asarray(
+    run(quality, slot, group, 1e-4, rule=rule, modality_ids=(0, 5))
+  )
   for kind in (0, 1):
     alone = compute(name, quality[:, kind], group, np.ones(12))
     np.testing.assert_allclose(got[:, kind], alone, rtol=1e-5, atol=1e-6)

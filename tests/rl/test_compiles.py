@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from cooper_jax.rl import step as steps
+from cooper_jax.rl.step import Step
 from cooper_jax.rollouts import prompts
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
 
@@ -34,7 +34,7 @@ def compiled(caplog, name: str) -> int:
 def test_twenty_steps_compile_once_for_each_bucket(caplog):
   config = CONFIG.copy_and_resolve_references()
   config.sampling.prompt_buckets = PROMPTS
-  step = steps.Step(config, POLICY, OPTIMIZER, CODECS, None)
+  step = Step(config, POLICY, OPTIMIZER, CODECS, None)
   rng, state, used = np.random.default_rng(0), fresh(), []
   pack = step.pack
 

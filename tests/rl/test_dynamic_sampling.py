@@ -6,7 +6,7 @@ import flax.struct
 import numpy as np
 import pytest
 
-from cooper_jax.rl import dynamic_sampling as dynamic
+from cooper_jax.rl import dynamic_sampling
 
 GROUP = 3
 
@@ -14,7 +14,7 @@ GROUP = 3
 @flax.struct.dataclass
 class Out:
   tokens: np.ndarray
-  map_slot: np.ndarray
+  map_modality: np.ndarray
 
 
 def sampled(first, alive, *, maps=(), nan=()):
@@ -29,7 +29,7 @@ def sampled(first, alive, *, maps=(), nan=()):
     slots[rows], quality[rows, 0] = 0, [0.1, 0.5, 0.9]
   total[list(nan)] = np.nan
   names = [f"q{n}" for n in range(first, first + count)]
-  return dynamic.Sampled(
+  return dynamic_sampling.Sampled(
     names,
     [types.SimpleNamespace(name=name) for name in names],
     Out(number[:, None] * np.ones((1, 4)), slots),
@@ -54,7 +54,12 @@ def check(made, names):
 def test_a_group_is_live_by_its_rewards_or_by_its_maps():
   made = sampled(0, [True, False, False, True], maps=[2], nan=[9, 10])
   # The last has one reward that counts: nothing to compare it with.
-  assert dynamic.live(made).tolist() == [True, False, True, False]
+  assert dynamic_sampling.informative(made).tolist() == [
+    True,
+    False,
+    True,
+    False,
+  ]
 
 
 def test_a_reward_that_does_not_count_keeps_no_group_alive():
@@ -63,10 +68,14 @@ def test_a_reward_that_does_not_count_keeps_no_group_alive():
   differ = np.arange(9.0) % GROUP
   same = np.zeros(9)
   made = made._replace(columns=np.stack([same, differ], axis=1))
-  assert dynamic.live(made).tolist() == [False, True, False]
+  assert dynamic_sampling.informative(made).tolist() == [False, True, False]
   counts = np.array([True, False])  # GDPO: each of its own, if it counts
-  assert dynamic.live(made, each=counts).tolist() == [False, True, False]
-  assert dynamic.live(made, each=~counts).all()
+  assert dynamic_sampling.informative(made, each=counts).tolist() == [
+    False,
+    True,
+    False,
+  ]
+  assert dynamic_sampling.informative(made, each=~counts).all()
 
 
 @pytest.mark.parametrize(
@@ -93,13 +102,13 @@ def test_rollouts_that_are_filtered_keep_no_group_alive(what, cut, lives):
   else:
     slots = np.zeros((6, 1), int)
     made = made._replace(
-      quality=both[:, None], out=made.out.replace(map_slot=slots)
+      quality=both[:, None], out=made.out.replace(map_modality=slots)
     )
   each = np.array([True])
-  alive = dynamic.live(made, each=each, overlong=False)
+  alive = dynamic_sampling.informative(made, each=each, overlong=False)
   assert alive.tolist() == [lives, False]
   # Without the filter they teach, and count.
-  assert dynamic.live(made, each=each).tolist() == [True, False]
+  assert dynamic_sampling.informative(made, each=each).tolist() == [True, False]
 
 
 def test_dead_groups_are_replaced_until_the_batch_is_full():
@@ -112,7 +121,7 @@ def test_dead_groups_are_replaced_until_the_batch_is_full():
     )
 
   first = sampled(0, [False, True, True, False])
-  made, figures = dynamic.fill(first, another, 5)
+  made, figures = dynamic_sampling.fill(first, another, 5)
   check(made, ["q1", "q2", "q21", "q22"])
   assert asked == [1, 2]
   assert figures == {
@@ -130,7 +139,7 @@ def test_rounds_are_bounded_and_none_is_taken_where_none_is_needed(alive):
     asked.append(turn)
     return sampled(10 * turn, [False] * 3)
 
-  made, figures = dynamic.fill(sampled(0, alive), another, 2)
+  made, figures = dynamic_sampling.fill(sampled(0, alive), another, 2)
   check(made, ["q0", "q1", "q2"])
   assert asked == ([] if alive[0] else [1, 2])
   assert figures["dynamic/dead_left"] == (0.0 if alive[0] else 1.0)

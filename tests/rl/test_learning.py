@@ -14,14 +14,13 @@ import numpy as np
 import optax
 import pytest
 
-from cooper_jax import policy as policies
 from cooper_jax.errors import UserError
+from cooper_jax.policy import start_from
 from cooper_jax.rl import advantages, scoring, update
-from cooper_jax.rl import losses as policy_losses
 from cooper_jax.rl import step as steps
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import scoring as losses
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.rl.losses import LossConfig, combine, policy_loss
+from cooper_jax.sequences import packing, segments
+from cooper_jax.sequences.scoring import next_token, score
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.training import optim
 from tests.rl.toy import (
@@ -29,9 +28,9 @@ from tests.rl.toy import (
   CODECS,
   CONFIG,
   ITEMS,
+  MODALITY_ID,
   OPTIMIZER,
   POLICY,
-  SLOT,
   fresh,
   scored,
 )
@@ -39,7 +38,7 @@ from tests.rl.toy import (
 KINDS = ("grpo", "dr_grpo", "dapo", "gspo", "cispo_two_sided", "sapo")
 
 
-def deal(rng, reward, group):
+def shuffle(rng, reward, group):
   order = np.arange(len(reward))
   for one in np.unique(group):
     rows = np.flatnonzero(group == one)
@@ -52,7 +51,7 @@ def deal(rng, reward, group):
 def test_the_best_of_five_arms_is_found(kind, shuffled):
   worth = jnp.array([0.1, 0.5, 0.3, 0.9, 0.6])
   rows, group = 64, jnp.arange(64) // 8
-  config = policy_losses.LossConfig(kind, max_length=2)
+  config = LossConfig(kind, max_length=2)
   optimizer = optax.adam(0.1)
 
   @jax.jit
@@ -64,7 +63,7 @@ def test_the_best_of_five_arms_is_found(kind, shuffled):
   def learn(logits, state, arms, reward):
     def loss(logits):
       chosen = jax.nn.log_softmax(logits)[arms][:, None]
-      (total, weight), _ = policy_losses.policy_loss(
+      (total, weight), _ = policy_loss(
         chosen,
         config,
         old_log_prob_RT=jax.lax.stop_gradient(chosen),
@@ -81,7 +80,7 @@ def test_the_best_of_five_arms_is_found(kind, shuffled):
   for step in range(200):
     arms, reward = pull(logits, jax.random.key(step))
     if shuffled:
-      reward = deal(rng, np.asarray(reward), np.asarray(group))
+      reward = shuffle(rng, np.asarray(reward), np.asarray(group))
     logits, state = learn(logits, state, arms, reward)
     path.append(float(jax.nn.softmax(logits)[3]))
   if shuffled:
@@ -103,12 +102,12 @@ def decode(codec, codes):
 
 def responses():
   """Both ways of answering, well formed, as branches of one image."""
-  empty = sequence.Map(SLOT, np.zeros(POLICY.form.model.map_codes, int))
+  empty = segments.Map(MODALITY_ID, np.zeros(POLICY.form.model.map_codes, int))
   draw = lambda *_: dataclasses.replace(empty, learn=False)  # noqa: E731
   plain = "<think> red </think> <answer> yes </answer>"
   drawn = f"<think> red </think> <depth> {plain}"
   return [
-    (POLICY.writer.request(text), *POLICY.writer.response(markup, draw))
+    (POLICY.markup.request(text), *POLICY.markup.response(markup, draw))
     for text in ASKED
     for markup in (plain, drawn)
   ]
@@ -118,17 +117,15 @@ def responses():
 def taught():
   """Parameters that draw first in half of the answers, whatever is asked."""
   shape = packing.Shape(length=160, texts=100, codes=16)
-  document = sequence.Document(
-    (sequence.Image(ITEMS[0].sample.image),), tuple(responses())
+  document = segments.Document(
+    (segments.Image(ITEMS[0].sample.image),), tuple(responses())
   )
   batch = packing.pack([document], form=POLICY.form, shape=shape, rows=1)
   optimizer = optax.adam(5e-3)
 
   def loss(params):
-    scores = losses.score(
-      POLICY.model, params, batch, form=POLICY.form, blocks=None
-    )
-    found, _ = losses.next_token(scores, batch, form=POLICY.form, z_weight=0.0)
+    scores = score(POLICY.model, params, batch, form=POLICY.form, bins=None)
+    found, _ = next_token(scores, batch, form=POLICY.form, z_weight=0.0)
     total, weight = found["text"]
     return total / weight
 
@@ -173,7 +170,7 @@ def reinforce(step, scorer, *, steps, params=None, shuffled=False):
   """What the scorer's `measure` says of the last ten steps, on average."""
   state = fresh()
   if params is not None:
-    state = policies.start_from(state, params)
+    state = start_from(state, params)
   step.scorer, step.shuffle, seen = scorer, shuffled, []
   for number in range(steps):
     state, _ = step(state, {"items": ITEMS, "number": number})
@@ -276,7 +273,7 @@ def test_dead_groups_are_sampled_anew(step, monkeypatch):
 def test_a_five_armed_bandit_learns_only_from_its_own_rewards(shuffled):
   # Arm 3 pays 1. With the rewards shuffled there is nothing to learn.
   rng = np.random.default_rng(0)
-  config = policy_losses.LossConfig("dapo")
+  config = LossConfig("dapo")
   group = np.repeat(np.arange(4), 8)
 
   @jax.jit
@@ -285,14 +282,14 @@ def test_a_five_armed_bandit_learns_only_from_its_own_rewards(shuffled):
 
     def loss(logits):
       log_prob = jax.nn.log_softmax(logits)[arms][:, None]
-      pair, _ = policy_losses.policy_loss(
+      pair, _ = policy_loss(
         log_prob,
         config,
         old_log_prob_RT=log_prob,
         advantage_RT=advantage,
         mask_RT=jnp.ones_like(log_prob),
       )
-      return policy_losses.combine({"text": pair}, {"text": config})
+      return combine({"text": pair}, {"text": config})
 
     return logits - 0.5 * jax.grad(loss)(logits)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.rl import off_policy as corrections
+from cooper_jax.rl import off_policy
 
 VECTORS = json.loads(
   (pathlib.Path(__file__).parents[1] / "vectors/rl.json").read_text()
@@ -25,7 +25,7 @@ RATIO = np.exp(GAP)
 
 def weights(kind, low=0.5, high=2.0, sampler=INPUTS["sampler_logps"]):
   return np.asarray(
-    corrections.importance(
+    off_policy.importance(
       kind, INPUTS["old_logps"], sampler, MASK, low=low, high=high
     )
   )
@@ -55,7 +55,7 @@ def test_every_correction_does_what_its_name_says():
     ("geometric_mask", near.astype(float), (0.95, 1.1)),
   ]
   assert {name for name, _, _ in cases} | {"token_truncate"} == set(
-    corrections.CORRECTIONS
+    off_policy.CORRECTIONS
   )
   for name, want, bounds in cases:
     if name != "none":  # or the case would say nothing
@@ -65,16 +65,16 @@ def test_every_correction_does_what_its_name_says():
     np.testing.assert_array_equal(got[~MASK], 1)
 
 
-@pytest.mark.parametrize("kind", corrections.CORRECTIONS)
+@pytest.mark.parametrize("kind", off_policy.CORRECTIONS)
 def test_a_sampler_that_agrees_or_says_nan_needs_no_correction(kind):
   for same in (INPUTS["old_logps"], np.full(MASK.shape, np.nan)):
     np.testing.assert_array_equal(weights(kind, sampler=same), 1)
 
 
-@pytest.mark.parametrize("kind", corrections.CORRECTIONS)
+@pytest.mark.parametrize("kind", off_policy.CORRECTIONS)
 def test_weights_carry_no_gradient(kind):
   def total(old):
-    return corrections.importance(
+    return off_policy.importance(
       kind, old, INPUTS["sampler_logps"], MASK, low=0.5, high=2.0
     ).sum()
 
@@ -87,7 +87,7 @@ def test_only_bad_and_stale_sequences_are_dropped():
   stale = -GAP.sum(1, keepdims=True) / length
   edge = float(np.median(stale))
   for sign in (1.0, -1.0):
-    kept = corrections.on_policy(
+    kept = off_policy.on_policy(
       INPUTS["old_logps"],
       INPUTS["sampler_logps"],
       np.full(MASK.shape, sign),
@@ -101,11 +101,11 @@ def test_only_bad_and_stale_sequences_are_dropped():
 
 def test_the_share_of_tokens_with_the_highest_entropy():
   entropy = np.where(MASK, INPUTS["entropies"], 99.0)  # masked: never chosen
-  chosen = np.asarray(corrections.top_entropy(entropy, MASK, 0.25))
+  chosen = np.asarray(off_policy.top_entropy(entropy, MASK, 0.25))
   assert not (chosen & ~MASK).any()
   assert abs(chosen.sum() - 0.25 * MASK.sum()) <= 1
   assert entropy[chosen].min() >= entropy[MASK & ~chosen].max()
-  everything = corrections.top_entropy(entropy, MASK, 1.0)
+  everything = off_policy.top_entropy(entropy, MASK, 1.0)
   np.testing.assert_array_equal(everything, MASK)
 
 

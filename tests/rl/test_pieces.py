@@ -5,11 +5,11 @@ import numpy as np
 import optax
 import pytest
 
-from cooper_jax import policy as policies
-from cooper_jax.rl import step as steps
-from cooper_jax.rollouts import documents as rollouts
+from cooper_jax.policy import init_state
+from cooper_jax.rl.step import Step, generate
+from cooper_jax.rollouts.documents import spread
 from cooper_jax.sampling import grammar
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import segments
 from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, scored
 
 KINDS = ("dapo", "grpo", "gspo", "dr_grpo")
@@ -18,30 +18,30 @@ KINDS = ("dapo", "grpo", "gspo", "dr_grpo")
 @pytest.fixture(autouse=True)
 def every_other_prompt_draws(monkeypatch):
   """Left alone, a policy that was never trained hardly opens a map."""
-  begin = steps.runner.begin
+  begin = generate.begin
   form = POLICY.form
-  opening = (form.vocabulary.opening(form.slots[0]),)
+  opening = (form.vocabulary.opening(form.modality_ids[0]),)
 
   def begin_with_maps(policy, params, trunks, modes, **options):
     modes = [
-      grammar.Mode(form.openings, (opening,) if i % 2 else ())
+      grammar.Mode(form.allowed_maps, (opening,) if i % 2 else ())
       for i in range(len(modes))
     ]
     return begin(policy, params, trunks, modes, **options)
 
-  monkeypatch.setattr(steps.runner, "begin", begin_with_maps)
+  monkeypatch.setattr(generate, "begin", begin_with_maps)
 
 
-def updated(kind, rows, blocks, *, updates=2, **loss):
+def updated(kind, rows, bins, *, updates=2, **loss):
   """(parameters, metrics) after one step, its rollouts packed like this."""
   config = CONFIG.copy_and_resolve_references()
-  config.grpo.update(rows=rows, blocks=blocks)
+  config.grpo.update(rows=rows, bins=bins)
   config.rl.loss.update(kind=kind, **loss)
   config.rl.updates = updates  # with 2, ratios are not 1
   optimizer = optax.sgd(0.1)  # Adam would divide rounding by next to nothing
-  step = steps.Step(config, POLICY, optimizer, CODECS, None)
+  step = Step(config, POLICY, optimizer, CODECS, None)
   step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
-  state = policies.init_state(POLICY, optimizer, seed=0)
+  state = init_state(POLICY, optimizer, seed=0)
   seen = []
   pack = step.pack
   step.pack = lambda *args: seen.extend(pack(*args)) or seen
@@ -65,7 +65,7 @@ def updated(kind, rows, blocks, *, updates=2, **loss):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_add_up_to_the_whole(kind):
-  """One piece of four prompts' rows; or rows of one block, three at a time."""
+  """One piece of four prompts' rows; or rows of one bin, three at a time."""
   whole, one = updated(kind, 4, 8)
   parts, several = updated(kind, 3, 1)
   assert one == 1 and several > 2
@@ -97,14 +97,14 @@ def test_the_highest_entropies_are_of_all_rollouts():
 def test_rollouts_are_spread_over_no_more_rows_than_they_need():
   rng = np.random.default_rng(0)
   documents = [
-    sequence.Document(
-      (sequence.Text(np.arange(3), learn=False),),
-      tuple((sequence.Text(np.arange(n)),) for n in lengths),
+    segments.Document(
+      (segments.Text(np.arange(3), learn=False),),
+      tuple((segments.Text(np.arange(n)),) for n in lengths),
     )
     for lengths in ([5, 5, 5, 5], rng.integers(6, 11, 6))
   ]
-  rows = rollouts.spread(documents, POLICY.form, block=10, blocks=2)
-  # Four of five fill two blocks; six of more than half a block need three rows.
+  rows = spread(documents, POLICY.form, bin=10, bins=2)
+  # Four of five fill two bins; six of more than half a bin need three rows.
   assert [len(held) for _, held in rows] == [4, 2, 2, 2]
   assert sorted(i for _, held in rows for i in held) == list(range(10))
   for document, held in rows:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax import policy as policies
-from cooper_jax.rl import step as steps
+from cooper_jax.policy import init_state, start_from
+from cooper_jax.rl.step import Step
 from cooper_jax.training.checkpoint import Checkpoints
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, scored
 
@@ -15,7 +15,7 @@ def make_step(updates=1):
   config = CONFIG.copy_and_resolve_references()
   config.rl.pipeline, config.grpo.steps = True, 5
   config.rl.updates = updates
-  step = steps.Step(config, POLICY, OPTIMIZER, CODECS, None)
+  step = Step(config, POLICY, OPTIMIZER, CODECS, None)
   # A reward that differs from the first step on.
   step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
   return step
@@ -47,12 +47,12 @@ def step():
 @pytest.fixture(scope="module")
 def whole(step):
   """(state, metrics) of five steps in one go."""
-  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  state = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
   return run(step, state, range(5))
 
 
 def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
-  fresh = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  fresh = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
   state, first = run(step, jax.tree.map(jnp.copy, fresh), range(3))
   step.ahead = None  # what a stop loses
   saved = Checkpoints(tmp_path)
@@ -62,17 +62,17 @@ def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
   state, rest = run(step, state, range(3, 5))
   jax.tree.map(
     np.testing.assert_array_equal,
-    (state.params, state.behind),
-    (whole[0].params, whole[0].behind),
+    (state.params, state.stale_params),
+    (whole[0].params, whole[0].stale_params),
   )
   jax.tree.map(np.testing.assert_array_equal, first + rest, whole[1])
 
 
 def test_with_two_updates_a_stop_loses_nothing_either():
   step = make_step(updates=2)
-  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  state = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
   whole, _ = run(step, state, range(3))
-  state = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
+  state = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
   state, _ = run(step, state, range(2))
   step.ahead = None
   state, _ = run(step, state, range(2, 3))
@@ -80,10 +80,10 @@ def test_with_two_updates_a_stop_loses_nothing_either():
 
 
 def test_the_first_rollouts_are_of_the_stage_before():
-  fresh = policies.init_state(POLICY, OPTIMIZER, seed=0, behind=True)
-  taught = policies.init_state(POLICY, OPTIMIZER, seed=1).params
-  state = policies.start_from(fresh, taught)
-  jax.tree.map(np.testing.assert_array_equal, state.behind, taught)
+  fresh = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
+  taught = init_state(POLICY, OPTIMIZER, seed=1).params
+  state = start_from(fresh, taught)
+  jax.tree.map(np.testing.assert_array_equal, state.stale_params, taught)
 
 
 def test_the_rollouts_are_of_the_parameters_before_the_last_step(step, whole):

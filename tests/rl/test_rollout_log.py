@@ -8,7 +8,7 @@ import pytest
 
 from cooper_jax.rl import rollout_log
 from cooper_jax.rl import step as steps
-from cooper_jax.rollouts import generate as runner
+from cooper_jax.rollouts import generate
 from cooper_jax.training import telemetry
 from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
 
@@ -41,7 +41,7 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
   for row in rows:
     assert row["id"] == "one" and row["answer"] == "yes"
     assert row["question"] in ("Is it near ?", "Is it far ?")
-    assert len(row["rollouts"]) == CONFIG.rl.group
+    assert len(row["rollouts"]) == CONFIG.rl.group_size
     for made in row["rollouts"]:
       assert set(made) == FIELDS
       assert set(made["rewards"]) == set(CONFIG.rl.rewards)
@@ -67,9 +67,9 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
 
 def test_the_last_group_is_a_picture(step, tmp_path):
   log = rollout_log.RolloutLog(tmp_path, every=1, steps=1)
-  assert log.pictures(runner.decoder(CODECS)) == {}
+  assert log.pictures(generate.decoder(CODECS)) == {}
   run(step, tmp_path, range(1), every=1)
-  (picture,) = step.log.pictures(runner.decoder(CODECS)).values()
+  (picture,) = step.log.pictures(generate.decoder(CODECS)).values()
   assert picture.dtype == np.uint8 and picture.shape[2] == 3
   # Rows of 16 pixels and gaps of 2, of those that drew; the image alone else.
   drew = sum(map(bool, step.log.last[1].maps))

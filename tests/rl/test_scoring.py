@@ -12,7 +12,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.rl import scoring
 from cooper_jax.rl.rewards import format as format_reward
 from cooper_jax.rl.scoring import Scorer
-from cooper_jax.rollouts.response import Map, RolloutView
+from cooper_jax.rollouts.response import DrawnMap, Responses
 
 GOOD = (
   "<think> measure the depth </think> <depth> <think> red ball 2.4 m </think> "
@@ -27,9 +27,9 @@ def _ramp(shape=(8, 8)):
 
 
 def _view():
-  depth = Map("depth", np.arange(4), _ramp())
+  depth = DrawnMap("depth", np.arange(4), _ramp())
   texts = [GOOD, WRONG, BROKEN, GOOD]
-  return RolloutView.from_texts(
+  return Responses.from_texts(
     texts, maps=[(depth,), (), (), (depth,)], group=[0, 0, 0, 0]
   )
 
@@ -88,7 +88,7 @@ def test_the_order_of_the_rewards_changes_no_bit():
 def test_permuting_the_rollouts_permutes_the_scores():
   view, columns = _view(), _columns()
   order = [2, 0, 3, 1]
-  mixed = RolloutView.from_texts(
+  mixed = Responses.from_texts(
     [view.text[i] for i in order],
     maps=[view.maps[i] for i in order],
     group=view.group[order],
@@ -112,13 +112,15 @@ def test_abstaining_counts_as_nothing_and_abstaining_all_as_nan():
 
 def test_a_batch_that_no_reward_scores_is_refused():
   nan = np.full(4, np.nan, np.float32)
-  scores = scoring.Scores({"answer": nan}, nan, nan[:, None], {}, {"answer": 0})
+  scores = scoring.RewardScores(
+    {"answer": nan}, nan, nan[:, None], {}, {"answer": 0}
+  )
   with pytest.raises(UserError, match="any of the 4 rollouts"):
-    scoring.refuse_nothing(scores)
+    scoring.check_any_scored(scores)
   one = np.array([np.nan, 0, np.nan, np.nan], np.float32)
-  scoring.refuse_nothing(scores._replace(total=one))
+  scoring.check_any_scored(scores._replace(total=one))
   # It raised: that has been shown, and is counted.
-  scoring.refuse_nothing(scores._replace(exceptions={"answer": 1}))
+  scoring.check_any_scored(scores._replace(exceptions={"answer": 1}))
 
 
 @pytest.fixture

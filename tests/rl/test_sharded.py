@@ -8,31 +8,31 @@ import numpy as np
 import optax
 import pytest
 
-from cooper_jax import policy as policies
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import shard
+from cooper_jax.parallel.mesh import MeshConfig, make_mesh
+from cooper_jax.policy import for_sampling, init_state, make_policy
 from cooper_jax.rl import step as steps
-from cooper_jax.sequences import distribution as token_logits
+from cooper_jax.sequences import distribution
 from tests.rl import toy
 from tests.rl.toy import CODECS, ITEMS, scored
 
 LAYOUTS = {
-  "fsdp": meshes.MeshConfig(data=1, fsdp=8),
-  "fsdp_tensor": meshes.MeshConfig(data=1, fsdp=4, tensor=2),
-  "mixed": meshes.MeshConfig(data=2, fsdp=2, tensor=2),
-  "sequence": meshes.MeshConfig(data=2, fsdp=2, sequence=2),
+  "fsdp": MeshConfig(data=1, fsdp=8),
+  "fsdp_tensor": MeshConfig(data=1, fsdp=4, tensor=2),
+  "mixed": MeshConfig(data=2, fsdp=2, tensor=2),
+  "sequence": MeshConfig(data=2, fsdp=2, sequence=2),
 }
 
 
-def make_policy():
+def odd_policy():
   """A row of the table more than there are tokens, so that it can be halved."""
   config = toy.CONFIG.copy_and_resolve_references()
   config.model.kv_heads = 2
   config.text_rows = toy.POLICY.text.size + 1
-  return config, policies.make(config)
+  return config, make_policy(config)
 
 
-CONFIG, POLICY = make_policy()
+CONFIG, POLICY = odd_policy()
 
 
 def updated(mesh):
@@ -54,19 +54,19 @@ def updated(mesh):
       return scored([text.count("e") for text in view.text])
 
     step.scorer = score
-    state = policies.init_state(POLICY, optimizer, seed=0)
+    state = init_state(POLICY, optimizer, seed=0)
     state, metrics = step(state, {"items": ITEMS, "number": 0})
     return jax.device_get(state.params), seen, metrics
 
 
 @functools.cache
 def on_one_device():
-  return updated(meshes.make_mesh(devices=jax.devices()[:1]))
+  return updated(make_mesh(devices=jax.devices()[:1]))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_step_on_eight_devices_is_the_step_on_one(name):
-  params, texts, metrics = updated(meshes.make_mesh(LAYOUTS[name]))
+  params, texts, metrics = updated(make_mesh(LAYOUTS[name]))
   expected, sampled, _ = on_one_device()
   assert texts == sampled
   # Sampler and trainer agree there, as they do on one device.
@@ -75,13 +75,13 @@ def test_a_step_on_eight_devices_is_the_step_on_one(name):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, expected
   )
-  fresh = policies.init_state(POLICY, optax.sgd(0.1), seed=0).params
+  fresh = init_state(POLICY, optax.sgd(0.1), seed=0).params
   moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), params, fresh)
   assert max(jax.tree.leaves(moved)) > 1e-4
 
 
 def test_rows_without_a_token_are_never_chosen():
-  allowed = token_logits.allowed_rows(POLICY.form)
+  allowed = distribution.allowed_rows(POLICY.form)
   words = POLICY.text.size
   assert allowed[words - 1] and not allowed[words]
   assert POLICY.form.vocabulary.specials == words + 1
@@ -91,12 +91,12 @@ def test_the_sampler_reads_half_the_bytes_and_computes_the_same(monkeypatch):
   """In bfloat16: what the model rounds anyway is rounded once, before."""
   config = CONFIG.copy_and_resolve_references()
   config.precision = "bf16"
-  policy = policies.make(config)
-  params = policies.init_state(policy, optax.sgd(0.1), seed=0).params
-  ready = policies.for_sampling(policy, params)
+  policy = make_policy(config)
+  params = init_state(policy, optax.sgd(0.1), seed=0).params
+  ready = for_sampling(policy, params)
   kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(ready)}
   assert kinds == {"bfloat16", "float32"}
-  monkeypatch.setattr(steps.policies, "for_sampling", lambda _, given: given)
+  monkeypatch.setattr(steps, "for_sampling", lambda _, given: given)
   step = steps.Step(config, policy, optax.sgd(0.1), CODECS, None)
   whole, half = (
     jax.device_get(step.begin(given, ITEMS, 0).out) for given in (params, ready)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from cooper_jax.rl import shuffle_rewards as control
+from cooper_jax.rl import shuffle_rewards
 
 
-def deal(seed=7, step=3, rows=40):
+def shuffled(seed=7, step=3, rows=40):
   rng = np.random.default_rng(0)
   groups = rng.permutation(np.repeat([4, 9, 11, 30], rows // 4))
   total = rng.normal(size=rows) + 100 * groups
@@ -14,11 +14,11 @@ def deal(seed=7, step=3, rows=40):
   quality = np.where(slots >= 0, slots + rng.random((rows, 2)), np.nan)
   quality += 100 * groups[:, None]
   given = total, columns, quality, slots, groups
-  return given, control.deal(seed, step, *given)
+  return given, shuffle_rewards.shuffle(seed, step, *given)
 
 
 def test_values_stay_in_their_group_and_places_change():
-  (total, _, quality, slots, groups), (dealt, columns, worth) = deal()
+  (total, _, quality, slots, groups), (dealt, columns, worth) = shuffled()
   for group in np.unique(groups):
     rows = groups == group
     np.testing.assert_array_equal(np.sort(dealt[rows]), np.sort(total[rows]))
@@ -35,6 +35,6 @@ def test_values_stay_in_their_group_and_places_change():
 
 
 def test_it_depends_on_seed_and_step_alone():
-  np.testing.assert_array_equal(deal()[1][0], deal()[1][0])
-  assert (deal(step=3)[1][0] != deal(step=4)[1][0]).any()
-  assert (deal(seed=7)[1][0] != deal(seed=8)[1][0]).any()
+  np.testing.assert_array_equal(shuffled()[1][0], shuffled()[1][0])
+  assert (shuffled(step=3)[1][0] != shuffled(step=4)[1][0]).any()
+  assert (shuffled(seed=7)[1][0] != shuffled(seed=8)[1][0]).any()

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.rl import losses
-from cooper_jax.rl import off_policy as corrections
+from cooper_jax.rl import losses, off_policy
 from cooper_jax.rl.losses import LossConfig
 
 VECTORS = json.loads(
@@ -207,7 +206,7 @@ def test_tokens_of_low_entropy_teach_nothing():
   config = LossConfig(top_entropy=0.3)
   _, slope, _ = value_and_gradient(config, entropy_RT=entropy)
   _, plain, _ = value_and_gradient(LossConfig())
-  kept = np.asarray(corrections.top_entropy(jnp.asarray(entropy), MASK, 0.3))
+  kept = np.asarray(off_policy.top_entropy(jnp.asarray(entropy), MASK, 0.3))
   np.testing.assert_allclose(slope, np.where(kept, plain, 0), atol=1e-7)
   assert np.abs(plain[~kept]).max() > 0
   with pytest.raises(UserError, match="needs the tokens' entropies"):

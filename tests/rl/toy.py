@@ -4,11 +4,11 @@ import jax
 import numpy as np
 
 from configs import base
-from cooper_jax import policy as policies
+from cooper_jax.policy import init_state, make_policy
 from cooper_jax.rl import scoring
 from cooper_jax.rollouts import prompts
 from cooper_jax.sample import Question, Sample
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import optim
 from tests import tiny  # noqa: F401  sets the mesh
 
@@ -24,7 +24,7 @@ def make_config():
     config.model.vision.update(width=16, heads=2, ffn=32)
     config.tokenizer.network.update(width=8, fine_width=8, levels=(2, 3, 2))
     config.sampling.update(text=12, maps=1, prompt_buckets=(24,))
-    config.rl.group, config.grpo.batch = 8, 4
+    config.rl.group_size, config.grpo.batch = 8, 4
     config.grpo.optim.update(
       name="adamw", learning_rate=5e-3, schedule="constant", warmup_steps=1
     )
@@ -32,8 +32,8 @@ def make_config():
 
 
 CONFIG = make_config()
-POLICY = policies.make(CONFIG)
-SLOT = POLICY.writer.slots["depth"]
+POLICY = make_policy(CONFIG)
+MODALITY_ID = POLICY.markup.modality_ids["depth"]
 ASKED = ("Is it near ?", "Is it far ?")  # a map helps the first, not the other
 
 
@@ -54,10 +54,10 @@ ITEMS = make_items()
 
 
 def make_codecs():
-  modules = tokenizer_stage.find_modules(CONFIG)
-  configs = tokenizer_stage.make_configs(CONFIG, modules)
-  params = tokenizer_stage.init_params(configs, jax.random.key(3))
-  return tokenizer_stage.codecs(configs, modules, params)
+  modules = tokenizer.find_modules(CONFIG)
+  configs = tokenizer.make_configs(CONFIG, modules)
+  params = tokenizer.init_params(configs, jax.random.key(3))
+  return tokenizer.codecs(configs, modules, params)
 
 
 CODECS = make_codecs()
@@ -69,10 +69,10 @@ OPTIMIZER = optim.make_optimizer(
 
 
 def fresh():
-  return policies.init_state(POLICY, OPTIMIZER, seed=0)
+  return init_state(POLICY, OPTIMIZER, seed=0)
 
 
 def scored(total, quality=None):
   total = np.asarray(total, np.float32)
   quality = np.zeros((len(total), 0)) if quality is None else quality
-  return scoring.Scores({"all": total}, total, quality, {}, {})
+  return scoring.RewardScores({"all": total}, total, quality, {}, {})

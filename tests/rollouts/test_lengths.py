@@ -11,14 +11,14 @@ from PIL import Image
 
 from configs import base
 from cooper_jax import main, plugins
-from cooper_jax import policy as policies
-from cooper_jax import world as scenes
 from cooper_jax.data import traces
 from cooper_jax.data.sources import world
 from cooper_jax.errors import UserError
+from cooper_jax.policy import make_policy
 from cooper_jax.rollouts import lengths
-from cooper_jax.sequences import segments as sequence
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.sequences import segments
+from cooper_jax.world import WorldConfig, generate
+from cooper_jax.world.questions import templates
 from tests import tiny  # noqa: F401  sets the mesh
 
 ALL = ("sft", "grpo", "evaluate")
@@ -108,12 +108,12 @@ def test_families_that_grpo_does_not_ask_may_be_long(tmp_path):
 @pytest.mark.parametrize(
   ("line", "sft", "advised"),
   [
-    # A block has 224: request, <answer> red ball </answer> <eos>.
-    ({"question": words(300)}, {}, "block"),
-    ({"reasoning": words(300)}, {}, "block"),
+    # A bin has 224: request, <answer> red ball </answer> <eos>.
+    ({"question": words(300)}, {}, "bin"),
+    ({"reasoning": words(300)}, {}, "bin"),
     # Two maps take 148; without them it would fit.
     ({"reasoning": words(80), "depth": "d.png", "segmentation": "s.png"}, {},
-     "block"),
+     "bin"),
     ({"reasoning": words(150)}, {"texts": 100}, "texts"),
   ],
 )  # fmt: skip
@@ -138,7 +138,7 @@ def test_a_trace_without_maps_has_the_room_that_maps_would_take(tmp_path):
   [
     {"data": {"image_size": 128}},
     {"sampling": {"prompt_buckets": (64,)}},
-    {"sft": {"block": 160}},
+    {"sft": {"bin": 160}},
   ],
 )
 def test_the_world_is_refused_where_its_longest_does_not_fit(changes):
@@ -162,19 +162,19 @@ def test_every_config_has_room_for_the_world(variant):
 
 def longest_of(policy, question):
   """Tokens of the request, and of all with both maps in it."""
-  response = policy.writer.response(
+  response = policy.markup.response(
     traces.compose(question, ("depth", "segmentation")),
-    lambda *_: sequence.Map(0, np.zeros(64, int)),
+    lambda *_: segments.Map(0, np.zeros(64, int)),
   )
-  request = policy.writer.request(question.text)
-  document = sequence.Document((request, *response))
-  return len(request.ids), *sequence.measure(document, policy.form)[:2]
+  request = policy.markup.request(question.text)
+  document = segments.Document((request, *response))
+  return len(request.ids), *segments.measure(document, policy.form)[:2]
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_no_question_of_the_world_is_longer_than_it_says(split):
-  policy = policies.make(base.get_base("long", ("sft",)))
-  made = scenes.generate(scenes.WorldConfig(), split=split, start=0, count=10)
+  policy = make_policy(base.get_base("long", ("sft",)))
+  made = generate(WorldConfig(), split=split, start=0, count=10)
   found = [longest_of(policy, q) for s in made for q in s.questions]
   said = [
     longest_of(policy, question) for question, _, _ in world.asked(None, split)
@@ -185,16 +185,18 @@ def test_no_question_of_the_world_is_longer_than_it_says(split):
 
 
 def test_no_wording_of_the_world_is_longer_than_it_says():
-  policy = policies.make(base.get_base("long", ("sft",)))
+  policy = make_policy(base.get_base("long", ("sft",)))
   fill = dict(
     a="red box", b="red can", c="red ball", t="1.0", side="in front of"
   )
   texts = [
-    text.format(**fill) for each in phrasing.TEMPLATES.values() for text in each
+    text.format(**fill)
+    for each in templates.TEMPLATES.values()
+    for text in each
   ]
-  most = max(len(policy.writer.request(text).ids) for text in texts)
+  most = max(len(policy.markup.request(text).ids) for text in texts)
   said = [q.text for q, _, _ in world.asked(None, "train")]
-  assert most == max(len(policy.writer.request(text).ids) for text in said)
+  assert most == max(len(policy.markup.request(text).ids) for text in said)
 
 
 SOURCE = '''

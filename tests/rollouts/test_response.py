@@ -5,13 +5,13 @@ import types
 import numpy as np
 import pytest
 
+from cooper_jax.models.token_kinds import CODE, FORCED, TEXT
 from cooper_jax.rollouts.response import (
-  RolloutView,
+  Responses,
   Turn,
   freeze,
   turns,
 )
-from cooper_jax.sampling.grammar import CODE, FORCED, TEXT
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
 
@@ -46,7 +46,7 @@ class Maker:
     return types.SimpleNamespace(
       tokens=np.array([t + [pad] * (length - len(t)) for t, _ in rows]),
       state=np.array([s + [0] * (length - len(s)) for _, s in rows], np.int8),
-      map_slot=np.array(slots, np.int8),
+      map_modality=np.array(slots, np.int8),
       codes=np.array(codes, np.int32),
       stop=np.array(stop, np.int8),
       group=np.arange(len(rows)) // 2,
@@ -76,7 +76,7 @@ def view():
     calls.append((modality, len(codes_nN)))
     return codes_nN.reshape(-1, 2, 2) * 10
 
-  result = RolloutView.from_rollout(
+  result = Responses.from_rollout(
     maker.rollout(
       rows,
       slots=[[0, -1], [1, 0], [-1, -1]],
@@ -132,7 +132,7 @@ def test_the_prompts_last_token_and_forced_ones():
   maker = Maker()
   tokens, states = maker.row(" red", "<think>", " blue", "</think>")
   states[0] = states[1] = FORCED  # slot 0 is the prompt's
-  view = RolloutView.from_rollout(
+  view = Responses.from_rollout(
     maker.rollout([(tokens, states)], slots=[[]], codes=[[]], stop=[2]),
     vocabulary=maker.vocabulary,
     text_tokenizer=maker.tokenizer,
@@ -169,7 +169,7 @@ def test_freezing_leaves_the_original_writeable():
 
 def test_a_view_of_unequal_lengths_is_refused():
   with pytest.raises(ValueError, match="group has 3 of 1 rows"):
-    RolloutView.from_texts(["a"], group=[0, 0, 0])
+    Responses.from_texts(["a"], group=[0, 0, 0])
 
 
 def test_turns():

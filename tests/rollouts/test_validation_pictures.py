@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.data import mixture
-from cooper_jax.rollouts import validation_pictures as pictures
+from cooper_jax.rollouts import validation_pictures
 from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, fresh
 
 
@@ -20,12 +20,12 @@ def test_a_few_validation_scenes_are_drawn(monkeypatch, scenes):
     return [ITEMS[0].sample] * scenes
 
   monkeypatch.setattr(mixture, "open_split", open_split)
-  images = pictures.drawn(CONFIG, POLICY, CODECS)
+  images = validation_pictures.drawn(CONFIG, POLICY, CODECS)
   state = types.SimpleNamespace(params=fresh().params)
   (first,) = images(1, state).values()
   images(2, state)
   assert opened == ["validation"]  # once, and not before it is needed
-  count = min(scenes, pictures.SCENES)
+  count = min(scenes, validation_pictures.SCENES)
   # 16 pixels a picture, 2 between: image, depth, depth, classes, classes.
   assert first.shape == (16 * count + 2 * (count - 1), 16 * 5 + 2 * 4, 3)
   assert first.dtype == np.uint8
@@ -38,7 +38,9 @@ def test_a_few_validation_scenes_are_drawn(monkeypatch, scenes):
 def test_true_and_drawn_depth_share_a_scale():
   depth = ITEMS[0].sample.depth
   sample = dataclasses.replace(ITEMS[0].sample, depth=depth)
-  same = pictures.sheet([sample], {"depth": depth[None]}, CODECS)
+  same = validation_pictures.sheet([sample], {"depth": depth[None]}, CODECS)
   np.testing.assert_array_equal(same[:, 18:34], same[:, 36:52])
-  twice = pictures.sheet([sample], {"depth": 2 * depth[None]}, CODECS)
+  twice = validation_pictures.sheet(
+    [sample], {"depth": 2 * depth[None]}, CODECS
+  )
   assert (twice[:, 18:34] != twice[:, 36:52]).any()

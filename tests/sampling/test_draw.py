@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.models import attention
-from cooper_jax.sequences import distribution as token_logits
+from cooper_jax.sequences import distribution
 
 
 @pytest.mark.parametrize("size", [5, 128, 129, 1000])
@@ -20,7 +20,7 @@ def test_every_number_draws_the_token_that_it_falls_on(size):
   edges = np.concatenate([[0.0], np.cumsum(likely)])
   live = np.flatnonzero(likely > 1e-5)
   uniform = (edges[live] + edges[live + 1]) / 2
-  ids, log_prob = token_logits.draw(
+  ids, log_prob = distribution.draw(
     jnp.broadcast_to(jnp.array(logits), (len(live), size)), jnp.array(uniform)
   )
   np.testing.assert_array_equal(ids, live)
@@ -33,7 +33,7 @@ def test_frequencies_are_the_probabilities():
   likely = np.asarray(jax.nn.softmax(logits))
   count = 200_000
   uniform = jax.random.uniform(jax.random.key(1), (count,))
-  ids, _ = jax.jit(jax.vmap(token_logits.draw, (None, 0)))(logits, uniform)
+  ids, _ = jax.jit(jax.vmap(distribution.draw, (None, 0)))(logits, uniform)
   seen = np.bincount(np.asarray(ids), minlength=300) / count
   error = np.sqrt(likely * (1 - likely) / count)
   assert np.abs((seen - likely) / error).max() < 5  # of 300, at 5 sigma
@@ -46,7 +46,7 @@ def test_what_has_no_probability_is_never_drawn(uniform):
   logits[0, 699] = 0.0
   logits[1, [3, 400]] = [0.0, -17.0]
   logits[2, 128:640] = 0.0
-  ids, log_prob = token_logits.draw(jnp.array(logits), jnp.full(3, uniform))
+  ids, log_prob = distribution.draw(jnp.array(logits), jnp.full(3, uniform))
   assert np.isfinite(log_prob).all()
   assert (np.take_along_axis(logits, np.array(ids)[:, None], 1) > -20).all()
   assert ids[0] == 699
@@ -62,7 +62,7 @@ def test_numbers_at_the_edges_of_blocks_draw_what_has_mass():
     edges = np.cumsum(likely / likely.sum())[127::128]
     near = edges[:, None] + np.arange(-40, 41) * 2.0**-25
     uniform = np.clip(near.ravel(), 0, 1 - 2.0**-24).astype(np.float32)
-    ids, _ = jax.vmap(token_logits.draw, (None, 0))(logits, uniform)
+    ids, _ = jax.vmap(distribution.draw, (None, 0))(logits, uniform)
     wrong += (np.asarray(ids) % 128 == 0).sum()
   assert wrong == 0
 
@@ -70,7 +70,7 @@ def test_numbers_at_the_edges_of_blocks_draw_what_has_mass():
 def test_shapes_lead():
   logits = jnp.array(np.random.default_rng(0).normal(size=(4, 3, 50)))
   uniform = jnp.linspace(0.1, 0.9, 12).reshape(4, 3)
-  ids, log_prob = token_logits.draw(logits, uniform)
+  ids, log_prob = distribution.draw(logits, uniform)
   assert ids.shape == log_prob.shape == (4, 3)
-  one, _ = token_logits.draw(logits[2, 1], uniform[2, 1])
+  one, _ = distribution.draw(logits[2, 1], uniform[2, 1])
   assert one == ids[2, 1]

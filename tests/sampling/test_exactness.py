@@ -6,22 +6,20 @@ import jax
 import numpy as np
 import pytest
 
+from cooper_jax.models import token_kinds
 from cooper_jax.rollouts import documents as rollouts
-from cooper_jax.sampling import grammar, sampler
-from cooper_jax.sampling import prompts as prompting
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import scoring as losses
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sampling import grammar, prompts, sampler
+from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
-score = jax.jit(losses.score, static_argnames=("model", "form", "blocks"))
+score = jax.jit(scoring.score, static_argnames=("model", "form", "bins"))
 LIMITS = grammar.Limits(text=7, maps=2, script=3)
 
 
 def trunks(rng, form, count):
   return [
     (
-      sequence.Image(tiny.random_image(rng, form)),
+      segments.Image(tiny.random_image(rng, form)),
       tiny.random_text(rng, form, low=2, high=6),
     )
     for _ in range(count)
@@ -30,14 +28,14 @@ def trunks(rng, form, count):
 
 def run(model, form, params, made, ids, *, group=3, length=32, modes=None,
         temperature=(1.3, 0.7), limits=LIMITS):  # fmt: skip
-  modes = modes or [grammar.Mode(form.openings)] * len(made)
-  prompt = prompting.make(
+  modes = modes or [grammar.Mode(form.allowed_maps)] * len(made)
+  prompt = prompts.make(
     made, form=form, length=length, group=group, limits=limits, modes=modes
   )
   out = sampler.sample(
     params,
     prompt,
-    prompting.row_keys(jax.random.key(5), ids),
+    prompts.row_keys(jax.random.key(5), ids),
     model=model,
     form=form,
     limits=limits,
@@ -52,7 +50,7 @@ def eager_to_draw(params, form):
   """Raises the logits of openings and of places, so that both are frequent."""
   head = np.array(params["params"]["head"])
   embedding = np.array(params["params"]["embedding"])
-  for slot in form.slots:
+  for slot in form.modality_ids:
     row = form.vocabulary.opening(slot)
     head[row] = 10 * head[row]
     embedding[row] += 0.1
@@ -69,9 +67,9 @@ def trainer_log_probs(model, form, params, out, made, *, group, limits=LIMITS,
   )
   if not together:
     documents = [
-      sequence.Document(d.trunk, (b,)) for d in documents for b in d.branches
+      segments.Document(d.trunk, (b,)) for d in documents for b in d.branches
     ]
-  length = max(sequence.measure(d, form)[0] for d in documents)
+  length = max(segments.measure(d, form)[0] for d in documents)
   shape = packing.Shape(length=length, texts=120, codes=6 * 16)
   batch = packing.pack(documents, form=form, shape=shape)
   scores = score(
@@ -97,17 +95,17 @@ FLAGS = {
   "mixture_of_transformers": True,
   "pointer": False,
   "aligned_queries": False,
-  "read": False,
+  "map_lookup": False,
 }
 
 
 @pytest.mark.parametrize(
   "changes",
   [
-    {"map_group": "token"},
-    {"map_group": "row"},
-    {"map_group": "all", "unroll": True},
-    {"map_group": "row", "unroll": True, **FLAGS},
+    {"codes_per_step": "token"},
+    {"codes_per_step": "row"},
+    {"codes_per_step": "all", "unroll": True},
+    {"codes_per_step": "row", "unroll": True, **FLAGS},
   ],
   ids=["token", "row", "all", "flags"],
 )
@@ -116,38 +114,38 @@ def test_sampler_log_prob_is_trainer_log_prob(changes):
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(1), form, 4)
   out = run(model, form, params, made, range(12))
-  assert (out.map_slot >= 0).any() and (out.map_slot < 0).any()
-  assert out.live.sum() > 50
+  assert (out.map_modality >= 0).any() and (out.map_modality < 0).any()
+  assert out.trainable.sum() > 50
   # Places named after a map read its codes; some rows must do so.
   later = slice(LIMITS.text_start(1, form), None)
   start = form.vocabulary.locations_start
-  text = out.state[:, later] == grammar.TEXT
+  text = out.state[:, later] == token_kinds.TEXT
   named = (out.tokens[:, later] >= start) & text
-  assert named.sum() >= 3 or not model.config.read
+  assert named.sum() >= 3 or not model.config.map_lookup
   for together in (True, False):
     found = trainer_log_probs(
       model, form, params, out, made, group=3, together=together
     )
-    np.testing.assert_array_equal(np.isfinite(found), out.live)
+    np.testing.assert_array_equal(np.isfinite(found), out.trainable)
     np.testing.assert_allclose(
-      found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+      found[out.trainable], out.log_prob[out.trainable], atol=1e-5, rtol=1e-5
     )
 
 
 def test_up_to_three_maps_of_an_answer_are_scored_as_drawn():
   model, form, params = tiny.make(3, tied_head=False, max_maps=3)
-  form = dataclasses.replace(form, slots=(0, 1, 2), max_maps=3)
+  form = dataclasses.replace(form, modality_ids=(0, 1, 2), max_maps=3)
   params = eager_to_draw(params, form)
   limits = dataclasses.replace(LIMITS, maps=3)
   made = trunks(np.random.default_rng(1), form, 6)
   out = run(model, form, params, made, range(24), group=4, limits=limits)
-  assert set((out.map_slot >= 0).sum(axis=1)) == {0, 1, 2, 3}
+  assert set((out.map_modality >= 0).sum(axis=1)) == {0, 1, 2, 3}
   found = trainer_log_probs(
     model, form, params, out, made, group=4, limits=limits, together=False
   )
-  np.testing.assert_array_equal(np.isfinite(found), out.live)
+  np.testing.assert_array_equal(np.isfinite(found), out.trainable)
   np.testing.assert_allclose(
-    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+    found[out.trainable], out.log_prob[out.trainable], atol=1e-5, rtol=1e-5
   )
 
 
@@ -158,11 +156,11 @@ def trunk_with_maps(rng, form, kinds):
   other codes) or "given" (read and not there).
   """
   text = lambda: tiny.random_text(rng, form, pointing=0.5)  # noqa: E731
-  trunk = [sequence.Image(tiny.random_image(rng, form)), text()]
+  trunk = [segments.Image(tiny.random_image(rng, form)), text()]
   for kind in kinds:
     drawn = tiny.random_map(rng, form, int(rng.integers(2)))
     if kind == "given":
-      drawn = sequence.Given(drawn.slot, drawn.codes)
+      drawn = segments.ContextMap(drawn.modality_id, drawn.codes)
     elif kind == "noisy":
       other = tiny.random_map(rng, form, 0).codes
       drawn = dataclasses.replace(drawn, seen=other)
@@ -190,22 +188,22 @@ def test_maps_that_a_prompt_holds_or_is_given_are_read_as_in_training(
   found = trainer_log_probs(
     model, form, params, out, made, group=4, together=False
   )
-  np.testing.assert_array_equal(np.isfinite(found), out.live)
+  np.testing.assert_array_equal(np.isfinite(found), out.trainable)
   np.testing.assert_allclose(
-    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+    found[out.trainable], out.log_prob[out.trainable], atol=1e-5, rtol=1e-5
   )
   # Places are named after more maps than are read at once, drawn ones too.
   held = np.repeat(
     [
-      sum(not isinstance(s, sequence.Text | sequence.Image) for s in trunk)
+      sum(not isinstance(s, segments.Text | segments.Image) for s in trunk)
       for trunk in made
     ],
     4,
   )
   places = out.tokens >= form.vocabulary.locations_start
-  places &= out.state == grammar.TEXT
+  places &= out.state == token_kinds.TEXT
   later = places[:, LIMITS.text_start(1, form) :].any(axis=1)
-  drawn = (out.map_slot >= 0).sum(axis=1)
+  drawn = (out.map_modality >= 0).sum(axis=1)
   assert (places.any(axis=1) & (held > 0) & (drawn == 0)).sum() >= 3
   assert (later & (held > 0) & (held + drawn > max_maps)).sum() >= 3
 
@@ -216,18 +214,18 @@ def test_without_the_replay_of_its_constraints_it_would_fail(monkeypatch):
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(1), form, 4)
   out = run(model, form, params, made, range(12))
-  monkeypatch.setattr(losses.token_logits, "restrict", lambda words, *_: words)
+  monkeypatch.setattr(scoring.distribution, "restrict", lambda words, *_: words)
   # A function of its own: what was traced before is found by the function.
-  broken = lambda model, *args, form, **more: losses.score(  # noqa: E731
+  broken = lambda model, *args, form, **more: scoring.score(  # noqa: E731
     model, *args, form=form, **more
   )
   broken = jax.jit(broken, static_argnames=("model", "form"))
   monkeypatch.setitem(globals(), "score", broken)
   found = trainer_log_probs(model, form, params, out, made, group=3)
-  text = out.live & (out.state == grammar.TEXT)
+  text = out.trainable & (out.state == token_kinds.TEXT)
   gap = np.abs(found - out.log_prob)
   assert np.median(gap[text]) > 1e-2
-  codes = out.live & (out.state == grammar.CODE)
+  codes = out.trainable & (out.state == token_kinds.CODE)
   assert gap[codes].max() < 1e-5  # they are held to nothing
 
 
@@ -238,8 +236,8 @@ def test_bfloat16_parts_sampler_and_trainer_by_little():
   made = trunks(np.random.default_rng(1), form, 4)
   out = run(model, form, params, made, range(12))
   found = trainer_log_probs(model, form, params, out, made, group=3)
-  gap = np.abs(found - out.log_prob)[out.live]
-  ratio = np.exp(found - out.log_prob)[out.live]
+  gap = np.abs(found - out.log_prob)[out.trainable]
+  ratio = np.exp(found - out.log_prob)[out.trainable]
   print(
     f"bfloat16: |log p trainer - log p sampler| of {gap.size} tokens: mean"
     f" {gap.mean():.1e}, largest {gap.max():.1e}; mean ratio {ratio.mean():.5f}"
@@ -257,14 +255,14 @@ def test_a_prompt_without_an_image_draws_as_it_is_scored():
   made = trunks(rng, form, 4)
   for blind in (0, 2):
     words = rng.integers(0, form.vocabulary.text, 5)
-    made[blind] = (sequence.Text(words, learn=False),)
+    made[blind] = (segments.Text(words, learn=False),)
   out = run(model, form, params, made, range(12))
-  assert (out.map_slot[[0, 1, 2, 6, 7, 8]] >= 0).any()
+  assert (out.map_modality[[0, 1, 2, 6, 7, 8]] >= 0).any()
   found = trainer_log_probs(
     model, form, params, out, made, group=3, together=False
   )
   np.testing.assert_allclose(
-    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+    found[out.trainable], out.log_prob[out.trainable], atol=1e-5, rtol=1e-5
   )
 
 
@@ -279,8 +277,8 @@ def test_layers_one_by_one_draw_what_a_loop_over_them_draws(changes):
     made = made or trunks(np.random.default_rng(7), form, 4)
     outs.append(run(model, form, params, made, range(12)))
   loop, one_by_one = outs
-  assert (loop.map_slot >= 0).any() and loop.live.sum() > 50
-  for name in ("tokens", "codes", "stop", "live", "map_slot"):
+  assert (loop.map_modality >= 0).any() and loop.trainable.sum() > 50
+  for name in ("tokens", "codes", "stop", "trainable", "map_modality"):
     np.testing.assert_array_equal(
       getattr(loop, name), getattr(one_by_one, name), err_msg=name
     )
@@ -294,17 +292,17 @@ def test_forced_modes_are_scored_without_their_forced_tokens():
   made = trunks(np.random.default_rng(2), form, 2)
   opening = form.vocabulary.opening(0)
   modes = [
-    grammar.Mode(form.openings, ((3, 4, opening), (5,))),
+    grammar.Mode(form.allowed_maps, ((3, 4, opening), (5,))),
     grammar.Mode(0, ((form.vocabulary.special("<answer>"),),)),
   ]
   out = run(model, form, params, made, range(6), modes=modes)
-  np.testing.assert_array_equal(out.map_slot[:3, 0], 0)
-  np.testing.assert_array_equal(out.map_slot[3:], -1)
+  np.testing.assert_array_equal(out.map_modality[:3, 0], 0)
+  np.testing.assert_array_equal(out.map_modality[3:], -1)
   np.testing.assert_array_equal(out.tokens[:3, 1:4], [[3, 4, opening]] * 3)
-  assert not out.live[:3, :4].any()
+  assert not out.trainable[:3, :4].any()
   found = trainer_log_probs(model, form, params, out, made, group=3)
   np.testing.assert_allclose(
-    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+    found[out.trainable], out.log_prob[out.trainable], atol=1e-5, rtol=1e-5
   )
 
 
@@ -314,7 +312,9 @@ def test_a_map_that_may_not_be_opened_is_not_called_for():
   form = dataclasses.replace(form, calls=())
   made = trunks(np.random.default_rng(5), form, 4)
   think = form.vocabulary.special("<think>")
-  modes = [grammar.Mode(bits, ((think,),)) for bits in (form.openings, 0, 1, 2)]
+  modes = [
+    grammar.Mode(bits, ((think,),)) for bits in (form.allowed_maps, 0, 1, 2)
+  ]
 
   def first_words(form):
     out = run(model, form, params, made, range(48), group=12, modes=modes)
@@ -338,7 +338,7 @@ def test_a_map_that_may_not_be_opened_is_not_called_for():
   assert np.isin(out.tokens[12:24, 3:], likely).any()
   found = trainer_log_probs(model, form, params, out, made, group=12)
   np.testing.assert_allclose(
-    found[out.live], out.log_prob[out.live], atol=1e-5, rtol=1e-5
+    found[out.trainable], out.log_prob[out.trainable], atol=1e-5, rtol=1e-5
   )
 
 
@@ -387,13 +387,13 @@ def test_maps_are_never_cut_and_never_drawn_twice():
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(6), form, 6)
   out = run(model, form, params, made, range(24), group=4)
-  both = (out.map_slot >= 0).all(axis=1)
+  both = (out.map_modality >= 0).all(axis=1)
   assert both.any()
-  assert (out.map_slot[both, 0] != out.map_slot[both, 1]).all()
-  codes = (out.state == grammar.CODE).sum(axis=1)
+  assert (out.map_modality[both, 0] != out.map_modality[both, 1]).all()
+  codes = (out.state == token_kinds.CODE).sum(axis=1)
   np.testing.assert_array_equal(
-    codes, (out.map_slot >= 0).sum(axis=1) * form.model.map_codes
+    codes, (out.map_modality >= 0).sum(axis=1) * form.model.map_codes
   )
   small = dataclasses.replace(LIMITS, maps=0)
   none = run(model, form, params, made, range(24), group=4, limits=small)
-  assert (none.map_slot < 0).all()
+  assert (none.map_modality < 0).all()

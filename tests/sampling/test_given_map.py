@@ -6,7 +6,7 @@ import pytest
 
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling import prompts as prompting
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.sequences import segments
 from tests import tiny
 
 TEXT, SCRIPT = 7, 3
@@ -37,14 +37,16 @@ def greedy(model, form, params, trunks, *, maps, script, last):
   return jax.tree.map(np.asarray, out), limits
 
 
-@pytest.mark.parametrize("map_group", ["token", "row", "all"])
+@pytest.mark.parametrize("codes_per_step", ["token", "row", "all"])
 @pytest.mark.parametrize("slot", [0, 1])
-def test_what_follows_is_the_same(map_group, slot):
-  model, form, params = tiny.make(map_group=map_group, tied_head=False)
+def test_what_follows_is_the_same(codes_per_step, slot):
+  model, form, params = tiny.make(
+    codes_per_step=codes_per_step, tied_head=False
+  )
   rng = np.random.default_rng(1)
   questions = [
     (
-      sequence.Image(tiny.random_image(rng, form)),
+      segments.Image(tiny.random_image(rng, form)),
       tiny.random_text(rng, form, low=2, high=6),
     )
     for _ in range(3)
@@ -60,12 +62,12 @@ def test_what_follows_is_the_same(map_group, slot):
     script=((5, form.vocabulary.opening(slot)), (think,)),
     last="<assistant>",
   )
-  assert (drew.map_slot[:, 0] == slot).all()
+  assert (drew.map_modality[:, 0] == slot).all()
   given = [
     (
       image,
-      sequence.Text(np.array([*text.ids, assistant, 5])),
-      sequence.Map(slot, codes),
+      segments.Text(np.array([*text.ids, assistant, 5])),
+      segments.Map(slot, codes),
     )
     for (image, text), codes in zip(questions, drew.codes[:, 0], strict=True)
   ]
@@ -83,7 +85,7 @@ def test_what_follows_is_the_same(map_group, slot):
   )
   assert (told.log_prob[:, 1 : TEXT - 1] != 0).any()
   other = [
-    (*parts[:-1], sequence.Map(slot, np.roll(parts[-1].codes, 1) * 0 + 7))
+    (*parts[:-1], segments.Map(slot, np.roll(parts[-1].codes, 1) * 0 + 7))
     for parts in given
   ]
   changed, _ = greedy(

@@ -1,4 +1,4 @@
-"""Rows of documents: capacities, blocks, and what is left out."""
+"""Rows of documents: capacities, bins, and what is left out."""
 
 import dataclasses
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.models.unified import CODE, IMAGE, PAD, TEXT
-from cooper_jax.sequences import packing
-from cooper_jax.sequences import segments as sequence
+from cooper_jax.models.token_kinds import CODE, IMAGE, PAD, TEXT
+from cooper_jax.sequences import packing, segments
 from tests import tiny
 
 
@@ -23,22 +22,22 @@ LOCATIONS = FORM.model.locations
 
 
 def text(count, **options):
-  return sequence.Text(np.arange(count), **options)
+  return segments.Text(np.arange(count), **options)
 
 
 def image():
   side = FORM.model.vision.image_size
-  return sequence.Image(np.zeros((side, side, 3), np.uint8))
+  return segments.Image(np.zeros((side, side, 3), np.uint8))
 
 
 def a_map(slot=0, **options):
   codes = np.arange(FORM.model.map_codes) % FORM.model.codes
-  return sequence.Map(slot, codes, **options)
+  return segments.Map(slot, codes, **options)
 
 
 def test_targets_of_a_hand_made_document():
   """Image of 16 cells, two read tokens, two learned, a map, one more."""
-  document = sequence.Document(
+  document = segments.Document(
     (image(),), ((text(2, learn=False), text(2), a_map(), text(1)),)
   )
   shape = packing.Shape(length=60, texts=5, codes=16)
@@ -49,7 +48,7 @@ def test_targets_of_a_hand_made_document():
   opening = FORM.vocabulary.opening(0)
   np.testing.assert_array_equal(rows["text_target"][0, :4], [0, 1, opening, 0])
   first = LOCATIONS + 2
-  slots = FORM.model.map_slots
+  slots = FORM.model.map_positions
   closing = first + 3 + slots
   np.testing.assert_array_equal(
     rows["text_at"][0, :4], [first - 1, first, first + 1, closing]
@@ -69,26 +68,26 @@ def test_targets_of_a_hand_made_document():
 
 
 def test_openings_shrink_as_maps_are_drawn():
-  document = sequence.Document(
+  document = segments.Document(
     (image(),), ((text(1), a_map(1), text(1), a_map(0), text(1)),)
   )
   shape = packing.Shape(length=90, texts=8, codes=32)
   rows = packing.pack([document], form=FORM, shape=shape)
   # Both; then depth alone; after two maps none may be opened.
   np.testing.assert_array_equal(
-    rows["text_openings"][0, :5], [0b11, 0b11, 0b01, 0b01, 0]
+    rows["text_allowed_maps"][0, :5], [0b11, 0b11, 0b01, 0b01, 0]
   )
 
 
 def test_fit_leaves_out_what_has_no_room():
   branches = tuple((text(count),) for count in (30, 20, 25, 9))
-  document = sequence.Document((image(),), branches)
+  document = segments.Document((image(),), branches)
   shape = packing.Shape(
-    length=LOCATIONS + 2 * 32, texts=70, codes=0, trunk=LOCATIONS, block=32
+    length=LOCATIONS + 2 * 32, texts=70, codes=0, trunk=LOCATIONS, bin=32
   )
   fitted = packing.fit(document, FORM, shape)
   kept = [len(branch[0].ids) for branch in fitted.branches]
-  assert kept == [30, 20, 9]  # 25 has no block; 20 and 9 share one
+  assert kept == [30, 20, 9]  # 25 has no bin; 20 and 9 share one
   rows = packing.pack([fitted], form=FORM, shape=shape)
   starts = [
     int(np.flatnonzero(rows["branch"][0] == b + 1)[0]) for b in range(3)
@@ -98,28 +97,28 @@ def test_fit_leaves_out_what_has_no_room():
 
 def test_what_does_not_fit_is_an_error():
   shape = packing.Shape(length=LOCATIONS + 8, texts=8, codes=0)
-  document = sequence.Document((image(), text(9)))
+  document = segments.Document((image(), text(9)))
   with pytest.raises(UserError, match="a document needs"):
     packing.pack([document], form=FORM, shape=shape)
   with pytest.raises(UserError, match="the batch has 1"):
-    small = sequence.Document((image(), text(8)))
+    small = segments.Document((image(), text(8)))
     packing.pack([small] * 2, form=FORM, shape=shape, rows=1)
   with pytest.raises(UserError, match="before any image"):
     place = np.array([FORM.vocabulary.location(3)])
     packing.pack(
-      [sequence.Document((sequence.Text(place, learn=False),))],
+      [segments.Document((segments.Text(place, learn=False),))],
       form=FORM,
       shape=shape,
     )
-  with pytest.raises(UserError, match="whole blocks"):
-    packing.Shape(length=70, texts=1, codes=1, trunk=16, block=32)
+  with pytest.raises(UserError, match="whole bins"):
+    packing.Shape(length=70, texts=1, codes=1, trunk=16, bin=32)
 
 
 def test_measure_counts_what_pack_writes():
   rng = np.random.default_rng(0)
   for _ in range(5):
     document = tiny.random_document(rng, FORM)
-    length, texts, codes, images = sequence.measure(document, FORM)
+    length, texts, codes, images = segments.measure(document, FORM)
     shape = packing.Shape(length=400, texts=100, codes=300)
     rows = packing.pack([document], form=FORM, shape=shape)
     assert (rows["document"][0] > 0).sum() == length
@@ -134,19 +133,19 @@ def test_a_place_reads_the_codes_drawn_before_it_in_its_branch(map_grid):
   model, vocabulary = form.model, form.vocabulary
   rng = np.random.default_rng(4)
   maps = [
-    sequence.Map(slot, rng.integers(0, model.codes, model.map_codes))
+    segments.Map(slot, rng.integers(0, model.codes, model.map_codes))
     for slot in (1, 0)
   ]
   noisy = dataclasses.replace(maps[1], seen=(maps[1].codes + 1) % model.codes)
   places = np.array([0, 5, 6, 15])
-  text = sequence.Text(
+  text = segments.Text(
     np.concatenate([[3], vocabulary.locations_start + places])
   )
-  document = sequence.Document(
-    (sequence.Image(tiny.random_image(rng, form)),),
+  document = segments.Document(
+    (segments.Image(tiny.random_image(rng, form)),),
     (
-      (sequence.Text(np.array([2])), text, maps[0], text, noisy, text),
-      (sequence.Text(np.array([2])), text),
+      (segments.Text(np.array([2])), text, maps[0], text, noisy, text),
+      (segments.Text(np.array([2])), text),
     ),
   )
   shape = packing.Shape(length=140, texts=40, codes=40)
@@ -163,7 +162,7 @@ def test_a_place_reads_the_codes_drawn_before_it_in_its_branch(map_grid):
     np.stack(
       [
         vocabulary.codes_start + codes[under],
-        np.full(4, vocabulary.opening(each.slot)),
+        np.full(4, vocabulary.opening(each.modality_id)),
       ],
       axis=1,
     )
@@ -179,13 +178,13 @@ def test_a_map_that_is_only_read_takes_no_room():
   _, form, _ = tiny.make()
   rng = np.random.default_rng(5)
   codes = rng.integers(0, form.model.codes, form.model.map_codes)
-  places = sequence.Text(
+  places = segments.Text(
     np.array([2, *(form.vocabulary.locations_start + np.array([3, 9]))])
   )
-  image = (sequence.Image(tiny.random_image(rng, form)),)
-  given = sequence.Document(image, ((sequence.Given(1, codes), places),))
-  plain = sequence.Document(image, ((places,),))
-  assert sequence.measure(given, form) == sequence.measure(plain, form)
+  image = (segments.Image(tiny.random_image(rng, form)),)
+  given = segments.Document(image, ((segments.ContextMap(1, codes), places),))
+  plain = segments.Document(image, ((places,),))
+  assert segments.measure(given, form) == segments.measure(plain, form)
   shape = packing.Shape(length=40, texts=8, codes=0)
   rows = [
     packing.pack([each], form=form, shape=shape, rows=1)

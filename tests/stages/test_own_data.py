@@ -10,8 +10,8 @@ from PIL import Image
 
 from configs import base
 from cooper_jax import package, plugins
-from cooper_jax.parallel import mesh as meshes
-from cooper_jax.rollouts import self_maps as own_maps
+from cooper_jax.parallel.mesh import make_mesh
+from cooper_jax.rollouts import self_maps
 from cooper_jax.runtime import compilation
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import telemetry, workdir
@@ -52,11 +52,9 @@ def settings(jsonl, source="jsonl", **changes):
   config.data.update(source=source, jsonl=jsonl, image_size=16, workers=1)
   config.model.update(d_model=16, layers=1, ffn=16, head_dim=8, map_grid=4)
   config.model.vision.update(width=16, ffn=16)
-  config.tokenizer.network.update(
-    width=8, blocks=1, fine_width=4, fine_blocks=0
-  )
+  config.tokenizer.network.update(width=8, bins=1, fine_width=4, fine_blocks=0)
   config.sampling.update(text=12, maps=1)
-  config.rl.group = 2
+  config.rl.group_size = 2
   for stage in STAGES[:-1]:
     config[stage].update(steps=2, batch=2, log_every=1, save_every=2)
   config.evaluate.update(questions=8, batch=4, heldout_questions=0)
@@ -66,7 +64,7 @@ def settings(jsonl, source="jsonl", **changes):
 
 def run(config, folder, stages=STAGES):
   workdir.prepare(config, folder)
-  mesh = meshes.make_mesh(devices=jax.devices()[:1])
+  mesh = make_mesh(devices=jax.devices()[:1])
   package.install(config, folder, mesh)
   with jax.set_mesh(mesh), compilation.effort(quick=True):
     for stage in stages:
@@ -82,7 +80,7 @@ def test_data_without_maps_goes_from_nothing_to_a_report(tmp_path, capsys):
   said = capsys.readouterr().out
   for name in ("depth", "segmentation"):
     assert f"tokenizer {name}: none of the 8 training samples has" in said
-    assert summary[f"{tokenizer.TAUGHT}/{name}"] == 0
+    assert summary[f"{tokenizer.TRAINED}/{name}"] == 0
   for stage in ("pretrain", "sft"):
     lines = telemetry.read_metrics(tmp_path / f"run/{stage}/metrics.jsonl")
     assert len(lines) == 2 and all(line["grad_norm"] > 0 for line in lines)
@@ -122,7 +120,7 @@ def test_data_with_some_maps_teaches_those_that_it_has(tmp_path, stages, maps):
     for name in ("depth", "segmentation")
   }
   for name, count in taught.items():
-    assert summary[f"{tokenizer.TAUGHT}/{name}"] == count
+    assert summary[f"{tokenizer.TRAINED}/{name}"] == count
     measured = any(name in maps(number) for number in range(17, 25))
     assert (f"{name}/tokenizer_usage" in summary) == measured
   lines = telemetry.read_metrics(tmp_path / "run/tokenizer/metrics.jsonl")
@@ -137,7 +135,7 @@ def test_the_world_beside_data_without_maps_teaches_its_own(tmp_path):
        "data.validation_scenes": 4, "data.test_scenes": 4},
   )  # fmt: skip
   summary = run(config, tmp_path / "run", STAGES[:1])
-  assert summary[f"{tokenizer.TAUGHT}/depth"] == 8
+  assert summary[f"{tokenizer.TRAINED}/depth"] == 8
   assert summary["depth/abs_rel_constant"] > 0
 
 
@@ -145,10 +143,11 @@ def test_the_world_beside_data_without_maps_teaches_its_own(tmp_path):
 def test_a_package_is_taught_anew_on_data_without_maps(
   packed, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(own_maps, "draw", None)  # none would be read
+  monkeypatch.setattr(self_maps, "draw", None)  # none would be read
   config = settings(
-    write(tmp_path / "own"), start=str(packed), start_as="pretrain",
-    **{"sft.own_maps": 4, "sft.edited": 0.5, "sft.measured": "depth"},
+    write(tmp_path / "own"), init_from=str(packed), init_as="pretrain",
+    **{"sft.self_map_scenes": 4, "sft.counterfactual": 0.5},
+    **{"sft.lengths_need_map": "depth"},
   )  # fmt: skip
   summary = run(config, tmp_path / "run", STAGES[2:])
   assert 0 <= summary["qa/accuracy/depth/grpo"] <= 1  # it was taught to draw
@@ -161,6 +160,6 @@ def packed(tmp_path_factory):
   folder = tmp_path_factory.mktemp("packed")
   both = write(folder / "own", lambda number: ("depth", "segmentation"))
   run(settings(both), folder / "run", STAGES[:3])
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+  with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
     package.pack(folder / "run", folder / "packed")
   return folder / "packed"

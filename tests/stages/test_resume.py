@@ -10,9 +10,9 @@ import pytest
 
 from configs import base
 from cooper_jax import plugins
-from cooper_jax import policy as policies
 from cooper_jax.errors import Preempted
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import mesh
+from cooper_jax.policy import load_params, make_policy
 from cooper_jax.rl import rollout_log
 from cooper_jax.rl.rewards import answer
 from cooper_jax.runtime import interrupt
@@ -35,10 +35,10 @@ def settings(cache):
   )
   config.model.update(d_model=32, layers=1, ffn=48, head_dim=8)
   config.model.vision.update(width=16, ffn=16)
-  config.tokenizer.network.update(width=8, fine_width=8, blocks=1)
+  config.tokenizer.network.update(width=8, fine_width=8, bins=1)
   config.tokenizer.steps = 1
   config.sampling.update(text=12, maps=1)
-  config.rl.group = 2
+  config.rl.group_size = 2
   config.rl.loss.kl_weight = 0.1  # so that a reference policy is kept, too
   for stage in STAGES:
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
@@ -68,16 +68,16 @@ def chain(tmp_path_factory):
   config = settings(folder / "cache")
   run = folder / "run"
   run.mkdir()
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
     for stage in ("tokenizer", *STAGES):
       plugins.find("stages", stage).run(config, run)
   return config, run
 
 
 def parameters(config, run, stage):
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
-    policy = policies.make(config)
-    return jax.tree.map(np.asarray, policies.load(policy, run / stage))
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    policy = make_policy(config)
+    return jax.tree.map(np.asarray, load_params(policy, run / stage))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -90,7 +90,7 @@ def test_stopped_and_resumed_is_uninterrupted(
       break
     (tmp_path / before).symlink_to(run / before)
   module = plugins.find("stages", stage)
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
     with monkeypatch.context() as patch:
       patch.setattr(interrupt.StopRequest, "made", lambda self, step: step == 3)
       with pytest.raises(Preempted, match="step 3 of 6"):
@@ -137,7 +137,7 @@ def test_a_finished_grpo_goes_on_where_it_is_given_more_steps(chain, tmp_path):
     workdir.prepare(made, tmp_path)
     assert not workdir.is_finished(made, tmp_path, "grpo")
     workdir.begin(made, tmp_path, "grpo")
-    with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+    with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
       module.run(made, tmp_path)
     workdir.finish(made, tmp_path, "grpo", seconds=1.0)
     assert workdir.is_finished(made, tmp_path, "grpo")

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from configs import base
 from cooper_jax.data import map_examples, mixture
 from cooper_jax.errors import UserError
-from cooper_jax.parallel import mesh as meshes
+from cooper_jax.parallel import mesh
 from cooper_jax.sample import Sample
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import map_tokenizer
@@ -53,9 +53,7 @@ def settings(steps=6, **changes):
   config.world = ConfigDict()
   config.data.image_size = SIZE
   config.model.map_grid = 4
-  config.tokenizer.network.update(
-    width=8, blocks=1, fine_width=4, fine_blocks=0
-  )
+  config.tokenizer.network.update(width=8, bins=1, fine_width=4, fine_blocks=0)
   config.tokenizer.update(
     steps=steps, batch=8, log_every=2, save_every=3, image_every=0
   )
@@ -66,7 +64,7 @@ def settings(steps=6, **changes):
 @pytest.fixture(autouse=True)
 def fixture_ground(monkeypatch):
   monkeypatch.setattr(mixture, "open_split", lambda config, split: Rooms(split))
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
     yield
 
 
@@ -167,7 +165,7 @@ def test_missing_maps_and_missing_tokenizers_are_said_in_one_line(
   assert "segmentation/tokenizer_miou" in summary
   assert "depth/tokenizer_abs_rel" not in summary
   trained = tokenizer.load(settings(), tmp_path)
-  assert tokenizer.taught(tmp_path, trained).keys() == {"segmentation"}
+  assert tokenizer.trained_on(tmp_path, trained).keys() == {"segmentation"}
 
 
 def test_unused_codes_are_warned_of(capsys):

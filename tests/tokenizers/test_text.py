@@ -8,12 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from cooper_jax import world as scenes
 from cooper_jax.data import traces
 from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import text
 from cooper_jax.tokenizers.text import TextTokenizer
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import COLOURS, WorldConfig, generate
+from cooper_jax.world.questions import templates
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,12 @@ def test_every_word_of_the_list_is_one_token(tokenizer):
 
 
 def test_every_word_of_the_world_is_one_token(tokenizer):
-  world = scenes.WorldConfig(image_size=32)
-  said = [*traces.CALLS.values(), traces.DOUBT, *scenes.COLOURS]
-  said += [*phrasing.PLURALS, *phrasing.PLURALS.values()]
-  said += [t for each in phrasing.TEMPLATES.values() for t in each]
+  world = WorldConfig(image_size=32)
+  said = [*traces.CALLS.values(), traces.DOUBT, *COLOURS]
+  said += [*templates.PLURALS, *templates.PLURALS.values()]
+  said += [t for each in templates.TEMPLATES.values() for t in each]
   for split in ("train", "heldout"):
-    for sample in scenes.generate(world, split=split, start=0, count=32):
+    for sample in generate(world, split=split, start=0, count=32):
       for question in (*sample.questions, *sample.grounding):
         said += [question.text, question.answer, question.reasoning]
         said += question.options

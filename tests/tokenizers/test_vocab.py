@@ -6,7 +6,7 @@ import pytest
 
 from cooper_jax import modalities
 from cooper_jax.errors import UserError
-from cooper_jax.tokenizers import vocab as vocab_lib
+from cooper_jax.tokenizers import vocab
 from cooper_jax.tokenizers.vocab import Vocabulary
 
 VOCAB = Vocabulary(text=700, locations=64, codes=1000)
@@ -35,14 +35,16 @@ def test_specials_keep_their_order():
 
 
 def test_slot_inverts_opening_only():
-  assert [VOCAB.slot(VOCAB.opening(s)) for s in range(24)] == list(range(24))
-  assert VOCAB.slot(VOCAB.closing(3)) is None
-  assert VOCAB.slot(VOCAB.special("</answer>")) is None
-  assert VOCAB.slot(VOCAB.locations_start) is None
+  assert [VOCAB.modality_id(VOCAB.opening(s)) for s in range(24)] == list(
+    range(24)
+  )
+  assert VOCAB.modality_id(VOCAB.closing(3)) is None
+  assert VOCAB.modality_id(VOCAB.special("</answer>")) is None
+  assert VOCAB.modality_id(VOCAB.locations_start) is None
 
 
 def test_names_invert_special():
-  names = [*vocab_lib.NAMES, "<depth>", "</depth>", "<segmentation>"]
+  names = [*vocab.NAMES, "<depth>", "</depth>", "<segmentation>"]
   assert [VOCAB.name(VOCAB.special(n)) for n in names] == names
   assert VOCAB.name(VOCAB.location(5)) == "<at 5>"
   assert VOCAB.name(VOCAB.code(7)) == "<code 7>"
@@ -60,26 +62,37 @@ def test_unknown_special_lists_what_exists(name):
 def test_a_modality_that_is_added_later_is_found(tmp_path, monkeypatch):
   with pytest.raises(UserError):
     VOCAB.special("<thermal>")
-  (tmp_path / "thermal.py").write_text("SLOT = 9\n")
+  (tmp_path / "thermal.py").write_text("MODALITY_ID = 9\n")
   folders = [*modalities.__path__, str(tmp_path)]
   monkeypatch.setattr(modalities, "__path__", folders)
   # slot 9: 700 + 16 + 2 x 9
   assert VOCAB.special("<thermal>") == 734
   assert VOCAB.name(735) == "</thermal>"
-  vocab_lib.modality_slots.cache_clear()
+  vocab.modality_ids.cache_clear()
 
 
 def test_slots_are_refused_when_shared_missing_or_out_of_range():
   def module(**attributes):
     return types.SimpleNamespace(**attributes)
 
-  slots = vocab_lib.assign_slots({"a": module(SLOT=0), "b": module(SLOT=2)})
+  slots = vocab.assign_modality_ids(
+    {"a": module(MODALITY_ID=0), "b": module(MODALITY_ID=2)}
+  )
   assert slots == {"a": 0, "b": 2}
-  with pytest.raises(UserError, match=r"'a' and 'b' both have SLOT 1.* 0 "):
-    vocab_lib.assign_slots({"a": module(SLOT=1), "b": module(SLOT=1)})
-  for bad in (module(), module(SLOT=24), module(SLOT=-1), module(SLOT="1")):
+  with pytest.raises(
+    UserError, match=r"'a' and 'b' both have MODALITY_ID 1.* 0 "
+  ):
+    vocab.assign_modality_ids(
+      {"a": module(MODALITY_ID=1), "b": module(MODALITY_ID=1)}
+    )
+  for bad in (
+    module(),
+    module(MODALITY_ID=24),
+    module(MODALITY_ID=-1),
+    module(MODALITY_ID="1"),
+  ):
     with pytest.raises(UserError, match=r"0\.\.23"):
-      vocab_lib.assign_slots({"a": bad})
+      vocab.assign_modality_ids({"a": bad})
 
 
 @pytest.mark.parametrize("call", ["location", "code", "kind", "opening"])

@@ -351,9 +351,9 @@ def test_too_few_bytes_on_the_disk_is_said_before_writing(saved, monkeypatch):
 
 
 def test_a_spread_state_restores_onto_its_own_shardings(tmp_path):
-  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 
-  mesh = meshes.make_mesh(meshes.MeshConfig(data=4, fsdp=2))
+  mesh = make_mesh(MeshConfig(data=4, fsdp=2))
   spread = jax.sharding.NamedSharding(mesh, jax.P("fsdp"))
   everywhere = jax.sharding.NamedSharding(mesh, jax.P())
   made = {

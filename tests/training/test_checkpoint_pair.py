@@ -10,7 +10,7 @@ import types
 
 from cooper_jax import ask, policy
 from cooper_jax.parallel import processes
-from cooper_jax.stages import tokenizer as tokenizer_stage
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_who_only_asks_may_be_answered_by_an_older_one(monkeypatch):
   monkeypatch.setattr(workdir, "read_config", lambda folder: None)
   monkeypatch.setattr(workdir, "record", lambda *which: {"finished": True})
   monkeypatch.setattr(ask, "make", lambda *given: None)
-  monkeypatch.setattr(tokenizer_stage, "load", lambda *given: {})
+  monkeypatch.setattr(tokenizer, "load", lambda *given: {})
   monkeypatch.setattr(policy, "load_stage", load_stage)
   ask.load(types.SimpleNamespace(workdir="runs/x", stage="sft"))
   assert allowed == [True]

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.training import checkpoint
-from cooper_jax.training import disk_space as room
+from cooper_jax.training import checkpoint, disk_space
 from tests.training import test_loop
 
 MIB = 2**20
@@ -17,7 +16,7 @@ Usage = collections.namedtuple("Usage", "total used free")
 def has(monkeypatch, megabytes):
   """The disk has this much room, for whoever asks."""
   usage = Usage(0, 0, int(megabytes * MIB))
-  monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage)
+  monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path: usage)
 
 
 def check(folder, *, saves, keep=2, there=0):
@@ -25,7 +24,7 @@ def check(folder, *, saves, keep=2, there=0):
   for step in range(there):
     (checkpoints.directory / str(step + 1)).mkdir(parents=True)
   state = {"w": jnp.zeros(MIB, jnp.float32)}  # 4 MiB
-  room.check(checkpoints, state, label="toy", saves=saves)
+  disk_space.check(checkpoints, state, label="toy", saves=saves)
 
 
 @pytest.mark.parametrize(

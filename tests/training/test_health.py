@@ -96,7 +96,7 @@ def test_what_was_seen_is_resumed():
 def test_the_norm_is_that_of_all_parameters():
   tree = {"a": jnp.full((2,), 2.0), "b": {"c": jnp.full((1,), 1.0)}}
   made = state.TrainState(
-    step=0, params=tree, opt_state=(), ema=None, behind=None, key=None
+    step=0, params=tree, opt_state=(), ema=None, stale_params=None, key=None
   )
   assert health.parameter_norm(made) == 3.0  # sqrt(4 + 4 + 1)
   assert health.parameter_norm(object()) == 0.0

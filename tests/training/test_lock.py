@@ -16,7 +16,7 @@ import pytest
 from cooper_jax import command, main
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
-from cooper_jax.plan import table as report
+from cooper_jax.plan import table
 from cooper_jax.training import lock
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_a_plan_neither_locks_nor_waits(holder, tmp_path, monkeypatch):
   child, work = holder(), tmp_path / "work"
   assert child.stdout.readline() == "held\n"
   asked = []
-  monkeypatch.setattr(report, "run", asked.append)
+  monkeypatch.setattr(table, "run", asked.append)
   assert main.main([SMOKE, f"--workdir={work}", "--plan"]) == 0
   assert isinstance(asked[0], command.Command)
 

@@ -7,10 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from cooper_jax.stages import evaluate, grpo
-from cooper_jax.stages import supervised as teaching
-from cooper_jax.training import log_line as line
-from cooper_jax.training import loop, telemetry
+from cooper_jax.stages import evaluate, grpo, supervised
+from cooper_jax.training import log_line, loop, telemetry
 from tests.training import test_loop
 
 # What a step of GRPO measures, as it is logged.
@@ -38,7 +36,7 @@ def told(label, message):
 
 
 def test_the_line_of_grpo_shows_rewards_and_habits():
-  said = line.line(24, 84, GRPO, RATE, grpo.SHOWN)
+  said = log_line.line(24, 84, GRPO, RATE, grpo.SHOWN)
   assert said == "24/84 reward 0.71 right 69% drew 43% length 23 format 98%"
   assert len(told("grpo", said)) <= 80
 
@@ -48,23 +46,23 @@ def test_the_line_of_grpo_shows_rewards_and_habits():
 @pytest.mark.parametrize("shown", [None, grpo.SHOWN])
 def test_no_line_is_wider_than_a_terminal(step, value, shown):
   means = dict.fromkeys(GRPO, value) | {"skipped": 0.5}
-  said = line.line(step, 99_999, means, RATE, shown)
+  said = log_line.line(step, 99_999, means, RATE, shown)
   assert len(told("tokenizer", said)) <= 80
   assert said.startswith(f"{step}/99999 skipped 0.5")
 
 
 def test_what_is_not_there_is_left_out():
   means = {"reward/total": float("nan"), "maps/drew": 0.5, "loss": 2.0}
-  said = line.line(1, 2, means, {}, grpo.SHOWN)
+  said = log_line.line(1, 2, means, {}, grpo.SHOWN)
   assert said == "1/2 drew 50%"
   # A stage that names nothing shows its plain names.
-  assert line.line(1, 2, means, {}) == "1/2 loss 2"
+  assert log_line.line(1, 2, means, {}) == "1/2 loss 2"
 
 
 def test_speed_comes_last_and_only_where_there_is_room():
-  said = line.line(1, 2, {"loss": 2.0}, RATE)
+  said = log_line.line(1, 2, {"loss": 2.0}, RATE)
   assert said.startswith("1/2 loss 2 0.31 step/s 2.4k tok/s 1.9/")
-  assert "step/s" not in line.line(24, 84, GRPO, RATE, grpo.SHOWN)
+  assert "step/s" not in log_line.line(24, 84, GRPO, RATE, grpo.SHOWN)
 
 
 def test_a_step_that_waits_is_counted_whole(tmp_path):
@@ -94,15 +92,17 @@ def test_the_first_step_is_no_rate(tmp_path, capsys):
   # Four steps of some .01 s are left, and not of .5 s as the mean would say.
   assert said[1].startswith("toy       2/6 loss 1 ")
   assert said[1].endswith(("eta 0s", "eta 1s"))
-  assert loop.line is line.line
+  assert loop.line is log_line.line
 
 
 def test_what_has_more_than_a_line_is_wrapped_between_its_parts():
   parts = [f"family_{i} 0.{i:02d}" for i in range(16)]
-  lines = line.paragraph("evaluate  grpo 0.747", parts).splitlines()
+  lines = log_line.paragraph("evaluate  grpo 0.747", parts).splitlines()
   assert all(len(each) <= 80 for each in lines) and len(lines) > 3
   assert "  ".join(each.strip() for each in lines).split("  ")[2:] == parts
-  assert line.paragraph("evaluate  grpo 0.747", []) == "evaluate  grpo 0.747"
+  assert (
+    log_line.paragraph("evaluate  grpo 0.747", []) == "evaluate  grpo 0.747"
+  )
 
 
 def test_evaluations_and_model_are_told_in_a_terminals_width(capsys):
@@ -115,7 +115,7 @@ def test_evaluations_and_model_are_told_in_a_terminals_width(capsys):
   ]
   evaluate.say(summary, ("grpo",), items)
   parts = {f"a_long_part_{i}": np.zeros(10**i) for i in range(8)}
-  teaching.overview({"params": parts}, "pretrain")
+  supervised.overview({"params": parts}, "pretrain")
   said = capsys.readouterr().out.splitlines()
   assert all(len(each) <= 80 for each in said)
   assert sum(each.count("a_long_family") for each in said) == 16
@@ -127,10 +127,10 @@ def test_evaluations_and_model_are_told_in_a_terminals_width(capsys):
 def test_the_teaching_stages_show_each_map():
   modalities = (("depth", 0), ("segmentation", 1))
   writer = types.SimpleNamespace(modalities=modalities)
-  shown = teaching.shown(types.SimpleNamespace(writer=writer))
+  shown = supervised.shown(types.SimpleNamespace(writer=writer))
   means = {
     "accuracy/map0": 0.12, "accuracy/map1": 0.34, "accuracy/text": 0.5,
     "loss": 3.2419, "loss/text": 3.0, "grad_norm": 0.6,
   }  # fmt: skip
-  said = line.line(1050, 1050, means, RATE, shown)
+  said = log_line.line(1050, 1050, means, RATE, shown)
   assert said == "1050/1050 loss 3.24 text 50% depth 12% segmentation 34%"

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from cooper_jax.sample import Question
-from cooper_jax.world import config as worlds
-from cooper_jax.world.questions import counting
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import config
+from cooper_jax.world.questions import counting, templates
 from cooper_jax.world.scenes import generate
 
-SAMPLES = generate(worlds.WorldConfig(), split="train", start=0, count=96)
+SAMPLES = generate(config.WorldConfig(), split="train", start=0, count=96)
 LISTS = [q for s in SAMPLES for q in s.grounding if q.family == "list"]
-SINGULAR = {plural: shape for shape, plural in phrasing.PLURALS.items()}
+SINGULAR = {plural: shape for shape, plural in templates.PLURALS.items()}
 
 
 def asked():
@@ -24,7 +23,7 @@ def asked():
 def wanted(question):
   """In: "How many red things are there ?"   Out: {"red"}."""
   words = {SINGULAR.get(word, word) for word in question.text.split()}
-  return words & {*worlds.COLOURS, *worlds.SHAPES}
+  return words & {*config.COLOURS, *config.SHAPES}
 
 
 def test_a_trace_points_at_all_that_fit_in_order_and_at_no_other():
@@ -79,7 +78,7 @@ def test_what_is_held_out_is_not_asked_for():
   pairs = {frozenset(wanted(q)) for q in made if q.family == "exists"}
   assert frozenset(("blue", "ball")) in pairs
   assert frozenset(("red", "can")) not in pairs
-  held = phrasing.TEMPLATES["count"][-1].split("{a}")[1]
+  held = templates.TEMPLATES["count"][-1].split("{a}")[1]
   assert not any(q.text.endswith(held) for q in made if q.family == "count")
 
 

@@ -7,25 +7,21 @@ import json
 import numpy as np
 import pytest
 
-from cooper_jax import world as scenes
+from cooper_jax import world
 from cooper_jax.errors import UserError
-from cooper_jax.world import config as worlds
-from cooper_jax.world.layout import catalogue as shapes
+from cooper_jax.world.config import VERSION
+from cooper_jax.world.layout import catalogue
 from cooper_jax.world.layout import sample as layout
 from cooper_jax.world.render import (
-  antialias as smooth,
-)
-from cooper_jax.world.render import (
-  primitives as parts,
-)
-from cooper_jax.world.render import (
+  antialias,
+  primitives,
   render,
   shade,
   shadows,
 )
 from cooper_jax.world.tools import bench, show
 
-WORLD = scenes.WorldConfig()
+WORLD = world.WorldConfig()
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +41,19 @@ def _camera_points(pictures, b):
 
 
 def test_catalogue_has_ten_shapes_and_every_one_is_drawn(drawn):
-  assert len(scenes.SHAPES) == 10
-  assert set(scenes.SHAPES) == set(shapes.CATALOGUE)
-  assert {"table", "shelf"} <= set(scenes.SHAPES)
-  assert scenes.CLASSES[:4] == ("background", "floor", "wall", "ceiling")
+  assert len(world.SHAPES) == 10
+  assert set(world.SHAPES) == set(catalogue.CATALOGUE)
+  assert {"table", "shelf"} <= set(world.SHAPES)
+  assert world.CLASSES[:4] == ("background", "floor", "wall", "ceiling")
   classes = set(np.unique(drawn[1].classes))
-  assert classes == set(range(1, len(scenes.CLASSES)))
+  assert classes == set(range(1, len(world.CLASSES)))
 
 
 def test_depth_is_exact_on_balls(drawn):
   # A ball's points lie at its radius from its centre; its normal is radial.
   scene, pictures = drawn
   balls = np.argwhere(
-    scene.present & (scene.shape == scenes.SHAPES.index("ball"))
+    scene.present & (scene.shape == world.SHAPES.index("ball"))
   )
   checked = 0
   for b, slot in balls:
@@ -76,12 +72,12 @@ def test_depth_is_exact_on_balls(drawn):
 
 def test_surface_points_agree_with_the_room(drawn):
   scene, pictures = drawn
-  ceiling = scenes.CLASSES.index("ceiling")
+  ceiling = world.CLASSES.index("ceiling")
   for b in range(8):
     up = scene.basis[b] @ np.array([0.0, 1.0, 0.0])
     height = _camera_points(pictures, b) @ up + scene.eye[b, 1]
     floor = (pictures.normals[b] @ up > 0.99) & (height < 1e-3)
-    assert np.all(pictures.classes[b][floor] == scenes.CLASSES.index("floor"))
+    assert np.all(pictures.classes[b][floor] == world.CLASSES.index("floor"))
     assert height.min() > -1e-3
     above = height[pictures.classes[b] == ceiling]
     np.testing.assert_allclose(above, scene.room_high[b, 1], rtol=1e-4)
@@ -96,11 +92,11 @@ def test_normals_are_unit_and_face_the_camera(drawn):
     assert (towards > -1e-3).mean() > 0.999
 
 
-@pytest.mark.parametrize("shape", scenes.SHAPES)
+@pytest.mark.parametrize("shape", world.SHAPES)
 def test_each_shape_fills_its_own_box(shape):
   # Seen from straight ahead a shape spans its width and its height.
   base = layout.sample(WORLD, split="train", start=0, count=1)
-  number = scenes.SHAPES.index(shape)
+  number = world.SHAPES.index(shape)
   present = np.zeros_like(base.present)
   present[0, 0] = True
   half = np.array([0.4, 0.5, 0.3])
@@ -120,14 +116,14 @@ def test_each_shape_fills_its_own_box(shape):
     plinth=np.zeros_like(present),
   )
   size = 1024
-  config = scenes.WorldConfig(image_size=size, shaded=False)
+  config = world.WorldConfig(image_size=size, shaded=False)
   pictures = render.render(scene, config)
   rows, columns = np.nonzero(pictures.instances[0])
   metre = size / 30  # pixels
   assert np.ptp(columns) + 1 == pytest.approx(0.8 * metre, abs=2)
   assert np.ptp(rows) + 1 == pytest.approx(1.0 * metre, abs=2)
   kinds = set(np.unique(pictures.classes[0][rows, columns]))
-  assert kinds == {scenes.CLASSES.index(shape)}
+  assert kinds == {world.CLASSES.index(shape)}
 
 
 def test_shadows_darken_and_never_brighten(drawn, monkeypatch):
@@ -149,7 +145,7 @@ def test_antialiasing_brings_the_picture_nearer_to_a_finer_one(
   blocks = fine.image.reshape(-1, 64, 4, 64, 4, 3).astype(float)
   truth = np.sqrt((blocks**2).mean((2, 4)))  # light adds, not its square root
   smooth_error = np.abs(pictures.image - truth)
-  monkeypatch.setattr(smooth, "antialias", lambda *_: None)
+  monkeypatch.setattr(antialias, "antialias", lambda *_: None)
   rough = render.render(scene, WORLD).image
   rough_error = np.abs(rough - truth)
   edges = np.abs(rough.astype(int) - pictures.image).max(-1) > 10
@@ -172,8 +168,8 @@ def test_any_square_size_shows_the_same_scene(size, drawn):
 
 
 def test_a_sample_is_the_same_in_any_batch():
-  together = scenes.generate(WORLD, split="validation", start=3, count=19)
-  alone = scenes.generate(WORLD, split="validation", start=20, count=1)[0]
+  together = world.generate(WORLD, split="validation", start=3, count=19)
+  alone = world.generate(WORLD, split="validation", start=20, count=1)[0]
   twin = together[17]
   assert twin.id == alone.id == "scenes/validation/20"
   assert twin.questions == alone.questions
@@ -185,10 +181,10 @@ def test_a_sample_is_the_same_in_any_batch():
 
 def test_splits_and_seeds_differ():
   def first(config, split):
-    return scenes.generate(config, split=split, start=0, count=1)[0].image
+    return world.generate(config, split=split, start=0, count=1)[0].image
 
   other = dataclasses.replace(WORLD, seed=1)
-  pictures = [first(WORLD, split) for split in scenes.SPLITS]
+  pictures = [first(WORLD, split) for split in world.SPLITS]
   pictures.append(first(other, "train"))
   for i, one in enumerate(pictures):
     for two in pictures[i + 1 :]:
@@ -201,7 +197,7 @@ GOLDEN = "d9aad2b792035f86"
 def test_integers_are_the_same_on_every_machine():
   # Names, places and who is asked about; no rounding enters these. When this
   # fails after a wanted change, raise config.VERSION and paste the new hash.
-  samples = scenes.generate(WORLD, split="train", start=0, count=16)
+  samples = world.generate(WORLD, split="train", start=0, count=16)
   scene = layout.sample(WORLD, split="train", start=0, count=64)
   record = [
     scene.present.astype(int).tolist(),
@@ -223,8 +219,8 @@ def test_fingerprint_follows_every_setting():
   ):
     names.add(dataclasses.replace(WORLD, **change).fingerprint())
   assert len(names) == 5
-  assert WORLD.fingerprint() == scenes.WorldConfig().fingerprint()
-  assert WORLD.fingerprint().startswith(worlds.VERSION)
+  assert WORLD.fingerprint() == world.WorldConfig().fingerprint()
+  assert WORLD.fingerprint().startswith(VERSION)
 
 
 def test_sizes_overlap_across_classes_and_distance_says_nothing_of_size():
@@ -234,7 +230,7 @@ def test_sizes_overlap_across_classes_and_distance_says_nothing_of_size():
   assert np.percentile(height, 99) / np.percentile(height, 1) > 16
   kind = scene.shape[there]
   middle = np.median(height)
-  for number in range(len(scenes.SHAPES)):
+  for number in range(len(world.SHAPES)):
     assert 0.7 < np.median(height[kind == number]) / middle < 1.4
   # Apparent size against distance, per object: independent but for walls.
   away = scene.centre - scene.eye[:, None]
@@ -261,7 +257,7 @@ def test_objects_do_not_run_into_each_other():
 
 def test_objects_are_large_enough_to_be_learned():
   config = dataclasses.replace(WORLD, shaded=False)
-  samples = scenes.generate(config, split="train", start=0, count=150)
+  samples = world.generate(config, split="train", start=0, count=150)
   share = np.mean([(s.instances > 0).mean() for s in samples])
   assert 0.15 < share < 0.32
   pixels = np.concatenate(
@@ -276,19 +272,19 @@ def test_objects_are_large_enough_to_be_learned():
 
 def test_bad_settings_are_refused_in_one_line():
   with pytest.raises(UserError, match="image_size is 8"):
-    scenes.WorldConfig(image_size=8)
+    world.WorldConfig(image_size=8)
   with pytest.raises(UserError, match=r"objects 3\.\.9"):
-    scenes.WorldConfig(min_objects=3, max_objects=9)
+    world.WorldConfig(min_objects=3, max_objects=9)
   with pytest.raises(UserError, match="crimson ball"):
-    scenes.WorldConfig(held_out=(("crimson", "ball"),))
+    world.WorldConfig(held_out=(("crimson", "ball"),))
   with pytest.raises(UserError, match='did you mean "train"'):
-    scenes.generate(WORLD, split="trian", start=0, count=1)
+    world.generate(WORLD, split="trian", start=0, count=1)
 
 
 def test_the_unshaded_world_has_the_same_maps_and_questions():
   config = dataclasses.replace(WORLD, shaded=False)
-  plain = scenes.generate(config, split="test", start=0, count=4)
-  shaded = scenes.generate(WORLD, split="test", start=0, count=4)
+  plain = world.generate(config, split="test", start=0, count=4)
+  shaded = world.generate(WORLD, split="test", start=0, count=4)
   for one, two in zip(plain, shaded):
     assert one.questions == two.questions
     np.testing.assert_array_equal(one.depth, two.depth)
@@ -297,15 +293,15 @@ def test_the_unshaded_world_has_the_same_maps_and_questions():
 
 def test_parts_of_an_object_share_its_instance(drawn):
   scene, _ = drawn
-  listed = parts.expand(scene)
-  tables = scene.present & (scene.shape == scenes.SHAPES.index("table"))
+  listed = primitives.expand(scene)
+  tables = scene.present & (scene.shape == world.SHAPES.index("table"))
   b, slot = np.argwhere(tables)[0]
   mine = (listed.scene == b) & (listed.object == slot + 1)
   assert mine.sum() == 3  # a top and two sides
 
 
 def test_sheet_shows_five_panels_a_scene():
-  samples = scenes.generate(WORLD, split="train", start=0, count=3)
+  samples = world.generate(WORLD, split="train", start=0, count=3)
   sheet = show.sheet(samples, columns=2, margin=4)
   # Two rows of 64 + 4 pixels; two columns of five panels and a gap of 12.
   assert sheet.shape == (2 * 68, 2 * 5 * 68 + 12, 3)
@@ -321,7 +317,7 @@ def test_bench_reports_a_plausible_rate():
 def _colourfulness_against_distance(count=60):
   """Correlation over objects: spread of the mean colour, log of the depth."""
   found = []
-  for sample in scenes.generate(WORLD, split="train", start=0, count=count):
+  for sample in world.generate(WORLD, split="train", start=0, count=count):
     for i in np.unique(sample.instances)[1:]:
       here = sample.instances == i
       colour = sample.image[here].mean(0) / 255

@@ -6,27 +6,32 @@ import re
 import numpy as np
 import pytest
 
-from cooper_jax import world as scenes
+from cooper_jax import world
 from cooper_jax.data import traces
 from cooper_jax.errors import UserError
 from cooper_jax.tokenizers.lengths import NUMBERS, metres
-from cooper_jax.world import config as worlds
-from cooper_jax.world.questions import debias as balance
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import config
+from cooper_jax.world.questions import debias
+from cooper_jax.world.questions.templates import (
+  FAMILIES,
+  PHRASINGS,
+  PLURALS,
+  RELATIONS,
+)
 
-WORLD = scenes.WorldConfig(shaded=False)
+WORLD = world.WorldConfig(shaded=False)
 SIZE = WORLD.image_size
 LOCATION = re.compile(r"<at (\d\.\d{3}) (\d\.\d{3})>")
 
 
 @pytest.fixture(scope="module")
 def samples():
-  return scenes.generate(WORLD, split="train", start=0, count=400)
+  return world.generate(WORLD, split="train", start=0, count=400)
 
 
 @pytest.fixture(scope="module")
 def heldout():
-  return scenes.generate(WORLD, split="heldout", start=0, count=150)
+  return world.generate(WORLD, split="heldout", start=0, count=150)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +64,8 @@ def _middle(sample, instance):
 
 
 def test_there_are_sixteen_families_asked_alike(asked):
-  assert set(asked) == set(phrasing.FAMILIES)
-  assert len(phrasing.FAMILIES) == 16
+  assert set(asked) == set(FAMILIES)
+  assert len(FAMILIES) == 16
   counts = [len(found) for found in asked.values()]
   assert min(counts) > 0.4 * max(counts)
 
@@ -78,7 +83,7 @@ def test_an_object_in_a_question_has_one_name_and_can_be_seen(samples):
     for instance, name in names.items():
       mask = sample.instances == instance
       assert mask.sum() >= 25
-      kind = worlds.CLASSES.index(name.split()[1])
+      kind = config.CLASSES.index(name.split()[1])
       assert np.all(sample.segmentation[mask] == kind)
     for question in sample.questions:
       for instance in question.evidence["ids"]:
@@ -168,7 +173,7 @@ def test_gap_is_less_than_the_distance_and_fits_the_map(asked):
     between = points[0][:, None] - points[1][None]
     nearest = np.sqrt((between**2).sum(-1)).min()
     # Visible points are some of the points: the true gap is no larger, but
-    # for hulls of tables and shelves, which fill their openings.
+    # for hulls of tables and shelves, which fill their allowed_maps.
     assert question.value < nearest * 1.02 + 0.01
     ratios.append(question.value / nearest)
   assert np.median(ratios) > 0.75
@@ -178,8 +183,8 @@ def test_counts_and_existence_match_the_names(asked):
   for sample, question in asked["count"]:
     names = _names(sample).values()
     words = question.text.split()
-    colours = [c for c in worlds.COLOURS if c in words]
-    kinds = [s for s, p in phrasing.PLURALS.items() if p in words]
+    colours = [c for c in config.COLOURS if c in words]
+    kinds = [s for s, p in PLURALS.items() if p in words]
     assert len(colours) + len(kinds) == 1
     number = sum((colours + kinds)[0] in name.split() for name in names)
     assert question.answer == str(number) and question.value == number
@@ -192,7 +197,7 @@ def test_counts_and_existence_match_the_names(asked):
       assert name not in _names(sample).values()
       colour, shape = name.split()
       kinds = np.unique(sample.segmentation)
-      assert worlds.CLASSES.index(shape) in kinds  # never a giveaway
+      assert config.CLASSES.index(shape) in kinds  # never a giveaway
       assert any(colour in n for n in _names(sample).values())
 
 
@@ -219,7 +224,7 @@ def test_viewpoint_is_geometry_on_the_floor(asked):
 
 def test_a_comparison_ends_with_how_the_first_stands_to_the_second(asked):
   numbers = re.compile(r"([\d.]+) m\b")
-  for family, (first, second) in phrasing.RELATIONS.items():
+  for family, (first, second) in RELATIONS.items():
     said = set()
     for sample, question in asked[family]:
       *_, word = question.reasoning.split(" ; ")
@@ -326,13 +331,13 @@ def test_held_out_pairs_are_never_seen_in_training(samples):
     drawn = (
       samples
       if split == "train"
-      else scenes.generate(WORLD, split=split, start=0, count=48)
+      else world.generate(WORLD, split=split, start=0, count=48)
     )
     for sample in drawn:
       assert not pairs & set(_names(sample).values())
       for question in sample.questions:
         assert not any(pair in question.text for pair in pairs)
-        assert question.template < phrasing.PHRASINGS - 1
+        assert question.template < PHRASINGS - 1
 
 
 def test_held_out_scenes_show_and_ask_held_out_pairs(heldout):
@@ -346,7 +351,7 @@ def test_held_out_scenes_show_and_ask_held_out_pairs(heldout):
     templates.update(q.template for q in sample.questions)
   assert shown > 0.9 * len(heldout)  # some are partly hidden
   assert asked_about > 0.9 * len(heldout)
-  assert 0.4 < templates[phrasing.PHRASINGS - 1] / sum(templates.values()) < 0.6
+  assert 0.4 < templates[PHRASINGS - 1] / sum(templates.values()) < 0.6
 
 
 def test_colours_repeat_in_about_half_of_the_scenes(samples):
@@ -359,7 +364,7 @@ def test_colours_repeat_in_about_half_of_the_scenes(samples):
 
 
 def test_balance_table_fits_the_families():
-  balance.check()
+  debias.check()
 
 
 def test_traces_think_draw_think_answer(asked):
@@ -374,8 +379,8 @@ def test_traces_think_draw_think_answer(asked):
   assert traces.compose(question) == f"{depth} {tail}"
   both = f"{depth} {objects} {tail}"
   assert traces.compose(question, ("segmentation", "depth")) == both
-  assert traces.compose(question, faulty=True) == (
-    "<think> measure the depth </think> <depth faulty>"
+  assert traces.compose(question, corrupted=True) == (
+    "<think> measure the depth </think> <depth corrupted>"
     f" <think> the map does not fit the image ; {reasoning} </think>"
     f" <answer> {answer} </answer>"
   )

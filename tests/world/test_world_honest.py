@@ -9,21 +9,18 @@ import runpy
 import numpy as np
 import pytest
 
-from cooper_jax import world as scenes
+from cooper_jax import world
 from cooper_jax.sample import Question
-from cooper_jax.world.questions import debias as balance
-from cooper_jax.world.questions import debias_table as balance_table
-from cooper_jax.world.questions import templates as phrasing
-from cooper_jax.world.tools import calibrate, shortcuts
-from cooper_jax.world.tools import classifiers as regress
+from cooper_jax.world.questions import debias, debias_table, templates
+from cooper_jax.world.tools import calibrate, classifiers, shortcuts
 
 FEWEST = 4000  # questions
 
 
 @pytest.fixture(scope="module")
 def measured():
-  config = scenes.WorldConfig(shaded=False)
-  samples = scenes.generate(config, split="train", start=50_000, count=1600)
+  config = world.WorldConfig(shaded=False)
+  samples = world.generate(config, split="train", start=50_000, count=1600)
   assert sum(len(s.questions) for s in samples) > 3 * FEWEST
   return shortcuts.measure(samples)
 
@@ -45,7 +42,7 @@ def test_no_constant_is_a_good_length(measured):
   assert measured["constant/all/factor_2"] <= 0.5
 
 
-@pytest.mark.parametrize("family", phrasing.LENGTHS)
+@pytest.mark.parametrize("family", templates.LENGTHS)
 def test_no_constant_is_a_good_length_within_a_family(measured, family):
   # Log-uniform over a ratio of 24 the best constant reaches .18 and .44; the
   # best of many constants on some 500 questions gains a few points of luck.
@@ -86,7 +83,7 @@ def test_the_perceptron_learns_what_is_not_linear():
   rng = np.random.default_rng(0)
   x = rng.normal(size=(800, 2))
   truth = x[:, 0] * x[:, 1] > 0
-  decided = regress.perceptron(x[:400], truth[:400], x[400:])
+  decided = classifiers.perceptron(x[:400], truth[:400], x[400:])
   assert (decided == truth[400:]).mean() > 0.9
 
 
@@ -104,16 +101,16 @@ def test_calibration_writes_a_table_that_can_be_read_back(
 ):
   table = {section: {} for section in calibrate.TABLE}  # nothing balanced
   monkeypatch.setattr(calibrate, "TABLE", table)
-  monkeypatch.setattr(balance, "TABLE", table)
+  monkeypatch.setattr(debias, "TABLE", table)
   seen = calibrate.observe(320, start=70_000)
   calibrate.fit_weights(seen)
   calibrate.fit_frequencies(seen, 1.0)
   calibrate.fit_shares(seen, 320)
-  balance.check()
+  debias.check()
   calibrate.write(tmp_path / "table.py")
   read = runpy.run_path(str(tmp_path / "table.py"))["TABLE"]
-  assert set(read) == set(balance_table.TABLE)
-  for section, entries in balance_table.TABLE.items():
+  assert set(read) == set(debias_table.TABLE)
+  for section, entries in debias_table.TABLE.items():
     assert set(read[section]) == set(entries)
   # Without balance the lower edge tells what is closer: it must be noticed.
   # In closer, features 2 and 4 are the foot of the box and its square.

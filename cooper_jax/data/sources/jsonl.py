@@ -30,9 +30,9 @@ from cooper_jax.data import (
   pictures,
   splits,
 )
-from cooper_jax.data import survey as surveys
 from cooper_jax.data.entries import Entry, JsonlSource, read_entries
 from cooper_jax.data.sources import DataConfig
+from cooper_jax.data.survey import at_start, without_bad
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 
@@ -61,14 +61,14 @@ def source(config: DataConfig, split: str) -> JsonlSource:
 def survey(config: DataConfig) -> list[str]:
   """What a run's plan says of the data; UserError where some of it is wrong."""
   _path(config, "train")  # refuses where none is named
-  return surveys.at_start(config)
+  return at_start(config)
 
 
 def _entries(path: pathlib.Path, config: DataConfig) -> list[Entry]:
   """The samples of a file; bad ones are left out where some are allowed."""
   if not config.bad_samples:
     return read_entries(path)
-  return surveys.without_bad(path, config)
+  return without_bad(path, config)
 
 
 def asked(config: DataConfig, split: str):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cooper_jax.world import config as worlds
-from cooper_jax.world.layout import catalogue as shapes
+from cooper_jax.world.config import MAX_OBJECTS
+from cooper_jax.world.layout import catalogue
 
 TRIES = 10
 PER_SLOT = 32  # uniforms of an object
 PER_TRY = 6  # and of each place that it tries
-SLOTS = worlds.MAX_OBJECTS
+SLOTS = MAX_OBJECTS
 _SURE_SIZE = 0.22  # of the image height
 _SURE_DISTANCE = 1.6  # metres
 
@@ -59,7 +59,7 @@ def place(config, camera, room, shape, wanted, header, slots):
   for slot in range(SLOTS):
     own = slots[:, slot]
     tries = own[:, PER_SLOT:].reshape(count, TRIES, PER_TRY)
-    proportions = shapes.PROPORTIONS[shape[:, slot]]
+    proportions = catalogue.PROPORTIONS[shape[:, slot]]
     vary = np.exp((2 * own[:, 11:13] - 1) * np.log(proportions[:, 2:3]))
     width = (proportions[:, 0] * vary[:, 0])[:, None]
     # Shapes that may turn all the way are round, and stay so.

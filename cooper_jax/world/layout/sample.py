@@ -13,12 +13,12 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.world import config as worlds
-from cooper_jax.world.layout import placement as placing
+from cooper_jax.world.config import COLOURS, SHAPES, SPLITS, WorldConfig
+from cooper_jax.world.layout import placement
 
 _HEADER = 64
-_LAYOUT = _HEADER + placing.SLOTS * (
-  placing.PER_SLOT + placing.TRIES * placing.PER_TRY
+_LAYOUT = _HEADER + placement.SLOTS * (
+  placement.PER_SLOT + placement.TRIES * placement.PER_TRY
 )
 QUESTION_DRAWS = 1400
 _SPLIT_BITS = 3
@@ -52,9 +52,9 @@ class Layout:
   draws: np.ndarray  # [B, QUESTION_DRAWS] uniforms for the questions
 
 
-def uniforms(config: worlds.WorldConfig, split: str, index: int) -> np.ndarray:
+def uniforms(config: WorldConfig, split: str, index: int) -> np.ndarray:
   """All random numbers of one scene."""
-  split_id = worlds.SPLITS.index(split)
+  split_id = SPLITS.index(split)
   key = np.array(
     [(config.seed << _SPLIT_BITS) | split_id, index], dtype=np.uint64
   )
@@ -63,13 +63,13 @@ def uniforms(config: worlds.WorldConfig, split: str, index: int) -> np.ndarray:
 
 
 def sample(
-  config: worlds.WorldConfig, *, split: str, start: int, count: int
+  config: WorldConfig, *, split: str, start: int, count: int
 ) -> Layout:
   """Draws scenes `start` to `start + count` of a split."""
   index = np.arange(start, start + count)
   drawn_BU = np.stack([uniforms(config, split, int(i)) for i in index])
   header = drawn_BU[:, :_HEADER]
-  slots = drawn_BU[:, _HEADER:_LAYOUT].reshape(count, placing.SLOTS, -1)
+  slots = drawn_BU[:, _HEADER:_LAYOUT].reshape(count, placement.SLOTS, -1)
   camera = _camera(config, header)
   room = _room(header)
   colour, shape = _names(config, split, header, slots)
@@ -77,7 +77,7 @@ def sample(
   spread = config.max_objects - config.min_objects + 1
   wanted = config.min_objects + np.floor(header[:, 0] * spread)
   wanted = wanted.astype(np.int64)
-  placed = placing.place(config, camera, room, shape, wanted, header, slots)
+  placed = placement.place(config, camera, room, shape, wanted, header, slots)
   low, high = room["room_low"], room["room_high"]
   light = np.stack(
     [
@@ -91,7 +91,7 @@ def sample(
     index=index,
     **camera,
     **room,
-    light=placing.turned(light, room["room_turn"]),
+    light=placement.turned(light, room["room_turn"]),
     style=header[:, 24:40],
     shape=shape,
     colour=colour,
@@ -103,10 +103,10 @@ def sample(
 
 def _camera(config, header):
   degrees = np.pi / 180
-  fov = placing.between(header[:, 1], *config.field_of_view) * degrees
-  pitch = placing.between(header[:, 2], *config.pitch) * degrees
-  roll = placing.between(header[:, 3], -config.roll, config.roll) * degrees
-  height = placing.between(header[:, 4], *config.camera_height)
+  fov = placement.between(header[:, 1], *config.field_of_view) * degrees
+  pitch = placement.between(header[:, 2], *config.pitch) * degrees
+  roll = placement.between(header[:, 3], -config.roll, config.roll) * degrees
+  height = placement.between(header[:, 4], *config.camera_height)
   zero, one = np.zeros_like(pitch), np.ones_like(pitch)
   right = np.stack([one, zero, zero], -1)
   down = np.stack([zero, -np.cos(pitch), -np.sin(pitch)], -1)
@@ -120,11 +120,11 @@ def _camera(config, header):
 
 
 def _room(header):
-  turn = placing.between(header[:, 5], -0.5, 0.5)
-  back = placing.log_between(header[:, 6], 4.5, 14.5)
-  left = -np.maximum(placing.log_between(header[:, 7], 1.6, 6.5), 0.42 * back)
-  right = np.maximum(placing.log_between(header[:, 8], 1.6, 6.5), 0.42 * back)
-  height = np.maximum(placing.log_between(header[:, 9], 2.6, 6.0), 0.4 * back)
+  turn = placement.between(header[:, 5], -0.5, 0.5)
+  back = placement.log_between(header[:, 6], 4.5, 14.5)
+  left = -np.maximum(placement.log_between(header[:, 7], 1.6, 6.5), 0.42 * back)
+  right = np.maximum(placement.log_between(header[:, 8], 1.6, 6.5), 0.42 * back)
+  height = np.maximum(placement.log_between(header[:, 9], 2.6, 6.0), 0.4 * back)
   zero = np.zeros_like(turn)
   return {
     "room_turn": turn,
@@ -141,20 +141,17 @@ def _names(config, split, header, slots):
   palette = 2 + (header[:, 10] < 0.4)  # colours of a scene that repeats them
   repeats = header[:, 11] < 0.6
   pick = np.floor(slots[:, :, 0] * palette[:, None]).astype(np.int64)
-  pick = np.where(repeats[:, None], pick, np.arange(placing.SLOTS))
+  pick = np.where(repeats[:, None], pick, np.arange(placement.SLOTS))
   colour = order[rows[:, None], pick]
   # Half of the scenes prefer two or three shapes, so that counts exceed one.
   favourites = np.argsort(header[:, 48:58], axis=1)[:, :3]
-  bonus = np.zeros((count, len(worlds.SHAPES)))
+  bonus = np.zeros((count, len(SHAPES)))
   bonus[rows[:, None], favourites] = np.where(header[:, 12] < 0.55, 0.7, 0.0)[
     :, None
   ]
-  taken = np.zeros((count, len(worlds.COLOURS), len(worlds.SHAPES)))
-  held_out = [
-    (worlds.COLOURS.index(c), worlds.SHAPES.index(s))
-    for c, s in config.held_out
-  ]
-  shape = np.zeros((count, placing.SLOTS), np.int64)
+  taken = np.zeros((count, len(COLOURS), len(SHAPES)))
+  held_out = [(COLOURS.index(c), SHAPES.index(s)) for c, s in config.held_out]
+  shape = np.zeros((count, placement.SLOTS), np.int64)
   if split == "heldout" and held_out:
     pair = np.floor(header[:, 13] * len(held_out)).astype(np.int64)
     pairs = np.array(held_out)[pair]
@@ -165,7 +162,7 @@ def _names(config, split, header, slots):
     for c, s in held_out:
       taken[:, c, s] = 10
     first = 0
-  for slot in range(first, placing.SLOTS):
+  for slot in range(first, placement.SLOTS):
     wish = slots[:, slot, 1:11] + bonus - taken[rows, colour[:, slot]]
     shape[:, slot] = np.argmax(wish, axis=1)
     taken[rows, colour[:, slot], shape[:, slot]] = 10

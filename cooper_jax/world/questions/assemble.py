@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cooper_jax.sample import Question
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.questions import templates
 from cooper_jax.world.questions.families import WRITERS, evidence_of
 from cooper_jax.world.questions.labels import Words
 from cooper_jax.world.questions.templates import PHRASINGS
@@ -23,13 +23,13 @@ def questions(picks: dict, words: Words, *, most, split: str):
   novel = picks["novel"].tolist()
   columns = {
     family: {name: array.tolist() for name, array in picks[family].items()}
-    for family in phrasing.FAMILIES
+    for family in templates.FAMILIES
   }
   written = []
   for b in range(len(sides)):
     asked = [
       (not columns[family]["kept"][b], order[b][k], k, family)
-      for k, family in enumerate(phrasing.FAMILIES)
+      for k, family in enumerate(templates.FAMILIES)
       if columns[family]["asked"][b]
     ]
     asked.sort()

@@ -10,19 +10,19 @@ import re
 import numpy as np
 
 from cooper_jax.sample import Question
-from cooper_jax.world import config as worlds
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import config
+from cooper_jax.world.questions import templates
 
 EXISTS = 0.3  # share of the questions that ask for a colour and a shape at once
 # How often a number is asked for, once a scene has it: nothing and one are
 # frequent, and easy.
 _CHANCE = (0.1, 0.3, 1.0)
-_SHAPES = frozenset(phrasing.PLURALS.values())  # colours need no map
+_SHAPES = frozenset(templates.PLURALS.values())  # colours need no map
 _THING = re.compile(r"(\w+) (\w+) (<at [^<>]*>)")
 
 
 def questions(
-  listed: Question, rng, number: int, *, never=worlds.HELD_OUT
+  listed: Question, rng, number: int, *, never=config.HELD_OUT
 ) -> list[Question]:
   """Returns up to `number` questions about the things that `listed` names.
 
@@ -43,7 +43,7 @@ def questions(
   things = [
     found.groups()
     for found in _THING.finditer(listed.reasoning)
-    if found[1] in worlds.COLOURS and found[2] in worlds.SHAPES
+    if found[1] in config.COLOURS and found[2] in config.SHAPES
   ]
   if not things:
     return []
@@ -51,21 +51,21 @@ def questions(
   for _ in range(number):
     if rng.random() < EXISTS:
       colour, shape = _sought(things, rng, never)
-      name = phrasing.with_article(f"{colour} {shape}")
+      name = templates.with_article(f"{colour} {shape}")
       places = [at for c, s, at in things if (c, s) == (colour, shape)]
       answer, family = ("yes" if places else "no"), "exists"
     else:
       name, places = _counted(things, rng)
       answer, family = str(len(places)), "count"
     # The last phrasing is of the held-out split.
-    template = int(rng.integers(phrasing.PHRASINGS - 1))
+    template = int(rng.integers(templates.PHRASINGS - 1))
     asked[name] = Question(
       family=family,
-      text=phrasing.TEMPLATES[family][template].format(a=name),
+      text=templates.TEMPLATES[family][template].format(a=name),
       answer=answer,
-      answer_type=phrasing.ANSWER_TYPES[family],
-      needs=phrasing.NEEDS[family] if name in _SHAPES else (),
-      reasoning=phrasing.counted(places),
+      answer_type=templates.ANSWER_TYPES[family],
+      needs=templates.NEEDS[family] if name in _SHAPES else (),
+      reasoning=templates.counted(places),
       template=template,
     )
   return list(asked.values())
@@ -85,11 +85,11 @@ def _counted(things, rng):
   """A property in the plural, and the places of what has it."""
   found = [
     (f"{colour} things", [at for c, _, at in things if c == colour])
-    for colour in worlds.COLOURS
+    for colour in config.COLOURS
   ]
   found += [
-    (phrasing.PLURALS[shape], [at for _, s, at in things if s == shape])
-    for shape in worlds.SHAPES
+    (templates.PLURALS[shape], [at for _, s, at in things if s == shape])
+    for shape in config.SHAPES
   ]
   chance = np.array([_CHANCE[min(len(places), 2)] for _, places in found])
   return found[rng.choice(len(found), p=chance / chance.sum())]

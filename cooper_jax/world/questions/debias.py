@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cooper_jax.world import config as worlds
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import config
+from cooper_jax.world.questions import templates
 from cooper_jax.world.questions.debias_table import TABLE
 from cooper_jax.world.questions.measure import Facts
 
@@ -34,7 +34,7 @@ RANGES = {
   "reach": (0.35, 6.0),
 }
 BOX_FEATURES = 6
-NAME_FEATURES = len(worlds.SHAPES)
+NAME_FEATURES = len(config.SHAPES)
 FEATURES = BOX_FEATURES + NAME_FEATURES
 
 
@@ -113,7 +113,7 @@ def slope(family: str) -> float:
 
 def check() -> None:
   """Fails when the table names a family that is not there."""
-  known = set(phrasing.FAMILIES)
+  known = set(templates.FAMILIES)
   for section in ("weights", "lengths", "keep", "bias", "slope", "limit"):
     unknown = set(TABLE[section]) - known
     assert not unknown, f"balance table names {sorted(unknown)}"
@@ -139,5 +139,5 @@ def name_score(family, colour: np.ndarray, shape: np.ndarray) -> np.ndarray:
   if weights is None:
     return np.zeros(np.broadcast_shapes(colour.shape, shape.shape))
   weights = np.array(weights)
-  number = len(worlds.COLOURS)
+  number = len(config.COLOURS)
   return weights[:number][colour] + weights[number:][shape]

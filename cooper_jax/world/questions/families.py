@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers.lengths import metres
-from cooper_jax.world import config as worlds
-from cooper_jax.world.questions import debias as balance
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import config
+from cooper_jax.world.questions import debias, templates
 from cooper_jax.world.questions.templates import (
   ANSWER_TYPES,
   NEEDS,
@@ -201,7 +200,7 @@ def _write_length(words, b, family, picked, template, side):
   """distance, object_distance, gap, height, width: metres."""
   items = picked["items"]
   value = picked["value"]
-  low, high = balance.RANGES[family]
+  low, high = debias.RANGES[family]
   usual = (low * high) ** 0.5
   if family in ("height", "width"):
     reasoning = words.upright(b, items[0])
@@ -225,12 +224,12 @@ def _write_length(words, b, family, picked, template, side):
 
 def _write_count(words, b, family, picked, template, side):
   which = picked["items"][0]
-  if which < len(worlds.COLOURS):
+  if which < len(config.COLOURS):
     ids, wanted = words.colour[b], which
-    name = f"{worlds.COLOURS[which]} things"
+    name = f"{config.COLOURS[which]} things"
   else:
-    ids, wanted = words.shape[b], which - len(worlds.COLOURS)
-    name = phrasing.PLURALS[worlds.SHAPES[wanted]]
+    ids, wanted = words.shape[b], which - len(config.COLOURS)
+    name = templates.PLURALS[config.SHAPES[wanted]]
   found = [
     i for i in words.left_first[b] if words.named[b][i] and ids[i] == wanted
   ]
@@ -239,24 +238,24 @@ def _write_count(words, b, family, picked, template, side):
     template,
     {"a": name},
     str(len(found)),
-    phrasing.counted([words.at[b][i] for i in found]),
+    templates.counted([words.at[b][i] for i in found]),
     value=float(len(found)),
-    needs=() if which < len(worlds.COLOURS) else NEEDS[family],
-    flag="negative" if which < len(worlds.COLOURS) else "boundary",
+    needs=() if which < len(config.COLOURS) else NEEDS[family],
+    flag="negative" if which < len(config.COLOURS) else "boundary",
     evidence=evidence_of(found),
   )
 
 
 def _write_exists(words, b, family, picked, template, side):
   i, j = picked["items"]
-  colour = worlds.COLOURS[words.colour[b][i]]
-  name = f"{colour} {worlds.SHAPES[words.shape[b][j]]}"
+  colour = config.COLOURS[words.colour[b][i]]
+  name = f"{colour} {config.SHAPES[words.shape[b][j]]}"
   return _question(
     family,
     template,
-    {"a": phrasing.with_article(name)},
+    {"a": templates.with_article(name)},
     _YES_NO[0 if picked["first"] else 1],
-    phrasing.counted([words.at[b][i]] if picked["first"] else []),
+    templates.counted([words.at[b][i]] if picked["first"] else []),
     flag="negative",
     evidence=evidence_of((i,) if picked["first"] else ()),
   )

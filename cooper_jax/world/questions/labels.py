@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cooper_jax.tokenizers.lengths import metres
-from cooper_jax.world import config as worlds
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import config
+from cooper_jax.world.questions import templates
 from cooper_jax.world.questions.measure import Facts
 
 
@@ -18,7 +18,7 @@ class Words:
     self.named = facts.named.tolist()
     self.name = [
       [
-        f"{worlds.COLOURS[c]} {worlds.SHAPES[s]}"
+        f"{config.COLOURS[c]} {config.SHAPES[s]}"
         for c, s in zip(colours, kinds)
       ]
       for colours, kinds in zip(facts.colour.tolist(), facts.shape.tolist())
@@ -26,7 +26,7 @@ class Words:
 
     def places(flat):
       return [
-        [phrasing.location(p, size) for p in row] for row in flat.tolist()
+        [templates.location(p, size) for p in row] for row in flat.tolist()
       ]
 
     self.at = places(facts.at)

@@ -10,11 +10,11 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.world import config as worlds
+from cooper_jax.world.config import MAX_OBJECTS, SHAPES, WorldConfig
 from cooper_jax.world.layout.sample import Layout
 from cooper_jax.world.render.render import Pictures
 
-_ROUND = [worlds.SHAPES.index(s) for s in ("ball", "can", "cone", "dome")]
+_ROUND = [SHAPES.index(s) for s in ("ball", "can", "cone", "dome")]
 _MOST_HIDDEN = 0.5  # an object less than half seen is not asked about
 
 
@@ -40,13 +40,11 @@ class Facts:
   size: int  # pixels a side
 
 
-def gather(
-  layout: Layout, pictures: Pictures, config: worlds.WorldConfig
-) -> Facts:
+def gather(layout: Layout, pictures: Pictures, config: WorldConfig) -> Facts:
   """Reads the facts of a batch off its maps and its layout."""
   size = config.image_size
   scenes = len(layout.index)
-  slots = worlds.MAX_OBJECTS
+  slots = MAX_OBJECTS
   flat = np.flatnonzero(pictures.instances)
   each = size * size
   scene = flat // each

@@ -10,14 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from cooper_jax.tokenizers.lengths import NUMBER_VALUES
-from cooper_jax.world import config as worlds
+from cooper_jax.world.config import COLOURS, MAX_OBJECTS, SHAPES
 from cooper_jax.world.layout.sample import Layout
-from cooper_jax.world.questions import debias as balance
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world.questions import debias, templates
 from cooper_jax.world.questions.measure import Facts
 from cooper_jax.world.questions.surface_distance import NOT_A_PRISM, gaps
 
-_N = worlds.MAX_OBJECTS
+_N = MAX_OBJECTS
 _FREE = ~np.eye(_N, dtype=bool)  # pairs of two different objects
 _THREE = (
   _FREE[:, :, None] & _FREE[:, None, :] & _FREE[None, :, :]
@@ -56,7 +55,7 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
     of slots, or for counts of names), and what else the wording needs.
   """
   draws = Draws(layout.draws)
-  features = balance.object_features(facts)
+  features = debias.object_features(facts)
   named = facts.named
   pair = named[:, :, None] & named[:, None, :] & _FREE
   # Held-out scenes ask mostly about their held-out object, which is slot 0.
@@ -78,7 +77,7 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
     flat = rank.reshape(len(rank), -1)
     best = flat.argmin(1)
     asked = flat[np.arange(len(flat)), best] < np.inf
-    kept = draws.take() < balance.keep(family)
+    kept = draws.take() < debias.keep(family)
     items = np.stack(np.unravel_index(best, accept.shape[1:]), -1)
     picks[family] = {"asked": asked, "kept": kept, "items": items}
     for name, values in extra:
@@ -86,12 +85,12 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
       picks[family][name] = at
 
   def choice(family, valid, first_wins, *extra):
-    logit = balance.score(family, features)
+    logit = debias.score(family, features)
     logit = logit[:, :, None] - logit[:, None, :]
     truth = np.where(first_wins, logit, -logit)
     pick(
       family,
-      valid * balance.accept(truth),
+      valid * debias.accept(truth),
       ("first", first_wins),
       *extra,
       names=2,
@@ -121,11 +120,11 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
     ("height", facts.height),
     ("width", facts.width),
   ):
-    weight = balance.accept_length(family, value)
+    weight = debias.accept_length(family, value)
     pick(family, single * weight, ("value", value), names=1)
   pick(
     "object_distance",
-    pair * balance.accept_length("object_distance", distance),
+    pair * debias.accept_length("object_distance", distance),
     ("value", distance),
     names=2,
   )
@@ -134,7 +133,7 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
   pick(
     "gap",
     (pair & solid[:, :, None] & solid[:, None, :])
-    * balance.accept_length("gap", gap),
+    * debias.accept_length("gap", gap),
     ("value", gap),
     names=2,
   )
@@ -142,10 +141,10 @@ def choose(layout: Layout, facts: Facts, config, split: str) -> dict:
   _occlusion(facts, features, pair, draws, pick)
   _count(facts, pick)
   _exists(facts, pick, split, config)
-  picks["sides"] = draws.take(len(phrasing.FAMILIES)) < 0.5
-  picks["phrasing"] = draws.take(len(phrasing.FAMILIES))
-  picks["order"] = draws.take(len(phrasing.FAMILIES))
-  picks["novel"] = draws.take(len(phrasing.FAMILIES)) < 0.5
+  picks["sides"] = draws.take(len(templates.FAMILIES)) < 0.5
+  picks["phrasing"] = draws.take(len(templates.FAMILIES))
+  picks["order"] = draws.take(len(templates.FAMILIES))
+  picks["novel"] = draws.take(len(templates.FAMILIES)) < 0.5
   return picks
 
 
@@ -161,8 +160,8 @@ def _nearer(facts, features, distance, pair, pick):
   middle = facts.middle
   flat = (middle[:, :, None] - middle[:, None, :]) / facts.size
   flat = np.log(np.sqrt((flat * flat).sum(-1)) + 0.02)
-  logit = balance.score("nearer_to", features)[:, :, None]
-  logit = logit + flat * balance.slope("nearer_to")  # [B, a, c]
+  logit = debias.score("nearer_to", features)[:, :, None]
+  logit = logit + flat * debias.slope("nearer_to")  # [B, a, c]
   logit = logit[:, :, None] - logit[:, None]  # [B, a, b, c]
   ratio = distance[:, :, None] / np.maximum(distance[:, None], 1e-6)
   valid = pair[:, :, None, :] & pair[:, None, :, :] & _THREE
@@ -171,7 +170,7 @@ def _nearer(facts, features, distance, pair, pick):
   truth = np.where(first, logit, -logit)
   pick(
     "nearer_to",
-    valid * balance.accept(truth),
+    valid * debias.accept(truth),
     ("first", first),
     names=3,
   )
@@ -202,10 +201,10 @@ def _reach(distance, features, pair, draws, pick):
   limit = numbers[np.searchsorted(edges, limit, side="right")]
   margin = np.where(within, limit / np.maximum(distance, 1e-6), 1)
   margin = np.where(within, margin, distance / limit)
-  logit = balance.score("reach", features)
-  logit = logit[:, :, None] + logit[:, None] + balance.limit_score(limit)
-  weight = balance.accept(np.where(within, logit, -logit))
-  weight = weight * (balance.bin_of("reach", limit) >= 0)
+  logit = debias.score("reach", features)
+  logit = logit[:, :, None] + logit[:, None] + debias.limit_score(limit)
+  weight = debias.accept(np.where(within, logit, -logit))
+  weight = weight * (debias.bin_of("reach", limit) >= 0)
   pick(
     "reach",
     pair * (margin > 1.12) * weight,
@@ -230,11 +229,11 @@ def _occlusion(facts, features, pair, draws, pick):
   )
   close = np.minimum(across, along) > -0.12 * facts.size
   valid = pair & (hides | ((facts.hidden == 0) & close))
-  logit = balance.score("occlusion", features)[:, :, None]
-  logit = logit + balance.score("occlusion", features, 1)[:, None, :]
-  logit = logit + balance.bias("occlusion")
+  logit = debias.score("occlusion", features)[:, :, None]
+  logit = logit + debias.score("occlusion", features, 1)[:, None, :]
+  logit = logit + debias.bias("occlusion")
   truth = np.where(hides, logit, -logit)
-  pick("occlusion", valid * balance.accept(truth), ("first", hides), names=2)
+  pick("occlusion", valid * debias.accept(truth), ("first", hides), names=2)
 
 
 def _count(facts, pick):
@@ -243,13 +242,13 @@ def _count(facts, pick):
   some = facts.seen > 0
   accepts, numbers = [], []
   for kind, ids, total in (
-    ("colour", facts.colour, len(worlds.COLOURS)),
-    ("shape", facts.shape, len(worlds.SHAPES)),
+    ("colour", facts.colour, len(COLOURS)),
+    ("shape", facts.shape, len(SHAPES)),
   ):
     match = ids[:, :, None] == np.arange(total)
     number = (match & sure[:, :, None]).sum(1)
     doubtful = (match & (some & ~sure)[:, :, None]).any(1)
-    accepts.append(balance.accept_count(kind, number) * ~doubtful)
+    accepts.append(debias.accept_count(kind, number) * ~doubtful)
     numbers.append(number)
   pick(
     "count",
@@ -267,24 +266,24 @@ def _exists(facts, pick, split, config):
   colour, shape = facts.colour, facts.shape
   clear = facts.named
   both = clear[:, :, None] & clear[:, None, :]
-  code = colour * len(worlds.SHAPES) + shape
-  asked = colour[:, :, None] * len(worlds.SHAPES) + shape[:, None, :]
+  code = colour * len(SHAPES) + shape
+  asked = colour[:, :, None] * len(SHAPES) + shape[:, None, :]
   present = facts.present[:, None, None, :]
   there = (asked[..., None] == code[:, None, None]) & present
   absent = both & ~there.any(-1)
   held_out = np.array(
     [
-      worlds.COLOURS.index(c) * len(worlds.SHAPES) + worlds.SHAPES.index(s)
+      COLOURS.index(c) * len(SHAPES) + SHAPES.index(s)
       for c, s in config.held_out
     ]
     or [-1]
   )
   novel = np.isin(asked, held_out)
   same = np.eye(_N, dtype=bool)
-  logit = balance.bias("exists") + balance.name_score(
+  logit = debias.bias("exists") + debias.name_score(
     "exists", colour[:, :, None], shape[:, None, :]
   )
-  accept = balance.accept(np.where(same, logit, -logit))
+  accept = debias.accept(np.where(same, logit, -logit))
   if split == "heldout":
     usual = np.where(same, accept, _USUAL_NO * accept)
     accept = np.where(novel, np.where(same, _NOVEL_YES, 1), usual)

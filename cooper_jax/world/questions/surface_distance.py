@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from cooper_jax.world import config as worlds
+from cooper_jax.world import config
 from cooper_jax.world.layout.sample import Layout
 from cooper_jax.world.questions.measure import Facts
 
 _LEVELS = 12
-NOT_A_PRISM = worlds.SHAPES.index("disc")  # neither: no question about its gap
+NOT_A_PRISM = config.SHAPES.index("disc")  # neither: no question about its gap
 
 
 # Levels from bottom to top, dense at both ends where balls and domes curve.
@@ -25,8 +25,8 @@ _CURVES = {
   "cone": (0.25, -0.5, 0.25),
   "dome": (0.75, -0.5, -0.25),
 }
-_PROFILE = np.array([_CURVES.get(name, (0.0,) * 3) for name in worlds.SHAPES])
-_IS_ROUND = np.array([name in _CURVES for name in worlds.SHAPES])
+_PROFILE = np.array([_CURVES.get(name, (0.0,) * 3) for name in config.SHAPES])
+_IS_ROUND = np.array([name in _CURVES for name in config.SHAPES])
 
 
 def _radius(curve, level):
@@ -35,7 +35,7 @@ def _radius(curve, level):
   return np.sqrt(np.maximum(a + level * (b + level * c), 0))
 
 
-_FIRST, _SECOND = np.triu_indices(worlds.MAX_OBJECTS, 1)
+_FIRST, _SECOND = np.triu_indices(config.MAX_OBJECTS, 1)
 
 
 def gaps(layout: Layout, facts: Facts) -> np.ndarray:
@@ -66,7 +66,7 @@ def gaps(layout: Layout, facts: Facts) -> np.ndarray:
     beside = np.maximum(core[..., None] - radius[:, one] - matched, 0)
     rise = there - mine
     square = np.minimum(square, (beside * beside + rise * rise).min(-1))
-  gap = np.zeros((len(y), worlds.MAX_OBJECTS, worlds.MAX_OBJECTS))
+  gap = np.zeros((len(y), config.MAX_OBJECTS, config.MAX_OBJECTS))
   gap[:, _FIRST, _SECOND] = gap[:, _SECOND, _FIRST] = np.sqrt(square)
   return gap
 

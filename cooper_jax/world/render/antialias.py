@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from cooper_jax.world.layout.sample import Layout
-from cooper_jax.world.render import primitives as part_list
-from cooper_jax.world.render import raycast as visible
+from cooper_jax.world.render import primitives, raycast
 from cooper_jax.world.render.primitives import Parts
 from cooper_jax.world.render.raycast import PLANES, View
 
@@ -84,8 +83,8 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
     for i in range(6)
   ]
   with np.errstate(divide="ignore", invalid="ignore"):
-    enter, leave = part_list.box_span(lines[:3], lines[3:])
-    enter[:, flats:], leave[:, flats:] = part_list.quadric_span(
+    enter, leave = primitives.box_span(lines[:3], lines[3:])
+    enter[:, flats:], leave[:, flats:] = primitives.quadric_span(
       [line[:, flats:] for line in lines[:3]],
       [line[:, flats:] for line in lines[3:]],
       view.forms.quadric.T[:, part[flats:]],
@@ -94,13 +93,13 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
     )
   enter += view.forms.start.astype(np.float32)[part]
   leave += view.forms.start.astype(np.float32)[part]
-  sample, pair = np.nonzero((enter < leave) & (enter > visible.NEAREST))
+  sample, pair = np.nonzero((enter < leave) & (enter > raycast.NEAREST))
   key = (enter[sample, pair].view(np.uint32).astype(np.uint64)) << np.uint64(32)
   key |= part[pair].astype(np.uint64)
-  nearest = np.full(u.size, visible.NOTHING)
+  nearest = np.full(u.size, raycast.NOTHING)
   np.minimum.at(nearest, sample * u.shape[1] + edge[pair], key)
   nearest = nearest.reshape(u.shape)
-  found = nearest != visible.NOTHING
+  found = nearest != raycast.NOTHING
   met = (nearest & np.uint64(0xFFFFFFFF)).astype(np.int64) + PLANES
   # Of the room mostly one plane shows nearby; else the ray tells which.
   plane = np.full(len(scene), _UNSEEN)
@@ -117,12 +116,12 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
 
 def _room(layout, scene, u, v):
   """The plane through which rays [4, E] leave the room."""
-  direction, eye = visible.room_forms(layout)
+  direction, eye = raycast.room_forms(layout)
   direction = direction.astype(np.float32)[scene]
   low = (layout.room_low - eye).astype(np.float32)[scene]
   high = (layout.room_high - eye).astype(np.float32)[scene]
   depth = plane = None
-  for axis, planes in enumerate(visible.AXIS_PLANES):
+  for axis, planes in enumerate(raycast.AXIS_PLANES):
     form = direction[:, axis].T
     ray = form[0] * u + (form[1] * v + form[2])
     with np.errstate(divide="ignore"):

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.world.layout import catalogue as shapes
+from cooper_jax.world.layout import catalogue
 from cooper_jax.world.layout.sample import Layout
 
 PLINTH_WIDTH = 0.8
@@ -33,14 +33,14 @@ class Parts:
 
 def expand(layout: Layout) -> Parts:
   """Lists the parts of every present object and its plinth."""
-  count = shapes.PART_COUNT[layout.shape]
-  places = np.arange(shapes.MAX_PARTS)
+  count = catalogue.PART_COUNT[layout.shape]
+  places = np.arange(catalogue.MAX_PARTS)
   used = layout.present[..., None] & (places < count[..., None])
   scene, slot, part = np.nonzero(used)
   shape = layout.shape[scene, slot]
-  kind = shapes.PART_KIND[shape, part]
+  kind = catalogue.PART_KIND[shape, part]
   half = layout.half[scene, slot]
-  offset = shapes.PART_CENTRE[shape, part] * half
+  offset = catalogue.PART_CENTRE[shape, part] * half
   axes = _axes(layout.turn[scene, slot])
   centre = layout.centre[scene, slot] + np.stack(
     [
@@ -65,9 +65,9 @@ def expand(layout: Layout) -> Parts:
     scene=np.concatenate([scene, plinth_scene]),
     object=np.concatenate([slot + 1, zeros]),
     centre=np.concatenate([centre, plinth_centre]),
-    half=np.concatenate([shapes.PART_HALF[shape, part] * half, plinth_half]),
+    half=np.concatenate([catalogue.PART_HALF[shape, part] * half, plinth_half]),
     axes=np.concatenate([axes, _axes(layout.turn[plinth_scene, plinth_slot])]),
-    quadric=shapes.QUADRIC_TABLE[kind],
+    quadric=catalogue.QUADRIC_TABLE[kind],
     curved=kind > 0,
     owner=np.concatenate([slot, plinth_slot]),
   )

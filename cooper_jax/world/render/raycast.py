@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from cooper_jax.world.layout.sample import Layout
-from cooper_jax.world.render import primitives as part_list
+from cooper_jax.world.render import primitives
 from cooper_jax.world.render.primitives import Parts
 
 TILE = 4
@@ -158,10 +158,10 @@ def look(layout: Layout, parts: Parts, size: int) -> View:
       down = ray[:, i, 1] * v + step * (ray[:, i, 1] * pixel[scene])
       line = down.astype(np.float32)[:, None] + along.astype(np.float32)[None]
       lines.append(line.reshape(TILE * TILE, -1))
-    enter, leave = part_list.box_span(lines[:3], lines[3:])
+    enter, leave = primitives.box_span(lines[:3], lines[3:])
     if low >= flats:
       quadric = forms.quadric[p].T
-      enter, leave = part_list.quadric_span(
+      enter, leave = primitives.quadric_span(
         lines[:3], lines[3:], quadric, enter, leave
       )
     enter += forms.start[p].astype(np.float32)

@@ -6,12 +6,14 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.world import config as worlds
+from cooper_jax.world.config import (
+  CLASSES,
+  MAX_OBJECTS,
+  SHAPE_CLASS,
+  WorldConfig,
+)
 from cooper_jax.world.layout.sample import Layout
-from cooper_jax.world.render import antialias as smooth
-from cooper_jax.world.render import primitives as part_list
-from cooper_jax.world.render import raycast as visible
-from cooper_jax.world.render import shade
+from cooper_jax.world.render import antialias, primitives, raycast, shade
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,19 +30,19 @@ class Pictures:
   # which shows, hides a; index 0 is a plinth
 
 
-def render(layout: Layout, config: worlds.WorldConfig) -> Pictures:
+def render(layout: Layout, config: WorldConfig) -> Pictures:
   """Draws a batch of scenes; 16 to 32 at once are fastest."""
   scenes, size = len(layout.index), config.image_size
-  parts = part_list.expand(layout)
+  parts = primitives.expand(layout)
   with np.errstate(divide="ignore", invalid="ignore"):
-    view = visible.look(layout, parts, size)
+    view = raycast.look(layout, parts, size)
   shape = (scenes, view.padded, view.padded)
   inside = (slice(None), slice(size), slice(size))
   colour, normals = shade.paint(layout, parts, view, shaded=config.shaded)
   if colour is None:
     image = np.full((scenes, size, size, 3), 128, np.uint8)
   else:
-    smooth.antialias(layout, parts, view, colour)
+    antialias.antialias(layout, parts, view, colour)
     image = np.empty((*shape, 3), np.uint8)
     for channel, light in enumerate(colour):
       light = np.sqrt(np.minimum(light, 1, out=light), out=light)
@@ -50,9 +52,9 @@ def render(layout: Layout, config: worlds.WorldConfig) -> Pictures:
     image = np.ascontiguousarray(image[inside])
   # What each surface is: the room's planes, then the parts.
   shown = layout.shape[parts.scene, parts.owner]
-  kind = np.where(parts.object > 0, np.array(worlds.SHAPE_CLASS)[shown], _FLOOR)
+  kind = np.where(parts.object > 0, np.array(SHAPE_CLASS)[shown], _FLOOR)
   classes = np.concatenate([_PLANE_CLASS, kind]).astype(np.uint8)
-  objects = np.concatenate([np.zeros(visible.PLANES, np.int64), parts.object])
+  objects = np.concatenate([np.zeros(raycast.PLANES, np.int64), parts.object])
   instances = objects[view.surface]
   return Pictures(
     image=image,
@@ -65,9 +67,9 @@ def render(layout: Layout, config: worlds.WorldConfig) -> Pictures:
   )
 
 
-_FLOOR = worlds.CLASSES.index("floor")
+_FLOOR = CLASSES.index("floor")
 _PLANE_CLASS = np.array(
-  [_FLOOR, worlds.CLASSES.index("ceiling")] + [worlds.CLASSES.index("wall")] * 4
+  [_FLOOR, CLASSES.index("ceiling")] + [CLASSES.index("wall")] * 4
 )
 
 
@@ -91,7 +93,7 @@ def _intrinsics(layout, size):
 
 def _hidden(parts, view, instances, scenes):
   """Counts, for each object, the pixels at which another one covers it."""
-  number = worlds.MAX_OBJECTS + 1
+  number = MAX_OBJECTS + 1
   pixel, part = view.hits.pixel, view.hits.part
   if view.padded != view.size:
     place = pixel % (view.padded * view.padded)

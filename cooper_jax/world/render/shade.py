@@ -13,8 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from cooper_jax.world.layout.sample import Layout
-from cooper_jax.world.render import patterns, shadows
-from cooper_jax.world.render import raycast as visible
+from cooper_jax.world.render import patterns, raycast, shadows
 from cooper_jax.world.render.primitives import Parts
 from cooper_jax.world.render.raycast import PLANES, View
 
@@ -115,7 +114,7 @@ def _dot(a, b):
 
 def _world_points(layout, view):
   """World position of every pixel's surface: three arrays f32 [B, S*S]."""
-  u, v = visible.grid(layout, view.size)
+  u, v = raycast.grid(layout, view.size)
   depth = view.depth.reshape(len(layout.index), view.padded, view.padded)
   points = []
   for axis in range(3):

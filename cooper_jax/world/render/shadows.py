@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cooper_jax.world.layout.sample import Layout
-from cooper_jax.world.render import primitives as part_list
+from cooper_jax.world.render import primitives
 from cooper_jax.world.render.primitives import Parts
 from cooper_jax.world.render.raycast import View
 
@@ -95,10 +95,10 @@ def _blocked(layout, parts, points, normals, pixel, part):
   ray = _turn(ray, cos, sin, inverse)
   start = _turn(start, cos, sin, inverse)
   with np.errstate(divide="ignore", invalid="ignore"):
-    enter, leave = part_list.box_span(ray, start)
+    enter, leave = primitives.box_span(ray, start)
     curved = np.flatnonzero(parts.curved[part])
     quadric = np.take(parts.quadric.astype(np.float32).T, part[curved], axis=1)
-    enter[curved], leave[curved] = part_list.quadric_span(
+    enter[curved], leave[curved] = primitives.quadric_span(
       [r[curved] for r in ray],
       [s[curved] for s in start],
       quadric,

@@ -12,51 +12,38 @@ from __future__ import annotations
 import argparse
 import time
 
-from cooper_jax.world import config as worlds
-from cooper_jax.world import scenes as world
-from cooper_jax.world.layout import sample as layout
-from cooper_jax.world.questions import (
-  assemble as wording,
-)
-from cooper_jax.world.questions import (
-  labels as words,
-)
-from cooper_jax.world.questions import (
-  measure as facts,
-)
-from cooper_jax.world.questions import (
-  select as choose,
-)
+from cooper_jax.world.config import WorldConfig
+from cooper_jax.world.layout import sample
+from cooper_jax.world.questions import assemble, labels, measure, select
 from cooper_jax.world.render import render
+from cooper_jax.world.scenes import BATCH, generate
 
 
-def scenes_per_second(config: worlds.WorldConfig, seconds: float) -> dict:
+def scenes_per_second(config: WorldConfig, seconds: float) -> dict:
   """Scenes, questions and per-step milliseconds of one core."""
-  world.generate(config, split="train", start=0, count=world.BATCH)
+  generate(config, split="train", start=0, count=BATCH)
   steps = {"layout": 0.0, "render": 0.0, "facts": 0.0, "words": 0.0}
   scenes = questions = 0
   begin = time.process_time()
   while time.process_time() - begin < seconds:
     t0 = time.process_time()
-    drawn = layout.sample(
-      config, split="train", start=scenes, count=world.BATCH
-    )
+    drawn = sample.sample(config, split="train", start=scenes, count=BATCH)
     t1 = time.process_time()
     pictures = render.render(drawn, config)
     t2 = time.process_time()
-    known = facts.gather(drawn, pictures, config)
+    known = measure.gather(drawn, pictures, config)
     t3 = time.process_time()
-    picks = choose.choose(drawn, known, config, "train")
-    text = words.Words(known)
-    asked = wording.questions(
+    picks = select.choose(drawn, known, config, "train")
+    text = labels.Words(known)
+    asked = assemble.questions(
       picks, text, most=config.max_questions, split="train"
     )
-    for b in range(world.BATCH):
-      wording.grounding(text, b)
+    for b in range(BATCH):
+      assemble.grounding(text, b)
     t4 = time.process_time()
     for name, spent in zip(steps, (t1 - t0, t2 - t1, t3 - t2, t4 - t3)):
       steps[name] += spent
-    scenes += world.BATCH
+    scenes += BATCH
     questions += sum(map(len, asked))
   total = sum(steps.values())
   return {
@@ -72,7 +59,7 @@ def main() -> None:
   parser.add_argument("--seconds", type=float, default=3.0)
   options = parser.parse_args()
   for size in options.sizes.split(","):
-    config = worlds.WorldConfig(image_size=int(size))
+    config = WorldConfig(image_size=int(size))
     rate = scenes_per_second(config, options.seconds)
     steps = ", ".join(
       f"{name} {rate[name]:.2f}"

@@ -14,11 +14,9 @@ import pprint
 
 import numpy as np
 
-from cooper_jax.world import config as worlds
-from cooper_jax.world.layout import sample as layout
-from cooper_jax.world.questions import debias as balance
-from cooper_jax.world.questions import measure as facts
-from cooper_jax.world.questions import select as choose
+from cooper_jax.world.config import COLOURS, SHAPES, WorldConfig
+from cooper_jax.world.layout import sample
+from cooper_jax.world.questions import debias, measure, select
 from cooper_jax.world.questions.debias_table import TABLE
 from cooper_jax.world.render import render
 from cooper_jax.world.tools.classifiers import logistic
@@ -34,15 +32,15 @@ _EACH = 0.62  # of a family per scene, where there are that many
 
 def observe(scenes: int, start: int) -> dict:
   """Asked questions of many scenes: features, truth and value per family."""
-  config = worlds.WorldConfig(shaded=False)
+  config = WorldConfig(shaded=False)
   seen: dict = {}
   for low in range(start, start + scenes, 16):
-    drawn = layout.sample(config, split=_SPLIT, start=low, count=16)
-    known = facts.gather(drawn, render.render(drawn, config), config)
-    picks = choose.choose(drawn, known, config, _SPLIT)
-    features = balance.object_features(known)
+    drawn = sample.sample(config, split=_SPLIT, start=low, count=16)
+    known = measure.gather(drawn, render.render(drawn, config), config)
+    picks = select.choose(drawn, known, config, _SPLIT)
+    features = debias.object_features(known)
     middle = known.middle / known.size
-    for family in balance.phrasing.FAMILIES:
+    for family in debias.phrasing.FAMILIES:
       picked = picks[family]
       rows = np.flatnonzero(picked["asked"])
       items = picked["items"][rows]
@@ -75,10 +73,10 @@ def fit_weights(seen: dict) -> None:
   weights, bias = TABLE["weights"], TABLE["bias"]
   for family in _PAIRS:
     a, b = seen[family]["features"]
-    columns = np.arange(balance.FEATURES)
+    columns = np.arange(debias.FEATURES)
     if family in _NAMES_ONLY:
-      columns = columns[balance.BOX_FEATURES :]
-    fit = np.zeros(balance.FEATURES)
+      columns = columns[debias.BOX_FEATURES :]
+    fit = np.zeros(debias.FEATURES)
     fit[columns] = logistic((a - b)[:, columns], seen[family]["first"])
     _add(weights, family, fit)
   a, b, _ = seen["nearer_to"]["features"]
@@ -93,11 +91,11 @@ def fit_weights(seen: dict) -> None:
   TABLE["slope"]["nearer_to"] = slope + float(fit[-1])
   a, b = seen["occlusion"]["features"]
   one = np.ones((len(a), 1))
-  names = slice(balance.BOX_FEATURES, None)
+  names = slice(debias.BOX_FEATURES, None)
   both = np.concatenate([a[:, names], b[:, names], one], 1)
   fit = logistic(both, seen["occlusion"]["first"])
-  number = balance.NAME_FEATURES
-  empty = np.zeros(balance.BOX_FEATURES)
+  number = debias.NAME_FEATURES
+  empty = np.zeros(debias.BOX_FEATURES)
   _add(
     weights,
     "occlusion",
@@ -105,14 +103,14 @@ def fit_weights(seen: dict) -> None:
   )
   bias["occlusion"] = bias.get("occlusion", 0.0) + float(fit[-1])
   a, b = seen["reach"]["features"]
-  powers = balance.limit_features(seen["reach"]["limit"])
+  powers = debias.limit_features(seen["reach"]["limit"])
   both = np.concatenate([a[:, names] + b[:, names], powers], 1)
   fit = logistic(both, seen["reach"]["first"])
   _add(weights, "reach", np.concatenate([empty, fit[:number]]))
   _add(TABLE["limit"], "reach", fit[number:])
   record = seen["exists"]
-  colour = record["colour"][:, None] == np.arange(len(worlds.COLOURS))
-  shape = record["shape"][:, None] == np.arange(len(worlds.SHAPES))
+  colour = record["colour"][:, None] == np.arange(len(COLOURS))
+  shape = record["shape"][:, None] == np.arange(len(SHAPES))
   one = np.ones((len(colour), 1))
   fit = logistic(np.concatenate([colour, shape, one], 1), record["first"])
   _add(weights, "exists", fit[:-1])
@@ -127,9 +125,9 @@ def _add(weights, family, fit):
 def fit_frequencies(seen: dict, power: float) -> None:
   """Flattens lengths and counts; a power below one goes part of the way."""
   for family in _LENGTHS:
-    _flatten(family, balance.bin_of(family, seen[family]["value"]), power)
+    _flatten(family, debias.bin_of(family, seen[family]["value"]), power)
   record = seen["count"]
-  colours = len(worlds.COLOURS)
+  colours = len(COLOURS)
   for kind, mine in (
     ("colour", record["items"][:, 0] < colours),
     ("shape", record["items"][:, 0] >= colours),
@@ -142,8 +140,8 @@ def fit_frequencies(seen: dict, power: float) -> None:
 
 
 def _flatten(family, bins, power):
-  count = np.bincount(bins, minlength=balance.BINS) + 3.0
-  before = np.array(TABLE["lengths"].get(family, [1.0] * balance.BINS))
+  count = np.bincount(bins, minlength=debias.BINS) + 3.0
+  before = np.array(TABLE["lengths"].get(family, [1.0] * debias.BINS))
   rate = before / count**power
   rate /= rate.max()
   TABLE["lengths"][family] = np.maximum(rate, _LEAST).tolist()
@@ -197,7 +195,7 @@ def main() -> None:
     fit_frequencies(seen, 1.0 if turn < options.rounds - 2 else 0.4)
   seen = observe(options.scenes, _FIRST + options.rounds * options.scenes)
   fit_shares(seen, options.scenes)
-  balance.check()
+  debias.check()
   write(pathlib.Path(__file__).with_name("balance_table.py"))
 
 

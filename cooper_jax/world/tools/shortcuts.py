@@ -17,15 +17,15 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from cooper_jax.sample import Question, Sample
-from cooper_jax.world import config as worlds
-from cooper_jax.world import scenes as world
-from cooper_jax.world.questions import templates as phrasing
+from cooper_jax.world import scenes
+from cooper_jax.world.config import COLOURS, SPLITS, WorldConfig
+from cooper_jax.world.questions import templates
 from cooper_jax.world.tools.classifiers import logistic, perceptron
 
 CHOICES = tuple(
   family
-  for family in phrasing.FAMILIES
-  if phrasing.ANSWER_TYPES[family] != "number"
+  for family in templates.FAMILIES
+  if templates.ANSWER_TYPES[family] != "number"
 )
 DISTANCE_FAMILIES = ("closer", "front_behind", "nearer_to")
 Pair = tuple[Sample, Question]
@@ -66,7 +66,7 @@ def words(question: Question) -> list[str]:
   found = [*tokens, *(f"{a} {b}" for a, b in itertools.pairwise(tokens))]
   names = []
   for place, token in enumerate(tokens):
-    if token in worlds.COLOURS and place + 1 < len(tokens):
+    if token in COLOURS and place + 1 < len(tokens):
       names.append((token, tokens[place + 1]))
   for place, (colour, shape) in enumerate(names):
     found += [f"{place} {colour}", f"{place} {shape}"]
@@ -182,7 +182,7 @@ def measure(samples: Sequence[Sample]) -> dict[str, float]:
   both = [*found["closer"], *found["front_behind"]]
   result["cue/area"] = cue(both, "area")
   result["cue/lower_edge"] = cue(both, "lower")
-  lengths = {f: [q.value for _, q in found[f]] for f in phrasing.LENGTHS}
+  lengths = {f: [q.value for _, q in found[f]] for f in templates.LENGTHS}
   lengths["all"] = [v for values in lengths.values() for v in values]
   for family, values in lengths.items():
     for name, rate in constant(values).items():
@@ -200,14 +200,14 @@ def measure(samples: Sequence[Sample]) -> dict[str, float]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--questions", type=int, default=4000)
-  parser.add_argument("--split", default="train", choices=worlds.SPLITS)
+  parser.add_argument("--split", default="train", choices=SPLITS)
   parser.add_argument("--image_size", type=int, default=64)
   options = parser.parse_args()
-  config = worlds.WorldConfig(image_size=options.image_size, shaded=False)
+  config = WorldConfig(image_size=options.image_size, shaded=False)
   samples: list[Sample] = []
   total = 0
   while total < options.questions:
-    more = world.generate(
+    more = scenes.generate(
       config, split=options.split, start=len(samples), count=64
     )
     total += sum(len(sample.questions) for sample in more)

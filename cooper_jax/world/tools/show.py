@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cooper_jax.sample import Sample
-from cooper_jax.world import config as worlds
-from cooper_jax.world import scenes as world
+from cooper_jax.world import scenes
+from cooper_jax.world.config import SPLITS, WorldConfig
 from cooper_jax.world.render import patterns
 
 # Depth colours, near to far: warm to dark blue.
@@ -99,15 +99,15 @@ def sheet(samples: list[Sample], *, columns: int = 1, margin: int = 4):
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--out", default="scenes.png")
-  parser.add_argument("--split", default="train", choices=worlds.SPLITS)
+  parser.add_argument("--split", default="train", choices=SPLITS)
   parser.add_argument("--start", type=int, default=0)
   parser.add_argument("--count", type=int, default=12)
   parser.add_argument("--columns", type=int, default=2)
   parser.add_argument("--image_size", type=int, default=128)
   parser.add_argument("--scale", type=int, default=1)
   options = parser.parse_args()
-  config = worlds.WorldConfig(image_size=options.image_size)
-  samples = world.generate(
+  config = WorldConfig(image_size=options.image_size)
+  samples = scenes.generate(
     config, split=options.split, start=options.start, count=options.count
   )
   picture = sheet(samples, columns=options.columns)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.rl.rewards import answer
-from cooper_jax.rollouts.response import Map, RolloutView
+from cooper_jax.rollouts.response import DrawnMap, Responses
 
 CHOICE = {
   "answer": "red ball",
@@ -24,7 +24,7 @@ YES = CHOICE | {"answer": "yes", "answer_type": "yes_no", "options": ()}
 
 
 def _score(text, question, maps=(), **settings):
-  view = RolloutView.from_texts([text], maps=[maps])
+  view = Responses.from_texts([text], maps=[maps])
   columns = {name: (value,) for name, value in question.items()}
   result = answer.reward(view, columns, answer.Config(**settings))
   assert result.dtype == np.float32 and result.shape == (1,)
@@ -73,7 +73,7 @@ def test_shortcuts_do_not_pay(text, question):
 
 
 def test_a_map_drawn_and_ignored_changes_nothing():
-  drawn = Map("depth", np.zeros(4, int), np.ones((4, 4)))
+  drawn = DrawnMap("depth", np.zeros(4, int), np.ones((4, 4)))
   for text in ("red ball", "blue table"):
     plain = _score(_say(text), CHOICE)
     shown = "<think> look </think> <depth> " + _say(text)

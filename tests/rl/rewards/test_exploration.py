@@ -10,9 +10,9 @@ import pytest
 
 from cooper_jax.errors import UserError
 from cooper_jax.rl.rewards import exploration
-from cooper_jax.rollouts.response import Map, RolloutView
+from cooper_jax.rollouts.response import DrawnMap, Responses
 
-DEPTH = Map("depth", np.zeros(4, int), np.ones((4, 4)))
+DEPTH = DrawnMap("depth", np.zeros(4, int), np.ones((4, 4)))
 NO_MAP = "<think> a </think> <answer> 3 </answer>"
 ONE = "<think> a </think> <depth> " + NO_MAP
 TWO = "<think> a </think> <segmentation> " + ONE
@@ -22,7 +22,7 @@ def _reward(texts, flags, maps=None, group=None, **settings):
   if maps is None:
     maps = [(DEPTH,) * t.count("<think> a </think> <") for t in texts]
     maps = [m if "<depth>" in t else () for m, t in zip(maps, texts)]
-  view = RolloutView.from_texts(texts, maps=maps, group=group)
+  view = Responses.from_texts(texts, maps=maps, group=group)
   flags = [flags] * len(texts) if isinstance(flags, str) else flags
   return exploration.reward(
     view, {"flag": tuple(flags)}, exploration.Config(**settings)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from cooper_jax.rl.rewards import format as format_reward
-from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.rollouts.response import Responses
 
 THINK, ANSWER = "<think> look </think>", "<answer> 3 </answer>"
 
 
 def _score(text, truncated=False, **settings):
-  view = RolloutView.from_texts([text], truncated=np.array([truncated]))
+  view = Responses.from_texts([text], truncated=np.array([truncated]))
   config = format_reward.Config(**settings)
   return float(format_reward.reward(view, {}, config)[0])
 

@@ -10,7 +10,7 @@ import pytest
 from cooper_jax.errors import UserError
 from cooper_jax.rl import scoring
 from cooper_jax.rl.rewards import judge
-from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.rollouts.response import Responses
 
 
 class Judge(http.server.BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ COLUMNS = {
 
 def score(server, texts=TEXTS, columns=COLUMNS, **settings):
   config = judge.Config(url=server.url, model="m", **settings)
-  return judge.reward(RolloutView.from_texts(texts), columns, config)
+  return judge.reward(Responses.from_texts(texts), columns, config)
 
 
 def test_what_the_judge_says_counts_and_nothing_is_asked_twice(

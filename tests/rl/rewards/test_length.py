@@ -5,12 +5,12 @@ import pytest
 
 from cooper_jax.errors import UserError
 from cooper_jax.rl.rewards import length
-from cooper_jax.rollouts.response import RolloutView
+from cooper_jax.rollouts.response import Responses
 
 
 def test_the_penalty_grows_over_the_buffer():
   tokens = np.array([0, 80, 90, 100, 130, 20])
-  view = RolloutView.from_texts(
+  view = Responses.from_texts(
     ["x" * 1000] * 6,
     text_tokens=tokens,
     code_tokens=np.full(6, 5000),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import plugins
-from cooper_jax.rollouts.response import Map, RolloutView
+from cooper_jax.rollouts.response import DrawnMap, Responses
 
 DEPTH = np.geomspace(1, 8, 256).reshape(16, 16).astype(np.float32)
 CLASSES = np.zeros((16, 16), np.uint8) + 1
@@ -15,8 +15,8 @@ NAMES = sorted(TRUTH)
 
 
 def _reward(name, *drawn, truth=None):
-  maps = tuple(Map(name, np.zeros(4, int), target) for target in drawn)
-  view = RolloutView.from_texts(["x"], maps=[maps])
+  maps = tuple(DrawnMap(name, np.zeros(4, int), target) for target in drawn)
+  view = Responses.from_texts(["x"], maps=[maps])
   module = plugins.find("rewards", name)
   columns = {name: (TRUTH[name] if truth is None else truth[0],)}
   return float(module.reward(view, columns, module.Config())[0])
@@ -47,8 +47,8 @@ def test_it_abstains_without_a_map_or_a_truth(name):
 
 
 def test_a_map_of_another_kind_is_not_its_business():
-  view = RolloutView.from_texts(
-    ["x"], maps=[(Map("depth", np.zeros(4, int), DEPTH),)]
+  view = Responses.from_texts(
+    ["x"], maps=[(DrawnMap("depth", np.zeros(4, int), DEPTH),)]
   )
   module = plugins.find("rewards", "segmentation")
   columns = {"segmentation": (CLASSES,), "depth": (DEPTH,)}
