@@ -47,7 +47,7 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config.world = world()
   config.model = model()
   config.sampling = sampling()
-  config.rl = rl()
+
   config.tokenizer = tokenizer()
   config.pretrain = pretrain()
   config.sft = sft()
@@ -312,6 +312,7 @@ def grpo() -> ConfigDict:
   config.bins = 2  # of a row of the update; one holds any rollout
   config.rows = 4  # taken at once in the update; more on an accelerator
   config.families = ()  # of questions, those reinforced; () = all
+  config.rl = rl()
   return config
 
 
@@ -348,7 +349,7 @@ def rl() -> ConfigDict:
     }
   )
   config.map_weight = 0.5  # of a map's own advantage beside the answer's; the
-  # scale of both is that of rl.advantage
+  # scale of both is that of grpo.rl.advantage
   config.text_only = False  # no gradient through codes
   config.updates = 1  # optimiser steps on one batch of rollouts
   config.loss = ConfigDict()  # LossConfig, of text and codes alike

@@ -87,7 +87,7 @@ def grow(config: ConfigDict, variant: str) -> None:
     config[stage].optim.update(
       name="adamw", learning_rate=rate, schedule="cosine", warmup_steps=100
     )
-  config.rl.update(advantage="mean_only", group=8)
+  config.grpo.rl.update(advantage="mean_only", group_size=8)
   place(config, size, slice_name)
 
 

@@ -29,10 +29,10 @@ def stretch(config: ConfigDict) -> None:
   config.grpo.optim.update(learning_rate=1e-4, schedule="linear")
   # Divided by its std, a group that differs in its maps alone would count as
   # much as one that differs in its answers.
-  config.rl.advantage = "mean_only"
+  config.grpo.rl.advantage = "mean_only"
   # Maps of one image differ by .02 to .04 in quality, and are not divided by
   # that either: their own reward needs this weight to hold them (recipe.md).
-  config.rl.map_weight = 20.0
+  config.grpo.rl.map_weight = 20.0
 
 
 def shrink(config: ConfigDict) -> None:
@@ -47,7 +47,7 @@ def shrink(config: ConfigDict) -> None:
   config.tokenizer.network.update(width=32, fine_width=16, blocks=1)
   # One bucket: compiling takes longer than the steps.
   config.sampling.update(text=24, maps=1, prompt_buckets=(160,))
-  config.rl.group_size = 4
+  config.grpo.rl.group_size = 4
   for name, steps, batch in (
     ("tokenizer", 30, 8),
     ("pretrain", 12, 4),

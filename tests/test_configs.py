@@ -132,7 +132,7 @@ def test_sections_fit_the_dataclasses_they_are_splatted_into(variant):
   vision = VisionConfig(image_size=size, **fields.pop("vision"))
   made = ModelConfig(text=300, codes=tokenizer.codes, vision=vision, **fields)
   assert made.map_codes == tokenizer.grid**2
-  LossConfig(**config.rl.loss)
+  LossConfig(**config.grpo.rl.loss)
 
 
 def test_most_settings_say_their_unit_or_choices_beside_them():

@@ -188,23 +188,36 @@ SMOKE = "--config=configs/grpo.py:smoke"
     ([SMOKE, "--config.data.image_size=60"], "not divisible by the patch 8"),
     ([SMOKE, "--config.sft.optim.name=mun"], 'did you mean "muon"'),
     ([SMOKE, "--config.sft.steps=0"], "config.sft.steps is 0"),
-    ([SMOKE, "--config.rl.weights=(1.0,)"], "give one each"),
-    ([SMOKE, "--config.rl.loss.kind=dapoo"], 'did you mean "dapo"'),
-    ([SMOKE, "--config.rl.advantage=grp"], 'did you mean "grpo"'),
-    ([SMOKE, "--config.rl.settings.exploration.share=2."], "share is 2.0"),
-    ([SMOKE, "--config.rl.settings.answer.tolerance=2."], "tolerance is 2.0"),
+    ([SMOKE, "--config.grpo.rl.weights=(1.0,)"], "give one each"),
+    ([SMOKE, "--config.grpo.rl.loss.kind=dapoo"], 'did you mean "dapo"'),
+    ([SMOKE, "--config.grpo.rl.advantage=grp"], 'did you mean "grpo"'),
+    ([SMOKE, "--config.grpo.rl.settings.exploration.share=2."], "share is 2.0"),
     (
-      [SMOKE, "--config.rl.rewards=('judge',)", "--config.rl.weights=(1.,)"],
+      [SMOKE, "--config.grpo.rl.settings.answer.tolerance=2."],
+      "tolerance is 2.0",
+    ),
+    (
+      [
+        SMOKE,
+        "--config.grpo.rl.rewards=('judge',)",
+        "--config.grpo.rl.weights=(1.,)",
+      ],
       "judge.url to http://host",
     ),
-    ([SMOKE, "--config.rl.group_size=1"], "groups of 2 and more"),
+    ([SMOKE, "--config.grpo.rl.group_size=1"], "groups of 2 and more"),
     ([SMOKE, "--config.sampling.text=4"], "config.sampling: a turn of 4"),
     (
       [SMOKE, "--config.grpo.families=('counts',)"],
       'families names "counts"; the world asks',
     ),
-    ([SMOKE, "--config.rl.weights=(0., 0., 0., 0., 0.)"], "no reward has a"),
-    ([SMOKE, "--config.rl.rewards=('answer', 'answer')"], "a reward twice"),
+    (
+      [SMOKE, "--config.grpo.rl.weights=(0., 0., 0., 0., 0.)"],
+      "no reward has a",
+    ),
+    (
+      [SMOKE, "--config.grpo.rl.rewards=('answer', 'answer')"],
+      "a reward twice",
+    ),
     ([SMOKE, "--config.sft.counterfactual=1.5"], "0 to 1 (a share)"),
     (
       [SMOKE, "--config.pretrain.map_context=.5"],
@@ -289,12 +302,12 @@ def test_what_a_workdir_holds_may_be_started_from(tmp_path):
 def test_overrides_keep_the_types_of_the_config():
   asked = command.parse(
     [SMOKE, "--config.sft.steps=7", "--config.sft.optim.clip_norm", "2"]
-    + ["--config.rl.text_only", "--config.model.pointer=False"]
+    + ["--config.grpo.rl.text_only", "--config.model.pointer=False"]
     + ["--config.pipeline=('tokenizer',)", "--workdir=x"]
   )
   config = asked.config
   assert config.sft.steps == 7 and config.sft.optim.clip_norm == 2.0
-  assert config.rl.text_only is True and config.model.pointer is False
+  assert config.grpo.rl.text_only is True and config.model.pointer is False
   assert config.pipeline == ("tokenizer",)
 
 
@@ -330,7 +343,7 @@ def test_stage_settings_hold_what_a_stage_depends_on():
   assert not any(name.startswith("model.") for name in tokenizer)
   sft = workdir.stage_settings(config, "sft")
   assert "model.d_model" in sft and "pretrain.steps" in sft
-  assert "sft.log_every" not in sft and "rl.group_size" not in sft
+  assert "sft.log_every" not in sft and "grpo.rl.group_size" not in sft
 
 
 def test_disk_space_is_checked(tmp_path):

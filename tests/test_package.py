@@ -202,7 +202,7 @@ def test_a_setting_of_the_teaching_that_came_later_is_no_difference(
   there = copy_of(packed, tmp_path)
   rewrite(there, lambda m: m["config"]["pretrain"].pop("extra_counting"))
   package.check(run[0], there)
-  rewrite(there, lambda m: m["config"]["model"].pop("read"))
+  rewrite(there, lambda m: m["config"]["model"].pop("map_lookup"))
   with pytest.raises(UserError, match=r"model\.read is absent there"):
     package.check(run[0], there)
 

@@ -142,10 +142,10 @@ def test_settings_in_the_text_exist():
 @pytest.mark.parametrize(
   ("setting", "table"),
   [
-    ("rl.loss.kind", losses.LOSSES),
-    ("rl.loss.kl", losses.PENALTIES),
-    ("rl.loss.correction", off_policy.CORRECTIONS),
-    ("rl.advantage", advantages.ADVANTAGES),
+    ("grpo.rl.loss.kind", losses.LOSSES),
+    ("grpo.rl.loss.kl", losses.PENALTIES),
+    ("grpo.rl.loss.correction", off_policy.CORRECTIONS),
+    ("grpo.rl.advantage", advantages.ADVANTAGES),
   ],
 )
 def test_the_choices_of_reinforcement_are_all_named(setting, table):

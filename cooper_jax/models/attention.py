@@ -17,18 +17,18 @@ NEGATIVE = -1e30  # a finite minus infinity: a fully masked row stays finite
 
 def scores(q_BLNH, k_BSKH, mask_BLS):
   """Returns masked attention scores [B, K, N/K, L, S] in float32."""
-  q = einops.rearrange(q_BLNH, "b l (k g) h -> b k g l h", k=k_BSKH.shape[-2])
+  q = einops.rearrange(q_BLNH, "b l (k a) h -> b k a l h", k=k_BSKH.shape[-2])
   raw = jnp.einsum(
-    "bkglh,bskh->bkgls", q, k_BSKH, preferred_element_type=jnp.float32
+    "bkalh,bskh->bkals", q, k_BSKH, preferred_element_type=jnp.float32
   )
   raw = raw * (q_BLNH.shape[-1] ** -0.5)
   return jnp.where(mask_BLS[:, None, None], raw, NEGATIVE)
 
 
-def mix(weights_BKGLS, v_BSKH):
+def mix(weights_BKALS, v_BSKH):
   """Returns the attention output [B, L, N, H] of softmax weights."""
-  out = jnp.einsum("bkgls,bskh->blkgh", weights_BKGLS, v_BSKH)
-  return einops.rearrange(out, "b l k g h -> b l (k g) h")
+  out = jnp.einsum("bkals,bskh->blkah", weights_BKALS, v_BSKH)
+  return einops.rearrange(out, "b l k a h -> b l (k a) h")
 
 
 def attend(q_BLNH, k_BSKH, v_BSKH, mask_BLS, *, kernel="xla"):

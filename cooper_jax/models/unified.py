@@ -175,7 +175,7 @@ class Unified(nn.Module):
     flat = self.vision(images.reshape(-1, *images.shape[2:]))
     return flat.reshape(batch, count * flat.shape[1], flat.shape[2])
 
-  def embed(self, tokens: Tokens, features_BMD, *, sharded: bool):
+  def embed(self, tokens: Tokens, features_BJD, *, sharded: bool):
     """Returns the decoder's input [B, L, D].
 
     sharded: whether the parameters lie as in training or as for sampling.
@@ -184,7 +184,7 @@ class Unified(nn.Module):
     x = self._rows(tokens.ids, sharded)
     is_code = (tokens.kind == CODE)[..., None]
     seen = jnp.take_along_axis(
-      features_BMD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
+      features_BJD, jnp.maximum(tokens.cell, 0)[..., None], axis=1
     )
     has_cell = (tokens.cell >= 0)[..., None]
     if c.smear:
@@ -252,7 +252,7 @@ class Unified(nn.Module):
     )
     return hidden, features, kv
 
-  def step(self, tokens: Tokens, features_RMD, cache: Cache, position):
+  def step(self, tokens: Tokens, features_RJD, cache: Cache, position):
     """Feeds L tokens of one group to every row; returns hidden and the cache.
 
     Their keys and values go to the own positions position .. position + L - 1,
@@ -269,7 +269,7 @@ class Unified(nn.Module):
       "position": position,
     }
     hidden, kv = self.decoder(
-      self.embed(tokens, features_RMD, sharded=False),
+      self.embed(tokens, features_RJD, sharded=False),
       shared,
       mode="step",
       cached=(cache.prompt_k, cache.prompt_v, cache.k, cache.v),
@@ -277,10 +277,10 @@ class Unified(nn.Module):
     k, v = kv if unroll else put((cache.k, cache.v), kv, position)
     return hidden, cache.replace(k=k, v=v)
 
-  def cell_keys(self, hidden_BLD, image_at_BM):
+  def cell_keys(self, hidden_BLD, image_at_BJ):
     """Returns what locations point at [B, I * M, D], from image hiddens."""
     at = jnp.take_along_axis(
-      hidden_BLD, jnp.maximum(image_at_BM, 0)[..., None], axis=1
+      hidden_BLD, jnp.maximum(image_at_BJ, 0)[..., None], axis=1
     )
     return self.point_to(at) if self.config.pointer else at
 
@@ -293,23 +293,23 @@ class Unified(nn.Module):
     return words.T, self._code_rows().T
 
   def text_logits(
-    self, hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV=None
+    self, hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, words_DV=None
   ):
     """Logits f32 [B, L, T + 64 + M] over text, specials and locations.
 
     As `text_parts`, put together: for the sampler, whose tables are whole.
     """
     parts = self.text_parts(
-      hidden_BLD, keys_BMD, cell_start_BL, exists_BM, words_DV, sharded=False
+      hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, words_DV, sharded=False
     )
     return jnp.concatenate(parts, axis=-1)
 
   def text_parts(
     self,
     hidden_BLD,
-    keys_BMD,
+    keys_BJD,
     cell_start_BL,
-    exists_BM,
+    exists_BJ,
     words_DV=None,
     *,
     sharded,
@@ -318,9 +318,9 @@ class Unified(nn.Module):
 
     Args:
       hidden_BLD: float32.
-      keys_BMD: of `cell_keys`, all images of the row, I * M of them.
+      keys_BJD: of `cell_keys`, all images of the row, I * M of them.
       cell_start_BL: first cell of the image that a location would point at.
-      exists_BM: which cells there are; no location is named where none is.
+      exists_BJ: which cells there are; no location is named where none is.
       words_DV: of `columns`, or None.
       sharded: whether every device has some of the words for all rows of the
         batch, so that no device ever holds the table, nor sends it.
@@ -339,9 +339,9 @@ class Unified(nn.Module):
     if sharded:
       logits = constrain(logits, "copies", None, "logits")
     # Rows without room for an image have no cells at all.
-    short = ((0, 0), (0, max(0, c.locations - exists_BM.shape[1])))
-    exists, index = jnp.pad(exists_BM, short)[:, None], None
-    if exists_BM.shape[1] > c.locations:
+    short = ((0, 0), (0, max(0, c.locations - exists_BJ.shape[1])))
+    exists, index = jnp.pad(exists_BJ, short)[:, None], None
+    if exists_BJ.shape[1] > c.locations:
       index = cell_start_BL[..., None] + jnp.arange(c.locations)
       exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
@@ -350,18 +350,18 @@ class Unified(nn.Module):
       )
       return logits, jnp.where(exists, cells, attention.NEGATIVE)
     cells = jnp.einsum(
-      "bld,bmd->blm", self.point_from(hidden_BLD), keys_BMD
+      "bld,bmd->blm", self.point_from(hidden_BLD), keys_BJD
     ) * (c.d_model**-0.5)
     cells = jnp.pad(cells, ((0, 0), *short))
     if index is not None:
       cells = jnp.take_along_axis(cells, index, axis=-1)
     return logits, jnp.where(exists, cells, attention.NEGATIVE)
 
-  def code_logits(self, hidden_BLD, codes_DK=None):
-    """Logits f32 [B, L, K] over the codes of a map; codes_DK: of `columns`."""
-    if codes_DK is None:
-      return jnp.einsum("bld,kd->blk", hidden_BLD, self._code_rows())
-    return jnp.einsum("bld,dk->blk", hidden_BLD, codes_DK)
+  def code_logits(self, hidden_BLD, codes_DC=None):
+    """Logits f32 [B, L, K] over the codes of a map; codes_DC: of `columns`."""
+    if codes_DC is None:
+      return jnp.einsum("bld,cd->blc", hidden_BLD, self._code_rows())
+    return jnp.einsum("bld,dc->blc", hidden_BLD, codes_DC)
 
   def _code_rows(self):
     """The head's rows of codes, with those of their digits."""
@@ -372,11 +372,11 @@ class Unified(nn.Module):
     digits = self.embedding_digits if c.tied_head else self.head_digits
     return rows + quantize.fsq_digits(c.digits) @ digits
 
-  def everything(self, tokens, layout, images, image_at_BM):
+  def everything(self, tokens, layout, images, image_at_BJ):
     """Touches every parameter; used to initialise."""
     hidden, _, _ = self(tokens, layout, images)
-    keys = self.cell_keys(hidden, image_at_BM)
+    keys = self.cell_keys(hidden, image_at_BJ)
     logits = self.text_logits(
-      hidden, keys, jnp.zeros_like(tokens.ids), image_at_BM >= 0
+      hidden, keys, jnp.zeros_like(tokens.ids), image_at_BJ >= 0
     )
     return logits, self.code_logits(hidden)

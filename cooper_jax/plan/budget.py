@@ -140,10 +140,10 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
 def _cache(config, policy, sizes, params) -> float:
   """Keys and values of a step's rollouts, and the weights they are made by."""
   model, limits = policy.form.model, policy.limits
-  rows = config.grpo.batch * config.rl.group_size
+  rows = config.grpo.batch * config.grpo.rl.group_size
   rows /= sizes["data"] * sizes["fsdp"]
   positions = limits.positions(policy.form)
-  positions += max(config.sampling.prompt_buckets) / config.rl.group_size
+  positions += max(config.sampling.prompt_buckets) / config.grpo.rl.group_size
   each = 2 * model.layers * model.kv_heads * model.head_dim * BF16
   return (rows * positions * each + count(params) * BF16) / sizes["tensor"]
 

@@ -71,7 +71,7 @@ def _gradients(config) -> Program:
   """Gradients of one piece of a step's rollouts."""
   policy, optimizer, configs, parts = _update(config)
   state = abstract_state(policy, optimizer)
-  limits, rows = policy.limits, config.grpo.batch * config.rl.group_size
+  limits, rows = policy.limits, config.grpo.batch * config.grpo.rl.group_size
   shape = documents.row_shape(
     policy.form,
     limits,
@@ -96,7 +96,7 @@ def _gradients(config) -> Program:
     reference,
     temperatures=(1.0, 1.0),
     bins=shape.bins,
-    on_policy=config.rl.updates == 1 and not config.rl.pipeline,
+    on_policy=config.grpo.rl.updates == 1 and not config.grpo.rl.pipeline,
   )
   flops = supervised.flops(state.params, policy, config.grpo.rows, shape)
   traffic = _backward(policy, state.params)
@@ -110,10 +110,10 @@ def _apply(config) -> Program:
     policy,
     optimizer,
     ema=config.grpo.optim.ema_decay > 0,
-    stale_params=config.rl.pipeline,
+    stale_params=config.grpo.rl.pipeline,
   )
   trace = lambda: parts[3].trace(  # noqa: E731
-    state, state.params, remember=config.rl.pipeline
+    state, state.params, remember=config.grpo.rl.pipeline
   )
   return _program(trace, 0.0, _step(state.params), state, state.params)
 
@@ -124,7 +124,7 @@ def _sample(config, *, whole: bool) -> Program:
   params = sampling_params(policy)
   prompts, group, limits = (
     config.grpo.batch,
-    config.rl.group_size,
+    config.grpo.rl.group_size,
     policy.limits,
   )
   rows = prompts * group
@@ -176,8 +176,10 @@ def _sample(config, *, whole: bool) -> Program:
 
 def _update(config):
   policy = make_policy(config)
-  optimizer = _optimizer(config.grpo, config.grpo.steps * config.rl.updates)
-  configs = losses.configs_of(config.rl)
+  optimizer = _optimizer(
+    config.grpo, config.grpo.steps * config.grpo.rl.updates
+  )
+  configs = losses.configs_of(config.grpo.rl)
   parts = update.compiled(
     policy, optimizer, configs, ema_decay=config.grpo.optim.ema_decay
   )

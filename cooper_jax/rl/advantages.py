@@ -119,18 +119,18 @@ def reinforce_pp(reward_R, group_R, tokens_R, eps=1e-4):
   return jnp.where(settled_R, 0.0, (centred_R - mean) / (std + eps))
 
 
-def gdpo(rewards_RK, weights_K, group_R, eps=1e-4):
+def gdpo(rewards_RE, weights_E, group_R, eps=1e-4):
   """Each reward normalised in its group, summed by weight, whitened (GDPO).
 
   arXiv 2601.05242; whitened over the rollouts of the batch, as TRL does. Keeps
   a reward of a small range from drowning in one of a large range.
   """
-  weights_K = as_float(weights_K)
-  rewards_RK = as_float(rewards_RK)
-  rewards_RK = jnp.where(weights_K == 0, jnp.nan, rewards_RK)
-  each_KR = jax.vmap(grpo, (1, None, None))(rewards_RK, group_R, eps)
-  total_R = weights_K @ each_KR
-  dead_R = jnp.isnan(rewards_RK).all(axis=1)
+  weights_E = as_float(weights_E)
+  rewards_RE = as_float(rewards_RE)
+  rewards_RE = jnp.where(weights_E == 0, jnp.nan, rewards_RE)
+  each_ER = jax.vmap(grpo, (1, None, None))(rewards_RE, group_R, eps)
+  total_R = weights_E @ each_ER
+  dead_R = jnp.isnan(rewards_RE).all(axis=1)
   batch = group_statistics(
     jnp.where(dead_R, jnp.nan, total_R), jnp.zeros_like(jnp.asarray(group_R))
   )
@@ -142,8 +142,8 @@ class Rewards(NamedTuple):
   """What an advantage may be made of; NaN = abstained."""
 
   total_R: jax.Array  # weighted sum of the parts
-  parts_RK: jax.Array  # each reward
-  weights_K: jax.Array
+  parts_RE: jax.Array  # each reward
+  weights_E: jax.Array
   tokens_R: jax.Array  # live tokens of each rollout
 
 
@@ -161,7 +161,7 @@ ADVANTAGES = {
     rewards.total_R, group_R, rewards.tokens_R, eps
   ),
   "gdpo": lambda rewards, group_R, eps: gdpo(
-    rewards.parts_RK, rewards.weights_K, group_R, eps
+    rewards.parts_RE, rewards.weights_E, group_R, eps
   ),
 }
 
@@ -171,7 +171,7 @@ def find(name: str):
   if name not in ADVANTAGES:
     raise UserError(
       f"advantage is {name!r}, allowed are {', '.join(sorted(ADVANTAGES))}"
-      f"{nearest(name, ADVANTAGES)}; set config.rl.advantage to one of them"
+      f"{nearest(name, ADVANTAGES)}; set config.grpo.rl.advantage to one"
     )
   return ADVANTAGES[name]
 
@@ -183,9 +183,9 @@ def map_advantages(
   """How much better each drawn map is than its group's maps of the same kind.
 
   quality_RM is NaN where no map was drawn or none can be scored, modality_RM
-  the MODALITY_ID of the k-th map or -1. The rule of rl.advantage sees the maps
-  of each of `modality_ids` by themselves; 0 where fewer than two members of the
-  group drew it. Two maps of one rollout do not make a comparison.
+  the MODALITY_ID of the k-th map or -1. The rule of grpo.rl.advantage sees the
+  maps of each of `modality_ids` by themselves; 0 where fewer than two members
+  of the group drew it. Two maps of one rollout do not make a comparison.
   """
   quality_RM = as_float(quality_RM)
   modality_RM = jnp.asarray(modality_RM, jnp.int32)

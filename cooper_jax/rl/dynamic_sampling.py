@@ -21,8 +21,8 @@ class Sampled(NamedTuple):
   out: Any  # a Rollout of numpy arrays [R, ...]
   truncated: np.ndarray  # [R]
   total: np.ndarray  # [R] reward
-  columns: np.ndarray  # [R, rewards]
-  quality: np.ndarray  # [R, maps], NaN where there is none
+  columns: np.ndarray  # [R, E]
+  quality: np.ndarray  # [R, M], NaN where there is none
 
   @property
   def groups(self) -> np.ndarray:

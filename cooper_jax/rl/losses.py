@@ -344,7 +344,7 @@ def combine(parts, configs, weights=None):
 
 
 def configs_of(rl) -> dict[str, LossConfig]:
-  """Settings of the loss of text and of codes, from `config.rl`.
+  """Settings of the loss of text and of codes, from `config.grpo.rl`.
 
   What codes have no own value for (-1) is as it is for text.
   """

@@ -88,7 +88,7 @@ def check_any_scored(scores: RewardScores) -> None:
       f"{', '.join(scores.rewards)}: none that counts has scored any of the"
       f" {len(scores.total)} rollouts of this step (all NaN): there is nothing"
       " to learn from; take rewards whose columns the data has"
-      " (config.rl.rewards)"
+      " (config.grpo.rl.rewards)"
     )
 
 
@@ -108,7 +108,7 @@ class Scorer:
   ):
     if not any(weights.values()):
       raise UserError(
-        "no reward has a weight; set config.rl.rewards, for example "
+        "no reward has a weight; set config.grpo.rl.rewards, for example "
         "{'answer': 1.0, 'format': 0.2}"
       )
     settings = {} if settings is None else settings

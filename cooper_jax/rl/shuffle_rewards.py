@@ -14,10 +14,10 @@ def shuffle(seed: int, step: int, total, columns, quality, modality, groups):
   """Deals rewards anew among the rollouts of each group.
 
   Args:
-    total [R], columns [R, rewards]: move together.
-    quality [R, maps]: moves among a group's maps of one modality, since what
+    total [R], columns [R, E]: move together.
+    quality [R, M]: moves among a group's maps of one modality, since what
       a map is worth is compared with others of its kind.
-    modality [R, maps]: modality of each map, -1 none.
+    modality [R, M]: modality of each map, -1 none.
     groups [R]: id of each rollout's prompt.
 
   Returns:

@@ -1,8 +1,8 @@
 """One step of GRPO: rollout, rewards (on the host), advantages, update.
 
-With `rl.pipeline` the rollouts of the next step are begun as soon as this one's
-are on the host, by the parameters as they are then: the device samples while
-the host scores and packs, and what is learned from is one step old.
+With `grpo.rl.pipeline` the rollouts of the next step are begun as soon as this
+one's are on the host, by the parameters as they are then: the device samples
+while the host scores and packs, and what is learned from is one step old.
 """
 
 import functools
@@ -55,13 +55,15 @@ class Step:
 
   def __init__(self, config, policy, optimizer, codecs, reference):
     self.policy, self.codecs, self.reference = policy, codecs, reference
-    self.group, self.updates = config.rl.group_size, config.rl.updates
-    self.resample = config.rl.resample
-    self.pipeline, self.steps = config.rl.pipeline, config.grpo.steps
+    self.group, self.updates = config.grpo.rl.group_size, config.grpo.rl.updates
+    self.resample = config.grpo.rl.resample
+    self.pipeline, self.steps = config.grpo.rl.pipeline, config.grpo.steps
     self.ahead = None  # Rolled of the coming step, if that was begun
     self.log = None  # a rollout_log.RolloutLog, which the stage may give
-    self.apart = config.rl.advantage == "gdpo"  # an advantage each reward
-    self.maps_teach = bool(config.rl.map_weight) and not config.rl.text_only
+    self.apart = config.grpo.rl.advantage == "gdpo"  # an advantage each reward
+    self.maps_teach = (
+      bool(config.grpo.rl.map_weight) and not config.grpo.rl.text_only
+    )
     self.buckets = config.sampling.prompt_buckets
     # Blocks of a row, and rows that are taken at once: as many a device.
     cuts = mesh.batch_cuts(jax.sharding.get_mesh())
@@ -70,26 +72,28 @@ class Step:
     sampling = config.sampling
     self.temperatures = sampling.temperature, sampling.code_temperature
     self.key = jax.random.key(config.seed + 17)
-    self.seed, self.shuffle = config.seed, config.rl.shuffle_rewards
+    self.seed, self.shuffle = config.seed, config.grpo.rl.shuffle_rewards
     self.modules = {
       name: plugins.find("modalities", name) for name in config.modalities
     }
-    weights = dict(zip(config.rl.rewards, config.rl.weights, strict=True))
-    settings = {name: config.rl.settings[name] for name in weights}
+    weights = dict(
+      zip(config.grpo.rl.rewards, config.grpo.rl.weights, strict=True)
+    )
+    settings = {name: config.grpo.rl.settings[name] for name in weights}
     self.scorer = scoring.Scorer(weights, settings)
     self.weights = np.array(list(weights.values()), np.float32)
-    self.overlong_filter = config.rl.overlong_filter
+    self.overlong_filter = config.grpo.rl.overlong_filter
     self.advantages = jax.jit(
       functools.partial(
         update.token_advantages,
-        rule=advantages.find(config.rl.advantage),
-        eps=config.rl.advantage_eps,
-        map_weight=config.rl.map_weight,
+        rule=advantages.find(config.grpo.rl.advantage),
+        eps=config.grpo.rl.advantage_eps,
+        map_weight=config.grpo.rl.map_weight,
         codes=policy.form.model.map_codes,
         modality_ids=policy.form.modality_ids,
       )
     )
-    self.configs = losses.configs_of(config.rl)
+    self.configs = losses.configs_of(config.grpo.rl)
     self.normalisers, self.gradients, self.add, self.apply = update.compiled(
       policy,
       optimizer,

@@ -158,16 +158,16 @@ def _modalities() -> dict[int, str]:
 
 def _maps(rollout, decode_maps, modalities):
   modality_RM = np.asarray(rollout.map_modality)
-  codes_RMN = np.asarray(rollout.codes)
+  codes_RMQ = np.asarray(rollout.codes)
   targets = {}
   for modality_id in np.unique(modality_RM[modality_RM >= 0]):
     rows, columns = np.nonzero(modality_RM == modality_id)
-    codes_nN = codes_RMN[rows, columns]
-    decoded = np.asarray(decode_maps(modalities[int(modality_id)], codes_nN))
+    codes_nQ = codes_RMQ[rows, columns]
+    decoded = np.asarray(decode_maps(modalities[int(modality_id)], codes_nQ))
     targets |= dict(zip(zip(rows.tolist(), columns.tolist()), decoded))
   return tuple(
     tuple(
-      DrawnMap(modalities[int(modality_id)], codes_RMN[row, k], targets[row, k])
+      DrawnMap(modalities[int(modality_id)], codes_RMQ[row, k], targets[row, k])
       for k, modality_id in enumerate(modality_ids)
       if modality_id >= 0
     )

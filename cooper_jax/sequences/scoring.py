@@ -92,15 +92,15 @@ def score(
   return TokenScores(*text_scores, *code_scores)
 
 
-def _gather(hidden_BLD, at_BN):
-  return jnp.take_along_axis(hidden_BLD, at_BN[..., None], axis=1)
+def _gather(hidden_BLD, at_BX):
+  return jnp.take_along_axis(hidden_BLD, at_BX[..., None], axis=1)
 
 
-def _judge(parts, target_BN):
+def _judge(parts, target_BX):
   """TokenScores of targets under logits that come in parts, side by side."""
   lse, picked = (
     distribution.normaliser(parts),
-    distribution.pick(parts, target_BN),
+    distribution.pick(parts, target_BX),
   )
   best = functools.reduce(jnp.maximum, [part.max(axis=-1) for part in parts])
   entropy = distribution.entropy(parts, lse)

@@ -25,10 +25,11 @@ def validate(config: ConfigDict) -> None:
     plugins.check("stages", stage)
   _check_plugins(config)
   _check_order(config)
-  if len(config.rl.rewards) != len(config.rl.weights):
+  if len(config.grpo.rl.rewards) != len(config.grpo.rl.weights):
     raise UserError(
-      f"config.rl.rewards names {len(config.rl.rewards)} rewards and "
-      f"config.rl.weights {len(config.rl.weights)} weights; give one each"
+      f"config.grpo.rl.rewards names {len(config.grpo.rl.rewards)} rewards and"
+      f" config.grpo.rl.weights {len(config.grpo.rl.weights)} weights; give one"
+      " each"
     )
   if config.precision not in PRECISIONS:
     raise UserError(
@@ -72,7 +73,7 @@ def _check_order(config: ConfigDict) -> None:
   for name, what, named in (
     ("pipeline", "stage", config.pipeline),
     ("modalities", "modality", config.modalities),
-    ("rl.rewards", "reward", config.rl.rewards),
+    ("grpo.rl.rewards", "reward", config.grpo.rl.rewards),
     ("data.source", "source", config.data.source.split(",")),
   ):
     if len({each.strip() for each in named}) != len(named):
@@ -184,7 +185,7 @@ def _check_rl(config: ConfigDict) -> None:
   from cooper_jax.sampling import grammar
   from cooper_jax.world.questions import templates
 
-  rl = config.rl
+  rl = config.grpo.rl
   if config.grpo.optim.micro_batches != 1:
     raise UserError(
       "config.grpo.optim.micro_batches must be 1; the update takes"
@@ -198,7 +199,7 @@ def _check_rl(config: ConfigDict) -> None:
       )
   if rl.group_size < 2 or rl.updates < 1:
     raise UserError(
-      f"config.rl.group_size and rl.updates are {rl.group_size} and"
+      f"config.grpo.rl.group_size and rl.updates are {rl.group_size} and"
       f" {rl.updates}; allowed: groups of 2 and more, 1 update and more"
     )
   for name in ("temperature", "code_temperature"):
@@ -210,18 +211,19 @@ def _check_rl(config: ConfigDict) -> None:
       )
   if rl.resample < 0:
     raise UserError(
-      f"config.rl.resample is {rl.resample}; allowed: 0 (off) and more rounds"
+      f"config.grpo.rl.resample is {rl.resample}; allowed: 0 (off) and more"
+      " rounds"
     )
   if (rl.updates > 1 or rl.pipeline) and rl.loss.correction != "none":
     raise UserError(
-      "config.rl.loss.correction needs config.rl.updates=1 and rl.pipeline="
-      "False: else the sampler's own log-probabilities are the old ones, and"
-      " there is no gap"
+      "config.grpo.rl.loss.correction needs config.grpo.rl.updates=1 and"
+      " grpo.rl.pipeline=False: else the sampler's own log-probabilities are"
+      " the old ones, and there is no gap"
     )
   if rl.pipeline and rl.resample:
     raise UserError(
-      "config.rl.pipeline samples before rewards are known and"
-      " config.rl.resample after; turn one of them off"
+      "config.grpo.rl.pipeline samples before rewards are known and"
+      " config.grpo.rl.resample after; turn one of them off"
     )
   try:
     grammar.Limits(text=config.sampling.text, maps=config.sampling.maps)
@@ -233,7 +235,7 @@ def _check_rl(config: ConfigDict) -> None:
     weights = dict(zip(rl.rewards, rl.weights, strict=True))
     scoring.Scorer(weights, {name: rl.settings[name] for name in weights})
   except UserError as error:
-    raise UserError(f"config.rl: {error}") from error
+    raise UserError(f"config.grpo.rl: {error}") from error
 
 
 def _check_reading(config: ConfigDict) -> None:
@@ -292,7 +294,7 @@ def _check_plugins(config: ConfigDict) -> None:
     )
   for kind, names in (
     ("modalities", config.modalities),
-    ("rewards", config.rl.rewards),
+    ("rewards", config.grpo.rl.rewards),
     ("sources", config.data.source.split(",")),
   ):
     for name in names:

@@ -1,7 +1,7 @@
 """Stage 3: reinforcement of when to draw, what to draw and what to answer.
 
-Text and codes are both in the policy gradient; `config.rl.text_only` leaves
-the codes out. What a step does stands in `rl/step.py`.
+Text and codes are both in the policy gradient; `config.grpo.rl.text_only`
+leaves the codes out. What a step does stands in `rl/step.py`.
 
 `grpo.steps` may grow in a workdir: a finished stage then goes on, and what came
 after it is done again. Where the rate is constant that is the run that had so
@@ -49,7 +49,7 @@ def run(config, workdir) -> None:
   policy = make_policy(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim),
-    steps=settings.steps * config.rl.updates,
+    steps=settings.steps * config.grpo.rl.updates,
   )
   start = load_stage(policy, config, workdir, "sft")
   state = start_from(
@@ -58,11 +58,13 @@ def run(config, workdir) -> None:
       optimizer,
       seed=config.seed,
       ema=settings.optim.ema_decay > 0,
-      stale_params=config.rl.pipeline,
+      stale_params=config.grpo.rl.pipeline,
     ),
     start,
   )
-  penalised = any(c.kl_weight for c in losses.configs_of(config.rl).values())
+  penalised = any(
+    c.kl_weight for c in losses.configs_of(config.grpo.rl).values()
+  )
   reference = start if penalised else None
   source = processes.in_turn(
     "scenes",

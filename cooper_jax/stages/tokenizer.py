@@ -261,8 +261,8 @@ def redraw(trained: dict[str, Codec], targets) -> dict[str, Redrawn]:
   result = {}
   for name, found in targets.items():
     codec = trained[name]
-    drawn, codes_nN = map_tokenizer.redraw_maps(codec, found.targets)
-    result[name] = Redrawn(drawn, codes_nN, codec.config.codes)
+    drawn, codes_nQ = map_tokenizer.redraw_maps(codec, found.targets)
+    result[name] = Redrawn(drawn, codes_nQ, codec.config.codes)
   return result
 
 

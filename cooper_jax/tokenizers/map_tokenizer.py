@@ -156,10 +156,10 @@ class MapTokenizer(nn.Module):
       return _flat(quantize.fsq(z, self.config.levels)[1])
     return _flat(quantize.vq(z, self._book())[1])
 
-  def decode(self, codes_BN):
+  def decode(self, codes_BQ):
     """Codes -> outputs f32[B,H,W,O]."""
     grid = self.config.grid
-    codes = einops.rearrange(codes_BN, "b (h w) -> b h w", h=grid, w=grid)
+    codes = einops.rearrange(codes_BQ, "b (h w) -> b h w", h=grid, w=grid)
     if self.config.quantizer == "fsq":
       return self._draw(quantize.fsq_values(codes, self.config.levels))
     return self._draw(self._book().vectors()[codes])
@@ -240,20 +240,20 @@ def encode_maps(codec: Codec, targets) -> np.ndarray:
   )
 
 
-def decode_maps(codec: Codec, codes_nN) -> np.ndarray:
+def decode_maps(codec: Codec, codes_nQ) -> np.ndarray:
   """Target maps [n,H,W,...] that codes stand for, on the host."""
   return _in_batches(
     lambda batch: _decode(
       codec.params, batch, config=codec.config, modality=codec.modality
     ),
-    np.asarray(codes_nN, np.int32),
+    np.asarray(codes_nQ, np.int32),
   )
 
 
 def redraw_maps(codec: Codec, targets) -> tuple[np.ndarray, np.ndarray]:
   """(maps, codes): what is left of target maps after the tokenizer."""
-  codes_nN = encode_maps(codec, targets)
-  return decode_maps(codec, codes_nN), codes_nN
+  codes_nQ = encode_maps(codec, targets)
+  return decode_maps(codec, codes_nQ), codes_nQ
 
 
 @functools.partial(jax.jit, static_argnames=("config", "modality"))
@@ -264,9 +264,9 @@ def _encode(params, targets, *, config, modality):
 
 
 @functools.partial(jax.jit, static_argnames=("config", "modality"))
-def _decode(params, codes_BN, *, config, modality):
+def _decode(params, codes_BQ, *, config, modality):
   outputs_BHWO = MapTokenizer(config).apply(
-    {"params": params}, codes_BN, method="decode"
+    {"params": params}, codes_BQ, method="decode"
   )
   return modality.from_output(outputs_BHWO)
 

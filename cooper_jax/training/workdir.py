@@ -29,7 +29,7 @@ SECTIONS = {
   "tokenizer": ("tokenizer",),
   "pretrain": ("model", "pretrain"),
   "sft": ("sft",),
-  "grpo": ("sampling", "rl", "grpo"),
+  "grpo": ("sampling", "grpo"),
   "evaluate": ("sampling", "evaluate"),
 }
 # Stages whose result a stage begins with; SFT may begin without pretraining.
@@ -80,11 +80,11 @@ def stage_settings(config, stage: str) -> dict:
   for name in [*before, stage]:
     sections += SECTIONS.get(name, (name,))
   settings = flat({name: plain(config[name]) for name in sections})
-  if "rl" in sections:  # settings of a reward that is not used change nothing
+  if "grpo" in sections:  # settings of a reward that is not used change nothing
     unused = tuple(
-      f"rl.settings.{name}."
-      for name in config.rl.settings
-      if name not in config.rl.rewards
+      f"grpo.rl.settings.{name}."
+      for name in config.grpo.rl.settings
+      if name not in config.grpo.rl.rewards
     )
     settings = {k: v for k, v in settings.items() if not k.startswith(unused)}
   if settings["init_as"] == "sft":  # as it is where nothing is said of it
@@ -187,7 +187,7 @@ def differences(config, workdir, stage: str) -> list[str]:
   # Not said before there were packages, and before lengths could wait.
   before = {"init_from": "", "sft.lengths_need_map": ""} | before
   if "rl.code_weight" in before:  # its name until codes had a section
-    before["rl.code.weight"] = before["rl.code_weight"]
+    before["grpo.rl.code.weight"] = before["rl.code_weight"]
   lost = "lost" in found and not found["finished"]
   free = {f"{stage}.optim.{name}" for name in RATES} if lost else set()
   return [

@@ -46,8 +46,9 @@ SMALL = f"""
 """.split()
 # Rollouts that end by chance are what a fresh policy differs in.
 ALL = """
-  pretrain.steps=3 sft.steps=2 grpo.steps=2 sampling.text=40 rl.group_size=16
-  rl.rewards=('length','depth') rl.weights=(1.,0.)
+  pretrain.steps=3 sft.steps=2 grpo.steps=2 sampling.text=40
+  grpo.rl.group_size=16
+  grpo.rl.rewards=('length','depth') grpo.rl.weights=(1.,0.)
 """.split()
 
 

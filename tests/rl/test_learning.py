@@ -1,7 +1,7 @@
 """Reinforcement learns what is rewarded, and nothing where rewards are chance.
 
 Each claim has its control: the same run with the rewards of a group dealt to
-other rollouts of it (`rl.shuffle_rewards`), which must not learn.
+other rollouts of it (`grpo.rl.shuffle_rewards`), which must not learn.
 """
 
 import copy

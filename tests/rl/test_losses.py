@@ -369,7 +369,7 @@ def test_bad_settings_are_refused():
 
 
 def test_codes_have_settings_of_their_own():
-  rl = base.get_base("long", ("grpo",)).rl
+  rl = base.get_base("long", ("grpo",)).grpo.rl
   rl.loss.clip_low, rl.loss.clip_high = 0.1, 0.3
   rl.code.clip_high, rl.code.kl_weight = 0.5, 0.02
   text, code = losses.configs_of(rl).values()

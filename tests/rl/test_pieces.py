@@ -36,8 +36,8 @@ def updated(kind, rows, bins, *, updates=2, **loss):
   """(parameters, metrics) after one step, its rollouts packed like this."""
   config = CONFIG.copy_and_resolve_references()
   config.grpo.update(rows=rows, bins=bins)
-  config.rl.loss.update(kind=kind, **loss)
-  config.rl.updates = updates  # with 2, ratios are not 1
+  config.grpo.rl.loss.update(kind=kind, **loss)
+  config.grpo.rl.updates = updates  # with 2, ratios are not 1
   optimizer = optax.sgd(0.1)  # Adam would divide rounding by next to nothing
   step = Step(config, POLICY, optimizer, CODECS, None)
   step.scorer = lambda view, _: scored([text.count("e") for text in view.text])

@@ -13,8 +13,8 @@ from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, scored
 
 def make_step(updates=1):
   config = CONFIG.copy_and_resolve_references()
-  config.rl.pipeline, config.grpo.steps = True, 5
-  config.rl.updates = updates
+  config.grpo.rl.pipeline, config.grpo.steps = True, 5
+  config.grpo.rl.updates = updates
   step = Step(config, POLICY, OPTIMIZER, CODECS, None)
   # A reward that differs from the first step on.
   step.scorer = lambda view, _: scored([text.count("e") for text in view.text])

@@ -41,16 +41,16 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
   for row in rows:
     assert row["id"] == "one" and row["answer"] == "yes"
     assert row["question"] in ("Is it near ?", "Is it far ?")
-    assert len(row["rollouts"]) == CONFIG.rl.group_size
+    assert len(row["rollouts"]) == CONFIG.grpo.rl.group_size
     for made in row["rollouts"]:
       assert set(made) == FIELDS
-      assert set(made["rewards"]) == set(CONFIG.rl.rewards)
+      assert set(made["rewards"]) == set(CONFIG.grpo.rl.rewards)
       assert made["rewards"]["segmentation"] is None  # there is no such truth
       assert set(made["maps"]) <= set(CONFIG.modalities)
       assert made["text"].count("<depth>") == made["maps"].count("depth")
       weighted = sum(
         weight * (made["rewards"][name] or 0)
-        for name, weight in zip(CONFIG.rl.rewards, CONFIG.rl.weights)
+        for name, weight in zip(CONFIG.grpo.rl.rewards, CONFIG.grpo.rl.weights)
       )
       assert made["total"] == pytest.approx(weighted, abs=1e-5)
   assert telemetry.read_metrics(path) == rows

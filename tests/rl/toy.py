@@ -24,7 +24,7 @@ def make_config():
     config.model.vision.update(width=16, heads=2, ffn=32)
     config.tokenizer.network.update(width=8, fine_width=8, levels=(2, 3, 2))
     config.sampling.update(text=12, maps=1, prompt_buckets=(24,))
-    config.rl.group_size, config.grpo.batch = 8, 4
+    config.grpo.rl.group_size, config.grpo.batch = 8, 4
     config.grpo.optim.update(
       name="adamw", learning_rate=5e-3, schedule="constant", warmup_steps=1
     )

@@ -72,9 +72,9 @@ def view():
   ]
   calls = []
 
-  def decode_maps(modality, codes_nN):
-    calls.append((modality, len(codes_nN)))
-    return codes_nN.reshape(-1, 2, 2) * 10
+  def decode_maps(modality, codes_nQ):
+    calls.append((modality, len(codes_nQ)))
+    return codes_nQ.reshape(-1, 2, 2) * 10
 
   result = Responses.from_rollout(
     maker.rollout(

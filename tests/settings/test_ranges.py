@@ -148,12 +148,12 @@ def test_every_number_of_an_optimiser_has_limits():
     ("sft.expected_minutes", -1.0, "0 and more"),
     ("sft.optim.micro_batches", 0, "1 and more"),
     ("grpo.rows", 0, "1 and more"),
-    ("rl.updates", 0, "1 and more"),
-    ("rl.map_weight", -1.0, "0 and more"),
-    ("rl.advantage_eps", -1.0, "0 and more"),
-    ("rl.code.clip_low", -0.5, "-1, and 0 and more"),
-    ("rl.loss.sapo", (1.0, 0.0), "above 0"),
-    ("rl.loss.top_entropy", 0.0, "above 0 to 1"),
+    ("grpo.rl.updates", 0, "1 and more"),
+    ("grpo.rl.map_weight", -1.0, "0 and more"),
+    ("grpo.rl.advantage_eps", -1.0, "0 and more"),
+    ("grpo.rl.code.clip_low", -0.5, "-1, and 0 and more"),
+    ("grpo.rl.loss.sapo", (1.0, 0.0), "above 0"),
+    ("grpo.rl.loss.top_entropy", 0.0, "above 0 to 1"),
     ("text_rows", -1, "0 and more"),
   ],
 )
@@ -185,8 +185,8 @@ def test_shares_that_leave_nothing_are_refused(name):
     ("sft.optim.clip_norm", 0.0),
     ("sft.optim.beta1", 0.0),
     ("sft.optim.weight_decay", 0.1),
-    ("rl.weights", (1.0, -0.2, 1.0, 0.0, 0.0)),
-    ("rl.code.clip_low", 0.0),
+    ("grpo.rl.weights", (1.0, -0.2, 1.0, 0.0, 0.0)),
+    ("grpo.rl.code.clip_low", 0.0),
     ("evaluate.heldout_questions", 0),
     ("data.bad_samples", 1.0),
     ("sampling.maps", 0),
@@ -208,7 +208,7 @@ def test_a_batch_that_its_pieces_can_not_share_is_refused():
 
 @pytest.mark.parametrize(
   "setting",
-  ["grpo.optim.learning_rate=nan", "rl.weights=(1e999,1.,1.,1.,1.)"],
+  ["grpo.optim.learning_rate=nan", "grpo.rl.weights=(1e999,1.,1.,1.,1.)"],
 )
 def test_nothing_is_made_for_a_number_that_is_none(setting, tmp_path, capsys):
   work = tmp_path / "work"

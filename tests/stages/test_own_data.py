@@ -54,7 +54,7 @@ def settings(jsonl, source="jsonl", **changes):
   config.model.vision.update(width=16, ffn=16)
   config.tokenizer.network.update(width=8, bins=1, fine_width=4, fine_blocks=0)
   config.sampling.update(text=12, maps=1)
-  config.rl.group_size = 2
+  config.grpo.rl.group_size = 2
   for stage in STAGES[:-1]:
     config[stage].update(steps=2, batch=2, log_every=1, save_every=2)
   config.evaluate.update(questions=8, batch=4, heldout_questions=0)

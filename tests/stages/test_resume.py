@@ -38,8 +38,8 @@ def settings(cache):
   config.tokenizer.network.update(width=8, fine_width=8, bins=1)
   config.tokenizer.steps = 1
   config.sampling.update(text=12, maps=1)
-  config.rl.group_size = 2
-  config.rl.loss.kl_weight = 0.1  # so that a reference policy is kept, too
+  config.grpo.rl.group_size = 2
+  config.grpo.rl.loss.kl_weight = 0.1  # so that a reference policy is kept, too
   for stage in STAGES:
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
     config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0

@@ -82,8 +82,8 @@ def check(config: Config) -> None:
   if not known or not config.model:
     raise UserError(
       f'judge url is "{config.url}" and model "{config.model}"; set'
-      " config.rl.settings.judge.url to http://host:port/v1 and .model to the"
-      " name of a model there"
+      " config.grpo.rl.settings.judge.url to http://host:port/v1 and .model"
+      " to the name of a model there"
     )
 
 
@@ -127,7 +127,7 @@ def reward(view, columns, config: Config) -> np.ndarray:
     if config.when_down == "error":
       raise UserError(
         f"the judge at {config.url} failed: {down}; start it again, or set"
-        " config.rl.settings.judge.when_down=abstain"
+        " config.grpo.rl.settings.judge.when_down=abstain"
       )
     logging.warning("the judge at %s abstains: %s", config.url, down)
   result_R = np.full(len(view), np.nan, np.float32)
