@@ -119,7 +119,7 @@ def test_parameters_are_cut_as_the_rules_say():
   model = problem()[0]
   mesh = make_mesh(LAYOUTS["mixed"])
   shardings = shard.abstract_shardings(boxed_shapes(model), mesh)
-  gate = shardings["params"]["decoder"]["bins"]["gate"]["main"]["kernel"]
+  gate = shardings["params"]["decoder"]["blocks"]["gate"]["main"]["kernel"]
   assert tuple(gate.spec) == (None, "fsdp", "tensor")
   assert nn.meta.unbox(boxed_shapes(model))["params"]["embedding"].shape == (
     tiny.TEXT + 64 + 16 + 12,

@@ -51,13 +51,9 @@ WEIGHTS = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)
 
 
 def words(ids):
-  vocabulary = POLICY.form.vocabulary
-  return [
-    POLICY.text.decode([i]).strip()
-    if i < vocabulary.text
-    else vocabulary.name(int(i))
-    for i in ids
-  ]
+  ids, known = np.asarray(ids).tolist(), POLICY.form.vocabulary
+  word = lambda i: POLICY.text.decode([i]).strip()  # noqa: E731
+  return [word(i) if i < known.text else known.name(i) for i in ids]
 
 
 def test_markup_becomes_segments_with_weights():

@@ -78,15 +78,15 @@ def test_a_policy_is_measured_on_every_kind():
   def changed(*_, **__):
     return codes.edits
 
-  original = reading.coding.encode, reading.edits.make
-  reading.coding.encode, reading.edits.make = encode, changed
+  original = reading.encode, reading.counterfactual.make
+  reading.encode, reading.counterfactual.make = encode, changed
   try:
     state = init_state(policy, _optimizer(), seed=0)
     found = reading.measure(
       policy, state.params, samples, config, {"depth": Codec}, stage="sft"
     )
   finally:
-    reading.coding.encode, reading.edits.make = original
+    reading.encode, reading.counterfactual.make = original
   for kind in reading.KINDS:
     nll = found[f"reading/nll/{kind}/sft"]
     low, high = found[f"reading/nll/{kind}/sft/ci95"]

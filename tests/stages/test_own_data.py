@@ -52,7 +52,9 @@ def settings(jsonl, source="jsonl", **changes):
   config.data.update(source=source, jsonl=jsonl, image_size=16, workers=1)
   config.model.update(d_model=16, layers=1, ffn=16, head_dim=8, map_grid=4)
   config.model.vision.update(width=16, ffn=16)
-  config.tokenizer.network.update(width=8, bins=1, fine_width=4, fine_blocks=0)
+  config.tokenizer.network.update(
+    width=8, blocks=1, fine_width=4, fine_blocks=0
+  )
   config.sampling.update(text=12, maps=1)
   config.grpo.rl.group_size = 2
   for stage in STAGES[:-1]:

@@ -35,7 +35,7 @@ def settings(cache):
   )
   config.model.update(d_model=32, layers=1, ffn=48, head_dim=8)
   config.model.vision.update(width=16, ffn=16)
-  config.tokenizer.network.update(width=8, fine_width=8, bins=1)
+  config.tokenizer.network.update(width=8, fine_width=8, blocks=1)
   config.tokenizer.steps = 1
   config.sampling.update(text=12, maps=1)
   config.grpo.rl.group_size = 2

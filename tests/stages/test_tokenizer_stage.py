@@ -53,7 +53,9 @@ def settings(steps=6, **changes):
   config.world = ConfigDict()
   config.data.image_size = SIZE
   config.model.map_grid = 4
-  config.tokenizer.network.update(width=8, bins=1, fine_width=4, fine_blocks=0)
+  config.tokenizer.network.update(
+    width=8, blocks=1, fine_width=4, fine_blocks=0
+  )
   config.tokenizer.update(
     steps=steps, batch=8, log_every=2, save_every=3, image_every=0
   )

@@ -78,7 +78,9 @@ def test_who_only_asks_may_be_answered_by_an_older_one(monkeypatch):
   monkeypatch.setattr(workdir, "record", lambda *which: {"finished": True})
   monkeypatch.setattr(ask, "make", lambda *given: None)
   monkeypatch.setattr(tokenizer, "load", lambda *given: {})
-  monkeypatch.setattr(policy, "load_stage", load_stage)
+  monkeypatch.setattr(ask, "load_stage", load_stage)
   ask.load(types.SimpleNamespace(workdir="runs/x", stage="sft"))
   assert allowed == [True]
-  assert inspect.signature(policy.load).parameters["older"].default is False
+  assert (
+    inspect.signature(policy.load_params).parameters["older"].default is False
+  )

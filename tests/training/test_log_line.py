@@ -126,8 +126,8 @@ def test_evaluations_and_model_are_told_in_a_terminals_width(capsys):
 
 def test_the_teaching_stages_show_each_map():
   modalities = (("depth", 0), ("segmentation", 1))
-  writer = types.SimpleNamespace(modalities=modalities)
-  shown = supervised.shown(types.SimpleNamespace(writer=writer))
+  markup = types.SimpleNamespace(modalities=modalities)
+  shown = supervised.shown(types.SimpleNamespace(markup=markup))
   means = {
     "accuracy/map0": 0.12, "accuracy/map1": 0.34, "accuracy/text": 0.5,
     "loss": 3.2419, "loss/text": 3.0, "grad_norm": 0.6,

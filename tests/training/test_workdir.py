@@ -40,7 +40,7 @@ def todo(config, folder):
   [
     ("sampling__prompt_buckets", (96, 160, 6080)),
     ("evaluate__batch", 32),
-    ("grpo__blocks", 4),
+    ("grpo__bins", 4),
     ("grpo__rows", 8),
     ("sft__optim__micro_batches", 2),
     *((f"{stage}__log_every", 7) for stage in STAGES[:4]),
@@ -62,7 +62,7 @@ def test_what_changes_no_result_may_change_and_nothing_is_run_again(
     ("grpo__steps", 4),  # of 24 that were done
     ("sft__steps", 10_000),
     ("grpo__batch", 16),
-    ("sft__blocks", 4),
+    ("sft__bins", 4),
     ("evaluate__questions", 7),
     ("sampling__text", 41),
     ("seed", 1),

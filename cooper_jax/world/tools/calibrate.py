@@ -16,7 +16,7 @@ import numpy as np
 
 from cooper_jax.world.config import COLOURS, SHAPES, WorldConfig
 from cooper_jax.world.layout import sample
-from cooper_jax.world.questions import debias, measure, select
+from cooper_jax.world.questions import debias, measure, select, templates
 from cooper_jax.world.questions.debias_table import TABLE
 from cooper_jax.world.render import render
 from cooper_jax.world.tools.classifiers import logistic
@@ -40,7 +40,7 @@ def observe(scenes: int, start: int) -> dict:
     picks = select.choose(drawn, known, config, _SPLIT)
     features = debias.object_features(known)
     middle = known.middle / known.size
-    for family in debias.phrasing.FAMILIES:
+    for family in templates.FAMILIES:
       picked = picks[family]
       rows = np.flatnonzero(picked["asked"])
       items = picked["items"][rows]
