@@ -26,9 +26,9 @@ def run(asked: command.Command) -> None:
   # Imported after the checks, so that a wrong word costs no ten seconds.
   import jax
 
-  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 
-  mesh = meshes.make_mesh(meshes.MeshConfig(**config.mesh))
+  mesh = make_mesh(MeshConfig(**config.mesh))
   with jax.set_mesh(mesh):
     checks.check_ahead(config, folder, mesh)
   with lock.held(folder), jax.set_mesh(mesh):
@@ -37,12 +37,12 @@ def run(asked: command.Command) -> None:
 
 def _run_stages(asked, folder: pathlib.Path, mesh, seen) -> None:
   from cooper_jax import package
-  from cooper_jax.parallel import mesh as meshes
+  from cooper_jax.parallel.mesh import describe, own_mesh
 
-  config, own = asked.config, meshes.own(mesh)
+  config, own = asked.config, own_mesh(mesh)
   cache = compilation.use_cache(asked.compile_cache, folder / "compiled")
   print("\n".join(telemetry.describe_machine()))
-  print(f"mesh {meshes.describe(mesh)}, compiled code in {cache}")
+  print(f"mesh {describe(mesh)}, compiled code in {cache}")
   processes.check_same("config and code", lambda: workdir.identity(config))
   processes.in_turn("package", lambda: package.install(config, folder, own))
   lines, todo = processes.agree("plan", workdir.plan(config, folder))

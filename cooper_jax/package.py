@@ -24,7 +24,7 @@ from cooper_jax.policy import Policy, init_params, load_stage, make_policy
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir as workdirs
 from cooper_jax.training.checkpoint import Checkpoints, flatten
-from cooper_jax.world.config import VERSION
+from cooper_jax.world.config import WORLD_VERSION
 
 FORMAT = 1
 STAGE = "sft"  # whose policy is packaged
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> dict:
       f"{folder / MANIFEST} does not say how the model was made; {_restore()}"
     )
   config.setdefault("init_as", STAGE)  # not said in older packages
-  for name, here in (("format", FORMAT), ("world", VERSION)):
+  for name, here in (("format", FORMAT), ("world", WORLD_VERSION)):
     if manifest.get(name) != here:
       raise UserError(
         f"packaged model {folder} is of {name} {manifest.get(name)}, this"
@@ -252,7 +252,7 @@ def pack(workdir, out) -> dict:
     made[stage] = {name: came.get(name, value) for name, value in here.items()}
   manifest = {
     "format": FORMAT,
-    "world": VERSION,
+    "world": WORLD_VERSION,
     "config": workdirs.plain(config),
     "seed": config.seed,
     "made": made,

@@ -1,4 +1,4 @@
-"""A plug-in is a module found by its file name.
+"""Plug-ins: modules of a folder, found by their file name.
 
 There is no registry to keep in step and no decorator to forget: the file
 `cooper_jax/modalities/depth.py` is the modality "depth". A package's

@@ -17,16 +17,16 @@ from cooper_jax.data import traces
 from cooper_jax.errors import UserError
 from cooper_jax.models import kernels, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes, shard
+from cooper_jax.parallel.mesh import own_mesh
 from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
 from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
-from cooper_jax.training import state as states
 from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.training.state import compute_dtype, create
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def make_policy(config) -> Policy:
     for name in config.modalities
   )
   settings, network = dict(config.model), config.tokenizer.network
-  dtype = str(jnp.dtype(states.compute_dtype(config.precision)))
+  dtype = str(jnp.dtype(compute_dtype(config.precision)))
   settings["attention"] = kernels.choose(
     settings["attention"],
     jax.default_backend(),
@@ -129,15 +129,15 @@ def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
 
   parts: `ema` and `stale_params`, as in `state.create`.
   """
-  create = functools.partial(_create, policy, optimizer, **parts)
+  make = functools.partial(_create, policy, optimizer, **parts)
   abstract = abstract_state(policy, optimizer, **parts)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  return jax.jit(create, out_shardings=shardings)(jax.random.key(seed))
+  return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
 
 
 def _create(policy: Policy, optimizer, key, **parts: bool):
   params = shard.unbox(init_params(policy, key))
-  return states.create(params, optimizer, key=key, **parts)
+  return create(params, optimizer, key=key, **parts)
 
 
 def check_heads(policy: Policy, tensor: int) -> None:
@@ -267,7 +267,7 @@ def own_params(policy: Policy, params):
   boxed = jax.eval_shape(
     functools.partial(init_params, policy), jax.random.key(0)
   )
-  shardings = shard.abstract_shardings(boxed, meshes.own())
+  shardings = shard.abstract_shardings(boxed, own_mesh())
   return jax.device_put(shard.whole(params), shardings)
 
 

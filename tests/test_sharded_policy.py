@@ -11,7 +11,7 @@ from cooper_jax.models import unified
 from cooper_jax.parallel import shard
 from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.sampling import grammar, sampler
-from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sampling.prompts import make, row_keys
 from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
@@ -72,7 +72,7 @@ def compute(mesh):
 
     value, grads = jax.jit(jax.value_and_grad(loss))(params, placed)
     limits = grammar.Limits(text=6, maps=1, script=2)
-    prompts = prompting.make(
+    prompts = make(
       trunks,
       form=form,
       length=32,
@@ -83,7 +83,7 @@ def compute(mesh):
     out = sampler.sample(
       params,
       prompts,
-      prompting.row_keys(jax.random.key(1), range(8)),
+      row_keys(jax.random.key(1), range(8)),
       model=model,
       form=form,
       limits=limits,

@@ -1,4 +1,4 @@
-"""How fast the sampler and the trainer are, against what the machine can do.
+"""Speed of the sampler and the trainer, beside what the machine can do at most.
 
   python -m cooper_jax.bench --what=generate --shape=S --threads=1
   python -m cooper_jax.bench --what=maps
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from cooper_jax.bench import torch_peers, tunix_peers
-from cooper_jax.bench.subjects import SHAPES
+from cooper_jax.bench.subjects import DECODERS
 from cooper_jax.errors import UserError, printable
 
 DEFAULTS = {  # prompts, group, prompt length, new tokens; sft: rows, length
@@ -49,7 +49,7 @@ def parse(argv=None):
   )
   add = parser.add_argument
   add("--what", choices=WHATS, default="generate")
-  add("--shape", choices=SHAPES, default="S")
+  add("--shape", choices=DECODERS, default="S")
   add("--prompts", type=int, help="sft: rows")
   add("--group", type=int, help="rollouts of a prompt")
   add("--prompt_len", type=int, help="sft: length of a row")

@@ -1,4 +1,4 @@
-"""Works that sample: `generate` and `maps`; each gives a dict."""
+"""Benchmarks of sampling, `generate` and `maps`: each returns a dict."""
 
 import functools
 
@@ -11,7 +11,7 @@ from cooper_jax.bench.subjects import (
   timed,
 )
 
-MODES = ("token", "row", "all")
+_MODES = ("token", "row", "all")
 
 
 class Sampling:
@@ -21,7 +21,7 @@ class Sampling:
     import jax
 
     from cooper_jax.sampling import grammar, sampler
-    from cooper_jax.sampling import prompts as prompting
+    from cooper_jax.sampling.prompts import make, row_keys
 
     self.policy, self.group = policy, asked.group
     self.limits = grammar.Limits(
@@ -33,7 +33,7 @@ class Sampling:
     mode = grammar.Mode(0)
     if maps:
       mode = grammar.Mode(0, ((policy.form.vocabulary.opening(0),),))
-    self.prompts = prompting.make(
+    self.prompts = make(
       self.trunks,
       form=policy.form,
       length=asked.prompt_len,
@@ -42,9 +42,7 @@ class Sampling:
       modes=[mode] * asked.prompts,
     )
     rows = asked.prompts * asked.group
-    self.keys = lambda number: prompting.row_keys(
-      jax.random.key(number), range(rows)
-    )
+    self.keys = lambda number: row_keys(jax.random.key(number), range(rows))
     self.sample = functools.partial(
       sampler.sample,
       model=policy.model,
@@ -101,7 +99,7 @@ def generate(asked) -> dict:
 def maps(asked) -> dict:
   """Draws one map in every rollout, with each size of group."""
   found = {}
-  for mode in MODES:
+  for mode in _MODES:
     policy = make_policy(asked.shape, maps=mode)
     params = make_params(policy)
     sampling = Sampling(asked, policy, new=0, maps=True)
@@ -109,6 +107,6 @@ def maps(asked) -> dict:
     count = asked.prompts * asked.group
     found[mode] = run | {"maps_per_s": count / run["seconds"]["median"]}
   slow = found["token"]["seconds"]["median"]
-  for mode in MODES:
+  for mode in _MODES:
     found[mode]["faster"] = slow / found[mode]["seconds"]["median"]
   return {"map_codes": policy.form.model.map_codes, "maps": found}

@@ -1,4 +1,4 @@
-"""What is timed, and how: plain decoders of random weights, what they cost.
+"""Models, prompts and clocks of the benchmarks: plain decoders, random weights.
 
 The model is the one that is trained; of a plain decoder's shape, and without
 what only images need.
@@ -8,7 +8,7 @@ import statistics
 import time
 import types
 
-SHAPES = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
+DECODERS = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
   "S": (4, 256, 4, 2, 704, 8192, False),
   "M": (12, 768, 12, 4, 2048, 32768, False),
   "L": (24, 896, 14, 2, 4864, 151_936, True),  # Qwen2.5-0.5B
@@ -22,7 +22,7 @@ def make_policy(shape: str, *, maps: str | None = None):
   from cooper_jax.sequences import segments
   from cooper_jax.tokenizers.vocab import Vocabulary
 
-  layers, width, heads, kv_heads, ffn, vocabulary, bias = SHAPES[shape]
+  layers, width, heads, kv_heads, ffn, vocabulary, bias = DECODERS[shape]
   side, patch = (64, 8) if maps else (4, 4)
   levels = (8, 5, 5, 5) if maps else (2, 2)
   config = ModelConfig(

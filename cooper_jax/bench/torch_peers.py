@@ -1,4 +1,4 @@
-"""The same work by Hugging Face's libraries on PyTorch, in the same process.
+"""Hugging Face's libraries on PyTorch, timed on the work of the benchmarks.
 
 `generate` and `sft` by transformers, `grpo` by TRL. They are no dependencies:
 they are imported here, and only where `--beside` asks for them.
@@ -10,10 +10,10 @@ import sys
 import tempfile
 import time
 
-from cooper_jax.bench.subjects import SHAPES, summary, timed_calls
+from cooper_jax.bench.subjects import DECODERS, summary, timed_calls
 from cooper_jax.errors import UserError
 
-INSTALL = "pip install torch transformers trl"
+_INSTALL = "pip install torch transformers trl"
 
 
 def _imported(*names: str):
@@ -21,7 +21,7 @@ def _imported(*names: str):
   try:
     return [importlib.import_module(name) for name in names]
   except ImportError as error:
-    raise UserError(f"--beside needs {error.name}: {INSTALL}") from error
+    raise UserError(f"--beside needs {error.name}: {_INSTALL}") from error
 
 
 def _model(shape: str, threads: int):
@@ -29,7 +29,7 @@ def _model(shape: str, threads: int):
   torch, transformers = _imported("torch", "transformers")
   torch.set_num_threads(threads)
   torch.manual_seed(0)
-  layers, width, heads, kv_heads, ffn, vocabulary, _ = SHAPES[shape]
+  layers, width, heads, kv_heads, ffn, vocabulary, _ = DECODERS[shape]
   config = transformers.Qwen2Config(
     vocab_size=vocabulary,
     hidden_size=width,
@@ -153,7 +153,7 @@ def grpo(asked, threads: int) -> dict:
       reward_funcs=reward,
       args=config,
       train_dataset=datasets.Dataset.from_dict(rows),
-      processing_class=_words(SHAPES[asked.shape][5]),
+      processing_class=_words(DECODERS[asked.shape][5]),
       callbacks=[Clock()],
     )
     with contextlib.redirect_stdout(sys.stderr):  # it prints its metrics

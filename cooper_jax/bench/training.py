@@ -1,4 +1,4 @@
-"""Works that train: `sft`, `grpo` and `prefix`; each gives a dict."""
+"""Benchmarks of training, `sft`, `grpo` and `prefix`: each returns a dict."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ def sft(asked) -> dict:
 
   from cooper_jax.sequences import packing, scoring, segments
   from cooper_jax.training import optim
-  from cooper_jax.training import state as states
+  from cooper_jax.training.state import create
 
   policy = make_policy(asked.shape)
   length = asked.prompt_len
@@ -70,7 +70,7 @@ def sft(asked) -> dict:
 
   params = make_params(policy)
   n, head = matrices(params, policy)
-  held = [states.create(params, optimizer, key=jax.random.key(0))]
+  held = [create(params, optimizer, key=jax.random.key(0))]
 
   def call(_):
     held[0] = step(held[0])
@@ -95,10 +95,10 @@ def grpo(asked) -> dict:
 
   from cooper_jax.rl import advantages, update
   from cooper_jax.rl.losses import LossConfig
-  from cooper_jax.rollouts import documents as rollouts
+  from cooper_jax.rollouts.documents import documents
   from cooper_jax.sequences import packing
   from cooper_jax.training import optim
-  from cooper_jax.training import state as states
+  from cooper_jax.training.state import create
 
   policy = make_policy(asked.shape)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
@@ -136,7 +136,7 @@ def grpo(asked) -> dict:
   )
   params = make_params(policy)
   n, head = matrices(params, policy)
-  state = [states.create(params, optimizer, key=jax.random.key(0))]
+  state = [create(params, optimizer, key=jax.random.key(0))]
   spent, compiled = {"rollout_s": [], "update_s": []}, []
   groups = np.repeat(np.arange(asked.prompts), asked.group)
 
@@ -148,7 +148,7 @@ def grpo(asked) -> dict:
     rolled = time.perf_counter()
     rewards = np.random.default_rng(number).random(len(groups))
     advantage = advantages.grpo(rewards, groups)[:, None]
-    made = rollouts.documents(
+    made = documents(
       out,
       sampling.trunks,
       form=policy.form,

@@ -1,4 +1,4 @@
-"""The same work by Tunix, which is JAX too, in the same process.
+"""Tunix, another library on JAX, timed on the work of the benchmarks.
 
 It is no dependency: it is imported here, and only where `--beside=tunix` asks
 for it.
@@ -7,10 +7,10 @@ for it.
 import importlib
 import time
 
-from cooper_jax.bench.subjects import SHAPES, summary, timed_calls
+from cooper_jax.bench.subjects import DECODERS, summary, timed_calls
 from cooper_jax.errors import UserError
 
-INSTALL = "pip install google-tunix"
+_INSTALL = "pip install google-tunix"
 
 
 def _imported(name: str):
@@ -19,7 +19,7 @@ def _imported(name: str):
     return importlib.import_module(name)
   except ImportError as error:
     missing = error.name.partition(".")[0]
-    raise UserError(f"--beside=tunix needs {missing}: {INSTALL}") from error
+    raise UserError(f"--beside=tunix needs {missing}: {_INSTALL}") from error
 
 
 def _mesh():
@@ -36,7 +36,7 @@ def _model(shape: str):
   from flax import nnx
 
   qwen2 = _imported("tunix.models.qwen2.model")
-  layers, width, heads, kv_heads, ffn, vocabulary, _ = SHAPES[shape]
+  layers, width, heads, kv_heads, ffn, vocabulary, _ = DECODERS[shape]
   config = qwen2.ModelConfig(
     num_layers=layers,
     vocab_size=vocabulary,

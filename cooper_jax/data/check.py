@@ -1,4 +1,4 @@
-"""Checks own data: every error of every line and file, and what it holds.
+"""Check of own data: every error of every line and file, and what it holds.
 
 python -m cooper_jax.data.check own/lines.jsonl --out=sheet.png
 

@@ -1,4 +1,4 @@
-"""Depth maps changed on purpose, and what a trace says of them.
+"""Counterfactual depth maps: a changed map, and what a trace then says of it.
 
 What a policy draws is a function of what it sees, so a trace about its own map
 never has to look: the image says the same. Here every object of a map is moved

@@ -1,4 +1,4 @@
-"""Units a metre of a depth file: as its line says, or what is usual.
+"""Units of a depth file: how many make a metre, stated by a line or usual.
 
 Files of integers hold millimetres (NYU, ScanNet), 256 units a metre (KITTI) or
 5,000 (TUM), and nothing in the file tells which. What is not said is therefore

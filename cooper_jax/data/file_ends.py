@@ -1,4 +1,4 @@
-"""A picture file that was cut off is found by its format's marks of the end.
+"""Ends of picture files: a file that was cut off lacks its format's last mark.
 
 Downloads and copies that stopped leave a good header and missing pixels, which
 a decoder meets only when a batch draws the sample. Here lengths are followed

@@ -1,4 +1,4 @@
-"""Examples of maps, for tokenizers: which samples have which, and theirs read.
+"""Training maps of the tokenizers: which samples have one, and its arrays.
 
 Own data may lack a map everywhere, or for most images. A source says with
 `kind(index)` which samples are alike, so that one of each kind is read and not

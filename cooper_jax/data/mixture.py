@@ -1,4 +1,4 @@
-"""Several sources as one stream of samples, each with its share.
+"""Mixture of sources: one stream of samples, to which each gives its share.
 
 A mixture is deterministic: the k-th sample is a function of the sources, the
 weights and the seed alone, so a run continues anywhere.  Each source has its

@@ -1,4 +1,4 @@
-"""Own images divided into train, validation and test by a hash of their paths.
+"""Splits of own images: train, validation and test by a hash of their paths.
 
 An image is in the same split in every run and on every machine, whatever lines
 stand around it. Of few images a split may get none: one is then moved there

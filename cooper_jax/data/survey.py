@@ -1,4 +1,4 @@
-"""Own data is looked at as a whole: every line and every file, before a run.
+"""Survey of own data: every line and every file, read before a run.
 
 One pass finds all that is wrong, not the first, and counts what is there. The
 files' headers, sizes and ends tell most of it; maps are decoded all, or a few

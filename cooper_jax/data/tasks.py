@@ -1,4 +1,4 @@
-"""What an example of pretraining and of SFT is made of.
+"""Tasks of pretraining and SFT: how a sample becomes text, maps and traces.
 
 One example is one image with as many requests as a row has room for: its maps,
 grounding tasks and questions, each a branch that shares the image.

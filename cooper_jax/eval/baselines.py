@@ -1,4 +1,4 @@
-"""What is right without looking: blind, constant and chance answers."""
+"""Baselines that never see the image: blind, constant and chance answers."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Two recipes against each other, over seeds and questions alike.
+"""Accuracy of two recipes compared, over seeds and questions alike.
 
 Runs come in pairs of one seed, which were asked the same questions, so that a
 difference is one of answers to the same question. Its interval resamples the

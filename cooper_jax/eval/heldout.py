@@ -1,4 +1,4 @@
-"""The same on what was never taught.
+"""Accuracy on the held-out split: pairs and words never seen in training.
 
 Every scene of the held-out split shows a colour and a shape that no training
 scene shows together, and half of its questions are put in words that no
@@ -15,8 +15,7 @@ from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
 from cooper_jax.world.questions.templates import PHRASINGS
 
-KEY = "heldout"
-SPLIT = "heldout"
+HELDOUT = "heldout"
 SOURCE = "world"  # the source that has this split
 PAIR = 1  # instance that shows the unseen pair
 
@@ -26,7 +25,7 @@ def open_items(data: DataConfig, count: int, *, seed: int):
   if SOURCE not in data.names or not count:
     return []
   world = dataclasses.replace(data, source=SOURCE, weights=())
-  source = mixture.open_split(world, SPLIT)
+  source = mixture.open_split(world, HELDOUT)
   return questions.items_of(source, count, seed=seed)
 
 
@@ -50,11 +49,11 @@ def scores(items, hits, name: str) -> dict:
   heldout/accuracy/<name>, heldout/accuracy/<pair|words|both|macro>/<name> and
   heldout/accuracy/<family>/<name>.
   """
-  found = intervals.rate(f"{KEY}/accuracy/{name}", hits)
+  found = intervals.rate(f"{HELDOUT}/accuracy/{name}", hits)
   groups = questions.families(items)
   for part, rows in (parts(items) | groups).items():
-    found |= intervals.rate(f"{KEY}/accuracy/{part}/{name}", hits[rows])
+    found |= intervals.rate(f"{HELDOUT}/accuracy/{part}/{name}", hits[rows])
   chosen = questions.choices(items)
   if chosen:
-    found |= intervals.macro(f"{KEY}/accuracy/macro/{name}", hits, chosen)
+    found |= intervals.macro(f"{HELDOUT}/accuracy/macro/{name}", hits, chosen)
   return found

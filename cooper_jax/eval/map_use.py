@@ -1,10 +1,9 @@
-"""Does the text read the map? The same questions with another map in its place.
+"""Use of drawn maps: accuracy with the own, another image's and the true map.
 
 A policy can draw well and answer from the image alone. So it is held to draw
-depth first, and then its own map is exchanged: for the one that it drew of
-another image, and for the true one. What its own is worth more than another
-image's is the use that it makes of maps; what the true one would add is what
-better maps could bring.
+depth first, and then its map is exchanged: for the map that it drew of another
+image, and for the true one. The policy uses maps as far as its own serves it
+better than another image's; the true one says what better maps could bring.
 """
 
 import numpy as np
@@ -17,15 +16,14 @@ from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.world.questions import templates
 
 MODALITY = "depth"  # the mode of the same name draws it before anything else
-KINDS = ("own", "other", "true")
-KEY = "map_use"
+MAP_USE = "map_use"
 
 
 def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   """Scores of the questions whose program reads depth; {} without any.
 
   Args:
-    drawn: `asking.Answers` to all items in mode "depth".
+    drawn: `questions.Answers` to all items in mode "depth".
     stage: the last part of the keys.
 
   Returns:
@@ -50,19 +48,19 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   others = of_another([item.sample.id for item in asked])
   if others is None:
     return {}
-  given = {
+  held = {
     "own": own,
     "other": own[others],
     "true": map_tokenizer.encode_maps(codecs[MODALITY], np.stack(true)),
   }
   hits, doubts = {}, {}
-  for kind, codes in given.items():
+  for kind, codes in held.items():
     view = generate.respond_to_maps(
       policy, params, asked, MODALITY, codes, codecs, batch=batch
     )
     hits[kind] = questions.graded(view, asked).hits
     doubted = np.array([traces.DOUBT in text for text in view.text])
-    doubts |= intervals.rate(f"{KEY}/doubt/{kind}/{stage}", doubted)
+    doubts |= intervals.rate(f"{MAP_USE}/doubt/{kind}/{stage}", doubted)
   return scores(hits, questions.families(asked), stage) | doubts
 
 
@@ -86,9 +84,9 @@ def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
   """The summary's entries for hits [n] of each kind."""
   found = {}
   for kind, values in hits.items():
-    found |= intervals.rate(f"{KEY}/{kind}/{stage}", values)
+    found |= intervals.rate(f"{MAP_USE}/{kind}/{stage}", values)
     for family, rows in families.items():
-      key = f"{KEY}/{kind}/{family}/{stage}"
+      key = f"{MAP_USE}/{kind}/{family}/{stage}"
       found |= intervals.rate(key, values[rows])
   near = [families[f] for f in templates.DISTANCES if f in families]
   parts = {"": np.arange(len(hits["own"]))}
@@ -97,7 +95,7 @@ def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
   for name, more, less in (("gain", "own", "other"), ("room", "true", "own")):
     for part, rows in parts.items():
       one, other = hits[more][rows], hits[less][rows]
-      key = f"{KEY}/{name}{part}/{stage}"
+      key = f"{MAP_USE}/{name}{part}/{stage}"
       found[key] = float(np.mean(one - other))
       found[f"{key}/n"] = len(rows)
       found[f"{key}/ci95"] = list(intervals.bootstrap_difference(one, other))

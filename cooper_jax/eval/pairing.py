@@ -128,5 +128,5 @@ def sure(summary: dict, key: str) -> bool | None:
   gained, lost = (summary.get(f"{key}/{each}") for each in ("gained", "lost"))
   if pair is None or gained is None or lost is None:
     return None
-  apart = pair[0] > 0 or pair[1] < 0
-  return bool(apart and intervals.sign_test(gained, lost) < 0.05)
+  beyond = pair[0] > 0 or pair[1] < 0
+  return bool(beyond and intervals.sign_test(gained, lost) < 0.05)

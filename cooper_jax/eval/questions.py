@@ -1,11 +1,11 @@
-"""Asks a policy questions in a mode of use, and grades what it answers."""
+"""Questions put to a policy in a mode of use, and grades of its responses."""
 
 import dataclasses
 
 import numpy as np
 
-from cooper_jax.grading import grade as grading
 from cooper_jax.grading import quantities
+from cooper_jax.grading.grade import Rules, grade
 from cooper_jax.policy import Policy
 from cooper_jax.rollouts import generate
 from cooper_jax.rollouts.prompts import Item
@@ -14,7 +14,7 @@ from cooper_jax.rollouts.response import Responses
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-  """What came back: view of the rollouts, and a grade an item."""
+  """Answers to questions in one mode: the responses, and a grade of each."""
 
   view: Responses
   grades: tuple
@@ -29,7 +29,7 @@ class Answers:
 
 
 def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
-  """Answers of a mode, graded."""
+  """Answers to questions (items) in a mode of use, graded."""
   view = generate.respond(
     policy, params, items, mode, codecs, batch=batch, buckets=buckets
   )
@@ -37,6 +37,7 @@ def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
 
 
 def graded(view: Responses, items) -> Answers:
+  """Responses with the grade of each: view and items are in one order."""
   return Answers(
     view,
     tuple(
@@ -46,8 +47,9 @@ def graded(view: Responses, items) -> Answers:
 
 
 def grade_of(text: str, item: Item):
+  """Grade of one response to an item; only its <answer> is read."""
   question = item.question
-  return grading.grade(
+  return grade(
     text,
     answer=question.answer,
     answer_type=question.answer_type,
@@ -55,7 +57,7 @@ def grade_of(text: str, item: Item):
     unit=question.unit,
     value=question.value,
     question=question.text,
-    rules=grading.Rules(tags_only=True),
+    rules=Rules(tags_only=True),
   )
 
 

@@ -1,9 +1,9 @@
-"""How well a policy reads what maps say, without sampling anything.
+"""Reading of maps, teacher-forced: how well a policy says what a map shows.
 
-Teacher-forced on the validation split: the readings of grounding texts and
+On the validation split: the readings of grounding texts and
 traces (numbers, and how two things stand to each other), where the places
 before them read no map, the true map, another image's, or a changed one whose
-own truth is told. Only a policy that reads is surprised by another image's map
+own truth is said. Only a policy that reads is surprised by another image's map
 and not by a changed one. Says nothing of a model without `model.map_lookup`.
 
 All readings count, those too that no depth map tells (left of, yes); and where
@@ -23,13 +23,13 @@ from cooper_jax.grading import intervals
 from cooper_jax.sequences import packing, scoring
 
 ROWS = 12  # images at once
-SCENES = 96  # of the validation split
-KINDS = ("none", "true", "other", "counterfactual")
-KEY = "reading"
+_SCENES = 96  # of the validation split
+READ_FROM = ("none", "true", "other", "counterfactual")
+READING = "reading"
 
 
-def make_lessons(config, policy, codes) -> dict[str, tasks.MapTask]:
-  """The four kinds of texts, by what their places read."""
+def make_tasks(config, policy, codes) -> dict[str, tasks.MapTask]:
+  """A task of each kind of `READ_FROM`: texts whose places read such a map."""
   model, bin = policy.form.model, config.pretrain.bin
   shape = packing.Shape(
     length=model.locations + 4 * bin,
@@ -71,7 +71,7 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
   have = map_examples.places(source, {counterfactual.MODALITY: module})[
     counterfactual.MODALITY
   ]
-  samples = [source[i] for i in have[:SCENES].tolist()]
+  samples = [source[i] for i in have[:_SCENES].tolist()]
   if not samples:
     return {}
   codes = encode(samples, codecs)
@@ -81,7 +81,7 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
   codes = dataclasses.replace(codes, edits=changed)
   score = jax.jit(scoring.score, static_argnames=("model", "form", "bins"))
   found = {}
-  for kind, task in make_lessons(config, policy, codes).items():
+  for kind, task in make_tasks(config, policy, codes).items():
     nll, hit = [], []
     for start in range(0, len(samples), ROWS):
       some = samples[start : start + ROWS]
@@ -106,8 +106,8 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
     nll, hit = np.concatenate(nll), np.concatenate(hit)
     if not len(nll):  # own data without traces says nothing to be read
       continue
-    found |= intervals.rate(f"{KEY}/hit/{kind}/{stage}", hit)
-    key = f"{KEY}/nll/{kind}/{stage}"
+    found |= intervals.rate(f"{READING}/hit/{kind}/{stage}", hit)
+    key = f"{READING}/nll/{kind}/{stage}"
     found[key], found[f"{key}/n"] = float(nll.mean()), len(nll)
     found[f"{key}/ci95"] = list(intervals.bootstrap(nll))
   return found

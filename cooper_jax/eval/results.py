@@ -1,6 +1,6 @@
-"""The answers of one policy in every mode: rates, a file.
+"""Accuracy of one policy in every mode of use, and the file of its answers.
 
-`found` maps a mode of use to `asking.Answers` to the same questions.
+`found` maps a mode of use to `questions.Answers` to the same questions.
 """
 
 import json

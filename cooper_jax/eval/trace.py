@@ -1,4 +1,4 @@
-"""A response read for people: its thoughts, its answer, what is wrong in it.
+"""Responses read for people: turns of thought, answer, and what is malformed.
 
 A small model does not always close what it opens. What can be read of such a
 response is read, and it is said that the rest is malformed.
@@ -8,7 +8,12 @@ import re
 from typing import NamedTuple
 
 from cooper_jax.rollouts import response
-from cooper_jax.tokenizers import text as tokens
+from cooper_jax.tokenizers.text import (
+  PUNCTUATION,
+  WORDS,
+  numbers,
+  read_words,
+)
 from cooper_jax.world.questions import templates
 
 PLACE = re.compile(r"<at ([\d.]+) ([\d.]+)>")
@@ -63,8 +68,8 @@ def places(text: str) -> list[tuple[float, float]]:
 
 def numbered(text: str) -> str:
   """In: "ball <at .4 .7> ; can <at .5 .2>"  Out: "ball [1] ; can [2]"."""
-  numbers = iter(range(1, 1 + len(PLACE.findall(text))))
-  return PLACE.sub(lambda _: f"[{next(numbers)}]", text)
+  order = iter(range(1, 1 + len(PLACE.findall(text))))
+  return PLACE.sub(lambda _: f"[{next(order)}]", text)
 
 
 def tell(text: str) -> str:
@@ -85,11 +90,11 @@ def tell(text: str) -> str:
 
 def world_words() -> frozenset[str]:
   """Every word and sign that the world's questions and answers are made of."""
-  taught = tokens.WORDS.read_text("utf-8").partition(_BESIDES)[0]
+  listed = WORDS.read_text("utf-8").partition(_BESIDES)[0]
   said = [form for forms in templates.TEMPLATES.values() for form in forms]
-  found = tokens.read_words("\n".join([taught, *map(str, said)]))
+  found = read_words("\n".join([listed, *map(str, said)]))
   letters = {"b", "c", "t"}  # of the templates: {b}; "a" is a word
-  signs = {*tokens.PUNCTUATION, *tokens.numbers()}
+  signs = {*PUNCTUATION, *numbers()}
   return frozenset(found).difference(letters, "{}") | signs
 
 

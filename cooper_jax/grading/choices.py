@@ -1,4 +1,4 @@
-"""Which option a text chooses: options and letters become marks, marks fall.
+"""Multiple choice: which option a text chooses, by marking all and striking.
 
 Every option or letter in a text is replaced by one character, its mark. What
 is not chosen loses it: what is refused, denied, compared with, asked or said

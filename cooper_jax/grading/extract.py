@@ -1,4 +1,4 @@
-r"""What a response answers: a value, and how it was found.
+r"""Extraction of the answer from a response: a value, and how it was found.
 
 Order of precedence: the last `<answer>..</answer>`, inside it `\boxed{}`; then
 an unclosed `<answer>`; then `\boxed{}` anywhere; then the text without its

@@ -1,4 +1,4 @@
-"""Is a response right? One rule for the reward and for the evaluation."""
+"""Grades of responses against the truth: one rule for reward and evaluation."""
 
 import dataclasses
 from collections.abc import Sequence

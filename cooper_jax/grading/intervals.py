@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals for rates, means and differences.
+"""Confidence intervals of rates, means and paired differences.
 
 All draws come from Philox with a fixed key, so a report made twice from the
 same answers reads the same.

@@ -1,4 +1,4 @@
-"""How good each drawn map is against the truth, for rewards and advantages."""
+"""Quality of each drawn map against the true map, in rewards and advantages."""
 
 from collections.abc import Mapping, Sequence
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 # Marks are characters of a private plane: an option's text, its letter, or a
 # letter set off as in "(B)"; plus the option's index.
-TEXT, LETTER, HEAD = 0xF0000, 0xF1000, 0xF2000
+_TEXT, LETTER, _HEAD = 0xF0000, 0xF1000, 0xF2000
 OTHER = 0xFFF  # "(E)" where no option has that letter
 MARK = "[\U000f0000-\U000f2fff]"
 
@@ -81,7 +81,7 @@ def put(body: str, options: Sequence[str], labels: dict[str, int]) -> str:
   if len(alone) == 1:
     text = alone.upper()  # "b"
   for index in sorted(range(len(options)), key=lambda i: -len(options[i])):
-    text = _option(options[index], labels).sub(chr(TEXT + index), text)
+    text = _option(options[index], labels).sub(chr(_TEXT + index), text)
   if labels:
     text = _mark_letters(text, labels)
   # A letter and its own text are one: "(A) yes", "B: the ball".
@@ -119,8 +119,8 @@ def _mark_letters(text: str, labels: dict[str, int]) -> str:
   def head(match):
     index = labels.get(match[1].upper())
     if index is None:
-      return chr(HEAD + OTHER) if match[1].isupper() else match[0]
-    return chr(HEAD + index) + " "
+      return chr(_HEAD + OTHER) if match[1].isupper() else match[0]
+    return chr(_HEAD + index) + " "
 
   def bare(match):
     letter, word = match[2].upper(), match[3]

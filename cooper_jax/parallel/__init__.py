@@ -1,1 +1,1 @@
-"""Where arrays lie: the mesh, the rule tables, the shardings."""
+"""Sharding and processes: the device mesh, the rule tables, the shardings."""

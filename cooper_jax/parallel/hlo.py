@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read off its text.
+"""Collectives of a compiled program: what its devices send, read off its text.
 
 The compiler's own cost analysis counts the body of a loop once. Here every
 computation is counted as often as it runs: a loop says how many trips it makes
@@ -11,12 +11,12 @@ import dataclasses
 import math
 import re
 
-KINDS = (
+COLLECTIVES = (
   "all-gather", "all-reduce", "reduce-scatter", "all-to-all",
   "collective-permute",
 )  # fmt: skip
 _HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
-_OP = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\((.*)$")
+_OP = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(-start)?\((.*)$")
 _ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 _TRIPS = re.compile(r"known_trip_count[^\d]*(\d+)")
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")

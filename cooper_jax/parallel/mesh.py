@@ -1,4 +1,4 @@
-"""The mesh: every device has a place along four named axes."""
+"""The device mesh: every device has a place along four named axes."""
 
 import dataclasses
 import math
@@ -22,7 +22,10 @@ class MeshConfig:
 
 
 def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
-  """Fills in the -1, or raises UserError if the devices don't divide up."""
+  """Sizes of the four axes, the -1 filled in.
+
+  Raises UserError where the devices don't divide up so.
+  """
   sizes = dataclasses.astuple(config)
   asked = ", ".join(f"{name}={size}" for name, size in zip(AXES, sizes))
   if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
@@ -54,11 +57,11 @@ def make_mesh(config: MeshConfig | None = None, *, devices=None):
   )
 
 
-def own(mesh=None):
+def own_mesh(mesh=None):
   """The mesh of this process' devices alone; `mesh` if it has no others.
 
-  What cuts a model stays as it is where it fits into one process; else the
-  parameters are cut along fsdp.
+  The axes that shard the model keep their sizes where these fit into one
+  process; else the parameters are sharded along fsdp.
   """
   mesh = jax.sharding.get_mesh() if mesh is None else mesh
   here = [
@@ -66,9 +69,9 @@ def own(mesh=None):
   ]
   if len(here) == mesh.size:
     return mesh
-  cuts = {name: mesh.shape[name] for name in AXES[1:]}
-  fits = len(here) % math.prod(cuts.values()) == 0
-  config = MeshConfig(**cuts) if fits else MeshConfig(data=1, fsdp=-1)
+  sizes = {name: mesh.shape[name] for name in AXES[1:]}
+  fits = len(here) % math.prod(sizes.values()) == 0
+  config = MeshConfig(**sizes) if fits else MeshConfig(data=1, fsdp=-1)
   return make_mesh(config, devices=here)
 
 
@@ -78,17 +81,17 @@ def describe(mesh) -> str:
 
 
 def batch_cuts(mesh) -> int:
-  """Into how many parts a batch is cut."""
+  """Into how many shards a batch is divided: data x fsdp."""
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def check_batches(mesh, batches: dict[str, int]) -> None:
-  """Raises UserError if a stage's batch can't be cut as the mesh asks."""
-  pieces = batch_cuts(mesh)
+  """Raises UserError if a stage's batch does not divide as the mesh asks."""
+  shards = batch_cuts(mesh)
   for stage, batch in batches.items():
-    if batch % pieces:
+    if batch % shards:
       raise UserError(
-        f"config.{stage}.batch is {batch}, which {pieces} devices (data x"
-        f" fsdp) can't share; make it a multiple of {pieces}, or set"
+        f"config.{stage}.batch is {batch}, which {shards} devices (data x"
+        f" fsdp) can't share; make it a multiple of {shards}, or set"
         " config.mesh"
       )

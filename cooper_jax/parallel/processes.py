@@ -1,4 +1,4 @@
-"""Several processes as one run: who is there, who writes, where they meet.
+"""Multi-process runs: start-up, barriers, values agreed on, who writes files.
 
 The environment says whether there are several (`start`). Who takes part in
 something is who has devices in the mesh that is set: on a mesh of its own
@@ -20,7 +20,7 @@ from cooper_jax.errors import Stalled, UserError
 GIVEN = ("COOPER_COORDINATOR", "COOPER_PROCESSES", "COOPER_PROCESS")
 FOUND = "COOPER_DISTRIBUTED"
 # Seconds that one waits for another: hours, for one may draw maps or evaluate
-# meanwhile. Who fails or vanishes is noticed sooner (peers.py).
+# meanwhile. Who fails or vanishes is noticed sooner (watchdog.py).
 LIMIT = 6 * 3600
 
 _meetings = itertools.count()
@@ -32,7 +32,7 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any] | None:
   In: COOPER_COORDINATOR=10.0.0.1:9000 COOPER_PROCESSES=2 COOPER_PROCESS=0
   Out: {"coordinator_address": "10.0.0.1:9000", "num_processes": 2, ..}
 
-  COOPER_DISTRIBUTED=1 gives no arguments: JAX finds its peers (TPU pods).
+  COOPER_DISTRIBUTED=1 gives no arguments: JAX finds the others (TPU pods).
   Raises UserError where they don't fit together.
   """
   given = {name: environment.get(name, "") for name in GIVEN}
@@ -40,7 +40,7 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any] | None:
   missing = [name for name, value in given.items() if not value]
   if found not in ("", "0", "1"):
     raise UserError(
-      f"{FOUND} is {found!r}; allowed: 1 (JAX finds its peers) and 0"
+      f"{FOUND} is {found!r}; allowed: 1 (JAX finds the others) and 0"
     )
   if found == "1" and len(missing) < len(GIVEN):
     raise UserError(

@@ -1,7 +1,7 @@
-"""Which mesh axes hold which logical axis: one table per purpose.
+"""Sharding rules: the mesh axes of each logical axis, one table per purpose.
 
 A logical axis is named where a parameter is made or an activation is
-constrained. A table maps it to the mesh axes it is cut along: none, one name
+constrained. A table maps it to the mesh axes that shard it: none, one name
 or several. An axis name that a table lacks is an error, not "replicated".
 """
 
@@ -10,9 +10,9 @@ Rules = dict[str, str | tuple[str, ...] | None]
 TRAIN_RULES: Rules = {
   # Activations.
   "batch": ("data", "fsdp"),
-  "copies": "data",  # the batch while fsdp cuts something else
+  "copies": "data",  # the batch while fsdp shards something else
   "length": "sequence",
-  # The model's width where it must not be cut: residual stream, outputs.
+  # The model's width where it must stay whole: residual stream, outputs.
   "embed_out": None,
   # Parameters.
   "layers": None,
@@ -20,10 +20,10 @@ TRAIN_RULES: Rules = {
   "heads": "tensor",
   "kv_heads": "tensor",
   "ffn": "tensor",
-  # Tables are cut by width alone: a device looks its columns up for all rows.
+  # Tables are sharded by width: a device looks its columns up for all rows.
   "vocabulary": None,
   "table": ("fsdp", "tensor"),
-  "logits": ("fsdp", "tensor"),  # while only `copies` cuts the batch
+  "logits": ("fsdp", "tensor"),  # while only `copies` shards the batch
   "cells": None,
   "digits": None,
   "pixels": None,
@@ -31,8 +31,8 @@ TRAIN_RULES: Rules = {
 }
 
 # While sampling there is no optimiser to spread, and gathering a parameter
-# for a single token costs more than the token: cut along tensor only, tables
-# by words, so that each device has the logits of some.
+# for a single token costs more than the token: sharded along tensor only,
+# tables by words, so that each device has the logits of some.
 DECODE_RULES: Rules = TRAIN_RULES | {
   "embed": None,
   "length": None,

@@ -1,4 +1,4 @@
-"""From axis names to shardings, and a constraint that can't get lost."""
+"""Shardings of parameters, activations and batches, from their axis names."""
 
 import math
 
@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import processes
-from cooper_jax.parallel.mesh import batch_cuts, own
+from cooper_jax.parallel.mesh import batch_cuts, own_mesh
 from cooper_jax.parallel.rules import TRAIN_RULES, Rules
 
 
@@ -18,7 +18,7 @@ def path_name(path) -> str:
 
 
 def partition_spec(names, rules: Rules, *, what: str = "an array"):
-  """Translates axis names (None: not cut) into a PartitionSpec."""
+  """Translates axis names (None: not sharded) into a PartitionSpec."""
   for name in names:
     if name is not None and name not in rules:
       raise UserError(
@@ -44,14 +44,14 @@ def _check(what: str, shape, names, spec, mesh) -> None:
   used = [axis for entry in spec for axis in _axes(entry)]
   if len(used) != len(set(used)):
     raise UserError(
-      f"{described}: one mesh axis can't cut two axes; change the rule"
+      f"{described}: one mesh axis can't shard two axes; change the rule"
     )
   for name, size, entry in zip(names, shape, spec):
     pieces = math.prod(mesh.shape[axis] for axis in _axes(entry))
     if size % pieces:
       raise UserError(
-        f'{described}: "{name}" of {size} can\'t be cut into {pieces}; change '
-        "config.mesh or the size"
+        f'{described}: "{name}" of {size} does not divide into {pieces} '
+        "shards; change config.mesh or the size"
       )
 
 
@@ -91,7 +91,7 @@ def abstract_shardings(boxed_abstract_params, mesh, rules: Rules = TRAIN_RULES):
 
 
 def placed(abstract, shardings):
-  """Shapes with how they lie."""
+  """Shapes with their shardings: a tree of `jax.ShapeDtypeStruct`."""
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
@@ -102,7 +102,7 @@ def placed(abstract, shardings):
 
 
 def constrain(x, *names: str | None, rules: Rules = TRAIN_RULES):
-  """Fixes how an activation is cut; `names` has one entry per axis.
+  """Fixes the sharding of an activation; `names` has one entry per axis.
 
   Raises RuntimeError when no mesh is set. Linen's own constraint does
   nothing then, without a word.
@@ -119,47 +119,47 @@ def constrain(x, *names: str | None, rules: Rules = TRAIN_RULES):
 
 
 def spec_for(shape, *names: str | None, rules: Rules = TRAIN_RULES):
-  """How an activation is cut on the mesh that is set.
+  """PartitionSpec of an activation on the mesh that is set.
 
   Whatever does not divide stays whole: a batch of one while sampling.
   """
   spec = partition_spec(names, rules)
   return PartitionSpec(
     *(
-      entry if size % _cuts(entry) == 0 else None
+      entry if size % _shards(entry) == 0 else None
       for size, entry in zip(shape, spec, strict=True)
     )
   )
 
 
 def pieces(name: str, rules: Rules = TRAIN_RULES) -> int:
-  """Into how many pieces an axis is cut on the mesh that is set."""
-  return _cuts(rules[name])
+  """Into how many shards an axis is divided on the mesh that is set."""
+  return _shards(rules[name])
 
 
-def _cuts(entry) -> int:
+def _shards(entry) -> int:
   mesh = jax.sharding.get_abstract_mesh()
   return math.prod(mesh.shape[axis] for axis in _axes(entry))
 
 
 def batch_sharding(mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
-  """How a batch lies: cut along its first axis."""
+  """Sharding of a batch: along its first axis."""
   return NamedSharding(mesh, PartitionSpec(rules["batch"]))
 
 
 def replicated(mesh) -> NamedSharding:
-  """A whole copy on every device."""
+  """Sharding of what every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def own_rows(total: int) -> list[int]:
-  """The rows of a batch that lie on this process' devices, in order."""
+  """The rows of a batch that this process' devices hold, in order."""
   if not processes.several():
     return list(range(total))
   mesh = jax.sharding.get_mesh()
   if total % batch_cuts(mesh):
     raise UserError(
-      f"a batch of {total} can't be cut into {batch_cuts(mesh)} parts"
+      f"a batch of {total} does not divide into {batch_cuts(mesh)} shards"
       " (data x fsdp); make it a multiple, or set config.mesh"
     )
   places = batch_sharding(mesh).addressable_devices_indices_map((total,))
@@ -198,7 +198,7 @@ def whole(tree):
 
 def own_copy(tree):
   """A copy on each of this process' devices of the mesh (see `whole`)."""
-  return jax.device_put(whole(tree), replicated(own()))
+  return jax.device_put(whole(tree), replicated(own_mesh()))
 
 
 def _same(tree):
@@ -206,7 +206,7 @@ def _same(tree):
 
 
 def state_shardings(abstract_state, param_shardings, mesh):
-  """Spreads a TrainState: what mirrors the parameters lies as they do.
+  """Shardings of a TrainState: moments and averages as their parameters.
 
   Optimiser moments are trees of the parameters' shapes under longer paths:
   a leaf takes the sharding of the parameter whose path ends its own.

@@ -1,4 +1,4 @@
-"""A mesh of devices that are not here, to compile for.
+"""Meshes of TPU slices that are not here, for which programs can be compiled.
 
 The TPU compiler (libtpu) describes any slice on an ordinary machine. Nothing
 can be run there: under such a mesh every eager operation fails, so whoever
@@ -15,7 +15,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.parallel import mesh
 from cooper_jax.parallel.chips import Slice
 
-INSTALL = 'pip install "jax[tpu]"'
+_INSTALL = 'pip install "jax[tpu]"'
 
 
 def absent_mesh(found: Slice, config: mesh.MeshConfig) -> Mesh:
@@ -24,14 +24,14 @@ def absent_mesh(found: Slice, config: mesh.MeshConfig) -> Mesh:
   Several slices are copies of each other along `data`, the one axis that
   crosses the data-centre network.
 
-  Raises UserError where the slice is no TPU, libtpu is not installed or does
-  not know it, or the mesh does not fit it.
+  Raises UserError where the slice is not of TPUs, libtpu is not installed or
+  does not know it, or the mesh does not fit it.
   """
   sizes = mesh.mesh_shape(config, found.devices)
   if not found.chip.is_tpu:
     raise UserError(
-      f"{found.name} can't be compiled for without its GPUs; --plan does the"
-      " arithmetic"
+      f"{found.name} is of GPUs, and only TPUs can be compiled for here; use"
+      " --plan, which does the arithmetic"
     )
   if sizes[0] % found.slices:
     raise UserError(
@@ -80,18 +80,18 @@ def _describe(found: Slice) -> list:
     said = str(error).strip().splitlines()
     raise UserError(
       f"no compiler for {found.name}: {said[0][:200] if said else error!r};"
-      f" it comes with libtpu: {INSTALL}"
+      f" it comes with libtpu: {_INSTALL}"
     ) from error
   if len(described.devices) != found.devices:
     raise UserError(
-      f"{found.name} has {len(described.devices)} devices for libtpu, expected"
-      f" {found.devices}"
+      f"libtpu describes {found.name} with {len(described.devices)} devices,"
+      f" expected {found.devices}; install another libtpu, or take --plan"
     )
   return list(described.devices)
 
 
 def abstract(tree, sharding):
-  """Shapes of a tree's arrays, all lying as `sharding` says."""
+  """Shapes of a tree's arrays, all with one sharding."""
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding),
     tree,

@@ -1,4 +1,4 @@
-"""One of several processes that fails ends them all, with its message.
+"""Watchdog of a multi-process run: one that fails ends all, with its message.
 
 Whoever waits for another in a collective waits without limit and hears of
 nothing. So a process that ends on an error says so to the coordinator, and a

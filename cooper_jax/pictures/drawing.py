@@ -1,5 +1,4 @@
-"""Turns maps into pictures: the one place where depth, classes and errors
-get their colours.
+"""Pictures of maps: the one place that gives depth, classes and errors colours.
 
 The report, the notebook and the TensorBoard images all draw through here, so
 a colour means the same metre, class or error wherever it is seen. Everything

@@ -1,1 +1,1 @@
-"""What a run on a slice would need, found out without the slice."""
+"""Memory and time that a run would need on a slice, found without the slice."""

@@ -1,8 +1,8 @@
-"""The memory of a chip by arithmetic: no compiler, no slice, a second.
+"""Memory of a chip that each stage needs, by arithmetic: no compiler, a second.
 
 An estimate of the parts that grow: what is kept of parameters and optimiser,
 what a layer keeps for the backward pass and what it works with, the logits,
-the cache. The compiler's figure (`report.py`) is the one to believe.
+the cache. The compiler's figure (`table.py`) is the one to believe.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from cooper_jax.stages import supervised
 
 F32, BF16 = 4, 2
 GB = 1e9
-ROOM = 0.7  # of a chip's memory: the rest is the compiler's
+FILLED = 0.7  # of a chip's memory: the rest is the compiler's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,22 +64,22 @@ def settled(config, found: Slice):
   return settled
 
 
-def cuts(config, found: Slice) -> dict[str, int]:
-  """The sizes of the mesh's axes; UserError where the chips don't fill it."""
+def axis_sizes(config, found: Slice) -> dict[str, int]:
+  """Size of each mesh axis; UserError where the chips don't fill the mesh."""
   mesh = mesh_shape(MeshConfig(**config.mesh), found.devices)
   return dict(zip(AXES, mesh, strict=True))
 
 
 def _check_widths(model, sizes: dict[str, int]) -> None:
-  """Raises UserError where fsdp can't cut the parameters."""
+  """Raises UserError where fsdp does not divide the parameters' widths."""
   parts = sizes["fsdp"]
   for name, width in (
     ("d_model", model.d_model), ("vision.width", model.vision.width)
   ):  # fmt: skip
     if width % parts:
       raise UserError(
-        f"config.mesh.fsdp={parts} can't cut config.model.{name}={width}; the"
-        f" most is {math.gcd(width, parts)}"
+        f"config.mesh.fsdp={parts} does not divide config.model.{name}={width};"
+        f" the most is {math.gcd(width, parts)}"
       )
 
 
@@ -87,7 +87,7 @@ def budgets(config, found: Slice, params) -> dict[str, Budget]:
   """The stages of a config on a slice: what a chip of it would hold."""
   config = settled(config, found)
   policy = make_policy(config)
-  sizes = cuts(config, found)
+  sizes = axis_sizes(config, found)
   check_heads(policy, sizes["tensor"])
   _check_widths(policy.form.model, sizes)
   out = {}
@@ -111,27 +111,27 @@ def budgets(config, found: Slice, params) -> dict[str, Budget]:
 
 def _training(config, policy, sizes, params, shape: packing.Shape, rows):
   model, width = policy.form.model, BF16 if config.precision == "bf16" else F32
-  cut, tensor = sizes["fsdp"] * sizes["tensor"], sizes["tensor"]
+  sharded, tensor = sizes["fsdp"] * sizes["tensor"], sizes["tensor"]
   local = max(1.0, rows / (sizes["data"] * sizes["fsdp"]))
   tokens = local * shape.length / sizes["sequence"]
   everything = count(params)
   layer = supervised.matrices(params) / model.layers
-  # Of a block: the scores of attention, forward and backward, and the MLP.
+  # Of a layer: the scores of attention, forward and backward, and the MLP.
   keys = shape.length if not shape.bin else shape.trunk + shape.bin
   scores = tokens * model.heads / tensor * keys * F32 * 3
   if model.attention != kernels.XLA:
     scores = 0.0
-  wide = tokens * (3 * model.ffn / tensor + 6 * model.d_model) * width * 2
-  blocks = model.layers if model.remat == "none" else 1
+  inner = tokens * (3 * model.ffn / tensor + 6 * model.d_model) * width * 2
+  layers = model.layers if model.remat == "none" else 1
   vocabulary = policy.form.vocabulary.text_rows
   chunk = min(scoring.CHUNK, max(shape.texts, 1))
   table = vocabulary * model.d_model * F32 / tensor
   return Budget(
-    state=everything * F32 * 3 / cut,
-    gradients=everything * F32 / cut,
+    state=everything * F32 * 3 / sharded,
+    gradients=everything * F32 / sharded,
     kept=tokens * model.d_model * model.layers * width,
-    working=(scores + wide) * blocks
-    + (2 * layer * width / tensor + table) * (cut > tensor),
+    working=(scores + inner) * layers
+    + (2 * layer * width / tensor + table) * (sharded > tensor),
     logits=local * chunk * vocabulary / tensor * F32 * 3,
     cache=0.0,
   )
@@ -154,7 +154,7 @@ def advice(config, found: Slice, params, stage: str) -> list[str]:
   Of each knob the mildest turn that makes it fit, else the furthest.
   """
   now = budgets(config, found, params)[stage].total
-  limit = ROOM * found.chip.memory_gb * found.chip.per_device * GB
+  limit = FILLED * found.chip.memory_gb * found.chip.per_device * GB
   tried = []
   for turns in _knobs(config, found, stage):
     best = None
@@ -164,7 +164,7 @@ def advice(config, found: Slice, params, stage: str) -> list[str]:
         changed.update_from_flattened_dict(changes)
       try:
         need = budgets(changed, found, params)[stage].total
-      except UserError:  # a mesh that does not fit is no advice
+      except UserError:  # these sizes can't be: not advised
         continue
       if best is None or best[0] > need:
         best = need, changes
@@ -189,14 +189,14 @@ def room(config, found: Slice, params, stage: str) -> str | None:
       need = budgets(config, larger, params)[stage].total
     except UserError:  # a mesh that it does not fill
       continue
-    if need < ROOM * larger.chip.memory_gb * larger.chip.per_device * GB:
+    if need < FILLED * larger.chip.memory_gb * larger.chip.per_device * GB:
       return name
   return None
 
 
 def _knobs(config, found: Slice, stage: str):
   """Of each knob its turns, mildest first: what it sets, by flat name."""
-  sizes = cuts(config, found)
+  sizes = axis_sizes(config, found)
   ranks = sizes["data"] * sizes["fsdp"]
   if config.model.remat != "full":
     yield [{"model.remat": "full"}]

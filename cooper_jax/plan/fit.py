@@ -1,4 +1,4 @@
-"""Tokenizers and policy of a config as shapes, built before anything is made.
+"""Sizes of a config, checked by building tokenizers and policy as shapes only.
 
 Which sizes go together only the modules know. Built at the stage that needs
 them, a policy that can't be is found after the tokenizers have been trained.
@@ -12,7 +12,7 @@ from cooper_jax.policy import abstract_params, make_policy
 from cooper_jax.rollouts import documents
 from cooper_jax.stages import tokenizer
 
-SIZES = {
+_SETTINGS = {
   "tokenizer": "config.tokenizer.network, model.map_grid and data.image_size",
   "policy": "config.model, its vision and config.tokenizer.network.levels",
   "rows": "config.pretrain.bin, sft.bin, sampling and grpo.bins",
@@ -22,7 +22,7 @@ SIZES = {
 def check(config, stages) -> None:
   """Raises UserError, in one line, where a part of these stages can't be built.
 
-  To be called under the mesh of the run.
+  Call it under the mesh of the run: `jax.set_mesh`.
   """
   if not {"tokenizer", "pretrain", "sft", "grpo", "evaluate"} & {*stages}:
     return
@@ -49,7 +49,7 @@ def _rows(config, policy, stages) -> None:
   for stage in ("pretrain", "sft"):
     if stage in stages:
       plugins.find("stages", stage).row_shape(config, policy)
-      _check_block(config, policy, stage)
+      _check_bin(config, policy, stage)
   if "grpo" in stages:
     documents.row_shape(
       policy.form,
@@ -59,7 +59,7 @@ def _rows(config, policy, stages) -> None:
     )
 
 
-def _check_block(config, policy, stage: str) -> None:
+def _check_bin(config, policy, stage: str) -> None:
   """A map and its two marks have to fit into a bin, where any is drawn."""
   shares = config[stage].get("shares", {"map": 1.0})
   least = policy.form.model.map_positions + 2
@@ -81,5 +81,5 @@ def _try(what: str, make):
     lines = str(error).strip().splitlines() or [type(error).__name__]
     raise UserError(
       f"the {what} can't be built with these sizes: {lines[0][:160]}; look at"
-      f" {SIZES[what]}"
+      f" {_SETTINGS[what]}"
     ) from error

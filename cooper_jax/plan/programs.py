@@ -1,6 +1,7 @@
-"""The programs of a run, as shapes: what each is given and how that lies.
+"""Jitted programs of a run, traced with their arguments' shapes and shardings.
 
-They are the very functions that the stages run; only the arrays are not there.
+The functions are those that the stages run; no array is made, so a slice that
+is not here will do.
 """
 
 import functools
@@ -16,7 +17,7 @@ from cooper_jax.policy import abstract_state, make_policy, sampling_params
 from cooper_jax.rl import losses, update
 from cooper_jax.rollouts import documents
 from cooper_jax.sampling import grammar, sampler
-from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sampling.prompts import make
 from cooper_jax.sampling.state import prefill
 from cooper_jax.sequences import packing, segments
 from cooper_jax.stages import supervised
@@ -36,7 +37,7 @@ class Program(NamedTuple):
 def of(config) -> dict[str, Callable[[], Program]]:
   """The programs of the stages that a config names, by what they do."""
   made = {
-    stage: functools.partial(_teach, config, stage)
+    stage: functools.partial(_supervised, config, stage)
     for stage in ("pretrain", "sft")
     if stage in config.pipeline
   }
@@ -50,7 +51,7 @@ def of(config) -> dict[str, Callable[[], Program]]:
   return made
 
 
-def _teach(config, stage: str) -> Program:
+def _supervised(config, stage: str) -> Program:
   """One step of pretraining or of SFT."""
   settings, policy = config[stage], make_policy(config)
   optimizer = _optimizer(settings, settings.steps)
@@ -128,7 +129,7 @@ def _sample(config, *, whole: bool) -> Program:
     policy.limits,
   )
   rows = prompts * group
-  one = prompting.make(
+  one = make(
     [(segments.Image(np.zeros((config.data.image_size,) * 2 + (3,), np.uint8)),
       segments.Text(np.zeros(1, np.int32), learn=False))],
     form=policy.form,
@@ -191,7 +192,7 @@ def _optimizer(settings, steps: int):
 
 
 def _packed(policy, shape: packing.Shape, rows: int) -> dict:
-  """A packed batch of `rows` rows, cut as batches are."""
+  """A packed batch of `rows` rows, sharded as batches are."""
   one = packing.pack([], form=policy.form, shape=shape, rows=1)
   return {
     name: _rows(rows, array.dtype, *array.shape[1:])

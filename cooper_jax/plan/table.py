@@ -1,4 +1,4 @@
-"""Compiles a run's programs for a slice that is not here, and tells of them.
+"""Table of a run's programs, compiled for a slice that is not here.
 
 Per chip: arguments, temporaries and peak memory as the compiler gives them;
 what is received, by kind; and how long a call would take at least, by the
@@ -17,15 +17,15 @@ from cooper_jax.parallel import hlo, topology
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
 from cooper_jax.parallel.mesh import MeshConfig, describe, make_mesh
 from cooper_jax.plan import budget, programs
+from cooper_jax.plan.budget import GB
 from cooper_jax.policy import abstract_params, check_heads, make_policy
 
-GB = 1e9
-STAGE = {"gradients": "grpo", "apply": "grpo", "prefill": "grpo"}
-STAGE |= {"decode": "grpo"}
+STAGE_OF = {"gradients": "grpo", "apply": "grpo", "prefill": "grpo"}
+STAGE_OF |= {"decode": "grpo"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ProgramRow:
   """What one program takes on a chip; bytes and seconds of one call."""
 
   name: str
@@ -45,7 +45,7 @@ class Row:
 
 
 def run(asked) -> None:
-  """What --plan and --compile_only ask for."""
+  """Prints what the flags --plan and --compile_only ask for."""
   if asked.plan:
     plan(asked.config)
   if asked.topology:
@@ -53,7 +53,7 @@ def run(asked) -> None:
 
 
 def device_memory(found: Slice) -> float:
-  """Bytes."""
+  """Bytes of memory that a JAX device of a slice has."""
   return found.chip.memory_gb * found.chip.per_device * GB
 
 
@@ -61,7 +61,7 @@ def compile_for(config, topology_name: str) -> None:
   """Prints the table; UserError if a program does not fit, with advice."""
   found = find_slice(topology_name)
   config = budget.settled(config, found)
-  tensor = budget.cuts(config, found)["tensor"]
+  tensor = budget.axis_sizes(config, found)["tensor"]
   check_heads(make_policy(config), tensor)
   _check_state(config, found)
   mesh = topology.absent_mesh(found, MeshConfig(**config.mesh))
@@ -90,7 +90,7 @@ def _check_state(config, found: Slice) -> None:
       raise UserError(_refuse(config, found, stage))
 
 
-def compile_one(name: str, program, found: Slice) -> Row | None:
+def compile_one(name: str, program, found: Slice) -> ProgramRow | None:
   """Compiles one program; None where the compiler finds no room for it."""
   start = time.perf_counter()
   lowered = program.trace().lower(lowering_platforms=("tpu",))
@@ -111,7 +111,7 @@ def compile_one(name: str, program, found: Slice) -> Row | None:
     memory.peak_memory_in_bytes,
     arguments + fresh + memory.temp_size_in_bytes,
   )
-  return Row(
+  return ProgramRow(
     name=name,
     arguments=arguments,
     temporary=memory.temp_size_in_bytes,
@@ -127,7 +127,7 @@ def compile_one(name: str, program, found: Slice) -> Row | None:
 
 
 def whole(moved, params) -> list[str]:
-  """The parameters that are moved in one piece though they are cut.
+  """Sharded parameters that the program moves in one piece.
 
   What belongs to one layer may be: there it is used. More than the largest
   matrix of a layer is a whole table, or one matrix of all layers.
@@ -169,7 +169,7 @@ HEADER = (
 )
 
 
-def line(row: Row, found: Slice) -> str:
+def line(row: ProgramRow, found: Slice) -> str:
   """One row of the table, in GB and milliseconds."""
   share = row.peak / device_memory(found)
   kinds = ", ".join(
@@ -191,7 +191,7 @@ def line(row: Row, found: Slice) -> str:
 
 
 def _refuse(config, found: Slice, name: str) -> str:
-  params, stage = _params(config), STAGE.get(name, name)
+  params, stage = _params(config), STAGE_OF.get(name, name)
   knobs = budget.advice(config, found, params, stage)
   there = budget.budgets(config, found, params)[stage]
   larger = budget.room(config, found, params, stage)
@@ -222,7 +222,7 @@ def plan(config) -> None:
     for stage, each in stages.items():
       parts = (f"{value / GB:9.2f}" for value in dataclasses.astuple(each))
       share = each.total / memory
-      verdict = "fits" if share < budget.ROOM else "tight"
+      verdict = "fits" if share < budget.FILLED else "tight"
       verdict = verdict if share < 1 else "does not fit"
       print(
         f"{name:20s} {stage:9s}", *parts,

@@ -1,4 +1,4 @@
-"""The report's table of what was never taught: pairs and words that are new."""
+"""The report's table of the held-out split: pairs and words that are new."""
 
 from cooper_jax.eval import heldout
 from cooper_jax.report import tables
@@ -16,7 +16,7 @@ BASELINES = {"blind": "Blind", "constant": "Const."}
 def table(summary):
   """Answers and maps of the held-out split, the test split beside them."""
   stages = [
-    s for s in tables.STAGES if f"{heldout.KEY}/accuracy/{s}" in summary
+    s for s in tables.STAGES if f"{heldout.HELDOUT}/accuracy/{s}" in summary
   ]
   if not stages:
     return ""
@@ -24,7 +24,9 @@ def table(summary):
   test = [f"qa/accuracy/{s}" for s in (*stages, *BASELINES)]
   body += _row(summary, "The test split", test)
   for part, title in PARTS.items():
-    keys = [f"{heldout.KEY}/accuracy{part}/{s}" for s in (*stages, *BASELINES)]
+    keys = [
+      f"{heldout.HELDOUT}/accuracy{part}/{s}" for s in (*stages, *BASELINES)
+    ]
     if keys[0] in summary:
       body += _row(summary, title, keys, strong=not part)
   body += "</tbody>"
@@ -51,7 +53,7 @@ def _maps(summary, stages):
   for name, title in tables.TITLES.items():
     for key in summary:
       parts = key.split("/")
-      if parts[0] != heldout.KEY or parts[2:] != [name, last]:
+      if parts[0] != heldout.HELDOUT or parts[2:] != [name, last]:
         continue
       modality = parts[1]
       if modality == "accuracy":

@@ -12,7 +12,9 @@ KINDS = {
 
 def table(summary):
   """Answers with the own, another's and the true map, per family."""
-  keys = [k.split("/") for k in summary if k.startswith(f"{map_use.KEY}/own/")]
+  keys = [
+    k.split("/") for k in summary if k.startswith(f"{map_use.MAP_USE}/own/")
+  ]
   stages = [s for s in tables.STAGES if any(k[-1:] == [s] for k in keys)]
   names = sorted({k[2] for k in keys if len(k) == 4 and k[3] in stages})
   body = ""
@@ -21,7 +23,7 @@ def table(summary):
     body += f'<tbody><tr><th colspan="4" class="group">{label}</th></tr>'
     for name in [None, *names]:
       keys = [
-        "/".join([map_use.KEY, kind, *([name] if name else []), stage])
+        "/".join([map_use.MAP_USE, kind, *([name] if name else []), stage])
         for kind in KINDS
       ]
       cells = [tables.score(summary, key, strong=not name) for key in keys]
@@ -45,7 +47,7 @@ def table(summary):
 
 def _difference(summary, stage):
   """Own - another image's, over the families of distance."""
-  key = f"{map_use.KEY}/gain/distances/{stage}"
+  key = f"{map_use.MAP_USE}/gain/distances/{stage}"
   if tables.number(summary, key) is None:
     return ""
   cells = [tables.points(summary, key), "", ""]
@@ -64,13 +66,13 @@ READINGS = {
 def _readings(summary):
   """How surprised a policy is by true readings, by what its places read."""
   stages = [
-    s for s in tables.STAGES if f"{reading.KEY}/nll/none/{s}" in summary
+    s for s in tables.STAGES if f"{reading.READING}/nll/none/{s}" in summary
   ]
   if not stages:
     return ""
   body = "<tbody>"
   for kind, title in READINGS.items():
-    keys = [f"{reading.KEY}/nll/{kind}/{s}" for s in stages]
+    keys = [f"{reading.READING}/nll/{kind}/{s}" for s in stages]
     cells = [tables.score(summary, key, percent=False) for key in keys]
     count = tables.count_of(summary.get(f"{keys[0]}/n"))
     body += tables.row(title + count, cells)

@@ -1,4 +1,4 @@
-"""The report's look into reinforcement: rollouts that GRPO was given to learn.
+"""The report's rollouts of GRPO: groups at the start, the middle and the end.
 
 Read from grpo/rollouts.jsonl, one group of answers to one prompt a line: step,
 question, answer, and each rollout's text, maps, rewards, total, advantage.

@@ -1,4 +1,4 @@
-"""What is compiled once is kept, so that the next run starts at once."""
+"""Compilation cache: compiled programs stay on disk for the next run."""
 
 import contextlib
 import hashlib

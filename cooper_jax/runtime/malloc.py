@@ -1,4 +1,4 @@
-"""Memory that a step gave back is kept for the next step."""
+"""Memory allocator: memory that a step freed is kept for the next step."""
 
 import ctypes
 import sys

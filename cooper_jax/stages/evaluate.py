@@ -114,7 +114,7 @@ def evaluate(config, workdir) -> None:
     hits[stage] = {mode: answers.hits for mode, answers in found.items()}
   if len(unseen) == len(TRAINED):
     before, after = (unseen[stage] for stage in TRAINED)
-    summary |= pairing.difference(f"{heldout.KEY}/gain", after, before)
+    summary |= pairing.difference(f"{heldout.HELDOUT}/gain", after, before)
   summary |= pairing.scores(hits, [item.question.family for item in items])
   # So far, for the report; the run's own count of the stage comes after it.
   summary[f"time/{STAGE}_s"] = round(watch.read()[0], 1)
@@ -131,7 +131,7 @@ def evaluate(config, workdir) -> None:
 
 def reads(config, codecs) -> bool:
   """Whether there is a reading of depth maps to be measured."""
-  return config.model.map_lookup and reading.edits.MODALITY in codecs
+  return config.model.map_lookup and reading.counterfactual.MODALITY in codecs
 
 
 def score_reading(config, workdir, policy, codecs) -> dict:
@@ -187,7 +187,7 @@ def score_heldout(policy, params, items, codecs, options, stage: str):
   samples = list({item.sample.id: item.sample for item in items}.values())
   drawn = score_maps(policy, params, samples, codecs, options, said="unseen")
   found |= {
-    f"{heldout.KEY}/{modality}/{name}/{stage}": value
+    f"{heldout.HELDOUT}/{modality}/{name}/{stage}": value
     for modality, values in drawn.items()
     for name, value in values.items()
     if "/" not in name

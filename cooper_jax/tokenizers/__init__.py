@@ -1,1 +1,1 @@
-"""Turning text and maps into tokens and back."""
+"""Tokenizers: text and maps to tokens and back."""

@@ -69,7 +69,7 @@ class MapTokenizerConfig:
     return self.grid**2
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
   """x + conv(silu(norm(conv(silu(norm(x)))))), 3 x 3 kernels."""
 
   @nn.compact
@@ -111,13 +111,13 @@ class MapTokenizer(nn.Module):
     dimensions = len(config.levels) if is_fsq else VQ_DIMENSIONS
     self.patch_in = nn.Dense(config.fine_width)
     self.merge = nn.Dense(config.width)
-    self.coarse_in = Block()
+    self.coarse_in = ResidualBlock()
     self.norm_in = nn.RMSNorm()
     self.to_code = nn.Dense(dimensions)
     self.from_code = nn.Dense(config.width)
-    self.coarse_out = [Block() for _ in range(config.blocks)]
+    self.coarse_out = [ResidualBlock() for _ in range(config.blocks)]
     self.split = nn.Dense(4 * config.fine_width)
-    self.fine_out = [Block() for _ in range(config.fine_blocks)]
+    self.fine_out = [ResidualBlock() for _ in range(config.fine_blocks)]
     self.norm_out = nn.RMSNorm()
     self.patch_out = nn.Dense(side**2 * config.outputs)
     if not is_fsq:

@@ -20,7 +20,7 @@ import numpy as np
 DECAY = 0.99
 DEAD = 0.1  # of the average use
 FRESH = 0.3  # what a re-seeded code starts with: time to prove itself
-SPLIT = 0.1  # how far from a busy code a dead one starts again
+SPLIT_BY = 0.1  # how far from a busy code a dead one starts again
 
 
 def fsq_size(levels) -> int:
@@ -75,7 +75,7 @@ def fsq_density(probabilities, levels, width: float):
 
   A Gaussian of `width`, in the units of `fsq_values`, over each digit. Codes
   next to each other stand for nearly the same, so what is most likely is the
-  place where most probability shardings, not the one likeliest code.
+  place where most probability lies, not the one likeliest code.
   """
   shape = probabilities.shape
   # The first digit changes fastest, so it is the last axis.
@@ -164,7 +164,7 @@ def vq_follow(book: Codebook, assigned: Codebook, *, key) -> Codebook:
   busy = jax.random.categorical(
     which, jnp.log(assigned.count + 1e-9), shape=(size,)
   )
-  noise = SPLIT * jax.random.normal(where, (size, dimensions))
+  noise = SPLIT_BY * jax.random.normal(where, (size, dimensions))
   seeds = _unit(_unit(assigned.total)[busy] + noise) * fresh
   return Codebook(
     total=jnp.where(dead[:, None], seeds, book.total),

@@ -50,14 +50,14 @@ class TextTokenizer:
 
   def __init__(self, tokenizer: tokenizers.Tokenizer):
     self._tokenizer = tokenizer
-    # Lessons and questions say the same few thousand words again and again.
+    # Documents and questions say the same few thousand words again and again.
     self._encoded = functools.lru_cache(1 << 15)(self._encode)
 
   @classmethod
   def load(cls, path: str | pathlib.Path | None = None) -> "TextTokenizer":
     """Reads a `tokenizers` JSON; None means the one the package ships with.
 
-    Raises UserError where the file is missing or is no tokenizer.
+    Raises UserError where the file is missing or holds no tokenizer.
     """
     path = pathlib.Path(path or ASSET)
     try:

@@ -4,7 +4,7 @@ Every token of the model is one integer, and the four kinds are four row ranges
 `text [0, T) | 64 specials | M locations | K codes`, so that a softmax over a
 kind is a slice of the head.  All modalities share the K codes: the special
 token that opens a map says which one it is.  A modality therefore costs two
-reserved specials, given by its MODALITY_ID, and no row of any table moves.
+reserved specials, those of its MODALITY_ID, and no row of any table moves.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from cooper_jax import plugins
 from cooper_jax.errors import UserError
 
 SPECIALS = 64
-RESERVED = 16  # specials below this are not a modality's
-MAX_MODALITIES = (SPECIALS - RESERVED) // 2
-NAMES = (
+RESERVED_SPECIALS = 16  # specials below this are not a modality's
+MAX_MODALITIES = (SPECIALS - RESERVED_SPECIALS) // 2
+SPECIAL_NAMES = (
   "<pad>",
   "<bos>",
   "<eos>",
@@ -100,7 +100,7 @@ class Vocabulary:
 
   def opening(self, modality_id: int) -> int:
     """Token that opens a map of this modality."""
-    return self.specials + RESERVED + 2 * _checked(modality_id)
+    return self.specials + RESERVED_SPECIALS + 2 * _checked(modality_id)
 
   def closing(self, modality_id: int) -> int:
     """Token that closes a map of this modality."""
@@ -108,20 +108,23 @@ class Vocabulary:
 
   def modality_id(self, token: int) -> int | None:
     """The modality whose map this token opens, None for others."""
-    offset = token - self.specials - RESERVED
+    offset = token - self.specials - RESERVED_SPECIALS
     opens = 0 <= offset < 2 * MAX_MODALITIES and offset % 2 == 0
     return offset // 2 if opens else None
 
   def special(self, name: str) -> int:
     """Id of `<think>`, or of a modality's `<depth>` or `</depth>`."""
-    if name in NAMES:
-      return self.specials + NAMES.index(name)
+    if name in SPECIAL_NAMES:
+      return self.specials + SPECIAL_NAMES.index(name)
     modality, closes = name.strip("</>"), name.startswith("</")
     if modality not in modality_ids():
       modality_ids.cache_clear()  # its folder may have been added since
     modality_id = modality_ids().get(modality)
     if modality_id is None or name != _tag(modality, closes):
-      known = (*NAMES, *(_tag(m, False) for m in sorted(modality_ids())))
+      known = (
+        *SPECIAL_NAMES,
+        *(_tag(m, False) for m in sorted(modality_ids())),
+      )
       raise UserError(f"no special token {name!r}; there are {' '.join(known)}")
     return self.closing(modality_id) if closes else self.opening(modality_id)
 
@@ -151,8 +154,8 @@ class Vocabulary:
     if kind == "code":
       return f"<code {token - self.codes_start}>"
     offset = token - self.specials
-    if offset < len(NAMES):
-      return NAMES[offset]
+    if offset < len(SPECIAL_NAMES):
+      return SPECIAL_NAMES[offset]
     for modality, modality_id in modality_ids().items():
       if token in (self.opening(modality_id), self.closing(modality_id)):
         return _tag(modality, token == self.closing(modality_id))
@@ -171,6 +174,6 @@ def _tag(name: str, closes: bool) -> str:
 def _checked(modality_id: int) -> int:
   if not 0 <= modality_id < MAX_MODALITIES:
     raise UserError(
-      f"modality modality_id {modality_id} is outside 0..{MAX_MODALITIES - 1}"
+      f"modality id {modality_id} is outside 0..{MAX_MODALITIES - 1}"
     )
   return modality_id

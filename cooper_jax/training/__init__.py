@@ -1,1 +1,1 @@
-"""What every training stage stands on: state, checkpoints, loop, logs."""
+"""Training: state, optimiser, checkpoints, loop and logs of every stage."""

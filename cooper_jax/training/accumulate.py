@@ -1,4 +1,4 @@
-"""Gradients of a batch taken in pieces.
+"""Gradient accumulation: a batch taken in micro-batches, to the same gradient.
 
 Losses are (sum, weight) pairs and are divided once per optimiser step, so
 splitting a batch into micro-batches changes nothing but the memory it takes.

@@ -1,4 +1,4 @@
-"""One checkpoint's folder: read whole, or called damaged.
+"""Checkpoint folders: read whole and verified, or reported as damaged.
 
 Orbax gives back what it finds. Here that is compared with what the folder says
 of itself (manifest.py), and everything that Orbax, TensorStore and JSON raise
@@ -137,7 +137,7 @@ def _hear_no_stragglers() -> None:
 
 def _abstract(leaf):
   sharding = getattr(leaf, "sharding", None)
-  if is_key(leaf):  # which drops how it lies
+  if is_key(leaf):  # which drops its sharding
     leaf = jax.eval_shape(jax.random.key_data, leaf)
   if sharding is None and processes.several():
     sharding = shard.replicated(jax.sharding.get_mesh())

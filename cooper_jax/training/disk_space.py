@@ -1,4 +1,4 @@
-"""Room on the disk for a stage's checkpoints, asked for before its first step.
+"""Disk space for a stage's checkpoints, checked before its first step.
 
 Found at the first save, a full disk costs all the steps before it.
 """

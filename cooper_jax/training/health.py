@@ -1,4 +1,4 @@
-"""When training is lost: not finite, thrown far off, stuck, or worse than new.
+"""Divergence of training: not finite, thrown far off, stuck, or worse than new.
 
 A learning rate that is too high need not end in NaN. One step may throw the
 parameters so far that every gradient is 0 from then on, or that the loss stays
@@ -15,13 +15,13 @@ from cooper_jax.errors import NumericsError
 
 # In a row: steps without a finite gradient, steps without any, log lines with
 # a loss that is far above the first.
-PATIENCE = 3
+_PATIENCE = 3
 # Of the norm of all parameters, moved by one step. Healthy: below .1, and about
 # 1 where they all begin at 0.
 LEAP = 3.0
 # Times the first loss, or 1 if that is less.
-FAR = 10.0
-FLOOR = 1e-6  # a loss below has nothing left to teach: its gradient may be 0
+_FAR = 10.0
+FLOOR = 1e-6  # a loss below has nothing left to learn: its gradient may be 0
 
 
 def number(value) -> float:
@@ -68,7 +68,7 @@ class Health:
     bad = [name for name in seen if not math.isfinite(found[name])]
     skipped = found.get("skipped", 0.0) > 0
     self.skipped = self.skipped + 1 if bad or skipped else 0
-    if self.skipped and not (skipped and self.skipped < PATIENCE):
+    if self.skipped and not (skipped and self.skipped < _PATIENCE):
       what = f"{' and '.join(bad) or 'the gradient'} not finite"
       raise self._lost(f"{what} at step {at}", saved)
     if self.skipped:
@@ -85,7 +85,7 @@ class Health:
     # Without a loss, as in GRPO, no gradient may mean that all were equal.
     still = found.get("grad_norm") == 0.0 and loss is not None and loss > FLOOR
     self.dead = self.dead + 1 if still else 0
-    if self.dead >= PATIENCE:
+    if self.dead >= _PATIENCE:
       raise self._lost(
         f"gradient 0 in {self.dead} steps up to {at}, with a loss of {loss:.4g}"
       )
@@ -93,9 +93,9 @@ class Health:
   def line(self, means, at: int, *, last: bool) -> None:
     """Looks at the averages of a log line, as `step` does."""
     loss, first = means.get("loss"), self.first
-    far = None not in (loss, first) and loss > FAR * max(first, 1.0)
+    far = None not in (loss, first) and loss > _FAR * max(first, 1.0)
     self.high = self.high + 1 if far else 0
-    if self.high >= PATIENCE or (far and last):
+    if self.high >= _PATIENCE or (far and last):
       raise self._lost(
         f"a loss of {loss:.4g} at step {at}, {first:.4g} at the start"
       )

@@ -1,4 +1,4 @@
-"""A workdir belongs to one run at a time; a dead run holds nothing.
+"""Lock of a workdir: one run at a time writes to it; a dead run holds nothing.
 
 Two runs on one folder write over each other's checkpoints and both end well.
 The kernel's lock on a file goes with its process, whatever ends that. File
@@ -22,7 +22,7 @@ from cooper_jax.parallel import processes
 
 FILE = "run.lock"
 BEAT = 20.0  # seconds between signs of life
-PATIENCE = 50.0  # seconds without one, after which a run is dead
+DEAD_AFTER = 50.0  # seconds without one, after which a run is dead
 SIZE = 1024  # bytes that are read of the file
 
 
@@ -91,14 +91,14 @@ def _take(file: int, path: Path) -> None:
   if (here and locked) or (same and not _lives(other)):
     return
   # Another machine's lock may not be seen here.
-  until = time.monotonic() + PATIENCE
+  until = time.monotonic() + DEAD_AFTER
   print(
-    f"{path} was left by {_who(other)}; looking for up to {PATIENCE:.0f} s"
+    f"{path} was left by {_who(other)}; looking for up to {DEAD_AFTER:.0f} s"
     " whether it still runs",
     flush=True,
   )
   while time.monotonic() < until:
-    time.sleep(min(1.0, PATIENCE / 10))
+    time.sleep(min(1.0, DEAD_AFTER / 10))
     now = _read(file)
     if not now:
       return

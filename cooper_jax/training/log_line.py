@@ -1,6 +1,6 @@
-"""One line a log step, as wide as a terminal: step, what a stage shows, speed.
+"""Log line of a training step: step, the metrics that a stage shows, speed.
 
-All the rest of what was measured stands in metrics.jsonl and in TensorBoard.
+All the rest of the metrics stands in metrics.jsonl and in TensorBoard.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from cooper_jax.training import telemetry
 
 # Where a stage names nothing, names without "/" are shown, but for these.
-QUIET = ("param_norm", "update_norm", "tokens", "skipped")
+UNSHOWN = ("param_norm", "update_norm", "tokens", "skipped")
 
 
 def line(step: int, steps: int, means, rate, shown=None) -> str:
@@ -20,7 +20,7 @@ def line(step: int, steps: int, means, rate, shown=None) -> str:
   out from the end. A step that was skipped is always told.
   """
   if shown is None:
-    plain = [name for name in means if "/" not in name and name not in QUIET]
+    plain = [name for name in means if "/" not in name and name not in UNSHOWN]
     shown = {name: f"{name} {{:.4g}}" for name in plain}
   parts = [f"{step}/{steps}"]
   if means.get("skipped", 0) > 0:

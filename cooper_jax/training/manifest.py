@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, so that damage is noticed.
+"""Manifest of a checkpoint: shapes and checksums, so that damage is noticed.
 
 Each array's shape, dtype and checksum; and one checksum over all that is kept
 as JSON: these, the step, the position in the data and the averages. CRC-32
@@ -78,7 +78,7 @@ def describe(state) -> dict[str, list]:
 
 
 def checksum(leaf) -> int | None:
-  # Arrays cut among several processes can't be read by one of them.
+  # Arrays sharded over several processes can't be read by one of them.
   if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
     if not leaf.is_fully_replicated:
       return None

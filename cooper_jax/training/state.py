@@ -1,4 +1,4 @@
-"""What a training step carries from one step to the next."""
+"""Training state: step, parameters, optimiser, averages and the random key."""
 
 from typing import Any
 

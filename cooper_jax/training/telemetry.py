@@ -1,4 +1,4 @@
-"""What a run tells: numbers on disk, a line on the terminal, the machine.
+"""Metrics of a run, on disk and on the terminal, and facts of its machine.
 
 Scalars go to `metrics.jsonl` (for programs) and to a TensorBoard event file
 (for people). TensorFlow is not needed: the `tensorboard` package writes its

@@ -1,4 +1,4 @@
-"""A run's folder: what it was made with, what is finished, what came out.
+"""Workdir of a run: its settings, which stages are finished, what came out.
 
 Each stage leaves `<stage>/stage.json` with the settings that it depends on. A
 finished stage whose settings are the same is not run again; one begun with

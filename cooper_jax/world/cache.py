@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from cooper_jax import sample as sample_lib
 from cooper_jax.errors import UserError
-from cooper_jax.sample import Sample
+from cooper_jax.sample import VERSION, Sample, from_bytes, to_bytes
 from cooper_jax.training import telemetry
 from cooper_jax.world import cache_writer
 
-VERSION = 1  # of the folder's layout
+FOLDER_VERSION = 1  # of the folder's layout
 SHARD = 512  # scenes in a file
 ROOT = "~/.cache/cooper_jax"
 MANIFEST = "manifest.json"
-MAPS = ("image", "depth", "segmentation", "instances")
+ARRAYS = ("image", "depth", "segmentation", "instances")
 
 
 def build(
@@ -65,8 +64,8 @@ def build(
   try:
     shards = _render(building, world, split, count, workers)
     manifest = {
-      "version": VERSION,
-      "record": sample_lib.VERSION,
+      "version": FOLDER_VERSION,
+      "record": VERSION,
       "fingerprint": key,
       "world": dataclasses.asdict(world),
       "split": split,
@@ -84,7 +83,7 @@ def build(
 def fingerprint(world: Any, *, split: str, count: int) -> str:
   """Hash of all that the cache's bytes depend on."""
   content = {
-    "layout": [VERSION, sample_lib.VERSION, SHARD],
+    "layout": [FOLDER_VERSION, VERSION, SHARD],
     "world": world.fingerprint(),
     "split": split,
     "count": count,
@@ -122,7 +121,7 @@ class CachedSource:
     shard = int(np.searchsorted(self._ends, index, side="right"))
     within = index - (int(self._ends[shard - 1]) if shard else 0)
     try:
-      return sample_lib.from_bytes(self._shards[shard][within])
+      return from_bytes(self._shards[shard][within])
     except (ValueError, RuntimeError, OSError) as error:
       file = self.path / self.manifest["shards"][shard]["file"]
       raise UserError(
@@ -156,12 +155,16 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
     version, shards = manifest["version"], manifest["shards"]
     sizes = {shard["file"]: shard["bytes"] for shard in shards}
   except FileNotFoundError as error:
-    raise UserError(f"{path} is no world cache: no {MANIFEST}") from error
+    raise UserError(
+      f"{path} has no {MANIFEST}; expected the folder of a world cache, as"
+      " `build` gives it"
+    ) from error
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(f"{path / MANIFEST} is damaged; {mend}") from error
-  if version != VERSION:
+  if version != FOLDER_VERSION:
     raise UserError(
-      f"{path} has cache version {version}, this code reads {VERSION}; {mend}"
+      f"{path} has cache version {version}, this code reads"
+      f" {FOLDER_VERSION}; {mend}"
     )
   for file, size in sizes.items():
     found = (path / file).stat().st_size if (path / file).exists() else 0
@@ -182,7 +185,7 @@ def verify(path: str | os.PathLike) -> None:
 
 
 def load_arrays(
-  source: Sequence[Sample], *, maps: Sequence[str] = MAPS, count: int = 0
+  source: Sequence[Sample], *, maps: Sequence[str] = ARRAYS, count: int = 0
 ) -> dict[str, Any]:
   """A whole source in memory: 10,000 scenes of 64 px take about 450 MB.
 
@@ -215,7 +218,7 @@ class MemorySource:
 
   def __init__(self, arrays: dict[str, Any], name: str):
     self.arrays, self._name = arrays, name
-    self._fields = [m for m in (*MAPS, "normals", "camera") if m in arrays]
+    self._fields = [m for m in (*ARRAYS, "normals", "camera") if m in arrays]
 
   def __len__(self) -> int:
     return len(self.arrays["id"])
@@ -246,7 +249,7 @@ def _render(
 ) -> list[dict[str, Any]]:
   """Writes all shards and describes them for the manifest."""
   first = next(iter(cache_writer.generate(world, split, 0, 1)))
-  needed = int(1.1 * count * len(sample_lib.to_bytes(first))) + (1 << 20)
+  needed = int(1.1 * count * len(to_bytes(first))) + (1 << 20)
   free = shutil.disk_usage(folder).free
   if free < needed:
     raise UserError(

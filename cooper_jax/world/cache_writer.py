@@ -19,14 +19,14 @@ from typing import Any
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample, to_bytes
 
-CHUNK = 32  # scenes rendered at once
+SCENES_AT_ONCE = 32  # scenes rendered at once
 Job = tuple[str, int, int]  # file, first scene, number of scenes
 
 
 def generate(
   world: Any, split: str, start: int, count: int
 ) -> Iterator[Sample]:
-  from cooper_jax import world as scenes
+  from cooper_jax.world import scenes
 
   yield from scenes.generate(world, split=split, start=start, count=count)
 
@@ -45,8 +45,8 @@ def write_shards(
     writer = array_record_module.ArrayRecordWriter(
       str(folder / file), "group_size:1,zstd:1"
     )
-    for begin in range(start, start + count, CHUNK):
-      size = min(CHUNK, start + count - begin)
+    for begin in range(start, start + count, SCENES_AT_ONCE):
+      size = min(SCENES_AT_ONCE, start + count - begin)
       for sample in generate(world, split, begin, size):
         writer.write(to_bytes(sample))
       yield size

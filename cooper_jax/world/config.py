@@ -1,4 +1,4 @@
-"""What the embedded world is made of, and the settings that identify it.
+"""Settings of the embedded world, and the fingerprint that identifies it.
 
 A scene is a function of (config, split, index) alone. `fingerprint` names that
 function: caches are keyed by it, so a cache of another world is never read.
@@ -12,9 +12,9 @@ import json
 
 from cooper_jax.errors import UserError
 
-VERSION = "scenes-4"  # raise it whenever the output for a config changes
+WORLD_VERSION = "scenes-4"  # raise it whenever the output for a config changes
 
-ROOM = ("floor", "wall", "ceiling")
+SURFACES = ("floor", "wall", "ceiling")
 SHAPES = (
   "box",
   "ball",
@@ -29,7 +29,7 @@ SHAPES = (
 )
 # Segmentation ids. A shape is its own class; a coarser world would only change
 # SHAPE_CLASS.
-CLASSES = ("background", *ROOM, *SHAPES)
+CLASSES = ("background", *SURFACES, *SHAPES)
 SHAPE_CLASS = tuple(CLASSES.index(shape) for shape in SHAPES)
 COLOURS = (
   "red",
@@ -101,4 +101,4 @@ class WorldConfig:
     """Names the world: its version and a hash of every setting."""
     settings = json.dumps(dataclasses.asdict(self), sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    return f"{VERSION}-{digest}"
+    return f"{WORLD_VERSION}-{digest}"

@@ -1,4 +1,4 @@
-"""The embedded world's front door: samples from (config, split, index)."""
+"""Samples of the embedded world, each a function of (config, split, index)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cooper_jax.world.layout import sample
 from cooper_jax.world.questions import assemble, labels, measure, select
 from cooper_jax.world.render import render
 
-BATCH = 32  # scenes drawn at once: more fall out of the cache
+BATCH_SCENES = 32  # scenes drawn at once: more fall out of the cache
 
 
 def generate(
@@ -29,8 +29,8 @@ def generate(
       + nearest(split, SPLITS)
     )
   samples: list[Sample] = []
-  for low in range(start, start + count, BATCH):
-    number = min(BATCH, start + count - low)
+  for low in range(start, start + count, BATCH_SCENES):
+    number = min(BATCH_SCENES, start + count - low)
     samples.extend(_batch(config, split, low, number))
   return samples
 

@@ -8,7 +8,7 @@ import pytest
 
 from cooper_jax import world
 from cooper_jax.data import counterfactual
-from cooper_jax.modalities import depth as depth_map
+from cooper_jax.modalities import depth
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers.lengths import LENGTH
 from cooper_jax.world.questions import templates
@@ -150,7 +150,7 @@ def test_steps_are_of_two_kinds():
 class _Identity:
   """A codec whose codes are the depth itself, in millimetres."""
 
-  modality = depth_map
+  modality = depth
 
   class config:
     cells = 64 * 64

@@ -35,8 +35,8 @@ def make(count=4):
 
 def test_places_read_the_map_of_their_kind_and_no_other():
   config, policy, samples, codes = make()
-  kinds = reading.make_lessons(config, policy, codes)
-  assert set(kinds) == set(reading.KINDS)
+  kinds = reading.make_tasks(config, policy, codes)
+  assert set(kinds) == set(reading.READ_FROM)
   start = policy.form.vocabulary.codes_start
   first = policy.form.vocabulary.locations_start
   meant = {
@@ -87,7 +87,7 @@ def test_a_policy_is_measured_on_every_kind():
     )
   finally:
     reading.encode, reading.counterfactual.make = original
-  for kind in reading.KINDS:
+  for kind in reading.READ_FROM:
     nll = found[f"reading/nll/{kind}/sft"]
     low, high = found[f"reading/nll/{kind}/sft/ci95"]
     assert low <= nll <= high

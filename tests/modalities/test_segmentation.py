@@ -36,7 +36,7 @@ def test_classes_palette_and_room_surfaces_agree():
 
 def test_the_world_draws_these_classes():
   assert segmentation.CLASSES == config.CLASSES
-  assert 1 + len(config.ROOM) == segmentation.ROOM
+  assert 1 + len(config.SURFACES) == segmentation.ROOM
 
 
 def test_coding_is_inverted():

@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import rules, shard
-from cooper_jax.parallel.mesh import MeshConfig
+from cooper_jax.parallel.mesh import (
+  AXES,
+  MeshConfig,
+  check_batches,
+  describe,
+  make_mesh,
+  mesh_shape,
+)
 from cooper_jax.training import optim, state
 
 
 @pytest.fixture(scope="module")
 def mesh():
-  return meshes.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+  return make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +33,7 @@ def mesh():
   ],
 )
 def test_mesh_shape(asked, devices, shape):
-  assert meshes.mesh_shape(asked, devices) == shape
+  assert mesh_shape(asked, devices) == shape
 
 
 @pytest.mark.parametrize(
@@ -35,13 +41,13 @@ def test_mesh_shape(asked, devices, shape):
 )
 def test_a_mesh_that_does_not_fit_is_refused(asked):
   with pytest.raises(UserError, match=r"config\.mesh is data="):
-    meshes.mesh_shape(asked, 8)
+    mesh_shape(asked, 8)
 
 
 def test_mesh_axes_are_automatic(mesh):
-  assert mesh.axis_names == meshes.AXES
+  assert mesh.axis_names == AXES
   assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
-  assert meshes.describe(mesh) == "data 2 x fsdp 2 x sequence 1 x tensor 2"
+  assert describe(mesh) == "data 2 x fsdp 2 x sequence 1 x tensor 2"
 
 
 def test_constrain_reaches_the_program(mesh):
@@ -81,7 +87,7 @@ class Stack(nn.Module):
 
 
 def boxed_shapes(width=8):
-  one = meshes.make_mesh(MeshConfig(1), devices=jax.devices()[:1])
+  one = make_mesh(MeshConfig(1), devices=jax.devices()[:1])
   with jax.set_mesh(one):
     return jax.eval_shape(
       Stack().init, jax.random.key(0), jnp.ones((4, width))
@@ -152,8 +158,8 @@ def test_eight_devices_train_like_one(asked):
         now, _ = jax.jit(step, out_shardings=(layout, None))(now, x)
     return now
 
-  one = train(meshes.make_mesh(MeshConfig(1), devices=jax.devices()[:1]), False)
-  many = train(meshes.make_mesh(asked), True)
+  one = train(make_mesh(MeshConfig(1), devices=jax.devices()[:1]), False)
+  many = train(make_mesh(asked), True)
   if asked.fsdp > 1:
     moment = many.opt_state[1][0].mu["up"]
     assert "fsdp" in str(many.params["up"].sharding.spec)
@@ -171,7 +177,7 @@ def test_a_batch_is_cut_along_its_first_axis(mesh):
 
 
 def test_a_batch_that_devices_cannot_share_is_an_error():
-  mesh = meshes.make_mesh(meshes.MeshConfig(data=4, fsdp=2))
-  meshes.check_batches(mesh, {"sft": 16})
+  mesh = make_mesh(MeshConfig(data=4, fsdp=2))
+  check_batches(mesh, {"sft": 16})
   with pytest.raises(UserError, match=r"config\.sft\.batch is 12, which 8"):
-    meshes.check_batches(mesh, {"sft": 12})
+    check_batches(mesh, {"sft": 12})

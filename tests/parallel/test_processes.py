@@ -19,8 +19,8 @@ import pytest
 
 from cooper_jax import command
 from cooper_jax.errors import EXIT_PREEMPTED, Stalled, UserError
-from cooper_jax.parallel import mesh as meshes
 from cooper_jax.parallel import processes, shard, watchdog
+from cooper_jax.parallel.mesh import make_mesh, own_mesh
 from cooper_jax.policy import load_params, make_policy
 from cooper_jax.rl import scoring
 from cooper_jax.runtime import interrupt
@@ -119,7 +119,7 @@ def command_line(folder, stages, settings=()) -> list[str]:
 
 
 def parameters(fleet, stage) -> dict:
-  with jax.set_mesh(meshes.make_mesh(devices=jax.devices()[:1])):
+  with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
     config = workdir.read_config(fleet.folder / "run")
     policy = make_policy(config)
     found = flatten(load_params(policy, fleet.folder / "run" / stage))
@@ -356,9 +356,9 @@ def test_one_process_is_alone_and_first():
   assert not processes.several()
   assert processes.share(5, "x") == range(5)
   assert processes.agree("x", (1, 2)) == (1, 2)
-  mesh = meshes.make_mesh()
+  mesh = make_mesh()
   with jax.set_mesh(mesh):
-    assert meshes.own() is mesh
+    assert own_mesh() is mesh
     assert shard.own_rows(3) == [0, 1, 2]  # need not divide by the devices
 
 

@@ -7,9 +7,9 @@ import pytest
 
 CODE = """
 import resource
-from cooper_jax.runtime import malloc as memory
+from cooper_jax.runtime import malloc
 
-kept = memory.keep_freed()
+kept = malloc.keep_freed()
 
 def touch():
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -44,7 +44,7 @@ def test_slot_inverts_opening_only():
 
 
 def test_names_invert_special():
-  names = [*vocab.NAMES, "<depth>", "</depth>", "<segmentation>"]
+  names = [*vocab.SPECIAL_NAMES, "<depth>", "</depth>", "<segmentation>"]
   assert [VOCAB.name(VOCAB.special(n)) for n in names] == names
   assert VOCAB.name(VOCAB.location(5)) == "<at 5>"
   assert VOCAB.name(VOCAB.code(7)) == "<code 7>"

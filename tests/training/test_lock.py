@@ -147,7 +147,7 @@ def left(folder, **said):
 @pytest.fixture(params=["locks", "no locks"])
 def files(request, monkeypatch):
   """A file system that does not pass locks on, and one that has none."""
-  monkeypatch.setattr(lock, "PATIENCE", 0.6)
+  monkeypatch.setattr(lock, "DEAD_AFTER", 0.6)
   if request.param == "no locks":
 
     def none(*_):
@@ -227,7 +227,7 @@ def test_a_file_system_whose_locks_fail_is_told_by_what_the_file_says(
 
   monkeypatch.setattr(lock.fcntl, "flock", fails)
   monkeypatch.setattr(lock, "BEAT", 0.02)
-  monkeypatch.setattr(lock, "PATIENCE", 2.0)
+  monkeypatch.setattr(lock, "DEAD_AFTER", 2.0)
   with (
     lock.held(tmp_path),
     pytest.raises(UserError, match="in use by another run"),

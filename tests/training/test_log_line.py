@@ -124,7 +124,7 @@ def test_evaluations_and_model_are_told_in_a_terminals_width(capsys):
   )
 
 
-def test_the_teaching_stages_show_each_map():
+def test_pretraining_and_sft_show_each_map():
   modalities = (("depth", 0), ("segmentation", 1))
   markup = types.SimpleNamespace(modalities=modalities)
   shown = supervised.shown(types.SimpleNamespace(markup=markup))

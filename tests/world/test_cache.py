@@ -156,7 +156,7 @@ def test_arrays_hold_the_same_samples(rendered):
   for index in (0, 69):
     one, other = source[index], memory[index]
     assert (one.id, one.questions) == (other.id, other.questions)
-    for name in cache.MAPS:
+    for name in cache.ARRAYS:
       assert np.array_equal(getattr(one, name), getattr(other, name))
   assert len(cache.load_arrays(source, count=5, maps=("depth",))["id"]) == 5
 

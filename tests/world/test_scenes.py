@@ -9,9 +9,9 @@ import pytest
 
 from cooper_jax import world
 from cooper_jax.errors import UserError
-from cooper_jax.world.config import VERSION
+from cooper_jax.world.config import WORLD_VERSION
 from cooper_jax.world.layout import catalogue
-from cooper_jax.world.layout import sample as layout
+from cooper_jax.world.layout.sample import sample
 from cooper_jax.world.render import (
   antialias,
   primitives,
@@ -27,7 +27,7 @@ WORLD = world.WorldConfig()
 @pytest.fixture(scope="module")
 def drawn():
   """Layout and pictures of 24 scenes."""
-  scene = layout.sample(WORLD, split="train", start=0, count=24)
+  scene = sample(WORLD, split="train", start=0, count=24)
   return scene, render.render(scene, WORLD)
 
 
@@ -95,7 +95,7 @@ def test_normals_are_unit_and_face_the_camera(drawn):
 @pytest.mark.parametrize("shape", world.SHAPES)
 def test_each_shape_fills_its_own_box(shape):
   # Seen from straight ahead a shape spans its width and its height.
-  base = layout.sample(WORLD, split="train", start=0, count=1)
+  base = sample(WORLD, split="train", start=0, count=1)
   number = world.SHAPES.index(shape)
   present = np.zeros_like(base.present)
   present[0, 0] = True
@@ -196,9 +196,9 @@ GOLDEN = "d9aad2b792035f86"
 
 def test_integers_are_the_same_on_every_machine():
   # Names, places and who is asked about; no rounding enters these. When this
-  # fails after a wanted change, raise config.VERSION and paste the new hash.
+  # fails after a wanted change, raise WORLD_VERSION and paste the new hash.
   samples = world.generate(WORLD, split="train", start=0, count=16)
-  scene = layout.sample(WORLD, split="train", start=0, count=64)
+  scene = sample(WORLD, split="train", start=0, count=64)
   record = [
     scene.present.astype(int).tolist(),
     np.where(scene.present, scene.shape, 0).tolist(),
@@ -220,11 +220,11 @@ def test_fingerprint_follows_every_setting():
     names.add(dataclasses.replace(WORLD, **change).fingerprint())
   assert len(names) == 5
   assert WORLD.fingerprint() == world.WorldConfig().fingerprint()
-  assert WORLD.fingerprint().startswith(VERSION)
+  assert WORLD.fingerprint().startswith(WORLD_VERSION)
 
 
 def test_sizes_overlap_across_classes_and_distance_says_nothing_of_size():
-  scene = layout.sample(WORLD, split="train", start=0, count=1500)
+  scene = sample(WORLD, split="train", start=0, count=1500)
   there = scene.present
   height = 2 * scene.half[..., 1][there]
   assert np.percentile(height, 99) / np.percentile(height, 1) > 16
@@ -241,7 +241,7 @@ def test_sizes_overlap_across_classes_and_distance_says_nothing_of_size():
 
 
 def test_objects_do_not_run_into_each_other():
-  scene = layout.sample(WORLD, split="train", start=0, count=200)
+  scene = sample(WORLD, split="train", start=0, count=200)
   level = scene.half[..., [0, 2]]
   radius = np.sqrt((level**2).sum(-1))
   for i in range(6):
@@ -317,11 +317,11 @@ def test_bench_reports_a_plausible_rate():
 def _colourfulness_against_distance(count=60):
   """Correlation over objects: spread of the mean colour, log of the depth."""
   found = []
-  for sample in world.generate(WORLD, split="train", start=0, count=count):
-    for i in np.unique(sample.instances)[1:]:
-      here = sample.instances == i
-      colour = sample.image[here].mean(0) / 255
-      found.append((np.ptp(colour), np.log(np.median(sample.depth[here]))))
+  for each in world.generate(WORLD, split="train", start=0, count=count):
+    for i in np.unique(each.instances)[1:]:
+      here = each.instances == i
+      colour = each.image[here].mean(0) / 255
+      found.append((np.ptp(colour), np.log(np.median(each.depth[here]))))
   return np.corrcoef(np.array(found).T)[0, 1]
 
 

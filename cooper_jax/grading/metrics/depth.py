@@ -11,7 +11,7 @@ import numpy as np
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.modalities import depth
 
-LEAST = 1e-6  # metres, after clipping: nothing divides by zero
+_LEAST = 1e-6  # metres, after clipping: nothing divides by zero
 LEAST_MAD = 1e-3
 FARTHEST_DISPARITY = 80.0  # metres
 
@@ -39,11 +39,11 @@ def _mad(prediction, target):
 
 def _middle_and_spread(values):
   middle = np.median(values)
-  return middle, max(float(np.mean(np.abs(values - middle))), LEAST)
+  return middle, max(float(np.mean(np.abs(values - middle))), _LEAST)
 
 
 def _disparity(prediction, target):
-  inverse = 1.0 / np.maximum(prediction, LEAST)
+  inverse = 1.0 / np.maximum(prediction, _LEAST)
   scale, shift = fit(inverse, 1.0 / target)
   return 1.0 / np.maximum(scale * inverse + shift, 1.0 / FARTHEST_DISPARITY)
 
@@ -115,7 +115,7 @@ def image_errors(
   aligned = ALIGNMENTS[align](drawn, true)
   if bounds is not None:
     aligned = np.clip(aligned, *bounds)
-  return errors(np.maximum(aligned, LEAST), true)
+  return errors(np.maximum(aligned, _LEAST), true)
 
 
 def mean_errors(per_image) -> dict[str, float]:

@@ -1,4 +1,4 @@
-r"""Q-Spatial: is a length right within a factor?
+r"""Q-Spatial's metric: a length is right within a factor of 2 of the truth.
 
 max(p / g, g / p) < 2 (strict), both in centimetres with 1e-8 added, as the
 official code; an unknown unit makes the length 0 and so fails. The official

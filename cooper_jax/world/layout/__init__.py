@@ -1,1 +1,1 @@
-"""Where the objects of a rendered room stand, and what they are."""
+"""Layout of a rendered room: its objects, their shapes and their places."""

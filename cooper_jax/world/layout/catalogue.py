@@ -1,4 +1,4 @@
-"""The catalogue: each shape as parts that one ray kernel understands.
+"""Catalogue of shapes: each as parts that one ray kernel understands.
 
 A part is a box cut by at most one quadric, both in the part's own frame where
 the box is [-1, 1]^3 (x right, y up, z deep):
@@ -34,7 +34,7 @@ QUADRIC_TABLE = np.array([QUADRICS[kind] for kind in KINDS])
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class ShapeParts:
   """A shape's proportions and its parts as (kind, centre, half size).
 
   Width and depth are multiples of the height, `vary` a factor either way.
@@ -70,16 +70,16 @@ _PILLAR = (
 )
 
 CATALOGUE = {
-  "box": Shape(0.95, 0.95, 1.2, 45, _whole("box")),
-  "ball": Shape(1.0, 1.0, 1.0, 180, _whole("ellipsoid")),
-  "can": Shape(0.78, 0.78, 1.15, 180, _whole("cylinder")),
-  "cone": Shape(1.0, 1.0, 1.15, 180, _whole("cone")),
-  "dome": Shape(1.7, 1.7, 1.15, 180, _whole("dome")),
-  "pillar": Shape(0.46, 0.46, 1.1, 45, _PILLAR),
-  "disc": Shape(1.0, 0.18, 1.0, 40, _whole("wheel")),
-  "plank": Shape(0.5, 0.12, 1.15, 40, _whole("box")),
-  "table": Shape(1.45, 0.95, 1.15, 40, _table()),
-  "shelf": Shape(0.85, 0.4, 1.15, 40, _shelf()),
+  "box": ShapeParts(0.95, 0.95, 1.2, 45, _whole("box")),
+  "ball": ShapeParts(1.0, 1.0, 1.0, 180, _whole("ellipsoid")),
+  "can": ShapeParts(0.78, 0.78, 1.15, 180, _whole("cylinder")),
+  "cone": ShapeParts(1.0, 1.0, 1.15, 180, _whole("cone")),
+  "dome": ShapeParts(1.7, 1.7, 1.15, 180, _whole("dome")),
+  "pillar": ShapeParts(0.46, 0.46, 1.1, 45, _PILLAR),
+  "disc": ShapeParts(1.0, 0.18, 1.0, 40, _whole("wheel")),
+  "plank": ShapeParts(0.5, 0.12, 1.15, 40, _whole("box")),
+  "table": ShapeParts(1.45, 0.95, 1.15, 40, _table()),
+  "shelf": ShapeParts(0.85, 0.4, 1.15, 40, _shelf()),
 }
 
 MAX_PARTS = max(len(shape.parts) for shape in CATALOGUE.values())

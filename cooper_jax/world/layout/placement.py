@@ -1,4 +1,4 @@
-"""Puts the objects of each scene where they fit.
+"""Placement of objects: each stands where it fits, is seen and hides no other.
 
 Apparent size and distance are drawn independently of each other and of the
 shape: otherwise "the larger is closer" or a name would answer questions.
@@ -11,7 +11,7 @@ import numpy as np
 from cooper_jax.world.config import MAX_OBJECTS
 from cooper_jax.world.layout import catalogue
 
-TRIES = 10
+PLACES = 10
 PER_SLOT = 32  # uniforms of an object
 PER_TRY = 6  # and of each place that it tries
 SLOTS = MAX_OBJECTS
@@ -37,7 +37,7 @@ def turned(points, angle):
 def place(config, camera, room, shape, wanted, header, slots):
   """Puts the objects of each scene one by one where they fit.
 
-  Every slot has TRIES candidate places [B, K]; the first that lies in the room
+  Every slot has PLACES candidate places [B, K]; the first that lies in the room
   and in the picture, runs into no earlier object and hides none is taken.
   """
   count = len(shape)
@@ -58,7 +58,7 @@ def place(config, camera, room, shape, wanted, header, slots):
   screen = np.zeros((count, SLOTS, 5))  # u low, u high, v low, v high, foot
   for slot in range(SLOTS):
     own = slots[:, slot]
-    tries = own[:, PER_SLOT:].reshape(count, TRIES, PER_TRY)
+    tries = own[:, PER_SLOT:].reshape(count, PLACES, PER_TRY)
     proportions = catalogue.PROPORTIONS[shape[:, slot]]
     vary = np.exp((2 * own[:, 11:13] - 1) * np.log(proportions[:, 2:3]))
     width = (proportions[:, 0] * vary[:, 0])[:, None]
@@ -72,8 +72,8 @@ def place(config, camera, room, shape, wanted, header, slots):
     furthest = np.minimum(config.far, room["room_high"][:, 2])[:, None]
     # Far places are often refused (walls, ceiling): they are tried more often.
     distance = log_between(own[:, 16:18] ** 0.65, config.near, furthest)
-    size = np.repeat(size, TRIES // 2, axis=1)
-    distance = np.repeat(distance, TRIES // 2, axis=1)
+    size = np.repeat(size, PLACES // 2, axis=1)
+    distance = np.repeat(distance, PLACES // 2, axis=1)
     # The last place is one that fits in every empty room.
     size[:, -1], distance[:, -1] = _SURE_SIZE, _SURE_DISTANCE
     height = size * distance / focal[:, None]

@@ -1,4 +1,4 @@
-"""Draws rooms, cameras and objects: a batch of scenes as arrays.
+"""Rooms, cameras and objects, drawn at random: a batch of scenes as arrays.
 
 Each scene owns one Philox stream keyed by (seed, split, index), so it is the
 same scene in any batch. Apparent size and distance are drawn independently:
@@ -18,7 +18,7 @@ from cooper_jax.world.layout import placement
 
 _HEADER = 64
 _LAYOUT = _HEADER + placement.SLOTS * (
-  placement.PER_SLOT + placement.TRIES * placement.PER_TRY
+  placement.PER_SLOT + placement.PLACES * placement.PER_TRY
 )
 QUESTION_DRAWS = 1400
 _SPLIT_BITS = 3

@@ -1,1 +1,1 @@
-"""Room -> image, depth, classes and instances."""
+"""Renderer of the world: room -> image, depth, classes and instances."""

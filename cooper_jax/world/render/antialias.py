@@ -93,7 +93,7 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
     )
   enter += view.forms.start.astype(np.float32)[part]
   leave += view.forms.start.astype(np.float32)[part]
-  sample, pair = np.nonzero((enter < leave) & (enter > raycast.NEAREST))
+  sample, pair = np.nonzero((enter < leave) & (enter > raycast.NEAR_PLANE))
   key = (enter[sample, pair].view(np.uint32).astype(np.uint64)) << np.uint64(32)
   key |= part[pair].astype(np.uint64)
   nearest = np.full(u.size, raycast.NOTHING)

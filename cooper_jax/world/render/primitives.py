@@ -1,4 +1,4 @@
-"""From objects to parts, and where a ray meets a part.
+"""Parts of objects, as boxes cut by quadrics, and where a ray meets them.
 
 Everything here that decides which surface a pixel shows uses only + - * /,
 sqrt, min, max and comparisons on f32 arrays; IEEE fixes their results, so the

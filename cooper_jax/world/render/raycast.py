@@ -1,4 +1,4 @@
-"""Which surface each pixel shows, how far away, and what it hides.
+"""Ray casting: which surface each pixel shows, how far away, what it hides.
 
 Every part is tested only on the 4 x 4 pixel tiles that its outline may touch.
 The arrays are [16, T]: the pixels of a tile first, tiles of all scenes last,
@@ -15,8 +15,8 @@ from cooper_jax.world.layout.sample import Layout
 from cooper_jax.world.render import primitives
 from cooper_jax.world.render.primitives import Parts
 
-TILE = 4
-NEAREST = 0.05  # metres in front of the camera
+_TILE = 4
+NEAR_PLANE = 0.05  # metres in front of the camera
 _CHUNK = 1024  # tiles at once: the working set stays in cache
 PLANES = 6  # surfaces 0..5 are the room: floor, ceiling, four walls
 AXIS_PLANES = ((2, 3), (0, 1), (4, 5))  # (low, high) sides along x, y, z
@@ -63,7 +63,7 @@ class View:
 
 def padded_size(size: int) -> int:
   """The image size in whole tiles."""
-  return -(-size // TILE) * TILE
+  return -(-size // _TILE) * _TILE
 
 
 def ray_forms(layout: Layout, parts: Parts) -> Forms:
@@ -98,15 +98,15 @@ def _rectangles(layout, parts, size, pixel):
     + (signs[None, :, 1:2] * reach[:, None, 1])
     + (signs[None, :, 2:3] * reach[:, None, 2])
   )
-  tiles = padded_size(size) // TILE
+  tiles = padded_size(size) // _TILE
   basis = layout.basis[parts.scene]
   seen = (corner[:, :, None] * basis[:, None]).sum(-1)  # [P, 8, 3]
-  behind = seen[:, :, 2].min(1) < NEAREST
-  far = np.maximum(seen[:, :, 2], NEAREST)
+  behind = seen[:, :, 2].min(1) < NEAR_PLANE
+  far = np.maximum(seen[:, :, 2], NEAR_PLANE)
   ranges = []
   for axis in (0, 1):
-    at = seen[:, :, axis] / far / pixel[parts.scene][:, None] / TILE
-    at = at + size / 2 / TILE
+    at = seen[:, :, axis] / far / pixel[parts.scene][:, None] / _TILE
+    at = at + size / 2 / _TILE
     low = np.where(behind, 0, np.floor(at.min(1) - 0.01))
     high = np.where(behind, tiles, np.ceil(at.max(1) + 0.01))
     low = np.clip(low, 0, tiles).astype(np.int64)
@@ -146,10 +146,10 @@ def look(layout: Layout, parts: Parts, size: int) -> View:
       continue
     chunk = slice(low, high)
     p, scene = part[chunk], parts.scene[part[chunk]]
-    u = (column[chunk] * TILE + 0.5 - size / 2) * pixel[scene]
-    v = (row[chunk] * TILE + 0.5 - size / 2) * pixel[scene]
+    u = (column[chunk] * _TILE + 0.5 - size / 2) * pixel[scene]
+    v = (row[chunk] * _TILE + 0.5 - size / 2) * pixel[scene]
     ray = forms.ray[p]
-    step = np.arange(TILE)[:, None]
+    step = np.arange(_TILE)[:, None]
     lines = []
     for i in range(6):
       along = (ray[:, i, 0] * u + ray[:, i, 2]) + step * (
@@ -157,7 +157,7 @@ def look(layout: Layout, parts: Parts, size: int) -> View:
       )
       down = ray[:, i, 1] * v + step * (ray[:, i, 1] * pixel[scene])
       line = down.astype(np.float32)[:, None] + along.astype(np.float32)[None]
-      lines.append(line.reshape(TILE * TILE, -1))
+      lines.append(line.reshape(_TILE * _TILE, -1))
     enter, leave = primitives.box_span(lines[:3], lines[3:])
     if low >= flats:
       quadric = forms.quadric[p].T
@@ -166,10 +166,10 @@ def look(layout: Layout, parts: Parts, size: int) -> View:
       )
     enter += forms.start[p].astype(np.float32)
     leave += forms.start[p].astype(np.float32)
-    met = np.flatnonzero((enter < leave) & (enter > NEAREST))
-    base = (scene * padded + row[chunk] * TILE) * padded
-    base = base + column[chunk] * TILE
-    inner = np.arange(TILE)[:, None] * padded + np.arange(TILE)
+    met = np.flatnonzero((enter < leave) & (enter > NEAR_PLANE))
+    base = (scene * padded + row[chunk] * _TILE) * padded
+    base = base + column[chunk] * _TILE
+    inner = np.arange(_TILE)[:, None] * padded + np.arange(_TILE)
     flat = (base[None] + inner.reshape(-1, 1)).ravel()[met]
     owner = np.broadcast_to(p, enter.shape).ravel()[met]
     bits = enter.ravel()[met].view(np.uint32).astype(np.uint64)

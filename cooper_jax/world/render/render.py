@@ -1,4 +1,4 @@
-"""From a layout to pictures and exact maps."""
+"""Rendering of a batch of layouts: pictures with exact maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paint and light: from visible surfaces to an RGB picture and normals.
+"""Shading: from visible surfaces to an RGB picture and surface normals.
 
 Apparent size says nothing about distance in this world, so the picture has to:
 floors, many walls and the sides of objects carry patterns of fixed size in

@@ -1,4 +1,4 @@
-"""One shadow ray from every lit pixel, tested only against what may stop it.
+"""Shadows: one ray from every lit pixel, tested only against what may stop it.
 
 A matrix product of light directions sorts out nearly all (pixel, part) pairs
 by the part's bounding sphere; the exact kernel sees the rest.

@@ -1,1 +1,1 @@
-"""Commands that look at the rendered world, time it and try to cheat."""
+"""Commands on the rendered world: pictures of scenes, speed, shortcuts."""

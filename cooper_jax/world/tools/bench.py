@@ -1,4 +1,4 @@
-"""How many scenes a core makes a second, end to end.
+"""Speed of the world: scenes that one core makes a second, end to end.
 
   python -m cooper_jax.world.tools.bench --sizes=64,128 --seconds=3
 
@@ -16,18 +16,20 @@ from cooper_jax.world.config import WorldConfig
 from cooper_jax.world.layout import sample
 from cooper_jax.world.questions import assemble, labels, measure, select
 from cooper_jax.world.render import render
-from cooper_jax.world.scenes import BATCH, generate
+from cooper_jax.world.scenes import BATCH_SCENES, generate
 
 
 def scenes_per_second(config: WorldConfig, seconds: float) -> dict:
   """Scenes, questions and per-step milliseconds of one core."""
-  generate(config, split="train", start=0, count=BATCH)
+  generate(config, split="train", start=0, count=BATCH_SCENES)
   steps = {"layout": 0.0, "render": 0.0, "facts": 0.0, "words": 0.0}
   scenes = questions = 0
   begin = time.process_time()
   while time.process_time() - begin < seconds:
     t0 = time.process_time()
-    drawn = sample.sample(config, split="train", start=scenes, count=BATCH)
+    drawn = sample.sample(
+      config, split="train", start=scenes, count=BATCH_SCENES
+    )
     t1 = time.process_time()
     pictures = render.render(drawn, config)
     t2 = time.process_time()
@@ -38,12 +40,12 @@ def scenes_per_second(config: WorldConfig, seconds: float) -> dict:
     asked = assemble.questions(
       picks, text, most=config.max_questions, split="train"
     )
-    for b in range(BATCH):
+    for b in range(BATCH_SCENES):
       assemble.grounding(text, b)
     t4 = time.process_time()
     for name, spent in zip(steps, (t1 - t0, t2 - t1, t3 - t2, t4 - t3)):
       steps[name] += spent
-    scenes += BATCH
+    scenes += BATCH_SCENES
     questions += sum(map(len, asked))
   total = sum(steps.values())
   return {

@@ -1,9 +1,9 @@
-"""Measures the acceptance numbers of `balance.py` and writes their table.
+"""Calibration of the world's questions: acceptance numbers, as a table.
 
   python -m cooper_jax.world.tools.calibrate --scenes=6000
 
 Takes about two minutes. Run it after any change to layout, shapes or families,
-raise `config.VERSION`, and look at `shortcuts.py` for what is left.
+raise `config.WORLD_VERSION`, and look at `shortcuts.py` for what is left.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def fit_shares(seen: dict, scenes: int) -> None:
 
 
 def write(path: pathlib.Path) -> None:
-  """Writes the table as the module that `balance.py` imports."""
+  """Writes the table as the module that `debias.py` imports."""
   rounded = {
     section: {
       name: (

@@ -1,4 +1,4 @@
-"""Two small classifiers in numpy, to measure what a shortcut can know."""
+"""Small classifiers in numpy, which measure what a shortcut can know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures how far the world's questions can be answered by cheating.
+"""Shortcuts of the world's questions: how far cheating answers them.
 
   python -m cooper_jax.world.tools.shortcuts --questions=4000
 

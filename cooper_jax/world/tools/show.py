@@ -1,4 +1,4 @@
-"""Draws a sheet of scenes: picture, depth, classes, instances, normals.
+"""Sheets of scenes: picture, depth, classes, instances, normals.
 
 python -m cooper_jax.world.tools.show --out=scenes.png --image_size=128
 """
