@@ -30,7 +30,7 @@ FORMAT = 1
 STAGE = "sft"  # whose policy is packaged
 STAGES = ("tokenizer", "pretrain", STAGE)  # that led to it
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
-# How they were taught. A setting that the package did not know is no
+# How they were trained. A setting that the package did not know is no
 # difference there: it says what another training would do.
 TRAINED = tuple(f"{stage}." for stage in STAGES)
 KEPT = ("depth/", "segmentation/", "qa/accuracy/", "maps/")  # of the figures
@@ -100,7 +100,7 @@ def _is_strict(name: str) -> bool:
 
 def replaced(config) -> tuple[str, ...]:
   """The stages that `config.init_from` stands for: SFT and those before it, or
-  with `config.init_as` "pretrain" those alone, and SFT is taught anew."""
+  with `config.init_as` "pretrain" those alone, and SFT is trained anew."""
   return STAGES[: STAGES.index(config.init_as) + 1]
 
 
@@ -177,7 +177,7 @@ def _restore() -> str:
 def install(config, workdir, mesh) -> None:
   """Puts the package `config.init_from`, if one is named, into a workdir.
 
-  Its parameters lie then where the stages that it stands for would have put
+  Its parameters are then where the stages that it stands for would have put
   theirs, and these count as finished. A workdir that has them is left as it is.
   """
   last = config.init_as
@@ -196,7 +196,7 @@ def install(config, workdir, mesh) -> None:
     last: {"ema" if config[last].optim.ema_decay > 0 else "params": params},
   }
   made = dict(manifest["made"])
-  if last != STAGE:  # what taught the package stands in for pretraining
+  if last != STAGE:  # what trained the package stands in for pretraining
     made[last] = _together([made.get(stage, {}) for stage in (last, STAGE)])
   for stage in here:
     workdirs.begin(config, workdir, stage)

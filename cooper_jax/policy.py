@@ -125,7 +125,7 @@ def init_params(policy: Policy, key):
 
 
 def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
-  """Returns the state before the first step, made where it will lie.
+  """Returns the state before the first step, sharded as it is made.
 
   parts: `ema` and `stale_params`, as in `state.create`.
   """
@@ -141,17 +141,17 @@ def _create(policy: Policy, optimizer, key, **parts: bool):
 
 
 def check_heads(policy: Policy, tensor: int) -> None:
-  """Raises UserError where a key head would lie on several devices."""
+  """Raises UserError where key heads would be divided over devices."""
   kv_heads = policy.form.model.kv_heads
   if kv_heads % tensor:
     raise UserError(
-      f"config.mesh.tensor={tensor} can't cut config.model.kv_heads={kv_heads};"
-      f" the most is {math.gcd(kv_heads, tensor)}"
+      f"config.mesh.tensor={tensor} does not divide"
+      f" config.model.kv_heads={kv_heads}; the most is {math.gcd(kv_heads, tensor)}"
     )
 
 
 def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
-  """The parameters' shapes, with how they lie under a table of rules."""
+  """The parameters' shapes, with their shardings by a table of rules."""
   check_heads(policy, jax.sharding.get_mesh().shape["tensor"])
   boxed = jax.eval_shape(lambda: init_params(policy, jax.random.key(0)))
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh(), rules)
@@ -159,12 +159,12 @@ def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
 
 
 def param_shardings(policy: Policy):
-  """How the parameters lie in training."""
+  """Shardings of the parameters in training."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract_params(policy))
 
 
 def abstract_state(policy: Policy, optimizer, **parts: bool):
-  """The state's shapes, with how they lie; nothing is made."""
+  """The state's shapes with their shardings; no array is made."""
   abstract = jax.eval_shape(
     lambda: _create(policy, optimizer, jax.random.key(0), **parts)
   )
@@ -176,7 +176,7 @@ def abstract_state(policy: Policy, optimizer, **parts: bool):
 def for_sampling(policy: Policy, params):
   """The parameters as the sampler wants them, once a step.
 
-  Cut as for decoding, so that no layer is gathered for a single token; what
+  Sharded as for decoding, so that no layer is gathered for a single token; what
   the model rounds to its compute dtype anyway is rounded before, so that the
   sampler reads half the bytes and computes the same. The very same arrays
   where neither changes anything.

@@ -57,7 +57,7 @@ find_pinned_python() {
   fi
 }
 
-# libtpu leaves its lock file behind when it is killed, and tells the next
+# libtpu leaves its lock file when it is killed, and tells the next
 # process to remove it, also where a living one holds it.
 check_lock() {
   local lock=${LIBTPU_LOCK:-/tmp/libtpu_lockfile} holder

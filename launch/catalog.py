@@ -84,7 +84,7 @@ class Accelerator:
 
   @property
   def machine_type(self) -> str:
-    """Of each host on Compute Engine: its chips stand behind the name."""
+    """Of each host on Compute Engine: its chips stand after the name."""
     return f"{self.generation.machine_type}-{self.chips // self.hosts}t"
 
   @property

@@ -37,7 +37,7 @@ def make_parser() -> Parser:
   parser = Parser(
     prog="python -m launch.tpu",
     description=f"Trains on Cloud TPUs. Verbs:\n{verbs}",
-    epilog="Arguments of cooper_jax.main stand behind --.",
+    epilog="Arguments of cooper_jax.main stand after --.",
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
@@ -72,7 +72,7 @@ def make_parser() -> Parser:
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-  """Gives the launcher's own flags, and what stands behind --."""
+  """Gives the launcher's own flags, and what stands after --."""
   argv = list(argv)
   cut = argv.index("--") if "--" in argv else len(argv)
   return make_parser().parse_intermixed_args(argv[:cut]), argv[cut + 1 :]

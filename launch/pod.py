@@ -56,7 +56,7 @@ class Pod:
     self._made = 0  # by this process: only that does it delete unasked
 
   def say(self, line: str) -> None:
-    """Tells the user how it goes, except in a rehearsal."""
+    """Tells the user how it goes, except in a dry run."""
     if not self._shell.dry_run:
       self._say(line)
 

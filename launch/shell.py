@@ -1,4 +1,4 @@
-"""The one place where a process starts; one switch makes it a rehearsal.
+"""The one place where a process starts; one switch makes it a dry run.
 
 Errors of gcloud are turned into one line each, and sorted into those that
 another try may not have and those that somebody has to mend.

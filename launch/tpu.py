@@ -1,4 +1,4 @@
-"""Starts training on Cloud TPUs, watches it, and cleans up behind it.
+"""Starts training on Cloud TPUs, watches it, and cleans up after it.
 
 python -m launch.tpu VERB NAME --accelerator=v6e-16 --zone=us-east5-b \\
   [-- arguments of cooper_jax.main]

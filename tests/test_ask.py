@@ -1,4 +1,4 @@
-"""Asking: what is said when something is wrong, and how answers are told."""
+"""Questions to a model: what is said of a wrong one, how answers are told."""
 
 import json
 import shutil

@@ -143,7 +143,7 @@ def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   assert again["sha256"] == package.read_manifest(packed)["sha256"]
 
 
-def test_installed_as_pretraining_it_is_taught_anew(run, packed, tmp_path):
+def test_installed_as_pretraining_it_is_trained_anew(run, packed, tmp_path):
   config, _, trees = run
   config = config.copy_and_resolve_references()
   with config.unlocked():
@@ -196,7 +196,7 @@ def test_another_architecture_recipe_or_world_is_named(run, packed, key, value):
     package.check(config, packed)
 
 
-def test_a_setting_of_the_teaching_that_came_later_is_no_difference(
+def test_a_setting_of_training_that_came_later_is_no_difference(
   run, packed, tmp_path
 ):
   there = copy_of(packed, tmp_path)

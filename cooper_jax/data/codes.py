@@ -26,7 +26,7 @@ class Codes:
 
   marked [n] is the instance that `mark` [n, N] shows alone, 0 for none.
   own: maps of the first samples [m, N] as a policy draws them (self_maps.py).
-  edits: depth maps changed on purpose (counterfactual.py).
+  edits: counterfactual depth maps (counterfactual.py).
   """
 
   index: dict[str, int]

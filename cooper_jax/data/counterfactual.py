@@ -71,7 +71,7 @@ def make(source, codec, *, own, seed: int, path: Path | None = None) -> Edits:
         return Edits(np.asarray(found["codes"]), np.asarray(found["steps"]))
   codes = np.full((total, codec.config.cells), -1, np.int32)
   steps = np.zeros((total, INSTANCES), np.int8)
-  with telemetry.Progress(total, "edited maps") as progress:
+  with telemetry.Progress(total, "counterfactual maps") as progress:
     for start in range(0, total, CHUNK):
       end = min(start + CHUNK, total)
       drawn = {}

@@ -175,7 +175,7 @@ def _parts(text: str) -> list[tuple[str, str]] | None:
 def _truth(answer: str, unit: str, value: Any) -> tuple[str, str, float]:
   """(answer with its unit, unit as written, value in metres or as a count).
 
-  `value`, the exact number behind a rounded answer, may be in the unit or in
+  `value`, the exact number of a rounded answer, may be in the unit or in
   metres. Raises ValueError where it is another number than the answer.
   """
   parts = _parts(answer)

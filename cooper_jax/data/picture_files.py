@@ -65,7 +65,7 @@ def reason(error: BaseException) -> str:
 
 
 def regular(path: str | Path, where: str, what: str) -> Path:
-  """The file behind a path, `~` expanded; UserError where there is none."""
+  """The file of a path, `~` expanded; UserError where there is none."""
   return _regular(path, where, what)[0]
 
 
@@ -171,7 +171,7 @@ def _recognised(
 
 
 def _load_heif(said: str) -> None:
-  """Teaches Pillow HEIC, which phones write."""
+  """Registers HEIC, which phones write, with Pillow."""
   try:
     import pillow_heif
   except ImportError as error:

@@ -212,7 +212,7 @@ def at_start(config: DataConfig) -> list[str]:
     if lacking:
       it = "it" if len(lacking) == 1 else "them"
       lines.append(
-        f"  no {' and no '.join(lacking)} to learn from: answers are taught,"
+        f"  no {' and no '.join(lacking)} to learn from: answers are trained,"
         f" drawing {it} is not"
       )
   if errors:

@@ -63,7 +63,7 @@ def scores(hits, families) -> dict:
 
 
 def of_workdir(workdir) -> dict:
-  """As `scores`, of the answers that an evaluation left behind.
+  """As `scores`, of the answers that an evaluation left on disk.
 
   {} where they can't be read, or are of other questions: an old run's report
   then says no verdict, and is still written.

@@ -57,7 +57,7 @@ def files(workdir):
 
 
 def packages(workdir):
-  """[(stages, name, hours or None)] of stages that a package taught before."""
+  """[(stages, name, hours or None)] of stages that a package was trained by."""
   found = {}
   for stage in ("tokenizer", "pretrain", "sft"):
     path = workdir / stage / "stage.json"

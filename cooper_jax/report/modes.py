@@ -43,7 +43,7 @@ def modes(summary):
     note += (
       " Differences are in points, of the same questions, with paired 95 % "
       "intervals; bold where chance does not explain them. What decides is "
-      "the last row: reinforcement that teaches no more than which way to "
+      "the last row: reinforcement that changes no more than which way to "
       "answer stays near the best fixed way before it. That way is chosen on "
       "these questions, which favours it a little."
     )

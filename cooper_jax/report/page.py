@@ -1,6 +1,6 @@
 """Writes one self-contained report of a run: report/index.html.
 
-It gathers what the stages left behind (their metrics.jsonl and the summary)
+It gathers what the stages left (their metrics.jsonl and the summary)
 with the gallery that the evaluation hands over, and puts every score beside
 the baseline that could explain it away. It loads nothing; it links to the
 run's own files.

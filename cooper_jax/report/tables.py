@@ -1,7 +1,7 @@
 """Tables of the report: every score with its n, interval and baselines.
 
 All of it is read from the flat summary, by the shape of the keys, so a new
-modality, family or mode appears in the report without an edit here.
+modality, family or mode appears in the report with no change here.
 """
 
 import html
@@ -192,7 +192,7 @@ def speed(summary, packages=()):
   for stages, package, hours in packages:
     label = f"{html.escape(stages)}: in package {html.escape(package)}"
     cells = [clock(3600 * hours) if hours else "–", "", "", ""]
-    body += row(f"{label} <small>taught elsewhere</small>", cells)
+    body += row(f"{label} <small>trained elsewhere</small>", cells)
   for name in sorted(names, key=_stage_order):
     seconds = number(summary, f"time/{name}_s") or 0.0
     total += seconds

@@ -115,7 +115,7 @@ def spread_penalty(z, *, scale: float = 0.9):
 
 @flax.struct.dataclass
 class Codebook:
-  """Moving averages behind a VQ code book.
+  """Moving averages that make a VQ code book.
 
   `total` [K, d] and `count` [K]; the book itself is their quotient,
   normalised.

@@ -20,7 +20,7 @@ import numpy as np
 from cooper_jax.parallel import processes
 
 # Characters of a message that fit into 80 columns, a label of nine before it
-# and an ETA of hours behind it.
+# and an ETA of hours after it.
 MESSAGE = 80 - len("tokenizer ") - len("  eta 99h59m")
 
 

@@ -307,7 +307,7 @@ def identity(config) -> str:
 
 
 def commit() -> str:
-  """The commit of this code, "-dirty" behind it if it was changed since.
+  """The commit of this code, "-dirty" after it if it was changed since.
 
   A launcher that ships files without their history says it in COOPER_COMMIT.
   """

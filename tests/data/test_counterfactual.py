@@ -28,7 +28,7 @@ def near(text, value):
 
 
 def told(sample, steps, families):
-  """(question, retold, moved depth) of a scene's questions and requests."""
+  """(question, its new trace, moved depth) of a scene's questions."""
   moved = counterfactual.move(sample.depth, sample.instances, steps)
   for question in (*sample.questions, *sample.grounding):
     if question.family in families:
@@ -166,7 +166,7 @@ def test_maps_are_made_once_from_what_the_policy_drew(tmp_path, monkeypatch):
   monkeypatch.setattr(counterfactual.map_tokenizer, "encode_maps", encode)
   monkeypatch.setattr(counterfactual.map_tokenizer, "decode_maps", decode)
   own = np.full((2, 64 * 64), 3000)
-  path = tmp_path / "edited.npz"
+  path = tmp_path / "counterfactual.npz"
 
   def make(seed):
     return counterfactual.make(

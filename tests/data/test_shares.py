@@ -44,7 +44,7 @@ def config_of(variant):
   ).copy_and_resolve_references()
 
 
-def taught(policy, row):
+def trained(policy, row):
   """What each branch that the loss reaches draws; None: answers at once."""
   vocabulary = policy.form.vocabulary
   names = {vocabulary.opening(s): n for n, s in policy.markup.modalities}
@@ -61,7 +61,7 @@ def count(policy, task, samples=SAMPLES, rows=ROWS):
   for number in range(rows * len(samples)):
     sample = samples[number % len(samples)]
     row = task(sample, np.random.default_rng(number))
-    found.update(taught(policy, row))
+    found.update(trained(policy, row))
   total = found.total()
   return {drawn: n / total for drawn, n in found.items()}, total
 
@@ -179,7 +179,7 @@ def test_a_thoughts_first_token_weighs_most_and_no_other_one_more():
 
 
 def test_no_mode_of_use_weighs_more_by_its_first_tag():
-  """A policy that is held to nothing would choose it more than it is taught."""
+  """A policy that is held to nothing would choose it too often."""
 
   policy, _ = make(config_of("scratch"))
   weights = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)

@@ -1,4 +1,4 @@
-"""Lessons: markup to segments, and what a row of each stage holds."""
+"""Tasks: markup to segments, and what a row of each stage holds."""
 
 import dataclasses
 
@@ -127,9 +127,9 @@ def test_what_a_row_has_no_room_for_is_counted():
   build = task(tasks.MapTask, titles=titles, single_object=0.0)
   small = dataclasses.replace(build, shape=dataclasses.replace(SHAPE, texts=40))
   row, cut = (b(SAMPLES[0], np.random.default_rng(1)) for b in (build, small))
-  taught = [len(np.unique(r["branch"][r["document"] > 0])) for r in (row, cut)]
-  assert taught[0] > taught[1] > 1
-  assert cut["left_out"] - row["left_out"] == taught[0] - taught[1]
+  kept = [len(np.unique(r["branch"][r["document"] > 0])) for r in (row, cut)]
+  assert kept[0] > kept[1] > 1
+  assert cut["left_out"] - row["left_out"] == kept[0] - kept[1]
 
 
 def test_marks_draw_the_one_object():
@@ -154,7 +154,7 @@ def test_noise_changes_what_is_read_and_not_what_is_learned():
   assert 10 < (codes[0] != codes[1]).sum() < 50
 
 
-def test_faulty_maps_are_shown_and_not_learned():
+def test_wrong_maps_are_shown_and_not_learned():
   shares = (("depth", 1.0),)
   build = task(tasks.ReasoningTask, shares=shares, corrupted=1.0)
   row = build(SAMPLES[0], np.random.default_rng(1))
@@ -271,7 +271,7 @@ def test_a_map_of_its_own_is_read_and_not_learned(modality):
     assert (row["code_weight"] > 0).sum() == learned
 
 
-def test_a_policy_draws_its_own_maps_once(tmp_path):
+def test_a_policy_draws_the_maps_it_reads_once(tmp_path):
   config = base.get_base("smoke", ("pretrain",))
   policy = make_policy(config)
   modules = tokenizer.find_modules(config)

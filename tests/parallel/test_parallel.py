@@ -119,7 +119,7 @@ def test_an_axis_without_a_rule_is_named(mesh):
 
 def test_one_mesh_axis_can_not_cut_twice(mesh):
   clash = rules.TRAIN_RULES | {"ffn": "fsdp"}
-  with pytest.raises(UserError, match="can't cut two axes"):
+  with pytest.raises(UserError, match="can't shard two axes"):
     shard.abstract_shardings(boxed_shapes(), mesh, clash)
 
 

@@ -152,7 +152,7 @@ def folder(tmp_path_factory):
   return tmp_path_factory.mktemp("fleet")
 
 
-def teach(folder, *, count) -> Fleet:
+def pretrain(folder, *, count) -> Fleet:
   """Begins to pretrain, in a folder where the tokenizers count as trained."""
   words = command_line(folder.parent, ("tokenizer", "pretrain"))
   config = command.parse(words).config
@@ -170,14 +170,14 @@ def teach(folder, *, count) -> Fleet:
 
 
 @pytest.fixture(scope="module")
-def taught(folder):
+def trained(folder):
   """Pretraining by one process with two devices, begun."""
-  return teach(folder / "taught", count=1)
+  return pretrain(folder / "trained", count=1)
 
 
-def test_two_processes_pretrain_as_one_does(folder, taught):
-  two = teach(folder / "two", count=2).end()
-  assert_same_end(two, taught.end(), "pretrain")
+def test_two_processes_pretrain_as_one_does(folder, trained):
+  two = pretrain(folder / "two", count=2).end()
+  assert_same_end(two, trained.end(), "pretrain")
   # Something was learned, and one has told of it, once.
   losses = [line["loss"] for line in logged(two, "pretrain")]
   assert len(losses) == STEPS // 4 and losses[-1] < 0.7 * losses[0]
@@ -208,8 +208,10 @@ def test_two_processes_go_through_all_stages_as_one_does(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_stopped_and_gone_on_with_end_as_one_does(folder, taught):
-  two = teach(folder / "stopped", count=2)
+def test_two_processes_stopped_and_gone_on_with_end_as_one_does(
+  folder, trained
+):
+  two = pretrain(folder / "stopped", count=2)
   metrics = folder / "stopped" / "run" / "pretrain" / "metrics.jsonl"
   until = time.monotonic() + LIMIT
   while not (metrics.exists() and metrics.read_text().count("\n")):
@@ -220,9 +222,9 @@ def test_two_processes_stopped_and_gone_on_with_end_as_one_does(folder, taught):
   two.running[1].send_signal(signal.SIGTERM)  # to one: JAX tells the other
   two.end(code=EXIT_PREEMPTED)
   assert "stopped and saved at step" in two.log(0)
-  two = teach(folder / "stopped", count=2).end()
+  two = pretrain(folder / "stopped", count=2).end()
   assert "resumes at step" in two.log(0)
-  assert_same_end(two, taught.end(), "pretrain")
+  assert_same_end(two, trained.end(), "pretrain")
 
 
 SET = dict(zip(processes.GIVEN, ("10.0.0.1:9000", "4", "3"), strict=True))

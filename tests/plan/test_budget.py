@@ -126,7 +126,7 @@ def test_seven_billion_do_not_fit_four_small_chips(capsys):
     (["--compile_only", "--topology=h100:8"], "only TPUs can be compiled"),
     (
       ["--compile_only", "--topology=v6e:4x4", "--config.mesh.tensor=4"],
-      "config.mesh.tensor=4 can't cut config.model.kv_heads=2; the most is 2",
+      "tensor=4 does not divide config.model.kv_heads=2; the most is 2",
     ),
     (
       [
@@ -135,7 +135,7 @@ def test_seven_billion_do_not_fit_four_small_chips(capsys):
         "--config.mesh.data=1",
         "--config.mesh.fsdp=256",
       ],
-      "config.mesh.fsdp=256 can't cut config.model.d_model=64; the most is 64",
+      "fsdp=256 does not divide config.model.d_model=64; the most is 64",
     ),
     (
       ["--compile_only", "--topology=v6e:4x4", "--config.mesh.data=3"],

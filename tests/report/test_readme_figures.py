@@ -18,7 +18,7 @@ def flat(text):
 
 
 def test_readme_holds_what_the_figures_render():
-  # If not: python -m cooper_jax.report.readme WORKDIR, or undo the edit.
+  # If not: python -m cooper_jax.report.readme WORKDIR, or undo the change.
   assert readme.block(FIGURES) in README
   assert readme.rewritten(README, FIGURES) == README
 

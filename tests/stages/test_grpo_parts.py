@@ -23,7 +23,7 @@ def test_the_overlong_filter_leaves_out_what_was_cut_off():
   np.testing.assert_array_equal(kept, [[True, True], [False, False]])
 
 
-def test_habits_are_counted_by_kind_flag_and_use():
+def test_behaviour_is_counted_by_kind_flag_and_use():
   code = np.zeros(4, int)
   depth = DrawnMap("depth", code, np.ones((2, 2)))
   classes = DrawnMap("segmentation", code, np.ones((2, 2)))

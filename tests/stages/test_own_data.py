@@ -86,7 +86,7 @@ def test_data_without_maps_goes_from_nothing_to_a_report(tmp_path, capsys):
   for stage in ("pretrain", "sft"):
     lines = telemetry.read_metrics(tmp_path / f"run/{stage}/metrics.jsonl")
     assert len(lines) == 2 and all(line["grad_norm"] > 0 for line in lines)
-  # Nothing is told of maps that nobody taught, and nothing is no number.
+  # Nothing is told of maps that were not trained, and nothing is no number.
   assert not [k for k in summary if k.startswith(("depth/", "segmentation/"))]
   modes = {k.split("/")[2] for k in summary if k.startswith("qa/mode/")}
   assert modes == {"direct", "text", "adaptive"}
@@ -114,23 +114,23 @@ def test_a_tokenizer_stage_without_maps_may_be_interrupted(tmp_path):
   ],
   ids=["depth_only", "never_both", "one_image"],
 )
-def test_data_with_some_maps_teaches_those_that_it_has(tmp_path, stages, maps):
+def test_data_with_some_maps_trains_those_that_it_has(tmp_path, stages, maps):
   own = write(tmp_path / "own", maps, reasoning="red ball <at .4 .5>")
   summary = run(settings(own), tmp_path / "run", STAGES[:stages])
-  taught = {
+  trained = {
     name: sum(name in maps(number) for number in range(1, 9))
     for name in ("depth", "segmentation")
   }
-  for name, count in taught.items():
+  for name, count in trained.items():
     assert summary[f"{tokenizer.TRAINED}/{name}"] == count
     measured = any(name in maps(number) for number in range(17, 25))
     assert (f"{name}/tokenizer_usage" in summary) == measured
   lines = telemetry.read_metrics(tmp_path / "run/tokenizer/metrics.jsonl")
-  losses = {name for line in lines for name in line} & taught.keys()
-  assert losses == {name for name, count in taught.items() if count}
+  losses = {name for line in lines for name in line} & trained.keys()
+  assert losses == {name for name, count in trained.items() if count}
 
 
-def test_the_world_beside_data_without_maps_teaches_its_own(tmp_path):
+def test_the_world_beside_data_without_maps_trains_its_own(tmp_path):
   config = settings(
     write(tmp_path / "own"), source="world,jsonl",
     **{"data.cache": str(tmp_path / "cache"), "data.train_scenes": 8,
@@ -142,7 +142,7 @@ def test_the_world_beside_data_without_maps_teaches_its_own(tmp_path):
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_package_is_taught_anew_on_data_without_maps(
+def test_a_package_is_trained_anew_on_data_without_maps(
   packed, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(self_maps, "draw", None)  # none would be read
@@ -152,7 +152,7 @@ def test_a_package_is_taught_anew_on_data_without_maps(
     **{"sft.lengths_need_map": "depth"},
   )  # fmt: skip
   summary = run(config, tmp_path / "run", STAGES[2:])
-  assert 0 <= summary["qa/accuracy/depth/grpo"] <= 1  # it was taught to draw
+  assert 0 <= summary["qa/accuracy/depth/grpo"] <= 1  # it was trained to draw
   assert not [k for k in summary if k.startswith("depth/")]
 
 

@@ -35,7 +35,7 @@ def told(label, message):
   return said
 
 
-def test_the_line_of_grpo_shows_rewards_and_habits():
+def test_the_line_of_grpo_shows_rewards_and_behaviour():
   said = log_line.line(24, 84, GRPO, RATE, grpo.SHOWN)
   assert said == "24/84 reward 0.71 right 69% drew 43% length 23 format 98%"
   assert len(told("grpo", said)) <= 80

@@ -46,7 +46,7 @@ def first_is_right(question: Question) -> bool:
 
 
 def _halves(features, truth, decide: Callable) -> float:
-  """Accuracy when each half is judged by what the other half teaches."""
+  """Accuracy when each half is judged by what is learned from the other."""
   odd = np.arange(len(truth)) % 2 == 1
   right = 0
   for held in (odd, ~odd):
