@@ -30,8 +30,8 @@ def main(argv=None) -> int:
   try:
     if len(asked.runs) != len(asked.against):
       raise UserError(
-        f"{len(asked.runs)} runs and {len(asked.against)} to compare with;"
-        " give a pair for each seed"
+        f"{len(asked.runs)} runs and {len(asked.against)} of --against; give"
+        " as many of each, one pair a seed"
       )
     made = comparison.pairs(asked.runs, asked.against, asked.stage, asked.mode)
   except UserError as error:

@@ -146,7 +146,8 @@ def check_heads(policy: Policy, tensor: int) -> None:
   if kv_heads % tensor:
     raise UserError(
       f"config.mesh.tensor={tensor} does not divide"
-      f" config.model.kv_heads={kv_heads}; the most is {math.gcd(kv_heads, tensor)}"
+      f" config.model.kv_heads={kv_heads}; the most is"
+      f" {math.gcd(kv_heads, tensor)}"
     )
 
 

@@ -123,7 +123,10 @@ def grpo(asked, threads: int) -> dict:
   def reward(completion_ids, **_):
     shortest = min(map(len, completion_ids))
     if shortest != asked.new:
-      raise UserError(f"TRL sampled {shortest} tokens and not {asked.new}")
+      raise UserError(
+        f"TRL sampled {shortest} tokens of the {asked.new} asked for; give"
+        f" --new={shortest}"
+      )
     return torch.rand(len(completion_ids)).tolist()
 
   with tempfile.TemporaryDirectory() as folder:

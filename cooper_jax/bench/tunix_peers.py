@@ -126,7 +126,10 @@ def generate(asked, threads: int) -> dict:
 
 def _all_sampled(asked, lengths: list[int]):
   if set(lengths) != {asked.new}:
-    raise UserError(f"Tunix sampled {min(lengths)} tokens and not {asked.new}")
+    raise UserError(
+      f"Tunix sampled {min(lengths)} tokens of the {asked.new} asked for; give"
+      f" --new={min(lengths)}"
+    )
 
 
 def grpo(asked, threads: int) -> dict:

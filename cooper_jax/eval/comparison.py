@@ -38,7 +38,10 @@ def read(workdir, stage: str, mode: str) -> dict[tuple, tuple[str, float]]:
     ) from error
   if not found:
     modes = sorted({line["mode"] for line in lines})
-    raise UserError(f"{path} has no mode {mode}; it has {', '.join(modes)}")
+    raise UserError(
+      f'{path} has no answers in mode "{mode}"; give --mode one of'
+      f" {', '.join(modes)}"
+    )
   return found
 
 

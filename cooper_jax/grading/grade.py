@@ -97,7 +97,10 @@ def truth(answer: str, unit: str, value: float | None = None) -> float:
     return float(value)
   found = quantities.read(answer)
   if found is None:
-    raise UserError(f"the true answer {answer!r} holds no number")
+    raise UserError(
+      f"the true answer {answer!r} holds no number; write it in digits, with"
+      " its unit"
+    )
   if found.unit:
     return found.value
   metres = quantities.to_metres(found.value, unit)

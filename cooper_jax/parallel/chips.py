@@ -89,7 +89,10 @@ class Slice:
 
 
 def find_slice(name: str) -> Slice:
-  """In: "v5e:16x16,num_slices=2"   Out: the Slice; an error lists the known."""
+  """In: "v5e:16x16,num_slices=2"   Out: the Slice.
+
+  Raises UserError, with what is allowed, for another name or size.
+  """
   found = _FORM.fullmatch(name)
   kind = name.partition(":")[0]
   if kind not in CHIPS or not found:
@@ -103,11 +106,13 @@ def find_slice(name: str) -> Slice:
   if len(shape) != max(chip.dimensions, 1):
     raise UserError(
       f'topology "{name}" has {len(shape)} sizes, a slice of {kind} has'
-      f" {max(chip.dimensions, 1)}"
+      f" {max(chip.dimensions, 1)}; write {kind}:"
+      f"{'x'.join('N' * max(chip.dimensions, 1))}"
     )
   if not 1 <= math.prod(shape) <= chip.largest or slices < 1:
     raise UserError(
       f'topology "{name}" has {math.prod(shape)} chips in {slices} slices; a'
-      f" slice of {kind} has 1 to {chip.largest}"
+      f" slice of {kind} has 1 to {chip.largest}; write smaller sizes, or more"
+      " slices"
     )
   return Slice(chip, shape, slices)

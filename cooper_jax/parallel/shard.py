@@ -40,7 +40,7 @@ def _check(what: str, shape, names, spec, mesh) -> None:
     f"mesh {dict(mesh.shape)}"
   )
   if len(names) != len(shape):
-    raise UserError(f"{described}: {len(names)} names, {len(shape)} axes")
+    raise UserError(f"{described}: {len(names)} names for {len(shape)} axes")
   used = [axis for entry in spec for axis in _axes(entry)]
   if len(used) != len(set(used)):
     raise UserError(

@@ -68,8 +68,8 @@ def compile_for(config, topology_name: str) -> None:
   made = programs.of(config)
   if not made:
     raise UserError(
-      "config.pipeline names no stage that is compiled for a slice (pretrain,"
-      " sft, grpo)"
+      f"config.pipeline is {tuple(config.pipeline)}; --compile_only takes a"
+      " stage of pretrain, sft and grpo, so name one of them"
     )
   print(f"{found.name}: {found.chips} chips, mesh {describe(mesh)}")
   print(HEADER, flush=True)

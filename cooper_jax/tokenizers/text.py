@@ -69,7 +69,8 @@ class TextTokenizer:
       ) from error
     except Exception as error:  # the Rust side raises bare Exception
       raise UserError(
-        f"text tokenizer {path} is not a tokenizers JSON file: {error}"
+        f"text tokenizer {path} is not a tokenizers JSON file ({error}); leave"
+        " the path empty for the one that the package ships with"
       ) from error
 
   @property

@@ -81,12 +81,13 @@ class WorldConfig:
   def __post_init__(self):
     if self.image_size < 16:
       raise UserError(
-        f"image_size is {self.image_size}, the world draws 16 or more pixels"
+        f"image_size is {self.image_size} pixels, the world draws 16 or more;"
+        " set config.data.image_size"
       )
     if not 1 <= self.min_objects <= self.max_objects <= MAX_OBJECTS:
       raise UserError(
         f"objects {self.min_objects}..{self.max_objects} must lie within"
-        f" 1..{MAX_OBJECTS}"
+        f" 1..{MAX_OBJECTS}; set min_objects and max_objects of config.world"
       )
     pairs = tuple(tuple(pair) for pair in self.held_out)
     object.__setattr__(self, "held_out", pairs)
