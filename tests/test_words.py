@@ -1,5 +1,6 @@
 """Words of the field in the code: our own old ones do not come back."""
 
+import ast
 import dataclasses
 import pathlib
 import re
@@ -291,3 +292,49 @@ def test_the_fields_own_words_pass():
     ("cooper_jax/models/new.py", "class Block(nn.Module):"),
   ]
   assert [f for w in WORDS.values() for f in find(w, kept)] == []
+
+
+# A first line has a thing of the field as its subject, and no riddle.
+RIDDLE = re.compile(
+  r"(What|Which|How|Where|When|Who|Is|Does|It|Its|They|These|This|Here|More"
+  r"|The same|Works|Puts|Asking)\b"
+)
+LINES_LEFT = """
+  cooper_jax/modalities/__init__.py
+  cooper_jax/models/token_kinds.py
+  cooper_jax/rl/off_policy.py
+  cooper_jax/rl/surrogates.py
+  cooper_jax/runtime/interrupt.py
+  cooper_jax/sampling/grammar.py
+  cooper_jax/sampling/state.py
+  cooper_jax/settings/__init__.py
+  cooper_jax/settings/checks.py
+  cooper_jax/settings/ranges.py
+  cooper_jax/world/questions/assemble.py
+  cooper_jax/world/questions/counting.py
+  cooper_jax/world/questions/measure.py
+  cooper_jax/world/questions/surface_distance.py
+""".split()
+
+
+def first_lines():
+  for path in sorted((ROOT / "cooper_jax").rglob("*.py")):
+    said = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    yield path.relative_to(ROOT).as_posix(), said.partition("\n\n")[0]
+
+
+def test_first_lines_stand_alone():
+  bad = {
+    path: line
+    for path, line in first_lines()
+    if RIDDLE.match(line) or "\n" in line or not line.endswith(".")
+  }
+  assert {p: line for p, line in bad.items() if p not in LINES_LEFT} == {}
+  assert bad.keys() >= set(LINES_LEFT)
+
+
+@pytest.mark.parametrize(
+  "line", ["The same on what was never taught.", "How a batch lies.", "Works."]
+)
+def test_a_riddle_is_noticed(line):
+  assert RIDDLE.match(line)

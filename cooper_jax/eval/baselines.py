@@ -8,13 +8,13 @@ from cooper_jax.grading.metrics import choice
 
 
 def fit(train, scenes: int):
-  """The model that reads the question only, and knows the constants."""
+  """Blind baselines, fitted to the questions of the first training scenes."""
   count = min(scenes, len(train))
   return blind.fit([q for i in range(count) for q in train[i].questions])
 
 
 def answers(items, model) -> dict[str, list[str]]:
-  """Answers that ignore the image."""
+  """Answers [n] of the blind and the constant baseline, by its name."""
   return {
     "blind": [model.answer(item.question) for item in items],
     "constant": [model.majority(item.question) for item in items],
@@ -22,7 +22,7 @@ def answers(items, model) -> dict[str, list[str]]:
 
 
 def graded(said, items) -> list:
-  """Grades of answers that come without a response around them."""
+  """Grades [n] of bare answers: each is put into answer tags."""
   return [
     questions.grade_of(f"<answer> {answer} </answer>", item)
     for answer, item in zip(said, items, strict=True)
@@ -30,7 +30,7 @@ def graded(said, items) -> list:
 
 
 def scores(items, model) -> dict:
-  """Blind, constant and chance, overall and by family."""
+  """Accuracy of the blind, constant and chance answers, as summary entries."""
   groups, lengths = questions.families(items), questions.lengths(items)
   chosen = questions.choices(items)
   summary = {}

@@ -44,7 +44,7 @@ def parts(items) -> dict[str, np.ndarray]:
 
 
 def scores(items, hits, name: str) -> dict:
-  """Entries of the summary; name is a stage or a baseline.
+  """Accuracies as entries of the summary; name: a stage or a baseline.
 
   heldout/accuracy/<name>, heldout/accuracy/<pair|words|both|macro>/<name> and
   heldout/accuracy/<family>/<name>.

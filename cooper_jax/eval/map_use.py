@@ -65,7 +65,7 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
 
 
 def of_another(ids) -> np.ndarray | None:
-  """For each place, one that holds another id; None if all are the same.
+  """Index [n] of an item with another id, for each; None if all are the same.
 
   Every place is taken once: the maps as a whole stay the same.
   """

@@ -103,6 +103,7 @@ def to_metres(value: float, unit: str) -> float | None:
 
 
 def is_length(unit: str) -> bool:
+  """Whether a unit is one of length: "cm" is, "kg" and "" are not."""
   return to_metres(1.0, unit) is not None
 
 

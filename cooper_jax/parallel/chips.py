@@ -28,6 +28,7 @@ class Chip:
 
   @property
   def is_tpu(self) -> bool:
+    """Whether it is a TPU, else a GPU."""
     return self.dimensions > 0
 
 
@@ -84,6 +85,7 @@ class Slice:
 
   @property
   def name(self) -> str:
+    """As `find_slice` takes it: "v5e:16x16,num_slices=2"."""
     more = f",num_slices={self.slices}" if self.slices > 1 else ""
     return self.topology + more
 

@@ -103,7 +103,7 @@ def count() -> int:
 
 
 def index() -> int:
-  """Which of them this is, from 0."""
+  """Index of this process, from 0."""
   return sys.modules["jax"].process_index() if _distributed() else 0
 
 
@@ -125,7 +125,7 @@ def members() -> tuple[int, ...]:
 
 
 def several() -> bool:
-  """Whether others take part in what is done under the mesh that is set."""
+  """Whether other processes have devices in the mesh that is set."""
   return len(members()) > 1
 
 
@@ -156,7 +156,7 @@ def alone():
 
 
 def first_alone(what: str, work: Callable):
-  """Process 0 does it on its own devices, the others wait; None for them."""
+  """work() of process 0, on its own devices; None in the others, which wait."""
   done = None
   if is_first():
     with alone():
@@ -166,7 +166,7 @@ def first_alone(what: str, work: Callable):
 
 
 def in_turn(what: str, make: Callable):
-  """What all need and one leaves on disk: process 0 makes it, then all do.
+  """Makes what all processes need on disk: process 0 first, then the others.
 
   The others find it, or make it again where their disk is another one.
   """

@@ -38,15 +38,17 @@ class Budget:
 
   @property
   def total(self) -> float:
+    """Bytes of all parts together."""
     return sum(dataclasses.astuple(self))
 
 
 def count(params) -> int:
+  """Number of parameters in a tree of arrays or of shapes."""
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def settled(config, found: Slice):
-  """The config as a chip would run it: its own kernel, its own loops."""
+  """Config with the attention kernel and the loops that a chip would choose."""
   settled = config.copy_and_resolve_references()
   platform = "tpu" if found.chip.is_tpu else "gpu"
   with settled.unlocked():
@@ -84,7 +86,7 @@ def _check_widths(model, sizes: dict[str, int]) -> None:
 
 
 def budgets(config, found: Slice, params) -> dict[str, Budget]:
-  """The stages of a config on a slice: what a chip of it would hold."""
+  """Memory that each stage of a config needs on one chip of a slice."""
   config = settled(config, found)
   policy = make_policy(config)
   sizes = axis_sizes(config, found)

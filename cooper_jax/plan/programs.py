@@ -35,7 +35,7 @@ class Program(NamedTuple):
 
 
 def of(config) -> dict[str, Callable[[], Program]]:
-  """The programs of the stages that a config names, by what they do."""
+  """Programs of the stages of `config.pipeline`: name -> makes the Program."""
   made = {
     stage: functools.partial(_supervised, config, stage)
     for stage in ("pretrain", "sft")

@@ -41,6 +41,7 @@ class ProgramRow:
 
   @property
   def floor(self) -> float:
+    """Seconds that a call takes at least."""
     return max(self.compute, self.memory, self.links)
 
 

@@ -1,4 +1,4 @@
-"""What a report says of a run: machine, command, versions, files, package."""
+"""Facts of a run in its report: machine, command, versions, files, package."""
 
 import datetime
 import importlib.metadata

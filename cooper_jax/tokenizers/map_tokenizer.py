@@ -25,7 +25,7 @@ BATCH = 64  # maps that are encoded or decoded at once
 
 @dataclasses.dataclass(frozen=True)
 class MapTokenizerConfig:
-  """Sizes of one tokenizer. Codes per map: grid^2; K: product of levels."""
+  """Sizes of one tokenizer. Codes per map: grid^2; book: product of levels."""
 
   channels: int  # of the encoder's input
   outputs: int  # of the decoder
@@ -60,12 +60,12 @@ class MapTokenizerConfig:
 
   @property
   def codes(self) -> int:
-    """K, the size of the code book."""
+    """C, the size of the code book."""
     return quantize.fsq_size(self.levels)
 
   @property
   def cells(self) -> int:
-    """N, the codes of one map."""
+    """Q, the codes of one map."""
     return self.grid**2
 
 
@@ -130,7 +130,7 @@ class MapTokenizer(nn.Module):
       )
 
   def __call__(self, x_BHWC):
-    """(outputs BHWO, codes BN, aux).
+    """(outputs f32[B,H,W,O], codes i32[B,Q], aux) of maps [B,H,W,..].
 
     aux has `penalty`, to be added to the loss, and for VQ `assigned`, which
     `follow` moves the code book by.
@@ -150,14 +150,14 @@ class MapTokenizer(nn.Module):
     return self._draw(values), _flat(codes), aux
 
   def encode(self, x_BHWC):
-    """Codes i32[B,N], row by row."""
+    """Codes i32[B,Q] of maps [B,H,W,..], row by row."""
     z = self._features(x_BHWC)
     if self.config.quantizer == "fsq":
       return _flat(quantize.fsq(z, self.config.levels)[1])
     return _flat(quantize.vq(z, self._book())[1])
 
   def decode(self, codes_BQ):
-    """Codes -> outputs f32[B,H,W,O]."""
+    """Outputs f32[B,H,W,O] that codes i32[B,Q] stand for."""
     grid = self.config.grid
     codes = einops.rearrange(codes_BQ, "b (h w) -> b h w", h=grid, w=grid)
     if self.config.quantizer == "fsq":
@@ -223,7 +223,7 @@ def follow(params, assigned: quantize.Codebook, *, key):
 
 @dataclasses.dataclass(frozen=True)
 class Codec:
-  """A trained tokenizer with its modality: maps to codes and back."""
+  """A trained tokenizer with its modality, for `encode_maps`, `decode_maps`."""
 
   modality: ModuleType  # a file of cooper_jax/modalities
   config: MapTokenizerConfig
@@ -231,7 +231,7 @@ class Codec:
 
 
 def encode_maps(codec: Codec, targets) -> np.ndarray:
-  """Codes i32[n,N] of target maps [n,H,W,...], on the host."""
+  """Codes i32[n,Q] of target maps [n,H,W,...], on the host."""
   return _in_batches(
     lambda batch: _encode(
       codec.params, batch, config=codec.config, modality=codec.modality
@@ -241,7 +241,7 @@ def encode_maps(codec: Codec, targets) -> np.ndarray:
 
 
 def decode_maps(codec: Codec, codes_nQ) -> np.ndarray:
-  """Target maps [n,H,W,...] that codes stand for, on the host."""
+  """Target maps [n,H,W,...] that codes [n,Q] stand for, on the host."""
   return _in_batches(
     lambda batch: _decode(
       codec.params, batch, config=codec.config, modality=codec.modality
@@ -251,7 +251,7 @@ def decode_maps(codec: Codec, codes_nQ) -> np.ndarray:
 
 
 def redraw_maps(codec: Codec, targets) -> tuple[np.ndarray, np.ndarray]:
-  """(maps, codes): what is left of target maps after the tokenizer."""
+  """(maps, codes [n,Q]) of target maps [n,H,W,...] encoded and decoded."""
   codes_nQ = encode_maps(codec, targets)
   return decode_maps(codec, codes_nQ), codes_nQ
 

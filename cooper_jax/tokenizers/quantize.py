@@ -1,4 +1,4 @@
-"""Quantisers: a small vector per cell -> one of K codes, and back.
+"""Quantisers: a small vector per cell -> one of C codes, and back.
 
 FSQ (finite scalar quantisation, arXiv 2309.15505) rounds each bounded
 coordinate to a few levels: no code book, nothing to collapse, nothing to
@@ -24,7 +24,7 @@ SPLIT_BY = 0.1  # how far from a busy code a dead one starts again
 
 
 def fsq_size(levels) -> int:
-  """The number of codes K."""
+  """C, the number of codes: the product of the levels."""
   return math.prod(levels)
 
 
@@ -41,7 +41,10 @@ def fsq_bound(z, levels):
 
 
 def fsq(z, levels):
-  """(values in [-1, 1], codes) of z[..., d]; straight-through gradient."""
+  """(values [..., d] in [-1, 1], codes [...]) of z [..., d].
+
+  The gradient passes straight through the rounding.
+  """
   bounded = fsq_bound(z, levels)
   rounded = jnp.round(bounded)
   width = jnp.asarray([count // 2 for count in levels], jnp.float32)
@@ -52,14 +55,14 @@ def fsq(z, levels):
 
 
 def fsq_values(codes, levels):
-  """The values in [-1, 1] that `codes` stand for; inverse of `fsq`."""
+  """Values [..., d] in [-1, 1] of codes [...]; inverse of `fsq`."""
   width = jnp.asarray([count // 2 for count in levels], jnp.float32)
   digits = jnp.stack(_digits(codes, levels), axis=-1)
   return (digits.astype(jnp.float32) - width) / width
 
 
 def fsq_digits(levels) -> np.ndarray:
-  """Which digits each code is made of: f32 [K, sum of levels], one 1 a digit.
+  """Which digits each code is made of: f32 [C, sum of levels], one 1 a digit.
 
   In: (2, 3)   Out: row of code 3, digits 1 and 1: [0, 1, 0, 1, 0]
   """
@@ -71,7 +74,7 @@ def fsq_digits(levels) -> np.ndarray:
 
 
 def fsq_density(probabilities, levels, width: float):
-  """Probability of codes [..., K] gathered from their neighbours.
+  """Probability of codes [..., C] gathered from their neighbours.
 
   A Gaussian of `width`, in the units of `fsq_values`, over each digit. Codes
   next to each other stand for nearly the same, so what is most likely is the
@@ -117,7 +120,7 @@ def spread_penalty(z, *, scale: float = 0.9):
 class Codebook:
   """Moving averages that make a VQ code book.
 
-  `total` [K, d] and `count` [K]; the book itself is their quotient,
+  `total` [C, d] and `count` [C]; the book itself is their quotient,
   normalised.
   """
 
@@ -129,7 +132,10 @@ class Codebook:
 
 
 def vq(z, book: Codebook):
-  """(values, codes, commitment loss) of z[..., d], straight-through."""
+  """(values [..., d], codes [...], commitment loss) of z [..., d].
+
+  The gradient passes straight through the rounding to a code.
+  """
   z = _unit(z.astype(jnp.float32))
   vectors = book.vectors()
   codes = jnp.argmax(z @ vectors.T, axis=-1).astype(jnp.int32)
@@ -139,7 +145,10 @@ def vq(z, book: Codebook):
 
 
 def vq_assigned(z, codes, *, size: int) -> Codebook:
-  """Sums of the vectors that fell to each code; add them over a batch."""
+  """Codebook of the sums [C, d] and counts [C] of vectors z by their codes.
+
+  Those of micro-batches are added.
+  """
   flat = _unit(z.reshape(-1, z.shape[-1]).astype(jnp.float32))
   codes = codes.reshape(-1)
   return Codebook(

@@ -1,8 +1,8 @@
 """The one unified vocabulary: text, specials, locations, map codes.
 
 Every token of the model is one integer, and the four kinds are four row ranges
-`text [0, T) | 64 specials | M locations | K codes`, so that a softmax over a
-kind is a slice of the head.  All modalities share the K codes: the special
+`text [0, V) | 64 specials | J locations | C codes`, so that a softmax over a
+kind is a slice of the head.  All modalities share the C codes: the special
 token that opens a map says which one it is.  A modality therefore costs two
 reserved specials, those of its MODALITY_ID, and no row of any table moves.
 """
@@ -65,7 +65,7 @@ def modality_ids() -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-  """Row ranges of the token table: sizes in, starts and names out.
+  """Rows of the token table: from sizes, the first id of each kind, and names.
 
   words: tokens that the text tokenizer has, where `text` rows are more, as in
   released models; nobody may choose the rest. 0: as many.
@@ -133,7 +133,7 @@ class Vocabulary:
     return self._row("location", cell, self.locations, self.locations_start)
 
   def code(self, code: int) -> int:
-    """Id of map code `code` in 0..K-1."""
+    """Id of map code `code` in 0..C-1."""
     return self._row("code", code, self.codes, self.codes_start)
 
   def kind(self, token: int) -> str:

@@ -40,7 +40,7 @@ def parameter_norm(state) -> float:
 
 @dataclasses.dataclass
 class Health:
-  """What has been seen of a stage so far; `state` is resumed.
+  """Signs of divergence in a stage so far; a checkpoint holds its `state`.
 
   folder: of the stage, for what is advised.
   """
@@ -54,6 +54,7 @@ class Health:
   first: float | None = None  # loss
 
   def state(self) -> dict:
+    """What a resume gives back to `Health(..)`: numbers by name."""
     names = ("norm", "skipped", "dead", "high", "first")
     return {name: getattr(self, name) for name in names}
 

@@ -52,6 +52,7 @@ def from_json(value):
 
 
 def is_key(leaf) -> bool:
+  """Whether a leaf is a typed PRNG key."""
   return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 

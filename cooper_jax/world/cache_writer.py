@@ -26,6 +26,7 @@ Job = tuple[str, int, int]  # file, first scene, number of scenes
 def generate(
   world: Any, split: str, start: int, count: int
 ) -> Iterator[Sample]:
+  """Samples of a world, rendered; imports the renderer when it is needed."""
   from cooper_jax.world import scenes
 
   yield from scenes.generate(world, split=split, start=start, count=count)

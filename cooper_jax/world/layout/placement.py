@@ -11,7 +11,7 @@ import numpy as np
 from cooper_jax.world.config import MAX_OBJECTS
 from cooper_jax.world.layout import catalogue
 
-PLACES = 10
+PLACES = 10  # candidates of each object
 PER_SLOT = 32  # uniforms of an object
 PER_TRY = 6  # and of each place that it tries
 SLOTS = MAX_OBJECTS
@@ -20,10 +20,12 @@ _SURE_DISTANCE = 1.6  # metres
 
 
 def between(uniform, low, high):
+  """Uniforms in [0, 1) as values from low to high, of any one shape."""
   return low + (high - low) * uniform
 
 
 def log_between(uniform, low, high):
+  """As `between`, even in the logarithm."""
   return np.exp(between(uniform, np.log(low), np.log(high)))
 
 
