@@ -338,3 +338,33 @@ def test_first_lines_stand_alone():
 )
 def test_a_riddle_is_noticed(line):
   assert RIDDLE.match(line)
+
+
+FILE = re.compile(r"(?<![\w.*])[\w/]+\.py\b")
+EXAMPLES = {"FILE.py", "a.py"}  # of a command line
+FILES_LEFT = """
+  cooper_jax/models/config.py
+  cooper_jax/stages/grpo.py
+  cooper_jax/stages/supervised.py
+  cooper_jax/training/loop.py
+  cooper_jax/world/questions/debias.py
+""".split()
+
+
+def test_files_that_the_code_names_exist(texts):
+  there = ["/" + path for path, _ in texts]
+  gone = {
+    path: sorted(missing)
+    for path, text in texts
+    if path.startswith("cooper_jax/") and path.endswith(".py")
+    if (
+      missing := {
+        name
+        for name in FILE.findall(text)
+        if name not in EXAMPLES
+        and not any(t.endswith("/" + name) for t in there)
+      }
+    )
+  }
+  assert {p: names for p, names in gone.items() if p not in FILES_LEFT} == {}
+  assert gone.keys() >= set(FILES_LEFT)

@@ -4,6 +4,7 @@ Measured on some 16,000 questions (1,000 and more in nearly every family), so
 that a rate is known to about a point and a half.
 """
 
+import pathlib
 import runpy
 
 import numpy as np
@@ -107,6 +108,7 @@ def test_calibration_writes_a_table_that_can_be_read_back(
   calibrate.fit_frequencies(seen, 1.0)
   calibrate.fit_shares(seen, 320)
   debias.check()
+  assert pathlib.Path(debias_table.__file__) == calibrate.PATH
   calibrate.write(tmp_path / "table.py")
   read = runpy.run_path(str(tmp_path / "table.py"))["TABLE"]
   assert set(read) == set(debias_table.TABLE)

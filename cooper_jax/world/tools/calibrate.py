@@ -16,7 +16,13 @@ import numpy as np
 
 from cooper_jax.world.config import COLOURS, SHAPES, WorldConfig
 from cooper_jax.world.layout import sample
-from cooper_jax.world.questions import debias, measure, select, templates
+from cooper_jax.world.questions import (
+  debias,
+  debias_table,
+  measure,
+  select,
+  templates,
+)
 from cooper_jax.world.questions.debias_table import TABLE
 from cooper_jax.world.render import render
 from cooper_jax.world.tools.classifiers import logistic
@@ -26,6 +32,7 @@ _NAMES_ONLY = ("left_right", "above_below")
 _LENGTHS = ("distance", "object_distance", "gap", "height", "width")
 _LEAST = 0.02  # acceptance of the commonest bin
 _SPLIT = "train"
+PATH = pathlib.Path(debias_table.__file__)
 _FIRST = 10_000_000  # scenes that no training run gets to
 _EACH = 0.62  # of a family per scene, where there are that many
 
@@ -196,7 +203,7 @@ def main() -> None:
   seen = observe(options.scenes, _FIRST + options.rounds * options.scenes)
   fit_shares(seen, options.scenes)
   debias.check()
-  write(pathlib.Path(__file__).with_name("balance_table.py"))
+  write(PATH)
 
 
 if __name__ == "__main__":
