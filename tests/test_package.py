@@ -203,7 +203,7 @@ def test_a_setting_of_training_that_came_later_is_no_difference(
   rewrite(there, lambda m: m["config"]["pretrain"].pop("extra_counting"))
   package.check(run[0], there)
   rewrite(there, lambda m: m["config"]["model"].pop("map_lookup"))
-  with pytest.raises(UserError, match=r"model\.read is absent there"):
+  with pytest.raises(UserError, match=r"model\.map_lookup is absent there"):
     package.check(run[0], there)
 
 

@@ -63,7 +63,7 @@ def test_the_command_prints_points(runs, capsys):
 @pytest.mark.parametrize(
   ("more", "said"),
   [
-    (["--mode=depth"], "it has text"),
+    (["--mode=depth"], "--mode one of text"),
     (["--stage=grpo"], "grpo.jsonl can't be read"),
   ],
 )
@@ -77,7 +77,7 @@ def test_what_is_not_there_is_named(runs, capsys, more, said):
 def test_runs_must_be_pairs_of_the_same_questions(runs, tmp_path, capsys):
   better, worse = runs
   assert compare.main([better[0], "--against", *worse]) == 2
-  assert "a pair for each seed" in capsys.readouterr().err
+  assert "one pair a seed" in capsys.readouterr().err
   other = write(tmp_path / "other", [1] * 10)
   assert compare.main([other, "--against", worse[0], "--mode=text"]) == 2
   assert "not asked the same questions" in capsys.readouterr().err
