@@ -1,10 +1,11 @@
-"""README figures of the default run, written from that run and from no hand.
+"""Figures of the default run in README and docs/results.md, from that run.
 
   python -m cooper_jax.report.readme runs/demo
 
 Copies the figures of an evaluated workdir into docs/default_run.json, renders
-README's block from them with the functions that write the report, and prints
-the lines that changed. A test renders the block again and finds it in README.
+the two blocks from them with the functions that write the report (eight lines
+for README, the whole tables for docs/results.md), and prints the lines that
+changed. A test renders the blocks again and finds them in the pages.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from cooper_jax.report import claims, grpo, tables
 from cooper_jax.training.workdir import read_json, record
 
 ROOT = Path(__file__).parents[2]
-README, FIGURES = ROOT / "README.md", ROOT / "docs" / "default_run.json"
+README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
+FIGURES = ROOT / "docs" / "default_run.json"
 BEGIN = "<!-- figures: written by cooper_jax.report.readme -->"
 END = "<!-- figures end -->"
-# What the block and the report's sentences read; /n and /ci95 come along.
+# What the blocks and the report's sentences read; /n and /ci95 come along.
 KEPT = (
   "depth/", "segmentation/", "maps/", "qa/accuracy/", "qa/macro/",
   "qa/factor2/", "qa/gain/", "qa/beyond/", "qa/drawing/", "qa/questions",
@@ -97,8 +99,38 @@ def _of(families, key: str) -> bool:
   return any(part in families for part in key.split("/"))
 
 
+def eight_lines(found: dict) -> str:
+  """README's block: eight lines of the figures, each with its baselines."""
+  summary = found["summary"]
+  lines = ["| | after SFT | after GRPO | constant | blind |"]
+  lines.append("|---|---|---|---|---|")
+
+  def add(label, keys, shown):
+    cells = [shown(summary, key) or "-" for key in keys]
+    lines.append(f"| {label} | {' | '.join(cells)} |")
+
+  for key in ("depth/abs_rel", "segmentation/miou"):
+    known = f"maps/sft/{key}", f"maps/grpo/{key}", f"{key}_constant", ""
+    add(f"drawn {MAPS[key]}", known, _three)
+  kinds = ("sft", "grpo", "constant", "blind")
+  label = "answers, free to draw or not"
+  add(label, [f"qa/accuracy/{kind}" for kind in kinds], _tenth)
+  for mode in ("text", "depth"):
+    keys = [f"qa/accuracy/{mode}/{kind}" for kind in kinds[:2]]
+    add(WAYS[mode], [*keys, "", ""], _tenth)
+  label = "free answers that draw a map"
+  add(label, [f"map_rate/{kind}" for kind in kinds[:2]] + ["", ""], _whole)
+  label = "answers of the held-out split (pairs and words never trained on)"
+  add(label, [f"heldout/accuracy/{kind}" for kind in kinds], _tenth)
+  best = pairing.best_fixed(summary)
+  decides = grpo.points(summary, f"qa/beyond/{best}")
+  label = f"**free after GRPO less the best way held to before** ({best})"
+  lines.append(f"| {label} | | **{decides}** | | |")
+  return "\n\n".join([BEGIN, "\n".join(lines), END]).replace("\u00a0", " ")
+
+
 def block(found: dict) -> str:
-  """The part of README that the figures decide, between its two marks."""
+  """The block of docs/results.md: every table and sentence of the figures."""
   run, summary = found["run"], found["summary"]
   intro = (
     f"A run of `{run['command']}`, on the test split "
@@ -211,16 +243,16 @@ def _wrap(text: str, mark: str = "") -> str:
   )
 
 
-def rewritten(readme: str, found: dict) -> str:
-  """README with its block made anew; UserError where the marks are gone."""
-  before, begin, rest = readme.partition(BEGIN)
+def rewritten(page: str, made: str, name: str = "README.md") -> str:
+  """A page with its block made anew; UserError where the marks are gone."""
+  before, begin, rest = page.partition(BEGIN)
   _, end, after = rest.partition(END)
   if not (begin and end):
     raise UserError(
-      f'README.md has no block "{BEGIN}" to "{END}"; put both lines where the '
+      f'{name} has no block "{BEGIN}" to "{END}"; put both lines where the '
       "figures shall stand"
     )
-  return before + block(found) + after
+  return before + made + after
 
 
 def as_text(found: dict) -> str:
@@ -234,28 +266,32 @@ def as_text(found: dict) -> str:
 
 
 def main(argv=None) -> int:
-  """Writes figures and block, prints what changed; gives the exit code."""
+  """Writes figures and blocks, prints what changed; gives the exit code."""
   parser = argparse.ArgumentParser(
     prog="python -m cooper_jax.report.readme",
     description=__doc__.splitlines()[0],
   )
   parser.add_argument("workdir", help="of a finished run of configs/grpo.py")
   asked = parser.parse_args(argv)
+  old, new = {}, {}
   try:
     found = figures(asked.workdir)
-    old = README.read_text(encoding="utf-8")
-    new = rewritten(old, found)
+    for path, render in ((README, eight_lines), (RESULTS, block)):
+      old[path] = path.read_text(encoding="utf-8")
+      new[path] = rewritten(old[path], render(found), path.name)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
   FIGURES.parent.mkdir(exist_ok=True)
   FIGURES.write_text(as_text(found), encoding="utf-8")
-  README.write_text(new, encoding="utf-8")
-  changes = difflib.unified_diff(
-    old.splitlines(), new.splitlines(), lineterm="", n=0
-  )
-  changed = [c for c in changes if not c.startswith(("---", "+++", "@@"))]
-  print("\n".join(changed) or "README.md says this already")
+  changed = []
+  for path, text in new.items():
+    path.write_text(text, encoding="utf-8")
+    lines = difflib.unified_diff(
+      old[path].splitlines(), text.splitlines(), lineterm="", n=0
+    )
+    changed += [c for c in lines if not c.startswith(("---", "+++", "@@"))]
+  print("\n".join(changed) or "README.md and docs/results.md say this already")
   return EXIT_DONE
 
 

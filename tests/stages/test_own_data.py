@@ -15,6 +15,7 @@ from cooper_jax.rollouts import self_maps
 from cooper_jax.runtime import compilation
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import telemetry, workdir
+from tests import metrics_page
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 SPLITS = ("train", "validation", "test")
@@ -79,6 +80,7 @@ def run(config, folder, stages=STAGES):
 def test_data_without_maps_goes_from_nothing_to_a_report(tmp_path, capsys):
   config = settings(write(tmp_path / "own"))
   summary = run(config, tmp_path / "run")
+  assert metrics_page.unexplained(summary, ("summary.json",)) == []
   said = capsys.readouterr().out
   for name in ("depth", "segmentation"):
     assert f"tokenizer {name}: none of the 8 training samples has" in said

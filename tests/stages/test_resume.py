@@ -17,6 +17,7 @@ from cooper_jax.rl import rollout_log
 from cooper_jax.rl.rewards import answer
 from cooper_jax.runtime import interrupt
 from cooper_jax.training import telemetry, workdir
+from tests import metrics_page
 
 STAGES = ("pretrain", "sft", "grpo")
 STEPS = 6
@@ -78,6 +79,11 @@ def parameters(config, run, stage):
   with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
     policy = make_policy(config)
     return jax.tree.map(np.asarray, load_params(policy, run / stage))
+
+
+@pytest.mark.parametrize("stage", ("tokenizer", *STAGES))
+def test_every_key_that_a_stage_logs_is_explained(chain, stage):
+  assert metrics_page.of_stage(chain[1] / stage) == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
