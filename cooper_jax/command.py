@@ -24,6 +24,7 @@ FLAGS = {
   "plan": "prints what every listed slice would hold, and stops",
   "compile_only": "compiles for --topology, prints a table, and stops",
   "topology": "a slice, as in v6e:16x16 or v5e:16x16,num_slices=2",
+  "profile": "steps of every stage to trace, for TensorBoard",
 }
 HELP = """\
 usage: python -m cooper_jax.main --config=FILE.py[:VARIANT] [--workdir=DIR]
@@ -41,6 +42,7 @@ finished are skipped, an interrupted one goes on where it stopped.
   --plan                           memory on every listed slice, by arithmetic
   --compile_only --topology=v6e:4x4
                                    compiles for a slice that is not here
+  --profile=5                      traces 5 steps of each stage, see TensorBoard
 
 In configs/: {configs}.
 Exit codes: 0 done, 2 bad config, data or checkpoint, 42 no progress, 43
@@ -57,6 +59,7 @@ class Command:
   compile_cache: str
   plan: bool = False
   topology: str = ""  # compile for it, and no more
+  profile: int = 0  # training steps of every stage to trace
 
 
 def _configs() -> list[str]:
@@ -211,6 +214,7 @@ def parse(argv: list[str]) -> Command | None:
   cache = given.pop("compile_cache", "")
   plan = _is_on("plan", given)
   topology = _topology(path, given)
+  profile = _count("profile", given)
   config = load_config(path)
   file, colon, variant = path.partition(":")
   found = f"{_find(file)}{colon}{variant}"
@@ -226,7 +230,7 @@ def parse(argv: list[str]) -> Command | None:
   if not workdir:
     workdir = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
   checks.validate(config)
-  return Command(config, Path(workdir), cache, plan, topology)
+  return Command(config, Path(workdir), cache, plan, topology, profile)
 
 
 def _is_on(name: str, given: dict[str, str]) -> bool:
@@ -234,6 +238,13 @@ def _is_on(name: str, given: dict[str, str]) -> bool:
   if value.lower() not in ("true", "false"):
     raise UserError(f"--{name}={value}: write --{name} or --{name}=False")
   return value.lower() == "true"
+
+
+def _count(name: str, given: dict[str, str]) -> int:
+  value = given.pop(name, "0")
+  if not value.isdecimal():
+    raise UserError(f"--{name}={value}: write a whole number, as in --{name}=5")
+  return int(value)
 
 
 def _topology(path: str, given: dict[str, str]) -> str:

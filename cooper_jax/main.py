@@ -10,7 +10,7 @@ from cooper_jax import command, errors, plugins
 from cooper_jax.parallel import processes, watchdog
 from cooper_jax.runtime import compilation, interrupt
 from cooper_jax.settings import checks
-from cooper_jax.training import lock, telemetry, workdir
+from cooper_jax.training import lock, profile, telemetry, workdir
 
 
 @watchdog.joined(lambda: telemetry.describe_machine()[0])
@@ -31,7 +31,7 @@ def run(asked: command.Command) -> None:
   mesh = make_mesh(MeshConfig(**config.mesh))
   with jax.set_mesh(mesh):
     checks.check_ahead(config, folder, mesh)
-  with lock.held(folder), jax.set_mesh(mesh):
+  with lock.held(folder), jax.set_mesh(mesh), profile.steps(asked.profile):
     _run_stages(asked, workdir.prepare(config, folder), mesh, seen)
 
 

@@ -14,7 +14,13 @@ import numpy as np
 from cooper_jax.errors import Preempted, UserError
 from cooper_jax.parallel import processes
 from cooper_jax.runtime.interrupt import StopRequest
-from cooper_jax.training import disk_space, health, telemetry, workdir
+from cooper_jax.training import (
+  disk_space,
+  health,
+  profile,
+  telemetry,
+  workdir,
+)
 from cooper_jax.training.log_line import line
 from cooper_jax.training.manifest import to_json
 
@@ -169,6 +175,7 @@ def run_loop(
   watch, total = telemetry.Stopwatch(), Rate(flops_per_step)
   pending, saved, tokens = None, start, 0.0
   folder = checkpoints.directory.parent
+  step_fn = profile.traced(step_fn, folder, left=steps - start)
   if "norm" not in seen:
     seen["norm"] = health.parameter_norm(state)
   patient = health.Health(label, str(folder), **seen)

@@ -1,4 +1,4 @@
-"""README and report say the same of GRPO, from one file of figures."""
+"""README, results page and report say the same, from one file of figures."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from cooper_jax.report.page import write_report
 from tests.report import fake_run
 
 README = readme.README.read_text(encoding="utf-8")
+RESULTS = readme.RESULTS.read_text(encoding="utf-8")
 FIGURES = json.loads(readme.FIGURES.read_text(encoding="utf-8"))
 
 
@@ -17,13 +18,28 @@ def flat(text):
   return " ".join(text.replace("\u00a0", " ").split())
 
 
-def test_readme_holds_what_the_figures_render():
-  # If not: python -m cooper_jax.report.readme WORKDIR, or undo the change.
-  assert readme.block(FIGURES) in README
-  assert readme.rewritten(README, FIGURES) == README
+def test_the_pages_hold_what_the_figures_render():
+  # If not: python -m cooper_jax.report.readme WORKDIR, or undo the edit.
+  short, whole = readme.eight_lines(FIGURES), readme.block(FIGURES)
+  assert short in README and whole in RESULTS
+  assert readme.rewritten(README, short) == README
+  assert readme.rewritten(RESULTS, whole) == RESULTS
 
 
-def test_every_sentence_about_grpo_stands_in_readme_and_report(tmp_path):
+def test_readme_has_eight_lines_of_results_with_their_baselines():
+  rows = readme.eight_lines(FIGURES).split("|---|---|---|---|---|\n")[1]
+  rows = [line for line in rows.splitlines() if line.startswith("|")]
+  assert len(rows) == 8
+  summary = FIGURES["summary"]
+  for row, key in ((0, "depth/abs_rel"), (1, "segmentation/miou")):
+    values = [summary[f"maps/{s}/{key}"] for s in ("sft", "grpo")]
+    values.append(summary[f"{key}_constant"])
+    assert rows[row].count(" | ") == 4
+    assert all(f"{value:.3f}" in rows[row] for value in values)
+  assert "38.1 % | 38.6 %" in rows[2]  # constant and blind
+
+
+def test_every_sentence_about_grpo_stands_in_results_and_report(tmp_path):
   told = [
     line
     for line in claims.claims(FIGURES["summary"])
@@ -33,14 +49,15 @@ def test_every_sentence_about_grpo_stands_in_readme_and_report(tmp_path):
   results = {"summary": FIGURES["summary"], "gallery": []}
   page = write_report(tmp_path, results).read_text(encoding="utf-8")
   for line in told:
-    assert flat(line) in flat(README), line
+    assert flat(line) in flat(RESULTS), line
     assert flat(line) in flat(page).replace("&#x27;", "'"), line
 
 
 def test_the_row_that_decides_stands_in_both(tmp_path):
   results = {"summary": FIGURES["summary"], "gallery": []}
   page = write_report(tmp_path, results).read_text(encoding="utf-8")
-  row = re.search(r"\| \*\*free after GRPO less .*?\*\* \((\w+)\) .*", README)
+  row = re.search(r"\| \*\*free after GRPO less .*?\*\* \((\w+)\) .*", RESULTS)
+  assert row[0].rstrip(" |") in README
   shown = re.search(r"\*\*(\S+) \((\S+) to (\S+)\)\*\*", row[0])
   value, low, high = shown.groups()
   assert FIGURES["summary"][f"qa/beyond/{row[1]}"] == pytest.approx(
@@ -52,10 +69,11 @@ def test_the_row_that_decides_stands_in_both(tmp_path):
   assert value in there[0] and f"{low} to {high}" in there[0]
 
 
-def test_a_changed_figure_changes_readme():
+def test_a_changed_figure_changes_both_pages():
   other = json.loads(json.dumps(FIGURES))
   other["summary"]["qa/accuracy/grpo"] += 0.01
-  assert readme.block(other) not in README
+  assert readme.block(other) not in RESULTS
+  assert readme.eight_lines(other) not in README
 
 
 def test_the_figures_name_the_command_of_their_run():
@@ -74,10 +92,12 @@ def test_figures_are_of_a_run_and_of_no_place_on_a_machine():
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
-  """README and figures that may be written."""
+  """The pages and figures that may be written."""
   monkeypatch.setattr(readme, "README", tmp_path / "README.md")
   monkeypatch.setattr(readme, "FIGURES", tmp_path / "docs" / "d.json")
+  monkeypatch.setattr(readme, "RESULTS", tmp_path / "results.md")
   (tmp_path / "README.md").write_text(README, encoding="utf-8")
+  (tmp_path / "results.md").write_text(RESULTS, encoding="utf-8")
   return tmp_path
 
 
@@ -104,15 +124,19 @@ def test_one_command_writes_it_and_says_what_changed(copies, capsys):
   said = capsys.readouterr().out
   assert "+33.3 points (paired" in said and "-- Left to choose" in said
   found = json.loads(readme.FIGURES.read_text())
-  text = readme.README.read_text(encoding="utf-8")
-  assert readme.block(found) in text
   assert found["run"]["commit"] == "c0ffee" * 7
-  # What stands around the block is left as it is.
+  # What stands around the blocks is left as it is.
   start, end = readme.BEGIN, readme.END
-  assert text.partition(start)[0] == README.partition(start)[0]
-  assert text.partition(end)[2] == README.partition(end)[2]
+  for path, was, made in (
+    (readme.README, README, readme.eight_lines(found)),
+    (readme.RESULTS, RESULTS, readme.block(found)),
+  ):
+    text = path.read_text(encoding="utf-8")
+    assert made in text
+    assert text.partition(start)[0] == was.partition(start)[0]
+    assert text.partition(end)[2] == was.partition(end)[2]
   assert readme.main([str(copies / "run")]) == 0
-  assert "says this already" in capsys.readouterr().out
+  assert "say this already" in capsys.readouterr().out
 
 
 def no_answers(folder):
@@ -127,7 +151,13 @@ def no_marks(folder):
   (folder / "README.md").write_text("# other\n")
 
 
-@pytest.mark.parametrize("damage", [no_answers, no_summary, no_marks])
+def no_marks_in_results(folder):
+  (folder / "results.md").write_text("# other\n")
+
+
+@pytest.mark.parametrize(
+  "damage", [no_answers, no_summary, no_marks, no_marks_in_results]
+)
 def test_what_can_not_be_written_is_refused_and_nothing_changes(
   copies, capsys, damage
 ):
