@@ -1,5 +1,7 @@
 """What README and the pages of docs/ show works: commands, data, plug-ins."""
 
+import argparse
+import importlib
 import json
 import os
 import shutil
@@ -66,6 +68,35 @@ def test_every_run_is_accepted(line):
       for key in word[2:].partition("=")[0].split(".")[1:]:
         assert key in here, word
         here = here[key]
+
+
+class Parsed(BaseException):
+  """A command line was read to its end."""
+
+
+@pytest.mark.parametrize(
+  "line",
+  [
+    line
+    for line in commands()
+    if line.startswith("python -m cooper_jax.")
+    and words(line)[2] != "cooper_jax.main"
+  ],
+)
+def test_every_other_command_is_accepted(line, monkeypatch):
+  read = argparse.ArgumentParser.parse_args
+
+  def parse_args(self, args=None, namespace=None):
+    read(self, args, namespace)
+    raise Parsed
+
+  monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+  name, *arguments = words(line)[2:]
+  monkeypatch.setattr(sys, "argv", [name, *arguments])
+  module = ROOT / name.replace(".", "/")
+  entry = f"{name}.__main__" if module.is_dir() else name
+  with pytest.raises(Parsed):
+    importlib.import_module(entry).main()
 
 
 def test_the_own_data_example_is_read(tmp_path):

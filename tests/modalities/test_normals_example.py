@@ -1,4 +1,4 @@
-"""The README's new modality does what the contract asks, in one file."""
+"""The modality of docs/extend.md does what the contract asks, in one file."""
 
 import importlib.util
 import pathlib
@@ -11,13 +11,13 @@ import pytest
 
 from cooper_jax import modalities, plugins
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "extend.md"
 
 
 @pytest.fixture(name="normals")
 def fixture_normals(tmp_path):
   text = re.search(
-    r'```python\n("""Surface normals.*?)```', README.read_text(), re.DOTALL
+    r'```python\n("""Surface normals.*?)```', PAGE.read_text(), re.DOTALL
   )
   path = tmp_path / "normals.py"
   path.write_text(text[1])
