@@ -207,6 +207,8 @@ def test_licence_and_citation_are_of_one_kind():
   assert f"version: {version[1]}" in cited
 
 
-def test_the_python_of_readme_is_python():
-  found = pages.blocks("python", "README.md")
-  assert found and all(ast.parse(block) for block in found)
+def test_the_python_of_the_pages_is_python():
+  assert pages.blocks("python", "README.md")
+  for page in pages.NAMES:
+    for block in pages.blocks("python", page):
+      ast.parse(block)

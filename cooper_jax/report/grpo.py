@@ -1,4 +1,4 @@
-"""The sentences on what GRPO did, for the report and for the README alike.
+"""The sentences on what GRPO did, for the report and docs/results.md alike.
 
 A gain of the free policy is never told alone: beside it stands the best fixed
 way of answering before GRPO, which is what a rule, and no reinforcement, would
