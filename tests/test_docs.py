@@ -15,12 +15,6 @@ PATH = re.compile(r"[\w./-]+(?:\.(?:py|sh|txt|ipynb|png|md|cff|svg|toml)|/)")
 # Files of the examples, and what a run leaves behind.
 MADE = ("runs/", "report/", "plugins/", "checkpoints/", "pictures/", "logs/")
 EXAMPLES = ("normals", "brief")
-# Words that the field has others for.
-OLD_WORDS = (
-  r"lessons?", r"taught", r"teach(?!er)\w*", r"rehearsal", r"peers", r"habits",
-  r"own_maps", r"own_share", r"map_group", r"map_slots?", r"retell",
-  r"unmeasured", r"start_as", r"RolloutView", r"shapes\.py", r"slots?",
-)  # fmt: skip
 
 
 def lines(page) -> int:
@@ -102,12 +96,6 @@ def test_settings_in_the_text_exist():
     assert wrong == [], page
   assert not exists("grpo.rl.loss.clip", config)
   assert exists("<stage>.optim.micro_batches", config)
-
-
-@pytest.mark.parametrize("page", pages.NAMES)
-def test_the_words_are_those_of_the_field(page):
-  old = re.compile(rf"\b(?:{'|'.join(OLD_WORDS)})\b", re.I)
-  assert old.findall(pages.text(page)) == []
 
 
 def the_map():
