@@ -1,25 +1,299 @@
-"""Every setting of every stage, with its default and its unit.
+"""The default run: every setting of every stage, with its default and its unit.
 
-The other files of this folder choose a pipeline and change what differs. A
-section holds the fields of the frozen dataclass that it is splatted into
-where it is used, so a typo dies at start-up naming the field.
+A section is made from the frozen dataclass that it is splatted into where it is
+used (ModelConfig, DataConfig, OptimConfig, ...), so that a default stands once,
+at its field, and a typo dies at start-up naming the field; what has no such
+class has one here. `docs/settings.md` lists them all, with what they may be.
 
-Variants: `tiny`, the default, is made for a laptop: some hours of teaching, and
-reinforcement from the packaged model that these led to. `long` is the same and
-trains every stage itself; `scratch` does so in three quarters of an hour;
-`smoke` takes three minutes and learns next to nothing. The sizes `0p6b`, `7b`
-and `7b_mot` are those of `sizes.py`, on a named slice as `7b@v6e:16x16`.
+The other files of this folder choose a pipeline; `variants.py` says what the
+variants `long`, `scratch` and `smoke` change of this and why, `sizes.py` what
+the sizes `0p6b`, `7b` and `7b_mot` do, on a named slice as `7b@v6e:16x16`.
 """
 
 import dataclasses
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import sizes, variants
 from cooper_jax import plugins
+from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.models.config import ModelConfig, VisionConfig
+from cooper_jax.parallel.mesh import MeshConfig
+from cooper_jax.rl.losses import LossConfig
+from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
+from cooper_jax.training.optim import OptimConfig
+from cooper_jax.world.config import WorldConfig
 
-VARIANTS = ("tiny", "long", "scratch", "smoke")
+VARIANTS = ("tiny", *variants.CHANGES)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+  """What stands at the top of the config, beside `variant` and `pipeline`."""
+
+  init_from: str = "tiny"  # packaged model to start from; "" = train every stage
+  # Stage that the package stands for: sft | pretrain (SFT is trained here).
+  init_as: str = "sft"
+  seed: int = 0  # of parameters, batches and sampling
+  precision: str = "auto"  # f32 | bf16 | auto (f32 on a CPU, else bf16)
+  quick_compile: bool = False  # compile sooner, run slower (CPU)
+  text_rows: int = 0  # rows of text in the embedding table; 0 = a row a token
+  modalities: tuple[str, ...] = ("depth", "segmentation")  # maps it can draw
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingSettings:
+  """Rollouts; lengths in tokens."""
+
+  temperature: float = 1.0  # of the softmax over text tokens; 0 = greedy
+  code_temperature: float = 1.0  # of the softmax over map codes; 0 = greedy
+  text: int = 40  # tokens in one turn of text, at most
+  maps: int = 2  # maps in one answer, at most
+  prompt_buckets: tuple[int, ...] = (96, 160)  # lengths prompts are padded to
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+  """What every training stage has."""
+
+  steps: int  # optimiser steps
+  batch: int  # images (grpo: prompts) a step
+  expected_minutes: float  # minutes on two cores; printed in the plan only
+  optim: OptimConfig  # optimiser
+  log_every: int = 20  # steps between log lines
+  save_every: int = 500  # steps between checkpoints
+  # Steps between pictures in TensorBoard (maps after the tokenizer, maps drawn
+  # of validation scenes, a group of rollouts); 0 = none.
+  image_every: int = 500
+  keep: int = 2  # checkpoints kept on disk
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSettings(StageSettings):
+  """Stage 0, one tokenizer per modality."""
+
+  steps: int = 6000
+  batch: int = 16
+  expected_minutes: float = 18.0
+  optim: OptimConfig = OptimConfig(
+    name="muon",
+    learning_rate=2e-2,
+    adam_learning_rate=3e-3,
+    decay_start=0.3,
+    warmup_steps=100,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenWeights:
+  """Loss weight of a text token by what it says."""
+
+  text: float = 0.3  # weight of words that are none of the following
+  name: float = 1.0  # weight of a colour or a shape
+  location: float = 1.0  # weight of a location token
+  reading: float = 1.0  # weight of a number or a comparison ("closer")
+  answer: float = 1.0  # weight of the answer
+
+
+def modality_weights() -> dict[str, float]:
+  """How the codes' loss is shared; a modality that is not named has 1."""
+  return dict(depth=1.0, segmentation=1.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedSettings(StageSettings):
+  """What pretraining and SFT share."""
+
+  z_weight: float = 1e-4  # loss weight of logsumexp^2 of the logits
+  weights: TokenWeights = TokenWeights()
+  # Loss weight of a modality's codes among the modalities.
+  modality_weights: dict = dataclasses.field(default_factory=modality_weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainSettings(SupervisedSettings):
+  """Stage 1: image and request -> map; grounding in the same rows."""
+
+  steps: int = 6000
+  batch: int = 12
+  expected_minutes: float = 95.0
+  optim: OptimConfig = OptimConfig(
+    name="muon",
+    learning_rate=1e-2,
+    adam_learning_rate=6e-3,
+    schedule="linear",
+    decay_start=0.5,
+    warmup_steps=100,
+  )
+  bin: int = 88  # tokens of a bin, a block of a row that holds whole branches
+  text_bins: int = 2  # bins of text in a row, beside one for each map
+  texts: int = 140  # scored text tokens of a row, at most
+  map_weight: float = 1.5  # loss weight of codes beside the text's 1
+  code_noise: float = 0.05  # share of the codes read that are replaced
+  # Chance that a map is given with a text, whose places read it (map_lookup).
+  map_context: float = 0.5
+  counterfactual: float = 0.5  # share of those depth maps that were edited
+  single_object: float = 0.05  # chance that one marked object alone is segmented
+  extra_counting: int = 3  # counting questions added per image
+
+
+@dataclasses.dataclass(frozen=True)
+class SftSettings(SupervisedSettings):
+  """Stage 2: question -> think, draw, think, answer."""
+
+  steps: int = 500
+  batch: int = 10
+  expected_minutes: float = 12.0
+  optim: OptimConfig = OptimConfig(
+    name="muon",
+    learning_rate=5e-3,
+    adam_learning_rate=1.5e-3,
+    schedule="linear",
+    decay_start=0.3,
+    warmup_steps=100,
+  )
+  bin: int = 224  # tokens of a bin, a block of a row that holds whole branches
+  bins: int = 2  # bins (blocks of whole branches) of a row
+  texts: int = 192  # scored text tokens of a row, at most
+  maps: int = 4  # maps of a row in the loss, at most
+  map_weight: float = 1.0  # loss weight of codes beside the text's 1
+  code_noise: float = 0.1  # share of the codes read that are replaced
+  self_map_scenes: int = 4000  # training scenes the policy draws by itself first
+  self_map_share: float = 0.5  # share of those scenes' own maps that are read
+  # Share of the depth maps that were edited: the image does not show what they
+  # say, so that they have to be read.
+  counterfactual: float = 0.5
+  extra_counting: int = 2  # counting questions added per image
+  corrupted: float = 0.03  # share of traces that show a faulty map and say so
+  # Modality whose map must be drawn before a trace may state a measured length;
+  # "" = no condition. When drawing pays is then for GRPO to find.
+  lengths_need_map: str = "depth"
+  # Share of the questions by the mode of their trace: every way of answering is
+  # shown for all questions alike ("needed": the maps that a question needs).
+  shares: dict = dataclasses.field(
+    default_factory=lambda: dict(
+      direct=0.1, text=0.3, needed=0.0, depth=0.4, segmentation=0.08, both=0.12
+    )
+  )
+
+
+def rewards() -> dict:
+  """Weights of all rewards there are; those not named are not computed."""
+  none = {n: config_dict.placeholder(float) for n in plugins.names("rewards")}
+  return none | dict(
+    answer=1.0, format=0.2, exploration=1.0, depth=0.0, segmentation=0.0
+  )
+
+
+def reward_settings() -> dict:
+  """The Config of every reward there is."""
+  return {
+    name: plugins.find("rewards", name).Config()
+    for name in plugins.names("rewards")
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeLossSettings:
+  """The loss of codes where it differs from that of text."""
+
+  weight: float = 0.5  # loss weight of codes beside the text's 1
+  clip_low: float = -1.0  # clip below a ratio of 1; -1 = as grpo.rl.loss
+  clip_high: float = -1.0  # clip above a ratio of 1; -1 = as grpo.rl.loss
+  kl_weight: float = -1.0  # weight of the KL penalty; -1 = as grpo.rl.loss
+
+
+@dataclasses.dataclass(frozen=True)
+class RLSettings:
+  """Rewards, advantages and the policy loss."""
+
+  group_size: int = 8  # rollouts of one prompt
+  # Advantage (rl/advantages.py: ADVANTAGES). Divided by its std, a group that
+  # differs in its maps alone would count as much as one that differs in answers.
+  advantage: str = "mean_only"
+  advantage_eps: float = 1e-4  # added to the std that rewards are divided by
+  shuffle_rewards: bool = False  # control: rewards go to other rollouts
+  resample: int = 0  # rounds that replace groups of equal rewards, at most
+  pipeline: bool = False  # sample a step ahead, from parameters one step old
+  overlong_filter: bool = False  # rollouts that were cut off teach nothing
+  # Weight of each reward in the sum; 0 = computed and logged, counts nothing;
+  # None = not computed. Map quality counts through the advantages of the maps'
+  # own codes (map_weight): in the sum it would pay for drawing as such.
+  rewards: dict = dataclasses.field(default_factory=rewards)
+  # Settings of each reward (its Config in rl/rewards/).
+  settings: dict = dataclasses.field(default_factory=reward_settings)
+  # Weight of a map's own advantage beside the answer's. Maps of one image
+  # differ by .02 to .04 in quality; this makes up for it (recipe.md).
+  map_weight: float = 20.0
+  text_only: bool = False  # no gradient through codes
+  updates: int = 1  # optimiser steps on one batch of rollouts
+
+
+@dataclasses.dataclass(frozen=True)
+class GRPOSettings(StageSettings):
+  """Stage 3: when to draw, what to draw, what to answer."""
+
+  steps: int = 84
+  batch: int = 16
+  expected_minutes: float = 10.0
+  optim: OptimConfig = OptimConfig(
+    learning_rate=1e-4, schedule="linear", warmup_steps=4
+  )
+  log_every: int = 2
+  save_every: int = 100
+  image_every: int = 20
+  bins: int = 2  # bins (blocks) of a row of the update; one holds any rollout
+  rows: int = 4  # rows of the update at once; more on an accelerator
+  families: tuple[str, ...] = ()  # question families reinforced; () = all
+  rl: RLSettings = dataclasses.field(default_factory=RLSettings)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateSettings:
+  """Test split: maps, answers per family and mode, report."""
+
+  questions: int = 1024  # questions of the test split; whole batches
+  heldout_questions: int = 512  # questions of the held-out split; 0 = none
+  batch: int = 256  # rollouts at once
+  blind_scenes: int = 2000  # training scenes that the blind baseline sees
+  gallery: int = 60  # questions shown in the report
+  expected_minutes: float = 8.0  # minutes on two cores; printed in the plan only
+
+
+# Section -> the class that it is made from.
+SECTIONS = {
+  "": RunSettings,
+  "mesh": MeshConfig,
+  "data": DataConfig,
+  "world": WorldConfig,
+  "model": ModelConfig,
+  "model.vision": VisionConfig,
+  "sampling": SamplingSettings,
+  "tokenizer": TokenizerSettings,
+  "tokenizer.network": MapTokenizerConfig,
+  "pretrain": PretrainSettings,
+  "sft": SftSettings,
+  "grpo": GRPOSettings,
+  "grpo.rl.loss": LossConfig,
+  "grpo.rl.code": CodeLossSettings,
+  "evaluate": EvaluateSettings,
+}
+# Fields that are no settings: derived from others where the class is used, or
+# what makes the world the one that it is.
+DERIVED = {
+  "data": ("world",),
+  "world": (
+    "image_size", "pixels_to_name", "held_out", "near", "far",
+    "field_of_view", "camera_height", "pitch", "roll", "shaded",
+  ),
+  "model": ("text", "codes", "code_levels", "dtype"),
+  "model.vision": ("image_size", "norm_eps"),
+  "tokenizer.network": ("channels", "outputs", "image_size", "grid"),
+  "grpo.rl.loss": ("weight",),
+}  # fmt: skip
+# Values of fields that have no default, for only a device tells them.
+GIVEN = {"model.attention": "auto", "model.unroll": "auto"}
 
 
 def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
@@ -31,360 +305,54 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
       f'no variant "{variant}"; available: {", ".join(known)}, and sizes on a'
       f" slice, as in 7b@v6e:16x16{nearest(variant, known)}"
     )
-  config = ConfigDict()
-  config.variant = variant
-  config.pipeline = pipeline  # stages, in order
-  config.init_from = ""  # packaged model to begin with; "" trains every stage
-  # The stage that the package stands for: sft, or pretrain, to teach SFT anew.
-  config.init_as = "sft"
-  config.seed = 0  # of parameters, batches and sampling
-  config.precision = "auto"  # f32 | bf16 | auto: f32 on CPU, else bf16
-  config.quick_compile = False  # compile sooner, run slower (CPU)
-  config.text_rows = 0  # rows of text in the table; 0 = a row a token
-  config.modalities = ("depth", "segmentation")  # maps the model can draw
-  config.mesh = mesh()
-  config.data = data()
-  config.world = world()
-  config.model = model()
-  config.sampling = sampling()
-
-  config.tokenizer = tokenizer()
-  config.pretrain = pretrain()
-  config.sft = sft()
-  config.grpo = grpo()
-  config.evaluate = evaluate()
-  if named in sizes.SIZES:
+  config = defaults()
+  config.variant, config.pipeline = variant, pipeline
+  if named in variants.CHANGES:
+    variants.CHANGES[named](config)
+  elif named in sizes.SIZES:
+    variants.scratch(config)
     sizes.grow(config, variant)
-  if variant == "smoke":
-    variants.shrink(config)
-  if variant in ("tiny", "long"):
-    variants.stretch(config)
-  if variant == "tiny":
-    if pipeline[-1] != "evaluate":
-      raise UserError(
-        'variant "tiny" begins with the packaged model, whose stages are done;'
-        " long trains them as it was trained, scratch in less, smoke in minutes"
-      )
-    config.init_from = "tiny"
-    config.data.train_scenes = 4000  # that GRPO's questions are about
+  elif pipeline[-1] != "evaluate":
+    raise UserError(
+      'variant "tiny" begins with the packaged model, whose stages are done;'
+      " long trains them as it was trained, scratch in less, smoke in minutes"
+    )
   config.lock()
   return config
 
 
-def mesh() -> ConfigDict:
-  """Devices along each axis; their product is the number of devices."""
-  return ConfigDict(dict(data=-1, fsdp=1, sequence=1, tensor=1))
-
-
-def data() -> ConfigDict:
-  """What is read (DataConfig), and where the rendered world is kept."""
+def defaults() -> ConfigDict:
+  """The default run, less `variant` and `pipeline`; not locked."""
   config = ConfigDict()
-  config.source = "world"  # files of data/sources, e.g. "world,jsonl"
-  config.weights = ()  # share of each of several sources; () = equal
-  config.image_size = 64  # pixels, both sides; divisible by the patch
-  config.cache = ""  # folder of rendered scenes; "" is ~/.cache/cooper_jax
-  config.in_memory = False  # hold rendered scenes decoded in memory
-  config.train_scenes = 14_000
-  config.validation_scenes = 256
-  config.test_scenes = 320  # each with about 8 questions
-  config.heldout_scenes = 320  # of colours and shapes never seen together
-  config.workers = 0  # processes that render; 0 = one per core
-  config.jsonl = ""  # source "jsonl": the file with your own questions
-  config.bad_samples = 0.0  # share of unreadable samples to leave out
+  for path, cls in SECTIONS.items():
+    here, made = config, section(cls, DERIVED.get(path, ()))
+    *above, name = path.split(".")
+    for each in above:
+      here = here[each]
+    if name:
+      here[name] = made
+    else:
+      here.update(made)
+  config.update_from_flattened_dict(GIVEN)
   return config
 
 
-def world() -> ConfigDict:
-  """The embedded world (WorldConfig); lengths in metres."""
-  config = ConfigDict()
-  config.seed = 0
-  config.min_objects = 2
-  config.max_objects = 6
-  config.max_questions = 12  # per scene, at most one of each family
-  return config
+def section(cls, derived=()) -> ConfigDict:
+  """The defaults of a dataclass's fields, less the derived ones."""
+  values = {}
+  for field in dataclasses.fields(cls):
+    if field.name in derived:
+      continue
+    if field.default_factory is not dataclasses.MISSING:
+      values[field.name] = field.default_factory()
+    elif field.default is not dataclasses.MISSING:
+      values[field.name] = field.default
+  return _to_config(values)
 
 
-def model() -> ConfigDict:
-  """The transformer (ModelConfig); text rows, codes and pixels are derived."""
-  config = ConfigDict()
-  config.d_model = 128
-  config.layers = 4
-  config.heads = 4
-  config.kv_heads = 2
-  config.head_dim = 32
-  config.ffn = 384
-  config.map_grid = 8  # codes along each side of a map
-  config.max_maps = 2  # in one answer; sampling.maps may be fewer
-  config.codes_per_step = "row"  # drawn at once: token | row | all
-  config.qk_norm = True  # Qwen3
-  config.qkv_bias = False  # Qwen2
-  config.tied_head = False
-  config.mixture_of_transformers = False  # own weights at code positions
-  config.pointer = True  # naming a place is pointing at its image cell
-  config.map_lookup = False  # a place that is named reads the codes drawn there
-  config.aligned_queries = True  # a map slot sees its image cell
-  config.code_digits = True  # codes share what is learned of their digits
-  config.smear = True  # a text token sees its predecessor
-  config.rope_theta = 10_000.0
-  config.norm_eps = 1e-6
-  # Computed again in the backward pass, for memory: none | attention | dots |
-  # full, from least to most (models/config.py).
-  config.remat = "none"
-  config.attention = "auto"  # of the platform | xla | splash | cudnn
-  # Sampling calls the layers one by one, which compiles as long as there are
-  # layers and on a CPU copies less: on | off | auto (on a CPU).
-  config.unroll = "auto"
-  config.vision = vision()
-  return config
-
-
-def vision() -> ConfigDict:
-  """The image encoder (VisionConfig)."""
-  config = ConfigDict()
-  config.patch = 8  # pixels
-  config.width = 128
-  config.layers = 1
-  config.heads = 4
-  config.ffn = 256
-  config.stem = "conv"  # linear (imported weights) | conv (from scratch)
-  return config
-
-
-def optim(**changes) -> ConfigDict:
-  """An optimiser (OptimConfig); rates are peaks, times are steps."""
-  config = ConfigDict()
-  config.name = "adamw"  # adamw | muon
-  config.learning_rate = 2e-3  # muon: of the matrices
-  config.adam_learning_rate = 2e-3  # muon only: of everything else
-  config.schedule = "cosine"  # constant | cosine | linear
-  config.warmup_steps = 20
-  config.decay_start = 0.0  # fraction of the steps
-  config.final_fraction = 0.05  # of the peak, at the end
-  config.clip_norm = 1.0  # 0 = no limit
-  config.weight_decay = 0.0
-  config.beta1 = 0.9
-  config.beta2 = 0.95
-  config.epsilon = 1e-8
-  config.momentum = 0.95  # muon only
-  config.ema_decay = 0.0  # 0 = no average is kept
-  config.micro_batches = 1  # pieces that a batch is taken in
-  config.update(changes)
-  return config
-
-
-def stage(*, steps, batch, minutes, **optimiser) -> ConfigDict:
-  """What every training stage has."""
-  config = ConfigDict()
-  config.steps = steps  # optimiser steps
-  config.batch = batch  # images (grpo: prompts) a step
-  config.log_every = 20  # steps
-  config.save_every = 100  # steps
-  # Steps between pictures in TensorBoard (what a tokenizer leaves of maps, what
-  # the policy draws of validation scenes, a group of GRPO's); 0 = none.
-  config.image_every = 500
-  config.keep = 2  # checkpoints
-  config.expected_minutes = minutes  # on two cores; only printed
-  config.optim = optim(**optimiser)
-  return config
-
-
-def tokenizer() -> ConfigDict:
-  """Stage 0, one tokenizer per modality (MapTokenizerConfig in `network`)."""
-  config = stage(
-    steps=1800,
-    batch=16,
-    minutes=6.0,
-    name="muon",
-    learning_rate=2e-2,
-    adam_learning_rate=3e-3,
-    decay_start=0.3,
-    warmup_steps=40,
-  )
-  config.network = ConfigDict()
-  config.network.width = 64
-  config.network.blocks = 2
-  config.network.fine_width = 32
-  config.network.fine_blocks = 1
-  config.network.levels = (8, 5, 5, 5)  # codes: their product
-  config.network.quantizer = "fsq"  # fsq | vq_ema
-  config.network.spread_weight = 0.02  # fsq: keeps all codes in use
-  config.network.commitment_weight = 0.25  # vq_ema
-  return config
-
-
-def token_weights() -> ConfigDict:
-  """Loss weight of a text token by what it says.
-
-  A reading is a number or how two things stand to each other ("closer"), a
-  name a colour or a shape.
-  """
-  return ConfigDict(
-    dict(text=0.3, name=0.3, location=1.0, reading=1.0, answer=1.0)
-  )
-
-
-def modality_weights() -> ConfigDict:
-  """How the codes' loss is shared; a modality that is not named has 1."""
-  return ConfigDict(dict(depth=1.0, segmentation=1.5))
-
-
-def pretrain() -> ConfigDict:
-  """Stage 1: image and request -> map; grounding in the same rows."""
-  config = stage(
-    steps=1050,
-    batch=12,
-    minutes=16.0,
-    name="muon",
-    learning_rate=1e-2,
-    adam_learning_rate=6e-3,
-    schedule="linear",
-    decay_start=0.5,
-    warmup_steps=40,
-  )
-  config.bin = 88  # tokens of a bin, which holds whole branches
-  config.text_bins = 2  # bins of a row beside one for each map
-  config.texts = 140  # scored text tokens of a row, at most
-  config.map_weight = 1.5  # of the codes' loss beside the text's
-  config.modality_weights = modality_weights()
-  config.code_noise = 0.05  # share of the codes read that are replaced
-  # Chance that a text's places read a map (model.map_lookup).
-  config.map_context = 0.0
-  # Share of the depth maps among them that were changed.
-  config.counterfactual = 0.0
-  config.single_object = 0.05  # chance that one object alone is segmented
-  config.extra_counting = 0  # more questions of how many there are, an image
-  config.z_weight = 1e-4  # of logsumexp^2
-  config.weights = token_weights()
-  return config
-
-
-def sft() -> ConfigDict:
-  """Stage 2: question -> think, draw, think, answer."""
-  config = stage(
-    steps=270,
-    batch=10,
-    minutes=6.0,
-    name="muon",
-    learning_rate=5e-3,
-    adam_learning_rate=1.5e-3,
-    schedule="linear",
-    decay_start=0.3,
-  )
-  config.bin = 224  # tokens of a bin, which holds whole branches
-  config.bins = 2  # bins of a row
-  config.texts = 192  # scored text tokens of a row, at most
-  config.maps = 4  # maps of a row that are learned, at most
-  config.map_weight = 1.0  # of the codes' loss beside the text's
-  config.modality_weights = modality_weights()
-  config.code_noise = 0.1  # share of the codes read that are replaced
-  # Training scenes that the policy draws before it starts.
-  config.self_map_scenes = 0
-  config.self_map_share = 0.5  # of their maps, those read as it drew them
-  # Share of the depth maps that were changed: only these have to be read, the
-  # image does not show what they say.
-  config.counterfactual = 0.0
-  config.extra_counting = 0  # more questions of how many there are, an image
-  config.corrupted = 0.1  # share of the traces that show a wrong map and say so
-  # Lengths are told where this map was drawn or there is none; "" = always.
-  config.lengths_need_map = ""
-  config.z_weight = 1e-4  # of logsumexp^2
-  config.weights = token_weights()
-  config.shares = ConfigDict(  # of the questions, by the mode of their trace
-    dict(
-      direct=0.25, text=0.3, needed=0.25, depth=0.1, segmentation=0.0, both=0.1
-    )
-  )
-  return config
-
-
-def grpo() -> ConfigDict:
-  """Stage 3: when to draw, what to draw, what to answer."""
-  config = stage(
-    steps=24,
-    batch=8,
-    minutes=4.5,
-    learning_rate=5e-5,
-    schedule="constant",
-    warmup_steps=4,
-  )
-  config.log_every = 2
-  config.image_every = 20
-  config.bins = 2  # of a row of the update; one holds any rollout
-  config.rows = 4  # taken at once in the update; more on an accelerator
-  config.families = ()  # of questions, those reinforced; () = all
-  config.rl = rl()
-  return config
-
-
-def sampling() -> ConfigDict:
-  """Rollouts; lengths in tokens."""
-  config = ConfigDict()
-  config.temperature = 1.0
-  config.code_temperature = 1.0
-  config.text = 40  # tokens in one turn of text, at most
-  config.maps = 2  # maps in one answer, at most
-  config.prompt_buckets = (96, 160)  # lengths that prompts are padded to
-  return config
-
-
-def rl() -> ConfigDict:
-  """Rewards, advantages and the policy loss."""
-  config = ConfigDict()
-  config.group_size = 8  # rollouts of one prompt
-  config.advantage = "grpo"  # see rl/advantages.py: ADVANTAGES
-  config.advantage_eps = 1e-4  # added to the std that rewards are divided by
-  config.shuffle_rewards = False  # the control: deals them to other rollouts
-  config.resample = 0  # rounds in which dead groups are replaced, at most
-  config.pipeline = False  # sample a step ahead, from parameters one step old
-  config.overlong_filter = False  # rollouts that were cut off teach nothing
-  config.rewards = ("answer", "format", "exploration", "depth", "segmentation")
-  # Of the rewards, in order. Map quality counts through the advantages of the
-  # maps' own codes; in the sum it would pay for drawing as such.
-  config.weights = (1.0, 0.2, 1.0, 0.0, 0.0)
-  # Of every reward there is, the fields of its Config.
-  config.settings = ConfigDict(
-    {
-      name: dataclasses.asdict(plugins.find("rewards", name).Config())
-      for name in plugins.names("rewards")
-    }
-  )
-  config.map_weight = 0.5  # of a map's own advantage beside the answer's; the
-  # scale of both is that of grpo.rl.advantage
-  config.text_only = False  # no gradient through codes
-  config.updates = 1  # optimiser steps on one batch of rollouts
-  config.loss = ConfigDict()  # LossConfig, of text and codes alike
-  config.loss.kind = "dapo"  # see rl/losses.py: LOSSES
-  config.loss.clip_low = 0.2
-  config.loss.clip_high = 0.2  # cispo: the largest ratio itself
-  config.loss.delta = 0.0  # largest free ratio; 0 = none
-  config.loss.dual_clip = 0.0  # A < 0: loss of at most -dual_clip A; 0 = none
-  config.loss.sapo = (1.0, 1.05)  # tau for A > 0, else
-  config.loss.vespo = (2.0, 3.0, 3.0, 2.0)  # k, lambda for A >= 0, then A < 0
-  config.loss.kl = "k3"  # k2 | k3 | k3_ratio
-  config.loss.kl_weight = 0.0
-  config.loss.correction = "none"  # for the sampler: rl/off_policy.py
-  config.loss.correction_min = 0.5
-  config.loss.correction_max = 2.0
-  config.loss.off_policy_max = 0.0  # mean log gap of bad rollouts; 0 = any
-  # Share of the tokens, by entropy, that count. Below 1 the update takes all
-  # rollouts at once, whatever grpo.rows says: a quantile does not add up.
-  config.loss.top_entropy = 1.0
-  config.loss.max_length = 256  # tokens; dr_grpo divides by it
-  config.code = ConfigDict()  # of the loss of codes; -1.0: as in `loss`
-  config.code.weight = 0.5  # beside the text's 1
-  config.code.clip_low = -1.0
-  config.code.clip_high = -1.0
-  config.code.kl_weight = -1.0
-  return config
-
-
-def evaluate() -> ConfigDict:
-  """Test split: maps, answers per family and mode, report."""
-  config = ConfigDict()
-  config.questions = 1024  # of `data.test_scenes` images; whole batches
-  config.heldout_questions = 512  # of `data.heldout_scenes` images; 0 = none
-  config.batch = 256  # rollouts at once
-  config.blind_scenes = 2000  # of the training split, for the blind baseline
-  config.gallery = 60  # questions shown in the report
-  config.expected_minutes = 8.0
-  return config
+def _to_config(value):
+  if dataclasses.is_dataclass(value):
+    value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+  if isinstance(value, dict):
+    return ConfigDict({name: _to_config(each) for name, each in value.items()})
+  return value

@@ -20,12 +20,12 @@ class VisionConfig:
   """The image encoder: a ViT of SigLIP2's shape and its connector."""
 
   image_size: int  # pixels a side
-  patch: int  # pixels a side of one image cell
-  width: int
-  layers: int
-  heads: int
-  ffn: int
-  stem: str  # "linear" (SigLIP2) or "conv" (two convolutions, from scratch)
+  patch: int = 8  # pixels a side of one image cell
+  width: int = 128  # channels of a cell
+  layers: int = 1  # transformer layers
+  heads: int = 4  # attention heads
+  ffn: int = 256  # hidden channels of the feed-forward layers
+  stem: str = "conv"  # linear (SigLIP2) | conv (two convolutions, from scratch)
   norm_eps: float = 1e-6
 
   def __post_init__(self):
@@ -66,33 +66,35 @@ class ModelConfig:
 
   text: int  # rows of the text tokenizer
   codes: int  # K, rows shared by the codes of every modality
-  d_model: int
-  layers: int
-  heads: int
-  kv_heads: int
-  head_dim: int
-  ffn: int
-  map_grid: int  # codes along one side of a map
   vision: VisionConfig
-  max_maps: int = 2  # maps in one answer, at most
-  codes_per_step: str = (
-    "row"  # how many codes are drawn at once: token, row, all
-  )
-  qk_norm: bool = True
-  qkv_bias: bool = False
-  tied_head: bool = True
-  mixture_of_transformers: bool = False
+  attention: str  # xla | splash | cudnn | auto (of the platform; policy.py)
+  # Sampling calls the layers one by one, which compiles as long as there are
+  # layers and on a CPU copies less: on | off | auto (on a CPU; policy.py).
+  unroll: bool
+  d_model: int = 128  # channels of a token
+  layers: int = 4  # transformer layers
+  heads: int = 4  # attention heads
+  kv_heads: int = 2  # heads of keys and values, a divisor of heads
+  head_dim: int = 32  # channels of a head, a multiple of 4
+  ffn: int = 384  # hidden channels of the feed-forward layers
+  map_grid: int = 8  # codes along one side of a map
+  max_maps: int = 2  # maps in one answer, at most; sampling.maps may be fewer
+  codes_per_step: str = "row"  # codes of a map drawn at once: token | row | all
+  qk_norm: bool = True  # RMSNorm of queries and keys (Qwen3)
+  qkv_bias: bool = False  # bias of queries, keys and values (Qwen2)
+  tied_head: bool = False  # the output head is the embedding table
+  mixture_of_transformers: bool = False  # own weights at code positions (BAGEL)
   pointer: bool = True  # location logits point at image cells
-  map_lookup: bool = False  # a place that is named reads the codes drawn there
+  map_lookup: bool = True  # a place that is named reads the codes drawn there
   aligned_queries: bool = True  # a map position sees the feature of its cell
   code_levels: tuple[int, ...] = ()  # of an FSQ code's digits; () = no FSQ
   code_digits: bool = True  # codes share what is learned of their digits
-  smear: bool = False  # a text token sees its predecessor's embedding
-  rope_theta: float = 10_000.0
-  norm_eps: float = 1e-6
-  remat: str = "none"  # of REMAT
-  attention: str = "xla"  # or a kernel of kernels.py
-  unroll: bool = False  # sampling calls the layers one by one, without a loop
+  smear: bool = True  # a text token sees its predecessor's embedding
+  rope_theta: float = 10_000.0  # base of the rotary embedding's wavelengths
+  norm_eps: float = 1e-6  # added to the mean square in RMSNorm
+  # Computed again in the backward pass, for memory: none | attention | dots |
+  # full, from least to most.
+  remat: str = "none"
   dtype: str = "float32"  # compute dtype; parameters stay float32
 
   def __post_init__(self):

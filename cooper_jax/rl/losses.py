@@ -24,22 +24,24 @@ from cooper_jax.rl.off_policy import as_float, log_ratio
 class LossConfig:
   """Settings of the policy loss of one modality."""
 
-  kind: str = "dapo"
-  clip_low: float = 0.2
-  clip_high: float = 0.2  # cispo: the largest ratio itself, for example 5
-  kl: str = "k3"
-  kl_weight: float = 0.0
+  kind: str = "dapo"  # policy loss (rl/losses.py: LOSSES)
+  clip_low: float = 0.2  # clip below a ratio of 1
+  clip_high: float = 0.2  # clip above 1; cispo: the largest ratio, for example 5
+  kl: str = "k3"  # estimate of the KL penalty: k2 | k3 | k3_ratio
+  kl_weight: float = 0.0  # weight of the KL penalty; 0 = no reference policy
   delta: float = 0.0  # largest free ratio (INTELLECT-2); 0 = none
   dual_clip: float = 0.0  # A < 0: loss of at most -dual_clip A; 0 = none
-  sapo: tuple[float, float] = (1.0, 1.05)  # tau for A > 0, else
-  # (k, lambda) for A >= 0, then for A < 0.
+  sapo: tuple[float, float] = (1.0, 1.05)  # sapo: tau for A > 0, else
+  # vespo: (k, lambda) for A >= 0, then for A < 0.
   vespo: tuple[float, float, float, float] = (2.0, 3.0, 3.0, 2.0)
-  correction: str = "none"  # for a sampler that disagrees: off_policy.py
-  correction_min: float = 0.5
-  correction_max: float = 2.0
+  correction: str = "none"  # for the sampler's mismatch: rl/off_policy.py
+  correction_min: float = 0.5  # least importance ratio that is corrected by
+  correction_max: float = 2.0  # largest importance ratio that is corrected by
   off_policy_max: float = 0.0  # mean log gap of a bad sequence; 0 = any
-  top_entropy: float = 1.0  # share of the tokens, by entropy, that count
-  max_length: int = 1  # dr_grpo: the constant length it divides by
+  # Share of the tokens, by entropy, that count. Below 1 the update takes all
+  # rollouts at once, whatever grpo.rows says: a quantile does not add up.
+  top_entropy: float = 1.0
+  max_length: int = 256  # dr_grpo: tokens that it divides by
   weight: float = 1.0  # of this modality in the sum; 0 switches it off
 
   def __post_init__(self):

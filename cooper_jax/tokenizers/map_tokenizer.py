@@ -31,14 +31,14 @@ class MapTokenizerConfig:
   outputs: int  # of the decoder
   image_size: int = 64  # pixels
   grid: int = 8  # codes per side
-  width: int = 96  # channels at the grid's resolution
+  width: int = 64  # channels at the grid's resolution
   blocks: int = 2  # residual blocks there in the decoder, one in the encoder
   fine_width: int = 32  # channels at twice the grid's resolution
   fine_blocks: int = 1  # residual blocks there, in the decoder only
-  levels: tuple[int, ...] = (8, 5, 5, 5)
-  quantizer: str = "fsq"
-  spread_weight: float = 0.02  # of `quantize.spread_penalty` (FSQ)
-  commitment_weight: float = 0.25  # of the commitment loss (VQ)
+  levels: tuple[int, ...] = (8, 5, 5, 5)  # of a code's digits; codes: product
+  quantizer: str = "fsq"  # fsq | vq_ema
+  spread_weight: float = 0.02  # fsq: loss weight that keeps all codes in use
+  commitment_weight: float = 0.25  # vq_ema: weight of the commitment loss
 
   def __post_init__(self):
     if self.image_size % (2 * self.grid):

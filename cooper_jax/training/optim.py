@@ -23,20 +23,20 @@ class OptimConfig:
   """One stage's optimiser; rates are peaks, times are optimiser steps."""
 
   name: str = "adamw"  # adamw | muon
-  learning_rate: float = 1e-3  # adamw: of everything; muon: of the matrices
-  adam_learning_rate: float = 1e-3  # muon only: of everything else
-  schedule: str = "cosine"  # constant | cosine | linear
-  warmup_steps: int = 20
-  decay_start: float = 0.0  # fraction of the run after which decay begins
+  learning_rate: float = 2e-3  # peak; adamw: of all; muon: of the matrices
+  adam_learning_rate: float = 2e-3  # peak; muon only: of everything else
+  schedule: str = "cosine"  # how the rate falls: constant | cosine | linear
+  warmup_steps: int = 20  # steps in which the rate rises to its peak
+  decay_start: float = 0.0  # fraction of the steps after which decay begins
   final_fraction: float = 0.05  # rate at the end, as a fraction of the peak
   clip_norm: float = 1.0  # largest global gradient norm; 0 = no limit
-  weight_decay: float = 0.0
-  beta1: float = 0.9
-  beta2: float = 0.95
-  epsilon: float = 1e-8
-  momentum: float = 0.95  # muon only
-  ema_decay: float = 0.0  # average of the parameters; 0 = none is kept
-  micro_batches: int = 1  # the batch is taken in this many pieces
+  weight_decay: float = 0.0  # of the matrices, times the rate
+  beta1: float = 0.9  # Adam: decay of the mean gradient, a step
+  beta2: float = 0.95  # Adam: decay of the mean squared gradient, a step
+  epsilon: float = 1e-8  # Adam: added to the root of that
+  momentum: float = 0.95  # muon only: decay of the mean gradient, a step
+  ema_decay: float = 0.0  # decay of the parameters' average; 0 = none is kept
+  micro_batches: int = 1  # pieces that a batch is taken in
 
   def __post_init__(self):
     for field, allowed in (("name", OPTIMIZERS), ("schedule", DECAYS)):

@@ -63,10 +63,10 @@ class WorldConfig:
   """Settings of the embedded world; lengths in metres, angles in degrees."""
 
   image_size: int = 64
-  seed: int = 0
-  min_objects: int = 2
-  max_objects: int = MAX_OBJECTS
-  max_questions: int = 12  # at most one of each family
+  seed: int = 0  # of the scenes
+  min_objects: int = 2  # objects in a scene, at least
+  max_objects: int = MAX_OBJECTS  # objects in a scene, at most
+  max_questions: int = 12  # questions per scene, at most one of each family
   pixels_to_name: int = 25  # of a 64 x 64 image; fewer visible: not asked about
   held_out: tuple[tuple[str, str], ...] = HELD_OUT
   near: float = 0.42  # objects' distance

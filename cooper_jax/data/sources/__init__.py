@@ -32,15 +32,15 @@ class Source(Protocol):
 class DataConfig:
   """What samples are made of and where they come from (`config.data`)."""
 
-  source: str = "world"  # a file in this folder; or several: "world,jsonl"
+  source: str = "world"  # files of data/sources; several: "world,jsonl"
   weights: tuple[float, ...] = ()  # share of each of several; () = equal
-  image_size: int = 64  # pixels a side
+  image_size: int = 64  # pixels a side, a multiple of the patch
   cache: str = ""  # folder of rendered worlds; "" = ~/.cache/cooper_jax
   in_memory: bool = False  # hold rendered worlds decoded in memory
-  train_scenes: int = 14_000  # rendered for each split
-  validation_scenes: int = 256
-  test_scenes: int = 320
-  heldout_scenes: int = 320
+  train_scenes: int = 4000  # rendered for the training split
+  validation_scenes: int = 256  # rendered for the validation split
+  test_scenes: int = 320  # rendered for the test split, about 8 questions each
+  heldout_scenes: int = 320  # of colour-shape pairs never seen in training
   workers: int = 0  # processes that render; 0 = one per core
   jsonl: str = ""  # own data: a path, which may hold {split}
   bad_samples: float = 0.0  # share of unreadable samples to leave out
