@@ -35,22 +35,23 @@ class RunSettings:
   init_from: str = "tiny"  # packaged model to start from; "" = train every stage
   # Stage that the package stands for: sft | pretrain (SFT is trained here).
   init_as: str = "sft"
-  seed: int = 0  # of parameters, batches and sampling
-  precision: str = "auto"  # f32 | bf16 | auto (f32 on a CPU, else bf16)
+  seed: int = 0  # random seed of parameters, batches and sampling
+  # Type that is computed in: f32 | bf16 | auto (f32 on a CPU, else bf16).
+  precision: str = "auto"
   quick_compile: bool = False  # compile sooner, run slower (CPU)
   text_rows: int = 0  # rows of text in the embedding table; 0 = a row a token
-  modalities: tuple[str, ...] = ("depth", "segmentation")  # maps it can draw
+  modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplingSettings:
   """Rollouts; lengths in tokens."""
 
-  temperature: float = 1.0  # of the softmax over text tokens; 0 = greedy
-  code_temperature: float = 1.0  # of the softmax over map codes; 0 = greedy
+  temperature: float = 1.0  # temperature of text tokens; 0 = greedy
+  code_temperature: float = 1.0  # temperature of map codes; 0 = greedy
   text: int = 40  # tokens in one turn of text, at most
   maps: int = 2  # maps in one answer, at most
-  prompt_buckets: tuple[int, ...] = (96, 160)  # lengths prompts are padded to
+  prompt_buckets: tuple[int, ...] = (96, 160)  # lengths of padded prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,8 @@ class StageSettings:
   optim: OptimConfig  # optimiser
   log_every: int = 20  # steps between log lines
   save_every: int = 500  # steps between checkpoints
-  # Steps between pictures in TensorBoard (maps after the tokenizer, maps drawn
-  # of validation scenes, a group of rollouts); 0 = none.
+  # Steps between pictures in TensorBoard; 0 = none. The maps that a tokenizer
+  # leaves, those that the policy draws of validation scenes, a group of GRPO's.
   image_every: int = 500
   keep: int = 2  # checkpoints kept on disk
 
@@ -131,10 +132,10 @@ class PretrainSettings(SupervisedSettings):
   texts: int = 140  # scored text tokens of a row, at most
   map_weight: float = 1.5  # loss weight of codes beside the text's 1
   code_noise: float = 0.05  # share of the codes read that are replaced
-  # Chance that a map is given with a text, whose places read it (map_lookup).
+  # Chance that a text is given a map, which its places read (map_lookup).
   map_context: float = 0.5
   counterfactual: float = 0.5  # share of those depth maps that were edited
-  single_object: float = 0.05  # chance that one marked object alone is segmented
+  single_object: float = 0.05  # chance that a map marks one object alone
   extra_counting: int = 3  # counting questions added per image
 
 
@@ -159,9 +160,10 @@ class SftSettings(SupervisedSettings):
   maps: int = 4  # maps of a row in the loss, at most
   map_weight: float = 1.0  # loss weight of codes beside the text's 1
   code_noise: float = 0.1  # share of the codes read that are replaced
-  self_map_scenes: int = 4000  # training scenes the policy draws by itself first
-  self_map_share: float = 0.5  # share of those scenes' own maps that are read
-  # Share of the depth maps that were edited: the image does not show what they
+  # Training scenes that the policy draws on its own before SFT; 0 = none.
+  self_map_scenes: int = 4000
+  self_map_share: float = 0.5  # share of these own maps read as drawn
+  # Share of the depth maps that were edited. The image does not show what they
   # say, so that they have to be read.
   counterfactual: float = 0.5
   extra_counting: int = 2  # counting questions added per image
@@ -169,8 +171,8 @@ class SftSettings(SupervisedSettings):
   # Modality whose map must be drawn before a trace may state a measured length;
   # "" = no condition. When drawing pays is then for GRPO to find.
   lengths_need_map: str = "depth"
-  # Share of the questions by the mode of their trace: every way of answering is
-  # shown for all questions alike ("needed": the maps that a question needs).
+  # Share of the questions by the mode of their trace ("needed": the maps that a
+  # question needs). Every way of answering is shown for all questions alike.
   shares: dict = dataclasses.field(
     default_factory=lambda: dict(
       direct=0.1, text=0.3, needed=0.0, depth=0.4, segmentation=0.08, both=0.12
@@ -217,9 +219,9 @@ class RLSettings:
   resample: int = 0  # rounds that replace groups of equal rewards, at most
   pipeline: bool = False  # sample a step ahead, from parameters one step old
   overlong_filter: bool = False  # rollouts that were cut off teach nothing
-  # Weight of each reward in the sum; 0 = computed and logged, counts nothing;
-  # None = not computed. Map quality counts through the advantages of the maps'
-  # own codes (map_weight): in the sum it would pay for drawing as such.
+  # Weight of each reward in the sum; 0 = only logged, None = not computed. Map
+  # quality counts through the advantages of the maps' own codes (map_weight):
+  # in the sum it would pay for drawing as such.
   rewards: dict = dataclasses.field(default_factory=rewards)
   # Settings of each reward (its Config in rl/rewards/).
   settings: dict = dataclasses.field(default_factory=reward_settings)

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict, config_flags
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
-from cooper_jax.settings import checks
+from cooper_jax.settings import checks, meaning, page, suggest
+from cooper_jax.training import workdir
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {
@@ -26,6 +27,7 @@ FLAGS = {
   "topology": "a slice, as in v6e:16x16 or v5e:16x16,num_slices=2",
   "profile": "steps of every stage to trace, for TensorBoard",
 }
+REWARDS = "config.grpo.rl.rewards."
 HELP = """\
 usage: python -m cooper_jax.main --config=FILE.py[:VARIANT] [--workdir=DIR]
            [--config.KEY=VALUE ...] [--compile_cache=DIR|off]
@@ -36,13 +38,17 @@ finished are skipped, an interrupted one goes on where it stopped.
   --config=configs/grpo.py         GRPO on the packaged model (the default)
   --config=configs/grpo.py:scratch every stage from nothing, in 40 minutes
   --config=configs/grpo.py:smoke   the same in three, learning nothing
-  --config.grpo.steps=200          changes a setting (see configs/base.py)
+  --config.grpo.steps=200          changes a setting (docs/settings.md: all)
   --workdir=runs/demo              where everything goes; default runs/<config>
   --compile_cache=off              compiles everything anew
   --plan                           memory on every listed slice, by arithmetic
   --compile_only --topology=v6e:4x4
                                    compiles for a slice that is not here
   --profile=5                      traces 5 steps of each stage, see TensorBoard
+
+Turned most often, as --config.NAME=VALUE; here with what the default run has:
+
+{settings}
 
 In configs/: {configs}.
 Exit codes: 0 done, 2 bad config, data or checkpoint, 42 no progress, 43
@@ -106,17 +112,19 @@ def _nearest_flag(name: str) -> str:
   In: "sft.steps"      Out: '; did you mean "--config.sft.steps"?'
   In: "seed"           Out: '; did you mean "--config.seed"?'
   """
+  _find_configs()
+  from configs import base
+
   head, dot, rest = name.partition(".")
   if not dot:
-    _find_configs()
-    from configs import base
-
-    keys = base.get_base("smoke", ("tokenizer",))
-    if name in keys:
+    if name in base.defaults():
       return f'; did you mean "--config.{name}"?'
     return nearest(name, FLAGS, prefix="--")
-  section = nearest(head, ["config"])
-  return f'; did you mean "--config.{rest if section else name}"?'
+  said = meaning.meanings(base.SECTIONS)
+  name = rest if nearest(head, ["config"]) else name
+  if name in said:
+    return f'; did you mean "--config.{name}"?'
+  return suggest.suggest(name, said)
 
 
 def _find(path: str) -> Path:
@@ -168,10 +176,11 @@ def _check_key(config: ConfigDict, key: str) -> None:
     if not isinstance(here, ConfigDict):
       raise UserError(f"--{key}: {done} is a value, it has no keys")
     if part not in here:
+      name = key.removeprefix("config.")
       raise UserError(
         f'--{key}: {done} has no key "{part}"; it has '
         f"{', '.join(sorted(here))}"
-        f"{nearest(part, here, prefix=f'--{done}.')}"
+        f"{suggest.suggest(name, _meanings(config))}"
       )
     here, done = here[part], f"{done}.{part}"
   if isinstance(here, ConfigDict):
@@ -180,15 +189,29 @@ def _check_key(config: ConfigDict, key: str) -> None:
     )
 
 
+def _meanings(config: ConfigDict) -> dict[str, str]:
+  """Name -> meaning of every setting of a config, "" where nothing is said."""
+  from configs import base
+
+  said = meaning.meanings(base.SECTIONS)
+  return {name: said.get(name, "") for name in workdir.flat(config.to_dict())}
+
+
 def _override(path: str, given: dict[str, str]) -> ConfigDict:
-  """Applies the overrides with config_flags, which knows the types."""
+  """Applies the overrides with config_flags, which knows the types.
+
+  It knows no None, which a reward's weight may be.
+  """
+  off = [k for k, v in given.items() if v == "None" and k.startswith(REWARDS)]
   argv = ["cooper_jax", f"--config={path}"]
-  argv += [f"--{name}={value}" for name, value in given.items()]
+  argv += [f"--{k}={v}" for k, v in given.items() if k not in off]
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
     "config", flag_values=values, sys_argv=argv, lock_config=True
   )
   values(argv)
+  for key in off:
+    values.config.grpo.rl.rewards[key.removeprefix(REWARDS)] = None
   return values.config
 
 
@@ -206,11 +229,13 @@ def _example(config: ConfigDict, key: str) -> str:
 def parse(argv: list[str]) -> Command | None:
   """Reads the command line, or prints the help and gives None."""
   if any(word in ("-h", "--help", "-help") for word in argv):
-    print(HELP.format(configs=", ".join(_configs())))
+    _find_configs()
+    settings = "\n".join(page.common_lines())
+    print(HELP.format(configs=", ".join(_configs()), settings=settings))
     return None
   given = _normalise(argv)
   path = given.pop("config", "configs/grpo.py")
-  workdir = given.pop("workdir", "")
+  folder = given.pop("workdir", "")
   cache = given.pop("compile_cache", "")
   plan = _is_on("plan", given)
   topology = _topology(path, given)
@@ -227,10 +252,10 @@ def parse(argv: list[str]) -> Command | None:
         f"--{key}={value}: expected {_example(config, key)}"
       ) from error
   config = _override(found, given)
-  if not workdir:
-    workdir = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
+  if not folder:
+    folder = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
   checks.validate(config)
-  return Command(config, Path(workdir), cache, plan, topology, profile)
+  return Command(config, Path(folder), cache, plan, topology, profile)
 
 
 def _is_on(name: str, given: dict[str, str]) -> bool:

@@ -22,6 +22,7 @@ from cooper_jax.parallel import shard
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.policy import Policy, init_params, load_stage, make_policy
 from cooper_jax.stages import tokenizer
+from cooper_jax.training import settings_version
 from cooper_jax.training import workdir as workdirs
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 from cooper_jax.world.config import WORLD_VERSION
@@ -87,7 +88,8 @@ def check(config, folder: Path) -> dict:
   if differing:
     more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
     raise UserError(
-      f"packaged model {folder} was made with other settings:"
+      f"packaged model {folder} was made with other settings"
+      f" ({settings_version.made_by(manifest | manifest['made'].get(STAGE, {}))}):"
       f" {'; '.join(differing[:4])}{more}; {_instead()}"
     )
   return manifest
@@ -252,6 +254,7 @@ def pack(workdir, out) -> dict:
     made[stage] = {name: came.get(name, value) for name, value in here.items()}
   manifest = {
     "format": FORMAT,
+    "version": settings_version.VERSION,
     "world": WORLD_VERSION,
     "config": workdirs.plain(config),
     "seed": config.seed,

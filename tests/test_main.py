@@ -188,7 +188,6 @@ SMOKE = "--config=configs/grpo.py:smoke"
     ([SMOKE, "--config.data.image_size=60"], "not divisible by the patch 8"),
     ([SMOKE, "--config.sft.optim.name=mun"], 'did you mean "muon"'),
     ([SMOKE, "--config.sft.steps=0"], "config.sft.steps is 0"),
-    ([SMOKE, "--config.grpo.rl.weights=(1.0,)"], "give one each"),
     ([SMOKE, "--config.grpo.rl.loss.kind=dapoo"], 'did you mean "dapo"'),
     ([SMOKE, "--config.grpo.rl.advantage=grp"], 'did you mean "grpo"'),
     ([SMOKE, "--config.grpo.rl.settings.exploration.share=2."], "share is 2.0"),
@@ -197,11 +196,7 @@ SMOKE = "--config=configs/grpo.py:smoke"
       "tolerance is 2.0",
     ),
     (
-      [
-        SMOKE,
-        "--config.grpo.rl.rewards=('judge',)",
-        "--config.grpo.rl.weights=(1.,)",
-      ],
+      [SMOKE, "--config.grpo.rl.rewards.judge=1."],
       "judge.url to http://host",
     ),
     ([SMOKE, "--config.grpo.rl.group_size=1"], "groups of 2 and more"),
@@ -211,13 +206,16 @@ SMOKE = "--config=configs/grpo.py:smoke"
       'families names "counts"; the world asks',
     ),
     (
-      [SMOKE, "--config.grpo.rl.weights=(0., 0., 0., 0., 0.)"],
+      [SMOKE]
+      + [
+        f"--config.grpo.rl.rewards.{name}=0."
+        for name in ("answer", "format", "exploration")
+      ],
       "no reward has a",
     ),
-    (
-      [SMOKE, "--config.grpo.rl.rewards=('answer', 'answer')"],
-      "a reward twice",
-    ),
+    ([SMOKE, "--config.grpo.rl.rewards.formt=1."], 'rewards.format"'),
+    ([SMOKE, "--config.grpo.rl.rewards.format=much"], "expected a number"),
+    ([SMOKE, "--config.grpo.rl.rewards=('answer',)"], "is a section"),
     ([SMOKE, "--config.sft.counterfactual=1.5"], "0 to 1 (a share)"),
     (
       [SMOKE, "--config.pretrain.map_context=.5"],

@@ -41,8 +41,12 @@ def make_policy(shape: str, *, maps: str | None = None):
     qk_norm=False,
     qkv_bias=bias,
     pointer=bool(maps),
+    tied_head=True,
+    smear=False,
+    map_lookup=False,
     aligned_queries=bool(maps),
     code_digits=bool(maps),
+    attention="xla",
     unroll=True,
     vision=VisionConfig(
       image_size=side, patch=patch, width=128 if maps else 4, layers=1,

@@ -25,7 +25,8 @@ class VisionConfig:
   layers: int = 1  # transformer layers
   heads: int = 4  # attention heads
   ffn: int = 256  # hidden channels of the feed-forward layers
-  stem: str = "conv"  # linear (SigLIP2) | conv (two convolutions, from scratch)
+  # First layer: linear (SigLIP2) | conv (two convolutions, from scratch).
+  stem: str = "conv"
   norm_eps: float = 1e-6
 
   def __post_init__(self):
@@ -67,9 +68,9 @@ class ModelConfig:
   text: int  # rows of the text tokenizer
   codes: int  # K, rows shared by the codes of every modality
   vision: VisionConfig
-  attention: str  # xla | splash | cudnn | auto (of the platform; policy.py)
-  # Sampling calls the layers one by one, which compiles as long as there are
-  # layers and on a CPU copies less: on | off | auto (on a CPU; policy.py).
+  attention: str  # kernel: xla | splash | cudnn | auto (of the platform)
+  # Layers called one by one in sampling: on | off | auto (on a CPU). This
+  # compiles as long as there are layers and on a CPU copies less.
   unroll: bool
   d_model: int = 128  # channels of a token
   layers: int = 4  # transformer layers
@@ -92,7 +93,7 @@ class ModelConfig:
   smear: bool = True  # a text token sees its predecessor's embedding
   rope_theta: float = 10_000.0  # base of the rotary embedding's wavelengths
   norm_eps: float = 1e-6  # added to the mean square in RMSNorm
-  # Computed again in the backward pass, for memory: none | attention | dots |
+  # What the backward pass computes again, for memory: none | attention | dots |
   # full, from least to most.
   remat: str = "none"
   dtype: str = "float32"  # compute dtype; parameters stay float32

@@ -30,18 +30,18 @@ class LossConfig:
   kl: str = "k3"  # estimate of the KL penalty: k2 | k3 | k3_ratio
   kl_weight: float = 0.0  # weight of the KL penalty; 0 = no reference policy
   delta: float = 0.0  # largest free ratio (INTELLECT-2); 0 = none
-  dual_clip: float = 0.0  # A < 0: loss of at most -dual_clip A; 0 = none
-  sapo: tuple[float, float] = (1.0, 1.05)  # sapo: tau for A > 0, else
-  # vespo: (k, lambda) for A >= 0, then for A < 0.
+  dual_clip: float = 0.0  # largest loss over -A where A < 0; 0 = none
+  sapo: tuple[float, float] = (1.0, 1.05)  # tau of sapo for A > 0, else
+  # k and lambda of vespo for A >= 0, then for A < 0.
   vespo: tuple[float, float, float, float] = (2.0, 3.0, 3.0, 2.0)
-  correction: str = "none"  # for the sampler's mismatch: rl/off_policy.py
+  correction: str = "none"  # for a sampler that disagrees: rl/off_policy.py
   correction_min: float = 0.5  # least importance ratio that is corrected by
   correction_max: float = 2.0  # largest importance ratio that is corrected by
   off_policy_max: float = 0.0  # mean log gap of a bad sequence; 0 = any
   # Share of the tokens, by entropy, that count. Below 1 the update takes all
   # rollouts at once, whatever grpo.rows says: a quantile does not add up.
   top_entropy: float = 1.0
-  max_length: int = 256  # dr_grpo: tokens that it divides by
+  max_length: int = 256  # tokens that dr_grpo divides by
   weight: float = 1.0  # of this modality in the sum; 0 switches it off
 
   def __post_init__(self):

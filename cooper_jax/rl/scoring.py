@@ -92,6 +92,21 @@ def check_any_scored(scores: RewardScores) -> None:
     )
 
 
+def weights_of(rl) -> dict[str, float]:
+  """Name -> weight of each reward that `config.grpo.rl` computes, sorted."""
+  return {
+    name: weight for name, weight in sorted(rl.rewards.items())
+    if weight is not None
+  }  # fmt: skip
+
+
+def make_scorer(rl) -> "Scorer":
+  """The rewards of `config.grpo.rl`; raises UserError where one can't be."""
+  weights = weights_of(rl)
+  settings = {name: rl.settings[name] for name in weights if name in rl.settings}
+  return Scorer(weights, settings)
+
+
 class Scorer:
   """Calls the rewards named in `weights`; settings per reward by field name.
 
@@ -108,8 +123,8 @@ class Scorer:
   ):
     if not any(weights.values()):
       raise UserError(
-        "no reward has a weight; set config.grpo.rl.rewards, for example "
-        "{'answer': 1.0, 'format': 0.2}"
+        "no reward has a weight; set one, for example"
+        " --config.grpo.rl.rewards.answer=1.0"
       )
     settings = {} if settings is None else settings
     for name in settings:

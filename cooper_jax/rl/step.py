@@ -76,11 +76,8 @@ class Step:
     self.modules = {
       name: plugins.find("modalities", name) for name in config.modalities
     }
-    weights = dict(
-      zip(config.grpo.rl.rewards, config.grpo.rl.weights, strict=True)
-    )
-    settings = {name: config.grpo.rl.settings[name] for name in weights}
-    self.scorer = scoring.Scorer(weights, settings)
+    self.scorer = scoring.make_scorer(config.grpo.rl)
+    weights = self.scorer.weights
     self.weights = np.array(list(weights.values()), np.float32)
     self.overlong_filter = config.grpo.rl.overlong_filter
     self.advantages = jax.jit(

@@ -25,12 +25,6 @@ def validate(config: ConfigDict) -> None:
     plugins.check("stages", stage)
   _check_plugins(config)
   _check_order(config)
-  if len(config.grpo.rl.rewards) != len(config.grpo.rl.weights):
-    raise UserError(
-      f"config.grpo.rl.rewards names {len(config.grpo.rl.rewards)} rewards and"
-      f" config.grpo.rl.weights {len(config.grpo.rl.weights)} weights; give one"
-      " each"
-    )
   if config.precision not in PRECISIONS:
     raise UserError(
       f'config.precision is "{config.precision}"; allowed: '
@@ -73,7 +67,6 @@ def _check_order(config: ConfigDict) -> None:
   for name, what, named in (
     ("pipeline", "stage", config.pipeline),
     ("modalities", "modality", config.modalities),
-    ("grpo.rl.rewards", "reward", config.grpo.rl.rewards),
     ("data.source", "source", config.data.source.split(",")),
   ):
     if len({each.strip() for each in named}) != len(named):
@@ -232,8 +225,7 @@ def _check_rl(config: ConfigDict) -> None:
   try:
     advantages.find(rl.advantage)
     losses.configs_of(rl)
-    weights = dict(zip(rl.rewards, rl.weights, strict=True))
-    scoring.Scorer(weights, {name: rl.settings[name] for name in weights})
+    scoring.make_scorer(rl)
   except UserError as error:
     raise UserError(f"config.grpo.rl: {error}") from error
 

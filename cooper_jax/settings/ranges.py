@@ -85,7 +85,7 @@ TABLE = {
   "grpo.rl.resample": Range(0, why="0 = off"),
   "grpo.rl.advantage_eps": AMOUNT,
   "grpo.rl.map_weight": AMOUNT,
-  "grpo.rl.weights": ANY,
+  "grpo.rl.rewards.*": Range(why="None = not computed"),
   "grpo.rl.code.weight": AMOUNT,
   "grpo.rl.code.*": Range(0, also=-1, why="-1 = as in config.grpo.rl.loss"),
   "grpo.rl.loss.sapo": ABOVE,

@@ -32,13 +32,13 @@ class MapTokenizerConfig:
   image_size: int = 64  # pixels
   grid: int = 8  # codes per side
   width: int = 64  # channels at the grid's resolution
-  blocks: int = 2  # residual blocks there in the decoder, one in the encoder
+  blocks: int = 2  # residual blocks at it in the decoder (encoder: one)
   fine_width: int = 32  # channels at twice the grid's resolution
-  fine_blocks: int = 1  # residual blocks there, in the decoder only
-  levels: tuple[int, ...] = (8, 5, 5, 5)  # of a code's digits; codes: product
-  quantizer: str = "fsq"  # fsq | vq_ema
-  spread_weight: float = 0.02  # fsq: loss weight that keeps all codes in use
-  commitment_weight: float = 0.25  # vq_ema: weight of the commitment loss
+  fine_blocks: int = 1  # residual blocks at that, in the decoder only
+  levels: tuple[int, ...] = (8, 5, 5, 5)  # of each digit of a code
+  quantizer: str = "fsq"  # quantiser: fsq | vq_ema
+  spread_weight: float = 0.02  # loss weight of codes in use (fsq)
+  commitment_weight: float = 0.25  # weight of the commitment loss (vq_ema)
 
   def __post_init__(self):
     if self.image_size % (2 * self.grid):

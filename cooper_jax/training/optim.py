@@ -22,19 +22,19 @@ from cooper_jax.training.state import TrainState
 class OptimConfig:
   """One stage's optimiser; rates are peaks, times are optimiser steps."""
 
-  name: str = "adamw"  # adamw | muon
-  learning_rate: float = 2e-3  # peak; adamw: of all; muon: of the matrices
-  adam_learning_rate: float = 2e-3  # peak; muon only: of everything else
+  name: str = "adamw"  # optimiser: adamw | muon
+  learning_rate: float = 2e-3  # peak rate; muon: of the matrices
+  adam_learning_rate: float = 2e-3  # peak rate of all else; muon only
   schedule: str = "cosine"  # how the rate falls: constant | cosine | linear
   warmup_steps: int = 20  # steps in which the rate rises to its peak
   decay_start: float = 0.0  # fraction of the steps after which decay begins
   final_fraction: float = 0.05  # rate at the end, as a fraction of the peak
   clip_norm: float = 1.0  # largest global gradient norm; 0 = no limit
-  weight_decay: float = 0.0  # of the matrices, times the rate
-  beta1: float = 0.9  # Adam: decay of the mean gradient, a step
-  beta2: float = 0.95  # Adam: decay of the mean squared gradient, a step
-  epsilon: float = 1e-8  # Adam: added to the root of that
-  momentum: float = 0.95  # muon only: decay of the mean gradient, a step
+  weight_decay: float = 0.0  # decay of the matrices, times the rate
+  beta1: float = 0.9  # decay of Adam's mean gradient, a step
+  beta2: float = 0.95  # decay of Adam's mean squared gradient, a step
+  epsilon: float = 1e-8  # number that Adam adds to the root of that mean
+  momentum: float = 0.95  # decay of Muon's mean gradient, a step
   ema_decay: float = 0.0  # decay of the parameters' average; 0 = none is kept
   micro_batches: int = 1  # pieces that a batch is taken in
 

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from cooper_jax.errors import NumericsError, UserError
 from cooper_jax.parallel import processes
 from cooper_jax.runtime import interrupt
+from cooper_jax.training import settings_version
 
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
@@ -53,6 +54,7 @@ GROWS = frozenset(["grpo.steps"])
 RATES = frozenset(
   "learning_rate adam_learning_rate warmup_steps clip_norm".split()
 )
+MADE_BY = ("version", "commit")  # of config.json, beside the settings
 
 
 def plain(value):
@@ -81,12 +83,14 @@ def stage_settings(config, stage: str) -> dict:
     sections += SECTIONS.get(name, (name,))
   settings = flat({name: plain(config[name]) for name in sections})
   if "grpo" in sections:  # settings of a reward that is not used change nothing
-    unused = tuple(
-      f"grpo.rl.settings.{name}."
-      for name in config.grpo.rl.settings
-      if name not in config.grpo.rl.rewards
-    )
-    settings = {k: v for k, v in settings.items() if not k.startswith(unused)}
+    unused = [n for n, weight in config.grpo.rl.rewards.items() if weight is None]
+    named = tuple(f"grpo.rl.settings.{name}." for name in unused)
+    settings = {
+      name: value
+      for name, value in settings.items()
+      if name.removeprefix("grpo.rl.rewards.") not in unused
+      and not name.startswith(named)
+    }
   if settings["init_as"] == "sft":  # as it is where nothing is said of it
     del settings["init_as"]
   return _bound(settings) | {"after": before}
@@ -110,7 +114,9 @@ def read_config(workdir) -> ConfigDict:
       f"no run in {workdir}: {path} does not exist; give the --workdir of a"
       " run of cooper_jax.main"
     )
-  return to_config(read_json(path))
+  saved = read_json(path)
+  settings_version.check(saved, path)
+  return to_config({n: v for n, v in saved.items() if n not in MADE_BY})
 
 
 def to_config(saved: dict) -> ConfigDict:
@@ -164,6 +170,7 @@ def record(workdir, stage: str) -> dict | None:
       f"{path} is damaged (it has no {' and no '.join(missing)}); delete it,"
       " and the same command goes on from that stage's last checkpoint"
     )
+  settings_version.check(found, path)
   return found
 
 
@@ -184,10 +191,6 @@ def differences(config, workdir, stage: str) -> list[str]:
   if found is None:
     return []
   before, now = found["settings"], stage_settings(config, stage)
-  # Not said before there were packages, and before lengths could wait.
-  before = {"init_from": "", "sft.lengths_need_map": ""} | before
-  if "rl.code_weight" in before:  # its name until codes had a section
-    before["grpo.rl.code.weight"] = before["rl.code_weight"]
   lost = "lost" in found and not found["finished"]
   free = {f"{stage}.optim.{name}" for name in RATES} if lost else set()
   return [
@@ -251,7 +254,8 @@ def prepare(config, workdir) -> Path:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
-      write_json(workdir / "config.json", plain(config))
+      made_by = dict(zip(MADE_BY, (settings_version.VERSION, commit())))
+      write_json(workdir / "config.json", plain(config) | made_by)
   except OSError as error:
     raise UserError(
       f"--workdir={workdir} can't be written ({error.strerror}); choose "
@@ -350,6 +354,7 @@ def _note(config, workdir, stage, *, finished, seconds, by, **more) -> None:
   write_json(
     folder / "stage.json",
     {
+      "version": settings_version.VERSION,
       "digest": digest(settings),
       "settings": settings,
       "finished": finished,

@@ -63,7 +63,7 @@ class WorldConfig:
   """Settings of the embedded world; lengths in metres, angles in degrees."""
 
   image_size: int = 64
-  seed: int = 0  # of the scenes
+  seed: int = 0  # random seed of the scenes
   min_objects: int = 2  # objects in a scene, at least
   max_objects: int = MAX_OBJECTS  # objects in a scene, at most
   max_questions: int = 12  # questions per scene, at most one of each family

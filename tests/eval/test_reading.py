@@ -99,4 +99,4 @@ def test_a_policy_is_measured_on_every_kind():
 def _optimizer():
   from cooper_jax.training import optim
 
-  return optim.make_optimizer(optim.OptimConfig(), steps=1)
+  return optim.make_optimizer(optim.OptimConfig(learning_rate=1e-3), steps=1)

@@ -48,7 +48,9 @@ SMALL = f"""
 ALL = """
   pretrain.steps=3 sft.steps=2 grpo.steps=2 sampling.text=40
   grpo.rl.group_size=16
-  grpo.rl.rewards=('length','depth') grpo.rl.weights=(1.,0.)
+  grpo.rl.rewards.length=1. grpo.rl.rewards.depth=0.
+  grpo.rl.rewards.answer=None grpo.rl.rewards.format=None
+  grpo.rl.rewards.exploration=None grpo.rl.rewards.segmentation=None
 """.split()
 
 

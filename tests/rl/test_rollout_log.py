@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax.rl import rollout_log
+from cooper_jax.rl import rollout_log, scoring
 from cooper_jax.rl import step as steps
 from cooper_jax.rollouts import generate
 from cooper_jax.training import telemetry
@@ -44,13 +44,13 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
     assert len(row["rollouts"]) == CONFIG.grpo.rl.group_size
     for made in row["rollouts"]:
       assert set(made) == FIELDS
-      assert set(made["rewards"]) == set(CONFIG.grpo.rl.rewards)
+      assert set(made["rewards"]) == set(scoring.weights_of(CONFIG.grpo.rl))
       assert made["rewards"]["segmentation"] is None  # there is no such truth
       assert set(made["maps"]) <= set(CONFIG.modalities)
       assert made["text"].count("<depth>") == made["maps"].count("depth")
       weighted = sum(
         weight * (made["rewards"][name] or 0)
-        for name, weight in zip(CONFIG.grpo.rl.rewards, CONFIG.grpo.rl.weights)
+        for name, weight in scoring.weights_of(CONFIG.grpo.rl).items()
       )
       assert made["total"] == pytest.approx(weighted, abs=1e-5)
   assert telemetry.read_metrics(path) == rows

@@ -185,7 +185,9 @@ def test_shares_that_leave_nothing_are_refused(name):
     ("sft.optim.clip_norm", 0.0),
     ("sft.optim.beta1", 0.0),
     ("sft.optim.weight_decay", 0.1),
-    ("grpo.rl.weights", (1.0, -0.2, 1.0, 0.0, 0.0)),
+    ("grpo.rl.rewards.format", -0.2),
+    ("grpo.rl.rewards.format", None),
+    ("grpo.rl.rewards.length", 0.1),
     ("grpo.rl.code.clip_low", 0.0),
     ("evaluate.heldout_questions", 0),
     ("data.bad_samples", 1.0),
@@ -208,7 +210,7 @@ def test_a_batch_that_its_pieces_can_not_share_is_refused():
 
 @pytest.mark.parametrize(
   "setting",
-  ["grpo.optim.learning_rate=nan", "grpo.rl.weights=(1e999,1.,1.,1.,1.)"],
+  ["grpo.optim.learning_rate=nan", "grpo.rl.rewards.format=1e999"],
 )
 def test_nothing_is_made_for_a_number_that_is_none(setting, tmp_path, capsys):
   work = tmp_path / "work"

@@ -32,17 +32,17 @@ class Source(Protocol):
 class DataConfig:
   """What samples are made of and where they come from (`config.data`)."""
 
-  source: str = "world"  # files of data/sources; several: "world,jsonl"
-  weights: tuple[float, ...] = ()  # share of each of several; () = equal
+  source: str = "world"  # file in data/sources; several: "world,jsonl"
+  weights: tuple[float, ...] = ()  # share of each source; () = equal
   image_size: int = 64  # pixels a side, a multiple of the patch
   cache: str = ""  # folder of rendered worlds; "" = ~/.cache/cooper_jax
   in_memory: bool = False  # hold rendered worlds decoded in memory
-  train_scenes: int = 4000  # rendered for the training split
-  validation_scenes: int = 256  # rendered for the validation split
-  test_scenes: int = 320  # rendered for the test split, about 8 questions each
-  heldout_scenes: int = 320  # of colour-shape pairs never seen in training
+  train_scenes: int = 4000  # scenes rendered for training
+  validation_scenes: int = 256  # scenes rendered for validation
+  test_scenes: int = 320  # scenes rendered for the test, of about 8 questions
+  heldout_scenes: int = 320  # scenes of colour-shape pairs never trained on
   workers: int = 0  # processes that render; 0 = one per core
-  jsonl: str = ""  # own data: a path, which may hold {split}
+  jsonl: str = ""  # path of own data, which may hold {split}
   bad_samples: float = 0.0  # share of unreadable samples to leave out
   world: WorldConfig | None = None  # the WorldConfig (`config.world`)
 

@@ -21,7 +21,7 @@ from cooper_jax.grading import grade as grading
 class Config:
   """Settings of the answer reward."""
 
-  tolerance: float = 0.1  # of a length, relative
+  tolerance: float = 0.1  # relative error of a length that still is right
   graded: bool = False  # numbers get their mean relative accuracy
   tags_only: bool = True  # nothing outside <answer>..</answer> counts
   unit_required: bool = False  # a length without its unit is wrong

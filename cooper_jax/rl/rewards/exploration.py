@@ -32,8 +32,8 @@ FLAGS = ("positive", "negative", "boundary")
 class Config:
   """Settings of the exploration reward."""
 
-  size: float = 0.2
-  share: float = 0.375  # of the group's rollouts that make tau
+  size: float = 0.2  # bonus for a map that helps, malus for one that hurts
+  share: float = 0.375  # share of the group's rollouts that is tau
 
   def __post_init__(self):
     if not 0 <= self.share <= 1:

@@ -43,13 +43,13 @@ _VERDICT = re.compile(r"^\W*(yes|no)\b", re.IGNORECASE)
 class Config:
   """Settings of the judge."""
 
-  url: str = ""  # of the endpoint, as in http://localhost:8000/v1
-  model: str = ""  # its name there
+  url: str = ""  # address, as in http://localhost:8000/v1
+  model: str = ""  # name of the model there
   key_variable: str = "JUDGE_API_KEY"  # environment variable with the key
-  when_down: str = "error"  # error | abstain
+  when_down: str = "error"  # no answer from it: error | abstain
   timeout: float = 30.0  # seconds of one request
-  tries: int = 3
-  at_once: int = 8  # requests
+  tries: int = 3  # requests of one answer, at most
+  at_once: int = 8  # requests that wait at a time
   longest: int = 200  # characters of an answer that are shown
 
   def __post_init__(self):

@@ -20,7 +20,7 @@ class Config:
 
   limit: int = 256  # text tokens of a response
   buffer: int = 64  # the penalty grows over the last `buffer` tokens
-  penalty: float = 1.0
+  penalty: float = 1.0  # taken from a response at the limit
 
   def __post_init__(self):
     if not 0 < self.buffer <= self.limit:

@@ -1,0 +1,61 @@
+"""The setting that is meant by a name that is none.
+
+A misspelt name is near in its letters, a moved one keeps a word of its last
+part, and an older word often stands in the new one's meaning.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+
+LEAST = 0.7  # of a score: below it nothing is suggested
+WORDS = re.compile(r"[a-z0-9]+")
+
+
+def suggest(name: str, meanings: Mapping[str, str]) -> str:
+  """The end of an error that names the nearest setting, or nothing.
+
+  In: "rl.group"   Out: '; did you mean "--config.grpo.rl.group_size"?'
+
+  meanings: name -> meaning of all settings there are.
+  """
+  scores = {each: score(name, each, said) for each, said in meanings.items()}
+  best = max(scores, key=scores.get, default="")
+  if not best or scores[best] < LEAST:
+    return ""
+  return f'; did you mean "--config.{best}"?'
+
+
+def score(asked: str, name: str, meaning: str) -> float:
+  """How near a name is to what was asked, 0 to 1.2."""
+  *sections, last = asked.split(".")
+  *where, own = name.split(".")
+  letters = difflib.SequenceMatcher(None, last, own).ratio()
+  # Its words: in the name, or also in what is said of it.
+  named = share(last, own)
+  told = share(last, f"{own} {meaning}")
+  if sections and where:
+    same = difflib.SequenceMatcher(None, sections, where).ratio()
+    spelt = difflib.SequenceMatcher(None, ".".join(sections), ".".join(where))
+    place = max(same, 0.9 * spelt.ratio())
+  else:
+    place = float(sections == where)
+  return max(letters, 0.9 * named, 0.8 * told) + 0.3 * place - 0.1
+
+
+def share(asked: str, text: str) -> float:
+  """Share of the words of a name that a text has.
+
+  In: "map_group", "codes of a map"   Out: 0.5
+  """
+  words, there = WORDS.findall(asked.lower()), WORDS.findall(text.lower())
+  found = [any(is_alike(word, each) for each in there) for word in words]
+  return sum(found) / max(1, len(found))
+
+
+def is_alike(one: str, other: str) -> bool:
+  """Whether two words are the same but for their ending, as count, counting."""
+  alike = len(os.path.commonprefix([one, other]))
+  short, long = sorted((len(one), len(other)))
+  return one == other or (alike >= max(4, short - 1) and long - alike <= 4)

@@ -1,0 +1,33 @@
+"""The version of the settings' names, by which old runs and packages are known.
+
+A run that goes on under other names would train everything anew without a
+word; it is refused, and the line says which code made it.
+"""
+
+from pathlib import Path
+
+from cooper_jax.errors import UserError
+
+VERSION = 2  # raised when a setting is renamed or moved
+
+
+def made_by(saved: dict) -> str:
+  """In: {"version": 1, "commit": "c0ffee"}   Out: "version 1, commit c0ffee".
+
+  saved: `version`, 1 where nothing is said, and, where that was noted, `commit`
+  or a list of what it was made `by`.
+  """
+  commits = [each.get("commit") for each in (*saved.get("by", ()), saved)]
+  commits = [each for each in commits if each]
+  version = f"version {saved.get('version', 1)}"
+  return f"{version}, commit {commits[-1]}" if commits else version
+
+
+def check(saved: dict, path: Path) -> None:
+  """Raises UserError where a file of a run has names of another version."""
+  if saved.get("version", 1) != VERSION:
+    raise UserError(
+      f"{path} holds settings of {made_by(saved)}; this code has version"
+      f" {VERSION}, with other names: take another --workdir, or go on with the"
+      " code that made it"
+    )
