@@ -32,7 +32,9 @@ VARIANTS = ("tiny", *variants.CHANGES)
 class RunSettings:
   """What stands at the top of the config, beside `variant` and `pipeline`."""
 
-  init_from: str = "tiny"  # packaged model to start from; "" = train every stage
+  init_from: str = (
+    "tiny"  # packaged model to start from; "" = train every stage
+  )
   # Stage that the package stands for: sft | pretrain (SFT is trained here).
   init_as: str = "sft"
   seed: int = 0  # random seed of parameters, batches and sampling
@@ -211,8 +213,8 @@ class RLSettings:
   """Rewards, advantages and the policy loss."""
 
   group_size: int = 8  # rollouts of one prompt
-  # Advantage (rl/advantages.py: ADVANTAGES). Divided by its std, a group that
-  # differs in its maps alone would count as much as one that differs in answers.
+  # Advantage (rl/advantages.py: ADVANTAGES). Divided by its std, a group whose
+  # maps alone differ would count as much as one whose answers do.
   advantage: str = "mean_only"
   advantage_eps: float = 1e-4  # added to the std that rewards are divided by
   shuffle_rewards: bool = False  # control: rewards go to other rollouts
@@ -260,7 +262,9 @@ class EvaluateSettings:
   batch: int = 256  # rollouts at once
   blind_scenes: int = 2000  # training scenes that the blind baseline sees
   gallery: int = 60  # questions shown in the report
-  expected_minutes: float = 8.0  # minutes on two cores; printed in the plan only
+  expected_minutes: float = (
+    8.0  # minutes on two cores; printed in the plan only
+  )
 
 
 # Section -> the class that it is made from.

@@ -87,9 +87,9 @@ def check(config, folder: Path) -> dict:
   ]
   if differing:
     more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+    by = settings_version.made_by(manifest | manifest["made"].get(STAGE, {}))
     raise UserError(
-      f"packaged model {folder} was made with other settings"
-      f" ({settings_version.made_by(manifest | manifest['made'].get(STAGE, {}))}):"
+      f"packaged model {folder} was made with other settings ({by}):"
       f" {'; '.join(differing[:4])}{more}; {_instead()}"
     )
   return manifest

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from cooper_jax import command, main, plugins
-from cooper_jax.errors import UserError
+from cooper_jax.rl import scoring
 from cooper_jax.settings import checks
 from cooper_jax.training import workdir
 
@@ -309,6 +309,22 @@ def test_overrides_keep_the_types_of_the_config():
   assert config.pipeline == ("tokenizer",)
 
 
+def test_a_reward_is_weighed_left_out_or_only_logged_by_its_name():
+  words = ["length=0.1", "format=None", "exploration=0"]
+  asked = command.parse(
+    [SMOKE, *(f"--config.grpo.rl.rewards.{word}" for word in words)]
+  )
+  assert scoring.weights_of(asked.config.grpo.rl) == {
+    "answer": 1.0,
+    "depth": 0.0,
+    "exploration": 0.0,
+    "length": 0.1,
+    "segmentation": 0.0,
+  }
+  made = scoring.make_scorer(asked.config.grpo.rl)
+  assert list(made.weights) == sorted(made.weights)  # in whatever order given
+
+
 def test_the_default_workdir_names_the_config():
   assert command.parse([SMOKE]).workdir == pathlib.Path("runs/grpo-smoke")
 
@@ -318,6 +334,7 @@ def test_help_says_the_command(capsys):
   said = capsys.readouterr().out
   assert "usage: python -m cooper_jax.main --config=" in said
   assert "grpo.py" in said and "Exit codes" in said
+  assert "grpo.rl.group_size=8 " in said and "docs/settings.md" in said
 
 
 def test_a_real_process_ends_with_two_and_no_traceback(tmp_path):
@@ -342,12 +359,6 @@ def test_stage_settings_hold_what_a_stage_depends_on():
   sft = workdir.stage_settings(config, "sft")
   assert "model.d_model" in sft and "pretrain.steps" in sft
   assert "sft.log_every" not in sft and "grpo.rl.group_size" not in sft
-
-
-def test_disk_space_is_checked(tmp_path):
-  workdir.need_disk(tmp_path, megabytes=1, what="a test")
-  with pytest.raises(UserError, match=r"the cache needs 10{12} MiB"):
-    workdir.need_disk(tmp_path, megabytes=1e12, what="the cache")
 
 
 def test_a_commit_that_was_shipped_without_its_history_is_known(monkeypatch):

@@ -207,6 +207,23 @@ def test_a_setting_of_training_that_came_later_is_no_difference(
     package.check(run[0], there)
 
 
+def test_a_package_of_older_names_says_what_made_it(run, packed, tmp_path):
+  there = copy_of(packed, tmp_path)
+
+  def rename(manifest):
+    manifest["config"]["model"]["read"] = True
+    del manifest["config"]["model"]["map_lookup"], manifest["version"]
+    manifest["made"]["sft"]["by"] = [{"commit": "c0ffee"}]
+
+  assert json.loads((there / "manifest.json").read_text())["version"] == 2
+  rewrite(there, rename)
+  with pytest.raises(UserError, match=r"\(version 1, commit c0ffee\)") as error:
+    package.check(run[0], there)
+  said = str(error.value)
+  assert "model.read is True there and absent here" in said
+  assert "\n" not in said
+
+
 @pytest.mark.parametrize("missing", ["config", "made", "data"])
 def test_a_manifest_with_a_part_missing_is_refused(packed, tmp_path, missing):
   there = copy_of(packed, tmp_path)

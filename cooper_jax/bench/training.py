@@ -55,7 +55,9 @@ def sft(asked) -> dict:
     for _ in range(asked.prompts)
   ]
   batch = packing.pack(rows, form=policy.form, shape=shape, rows=asked.prompts)
-  optimizer = optim.make_optimizer(optim.OptimConfig(learning_rate=1e-3), steps=1000)
+  optimizer = optim.make_optimizer(
+    optim.OptimConfig(learning_rate=1e-3), steps=1000
+  )
 
   def loss(params):
     scores = scoring.score(policy.model, params, batch, form=policy.form)
@@ -102,7 +104,9 @@ def grpo(asked) -> dict:
 
   policy = make_policy(asked.shape)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
-  optimizer = optim.make_optimizer(optim.OptimConfig(learning_rate=1e-3), steps=1000)
+  optimizer = optim.make_optimizer(
+    optim.OptimConfig(learning_rate=1e-3), steps=1000
+  )
   config = LossConfig("dapo")
   configs = {
     "text": config, "code": dataclasses.replace(config, weight=0.0)

@@ -26,7 +26,9 @@ class LossConfig:
 
   kind: str = "dapo"  # policy loss (rl/losses.py: LOSSES)
   clip_low: float = 0.2  # clip below a ratio of 1
-  clip_high: float = 0.2  # clip above 1; cispo: the largest ratio, for example 5
+  clip_high: float = (
+    0.2  # clip above 1; cispo: the largest ratio, for example 5
+  )
   kl: str = "k3"  # estimate of the KL penalty: k2 | k3 | k3_ratio
   kl_weight: float = 0.0  # weight of the KL penalty; 0 = no reference policy
   delta: float = 0.0  # largest free ratio (INTELLECT-2); 0 = none
@@ -34,7 +36,8 @@ class LossConfig:
   sapo: tuple[float, float] = (1.0, 1.05)  # tau of sapo for A > 0, else
   # k and lambda of vespo for A >= 0, then for A < 0.
   vespo: tuple[float, float, float, float] = (2.0, 3.0, 3.0, 2.0)
-  correction: str = "none"  # for a sampler that disagrees: rl/off_policy.py
+  # Correction for a sampler that disagrees (rl/off_policy.py: CORRECTIONS).
+  correction: str = "none"
   correction_min: float = 0.5  # least importance ratio that is corrected by
   correction_max: float = 2.0  # largest importance ratio that is corrected by
   off_policy_max: float = 0.0  # mean log gap of a bad sequence; 0 = any

@@ -103,7 +103,9 @@ def weights_of(rl) -> dict[str, float]:
 def make_scorer(rl) -> "Scorer":
   """The rewards of `config.grpo.rl`; raises UserError where one can't be."""
   weights = weights_of(rl)
-  settings = {name: rl.settings[name] for name in weights if name in rl.settings}
+  settings = {
+    name: rl.settings[name] for name in weights if name in rl.settings
+  }
   return Scorer(weights, settings)
 
 

@@ -10,10 +10,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from cooper_jax import plugins
 from cooper_jax.settings import meaning, ranges
+from cooper_jax.training import workdir
 
 DOCS = Path(__file__).parents[2] / "docs"
 STAGES = ("tokenizer", "pretrain", "sft", "grpo")
@@ -36,6 +35,11 @@ the default run (`configs/base.py`). What the variants change and why stands in
 setting is changed as in `--config.grpo.steps=200`.
 {other}
 """
+RULES = """\
+The weight of each in the sum, as in `--config.grpo.rl.rewards.length=0.1`; with
+0 a reward is computed and logged and does not count, with `None` it is not
+computed. The order does not matter. A reward is a file in
+`cooper_jax/rl/rewards/`, and its settings are those of its `Config`:"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +56,11 @@ def rows() -> dict[str, Row]:
   """Every setting of the default run by its name, in the order of the files."""
   from configs import base
 
-  config, said = base.defaults(), meaning.meanings(base.SECTIONS)
-  found = {}
-  for name in said:
-    value = config
-    for part in name.split("."):
-      value = value[part] if part in value else None
-    if not isinstance(value, ConfigDict) and _is_there(config, name):
-      what = _sentence(_reward(name) or said[name])
-      found[name] = Row(name, value, what, _allowed(name, value))
+  values = workdir.flat(base.defaults().to_dict())
+  said, found = meaning.meanings(base.SECTIONS), {}
+  for name in filter(values.__contains__, said):
+    what, value = _sentence(_reward(name) or said[name]), values[name]
+    found[name] = Row(name, value, what, _allowed(name, value))
   return found
 
 
@@ -70,14 +70,6 @@ def _reward(name: str) -> str:
   if section != "grpo.rl.rewards":
     return ""
   return plugins.find("rewards", own).__doc__.splitlines()[0]
-
-
-def _is_there(config, name: str) -> bool:
-  for part in name.split("."):
-    if part not in config:
-      return False
-    config = config[part]
-  return True
 
 
 def _sentence(text: str) -> str:
@@ -152,19 +144,20 @@ def pages() -> dict[str, str]:
   rl = [
     HEAD.format(of=" of GRPO", other="The others: [settings.md](settings.md)."),
     *part("Stage 3, GRPO", "grpo", "rl"),
-    *part("Advantages and updates", "grpo.rl", "loss", "code", "rewards", "settings"),
+    *part(
+      "Advantages and updates", "grpo.rl", "loss", "code", "rewards", "settings"
+    ),
     *part("Rewards", "grpo.rl.rewards"),
-    "The weight of each in the sum, as in `--config.grpo.rl.rewards.length=0.1`;",
-    "with 0 a reward is computed and logged and does not count, with `None` it is",
-    "not computed. The order does not matter. A reward is a file in",
-    "`cooper_jax/rl/rewards/`, and its settings are those of its `Config`:",
+    RULES,
     "",
     *part("What rewards are set to", "grpo.rl.settings"),
     *part("The policy loss, of text and codes alike", "grpo.rl.loss"),
     *part("The loss of codes where it differs", "grpo.rl.code"),
   ]
   texts = {"settings.md": main, "settings_rl.md": rl}
-  return {name: "\n".join(lines).rstrip() + "\n" for name, lines in texts.items()}
+  return {
+    name: "\n".join(lines).rstrip() + "\n" for name, lines in texts.items()
+  }
 
 
 def _is_shared(name: str, shared: set[str]) -> bool:
@@ -183,7 +176,9 @@ def _stages(found: dict[str, Row], shared: set[str]) -> list[str]:
   for name in names:
     each = [found[f"{stage}.{name}"] for stage in STAGES]
     values = [f"`{_show(row.default)}`" for row in each]
-    lines.append(_line([f"`{name}`", *values, each[0].meaning, each[0].allowed]))
+    lines.append(
+      _line([f"`{name}`", *values, each[0].meaning, each[0].allowed])
+    )
   return lines
 
 
@@ -192,7 +187,9 @@ def _table(keep: dict[str, Row]) -> list[str]:
   lines, above = _head("setting", "default", "meaning", "allowed"), ""
   for name, row in keep.items():
     said = row.meaning if row.meaning != above else '"'
-    lines.append(_line([f"`{name}`", f"`{_show(row.default)}`", said, row.allowed]))
+    lines.append(
+      _line([f"`{name}`", f"`{_show(row.default)}`", said, row.allowed])
+    )
     above = row.meaning
   return lines
 

@@ -5,7 +5,6 @@ part, and an older word often stands in the new one's meaning.
 """
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 
@@ -56,6 +55,9 @@ def share(asked: str, text: str) -> float:
 
 def is_alike(one: str, other: str) -> bool:
   """Whether two words are the same but for their ending, as count, counting."""
-  alike = len(os.path.commonprefix([one, other]))
+  alike = next(
+    (i for i, (a, b) in enumerate(zip(one, other)) if a != b),
+    min(len(one), len(other)),
+  )
   short, long = sorted((len(one), len(other)))
   return one == other or (alike >= max(4, short - 1) and long - alike <= 4)

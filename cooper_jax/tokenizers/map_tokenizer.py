@@ -35,7 +35,7 @@ class MapTokenizerConfig:
   blocks: int = 2  # residual blocks at it in the decoder (encoder: one)
   fine_width: int = 32  # channels at twice the grid's resolution
   fine_blocks: int = 1  # residual blocks at that, in the decoder only
-  levels: tuple[int, ...] = (8, 5, 5, 5)  # of each digit of a code
+  levels: tuple[int, ...] = (8, 5, 5, 5)  # levels of each digit
   quantizer: str = "fsq"  # quantiser: fsq | vq_ema
   spread_weight: float = 0.02  # loss weight of codes in use (fsq)
   commitment_weight: float = 0.25  # weight of the commitment loss (vq_ema)

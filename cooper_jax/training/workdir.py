@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,13 +82,13 @@ def stage_settings(config, stage: str) -> dict:
     sections += SECTIONS.get(name, (name,))
   settings = flat({name: plain(config[name]) for name in sections})
   if "grpo" in sections:  # settings of a reward that is not used change nothing
-    unused = [n for n, weight in config.grpo.rl.rewards.items() if weight is None]
-    named = tuple(f"grpo.rl.settings.{name}." for name in unused)
+    off = [n for n, w in config.grpo.rl.rewards.items() if w is None]
+    below = tuple(f"grpo.rl.settings.{name}." for name in off)
+    weights = {f"grpo.rl.rewards.{name}" for name in off}
     settings = {
       name: value
       for name, value in settings.items()
-      if name.removeprefix("grpo.rl.rewards.") not in unused
-      and not name.startswith(named)
+      if name not in weights and not name.startswith(below)
     }
   if settings["init_as"] == "sft":  # as it is where nothing is said of it
     del settings["init_as"]
@@ -193,14 +192,18 @@ def differences(config, workdir, stage: str) -> list[str]:
   before, now = found["settings"], stage_settings(config, stage)
   lost = "lost" in found and not found["finished"]
   free = {f"{stage}.optim.{name}" for name in RATES} if lost else set()
+  shared = before.keys() & now.keys()
+  if "grpo.steps" in shared:  # a reward that is not computed is not noted
+    noted = before.keys() | now.keys()
+    shared |= {name for name in noted if name.startswith("grpo.rl.rewards.")}
   return [
     f"{name} is {before.get(name, 'absent')} there and "
     f"{now.get(name, 'absent')} here"
     # Another pipeline around it, with sections of its own, is a reason to run
     # again, not to refuse.
-    for name in sorted(before.keys() & now.keys())
+    for name in sorted(shared)
     if name != "after"
-    and before[name] != now[name]
+    and before.get(name) != now.get(name)
     and name not in free
     and not (name in GROWS and now[name] > before[name])
   ]
@@ -388,13 +391,3 @@ def add_summary(workdir, values: dict) -> None:
   path = Path(workdir) / "summary.json"
   before = read_json(path) if path.exists() else {}
   write_json(path, before | values)
-
-
-def need_disk(workdir, *, megabytes: float, what: str) -> None:
-  """Raises UserError if the folder's disk has less room than needed."""
-  free = shutil.disk_usage(Path(workdir)).free / 2**20
-  if free < megabytes:
-    raise UserError(
-      f"{what} needs {megabytes:.0f} MiB, the disk of {workdir} has "
-      f"{free:.0f} MiB free; make room or choose another --workdir"
-    )

@@ -27,9 +27,10 @@ def make_state(width=8, name="muon"):
     },
     "table": jnp.arange(6, dtype=jnp.bfloat16),
   }
-  optimizer = optim.make_optimizer(optim.OptimConfig(
-    name=name, learning_rate=1e-3, adam_learning_rate=1e-3
-  ), steps=9)
+  optimizer = optim.make_optimizer(
+    optim.OptimConfig(name=name, learning_rate=1e-3, adam_learning_rate=1e-3),
+    steps=9,
+  )
   return state.create(params, optimizer, key=jax.random.key(7), ema=True)
 
 

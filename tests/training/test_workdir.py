@@ -99,3 +99,46 @@ def test_a_record_from_before_a_setting_was_free_is_still_of_this_run(done):
     record["digest"] = workdir.digest(record["settings"])
     workdir.write_json(path, record)
   assert todo(config_of(sampling__prompt_buckets=(64, 96)), done) == []
+
+
+def test_a_reward_that_is_not_computed_may_be_set_to_anything(done):
+  assert todo(config_of(grpo__rl__settings__length__limit=99), done) == []
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "said"),
+  [
+    ("length", 0.1, "is absent there and 0.1 here"),
+    ("length", 0.0, "is absent there and 0.0 here"),
+    ("format", None, "is 0.2 there and absent here"),
+    ("format", 0.3, "is 0.2 there and 0.3 here"),
+  ],
+)
+def test_rewards_that_differ_are_refused(done, name, value, said):
+  config = config_of()
+  with config.unlocked():
+    config.grpo.rl.rewards[name] = value
+  with pytest.raises(UserError, match=rf"grpo\.rl\.rewards\.{name} {said}"):
+    workdir.prepare(config, done)
+
+
+def test_the_config_comes_back_as_it_was_saved(done):
+  assert workdir.read_config(done).to_dict() == config_of().to_dict()
+
+
+def test_a_run_of_other_names_says_which_code_made_it(done):
+  """As runs from before settings were renamed: no version is said in them."""
+  for path in (done / "config.json", done / "sft" / "stage.json"):
+    saved = workdir.read_json(path)
+    del saved["version"]
+    if "by" in saved:
+      saved["by"][-1]["commit"] = "c0ffee"
+    workdir.write_json(path, saved | {"commit": "c0ffee"})
+  before = {p: p.read_bytes() for p in done.rglob("*.json")}
+  said = "settings of version 1, commit c0ffee; this code has version 2"
+  with pytest.raises(UserError, match=said) as error:
+    workdir.prepare(config_of(), done)
+  assert "sft/stage.json" in str(error.value) and "\n" not in str(error.value)
+  with pytest.raises(UserError, match=said):
+    workdir.read_config(done)
+  assert before == {p: p.read_bytes() for p in done.rglob("*.json")}
