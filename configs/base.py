@@ -32,9 +32,8 @@ VARIANTS = ("tiny", *variants.CHANGES)
 class RunSettings:
   """What stands at the top of the config, beside `variant` and `pipeline`."""
 
-  init_from: str = (
-    "tiny"  # packaged model to start from; "" = train every stage
-  )
+  # Packaged model to start from; "" = train every stage.
+  init_from: str = "tiny"
   # Stage that the package stands for: sft | pretrain (SFT is trained here).
   init_as: str = "sft"
   seed: int = 0  # random seed of parameters, batches and sampling
@@ -62,7 +61,7 @@ class StageSettings:
 
   steps: int  # optimiser steps
   batch: int  # images (grpo: prompts) a step
-  expected_minutes: float  # minutes on two cores; printed in the plan only
+  expected_minutes: float  # minutes on two cores, for the plan alone
   optim: OptimConfig  # optimiser
   log_every: int = 20  # steps between log lines
   save_every: int = 500  # steps between checkpoints
@@ -262,9 +261,7 @@ class EvaluateSettings:
   batch: int = 256  # rollouts at once
   blind_scenes: int = 2000  # training scenes that the blind baseline sees
   gallery: int = 60  # questions shown in the report
-  expected_minutes: float = (
-    8.0  # minutes on two cores; printed in the plan only
-  )
+  expected_minutes: float = 8.0  # minutes on two cores, for the plan alone
 
 
 # Section -> the class that it is made from.

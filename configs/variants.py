@@ -26,24 +26,24 @@ def scratch(config: ConfigDict) -> None:
   ):
     config[name].update(steps=steps, save_every=100, expected_minutes=minutes)
     config[name].optim.warmup_steps = warmup
-  # Reading a map is learned late (recipe.md): in this time nothing comes of it,
-  # so there is no lookup, no given map, no edited one and none of its own.
+  # So few steps are too few to learn to read a map: its own is worth -0.1 to
+  # +1.2 points more than another image's, whatever was tried (recipe.md). So
+  # there is no lookup, no map given to a text, no edited one, none of its own.
   config.model.map_lookup = False
   config.pretrain.update(map_context=0.0, counterfactual=0.0)
   config.sft.update(self_map_scenes=0, counterfactual=0.0)
-  # Lengths are told in text, too, for maps this coarse are a poor ruler; and
-  # the maps that a question needs are shown with it.
+  # So lengths may be told without a map, and a quarter of the traces shows the
+  # maps that the question needs instead of leaving that to GRPO.
   config.sft.lengths_need_map = ""
   config.sft.shares.update(
     direct=0.25, text=0.3, needed=0.25, depth=0.1, segmentation=0.0, both=0.1
   )
-  # Maps are worse, so more traces show what is said of a bad one.
-  config.sft.corrupted = 0.1
-  # Few steps go to locations and readings, not to more counting or to names.
+  config.sft.corrupted = 0.1  # the only maps here that the image contradicts
+  # More counting and the loss on names came with the long recipe, too.
   config.pretrain.extra_counting = config.sft.extra_counting = 0
   config.pretrain.weights.name = config.sft.weights.name = 0.3
-  # A weak policy is right in few of its samples: few small steps, a rate that
-  # does not fall, advantages in units of the group's std, and maps' own too.
+  # A few minutes of GRPO as in its paper: advantages are divided by their std,
+  # and a map's own with them, so that its weight is of the same order as 1.
   config.grpo.update(steps=24, batch=8, expected_minutes=4.5)
   config.grpo.optim.update(learning_rate=5e-5, schedule="constant")
   config.grpo.rl.update(advantage="grpo", map_weight=0.5)

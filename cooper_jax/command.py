@@ -120,7 +120,7 @@ def _nearest_flag(name: str) -> str:
     if name in base.defaults():
       return f'; did you mean "--config.{name}"?'
     return nearest(name, FLAGS, prefix="--")
-  said = meaning.meanings(base.SECTIONS)
+  said = _meanings(base.defaults())
   name = rest if nearest(head, ["config"]) else name
   if name in said:
     return f'; did you mean "--config.{name}"?'

@@ -26,9 +26,7 @@ class LossConfig:
 
   kind: str = "dapo"  # policy loss (rl/losses.py: LOSSES)
   clip_low: float = 0.2  # clip below a ratio of 1
-  clip_high: float = (
-    0.2  # clip above 1; cispo: the largest ratio, for example 5
-  )
+  clip_high: float = 0.2  # clip above 1; cispo: the largest ratio, as 5.0
   kl: str = "k3"  # estimate of the KL penalty: k2 | k3 | k3_ratio
   kl_weight: float = 0.0  # weight of the KL penalty; 0 = no reference policy
   delta: float = 0.0  # largest free ratio (INTELLECT-2); 0 = none
