@@ -265,7 +265,7 @@ class EvaluateSettings:
 
 
 # Section -> the class that it is made from.
-SECTIONS = {
+SECTION_CLASSES = {
   "": RunSettings,
   "mesh": MeshConfig,
   "data": DataConfig,
@@ -284,7 +284,7 @@ SECTIONS = {
 }
 # Fields that are no settings: derived from others where the class is used, or
 # what makes the world the one that it is.
-DERIVED = {
+DERIVED_FIELDS = {
   "data": ("world",),
   "world": (
     "image_size", "pixels_to_name", "held_out", "near", "far",
@@ -296,7 +296,7 @@ DERIVED = {
   "grpo.rl.loss": ("weight",),
 }  # fmt: skip
 # Values of fields that have no default, for only a device tells them.
-GIVEN = {"model.attention": "auto", "model.unroll": "auto"}
+WITHOUT_DEFAULT = {"model.attention": "auto", "model.unroll": "auto"}
 
 
 def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
@@ -327,8 +327,8 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
 def defaults() -> ConfigDict:
   """The default run, less `variant` and `pipeline`; not locked."""
   config = ConfigDict()
-  for path, cls in SECTIONS.items():
-    here, made = config, section(cls, DERIVED.get(path, ()))
+  for path, cls in SECTION_CLASSES.items():
+    here, made = config, make_section(cls, DERIVED_FIELDS.get(path, ()))
     *above, name = path.split(".")
     for each in above:
       here = here[each]
@@ -336,11 +336,11 @@ def defaults() -> ConfigDict:
       here[name] = made
     else:
       here.update(made)
-  config.update_from_flattened_dict(GIVEN)
+  config.update_from_flattened_dict(WITHOUT_DEFAULT)
   return config
 
 
-def section(cls, derived=()) -> ConfigDict:
+def make_section(cls, derived=()) -> ConfigDict:
   """The defaults of a dataclass's fields, less the derived ones."""
   values = {}
   for field in dataclasses.fields(cls):

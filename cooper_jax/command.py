@@ -193,7 +193,7 @@ def _meanings(config: ConfigDict) -> dict[str, str]:
   """Name -> meaning of every setting of a config, "" where nothing is said."""
   from configs import base
 
-  said = meaning.meanings(base.SECTIONS)
+  said = meaning.meanings(base.SECTION_CLASSES)
   return {name: said.get(name, "") for name in workdir.flat(config.to_dict())}
 
 

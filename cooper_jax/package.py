@@ -254,7 +254,7 @@ def pack(workdir, out) -> dict:
     made[stage] = {name: came.get(name, value) for name, value in here.items()}
   manifest = {
     "format": FORMAT,
-    "version": settings_version.VERSION,
+    "version": settings_version.SETTINGS_VERSION,
     "world": WORLD_VERSION,
     "config": workdirs.plain(config),
     "seed": config.seed,

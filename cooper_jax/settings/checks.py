@@ -44,7 +44,7 @@ def validate(config: ConfigDict) -> None:
     _check_rl(config)
   if config.init_from or config.init_as != "sft":
     _check_start(config)
-  # Deferred: optax takes a second that a misspelt flag need not wait for.
+
   from cooper_jax.training.optim import OptimConfig
 
   for stage in config.pipeline:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 def meanings(sections: Mapping[str, type]) -> dict[str, str]:
   """Name -> meaning of every field of the classes, nested ones included.
 
-  sections: path of a section -> dataclass, as `configs.base.SECTIONS`.
+  sections: path of a section -> dataclass, as `configs.base.SECTION_CLASSES`.
   """
   found = {}
   for path, cls in sections.items():

@@ -15,9 +15,9 @@ from cooper_jax.settings import meaning, ranges
 from cooper_jax.training import workdir
 
 DOCS = Path(__file__).parents[2] / "docs"
-STAGES = ("tokenizer", "pretrain", "sft", "grpo")
+TRAINED_STAGES = ("tokenizer", "pretrain", "sft", "grpo")
 # What is turned often; the rest is settable all the same.
-COMMON = (
+TURNED_OFTEN = (
   "init_from", "seed", "modalities", "data.source", "data.jsonl",
   "data.train_scenes", "model.d_model", "model.layers", "sft.steps",
   "sft.optim.learning_rate", "grpo.steps", "grpo.batch",
@@ -26,7 +26,7 @@ COMMON = (
   "grpo.rl.loss.clip_high", "grpo.rl.loss.kl_weight", "sampling.temperature",
   "evaluate.questions",
 )  # fmt: skip
-HEAD = """\
+PAGE_HEAD = """\
 # Settings{of}
 
 Made by `python -m cooper_jax.settings.page`, not by hand. Defaults are those of
@@ -35,7 +35,7 @@ the default run (`configs/base.py`). What the variants change and why stands in
 setting is changed as in `--config.grpo.steps=200`.
 {other}
 """
-RULES = """\
+REWARD_RULES = """\
 The weight of each in the sum, as in `--config.grpo.rl.rewards.length=0.1`; with
 0 a reward is computed and logged and does not count, with `None` it is not
 computed. The order does not matter. A reward is a file in
@@ -43,7 +43,7 @@ computed. The order does not matter. A reward is a file in
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class SettingRow:
   """One setting; name: dotted, below `config`."""
 
   name: str
@@ -52,15 +52,15 @@ class Row:
   allowed: str  # "" where the meaning lists it
 
 
-def rows() -> dict[str, Row]:
+def setting_rows() -> dict[str, SettingRow]:
   """Every setting of the default run by its name, in the order of the files."""
   from configs import base
 
   values = workdir.flat(base.defaults().to_dict())
-  said, found = meaning.meanings(base.SECTIONS), {}
+  said, found = meaning.meanings(base.SECTION_CLASSES), {}
   for name in filter(values.__contains__, said):
     what, value = _sentence(_reward(name) or said[name]), values[name]
-    found[name] = Row(name, value, what, _allowed(name, value))
+    found[name] = SettingRow(name, value, what, _allowed(name, value))
   return found
 
 
@@ -95,11 +95,11 @@ def _allowed(name: str, value) -> str:
   return "" if found is None else str(found)
 
 
-def pages() -> dict[str, str]:
+def settings_pages() -> dict[str, str]:
   """File name in docs/ -> its text."""
   from configs import base
 
-  found = rows()
+  found = setting_rows()
   shared = {f.name for f in dataclasses.fields(base.StageSettings)}
   parts = {n: r for n, r in found.items() if not _is_shared(n, shared)}
 
@@ -116,10 +116,10 @@ def pages() -> dict[str, str]:
 
   common = [
     _line([f"`{n}`", f"`{_show(found[n].default)}`", found[n].meaning])
-    for n in COMMON
+    for n in TURNED_OFTEN
   ]
   main = [
-    HEAD.format(of="", other="GRPO: [settings_rl.md](settings_rl.md)."),
+    PAGE_HEAD.format(of="", other="GRPO: [settings_rl.md](settings_rl.md)."),
     "## Turned most often",
     "",
     *_head("setting", "default", "meaning"),
@@ -142,13 +142,15 @@ def pages() -> dict[str, str]:
     *part("Evaluation", "evaluate"),
   ]
   rl = [
-    HEAD.format(of=" of GRPO", other="The others: [settings.md](settings.md)."),
+    PAGE_HEAD.format(
+      of=" of GRPO", other="The others: [settings.md](settings.md)."
+    ),
     *part("Stage 3, GRPO", "grpo", "rl"),
     *part(
       "Advantages and updates", "grpo.rl", "loss", "code", "rewards", "settings"
     ),
     *part("Rewards", "grpo.rl.rewards"),
-    RULES,
+    REWARD_RULES,
     "",
     *part("What rewards are set to", "grpo.rl.settings"),
     *part("The policy loss, of text and codes alike", "grpo.rl.loss"),
@@ -162,19 +164,19 @@ def pages() -> dict[str, str]:
 
 def _is_shared(name: str, shared: set[str]) -> bool:
   stage, _, own = name.partition(".")
-  return stage in STAGES and own.partition(".")[0] in shared
+  return stage in TRAINED_STAGES and own.partition(".")[0] in shared
 
 
-def _stages(found: dict[str, Row], shared: set[str]) -> list[str]:
+def _stages(found: dict[str, SettingRow], shared: set[str]) -> list[str]:
   """What all training stages have, a column a stage."""
   names = [
-    name.removeprefix(f"{STAGES[0]}.")
+    name.removeprefix(f"{TRAINED_STAGES[0]}.")
     for name in found
-    if name.startswith(f"{STAGES[0]}.") and _is_shared(name, shared)
+    if name.startswith(f"{TRAINED_STAGES[0]}.") and _is_shared(name, shared)
   ]
-  lines = _head("setting", *STAGES, "meaning", "allowed")
+  lines = _head("setting", *TRAINED_STAGES, "meaning", "allowed")
   for name in names:
-    each = [found[f"{stage}.{name}"] for stage in STAGES]
+    each = [found[f"{stage}.{name}"] for stage in TRAINED_STAGES]
     values = [f"`{_show(row.default)}`" for row in each]
     lines.append(
       _line([f"`{name}`", *values, each[0].meaning, each[0].allowed])
@@ -182,7 +184,7 @@ def _stages(found: dict[str, Row], shared: set[str]) -> list[str]:
   return lines
 
 
-def _table(keep: dict[str, Row]) -> list[str]:
+def _table(keep: dict[str, SettingRow]) -> list[str]:
   """A line each; what stands in the line above is not said again."""
   lines, above = _head("setting", "default", "meaning", "allowed"), ""
   for name, row in keep.items():
@@ -211,14 +213,14 @@ def _show(value) -> str:
 
 def common_lines() -> list[str]:
   """What is turned most often, as lines of the command's help."""
-  found = rows()
-  named = {n: f"{n}={_show(found[n].default)}" for n in COMMON}
+  found = setting_rows()
+  named = {n: f"{n}={_show(found[n].default)}" for n in TURNED_OFTEN}
   return [f"  {text:31s} {found[n].meaning}" for n, text in named.items()]
 
 
 def main() -> int:
   """Writes the pages; gives the exit code."""
-  for name, text in pages().items():
+  for name, text in settings_pages().items():
     (DOCS / name).write_text(text, encoding="utf-8")
     print(f"docs/{name}: {len(text.splitlines())} lines")
   return 0

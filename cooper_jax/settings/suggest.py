@@ -8,8 +8,8 @@ import difflib
 import re
 from collections.abc import Mapping
 
-LEAST = 0.7  # of a score: below it nothing is suggested
-WORDS = re.compile(r"[a-z0-9]+")
+LEAST_SCORE = 0.7  # of a score: below it nothing is suggested
+WORD_PATTERN = re.compile(r"[a-z0-9]+")
 
 
 def suggest(name: str, meanings: Mapping[str, str]) -> str:
@@ -19,21 +19,21 @@ def suggest(name: str, meanings: Mapping[str, str]) -> str:
 
   meanings: name -> meaning of all settings there are.
   """
-  scores = {each: score(name, each, said) for each, said in meanings.items()}
+  scores = {each: nearness(name, each, said) for each, said in meanings.items()}
   best = max(scores, key=scores.get, default="")
-  if not best or scores[best] < LEAST:
+  if not best or scores[best] < LEAST_SCORE:
     return ""
   return f'; did you mean "--config.{best}"?'
 
 
-def score(asked: str, name: str, meaning: str) -> float:
+def nearness(asked: str, name: str, meaning: str) -> float:
   """How near a name is to what was asked, 0 to 1.2."""
   *sections, last = asked.split(".")
   *where, own = name.split(".")
   letters = difflib.SequenceMatcher(None, last, own).ratio()
   # Its words: in the name, or also in what is said of it.
-  named = share(last, own)
-  told = share(last, f"{own} {meaning}")
+  named = shared_words(last, own)
+  told = shared_words(last, f"{own} {meaning}")
   if sections and where:
     same = difflib.SequenceMatcher(None, sections, where).ratio()
     spelt = difflib.SequenceMatcher(None, ".".join(sections), ".".join(where))
@@ -43,12 +43,15 @@ def score(asked: str, name: str, meaning: str) -> float:
   return max(letters, 0.9 * named, 0.8 * told) + 0.3 * place - 0.1
 
 
-def share(asked: str, text: str) -> float:
+def shared_words(asked: str, text: str) -> float:
   """Share of the words of a name that a text has.
 
   In: "map_group", "codes of a map"   Out: 0.5
   """
-  words, there = WORDS.findall(asked.lower()), WORDS.findall(text.lower())
+  words, there = (
+    WORD_PATTERN.findall(asked.lower()),
+    WORD_PATTERN.findall(text.lower()),
+  )
   found = [any(is_alike(word, each) for each in there) for word in words]
   return sum(found) / max(1, len(found))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cooper_jax.errors import UserError
 
-VERSION = 2  # raised when a setting is renamed or moved
+SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 
 
 def made_by(saved: dict) -> str:
@@ -25,9 +25,9 @@ def made_by(saved: dict) -> str:
 
 def check(saved: dict, path: Path) -> None:
   """Raises UserError where a file of a run has names of another version."""
-  if saved.get("version", 1) != VERSION:
+  if saved.get("version", 1) != SETTINGS_VERSION:
     raise UserError(
       f"{path} holds settings of {made_by(saved)}; this code has version"
-      f" {VERSION}, with other names: take another --workdir, or go on with the"
-      " code that made it"
+      f" {SETTINGS_VERSION}, with other names: take another --workdir, or go on"
+      " with the code that made it"
     )

@@ -257,7 +257,9 @@ def prepare(config, workdir) -> Path:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
-      made_by = dict(zip(MADE_BY, (settings_version.VERSION, commit())))
+      made_by = dict(
+        zip(MADE_BY, (settings_version.SETTINGS_VERSION, commit()))
+      )
       write_json(workdir / "config.json", plain(config) | made_by)
   except OSError as error:
     raise UserError(
@@ -357,7 +359,7 @@ def _note(config, workdir, stage, *, finished, seconds, by, **more) -> None:
   write_json(
     folder / "stage.json",
     {
-      "version": settings_version.VERSION,
+      "version": settings_version.SETTINGS_VERSION,
       "digest": digest(settings),
       "settings": settings,
       "finished": finished,

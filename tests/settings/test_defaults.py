@@ -21,10 +21,10 @@ def at(config, path):
   return config
 
 
-@pytest.mark.parametrize("path", base.SECTIONS)
+@pytest.mark.parametrize("path", base.SECTION_CLASSES)
 def test_a_section_has_what_its_dataclass_says(path):
-  cls, here = base.SECTIONS[path], at(base.defaults(), path)
-  derived = base.DERIVED.get(path, ())
+  cls, here = base.SECTION_CLASSES[path], at(base.defaults(), path)
+  derived = base.DERIVED_FIELDS.get(path, ())
   names = {field.name for field in dataclasses.fields(cls)}
   assert set(derived) < names  # else the list is out of date
   for field in dataclasses.fields(cls):
@@ -33,10 +33,10 @@ def test_a_section_has_what_its_dataclass_says(path):
       assert field.name not in here
     elif field.default is dataclasses.MISSING:
       known = field.default_factory is not dataclasses.MISSING
-      assert known or name in {*base.GIVEN, *base.SECTIONS}
+      assert known or name in {*base.WITHOUT_DEFAULT, *base.SECTION_CLASSES}
     elif not dataclasses.is_dataclass(field.default):
       assert here[field.name] == field.default
-      assert name not in base.GIVEN  # it would stand twice
+      assert name not in base.WITHOUT_DEFAULT  # it would stand twice
 
 
 def test_the_default_run_is_the_base():

@@ -8,12 +8,12 @@ from configs import base
 from cooper_jax.settings import meaning, page, ranges
 from cooper_jax.training import workdir
 
-ROWS = page.rows()
+ROWS = page.setting_rows()
 
 
 @pytest.mark.parametrize("name", ["settings.md", "settings_rl.md"])
 def test_a_page_is_what_the_command_writes(name):
-  text = page.pages()[name]
+  text = page.settings_pages()[name]
   # Else: python -m cooper_jax.settings.page
   assert (page.DOCS / name).read_text(encoding="utf-8") == text
   assert len(text.splitlines()) <= 250
@@ -22,7 +22,7 @@ def test_a_page_is_what_the_command_writes(name):
 
 def test_every_setting_has_a_row_with_a_meaning():
   assert {*ROWS} == {*workdir.flat(base.defaults().to_dict())}
-  text = "".join(page.pages().values())
+  text = "".join(page.settings_pages().values())
   for name, row in ROWS.items():
     assert len(row.meaning) > 5, name
     assert name.rsplit(".", 1)[1 if "." in name else 0] in text
@@ -31,9 +31,9 @@ def test_every_setting_has_a_row_with_a_meaning():
 
 
 def test_every_row_of_the_page_is_a_setting():
-  lines = "".join(page.pages().values()).splitlines()
+  lines = "".join(page.settings_pages().values()).splitlines()
   named = [line.split("`")[1] for line in lines if line.startswith("| `")]
-  named = named[len(page.COMMON) :]  # these stand twice
+  named = named[len(page.TURNED_OFTEN) :]  # these stand twice
   leaves = len(ROWS)
   shared = [n for n in ROWS if n.startswith("sft.optim.")]
   once = 3 * (len(shared) + len(SHARED))  # a line for four stages
@@ -53,7 +53,7 @@ def test_what_is_allowed_is_that_of_the_table():
 
 def test_the_help_names_what_is_turned_most_often():
   lines = page.common_lines()
-  assert len(lines) == len(page.COMMON) < 30
+  assert len(lines) == len(page.TURNED_OFTEN) < 30
   assert any("grpo.rl.group_size=8 " in line for line in lines)
 
 

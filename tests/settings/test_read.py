@@ -97,11 +97,11 @@ def owner(name: str) -> tuple[str, type | None]:
   section = name.rpartition(".")[0]
   if section.endswith(".optim"):
     return section, base.OptimConfig
-  while section not in base.SECTIONS and section:
+  while section not in base.SECTION_CLASSES and section:
     section = section.rpartition(".")[0]
   if name.startswith("grpo.rl.") and section == "grpo":
     return "grpo.rl", base.RLSettings
-  return section, base.SECTIONS[section]
+  return section, base.SECTION_CLASSES[section]
 
 
 def is_read(name: str, files: dict[str, Source]) -> bool:

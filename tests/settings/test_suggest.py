@@ -6,7 +6,7 @@ from configs import base
 from cooper_jax import main
 from cooper_jax.settings import meaning, suggest
 
-SAID = meaning.meanings(base.SECTIONS)
+SAID = meaning.meanings(base.SECTION_CLASSES)
 SMOKE = "--config=configs/grpo.py:smoke"
 
 
