@@ -59,7 +59,7 @@ def grow(config: ConfigDict, variant: str) -> None:
   """Makes the config that of a size, "7b", or of one on a slice, "7b@SLICE"."""
   name, _, slice_name = variant.partition("@")
   size = SIZES[name]
-  config.precision = "bf16"
+  config.precision = "bf16"  # what the released weights are kept in
   # What a text may say, locations apart, can be cut into 512 parts.
   words = size.text_rows + vocab.SPECIALS
   config.text_rows = -(-words // 512) * 512 - vocab.SPECIALS
@@ -68,12 +68,13 @@ def grow(config: ConfigDict, variant: str) -> None:
     **size.decoder,
     map_grid=size.grid,
     rope_theta=1_000_000.0,
-    remat="full",
-    smear=False,
-    map_lookup=False,
+    remat="full",  # activations of such a model fit no chip
+    smear=False,  # the released weights have none
   )
   config.model.vision.update(**size.vision, stem="linear")
+  # Larger maps of real scenes ask for more than boxes and balls do.
   config.tokenizer.network.update(width=256, fine_width=128, blocks=4)
+  # Bins hold a map, or a trace with two of them and its text.
   drawn = size.grid * (size.grid + 1)  # slots of one map
   config.pretrain.update(bin=_round(drawn + 32), texts=256)
   config.sft.update(
@@ -83,11 +84,12 @@ def grow(config: ConfigDict, variant: str) -> None:
     text=size.texts, prompt_buckets=(_round(size.grid**2 + 64),)
   )
   config.grpo.bins = 1
+  # Rates of fine-tuning, since nothing begins from random weights.
   for stage, rate in (("pretrain", 1e-4), ("sft", 2e-5), ("grpo", 1e-6)):
     config[stage].optim.update(
       name="adamw", learning_rate=rate, schedule="cosine", warmup_steps=100
     )
-  config.grpo.rl.update(advantage="mean_only", group_size=8)
+  config.grpo.rl.advantage = "mean_only"  # as in the default run (base.py)
   place(config, size, slice_name)
 
 
