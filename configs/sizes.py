@@ -68,7 +68,7 @@ def grow(config: ConfigDict, variant: str) -> None:
     **size.decoder,
     map_grid=size.grid,
     rope_theta=1_000_000.0,
-    remat="full",  # activations of such a model fit no chip
+    remat="full",  # memory, for a third more arithmetic
     smear=False,  # the released weights have none
   )
   config.model.vision.update(**size.vision, stem="linear")
@@ -84,7 +84,7 @@ def grow(config: ConfigDict, variant: str) -> None:
     text=size.texts, prompt_buckets=(_round(size.grid**2 + 64),)
   )
   config.grpo.bins = 1
-  # Rates of fine-tuning, since nothing begins from random weights.
+  # Rates for released weights, which larger ones would spoil.
   for stage, rate in (("pretrain", 1e-4), ("sft", 2e-5), ("grpo", 1e-6)):
     config[stage].optim.update(
       name="adamw", learning_rate=rate, schedule="cosine", warmup_steps=100

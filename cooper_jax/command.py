@@ -115,16 +115,14 @@ def _nearest_flag(name: str) -> str:
   _find_configs()
   from configs import base
 
+  known = _meanings(base.defaults())
   head, dot, rest = name.partition(".")
-  if not dot:
-    if name in base.defaults():
-      return f'; did you mean "--config.{name}"?'
-    return nearest(name, FLAGS, prefix="--")
-  said = _meanings(base.defaults())
-  name = rest if nearest(head, ["config"]) else name
-  if name in said:
+  if dot and nearest(head, ["config"]):
+    name = rest
+  if name in known:
     return f'; did you mean "--config.{name}"?'
-  return suggest.suggest(name, said)
+  close = "" if dot else nearest(name, FLAGS, prefix="--")
+  return close or suggest.suggest(name, known)
 
 
 def _find(path: str) -> Path:
