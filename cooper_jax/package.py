@@ -37,18 +37,34 @@ TRAINED = tuple(f"{stage}." for stage in STAGES)
 KEPT = ("depth/", "segmentation/", "qa/accuracy/", "maps/")  # of the figures
 
 
-def find(start: str) -> Path:
-  """The folder of a package, by path or by its name in `assets`."""
-  named = Path(__file__).parent / "assets" / start
-  folder = named if named.is_dir() else Path(start).expanduser()
-  if not (folder / MANIFEST).is_file():
-    assets = Path(__file__).parent / "assets"
-    there = sorted(p.parent.name for p in assets.glob(f"*/{MANIFEST}"))
+def names() -> list[str]:
+  """The packages that come with this version."""
+  folder = Path(__file__).parent / "assets"
+  return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+
+
+def is_one(folder: Path) -> bool:
+  """Whether a package lies in a folder."""
+  return (folder / MANIFEST).is_file()
+
+
+def find(start) -> Path:
+  """The folder of a package, by its name in `assets` or by path."""
+  folder = Path(start).expanduser()
+  if str(start) in names():
+    folder = Path(__file__).parent / "assets" / start
+  if not is_one(folder):
     raise UserError(
       f"no packaged model {start}: {folder / MANIFEST} does not exist; packaged"
-      f" with this version: {', '.join(there) or 'none'}"
+      f" with this version: {', '.join(names()) or 'none'}"
     )
   return folder
+
+
+def maker(manifest: dict) -> str:
+  """Which version made a package, as errors name it."""
+  said = manifest.get("version")
+  return f"version {said}" if said else "another version"
 
 
 def read_manifest(folder: Path) -> dict:
@@ -65,8 +81,8 @@ def read_manifest(folder: Path) -> dict:
   for name, here in (("format", FORMAT), ("world", WORLD_VERSION)):
     if manifest.get(name) != here:
       raise UserError(
-        f"packaged model {folder} is of {name} {manifest.get(name)}, this"
-        f" version has {here}; {_instead()}"
+        f"packaged model {folder} is of {name} {manifest.get(name)}, made by"
+        f" {maker(manifest)}; this version has {here}; {_instead()}"
       )
   return manifest
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cooper_jax import ask, package
+from cooper_jax.inference import images, loading, model, wording
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def photo(tmp_path):
   ],
 )
 def test_questions_are_written_as_the_model_learned_them(question, written):
-  assert ask.as_written(question) == written
+  assert wording.as_written(question) == written
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,8 @@ def test_wrong_input_is_one_line(photo, arguments, message, capsys):
 def test_no_map_is_asked_of_a_run_whose_data_had_none(
   tmp_path, monkeypatch, capsys
 ):
-  load, packaged = ask.load, ask.parse(["--scene=3"])
-  monkeypatch.setattr(ask, "load", lambda asked: load(packaged))
+  packaged = loading._package
+  monkeypatch.setattr(loading, "_run", lambda *given: packaged("tiny"))
   counts = {"tokenizer/maps/depth": 0, "tokenizer/maps/segmentation": 7}
   (tmp_path / "summary.json").write_text(json.dumps(counts))
   words = ["--scene=3", f"--workdir={tmp_path}", f"--out={tmp_path}"]
@@ -71,8 +72,8 @@ def test_no_map_is_asked_of_a_run_whose_data_had_none(
 
 
 def test_a_model_of_own_data_is_not_said_to_know_rooms():
-  assert "rooms only" in ask.told_of("world")
-  assert "its training only" in ask.told_of("jsonl")
+  assert "rooms only" in model.told_of("world")
+  assert "its training only" in model.told_of("jsonl")
 
 
 def test_a_picture_needs_a_question(photo, capsys):
@@ -163,7 +164,7 @@ def test_a_photograph_is_asked_and_left_as_it_was(tmp_path, capsys, photo):
     words = [f"--image={path}", "--mode=both", "--json", f"--out={out}"]
     assert ask.main([*words, question, "How far is the Red BALL?"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["notes"] == [ask.ROOMS_ONLY]
+    assert said["notes"] == [model.ROOMS_ONLY]
     assert said["answers"][0]["unknown_words"] == ["bus"]
     assert said["answers"][1]["unknown_words"] == []
     assert said["answers"][0]["question"] == question
@@ -192,13 +193,17 @@ def test_the_photograph_keeps_its_aspect_and_its_pixels(tmp_path):
   turn[0x0112] = 6  # a quarter to the right
   Image.fromarray(pixels).save(tmp_path / "a.png")
   Image.fromarray(pixels).save(tmp_path / "b.png", exif=turn)
-  assert ask.photographed(tmp_path / "a.png").shape == (40, 90, 3)
-  assert ask.photographed(tmp_path / "b.png").shape == (90, 40, 3)
+
+  def photo(name):
+    return images.read(tmp_path / name, 64).photo
+
+  np.testing.assert_array_equal(photo("a.png"), pixels)
+  np.testing.assert_array_equal(photo("b.png"), np.rot90(pixels, -1))
   for name in ("b.jpg", "b.webp", "b.tif"):
     Image.fromarray(pixels).save(tmp_path / name, exif=turn)
-    assert ask.photographed(tmp_path / name).shape == (90, 40, 3)
+    assert photo(name).shape == (90, 40, 3)
   Image.new("RGB", (5000, 1000)).save(tmp_path / "wide.png")
-  assert ask.photographed(tmp_path / "wide.png").shape == (410, 2048, 3)
+  assert photo("wide.png").shape == (410, 2048, 3)
 
 
 def test_a_scene_can_be_asked_with_a_picture_of_ones_own_name(tmp_path, capsys):
@@ -223,3 +228,7 @@ def test_a_package_of_another_version_is_one_line(tmp_path, capsys):
   error = capsys.readouterr().err
   assert "was made by another version of cooper_jax" in error
   assert error.count("\n") == 1
+  manifest["version"] = "0.0.7"
+  (folder / "manifest.json").write_text(json.dumps(manifest))
+  assert ask.main(words) == 2
+  assert "was made by version 0.0.7 of cooper_jax" in capsys.readouterr().err

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "cooper_jax"
 
 FLOORS = [
-  ["__init__", "errors", "assets"],
+  ["errors", "assets"],
   ["plugins", "sample", "modalities", "runtime"],
   ["parallel", "pictures"],
   ["tokenizers", "training", "grading"],
@@ -22,9 +22,9 @@ FLOORS = [
   ["report"],
   ["stages"],
   ["package"],
-  ["plan"],
+  ["inference", "plan"],
   ["settings"],
-  ["bench", "compare", "ask", "command"],
+  ["__init__", "bench", "compare", "ask", "command"],
   ["main"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

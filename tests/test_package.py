@@ -240,6 +240,17 @@ def test_a_package_of_another_version_is_refused(run, packed, tmp_path, name):
   rewrite(there, lambda m: m.update({name: "else"}))
   with pytest.raises(UserError, match=f"of {name} else.*config.init_from"):
     package.check(run[0], there)
+  rewrite(there, lambda m: m.update(version="0.0.7"))
+  with pytest.raises(UserError, match=r"made by version 0\.0\.7"):
+    package.check(run[0], there)
+
+
+def test_a_name_is_not_taken_for_a_path_that_leads_to_it(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "tiny").mkdir()
+  assert package.find("tiny").parent.name == "assets"
+  with pytest.raises(UserError, match=r"no packaged model \./tiny"):
+    package.find("./tiny")
 
 
 def test_a_changed_byte_is_noticed(run, packed, tmp_path):

@@ -71,15 +71,39 @@ def read_image(path: str | Path, size: int, where: str) -> np.ndarray:
   """RGB u8 [size, size, 3], turned upright, cubic, on white."""
   with opened(path, where, "image") as picture:
     _check_depth_of_colour(picture, path, where)
-    if picture.format == "JPEG" and picture.width * picture.height > PIXELS:
-      picture.draft(None, (size, size))
-    picture.load()
-    turned = orientation(picture)  # after load(), which turns a TIFF itself
-    rgb = _rgb(picture)
-    if turned != 1:
-      rgb = rgb.transpose(_METHODS[turned])
-    rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
+    _draft(picture, size)
+    rgb = _turned(picture).resize((size, size), Image.Resampling.BICUBIC)
   return np.array(rgb, np.uint8)
+
+
+def read_upright(path: str | Path, longest: int, where: str) -> np.ndarray:
+  """RGB u8 [H, W, 3] in its own aspect, turned upright, on white.
+
+  longest: pixels that its longer side may have; a larger one is shrunk.
+  """
+  with opened(path, where, "image") as picture:
+    _check_depth_of_colour(picture, path, where)
+    _draft(picture, longest)
+    rgb = within(_turned(picture), longest)
+  return np.array(rgb, np.uint8)
+
+
+def upright(picture: Image.Image, where: str) -> Image.Image:
+  """An image that Pillow has opened, as RGB on white, turned upright."""
+  _check_depth_of_colour(picture, "of Pillow", where)
+  try:
+    return _turned(picture)
+  except BROKEN as error:
+    raise UserError(f"{where} can't be read: {reason(error)}") from error
+
+
+def within(rgb: Image.Image, longest: int) -> Image.Image:
+  """The image itself, or shrunk so that no side has more pixels."""
+  scale = longest / max(rgb.size)
+  if scale >= 1:
+    return rgb
+  shape = [max(1, round(side * scale)) for side in rgb.size]
+  return rgb.resize(shape, Image.Resampling.LANCZOS)
 
 
 def check_image(path: str | Path, where: str) -> Frame:
@@ -158,6 +182,20 @@ def check_classes(
 ) -> None:
   """UserError where a file can't be a class map of that picture."""
   _classes(path, where, frame, decode=False)
+
+
+def _draft(picture: Image.Image, side: int) -> None:
+  """Lets the decoder of a huge JPEG leave out what no pixel would show."""
+  if picture.format == "JPEG" and picture.width * picture.height > PIXELS:
+    picture.draft(None, (side, side))
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+  """RGB on white, as EXIF says that it is seen."""
+  picture.load()
+  turned = orientation(picture)  # after load(), which turns a TIFF itself
+  rgb = _rgb(picture)
+  return rgb if turned == 1 else rgb.transpose(_METHODS[turned])
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

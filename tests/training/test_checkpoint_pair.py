@@ -6,9 +6,9 @@ import pathlib
 import socket
 import subprocess
 import sys
-import types
 
-from cooper_jax import ask, policy
+from cooper_jax import policy
+from cooper_jax.inference import loading
 from cooper_jax.parallel import processes
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir
@@ -76,11 +76,10 @@ def test_who_only_asks_may_be_answered_by_an_older_one(monkeypatch):
 
   monkeypatch.setattr(workdir, "read_config", lambda folder: None)
   monkeypatch.setattr(workdir, "record", lambda *which: {"finished": True})
-  monkeypatch.setattr(ask, "make", lambda *given: None)
+  monkeypatch.setattr(loading, "make", lambda *given: None)
   monkeypatch.setattr(tokenizer, "load", lambda *given: {})
-  monkeypatch.setattr(ask, "load_stage", load_stage)
-  ask.load(types.SimpleNamespace(workdir="runs/x", stage="sft"))
+  monkeypatch.setattr(policy, "load_stage", load_stage)
+  loading._run("runs/x", "sft")
   assert allowed == [True]
-  assert (
-    inspect.signature(policy.load_params).parameters["older"].default is False
-  )
+  older = inspect.signature(policy.load_params).parameters["older"]
+  assert older.default is False

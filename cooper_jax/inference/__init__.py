@@ -1,0 +1,1 @@
+"""Inference: a trained model is loaded, asked about images, and draws them."""

@@ -1,0 +1,75 @@
+"""Images that a model is asked about: paths, PIL images, arrays and samples.
+
+Each becomes what the model sees, a small square, and what people see, the same
+image upright in its own aspect, on which maps and places are shown.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cooper_jax.data import pictures
+from cooper_jax.errors import UserError
+from cooper_jax.report import answer_page
+from cooper_jax.sample import Sample
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InputImage:
+  """An image in the two forms that an answer needs.
+
+  square: u8 [S, S, 3], what the model is given, S = config.data.image_size.
+  photo: u8 [H, W, 3], upright, as given, at most 2048 pixels a side.
+  sample: the scene that it is of, None for a picture of unknown origin.
+  path: its file, None without one.
+  """
+
+  square: np.ndarray
+  photo: np.ndarray
+  sample: Sample | None = None
+  path: Path | None = None
+
+
+def read(image, size: int, where: str = "image") -> InputImage:
+  """Takes a path, a PIL image, an array u8 [H, W, 3] or a `Sample`.
+
+  where: what names the image in an error. Raises UserError for all else, and
+  for files that are missing, broken or huge.
+  """
+  if isinstance(image, (str, os.PathLike)):
+    return InputImage(
+      square=pictures.read_image(image, size, where),
+      photo=pictures.read_upright(image, answer_page.LARGEST, where),
+      path=Path(image).expanduser(),
+    )
+  if isinstance(image, Sample):
+    found = _of_pixels(image.image, size, where)
+    return dataclasses.replace(found, sample=image)
+  if isinstance(image, Image.Image):
+    return _of_picture(pictures.upright(image, where), size)
+  if hasattr(image, "shape") and hasattr(image, "dtype"):
+    return _of_pixels(image, size, where)
+  raise UserError(
+    f"{where} is of type {type(image).__name__}; give a path, a PIL image, an"
+    " array u8 [H, W, 3] or a Sample"
+  )
+
+
+def _of_pixels(array, size: int, where: str) -> InputImage:
+  array = np.asarray(array)
+  right = array.ndim == 3 and array.shape[-1] == 3 and array.size
+  if array.dtype != np.uint8 or not right:
+    raise UserError(
+      f"{where} is {array.dtype}{list(array.shape)}; an array must be"
+      " uint8[H, W, 3], red, green, blue from 0 to 255"
+    )
+  return _of_picture(Image.fromarray(np.ascontiguousarray(array)), size)
+
+
+def _of_picture(rgb: Image.Image, size: int) -> InputImage:
+  square = rgb.resize((size, size), Image.Resampling.BICUBIC)
+  photo = pictures.within(rgb, answer_page.LARGEST)
+  return InputImage(np.array(square, np.uint8), np.array(photo, np.uint8))
