@@ -19,7 +19,7 @@ from cooper_jax.training import workdir
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {
-  "config": "settings, FILE.py or FILE.py:VARIANT",
+  "config": "settings, FILE.py or FILE.py:VARIANT; grpo is configs/grpo.py",
   "workdir": "folder of the run; default runs/<config>[-<variant>]",
   "compile_cache": 'folder of compiled code, "off" for none; default ~/.cache',
   "plan": "prints what every listed slice would hold, and stops",
@@ -126,10 +126,15 @@ def _nearest_flag(name: str) -> str:
 
 
 def _find(path: str) -> Path:
-  """Looks in the working directory, then beside the package."""
-  for folder in (Path.cwd(), ROOT):
-    if (folder / path).is_file():
-      return folder / path
+  """Looks in the working directory, then beside the package.
+
+  In: "configs/grpo.py", or "grpo" where no file has that name.
+  """
+  names = [path] if Path(path).suffix else [path, f"configs/{path}.py"]
+  for name in names:
+    for folder in (Path.cwd(), ROOT):
+      if (folder / name).is_file():
+        return folder / name
   raise UserError(
     f"no config file {path}; in {ROOT / 'configs'} there are "
     f"{', '.join(_configs())}{nearest(Path(path).name, _configs())}"

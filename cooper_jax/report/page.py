@@ -18,6 +18,7 @@ from cooper_jax.report import (
   gallery_image,
   heldout,
   html,
+  kept,
   map_use,
   modes,
   rollout_gallery,
@@ -66,6 +67,7 @@ def write_report(workdir, results):
   scratch = path.with_suffix(".partial")
   scratch.write_text(page, encoding="utf-8")
   scratch.replace(path)
+  kept.save(path.parent, results["gallery"], about)
   chosen = gallery_image.choose(results["gallery"])
   if chosen:
     picture = gallery_image.gallery_picture(chosen)
