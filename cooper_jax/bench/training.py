@@ -95,8 +95,11 @@ def grpo(asked) -> dict:
   import jax
   import numpy as np
 
-  from cooper_jax.rl import advantages, update
+  from cooper_jax.rl import advantages
   from cooper_jax.rl.losses import LossConfig
+  from cooper_jax.rl.pack import PackedRows
+  from cooper_jax.rl.targets import TokenTargets
+  from cooper_jax.rl.update import make_update
   from cooper_jax.rollouts.documents import documents
   from cooper_jax.sequences import packing
   from cooper_jax.training import optim
@@ -112,23 +115,13 @@ def grpo(asked) -> dict:
     "text": config, "code": dataclasses.replace(config, weight=0.0)
   }  # fmt: skip
 
+  update = make_update(policy, optimizer, configs, ema_decay=0.0)
+
   @functools.partial(jax.jit, donate_argnums=0)
-  def learn(state, batch, rolled):
-    grads, metrics = update.gradients(
-      state.params,
-      batch,
-      rolled,
-      np.ones(len(groups), bool),
-      update.normalisers(rolled, configs=configs),
-      None,
-      policy=policy,
-      configs=configs,
-      temperatures=(1.0, 1.0),
-      bins=shape.bins,
-      on_policy=True,
-    )
-    state, _ = update.apply(state, grads, optimizer=optimizer, ema_decay=0.0)
-    return state, metrics
+  def learn(state, packed, targets):
+    held_R = np.ones(len(groups), bool)
+    rows = [PackedRows(packed, held_R, shape.bins)]
+    return update.learn(state, rows, targets)
 
   shape = packing.Shape(
     length=asked.prompt_len + asked.group * (asked.new + 1),
@@ -163,15 +156,15 @@ def grpo(asked) -> dict:
       made, form=policy.form, shape=shape, rows=asked.prompts
     )
     text = out.trainable & (out.state == token_kinds.TEXT)
-    given = {
-      "log_prob": out.log_prob,
-      "advantage": np.broadcast_to(advantage, text.shape),
-      "text": text,
-      "code": np.zeros_like(text),
-    }
+    targets = TokenTargets(
+      log_prob_RT=out.log_prob,
+      advantage_RT=np.broadcast_to(advantage, text.shape),
+      text_RT=text,
+      code_RT=np.zeros_like(text),
+    )
     if not compiled:
-      compiled.append(learn.lower(state[0], batch, given).compile())
-    state[0], _ = compiled[0](state[0], batch, given)
+      compiled.append(learn.lower(state[0], batch, targets).compile())
+    state[0], _ = compiled[0](state[0], batch, targets)
     jax.block_until_ready(state[0].params)
     spent["rollout_s"].append(rolled - start)
     spent["update_s"].append(time.perf_counter() - rolled)

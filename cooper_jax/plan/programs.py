@@ -14,7 +14,9 @@ import numpy as np
 from cooper_jax import plugins
 from cooper_jax.parallel import shard
 from cooper_jax.policy import abstract_state, make_policy, sampling_params
-from cooper_jax.rl import losses, update
+from cooper_jax.rl import losses
+from cooper_jax.rl.build import build_update
+from cooper_jax.rl.targets import TokenTargets
 from cooper_jax.rollouts import documents
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling.prompts import make
@@ -70,7 +72,7 @@ def _supervised(config, stage: str) -> Program:
 
 def _gradients(config) -> Program:
   """Gradients of one piece of a step's rollouts."""
-  policy, optimizer, configs, parts = _update(config)
+  policy, optimizer, update = _update(config)
   state = abstract_state(policy, optimizer)
   limits, rows = policy.limits, config.grpo.batch * config.grpo.rl.group_size
   shape = documents.row_shape(
@@ -79,25 +81,26 @@ def _gradients(config) -> Program:
     trunk=max(config.sampling.prompt_buckets),
     bins=config.grpo.bins,
   )
-  batch = _packed(policy, shape, config.grpo.rows)
+  packed = _packed(policy, shape, config.grpo.rows)
+  of_tokens = functools.partial(_rows, rows)
   positions = limits.positions(policy.form)
-  rolled = {"log_prob": np.float32, "advantage": np.float32}
-  rolled |= {"text": np.bool_, "code": np.bool_}
-  rolled = {name: _rows(rows, kind, positions) for name, kind in rolled.items()}
-  weights = jax.eval_shape(parts[0], rolled)
-  reference = (
-    state.params if any(c.kl_weight for c in configs.values()) else None
+  targets = TokenTargets(
+    log_prob_RT=of_tokens(np.float32, positions),
+    advantage_RT=of_tokens(np.float32, positions),
+    text_RT=of_tokens(np.bool_, positions),
+    code_RT=of_tokens(np.bool_, positions),
   )
-  trace = lambda: parts[1].trace(  # noqa: E731
+  penalised = losses.needs_reference(config.grpo.rl)
+  trace = lambda: update.gradients.trace(  # noqa: E731
     state.params,
-    batch,
-    rolled,
-    _rows(rows, np.bool_),
-    weights,
-    reference,
+    packed,
+    targets,
+    of_tokens(np.bool_),
+    jax.eval_shape(update.normalisers, targets),
+    state.params if penalised else None,
     temperatures=(1.0, 1.0),
     bins=shape.bins,
-    on_policy=config.grpo.rl.updates == 1 and not config.grpo.rl.pipeline,
+    on_policy=update.on_policy,
   )
   flops = supervised.flops(state.params, policy, config.grpo.rows, shape)
   traffic = _backward(policy, state.params)
@@ -106,15 +109,15 @@ def _gradients(config) -> Program:
 
 def _apply(config) -> Program:
   """The optimiser's step, after the last piece."""
-  policy, optimizer, _, parts = _update(config)
+  policy, optimizer, update = _update(config)
   state = abstract_state(
     policy,
     optimizer,
     ema=config.grpo.optim.ema_decay > 0,
     stale_params=config.grpo.rl.pipeline,
   )
-  trace = lambda: parts[3].trace(  # noqa: E731
-    state, state.params, remember=config.grpo.rl.pipeline
+  trace = lambda: update.apply.trace(  # noqa: E731
+    state, state.params, remember=update.stale
   )
   return _program(trace, 0.0, _step(state.params), state, state.params)
 
@@ -176,15 +179,12 @@ def _sample(config, *, whole: bool) -> Program:
 
 
 def _update(config):
+  """(policy, optimizer, Update) of GRPO."""
   policy = make_policy(config)
   optimizer = _optimizer(
     config.grpo, config.grpo.steps * config.grpo.rl.updates
   )
-  configs = losses.configs_of(config.grpo.rl)
-  parts = update.compiled(
-    policy, optimizer, configs, ema_decay=config.grpo.optim.ema_decay
-  )
-  return policy, optimizer, configs, parts
+  return policy, optimizer, build_update(config, policy, optimizer)
 
 
 def _optimizer(settings, steps: int):

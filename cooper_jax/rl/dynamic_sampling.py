@@ -1,116 +1,115 @@
-"""Dynamic sampling: prompts whose rollouts are all alike are asked no more.
+"""Dynamic sampling: prompts without an advantage are replaced by other prompts.
 
-A group without variance has no advantage and costs as much as any other, so
-its place in the batch is given to another prompt (DAPO, arXiv 2503.14476). The
-number of rounds is bounded; what is still dead then stays, as without it.
+A group of rollouts whose rewards are all equal has no advantage and costs as
+much as any other, so its place in the batch is given to another prompt (DAPO,
+arXiv 2503.14476). The number of rounds is bounded; groups that have no variance
+after the last one stay, as they would without dynamic sampling.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
 
-import jax
 import numpy as np
 
 from cooper_jax.rl import advantages
+from cooper_jax.rl.rollout_batch import (
+  RolloutBatch,
+  join_batches,
+  take_prompts,
+)
 
 
-class Sampled(NamedTuple):
-  """Rollouts of P prompts in groups of G, R = P * G, with their scores."""
+class Resample:
+  """`sample` and `score` of a step, with other prompts for those that are dead.
 
-  items: list  # [P] questions
-  trunks: list  # [P] prompts
-  out: Any  # a Rollout of numpy arrays [R, ...]
-  truncated: np.ndarray  # [R]
-  total: np.ndarray  # [R] reward
-  columns: np.ndarray  # [R, E]
-  quality: np.ndarray  # [R, M], NaN where there is none
+  Both keep their signatures; `sample` notes the state, by whose parameters
+  `score` then has more rollouts sampled. Metrics are those of the first batch.
+  """
 
-  @property
-  def groups(self) -> np.ndarray:
-    """Place of the prompt of each rollout [R]."""
-    return np.repeat(
-      np.arange(len(self.items)), len(self.total) // len(self.items)
-    )
+  def __init__(self, sample, score, *, again, stream, rounds: int, **counts):
+    """sample, score: of the step.
+
+    again: (state, questions) -> RolloutBatch of other questions, on the host.
+    stream: with draw(number, turn) -> Questions. rounds: of other questions,
+    at most. counts: options of `informative`.
+    """
+    self._sample, self._score, self._again = sample, score, again
+    self._stream, self._rounds, self._counts = stream, rounds, counts
+    self._state = None
+
+  def sample(self, state, questions) -> RolloutBatch:
+    """(state, questions) -> RolloutBatch."""
+    self._state = state
+    return self._sample(state, questions)
+
+  def score(self, rollouts: RolloutBatch) -> RolloutBatch:
+    """RolloutBatch -> RolloutBatch with scores, of as many prompts."""
+    state, self._state = self._state, None  # the update takes its arrays
+
+    def more(turn):
+      questions = self._stream.draw(rollouts.questions.number, turn)
+      return self._score(self._again(state, questions))
+
+    first = self._score(rollouts)
+    full, figures = fill(first, more, self._rounds, **self._counts)
+    return dataclasses.replace(full, metrics=first.metrics | figures)
 
 
 def informative(
-  sampled: Sampled, *, each=None, maps: bool = True, overlong: bool = True
+  scored: RolloutBatch, *, each=None, maps: bool = True, overlong: bool = True
 ) -> np.ndarray:
-  """Which prompts [P] teach: rewards, or maps, that are not all alike.
+  """Which prompts bool [P] have an advantage: rewards or maps that differ.
 
-  each: which of the rewards [rewards] is an advantage of its own (GDPO); None
+  each: bool [E], the rewards that are normalised by themselves (GDPO); None
     where their sum alone is.
   maps: whether the quality of maps is learned from at all.
-  overlong: whether rollouts that were cut off teach; where they do not, they
-    make no difference either.
+  overlong: whether truncated rollouts are in the loss; where they are not,
+    they make no difference either.
   """
-  groups = sampled.groups
-  gone_R = sampled.truncated & (not overlong)
-  alive = np.zeros(len(groups), bool)
-  columns = () if each is None else sampled.columns[:, each].T
-  for values in (sampled.total, *columns):
-    counted_R = np.where(gone_R, np.nan, values)
-    stats = advantages.group_statistics(counted_R, groups)
-    alive |= ~np.asarray(stats.constant_R)
+  group_R = scored.group_R
+  left_R = scored.truncated_R & (not overlong)
+  alive_R = np.zeros(len(group_R), bool)
+  columns = () if each is None else scored.rewards_RE[:, each].T
+  for values_R in (scored.total_R, *columns):
+    counted_R = np.where(left_R, np.nan, values_R)
+    stats = advantages.group_statistics(counted_R, group_R)
+    alive_R |= ~np.asarray(stats.constant_R)
   if maps:
-    quality = np.where(gone_R[:, None], np.nan, sampled.quality)
-    modality = sampled.out.map_modality
-    made = advantages.map_advantages(
-      quality, modality, groups, modality_ids=np.unique(modality)
+    quality_RM = np.where(left_R[:, None], np.nan, scored.quality_RM)
+    modality_RM = scored.rollout.map_modality
+    made_RM = advantages.map_advantages(
+      quality_RM, modality_RM, group_R, modality_ids=np.unique(modality_RM)
     )
-    alive |= np.asarray(made).any(axis=-1)
-  return alive.reshape(len(sampled.items), -1).any(axis=1)
+    alive_R |= np.asarray(made_RM).any(axis=-1)
+  return alive_R.reshape(len(scored.items), -1).any(axis=1)
 
 
-def take(sampled: Sampled, prompts) -> Sampled:
-  """The rollouts of some prompts, given by their places."""
-  prompts = np.asarray(prompts, int)
-  rows = np.flatnonzero(np.isin(sampled.groups, prompts))
-  pick = lambda x: x[rows]  # noqa: E731
-  return Sampled(
-    [sampled.items[i] for i in prompts],
-    [sampled.trunks[i] for i in prompts],
-    jax.tree.map(pick, sampled.out),
-    *(pick(x) for x in sampled[3:]),
-  )
-
-
-def join(parts) -> Sampled:
-  """Several lots of rollouts as one."""
-  stack = lambda *xs: np.concatenate(xs)  # noqa: E731
-  return Sampled(
-    [item for part in parts for item in part.items],
-    [trunk for part in parts for trunk in part.trunks],
-    jax.tree.map(stack, *(part.out for part in parts)),
-    *(stack(*xs) for xs in zip(*(part[3:] for part in parts), strict=True)),
-  )
-
-
-def fill(first: Sampled, sample, rounds: int, **teaches):
-  """Replaces dead groups by others: (Sampled of as many prompts, figures).
+def fill(first: RolloutBatch, sample, rounds: int, **counts):
+  """Replaces groups without advantage: (RolloutBatch of P prompts, figures).
 
   Args:
-    first: the rollouts of a whole batch.
-    sample: sample(round) -> Sampled of another batch, round 1 and more.
+    first: the scored rollouts of a whole batch.
+    sample: sample(round) -> another scored batch, round 1 and more.
     rounds: of other batches, at most.
-    teaches: options of `informative`.
+    counts: options of `informative`.
   """
   wanted = len(first.items)
-  alive = informative(first, **teaches)
-  kept, dead = [take(first, np.flatnonzero(alive))], ~alive
-  found, used = int(alive.sum()), 0
+  alive_P = informative(first, **counts)
+  kept, dead_P = [take_prompts(first, np.flatnonzero(alive_P))], ~alive_P
+  found, used = int(alive_P.sum()), 0
   while found < wanted and used < rounds:
     used += 1
     more = sample(used)
-    good = np.flatnonzero(informative(more, **teaches))
+    good = np.flatnonzero(informative(more, **counts))
     good = good[: wanted - found]
     if len(good):
-      kept.append(take(more, good))
+      kept.append(take_prompts(more, good))
       found += len(good)
   if found < wanted:
-    kept.append(take(first, np.flatnonzero(dead)[: wanted - found]))
+    still = np.flatnonzero(dead_P)[: wanted - found]
+    kept.append(take_prompts(first, still))
   figures = {
-    "dynamic/dead_at_first": float(dead.mean()),
+    "dynamic/dead_at_first": float(dead_P.mean()),
     "dynamic/dead_left": 1 - found / wanted,
     "dynamic/rounds": float(used),
   }
-  return join([part for part in kept if part.items]), figures
+  return join_batches([part for part in kept if part.items]), figures

@@ -357,3 +357,8 @@ def configs_of(rl) -> dict[str, LossConfig]:
   if rl.text_only:
     code = dataclasses.replace(code, weight=0.0)
   return {"text": text, "code": code}
+
+
+def needs_reference(rl) -> bool:
+  """Whether a KL penalty in `config.grpo.rl` asks for reference parameters."""
+  return any(each.kl_weight for each in configs_of(rl).values())

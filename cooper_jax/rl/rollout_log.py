@@ -1,4 +1,4 @@
-"""`rollouts.jsonl`: one group of rollouts a log step, as it was said and paid.
+"""`rollouts.jsonl`: a group of rollouts of each log step, with its rewards.
 
 Averages do not show what a policy has found; its own words beside their rewards
 do. Each line is a JSON object of a step, a question and its rollouts:
@@ -12,49 +12,65 @@ import json
 import math
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from cooper_jax.pictures import drawing
-from cooper_jax.rollouts.response import Responses
+from cooper_jax.rl.rollout_batch import RolloutBatch, take_prompts
+from cooper_jax.rl.sample import responses_of
+from cooper_jax.rl.targets import Targets
 from cooper_jax.training import telemetry
 
 NAME = "rollouts.jsonl"
 SHOWN = 8  # rollouts in a picture
 
 
+def logged(advantages, log: "RolloutLog"):
+  """Wraps RolloutBatch -> Targets of a step: the log is given both."""
+
+  def make_and_log(scored: RolloutBatch) -> Targets:
+    targets = advantages(scored)
+    log.add(scored, targets.answer_R)
+    return targets
+
+  return make_and_log
+
+
 class RolloutLog:
   """Appends a group a log step; steps that a resume does again are dropped."""
 
-  def __init__(self, folder, *, every: int, steps: int):
+  def __init__(self, folder, *, policy, rewards, every: int, steps: int):
+    """rewards: names of the columns of rewards_RE; every, steps: of the run."""
     self.path = Path(folder) / NAME
+    self.policy, self.rewards = policy, tuple(rewards)
     self.every, self.steps = every, steps
-    self.last = None  # (item, view of its rollouts), the maps as codes
+    self.last = None  # (item, Responses of its rollouts), the maps as codes
     self._begun = False
 
-  def add(self, step: int, sampled, advantage_R, made) -> None:
-    """Takes every step of a run, of 1 and more, and writes some of them.
+  def add(self, scored: RolloutBatch, advantage_R) -> None:
+    """Takes every step of a run and writes some of them, numbered from 1.
 
-    sampled: dynamic.Sampled; advantage_R: of each answer; made: the rl.Step
-    whose rollouts they are.
+    advantage_R: of each answer.
     """
+    step = scored.questions.number + 1
     if not self._begun:
       self.rewind(step - 1)
       self._begun = True
     if step % self.every and step != self.steps:
       return
     advantage_R = np.asarray(advantage_R)
-    place = telling(advantage_R, sampled.groups)
-    rows = np.flatnonzero(sampled.groups == place)
-    view = view_of(made.policy, sampled.out, rows)
-    self.last = sampled.items[place], view
-    names = list(made.scorer.weights)
-    record = line_of(step, sampled, rows, view, advantage_R, names)
+    place = first_informative(advantage_R, scored.group_R)
+    advantage_G = advantage_R[scored.group_R == place]
+    group = take_prompts(scored, [place])
+    responses = responses_of(
+      group, policy=self.policy, decode=lambda name, codes: codes
+    )
+    self.last = group.items[0], responses
+    record = line_of(step, group, responses, advantage_G, self.rewards)
     with self.path.open("a", encoding="utf-8") as file:
       file.write(json.dumps(record, allow_nan=False) + "\n")
 
   def rewind(self, step: int) -> None:
-    """Drops the lines after `step`, and what is none."""
+    """Drops the lines after `step`, and those that are no JSON of a step."""
     if not self.path.exists():
       self.path.parent.mkdir(parents=True, exist_ok=True)
       return
@@ -66,63 +82,49 @@ class RolloutLog:
     partial.replace(self.path)
 
   def pictures(self, decode) -> dict[str, np.ndarray]:
-    """The last group's image and what its rollouts drew, a row a rollout.
+    """The image of the group that was logged last and the maps drawn of it.
 
-    decode: decode(modality, codes [n, N]) -> targets [n, ...].
+    One row of u8 [H, W, 3] a rollout. decode: decode(modality, codes [n, Q]) ->
+    maps [n, ...].
     """
     if self.last is None:
       return {}
-    item, view = self.last
+    item, responses = self.last
     image = np.asarray(item.sample.image)
-    widest = max(map(len, view.maps))
-    every, targets = [m for maps in view.maps[:SHOWN] for m in maps], {}
+    widest = max(map(len, responses.maps))
+    every, targets = [m for maps in responses.maps[:SHOWN] for m in maps], {}
     for name in {m.modality for m in every}:  # a kind at once: compiles less
       codes = [m.codes for m in every if m.modality == name]
       targets[name] = iter(decode(name, np.stack(codes)))
     rows = []
-    for maps in filter(len, view.maps[:SHOWN]):
+    for maps in filter(len, responses.maps[:SHOWN]):
       shown = [drawing.picture(next(targets[m.modality])) for m in maps]
       shown += [None] * (widest - len(maps))
       rows.append(drawing.strip([image, *shown]))
     return {"rollouts": drawing.rows(rows) if rows else image}
 
 
-def telling(advantage_R, groups) -> int:
-  """The first group that has something to learn from, or else the first."""
-  alive = np.flatnonzero(advantage_R != 0)
-  return int(groups[alive[0]] if len(alive) else groups[0])
+def first_informative(advantage_R, group_R) -> int:
+  """The first group with an advantage that is not 0, or else the first."""
+  differ = np.flatnonzero(advantage_R != 0)
+  return int(group_R[differ[0]] if len(differ) else group_R[0])
 
 
-def view_of(policy, out, rows) -> Responses:
-  """What some rows of a Rollout say; the targets of their maps are codes."""
-  return Responses.from_rollout(
-    jax.tree.map(lambda x: np.asarray(x)[rows], out),
-    vocabulary=policy.form.vocabulary,
-    text_tokenizer=policy.text,
-    decode_maps=lambda name, codes: codes,
-    group=np.zeros(len(rows), int),
-    sample_id=rows,
-    modalities={
-      modality_id: name for name, modality_id in policy.markup.modalities
-    },
-  )
-
-
-def line_of(step, sampled, rows, view, advantage_R, names) -> dict:
-  """The JSON object of a group; what is not finite is null."""
-  item = sampled.items[sampled.groups[rows[0]]]
+def line_of(step, group: RolloutBatch, responses, advantage_G, names) -> dict:
+  """The JSON object of a scored group of G rollouts; NaN and inf are null."""
+  item = group.items[0]
   rollouts = [
     {
-      "text": view.text[k],
-      "maps": [drawn.modality for drawn in view.maps[k]],
+      "text": responses.text[g],
+      "maps": [drawn.modality for drawn in responses.maps[g]],
       "rewards": {
-        name: number(sampled.columns[row, i]) for i, name in enumerate(names)
+        name: number(group.rewards_RE[g, i]) for i, name in enumerate(names)
       },
-      "total": number(sampled.total[row]),
-      "advantage": number(advantage_R[row]),
-      "truncated": bool(sampled.truncated[row]),
+      "total": number(group.total_R[g]),
+      "advantage": number(advantage_G[g]),
+      "truncated": bool(group.truncated_R[g]),
     }
-    for k, row in enumerate(rows)
+    for g in range(group.group_size)
   ]
   question = item.question
   return {
@@ -136,5 +138,6 @@ def line_of(step, sampled, rows, view, advantage_R, names) -> dict:
 
 
 def number(value) -> float | None:
+  """The value to six places, None where it is not finite."""
   value = float(value)
   return round(value, 6) if math.isfinite(value) else None

@@ -1,75 +1,136 @@
-"""From scored rollouts to new parameters: the pure half of a GRPO step."""
+"""The update of a GRPO step: from targets to new parameters.
 
+`Update` is the jitted functions of an update and how they make a whole one.
+The step, the benchmark and the compile-only plan all call this one.
+"""
+
+import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from cooper_jax.models import token_kinds
 from cooper_jax.policy import param_shardings
-from cooper_jax.rl import advantages
 from cooper_jax.rl.losses import combine, interleaved_loss, mismatch, normaliser
+from cooper_jax.rl.pack import PackedRows
+from cooper_jax.rl.rollout_batch import RolloutBatch
+from cooper_jax.rl.targets import Targets, TokenTargets
 from cooper_jax.sequences import scoring
 from cooper_jax.training import optim
 
 
-def compiled(policy, optimizer, configs, *, ema_decay: float):
-  """The jitted parts of an update: (normalisers, gradients, add, apply)."""
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """The jitted functions of an update, and the update as a whole.
+
+  Rows that do not fit at once come in pieces, whose gradients add up to those
+  of the whole batch.
+  """
+
+  normalisers: Callable  # (TokenTargets) -> {"text": weight, "code": weight}
+  gradients: Callable  # of a piece of rows, see `gradients`
+  add: Callable  # sum of two pieces' (gradients, metrics)
+  apply: Callable  # (state, gradients) -> (state, metrics)
+  pack: Callable | None = None  # RolloutBatch -> [PackedRows], see pack.py
+  reference: Any = None  # parameters of the KL penalty; None = no penalty
+  temperatures: tuple[float, float] = (1.0, 1.0)  # that text, codes had
+  updates: int = 1  # optimiser steps on each batch of rollouts
+  stale: bool = False  # rollouts are of the parameters before the last step
+
+  @property
+  def on_policy(self) -> bool:
+    """Whether the rollouts are of the very parameters that are updated."""
+    return self.updates == 1 and not self.stale
+
+  def __call__(self, state, scored: RolloutBatch, targets: Targets):
+    """(state, metrics) after all updates on a batch; the state is used up."""
+    rows, figures = self.pack(scored), []
+    for number in range(self.updates):
+      state, found = self.learn(state, rows, targets.tokens, first=number == 0)
+      figures.append(found)
+    return state, together(figures)
+
+  def learn(
+    self,
+    state,
+    rows: Sequence[PackedRows],
+    targets: TokenTargets,
+    *,
+    first: bool = True,
+  ):
+    """One optimiser step on all rows, piece by piece: (state, metrics).
+
+    first: of the steps on this batch, before which the parameters are kept
+    where rollouts are stale.
+    """
+    weights, found = self.normalisers(targets), None
+    for piece in rows:
+      more = self.gradients(
+        state.params,
+        piece.packed,
+        targets,
+        piece.held_R,
+        weights,
+        self.reference,
+        temperatures=self.temperatures,
+        bins=piece.bins,
+        on_policy=self.on_policy,
+      )
+      found = more if found is None else self.add(found, more)
+    grads, metrics = found
+    if self.stale:  # the rollouts are of older parameters: no mismatch
+      gaps = [name for name in metrics if name.startswith("mismatch")]
+      metrics = {k: v for k, v in metrics.items() if k not in gaps}
+    state, extra = self.apply(state, grads, remember=self.stale and first)
+    return state, metrics | extra
+
+
+def make_update(
+  policy, optimizer, configs, *, ema_decay: float, **settings
+) -> Update:
+  """Jits the functions of an update for a policy on the mesh that is set.
+
+  configs: LossConfig of "text" and of "code". settings: other fields of Update.
+  """
   shardings = param_shardings(policy)
-  return (
-    jax.jit(functools.partial(normalisers, configs=configs)),
-    jax.jit(
+  return Update(
+    normalisers=jax.jit(functools.partial(normalisers, configs=configs)),
+    gradients=jax.jit(
       functools.partial(
         gradients, policy=policy, configs=configs, shardings=shardings
       ),
       static_argnames=("bins", "on_policy"),
     ),
-    jax.jit(add, donate_argnums=0),
-    jax.jit(
+    add=jax.jit(add, donate_argnums=0),
+    apply=jax.jit(
       functools.partial(apply, optimizer=optimizer, ema_decay=ema_decay),
       static_argnames="remember",
       donate_argnames="state",
     ),
+    **settings,
   )
 
 
-def loss_mask(trainable_RT, truncated_R, overlong_filter: bool):
-  """Which tokens are learned from; the filter leaves out rollouts cut off.
-
-  They stay in their group's baseline (DAPO, arXiv 2503.14476).
-  """
-  return (
-    trainable_RT & ~truncated_R[:, None] if overlong_filter else trainable_RT
-  )
+def masks_of(targets: TokenTargets) -> dict[str, jax.Array]:
+  """The masks [R, T] of the loss, by kind of token: "text" and "code"."""
+  return {"text": targets.text_RT, "code": targets.code_RT}
 
 
-def token_advantages(
-  rewards, quality_RM, modality_RM, state_RT, group_R,
-  *, rule, eps, map_weight, codes, modality_ids,
-):  # fmt: skip
-  """Returns the answer's advantage [R] and that of every modality_id [R, T]."""
-  answer_R = rule(rewards, group_R, eps)
-  map_RM = advantages.map_advantages(
-    quality_RM, modality_RM, group_R, eps, rule=rule, modality_ids=modality_ids
-  )
-  index_RT = advantages.map_index(state_RT == token_kinds.CODE, codes)
-  return answer_R, advantages.per_segment(
-    answer_R, map_RM, index_RT, map_weight
-  )
-
-
-def normalisers(rolled, *, configs):
-  """What each modality's loss is divided by: of all rollouts of a step."""
+def normalisers(targets: TokenTargets, *, configs):
+  """What the loss of text and of codes is divided by: of all R rollouts."""
+  masks = masks_of(targets)
   return {
-    name: normaliser(rolled[name], config) for name, config in configs.items()
+    name: normaliser(masks[name], config) for name, config in configs.items()
   }
 
 
 def gradients(
   params,
-  batch,
-  rolled,
-  here_R,
+  packed,
+  targets,
+  held_R,
   weights,
   reference,
   *,
@@ -82,21 +143,25 @@ def gradients(
 ):
   """(gradients, metrics) of some of a step's rollouts; they add up over all.
 
-  batch: packed rollouts; here_R: which they are; rolled: [R, T] arrays of all
-  rollouts, by position; weights: of `normalisers`; reference: parameters of the
-  KL penalty, or None; configs: LossConfig of "text" and of "code";
-  temperatures: those that text and codes were sampled with; shardings: how the
-  parameters lie, and so their gradients; None leaves that to the compiler.
+  packed, held_R, bins: of a `PackedRows`; targets: TokenTargets [R, T] of all
+  rollouts; weights: of `normalisers`; reference: parameters of the KL penalty,
+  or None; configs: LossConfig of "text" and of "code"; temperatures: those
+  that text and codes were sampled with; on_policy: the sampler's parameters
+  are these; shardings: of the parameters, and so of their gradients; None
+  leaves that to the compiler.
   """
-  shape = rolled["log_prob"].shape
-  masks = {kind: rolled[kind] & here_R[:, None] for kind in ("text", "code")}
+  shape = targets.log_prob_RT.shape
+  masks = {
+    kind: mask_RT & held_R[:, None]
+    for kind, mask_RT in masks_of(targets).items()
+  }
 
   def by_position(params):
     """Log-probabilities and entropies [R, T], by position of their tokens."""
     scores = scoring.score(
       policy.model,
       params,
-      batch,
+      packed,
       form=policy.form,
       bins=bins,
       text_temperature=temperatures[0],
@@ -106,7 +171,7 @@ def gradients(
     for name in ("log_prob", "entropy"):
       flat = jnp.zeros(shape[0] * shape[1])
       for kind in ("text", "code"):
-        source = batch[f"{kind}_source"]
+        source = packed[f"{kind}_source"]
         # Padding has source -1: sent beyond the end and dropped.
         at = jnp.where(source >= 0, source, flat.size).ravel()
         found = getattr(scores, f"{kind}_{name}").ravel()
@@ -118,24 +183,24 @@ def gradients(
 
   def loss_of(params):
     log_prob_RT, entropy_RT = by_position(params)
-    old_RT = rolled["log_prob"]
+    old_RT = targets.log_prob_RT
     if on_policy:
       old_RT = jax.lax.stop_gradient(log_prob_RT)
     found = interleaved_loss(
       log_prob_RT,
       configs,
       masks=masks,
-      rows_R=here_R,
+      rows_R=held_R,
       old_log_prob_RT=old_RT,
-      advantage_RT=rolled["advantage"],
-      sampler_log_prob_RT=rolled["log_prob"],
+      advantage_RT=targets.advantage_RT,
+      sampler_log_prob_RT=targets.log_prob_RT,
       reference_log_prob_RT=reference_RT,
       entropy_RT=entropy_RT,
     )
     # How far the sampler is from these parameters, whatever is the old one.
     gaps = {
       kind: mismatch(
-        jax.lax.stop_gradient(log_prob_RT), rolled["log_prob"], masks[kind]
+        jax.lax.stop_gradient(log_prob_RT), targets.log_prob_RT, masks[kind]
       )
       for kind in found
     }

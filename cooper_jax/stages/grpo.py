@@ -1,36 +1,34 @@
-"""Stage 3: reinforcement of when to draw, what to draw and what to answer.
+"""The GRPO stage: reinforces when to draw, what to draw and what to answer.
 
-Text and codes are both in the policy gradient; `config.grpo.rl.text_only`
-leaves the codes out. What a step does stands in `rl/step.py`.
+It is stage 3, after SFT. Text and codes are both in the policy gradient;
+`config.grpo.rl.text_only` leaves the codes out. A step is `rl/step.py`, the
+options of a run are chosen in `rl/build.py`.
 
-`grpo.steps` may grow in a workdir: a finished stage then goes on, and what came
-after it is done again. Where the rate is constant that is the run that had so
-many steps from the start. A rate that falls does so over all steps there are
-now: at the seam it rises again to what it is at that step of the longer run,
-and what was learned before was learned at other rates than in that.
+`grpo.steps` may grow in a workdir: a finished stage then goes on, and the
+stages after it are run again. With a constant learning rate that is the run
+that had so many steps from the start. A rate that falls does so over all steps
+there are now: at the seam it rises again to its value at that step of the
+longer run, and the steps before were taken at other rates than in that.
 """
 
-import dataclasses
-import functools
 from pathlib import Path
-
-import numpy as np
 
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 from cooper_jax.policy import init_state, load_stage, make_policy, start_from
-from cooper_jax.rl import losses, rollout_log
-from cooper_jax.rl.step import Step
-from cooper_jax.rollouts import generate, prompts
+from cooper_jax.rl import losses
+from cooper_jax.rl.build import build_step
+from cooper_jax.rl.questions import QuestionStream
+from cooper_jax.rl.rollout_log import RolloutLog
+from cooper_jax.rollouts import generate
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import loop, optim, telemetry
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.workdir import add_summary
 
 STAGE = "grpo"
-# Of the log line, see stages/line.py; behaviour are counted in rl/step.py.
+# What the log line shows, most important first; see training/log_line.py.
 SHOWN = {
   "reward/total": "reward {:.2f}",
   "reward/answer": "right {:.0%}",
@@ -62,38 +60,42 @@ def run(config, workdir) -> None:
     ),
     start,
   )
-  penalised = any(
-    c.kl_weight for c in losses.configs_of(config.grpo.rl).values()
-  )
-  reference = start if penalised else None
+  reference = start if losses.needs_reference(config.grpo.rl) else None
   source = processes.in_turn(
     "scenes",
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
   )
-  batches = Questions(
+  stream = QuestionStream(
     source,
     batch=settings.batch,
     seed=config.seed,
     families=tuple(settings.families),
   )
-  step = Step(
+  codecs, log = tokenizer.load(config, workdir), None
+  if processes.is_first():
+    log = RolloutLog(
+      folder,
+      policy=policy,
+      rewards=config.grpo.rl.rewards,
+      every=settings.log_every,
+      steps=settings.steps,
+    )
+  step = build_step(
     config,
     policy,
     optimizer,
-    tokenizer.load(config, workdir),
-    reference,
+    codecs,
+    reference=reference,
+    stream=stream,
+    log=log,
   )
-  if processes.is_first():
-    step.log = rollout_log.RolloutLog(
-      folder, every=settings.log_every, steps=settings.steps
-    )
 
   def pictures(number, state):
     del number, state
-    if step.log is None:
+    if log is None:
       return {}
     with processes.alone():
-      return step.log.pictures(generate.decoder(step.codecs))
+      return log.pictures(generate.decoder(codecs))
 
   writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
@@ -102,7 +104,7 @@ def run(config, workdir) -> None:
     steps=settings.steps,
     state=state,
     step_fn=step,
-    batches=batches,
+    batches=stream,
     writer=writer,
     checkpoints=checkpoints,
     log_every=settings.log_every,
@@ -121,64 +123,3 @@ def run(config, workdir) -> None:
   if curve:
     speed |= {"reward/first": curve[0], "reward/last": curve[-1]}
   add_summary(workdir, speed)
-
-
-@dataclasses.dataclass
-class Questions:
-  """An endless, resumable stream of questions: step s is a function of s.
-
-  families: those that are asked; () = all.
-  """
-
-  source: object
-  batch: int
-  seed: int
-  families: tuple[str, ...] = ()
-  step: int = 0
-
-  def __post_init__(self):
-    known, missing = set(), set(self.families)
-    for i in range(len(self.source)):
-      if known and not missing:
-        return
-      known |= {question.family for question in self.source[i].questions}
-      missing -= known
-    if not known:
-      raise UserError("the training split has no questions to reinforce")
-    if missing:
-      raise UserError(
-        f"config.grpo.families names {', '.join(sorted(missing))}; the training"
-        f" split asks {', '.join(sorted(known))}"
-      )
-
-  def __next__(self):
-    number, self.step = self.step, self.step + 1
-    more = functools.partial(self.draw, number)
-    after = functools.partial(self.draw, number + 1, 0)
-    return {
-      "items": more(0), "number": number, "more": more, "after": after
-    }  # fmt: skip
-
-  def draw(self, number: int, turn: int) -> list:
-    """The questions of a step; those of turn 1 and more take their place."""
-    rng = np.random.Generator(
-      np.random.Philox(key=[self.seed + (turn << 32), number])
-    )
-    items = []
-    while len(items) < self.batch:
-      sample = self.source[int(rng.integers(len(self.source)))]
-      questions = [
-        question
-        for question in sample.questions
-        if not self.families or question.family in self.families
-      ]
-      if questions:
-        question = questions[rng.integers(len(questions))]
-        items.append(prompts.Item(sample, question))
-    return items
-
-  def state(self) -> dict:
-    return {"step": self.step}
-
-  def restore(self, state) -> None:
-    self.step = int(state["step"])

@@ -1,13 +1,13 @@
 """A GRPO step is compiled once for every bucket, whatever else changes."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 
-from cooper_jax.rl.step import Step
 from cooper_jax.rollouts import prompts
-from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
+from tests.rl.toy import CONFIG, ITEMS, asked, fresh, make_step
 
 PROMPTS = (24, 40)  # lengths that prompts are padded to
 
@@ -34,21 +34,31 @@ def compiled(caplog, name: str) -> int:
 def test_twenty_steps_compile_once_for_each_bucket(caplog):
   config = CONFIG.copy_and_resolve_references()
   config.sampling.prompt_buckets = PROMPTS
-  step = Step(config, POLICY, OPTIMIZER, CODECS, None)
+  step = make_step(config)
+  sample, update = step.keywords["sample"], step.keywords["update"]
   rng, state, used = np.random.default_rng(0), fresh(), []
-  pack = step.pack
 
-  def noted(out, trunks):
-    pieces = pack(out, trunks)
-    used.append((pieces[0][2], len(pieces)))
+  def noted(scored):
+    pieces = update.pack(scored)
+    used.append((pieces[0].bins, len(pieces)))
     return pieces
 
-  step.pack = noted
+  def at(temperatures):
+    """The step with other temperatures, in the sampler and in the update."""
+    begin = functools.partial(
+      sample.keywords["begin"], temperatures=temperatures
+    )
+    return functools.partial(
+      step,
+      sample=functools.partial(sample, begin=begin),
+      update=dataclasses.replace(update, pack=noted, temperatures=temperatures),
+    )
+
   jax.clear_caches()
   with jax.log_compiles(), caplog.at_level("WARNING"):
     for number in range(20):
-      step.temperatures = tuple(rng.uniform(0.5, 1.5, 2))
-      state, _ = step(state, {"items": questions(rng), "number": number})
+      now = at(tuple(rng.uniform(0.5, 1.5, 2)))
+      state, _ = now(state, asked(number, questions(rng)))
   assert {trunk for (trunk, _), _ in used} == set(PROMPTS)  # both came up
   assert len({count for _, count in used}) > 1  # as the lengths require
   assert compiled(caplog, "sample") == len(PROMPTS)

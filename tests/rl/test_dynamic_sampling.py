@@ -1,5 +1,6 @@
-"""Dynamic sampling: dead groups give their place away, and rows stay whole."""
+"""Dynamic sampling: groups without advantage are replaced, rows stay whole."""
 
+import dataclasses
 import types
 
 import flax.struct
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 
 from cooper_jax.rl import dynamic_sampling
+from cooper_jax.rl.questions import Questions
+from cooper_jax.rl.rollout_batch import RolloutBatch
+from cooper_jax.sampling import grammar
 
 GROUP = 3
 
@@ -15,6 +19,7 @@ GROUP = 3
 class Out:
   tokens: np.ndarray
   map_modality: np.ndarray
+  stop: np.ndarray
 
 
 def sampled(first, alive, *, maps=(), nan=()):
@@ -22,36 +27,44 @@ def sampled(first, alive, *, maps=(), nan=()):
   count = len(alive)
   number = np.repeat(np.arange(first, first + count), GROUP)
   total = np.where(np.repeat(alive, GROUP), np.arange(len(number)) % GROUP, 1.0)
-  slots = np.full((len(number), 1), -1)
+  modality = np.full((len(number), 1), -1)
   quality = np.full((len(number), 1), np.nan)
   for prompt in maps:
     rows = slice(prompt * GROUP, prompt * GROUP + GROUP)
-    slots[rows], quality[rows, 0] = 0, [0.1, 0.5, 0.9]
+    modality[rows], quality[rows, 0] = 0, [0.1, 0.5, 0.9]
   total[list(nan)] = np.nan
   names = [f"q{n}" for n in range(first, first + count)]
-  return dynamic_sampling.Sampled(
-    names,
-    [types.SimpleNamespace(name=name) for name in names],
-    Out(number[:, None] * np.ones((1, 4)), slots),
-    number % 2 == 0,
-    total.astype(np.float32),
-    number[:, None].astype(np.float32),
-    quality.astype(np.float32),
+  return RolloutBatch(
+    questions=Questions(first, names),
+    trunks=[types.SimpleNamespace(name=name) for name in names],
+    ids_R=number * GROUP + np.arange(len(number)) % GROUP,
+    rollout=Out(
+      number[:, None] * np.ones((1, 4)), modality, stops(number % 2 == 0)
+    ),
+    total_R=total.astype(np.float32),
+    rewards_RE=number[:, None].astype(np.float32),
+    quality_RM=quality.astype(np.float32),
+    metrics={"first": first},
   )
+
+
+def stops(truncated):
+  return np.where(truncated, grammar.LENGTH, grammar.EOS)
 
 
 def check(made, names):
   assert made.items == names == [trunk.name for trunk in made.trunks]
   numbers = np.repeat([int(name[1:]) for name in names], GROUP)
-  np.testing.assert_array_equal(made.out.tokens[:, 2], numbers)
-  np.testing.assert_array_equal(made.columns[:, 0], numbers)
-  np.testing.assert_array_equal(made.truncated, numbers % 2 == 0)
+  np.testing.assert_array_equal(made.rollout.tokens[:, 2], numbers)
+  np.testing.assert_array_equal(made.rewards_RE[:, 0], numbers)
+  np.testing.assert_array_equal(made.truncated_R, numbers % 2 == 0)
+  np.testing.assert_array_equal(made.ids_R // GROUP, numbers)
   np.testing.assert_array_equal(
-    made.groups, np.repeat(np.arange(len(names)), GROUP)
+    made.group_R, np.repeat(np.arange(len(names)), GROUP)
   )
 
 
-def test_a_group_is_live_by_its_rewards_or_by_its_maps():
+def test_a_group_is_informative_by_its_rewards_or_by_its_maps():
   made = sampled(0, [True, False, False, True], maps=[2], nan=[9, 10])
   # The last has one reward that counts: nothing to compare it with.
   assert dynamic_sampling.informative(made).tolist() == [
@@ -67,7 +80,7 @@ def test_a_reward_that_does_not_count_keeps_no_group_alive():
   made = sampled(0, [False, True, False])
   differ = np.arange(9.0) % GROUP
   same = np.zeros(9)
-  made = made._replace(columns=np.stack([same, differ], axis=1))
+  made = dataclasses.replace(made, rewards_RE=np.stack([same, differ], axis=1))
   assert dynamic_sampling.informative(made).tolist() == [False, True, False]
   counts = np.array([True, False])  # GDPO: each of its own, if it counts
   assert dynamic_sampling.informative(made, each=counts).tolist() == [
@@ -94,16 +107,15 @@ def test_rollouts_that_are_filtered_keep_no_group_alive(what, cut, lives):
   values = np.array([1.0, 1.0, 0.0] if cut != [0] else [1.0, 1.0, 0.5])
   both = np.concatenate([values, np.ones(3)]).astype(np.float32)
   truncated = np.isin(np.arange(6), cut)
-  made = made._replace(columns=np.ones((6, 1)), truncated=truncated)
+  out = made.rollout.replace(stop=stops(truncated))
+  made = dataclasses.replace(made, rewards_RE=np.ones((6, 1)), rollout=out)
   if what == "rewards":
-    made = made._replace(total=both)
+    made = dataclasses.replace(made, total_R=both)
   elif what == "parts":
-    made = made._replace(columns=both[:, None])
+    made = dataclasses.replace(made, rewards_RE=both[:, None])
   else:
-    slots = np.zeros((6, 1), int)
-    made = made._replace(
-      quality=both[:, None], out=made.out.replace(map_modality=slots)
-    )
+    out = out.replace(map_modality=np.zeros((6, 1), int))
+    made = dataclasses.replace(made, quality_RM=both[:, None], rollout=out)
   each = np.array([True])
   alive = dynamic_sampling.informative(made, each=each, overlong=False)
   assert alive.tolist() == [lives, False]

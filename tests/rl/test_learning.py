@@ -4,7 +4,6 @@ Each claim has its control: the same run with the rewards of a group dealt to
 other rollouts of it (`grpo.rl.shuffle_rewards`), which must not learn.
 """
 
-import copy
 import dataclasses
 import functools
 
@@ -17,7 +16,7 @@ import pytest
 from cooper_jax.errors import UserError
 from cooper_jax.policy import start_from
 from cooper_jax.rl import advantages, scoring, update
-from cooper_jax.rl import step as steps
+from cooper_jax.rl.build import build_score
 from cooper_jax.rl.losses import LossConfig, combine, policy_loss
 from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.scoring import next_token, score
@@ -25,13 +24,13 @@ from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.training import optim
 from tests.rl.toy import (
   ASKED,
-  CODECS,
   CONFIG,
   ITEMS,
   MODALITY_ID,
-  OPTIMIZER,
   POLICY,
+  asked,
   fresh,
+  make_step,
   scored,
 )
 
@@ -114,7 +113,7 @@ def responses():
 
 
 @pytest.fixture(scope="module")
-def taught():
+def half_drawing():
   """Parameters that draw first in half of the answers, whatever is asked."""
   shape = packing.Shape(length=160, texts=100, codes=16)
   document = segments.Document(
@@ -145,7 +144,7 @@ def taught():
 def step():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(map_tokenizer, "decode_maps", decode)
-    yield steps.Step(CONFIG, POLICY, OPTIMIZER, CODECS, None)
+    yield make_step()
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +154,22 @@ def steady(step):
   At twice this rate the policy's text falls apart on the way with some seeds,
   and whether it recovers hangs on rounding.
   """
-  slow = copy.copy(step)
   settings = {**CONFIG.grpo.optim, "learning_rate": 7e-4}
   optimizer = optim.make_optimizer(optim.OptimConfig(**settings), steps=1000)
-  slow.apply = jax.jit(
+  apply = jax.jit(
     functools.partial(update.apply, optimizer=optimizer, ema_decay=0.0),
     static_argnames="remember",
     donate_argnames="state",
   )
-  return slow
+  slow = dataclasses.replace(step.keywords["update"], apply=apply)
+  return functools.partial(step, update=slow)
+
+
+def scored_by(scorer, shuffled=False):
+  """`score` of a step, by another scorer."""
+  config = CONFIG.copy_and_resolve_references()
+  config.grpo.rl.shuffle_rewards = shuffled
+  return build_score(config, POLICY, scorer)
 
 
 def reinforce(step, scorer, *, steps, params=None, shuffled=False):
@@ -171,9 +177,9 @@ def reinforce(step, scorer, *, steps, params=None, shuffled=False):
   state = fresh()
   if params is not None:
     state = start_from(state, params)
-  step.scorer, step.shuffle, seen = scorer, shuffled, []
+  score, seen = scored_by(scorer, shuffled), []
   for number in range(steps):
-    state, _ = step(state, {"items": ITEMS, "number": number})
+    state, _ = step(state, asked(number), score=score)
     seen.append(scorer.measured)
   return np.mean(seen[-10:], axis=0)
 
@@ -225,17 +231,17 @@ def test_one_word_is_said_and_nothing_else(step):
   assert chance < 0.3
 
 
-def test_a_map_is_drawn_where_the_flag_says_so(steady, taught):
-  given = {"steps": 200, "params": taught}
+def test_a_map_is_drawn_where_the_flag_says_so(steady, half_drawing):
+  given = {"steps": 200, "params": half_drawing}
   helps, hurts = reinforce(steady, MapWhereItHelps(), **given)
   assert helps > 0.9 and hurts < 0.1
   helps, hurts = reinforce(steady, MapWhereItHelps(), shuffled=True, **given)
   assert abs(helps - hurts) < 0.5
 
 
-def test_the_right_codes_are_drawn(step, taught):
+def test_the_right_codes_are_drawn(step, half_drawing):
   """At least three codes of four: with one wrong the quality is about .8."""
-  given = {"steps": 60, "params": taught}
+  given = {"steps": 60, "params": half_drawing}
   learned = reinforce(step, RightCodes(), **given)
   chance = reinforce(step, RightCodes(), shuffled=True, **given)
   assert learned > 0.75
@@ -244,27 +250,27 @@ def test_the_right_codes_are_drawn(step, taught):
 
 def test_a_step_that_nothing_scores_is_refused(step):
   """Advantages would all be 0, and a run of such steps a slow nothing."""
-  step.shuffle = False
-  step.scorer = lambda view, _: scored(np.full(len(view), np.nan))
+  score = scored_by(lambda view, _: scored(np.full(len(view), np.nan)))
   with pytest.raises(UserError, match="has scored any of the"):
-    step(fresh(), {"items": ITEMS, "number": 0})
+    step(fresh(), asked(), score=score)
 
 
-def test_dead_groups_are_sampled_anew(step, monkeypatch):
+def test_dead_groups_are_sampled_anew():
   """With rewards that never differ, every round is used, and nothing moves."""
-  monkeypatch.setattr(step, "resample", 2)
-  step.scorer, step.shuffle, asked = OneWord(), False, []
-  step.scorer.word = "no such word"
+  config = CONFIG.copy_and_resolve_references()
+  config.grpo.rl.resample, scorer, turns = 2, OneWord(), []
+  scorer.word = "no such word"
 
-  def more(turn):
-    asked.append(turn)
-    return ITEMS
+  class Stream:
+    def draw(self, number, turn):
+      turns.append(turn)
+      return asked(number, turn=turn)
 
+  step = make_step(config, stream=Stream(), scorer=scorer)
   state = fresh()
   before = jax.tree.map(np.asarray, state.params)
-  batch = {"items": ITEMS, "number": 0, "more": more}
-  state, metrics = step(state, batch)
-  assert asked == [1, 2]
+  state, metrics = step(state, asked())
+  assert turns == [1, 2]
   assert metrics["dynamic/rounds"] == 2 and metrics["dynamic/dead_left"] == 1
   jax.tree.map(np.testing.assert_array_equal, before, state.params)
 

@@ -1,16 +1,19 @@
 """An update in pieces, of rows cut to what rollouts need, is one update."""
 
+import dataclasses
+import functools
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 from cooper_jax.policy import init_state
-from cooper_jax.rl.step import Step, generate
+from cooper_jax.rollouts import generate
 from cooper_jax.rollouts.documents import spread
 from cooper_jax.sampling import grammar
 from cooper_jax.sequences import segments
-from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, scored
+from tests.rl.toy import CONFIG, POLICY, asked, letter_e, make_step
 
 KINDS = ("dapo", "grpo", "gspo", "dr_grpo")
 
@@ -39,13 +42,17 @@ def updated(kind, rows, bins, *, updates=2, **loss):
   config.grpo.rl.loss.update(kind=kind, **loss)
   config.grpo.rl.updates = updates  # with 2, ratios are not 1
   optimizer = optax.sgd(0.1)  # Adam would divide rounding by next to nothing
-  step = Step(config, POLICY, optimizer, CODECS, None)
-  step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
+  step = make_step(config, optimizer=optimizer, scorer=letter_e)
+  update = step.keywords["update"]
   state = init_state(POLICY, optimizer, seed=0)
   seen = []
-  pack = step.pack
-  step.pack = lambda *args: seen.extend(pack(*args)) or seen
-  state, metrics = step(state, {"items": ITEMS, "number": 0})
+
+  def noted(scored):
+    seen.extend(update.pack(scored))
+    return seen
+
+  step = functools.partial(step, update=dataclasses.replace(update, pack=noted))
+  state, metrics = step(state, asked())
   # A mismatch is rounding alone, and differs with the order of additions.
   sums = {
     n: v
@@ -59,7 +66,7 @@ def updated(kind, rows, bins, *, updates=2, **loss):
     assert f"update2/mismatch_abs/{kind}" not in metrics
     first, second = (metrics[f"update{i}/approx_kl/{kind}"] for i in (1, 2))
     assert abs(first[0]) < 1e-3 * abs(second[0])
-  assert any((batch["code_source"] >= 0).any() for batch, _, _ in seen)
+  assert any((rows.packed["code_source"] >= 0).any() for rows in seen)
   return jax.device_get((state.params, sums)), len(seen)
 
 

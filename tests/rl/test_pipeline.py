@@ -6,35 +6,31 @@ import numpy as np
 import pytest
 
 from cooper_jax.policy import init_state, start_from
-from cooper_jax.rl.step import Step
+from cooper_jax.rl.questions import Questions
 from cooper_jax.training.checkpoint import Checkpoints
-from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, scored
+from tests.rl import toy
+from tests.rl.toy import CONFIG, ITEMS, OPTIMIZER, POLICY
 
 
 def make_step(updates=1):
   config = CONFIG.copy_and_resolve_references()
   config.grpo.rl.pipeline, config.grpo.steps = True, 5
   config.grpo.rl.updates = updates
-  step = Step(config, POLICY, OPTIMIZER, CODECS, None)
-  # A reward that differs from the first step on.
-  step.scorer = lambda view, _: scored([text.count("e") for text in view.text])
-  return step
+  return toy.make_step(config, stream=Shuffled(), scorer=toy.letter_e)
 
 
-def items_of(number):
+class Shuffled:
   """The four questions in an order that belongs to the step."""
-  return [ITEMS[i] for i in np.random.default_rng(number).permutation(4)]
+
+  def draw(self, number, turn=0):
+    order = np.random.default_rng(number).permutation(4)
+    return Questions(number, [ITEMS[i] for i in order], turn)
 
 
 def run(step, state, numbers):
   found = []
   for number in numbers:
-    batch = {
-      "items": items_of(number),
-      "number": number,
-      "after": lambda number=number: items_of(number + 1),
-    }
-    state, metrics = step(state, batch)
+    state, metrics = step(state, Shuffled().draw(number))
     found.append(jax.device_get(metrics))
   return state, found
 
@@ -54,7 +50,7 @@ def whole(step):
 def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
   fresh = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
   state, first = run(step, jax.tree.map(jnp.copy, fresh), range(3))
-  step.ahead = None  # what a stop loses
+  step.keywords["sample"].begun = None  # what a stop loses
   saved = Checkpoints(tmp_path)
   saved.save(3, state, data_state={}, meta={})
   state = saved.restore(fresh)[0]
@@ -74,7 +70,7 @@ def test_with_two_updates_a_stop_loses_nothing_either():
   whole, _ = run(step, state, range(3))
   state = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
   state, _ = run(step, state, range(2))
-  step.ahead = None
+  step.keywords["sample"].begun = None
   state, _ = run(step, state, range(2, 3))
   jax.tree.map(np.testing.assert_array_equal, state.params, whole.params)
 
@@ -92,4 +88,4 @@ def test_the_rollouts_are_of_the_parameters_before_the_last_step(step, whole):
   assert abs(kl[0]) < 1e-6
   assert min(kl[1:]) > 1e-4
   # Nothing is begun that will not be learned from.
-  assert step.ahead is None
+  assert step.keywords["sample"].begun is None

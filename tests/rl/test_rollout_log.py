@@ -7,24 +7,35 @@ import numpy as np
 import pytest
 
 from cooper_jax.rl import rollout_log, scoring
-from cooper_jax.rl import step as steps
 from cooper_jax.rollouts import generate
 from cooper_jax.training import telemetry
-from tests.rl.toy import CODECS, CONFIG, ITEMS, OPTIMIZER, POLICY, fresh
+from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, asked, fresh, make_step
 
 FIELDS = {"text", "maps", "rewards", "total", "advantage", "truncated"}
 
 
 @pytest.fixture(scope="module")
 def step():
-  return steps.Step(CONFIG, POLICY, OPTIMIZER, CODECS, None)
+  return make_step()
 
 
-def run(step, folder, numbers, *, every=2, steps=5):
-  step.log = rollout_log.RolloutLog(folder, every=every, steps=steps)
-  state = fresh()
+def make_log(folder, *, every=2, steps=5):
+  return rollout_log.RolloutLog(
+    folder,
+    policy=POLICY,
+    rewards=CONFIG.grpo.rl.rewards,
+    every=every,
+    steps=steps,
+  )
+
+
+def run(step, folder, numbers, **when):
+  """Steps with a log of their own, as after a start or a resume."""
+  log, state = make_log(folder, **when), fresh()
+  advantages = rollout_log.logged(step.keywords["advantages"], log)
   for number in numbers:
-    state, _ = step(state, {"items": ITEMS, "number": number})
+    state, _ = step(state, asked(number), advantages=advantages)
+  return log
 
 
 def strict(path):
@@ -66,23 +77,23 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
 
 
 def test_the_last_group_is_a_picture(step, tmp_path):
-  log = rollout_log.RolloutLog(tmp_path, every=1, steps=1)
+  log = make_log(tmp_path, every=1, steps=1)
   assert log.pictures(generate.decoder(CODECS)) == {}
-  run(step, tmp_path, range(1), every=1)
-  (picture,) = step.log.pictures(generate.decoder(CODECS)).values()
+  log = run(step, tmp_path, range(1), every=1)
+  (picture,) = log.pictures(generate.decoder(CODECS)).values()
   assert picture.dtype == np.uint8 and picture.shape[2] == 3
   # Rows of 16 pixels and gaps of 2, of those that drew; the image alone else.
-  drew = sum(map(bool, step.log.last[1].maps))
+  drew = sum(map(bool, log.last[1].maps))
   assert picture.shape[0] == 18 * max(1, drew) - 2
   assert picture.shape[1] == (16 + 2 + 16 if drew else 16)
   np.testing.assert_array_equal(picture[:16, :16], ITEMS[0].sample.image)
 
 
-def test_a_group_that_teaches_is_told_rather_than_one_that_does_not():
+def test_a_group_with_an_advantage_is_logged_rather_than_one_without():
   groups = np.repeat([0, 1, 2], 2)
   advantage = np.array([0, 0, 0, 0, 1.0, -1.0])
-  assert rollout_log.telling(advantage, groups) == 2
-  assert rollout_log.telling(0 * advantage, groups) == 0
+  assert rollout_log.first_informative(advantage, groups) == 2
+  assert rollout_log.first_informative(0 * advantage, groups) == 0
 
 
 def test_a_line_cut_off_by_a_crash_is_dropped_alone(tmp_path):
@@ -92,7 +103,7 @@ def test_a_line_cut_off_by_a_crash_is_dropped_alone(tmp_path):
   lines = [good[0].encode(), *bad, *(each.encode() for each in good[1:])]
   path.write_bytes(b"\n".join(lines))
   assert [row["step"] for row in telemetry.read_metrics(path)] == [2, 4, 6]
-  rollout_log.RolloutLog(tmp_path, every=2, steps=9).rewind(4)
+  make_log(tmp_path, every=2, steps=9).rewind(4)
   assert [row["step"] for row in strict(path)] == [2, 4]
 
 
@@ -103,6 +114,5 @@ def test_what_is_no_number_is_null(value):
 
 
 def test_a_stage_without_a_log_makes_none(step, tmp_path):
-  step.log = None
-  step(fresh(), {"items": ITEMS, "number": 0})
+  step(fresh(), asked())
   assert not list(tmp_path.iterdir())

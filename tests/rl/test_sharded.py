@@ -11,10 +11,10 @@ import pytest
 from cooper_jax.parallel import shard
 from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.policy import for_sampling, init_state, make_policy
-from cooper_jax.rl import step as steps
+from cooper_jax.rl import build, sample
 from cooper_jax.sequences import distribution
 from tests.rl import toy
-from tests.rl.toy import CODECS, ITEMS, scored
+from tests.rl.toy import CODECS, asked
 
 LAYOUTS = {
   "fsdp": MeshConfig(data=1, fsdp=8),
@@ -47,15 +47,14 @@ def updated(mesh):
       )
       for name, codec in CODECS.items()
     }
-    step = steps.Step(CONFIG, POLICY, optimizer, codecs, None)
 
-    def score(view, _):
+    def score(view, columns):
       seen.extend(view.text)
-      return scored([text.count("e") for text in view.text])
+      return toy.letter_e(view, columns)
 
-    step.scorer = score
+    step = build.build_step(CONFIG, POLICY, optimizer, codecs, scorer=score)
     state = init_state(POLICY, optimizer, seed=0)
-    state, metrics = step(state, {"items": ITEMS, "number": 0})
+    state, metrics = step(state, asked())
     return jax.device_get(state.params), seen, metrics
 
 
@@ -96,10 +95,10 @@ def test_the_sampler_reads_half_the_bytes_and_computes_the_same(monkeypatch):
   ready = for_sampling(policy, params)
   kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(ready)}
   assert kinds == {"bfloat16", "float32"}
-  monkeypatch.setattr(steps, "for_sampling", lambda _, given: given)
-  step = steps.Step(config, policy, optax.sgd(0.1), CODECS, None)
+  monkeypatch.setattr(sample, "for_sampling", lambda _, given: given)
+  begin, _ = build.build_sampler(config, policy, CODECS)
   whole, half = (
-    jax.device_get(step.begin(given, ITEMS, 0).out) for given in (params, ready)
+    jax.device_get(begin(given, asked()).rollout) for given in (params, ready)
   )
   np.testing.assert_array_equal(whole.tokens, half.tokens)
   np.testing.assert_array_equal(whole.log_prob, half.log_prob)

@@ -10,27 +10,27 @@ def shuffled(seed=7, step=3, rows=40):
   groups = rng.permutation(np.repeat([4, 9, 11, 30], rows // 4))
   total = rng.normal(size=rows) + 100 * groups
   columns = np.stack([total * 2, total - 1], axis=1)
-  slots = rng.integers(-1, 2, (rows, 2))
-  quality = np.where(slots >= 0, slots + rng.random((rows, 2)), np.nan)
+  modality = rng.integers(-1, 2, (rows, 2))
+  quality = np.where(modality >= 0, modality + rng.random((rows, 2)), np.nan)
   quality += 100 * groups[:, None]
-  given = total, columns, quality, slots, groups
+  given = total, columns, quality, modality, groups
   return given, shuffle_rewards.shuffle(seed, step, *given)
 
 
 def test_values_stay_in_their_group_and_places_change():
-  (total, _, quality, slots, groups), (dealt, columns, worth) = shuffled()
+  (total, _, quality, modality, groups), (dealt, columns, worth) = shuffled()
   for group in np.unique(groups):
     rows = groups == group
     np.testing.assert_array_equal(np.sort(dealt[rows]), np.sort(total[rows]))
-    for slot in (0, 1):
-      here = (slots == slot) & rows[:, None]
+    for kind in (0, 1):
+      here = (modality == kind) & rows[:, None]
       np.testing.assert_array_equal(
         np.sort(worth[here]), np.sort(quality[here])
       )
   assert (dealt == total).mean() < 0.3
   np.testing.assert_allclose(columns[:, 0], 2 * dealt)  # a row moves whole
   np.testing.assert_allclose(columns[:, 1], dealt - 1)
-  np.testing.assert_array_equal(np.isnan(worth), slots < 0)
+  np.testing.assert_array_equal(np.isnan(worth), modality < 0)
   assert (worth == quality).mean() < 0.4
 
 

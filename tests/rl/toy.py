@@ -6,6 +6,8 @@ import numpy as np
 from configs import base
 from cooper_jax.policy import init_state, make_policy
 from cooper_jax.rl import scoring
+from cooper_jax.rl.build import build_step
+from cooper_jax.rl.questions import Questions
 from cooper_jax.rollouts import prompts
 from cooper_jax.sample import Question, Sample
 from cooper_jax.stages import tokenizer
@@ -70,6 +72,23 @@ OPTIMIZER = optim.make_optimizer(
 
 def fresh():
   return init_state(POLICY, OPTIMIZER, seed=0)
+
+
+def make_step(config=CONFIG, policy=POLICY, optimizer=OPTIMIZER, **parts):
+  """A GRPO step of the toy policy; parts: options of `build_step`."""
+  codecs = parts.pop("codecs", CODECS)
+  return build_step(config, policy, optimizer, codecs, **parts)
+
+
+def asked(number=0, items=None, turn=0):
+  """The questions of a step: the same four at each."""
+  return Questions(number, ITEMS if items is None else items, turn)
+
+
+def letter_e(view, columns):
+  """Scores that differ from the first step on: how many e a response has."""
+  del columns
+  return scored([text.count("e") for text in view.text])
 
 
 def scored(total, quality=None):

@@ -7,39 +7,55 @@ import pytest
 
 from configs import base
 from cooper_jax.errors import NumericsError, UserError
-from cooper_jax.rl import update
-from cooper_jax.rl.step import behaviour
-from cooper_jax.rollouts.response import DrawnMap, Responses
+from cooper_jax.models.token_kinds import CODE, PAD, TEXT
+from cooper_jax.rl import targets, update
+from cooper_jax.rl.behaviour import behaviour
+from cooper_jax.rl.questions import QuestionStream
+from cooper_jax.sampling.grammar import EOS, LENGTH
 from cooper_jax.settings import checks
-from cooper_jax.stages import grpo
 from cooper_jax.training import health
 
 
 def test_the_overlong_filter_leaves_out_what_was_cut_off():
   live = np.array([[True, True], [True, False]])
   cut = np.array([False, True])
-  np.testing.assert_array_equal(update.loss_mask(live, cut, False), live)
-  kept = update.loss_mask(live, cut, True)
+  np.testing.assert_array_equal(targets.loss_mask(live, cut, False), live)
+  kept = targets.loss_mask(live, cut, True)
   np.testing.assert_array_equal(kept, [[True, True], [False, False]])
 
 
 def test_behaviour_is_counted_by_kind_flag_and_use():
-  code = np.zeros(4, int)
-  depth = DrawnMap("depth", code, np.ones((2, 2)))
-  classes = DrawnMap("segmentation", code, np.ones((2, 2)))
-  maps = [(depth, classes), (), (depth,), ()]
-  view = Responses.from_texts(["a b c"] * 4, maps=maps)
-  items = [
-    types.SimpleNamespace(question=types.SimpleNamespace(flag=flag))
-    for flag in ("positive", "negative")
-  ]
-  found = behaviour(view, items, 2, np.array([1.0, 0.0, np.nan, 1.0]))
+  rollout = types.SimpleNamespace(
+    # Rollout 0 drew depth and classes, rollout 2 depth.
+    map_modality=np.array([[0, 1], [-1, -1], [0, -1], [-1, -1]]),
+    state=np.array([[TEXT] * 3 + [CODE], [TEXT] * 3 + [PAD]] * 2),
+    stop=np.array([EOS, LENGTH, EOS, EOS]),
+  )
+  flag_R = ["positive", "positive", "negative", "negative"]
+  hits_R = np.array([1.0, 0.0, np.nan, 1.0])
+  names = {0: "depth", 1: "segmentation"}
+  found = behaviour(rollout, flag_R, names=names, hits_R=hits_R)
   assert found["maps/depth"] == 0.5 and found["maps/segmentation"] == 0.25
-  assert found["maps/each"] == 0.75 and found["length/text"] == 3
+  assert found["maps/each"] == 0.75 and found["maps/drew"] == 0.5
+  assert found["length/text"] == 3 and found["length/codes"] == 0.5
+  assert found["truncated"] == 0.25
   assert found["maps/positive"] == (1, 2) and found["maps/negative"] == (1, 2)
   assert found["answer/positive"] == (1, 2)
   assert found["answer/negative"] == (1, 1)  # one abstained
   assert found["answer/drew"] == (1, 1) and found["answer/text"] == (1, 2)
+
+
+def test_the_questions_of_a_step_and_a_turn_are_the_same_whenever_drawn():
+  source = Asked(*(("count", "closer", "exists"),) * 40)
+  stream = QuestionStream(source, batch=8, seed=3)
+  first = next(stream)
+  assert (first.number, first.turn, stream.state()) == (0, 0, {"step": 1})
+  coming, other = stream.draw(1), stream.draw(0, 2)
+  assert stream.draw(0) == first and next(stream) == coming
+  assert (other.number, other.turn) == (0, 2)
+  assert len({str(each.items) for each in (first, coming, other)}) == 3
+  stream.restore({"step": 0})
+  assert next(stream) == first
 
 
 class Asked:
@@ -62,16 +78,16 @@ class Asked:
 
 def test_only_the_families_that_are_named_are_reinforced():
   source = Asked(("count", "closer"), (), ("closer",), ("exists", "closer"))
-  some = grpo.Questions(source, batch=40, seed=0, families=("count", "exists"))
-  asked = [item.question.family for item in next(some)["items"]]
+  some = QuestionStream(source, batch=40, seed=0, families=("count", "exists"))
+  asked = [item.question.family for item in next(some).items]
   assert set(asked) == {"count", "exists"}
-  every = grpo.Questions(source, batch=40, seed=0)
-  asked = [item.question.family for item in next(every)["items"]]
+  every = QuestionStream(source, batch=40, seed=0)
+  asked = [item.question.family for item in next(every).items]
   assert set(asked) == {"count", "closer", "exists"}
   with pytest.raises(UserError, match=r"families names counts; .* closer, cou"):
-    grpo.Questions(source, batch=4, seed=0, families=("counts",))
+    QuestionStream(source, batch=4, seed=0, families=("counts",))
   with pytest.raises(UserError, match="no questions to reinforce"):
-    grpo.Questions([], batch=4, seed=0)
+    QuestionStream([], batch=4, seed=0)
 
 
 def test_the_metrics_of_all_updates_are_said_and_a_skipped_one_is_seen():
