@@ -1,4 +1,4 @@
-"""Advantages: how much better a rollout did than its group.
+"""Advantages of GRPO: how much better a rollout did than its group.
 
 Groups are found by id, never by position, so a shuffle, a filter or another
 device layout can not mix prompts. A NaN reward abstains: it is left out of the
@@ -17,7 +17,7 @@ from cooper_jax.tokenizers.vocab import MAX_MODALITIES
 
 
 class GroupStatistics(NamedTuple):
-  """Statistics of each row's group over the rewards that are not NaN."""
+  """Statistics of each rollout's group over the rewards that are not NaN."""
 
   mean_R: jax.Array
   std_R: jax.Array  # ddof 1; 0 where fewer than two rewards count
@@ -36,9 +36,9 @@ def _segments(group_R):
 
 
 def group_statistics(reward_R, group_R) -> GroupStatistics:
-  """Mean, std and size of the group that each row belongs to.
+  """Mean, std and size of the group [R] that each rollout belongs to.
 
-  The ids may be any 32-bit integers, under jit as well.
+  group_R: any 32-bit integers, under jit as well.
   """
   reward_R = as_float(reward_R)
   rows = reward_R.shape[0]
@@ -139,12 +139,12 @@ def gdpo(rewards_RE, weights_E, group_R, eps=1e-4):
 
 
 class Rewards(NamedTuple):
-  """What an advantage may be made of; NaN = abstained."""
+  """The rewards that an advantage may be made of; NaN = abstained."""
 
   total_R: jax.Array  # weighted sum of the parts
   parts_RE: jax.Array  # each reward
   weights_E: jax.Array
-  tokens_R: jax.Array  # live tokens of each rollout
+  tokens_R: jax.Array  # trainable tokens of each rollout
 
 
 def _of_total(rule):
@@ -180,7 +180,7 @@ def map_advantages(
   quality_RM, modality_RM, group_R, eps=1e-4, *, rule=ADVANTAGES["grpo"],
   modality_ids=tuple(range(MAX_MODALITIES)),
 ):  # fmt: skip
-  """How much better each drawn map is than its group's maps of the same kind.
+  """Advantages [R, M] of drawn maps over their group's maps of the same kind.
 
   quality_RM is NaN where no map was drawn or none can be scored, modality_RM
   the MODALITY_ID of the k-th map or -1. The rule of grpo.rl.advantage sees the
@@ -209,10 +209,10 @@ def map_advantages(
 
 
 def map_index(code_RT, codes: int):
-  """0 on text and k on the codes of the k-th map, from where codes lie.
+  """Number i32 [R, T] of the map that a position belongs to; 0 on text.
 
   code_RT is True where a position holds a code; every map has `codes` of them,
-  so the n-th code of a row belongs to map ceil(n / codes).
+  so the n-th code of a rollout belongs to map ceil(n / codes).
   """
   code_RT = jnp.asarray(code_RT, bool)
   before_RT = jnp.cumsum(code_RT, axis=1) - 1
@@ -220,7 +220,7 @@ def map_index(code_RT, codes: int):
 
 
 def per_segment(answer_R, map_RM, map_index_RT, map_weight=1.0):
-  """Advantage of every token: the answer's on all, a map's on its own codes.
+  """Advantages [R, T]: the answer's on all tokens, a map's on its own codes.
 
   map_index_RT is 0 on text and k on the codes of the k-th map. The decision to
   draw (the opening special, a text token) gets the answer's advantage only, so
@@ -239,8 +239,8 @@ def summary(
 ) -> dict[str, float]:
   """Figures to log of one batch of rewards and advantages, on the host.
 
-  filtered_R: rollouts that teach nothing; what differs by them alone does not
-  count as a difference.
+  filtered_R: bool, rollouts that are not in the loss; a group in which only
+  they differ counts as one without variance.
   """
   counted_R = np.where(filtered_R, np.nan, np.asarray(reward_R, np.float32))
   stats = jax.tree.map(np.asarray, group_statistics(counted_R, group_R))

@@ -1,11 +1,11 @@
-"""Policy losses: the term of a token and the way the tokens are averaged.
+"""Policy losses: what each token adds to the loss, and how tokens are averaged.
 
-The two are independent, surrogates.py and AVERAGES; a named loss is a pair of
-them. Every loss returns a (sum, weight) pair, and a caller adds the pairs of
-all micro-batches and devices and divides once per optimiser step: a quotient
+The two are independent: a named loss is a surrogate (surrogates.py) and one of
+AVERAGES. Every loss returns a (sum, weight) pair, and a caller adds the pairs
+of all micro-batches and devices and divides once per optimiser step: a quotient
 taken earlier would depend on how the batch was cut.
 
-Text and map codes are two modalities with their own clip, KL, weight and
+Text and map codes are two kinds of token with their own clip, KL, weight and
 normaliser; otherwise the hundreds of codes of a map drown the text.
 """
 
@@ -22,7 +22,7 @@ from cooper_jax.rl.off_policy import as_float, log_ratio
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-  """Settings of the policy loss of one modality."""
+  """Settings of the policy loss of one kind of token, text or codes."""
 
   kind: str = "dapo"  # policy loss (rl/losses.py: LOSSES)
   clip_low: float = 0.2  # clip below a ratio of 1
@@ -43,7 +43,7 @@ class LossConfig:
   # rollouts at once, whatever grpo.rows says: a quantile does not add up.
   top_entropy: float = 1.0
   max_length: int = 256  # tokens that dr_grpo divides by
-  weight: float = 1.0  # of this modality in the sum; 0 switches it off
+  weight: float = 1.0  # of this kind of token in the sum; 0 switches it off
 
   def __post_init__(self):
     _known(self.kind, LOSSES, "kind")
@@ -140,7 +140,7 @@ AVERAGES = {
 LOSSES = {
   "grpo": (surrogates.clipped, "sequence"),
   "dr_grpo": (surrogates.clipped, "constant"),
-  # The normaliser is always that of the whole optimiser step: BNPO's, the live
+  # The normaliser is always that of the whole optimiser step: BNPO's, the
   # tokens of a micro-batch, would depend on how the batch was cut, and is
   # DAPO's where a step is one micro-batch.
   "bnpo": (surrogates.clipped, "token"),
@@ -192,7 +192,11 @@ def penalty(name: str):
 
 
 def mismatch(old_log_prob_RT, sampler_log_prob_RT, mask_RT):
-  """(sum, weight) pairs that say how far sampler and trainer disagree."""
+  """(sum, weight) pairs: how far sampler and trainer disagree, per token.
+
+  `mismatch_k3` estimates KL(sampler | trainer), `mismatch_abs` is the mean
+  absolute difference of the log-probabilities.
+  """
   known_RT = off_policy.known(sampler_log_prob_RT, mask_RT)
   gap_RT = log_ratio(old_log_prob_RT, sampler_log_prob_RT, known_RT)
   weight = known_RT.sum().astype(jnp.float32)
@@ -203,7 +207,7 @@ def mismatch(old_log_prob_RT, sampler_log_prob_RT, mask_RT):
 
 
 def normaliser(mask_RT, config: LossConfig, rows_R=None):
-  """The weight that `policy_loss` returns, from the mask alone.
+  """The weight, a scalar, that `policy_loss` returns, from the mask alone.
 
   With micro-batches, add this up over all of them first and divide each one's
   sum by the total: the gradients then add up to those of the whole batch.
@@ -250,8 +254,8 @@ def policy_loss(
   term = make_term(log_ratio_RT, advantage_RT, log_prob_RT, mask_RT, config)
   loss_RT = term.loss_RT
   metrics = _clip_metrics(term, mask_RT, rows_R, config)
-  live = _token_weight(mask_RT, rows_R, config)
-  metrics["approx_kl"] = (ESTIMATORS["k3"](log_ratio_RT).sum(), live)
+  tokens = _token_weight(mask_RT, rows_R, config)
+  metrics["approx_kl"] = (ESTIMATORS["k3"](log_ratio_RT).sum(), tokens)
   if sampler_log_prob_RT is not None:
     metrics |= mismatch(old_RT, sampler_log_prob_RT, mask_RT)
     if config.correction != "none":
@@ -264,7 +268,7 @@ def policy_loss(
         high=config.correction_max,
       )
       loss_RT = loss_RT * weight_RT
-      metrics["correction"] = (jnp.where(mask_RT, weight_RT, 0.0).sum(), live)
+      metrics["correction"] = (jnp.where(mask_RT, weight_RT, 0.0).sum(), tokens)
     if config.off_policy_max:
       fresh_RT = off_policy.on_policy(
         log_prob_RT,
@@ -274,7 +278,10 @@ def policy_loss(
         config.off_policy_max,
       )
       loss_RT = jnp.where(fresh_RT, loss_RT, 0.0)
-      metrics["stale"] = ((~fresh_RT & mask_RT).sum().astype(jnp.float32), live)
+      metrics["stale"] = (
+        (~fresh_RT & mask_RT).sum().astype(jnp.float32),
+        tokens,
+      )
   elif config.correction != "none" or config.off_policy_max:
     raise UserError(
       "a correction for the sampler needs the sampler's log-probabilities; set"
@@ -289,7 +296,7 @@ def policy_loss(
     x_RT = log_ratio(log_prob_RT, stop_gradient(reference_log_prob_RT), mask_RT)
     kl_RT = jnp.where(mask_RT, penalty(config.kl)(x_RT, log_ratio_RT), 0.0)
     loss_RT = loss_RT + config.kl_weight * kl_RT
-    metrics["kl"] = (ESTIMATORS["k3"](x_RT).sum(), live)
+    metrics["kl"] = (ESTIMATORS["k3"](x_RT).sum(), tokens)
   elif config.kl_weight:
     raise UserError(
       f"kl_weight is {config.kl_weight} but there are no reference "
@@ -320,10 +327,10 @@ def _clip_metrics(term, mask_RT, rows_R, config):
 
 
 def interleaved_loss(log_prob_RT, configs, *, masks, **inputs):
-  """{modality: ((sum, weight), metrics)} of text and codes side by side.
+  """{kind: ((sum, weight), metrics)} of the loss of text and of codes.
 
-  `configs` and `masks` map a modality ("text", "code") to its LossConfig and
-  its [R,T] mask. A modality of weight 0 is left out, so that nothing of it can
+  `configs` and `masks` map a kind of token ("text", "code") to its LossConfig
+  and its [R, T] mask. A kind of weight 0 is left out, so that nothing of it can
   reach the gradient: code weight 0 is text-only reinforcement.
   """
   return {
@@ -334,10 +341,10 @@ def interleaved_loss(log_prob_RT, configs, *, masks, **inputs):
 
 
 def combine(parts, configs, weights=None):
-  """The scalar loss: modality weights times sum over weight, divided once.
+  """The scalar loss: of each kind its weight times its mean over tokens.
 
-  `parts` maps a modality to its (sum, weight). `weights`, where given, maps it
-  to the `normaliser` of the whole optimiser step, for micro-batches.
+  `parts` maps a kind of token to its (sum, weight). `weights`, where given,
+  maps it to the `normaliser` of the whole optimiser step, for micro-batches.
   """
   loss = jnp.zeros((), jnp.float32)
   for name, (total, weight) in parts.items():
@@ -347,9 +354,9 @@ def combine(parts, configs, weights=None):
 
 
 def configs_of(rl) -> dict[str, LossConfig]:
-  """Settings of the loss of text and of codes, from `config.grpo.rl`.
+  """LossConfig of "text" and of "code", from `config.grpo.rl`.
 
-  What codes have no own value for (-1) is as it is for text.
+  A setting of `code` that is -1 is that of text.
   """
   text = LossConfig(**rl.loss, weight=1.0)
   own = {name: value for name, value in rl.code.items() if value != -1}

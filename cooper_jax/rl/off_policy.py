@@ -1,8 +1,9 @@
-"""What to do where the sampler's log-probabilities are not the trainer's.
+"""Off-policy corrections: weights of tokens that another policy has sampled.
 
-With this project's sampler the two agree (an equality that is tested), and no
-correction is needed; they part in another precision or another sampler. What
-`on_policy` sees, beside that, is the age of a rollout. Weights are detached.
+With this project's sampler its log-probabilities are the trainer's (an equality
+that is tested), and no correction is needed; they differ in another precision
+or with another sampler. `on_policy` also sees that a rollout is of older
+parameters. No gradient flows through the weights.
 """
 
 import jax.numpy as jnp
@@ -15,13 +16,13 @@ LOG_RATIO_LIMIT = 20.0
 
 
 def as_float(x):
-  """As an array of f32, or f64 where it is that already."""
+  """The array, of any shape, as f32, or f64 where it is that already."""
   x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def log_ratio(log_prob_RT, other_RT, mask_RT):
-  """log p - log q, clamped to +-20, and 0 where masked.
+  """log p - log q [R, T], clamped to +-20, and 0 where masked.
 
   Masked positions may hold anything, -inf included: they are replaced before
   the difference is taken, since a mask multiplied on afterwards gives inf * 0.
@@ -33,7 +34,10 @@ def log_ratio(log_prob_RT, other_RT, mask_RT):
 
 
 def known(sampler_log_prob_RT, mask_RT):
-  """Where a gap can be told: a NaN (p rounds to 1) counts as agreement."""
+  """Mask [R, T] without positions where the sampler's log-probability is NaN.
+
+  There p rounds to 1, which counts as agreement.
+  """
   return mask_RT & ~jnp.isnan(sampler_log_prob_RT)
 
 
@@ -90,10 +94,11 @@ def importance(
 def on_policy(
   log_prob_RT, sampler_log_prob_RT, advantage_RT, mask_RT, largest: float
 ):
-  """False on the tokens of stale sequences that did badly (DeepSeek-V3.2).
+  """False [R, T] on the tokens of stale sequences that did badly.
 
   Stale: the mean of log p_sampler - log p over the sequence is above `largest`
-  (equation 9); what such a sequence teaches to avoid, the policy does no more.
+  (DeepSeek-V3.2, equation 9); the policy hardly samples such a sequence any
+  more, so there is no need to push it away.
   """
   known_RT = known(sampler_log_prob_RT, mask_RT)
   gap_RT = log_ratio(sampler_log_prob_RT, log_prob_RT, known_RT)
@@ -103,7 +108,7 @@ def on_policy(
 
 
 def top_entropy(entropy_RT, mask_RT, share: float):
-  """True on the `share` of the live tokens with the highest entropy.
+  """True [R, T] on the `share` of the masked tokens with the highest entropy.
 
   arXiv 2506.01939: a fifth of the tokens, those where the policy has a choice,
   carries the learning. Entropies count in steps of 1/4096: rollouts of a group

@@ -1,6 +1,6 @@
 """Scoring: the configured rewards of a batch of rollouts, and their sum.
 
-Every reward sees the same read-only view and columns and returns its own
+Every reward sees the same read-only responses and columns and returns its own
 array, so their order can not matter. A reward that raises is shown with its
 traceback and counted, and abstains for the batch; one that goes on raising
 stops the run, because training on without it would go unseen.
@@ -22,7 +22,7 @@ from cooper_jax.rollouts.response import freeze
 
 
 class RewardScores(NamedTuple):
-  """What the rewards gave; NaN = abstained."""
+  """The rewards of R rollouts and what they cost; NaN = abstained."""
 
   rewards: dict[str, np.ndarray]  # [R] each, f32
   total: np.ndarray  # [R] weighted sum; NaN where all abstained
@@ -52,10 +52,9 @@ def _mean(values) -> float:
 
 
 def gather(scores: RewardScores, *, maps: int) -> RewardScores:
-  """RewardScores of all processes' rollouts, from each one's; all have to call
-  it.
+  """RewardScores [R] of all processes, from each one's share; all must call it.
 
-  maps: how many a rollout can have; quality is filled up to that.
+  maps: M, how many a rollout can have; quality is filled up to that.
   """
   from jax.experimental import multihost_utils
 
@@ -81,7 +80,7 @@ def gather(scores: RewardScores, *, maps: int) -> RewardScores:
 def check_any_scored(scores: RewardScores) -> None:
   """Raises UserError where no reward that counts scored any rollout.
 
-  A reward that raised has been shown, and is given its tries (`Scorer`).
+  Where a reward raised, that is counted instead (`Scorer`).
   """
   if np.isnan(scores.total).all() and not any(scores.exceptions.values()):
     raise UserError(
@@ -144,7 +143,7 @@ class Scorer:
       self._rewards[name] = (module.reward, config)
 
   def __call__(self, view, columns: Mapping[str, Sequence]) -> RewardScores:
-    """RewardScores R rollouts; columns hold one entry per rollout."""
+    """RewardScores of R rollouts; columns hold one entry per rollout."""
     for name, values in columns.items():
       if len(values) != len(view):
         raise ValueError(
@@ -192,7 +191,7 @@ class Scorer:
 
 
 def weighted_sum(rewards, weights) -> np.ndarray:
-  """Sum over the rewards that do not abstain, NaN where all of them do.
+  """Sum [R] over the rewards that do not abstain, NaN where all of them do.
 
   Added up in the order of the names and in f64, so that the order in which
   they were configured changes no bit.

@@ -1,4 +1,4 @@
-"""What one token adds to the policy loss, by the name of the method.
+"""Surrogates of the policy gradient: what one token adds to the policy loss.
 
 Every term is a function (log ratio, advantage, log prob, mask, config) -> Term
 of arrays [R, T]; how the tokens are averaged is losses.py's business. `config`
@@ -17,7 +17,7 @@ LARGEST = 20.0  # of the ratio that DPPO weighs with
 
 
 class Term(NamedTuple):
-  """Loss [R, T], and which tokens were held back from below and above."""
+  """Loss [R, T], and which tokens were clipped from below and above."""
 
   loss_RT: jax.Array
   low_RT: jax.Array

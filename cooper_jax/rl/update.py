@@ -222,12 +222,12 @@ def gradients(
 
 
 def together(figures: list[dict]) -> dict:
-  """The metrics of a step's updates as one: averages, and each by its number.
+  """Metrics of all updates on a batch: their averages, and each by its number.
 
   A mismatch is the first update's, before which the parameters were those that
-  sampled; later ones would tell how far the updates have come. `skipped` is
-  the share of the updates that were. Of norms the largest is told, those of
-  skipped updates left out: an average would hide a step that went far off.
+  sampled; a later one would say how far the updates have come. `skipped` is
+  the share of the updates that were skipped. A norm is the largest of those
+  that were not: an average would hide a step that went far off.
   """
   if len(figures) == 1:
     return figures[0]

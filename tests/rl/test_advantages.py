@@ -134,11 +134,11 @@ _map_advantages = jax.jit(advantages.map_advantages)
 def test_maps_compare_with_their_groups_maps_of_the_same_kind():
   nan = np.nan
   quality = np.array([[0.9, 0.3], [0.5, nan], [0.1, 0.8], [0.7, nan]])
-  # Depth is slot 0, segmentation 1. Group 0: three depths (one of them as a
+  # Depth is modality 0, segmentation 1. Group 0: three depths (one of them as a
   # second map), two segmentations. Group 1: one depth, alone.
-  slot = np.array([[0, 1], [0, -1], [1, 0], [0, -1]])
+  modality = np.array([[0, 1], [0, -1], [1, 0], [0, -1]])
   group = np.array([0, 0, 0, 1])
-  got = np.asarray(_map_advantages(quality, slot, group, 0.0))
+  got = np.asarray(_map_advantages(quality, modality, group, 0.0))
   # Depths .9 .5 .8: mean .7333, std .2082; segmentations .3 .1: +-1/sqrt 2.
   depths = (np.array([0.9, 0.5, 0.8]) - 2.2 / 3) / np.std(
     [0.9, 0.5, 0.8], ddof=1
@@ -154,18 +154,18 @@ def test_maps_compare_with_their_groups_maps_of_the_same_kind():
 
 def test_two_maps_of_one_rollout_are_no_comparison():
   quality = np.array([[0.9, 0.1], [np.nan, np.nan]])
-  slot = np.array([[0, 0], [-1, -1]])
-  got = _map_advantages(quality, slot, np.array([0, 0]))
+  modality = np.array([[0, 0], [-1, -1]])
+  got = _map_advantages(quality, modality, np.array([0, 0]))
   assert not np.asarray(got).any()
 
 
 def test_maps_that_hardly_differ_have_advantages_as_small_where_rewards_do():
   """Divided by their std, ten thousandths would count as much as halves."""
   quality = np.array([[0.5], [0.5001], [0.4999], [0.5]], np.float32)
-  slot, group = np.zeros((4, 1), int), np.zeros(4, int)
+  modality, group = np.zeros((4, 1), int), np.zeros(4, int)
   for name, most in (("grpo", 1.0), ("mean_only", 1.1e-4), ("rloo", 1.5e-4)):
     got = advantages.map_advantages(
-      quality, slot, group, rule=advantages.find(name)
+      quality, modality, group, rule=advantages.find(name)
     )
     np.testing.assert_allclose(np.sum(got), 0.0, atol=1e-3)
     largest = np.abs(got).max()
@@ -178,19 +178,19 @@ def test_maps_of_a_kind_follow_the_rule_as_rewards_do(name):
   quality = rng.random((12, 2)).astype(np.float32)
   quality[rng.random((12, 2)) < 0.2] = np.nan
   quality[:, 1] *= 10  # a kind on another scale changes nothing of the first
-  slot = np.tile([0, 5], (12, 1))
+  modality = np.tile([0, 5], (12, 1))
   group = np.repeat([3, 9], 6)
   rule = advantages.find(name)
   run = jax.jit(
     advantages.map_advantages, static_argnames=("rule", "modality_ids")
   )
   got = np.asarray(
-    run(quality, slot, group, 1e-4, rule=rule, modality_ids=(0, 5))
+    run(quality, modality, group, 1e-4, rule=rule, modality_ids=(0, 5))
   )
   for kind in (0, 1):
     alone = compute(name, quality[:, kind], group, np.ones(12))
     np.testing.assert_allclose(got[:, kind], alone, rtol=1e-5, atol=1e-6)
-  every = run(quality, slot, group, 1e-4, rule=rule)
+  every = run(quality, modality, group, 1e-4, rule=rule)
   np.testing.assert_allclose(every, got, rtol=1e-5, atol=1e-6)
 
 

@@ -216,7 +216,7 @@ def test_the_order_of_rollouts_changes_nothing(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_padding_change_nothing(kind):
   config, inputs = _config(kind), _inputs()
-  want, live, _ = _value_and_gradient(INPUTS["logps"], config, inputs)
+  want, metric, _ = _value_and_gradient(INPUTS["logps"], config, inputs)
   padded = {
     k: np.concatenate([v, np.zeros_like(v[:2])]) for k, v in inputs.items()
   }
@@ -225,12 +225,12 @@ def test_rows_of_padding_change_nothing(kind):
   log_prob = np.concatenate([INPUTS["logps"], INPUTS["logps"][:2] + 1])
   got, metrics, _ = _value_and_gradient(log_prob, config, padded)
   np.testing.assert_allclose(got, want, rtol=1e-6)
-  assert metrics["clip_low"][1] == live["clip_low"][1]
+  assert metrics["clip_low"][1] == metric["clip_low"][1]
 
 
 @pytest.mark.parametrize("kind", ["dapo", "cispo"])
 def test_on_policy_the_token_losses_have_one_gradient(kind):
-  # r = 1: -A dl / (live tokens), whatever the clip.
+  # r = 1: -A dl / (masked tokens), whatever the clip.
   inputs = _inputs() | {"old_log_prob_RT": INPUTS["logps"]}
   config = LossConfig(kind, clip_high=0.2 if kind == "dapo" else 5.0)
   _, metrics, gradient = _value_and_gradient(INPUTS["logps"], config, inputs)

@@ -77,9 +77,9 @@ def test_with_two_updates_a_stop_loses_nothing_either():
 
 def test_the_first_rollouts_are_of_the_stage_before():
   fresh = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
-  taught = init_state(POLICY, OPTIMIZER, seed=1).params
-  state = start_from(fresh, taught)
-  jax.tree.map(np.testing.assert_array_equal, state.stale_params, taught)
+  trained = init_state(POLICY, OPTIMIZER, seed=1).params
+  state = start_from(fresh, trained)
+  jax.tree.map(np.testing.assert_array_equal, state.stale_params, trained)
 
 
 def test_the_rollouts_are_of_the_parameters_before_the_last_step(step, whole):

@@ -176,7 +176,7 @@ def test_dual_clip_bounds_the_loss_of_bad_tokens():
   "kind", [k for k in losses.LOSSES if k not in ("dr_grpo", "luspo")]
 )
 def test_on_policy_every_loss_pushes_the_same_way(kind):
-  """At ratio 1 the gradient is -A of each live token, over the normaliser."""
+  """At ratio 1 the gradient is -A of each token in the loss, normalised."""
   config = LossConfig(kind, clip_high=5.0 if kind == "cispo" else 0.2)
   _, slope, metrics = value_and_gradient(config, old=NEW)
   by_token = losses.LOSSES[kind][1] == "token"
@@ -187,7 +187,7 @@ def test_on_policy_every_loss_pushes_the_same_way(kind):
 
 @pytest.mark.parametrize("kind", losses.BY_SEQUENCE)
 def test_sequences_count_as_clipped_though_they_begin_masked(kind):
-  """A rollout's first slots are forced, so the first column is never live."""
+  """A rollout's first positions are forced, so the first column is masked."""
   mask = MASK & (np.arange(MASK.shape[1]) > 0)
   config = LossConfig(kind, clip_low=0.01, clip_high=0.01)
   _, _, metrics = value_and_gradient(config, mask=mask)

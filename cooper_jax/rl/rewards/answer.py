@@ -1,4 +1,4 @@
-"""Answer: 1 for the right answer, 0 for any other.
+"""Answer reward: 1 for the right answer, 0 for any other.
 
 A choice and a yes/no must name the true option and no other; a length must be
 right within a tolerance, units converted; a count must be exact. `graded`
@@ -35,7 +35,7 @@ class Config:
 
 
 def reward(view, columns, config: Config) -> np.ndarray:
-  """Right or wrong [R], NaN where the true answer is None.
+  """1 for right and 0 for wrong [R], NaN where the true answer is None.
 
   Columns: answer, answer_type, options, unit, value; question, where letters
   may be an answer.

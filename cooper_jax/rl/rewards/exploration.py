@@ -1,4 +1,4 @@
-"""Exploration: +-size for drawing maps too rarely or too often in a group.
+"""Exploration reward: +-size for drawing maps too rarely or too often.
 
 The cooperative perception-reasoning term of the paper (arXiv 2512.04563). Of
 the G rollouts of one prompt, u_i says whether rollout i drew a map in a

@@ -1,4 +1,4 @@
-"""Format: 1 for a whole, well-formed response, 0 for any other.
+"""Format reward: 1 for a whole, well-formed response, 0 for any other.
 
 Every turn is `<think>..</think>` followed by one map or, in the last turn, by
 `<answer>..</answer>`; nothing stands between or after, and nothing was cut
@@ -34,7 +34,7 @@ _DIRECT = re.compile(
 
 
 def reward(view, columns, config: Config) -> np.ndarray:
-  """Well-formed or not [R]."""
+  """1 where a response is whole and well-formed, else 0 [R]."""
   del columns
   kinds = set(plugins.names("modalities"))
   return np.array(
@@ -47,7 +47,7 @@ def reward(view, columns, config: Config) -> np.ndarray:
 
 
 def well_formed(text: str, kinds: set[str], config: Config) -> bool:
-  """Whether a whole response keeps the format; kinds = maps there are."""
+  """Whether a whole response keeps the format; kinds: names of modalities."""
   if config.allow_direct and _DIRECT.fullmatch(text):
     return True
   found, rest = turns(text)

@@ -1,4 +1,4 @@
-"""Judge: another model says whether the answer is right, 1 or 0.
+"""Judge reward: another model says whether the answer is right, 1 or 0.
 
 For answers that no rule can compare. Asks any endpoint that speaks the OpenAI
 chat protocol (POST <url>/chat/completions); only what stands between the last
@@ -41,7 +41,7 @@ _VERDICT = re.compile(r"^\W*(yes|no)\b", re.IGNORECASE)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Settings of the judge."""
+  """Settings of the judge reward."""
 
   url: str = ""  # address, as in http://localhost:8000/v1
   model: str = ""  # name of the model there
@@ -67,7 +67,7 @@ class Config:
 
 
 def check(config: Config) -> None:
-  """What must be set before the reward is used; raises UserError."""
+  """Raises UserError where the endpoint or its model is not set."""
   try:
     parts = urllib.parse.urlsplit(config.url)
     known = parts.scheme in ("http", "https") and parts.hostname

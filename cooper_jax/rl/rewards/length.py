@@ -1,4 +1,4 @@
-"""Length: 0 up to a soft limit, then falling to -penalty at the limit.
+"""Length reward: 0 up to a soft limit, then falling to -penalty at the limit.
 
 DAPO's overlong shaping (arXiv 2503.14476), counted in tokens, never in
 characters. A rollout that was cut off gets the whole penalty.
@@ -30,7 +30,7 @@ class Config:
 
 
 def reward(view, columns, config: Config) -> np.ndarray:
-  """0 down to -penalty [R]."""
+  """0 for a short response, down to -penalty for a long one [R]."""
   del columns
   over_R = view.text_tokens - (config.limit - config.buffer)
   share_R = np.clip(over_R / config.buffer, 0.0, 1.0)
