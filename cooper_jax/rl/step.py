@@ -27,10 +27,10 @@ def grpo_step(state, questions, *, sample, score, advantages, update):
     pairs. A number that is not finite, such as the mean of a reward that
     abstained everywhere, is left out.
   """
-  rollouts = sample(state, questions)
-  scored = score(rollouts)
-  targets = advantages(scored)
-  state, metrics = update(state, scored, targets)
+  rollouts = sample(state, questions)  # Rollout [R, T] and its texts
+  scored = score(rollouts)  # rewards_RE, total_R, quality_RM
+  targets = advantages(scored)  # advantage_RT, and masks [R, T]
+  state, metrics = update(state, scored, targets)  # rows, gradients, optimiser
   return state, metrics | known(scored.metrics | targets.metrics)
 
 
