@@ -44,7 +44,7 @@ def problem():
   rng = np.random.default_rng(0)
   documents = [tiny.random_document(rng, form) for _ in range(8)]
   shape = packing.Shape(
-    length=30 + 3 * 75, texts=80, codes=120, trunk=30, bin=75
+    length=30 + 3 * 75, texts=80, codes=120, trunk=30, bin_size=75
   )
   batch = packing.pack(documents, form=form, shape=shape, rows=8)
   trunks = [
@@ -66,7 +66,9 @@ def compute(mesh):
     placed = jax.device_put(batch, shard.batch_sharding(mesh))
 
     def loss(params, batch):
-      scores = scoring.score(model, params, batch, form=form, bins=shape.bins)
+      scores = scoring.score(
+        model, params, batch, form=form, sampled=False, bins=shape.bins
+      )
       pairs, _ = scoring.next_token(scores, batch, form=form, z_weight=1e-3)
       return sum(total / weight for total, weight in pairs.values())
 

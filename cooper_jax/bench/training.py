@@ -60,7 +60,9 @@ def sft(asked) -> dict:
   )
 
   def loss(params):
-    scores = scoring.score(policy.model, params, batch, form=policy.form)
+    scores = scoring.score(
+      policy.model, params, batch, form=policy.form, sampled=False
+    )
     pairs, _ = scoring.next_token(scores, batch, form=policy.form, z_weight=0.0)
     total, weight = pairs["text"]
     return total / weight
@@ -129,7 +131,7 @@ def grpo(asked) -> dict:
     codes=0,
     images=0,
     trunk=asked.prompt_len,
-    bin=asked.new + 1,
+    bin_size=asked.new + 1,
   )
   params = make_params(policy)
   n, head = matrices(params, policy)
@@ -225,7 +227,7 @@ def prefix(asked) -> dict:
       codes=0,
       images=0,
       trunk=asked.prompt_len,
-      bin=asked.new,
+      bin_size=asked.new,
     )
     batch = packing.pack(
       documents, form=policy.form, shape=shape, rows=len(documents)
@@ -235,7 +237,12 @@ def prefix(asked) -> dict:
     def learn(params, batch, bins=shape.bins):
       def loss(params):
         scores = scoring.score(
-          policy.model, params, batch, form=policy.form, bins=bins
+          policy.model,
+          params,
+          batch,
+          form=policy.form,
+          sampled=False,
+          bins=bins,
         )
         return jnp.sum(scores.text_log_prob * batch["text_weight"])
 

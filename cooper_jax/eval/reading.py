@@ -30,13 +30,13 @@ READING = "reading"
 
 def make_tasks(config, policy, codes) -> dict[str, tasks.MapTask]:
   """A task of each kind of `READ_FROM`: texts whose places read such a map."""
-  model, bin = policy.form.model, config.pretrain.bin
+  model, bin_size = policy.form.model, config.pretrain.bin
   shape = packing.Shape(
-    length=model.locations + 4 * bin,
+    length=model.locations + 4 * bin_size,
     texts=config.pretrain.texts,
     codes=model.map_codes,
     trunk=model.locations,
-    bin=bin,
+    bin_size=bin_size,
   )
   true = tasks.MapTask(
     markup=policy.markup,
@@ -79,7 +79,9 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
     samples, codecs[counterfactual.MODALITY], own=None, seed=config.seed
   )
   codes = dataclasses.replace(codes, edits=changed)
-  score = jax.jit(scoring.score, static_argnames=("model", "form", "bins"))
+  score = jax.jit(
+    scoring.score, static_argnames=("model", "form", "sampled", "bins")
+  )
   found = {}
   for kind, task in make_tasks(config, policy, codes).items():
     nll, hit = [], []
@@ -97,6 +99,7 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
         params,
         batch,
         form=policy.form,
+        sampled=False,
         bins=task.shape.bins,
       )
       here = batch["text_weight"] > 0

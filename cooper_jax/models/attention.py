@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.models import kernels
+from cooper_jax.models.config import BinLayout
 
 NEGATIVE = -1e30  # a finite minus infinity: a fully masked row stays finite
 
@@ -94,20 +95,22 @@ def _mixed(weights_BKQS, v_BKSH):
   return jnp.einsum("bkqs,bksh->bkqh", weights_BKQS, v_BKSH)
 
 
-def attend_bins(q_BLNH, k_BLKH, v_BLKH, masks, bins, *, kernel="xla"):
+def attend_bins(
+  q_BLNH, k_BLKH, v_BLKH, masks, bins: BinLayout, *, kernel="xla"
+):
   """Attention of a row laid out as a trunk and bins of branches.
 
   Args:
     q_BLNH, k_BLKH, v_BLKH: trunk first, then whole bins.
-    masks: {"trunk": [B, T, T], "own": [B * n, bin, bin]}.
-    bins: (trunk, bin), static.
+    masks: of `unified.bin_masks`, {"trunk": [B, trunk, trunk], "own":
+      [B * n, bin_size, bin_size]}.
+    bins: where the trunk ends and the bins begin, static.
 
   Heads lead, and for XLA keys are repeated to the queries' heads, which is what
   makes every product a plain batched one.
   """
-  trunk, bin = bins
   batch, length, heads, _ = q_BLNH.shape
-  count = (length - trunk) // bin
+  count = bins.bins_in(length)
   share = heads // k_BLKH.shape[2] if kernel == "xla" else 1
   attend_heads = kernels.KERNELS.get(kernel, _attend_heads)
   q, k, v = (
@@ -115,7 +118,7 @@ def attend_bins(q_BLNH, k_BLKH, v_BLKH, masks, bins, *, kernel="xla"):
     for x, repeat in ((q_BLNH, 1), (k_BLKH, share), (v_BLKH, share))
   )
   (q0, k0, v0), (q1, k1, v1) = zip(
-    *(jnp.split(x, [trunk], axis=2) for x in (q, k, v)), strict=True
+    *(jnp.split(x, [bins.trunk], axis=2) for x in (q, k, v)), strict=True
   )
   q1, k1, v1 = (
     einops.rearrange(x, "b n (c l) h -> (b c) n l h", c=count)
@@ -124,9 +127,9 @@ def attend_bins(q_BLNH, k_BLKH, v_BLKH, masks, bins, *, kernel="xla"):
   spread = lambda x: jnp.repeat(x, count, axis=0)  # noqa: E731
   # A trunk's padding is the only part of it that a branch may not see.
   exists = spread(jnp.any(masks["trunk"], axis=1))[:, None]
-  seen = jnp.broadcast_to(exists, (batch * count, bin, trunk))
+  seen = jnp.broadcast_to(exists, (batch * count, bins.bin_size, bins.trunk))
   of_trunk = attend_heads(q0, k0, v0, masks["trunk"])
-  of_blocks = attend_heads(
+  of_bins = attend_heads(
     q1,
     jnp.concatenate([spread(k0), k1], axis=2),
     jnp.concatenate([spread(v0), v1], axis=2),
@@ -135,7 +138,7 @@ def attend_bins(q_BLNH, k_BLKH, v_BLKH, masks, bins, *, kernel="xla"):
   return jnp.concatenate(
     [
       einops.rearrange(of_trunk, "b n l h -> b l n h"),
-      einops.rearrange(of_blocks, "(b c) n l h -> b (c l) n h", b=batch),
+      einops.rearrange(of_bins, "(b c) n l h -> b (c l) n h", b=batch),
     ],
     axis=1,
   )

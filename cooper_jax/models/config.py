@@ -62,6 +62,22 @@ class VisionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BinLayout:
+  """Static layout of a packed row: a trunk, then bins of equal size.
+
+  A branch lies in one bin whole, so that its positions attend to the trunk and
+  to their own bin alone. L = trunk + n * bin_size.
+  """
+
+  trunk: int  # positions of the trunk
+  bin_size: int  # positions of a bin
+
+  def bins_in(self, length: int) -> int:
+    """n, the bins of a row of L positions."""
+    return (length - self.trunk) // self.bin_size
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
   """The decoder. Names are the field's; K codes and N cells as in shapes.py."""
 

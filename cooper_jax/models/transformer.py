@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from cooper_jax.models import attention, cache, kernels, layers
-from cooper_jax.models.config import ModelConfig
+from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.parallel.shard import constrain
 
 
@@ -26,7 +26,7 @@ class Block(nn.Module):
 
   config: ModelConfig
   mode: str
-  bins: tuple[int, int] | None = None
+  bins: BinLayout | None = None  # None = one mask over the whole row
 
   def routed(self, layer, x, is_code, name, **options):
     return layers.Routed(layer, options, self.config, name=name)(x, is_code)

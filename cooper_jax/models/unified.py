@@ -12,7 +12,7 @@ from flax import struct
 
 from cooper_jax.models import attention, layers, transformer, vision
 from cooper_jax.models.cache import Cache, put
-from cooper_jax.models.config import ModelConfig
+from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.parallel.shard import constrain
 from cooper_jax.tokenizers import quantize
@@ -72,17 +72,19 @@ def attention_mask(layout: Layout):
   )
 
 
-def bin_masks(layout: Layout, bins: tuple[int, int]):
-  """The same rule for rows laid out as a trunk and bins (packing.py)."""
-  trunk, bin = bins
+def bin_masks(layout: Layout, bins: BinLayout):
+  """The same rule for rows of a trunk and n bins, as `attend_bins` takes it.
+
+  Returns {"trunk": [B, trunk, trunk], "own": [B * n, bin_size, bin_size]}.
+  """
+  trunk = jax.tree.map(lambda x: x[:, : bins.trunk], layout)
   own = jax.tree.map(
-    lambda x: einops.rearrange(x[:, trunk:], "b (n l) -> (b n) l", l=bin),
+    lambda x: einops.rearrange(
+      x[:, bins.trunk :], "b (n l) -> (b n) l", l=bins.bin_size
+    ),
     layout,
   )
-  return {
-    "trunk": attention_mask(jax.tree.map(lambda x: x[:, :trunk], layout)),
-    "own": attention_mask(own),
-  }
+  return {"trunk": attention_mask(trunk), "own": attention_mask(own)}
 
 
 def _look_up(table, ids, sharded: bool, dtype):
@@ -235,12 +237,18 @@ class Unified(nn.Module):
     }
 
   def __call__(
-    self, tokens: Tokens, layout: Layout, images, *, keep=False, bins=None
+    self,
+    tokens: Tokens,
+    layout: Layout,
+    images,
+    *,
+    keep=False,
+    bins: BinLayout | None = None,
   ):
     """Teacher-forced forward: hidden f32 [B, L, D], features, keys/values.
 
-    `keep` returns keys and values, for sampling; `bins` is the layout's
-    (trunk, bin).
+    `keep` returns keys and values, for sampling; `bins` is how the rows are
+    laid out, None if free.
     """
     features = self.see(images)
     mask = bin_masks(layout, bins) if bins else attention_mask(layout)

@@ -119,7 +119,7 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
   everything = count(params)
   layer = supervised.matrices(params) / model.layers
   # Of a layer: the scores of attention, forward and backward, and the MLP.
-  keys = shape.length if not shape.bin else shape.trunk + shape.bin
+  keys = shape.length if not shape.bin_size else shape.trunk + shape.bin_size
   scores = tokens * model.heads / tensor * keys * F32 * 3
   if model.attention != kernels.XLA:
     scores = 0.0

@@ -64,6 +64,7 @@ def gradients(
       params,
       packed,
       form=policy.form,
+      sampled=True,
       bins=bins,
       text_temperature=temperatures[0],
       code_temperature=temperatures[1],

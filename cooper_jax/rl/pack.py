@@ -42,7 +42,7 @@ def to_rows(
   )
   trunk = bucket(scored.trunks, form, buckets)
   shape = documents.row_shape(form, limits, trunk=trunk, bins=bins)
-  placed = documents.spread(made, form, bin=shape.bin, bins=bins)
+  placed = documents.spread(made, form, bin_size=shape.bin_size, bins=bins)
   while whole and rows < len(placed):
     rows *= 2
   pieces = []

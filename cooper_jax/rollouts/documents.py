@@ -82,18 +82,18 @@ def documents(rollout, trunks, *, form, limits, group: int) -> list:
 
 def row_shape(form, limits, *, trunk: int, bins: int) -> packing.Shape:
   """Of a row of the update: a prompt, and bins that hold any rollout."""
-  bin = -(-(limits.positions(form) + 2) // 32) * 32
-  maps = bin // (form.model.map_positions + 1)
+  bin_size = -(-(limits.positions(form) + 2) // 32) * 32
+  maps = bin_size // (form.model.map_positions + 1)
   return packing.Shape(
-    length=trunk + bins * bin,
-    texts=bins * bin,
+    length=trunk + bins * bin_size,
+    texts=bins * bin_size,
     codes=bins * maps * form.model.map_codes,
     trunk=trunk,
-    bin=bin,
+    bin_size=bin_size,
   )
 
 
-def spread(documents, form, *, bin: int, bins: int) -> list:
+def spread(documents, form, *, bin_size: int, bins: int) -> list:
   """Documents cut into rows of at most `bins` bins, longest branch first.
 
   Returns (document, indices) pairs: the trunk with some of the branches, and
@@ -108,9 +108,9 @@ def spread(documents, form, *, bin: int, bins: int) -> list:
     lengths = [
       measure(Document(branch), form)[0] for branch in document.branches
     ]
-    if max(lengths) > bin:
+    if max(lengths) > bin_size:
       raise errors.UserError(
-        f"a rollout has {max(lengths)} tokens, a bin of the update {bin}"
+        f"a rollout has {max(lengths)} tokens, a bin of the update {bin_size}"
       )
     own = []  # of each row: room in its bins, and the branches in it
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -122,7 +122,7 @@ def spread(documents, form, *, bin: int, bins: int) -> list:
       )
       row, place = next(fits, (None, 0))
       if row is None:
-        row = ([bin] * bins, [])
+        row = ([bin_size] * bins, [])
         own.append(row)
       row[0][place] -= lengths[i]
       row[1].append(i)

@@ -46,28 +46,28 @@ def sample(
     model: static, like form, limits and group.
     text_temperature, code_temperature: scalars; 0 is greedy.
   """
-  carry, context = prefill(params, prompts, model, form, limits, group)
+  state, context = prefill(params, prompts, model, form, limits, group)
   params = transformer.unstack(params, form.model)
   sampler = _Sampler(
     params, keys, model, form, limits, text_temperature, code_temperature,
     context, prompts.forced,
   )  # fmt: skip
 
-  def take_turn(turn, carry):
-    carry = sampler.text_turn(carry, turn)
+  def take_turn(turn, state):
+    state = sampler.text_turn(state, turn)
     if not limits.maps:
-      return carry
+      return state
     return jax.lax.cond(
-      jnp.any(carry.opened >= 0) & (turn < limits.maps),
+      jnp.any(state.opened >= 0) & (turn < limits.maps),
       sampler.draw_map,
       lambda unchanged, _: unchanged,
-      carry,
+      state,
       turn,
     )
 
   # A loop, not unrolled: one turn is compiled, however many there may be.
-  carry = jax.lax.fori_loop(0, limits.maps + 1, take_turn, carry)
-  rollout = carry.rollout
+  state = jax.lax.fori_loop(0, limits.maps + 1, take_turn, state)
+  rollout = state.rollout
   unfinished = rollout.stop == grammar.RUNNING
   return rollout.replace(
     stop=jnp.where(unfinished, grammar.LENGTH, rollout.stop)
@@ -103,74 +103,77 @@ class _Sampler:
 
     return jax.lax.cond(temperature > 0, at_random, greedily)
 
-  def feed(self, carry, tokens, position):
+  def feed(self, state, tokens, position):
     """Feeds L tokens to every row; their positions count only where active."""
     hidden, cache = self.model.apply(
       self.params,
       tokens,
-      self.context["features"],
-      carry.cache,
+      self.context.features,
+      state.cache,
       position,
       method=unified.Unified.step,
     )
     length = tokens.ids.shape[1]
     valid = jax.lax.dynamic_update_slice_in_dim(
       cache.valid,
-      jnp.broadcast_to(carry.active[:, None], (len(carry.active), length)),
+      jnp.broadcast_to(state.active[:, None], (len(state.active), length)),
       position,
       axis=1,
     )
-    return hidden, carry.replace(cache=cache.replace(valid=valid))
+    return hidden, state.replace(cache=cache.replace(valid=valid))
 
-  def text_turn(self, carry: SamplerState, turn) -> SamplerState:
+  def text_turn(self, state: SamplerState, turn) -> SamplerState:
     """Generates one turn of text in every active row."""
     start = self.limits.text_start(turn, self.form)
-    rollout = carry.rollout
+    rollout = state.rollout
     # The first token is given: the prompt's last, or the closing of a map.
     rollout = rollout.replace(
       tokens=rollout.tokens.at[:, start].set(
-        jnp.where(carry.active, carry.current, 0)
+        jnp.where(state.active, state.current, 0)
       ),
       state=rollout.state.at[:, start].set(
-        jnp.where(carry.active, token_kinds.FORCED, token_kinds.PAD).astype(
+        jnp.where(state.active, token_kinds.FORCED, token_kinds.PAD).astype(
           jnp.int8
         )
       ),
     )
-    carry = carry.replace(
+    state = state.replace(
       rollout=rollout,
-      opened=jnp.full_like(carry.opened, -1),
+      opened=jnp.full_like(state.opened, -1),
       step=jnp.int32(0),
     )
     body = functools.partial(self.text_step, turn=turn, start=start)
     return jax.lax.while_loop(
-      lambda c: (c.step < self.limits.text) & jnp.any(c.active), body, carry
+      lambda c: (c.step < self.limits.text) & jnp.any(c.active), body, state
     )
 
-  def text_step(self, carry: SamplerState, turn, start) -> SamplerState:
+  def text_step(self, state: SamplerState, turn, start) -> SamplerState:
     """Feeds the current token of each row and draws the next."""
     form, limits = self.form, self.limits
-    position = start + carry.step
-    hidden, carry = self.feed(carry, self.text_tokens(carry), position)
+    position = start + state.step
+    hidden, state = self.feed(state, self.text_tokens(state), position)
     logits = self.model.apply(
       self.params,
       hidden,
-      self.context["keys"],
-      self.context["cell"][:, None],
-      self.context["exists"],
-      self.context.get("words"),
+      self.context.keys,
+      self.context.cell[:, None],
+      self.context.exists,
+      self.context.words,
       method=unified.Unified.text_logits,
     )
     logits = distribution.scale(logits, self.text_temperature)
     # A map needs its turn, and its opening a position of its own to be fed
     # from.
-    allowed_maps = jnp.where(turn < limits.maps, carry.allowed_maps, 0)
-    allowed_maps |= distribution.SAMPLED
+    allowed_maps = jnp.where(turn < limits.maps, state.allowed_maps, 0)
     logits = distribution.restrict(
-      logits, allowed_maps[:, None], form, carry.current[:, None]
+      logits,
+      allowed_maps[:, None],
+      form,
+      state.current[:, None],
+      sampled=True,
     )
     drawn, drawn_log_prob = self.draw(
-      logits, carry.rollout.count, self.text_temperature
+      logits, state.rollout.count, self.text_temperature
     )
     script = jnp.pad(
       jax.lax.dynamic_index_in_dim(self.forced, turn, 1, keepdims=False),
@@ -178,14 +181,14 @@ class _Sampler:
       constant_values=-1,
     )
     forced = jax.lax.dynamic_index_in_dim(
-      script, carry.step, axis=1, keepdims=False
+      script, state.step, axis=1, keepdims=False
     )
     is_forced = forced >= 0
     token = jnp.where(is_forced, forced, drawn[:, 0])
-    just_opened = carry.opened >= 0  # its opening was fed in this step
-    writes = carry.active & ~just_opened & (carry.step + 1 < limits.text)
+    just_opened = state.opened >= 0  # its opening was fed in this step
+    writes = state.active & ~just_opened & (state.step + 1 < limits.text)
     rollout = self.record(
-      carry.rollout,
+      state.rollout,
       jnp.minimum(position + 1, start + limits.text - 1),
       writes,
       token,
@@ -193,27 +196,27 @@ class _Sampler:
       jnp.where(is_forced, token_kinds.FORCED, token_kinds.TEXT),
       allowed_maps,
     )
-    opened = jnp.full_like(carry.opened, -1)
+    opened = jnp.full_like(state.opened, -1)
     for modality in form.modality_ids:
       opens = writes & (token == form.vocabulary.opening(modality))
       opened = jnp.where(opens, modality, opened)
     ended = writes & (token == form.vocabulary.special("<eos>"))
-    ran_out = carry.active & ~just_opened & ~writes
+    ran_out = state.active & ~just_opened & ~writes
     stop = jnp.where(ended, grammar.EOS, rollout.stop)
     stop = jnp.where(ran_out, grammar.LENGTH, stop)
-    moves = carry.active.astype(jnp.int32)
-    return carry.replace(
+    moves = state.active.astype(jnp.int32)
+    return state.replace(
       rollout=rollout.replace(stop=stop),
-      current=jnp.where(writes, token, carry.current),
-      previous=jnp.where(writes, carry.current, carry.previous),
-      rope_position=carry.rope_position + moves,
-      opened=jnp.where(just_opened, carry.opened, opened),
-      active=carry.active & ~just_opened & ~ended & ~ran_out,
-      step=carry.step + 1,
+      current=jnp.where(writes, token, state.current),
+      previous=jnp.where(writes, state.current, state.previous),
+      rope_position=state.rope_position + moves,
+      opened=jnp.where(just_opened, state.opened, opened),
+      active=state.active & ~just_opened & ~ended & ~ran_out,
+      step=state.step + 1,
     )
 
   def record(
-    self, rollout, position, writes, token, log_prob, state, allowed_maps
+    self, rollout, position, writes, token, log_prob, kind, allowed_maps
   ):
     """Writes one drawn token at a position, in the rows that wrote."""
 
@@ -222,30 +225,30 @@ class _Sampler:
       new = jnp.where(writes, value.astype(array.dtype), old)
       return jax.lax.dynamic_update_index_in_dim(array, new, position, 1)
 
-    chosen = state == token_kinds.TEXT
+    chosen = kind == token_kinds.TEXT
     return rollout.replace(
       tokens=put(rollout.tokens, token),
       log_prob=put(rollout.log_prob, log_prob),
-      state=put(rollout.state, state),
+      state=put(rollout.state, kind),
       allowed_maps=put(rollout.allowed_maps, allowed_maps),
       trainable=put(rollout.trainable, chosen),
       count=rollout.count + (writes & chosen),
     )
 
-  def text_tokens(self, carry: SamplerState) -> unified.Tokens:
-    location = carry.current - self.form.vocabulary.locations_start
+  def text_tokens(self, state: SamplerState) -> unified.Tokens:
+    location = state.current - self.form.vocabulary.locations_start
     points = (location >= 0) & (location < self.form.model.locations)
-    none = jnp.full_like(carry.current, -1)
+    none = jnp.full_like(state.current, -1)
     fields = unified.Tokens(
-      ids=carry.current,
-      kind=jnp.full_like(carry.current, token_kinds.TEXT),
-      row=carry.rope_position,
-      column=carry.rope_position,
-      cell=jnp.where(points, self.context["cell"] + location, -1),
+      ids=state.current,
+      kind=jnp.full_like(state.current, token_kinds.TEXT),
+      row=state.rope_position,
+      column=state.rope_position,
+      cell=jnp.where(points, self.context.cell + location, -1),
       query=none,
-      opening=jnp.zeros_like(carry.current),
-      previous=carry.previous,
-      read=self.read(carry.seen, location, points),
+      opening=jnp.zeros_like(state.current),
+      previous=state.previous,
+      read=self.read(state.seen, location, points),
     )
     return jax.tree.map(lambda x: x[:, None], fields)
 
@@ -257,7 +260,7 @@ class _Sampler:
     both = jnp.concatenate([code, seen[..., -1:]], axis=-1)
     return jnp.where(points[:, None, None], both, -1)
 
-  def draw_map(self, carry: SamplerState, index) -> SamplerState:
+  def draw_map(self, state: SamplerState, index) -> SamplerState:
     """Draws the map that each row opened; the others wait."""
     form, model = self.form, self.form.model
     size, groups = model.step_codes, model.map_positions // model.step_codes
@@ -266,35 +269,36 @@ class _Sampler:
       name: jnp.asarray(x).reshape(groups, size)
       for name, x in segments.map_layout(model).items()
     }
-    active = carry.opened >= 0
-    opening = form.vocabulary.opening(0) + 2 * jnp.maximum(carry.opened, 0)
+    active = state.opened >= 0
+    opening = form.vocabulary.opening(0) + 2 * jnp.maximum(state.opened, 0)
 
-    def body(state, step):
-      carry, held = state  # held [R, g]: ids that this group's positions hold
-      tokens = self.map_tokens(carry, held, opening, places, step)
-      hidden, carry = self.feed(carry, tokens, start + step * size)
+    def body(carried, step):
+      # held [R, g]: ids that the g positions of this step hold.
+      state, held = carried
+      tokens = self.map_tokens(state, held, opening, places, step)
+      hidden, state = self.feed(state, tokens, start + step * size)
       logits = self.model.apply(
         self.params,
         hidden,
-        self.context.get("codes"),
+        self.context.codes,
         method=unified.Unified.code_logits,
       )
       logits = distribution.scale(logits, self.code_temperature)
       codes, log_prob = self.draw(
-        logits, carry.rollout.count, self.code_temperature, model.code_levels
+        logits, state.rollout.count, self.code_temperature, model.code_levels
       )
       last = step == groups - 1
-      draws = carry.active & ~last
-      rollout = carry.rollout.replace(
-        count=carry.rollout.count + draws.astype(jnp.int32)
+      draws = state.active & ~last
+      rollout = state.rollout.replace(
+        count=state.rollout.count + draws.astype(jnp.int32)
       )
       held = form.vocabulary.codes_start + codes
-      return (carry.replace(rollout=rollout), held), (codes, log_prob)
+      return (state.replace(rollout=rollout), held), (codes, log_prob)
 
     rows = active.shape[0]
-    carry = carry.replace(active=active)
-    (carry, _), (codes, log_prob) = jax.lax.scan(
-      body, (carry, jnp.zeros((rows, size), jnp.int32)), jnp.arange(groups)
+    state = state.replace(active=active)
+    (state, _), (codes, log_prob) = jax.lax.scan(
+      body, (state, jnp.zeros((rows, size), jnp.int32)), jnp.arange(groups)
     )
     # The last group only fills the cache; what it would draw is dropped.
     flat = lambda x: jnp.moveaxis(x[:-1], 0, 1).reshape(rows, model.map_codes)  # noqa: E731
@@ -307,49 +311,49 @@ class _Sampler:
       new = jnp.where(here, value, old).astype(array.dtype)
       return jax.lax.dynamic_update_slice_in_dim(array, new, first, 1)
 
-    rollout = carry.rollout
+    rollout = state.rollout
     rollout = rollout.replace(
       tokens=put(rollout.tokens, form.vocabulary.codes_start + codes),
       log_prob=put(rollout.log_prob, log_prob),
       state=put(rollout.state, jnp.int8(token_kinds.CODE)),
       trainable=put(rollout.trainable, True),
-      map_modality=rollout.map_modality.at[:, index].set(carry.opened),
+      map_modality=rollout.map_modality.at[:, index].set(state.opened),
       codes=rollout.codes.at[:, index].set(jnp.where(here, codes, 0)),
     )
     ids = form.vocabulary.codes_start + codes
     drawn = jnp.concatenate([ids, opening[:, None]], axis=-1)[:, None]
     # The first place that is free, for a prompt may have brought maps; where
     # none is, the oldest map is forgotten (`sequence.remembered`).
-    count = (carry.seen[..., -1] >= 0).sum(axis=1)
+    count = (state.seen[..., -1] >= 0).sum(axis=1)
     full = (count == model.max_maps)[:, None, None]
-    seen = jnp.where(full, jnp.roll(carry.seen, -1, axis=1), carry.seen)
+    seen = jnp.where(full, jnp.roll(state.seen, -1, axis=1), state.seen)
     count = jnp.minimum(count, model.max_maps - 1)
     place = jnp.arange(model.max_maps) == count[:, None]
     seen = jnp.where(place[..., None], drawn, seen)
-    bit = jnp.where(active, 1 << jnp.maximum(carry.opened, 0), 0)
+    bit = jnp.where(active, 1 << jnp.maximum(state.opened, 0), 0)
     advance = jnp.where(active, model.map_advance, 0)
-    return carry.replace(
+    return state.replace(
       rollout=rollout,
-      current=jnp.where(active, opening + 1, carry.current),
-      previous=jnp.where(active, -1, carry.previous),
-      rope_position=carry.rope_position + advance,
-      allowed_maps=carry.allowed_maps & ~bit,
-      seen=jnp.where(active[:, None, None], seen, carry.seen),
+      current=jnp.where(active, opening + 1, state.current),
+      previous=jnp.where(active, -1, state.previous),
+      rope_position=state.rope_position + advance,
+      allowed_maps=state.allowed_maps & ~bit,
+      seen=jnp.where(active[:, None, None], seen, state.seen),
     )
 
-  def map_tokens(self, carry, held, opening, places, step):
+  def map_tokens(self, state, held, opening, places, step):
     place = {
       name: jax.lax.dynamic_index_in_dim(x, step, keepdims=False)[None]
       for name, x in places.items()
     }
     fill = lambda x: jnp.broadcast_to(x, held.shape)  # noqa: E731
-    cell = place["cell"] + self.context["cell"][:, None]
-    sees = jnp.any(self.context["exists"], axis=1)[:, None]  # has an image
+    cell = place["cell"] + self.context.cell[:, None]
+    sees = jnp.any(self.context.exists, axis=1)[:, None]  # has an image
     return unified.Tokens(
       ids=held,
       kind=fill(token_kinds.CODE),
-      row=carry.rope_position[:, None] + place["row"],
-      column=carry.rope_position[:, None] + place["column"],
+      row=state.rope_position[:, None] + place["row"],
+      column=state.rope_position[:, None] + place["column"],
       cell=jnp.where(sees & (place["cell"] >= 0), cell, -1),
       query=fill(place["query"]),
       opening=fill(opening[:, None]),

@@ -1,4 +1,11 @@
-"""What sampling carries from step to step, and how a prompt fills it."""
+"""The state of a sampling loop, its constant context, and the prefill.
+
+`SamplerState` changes with every token, `SamplerContext` holds what a row
+reads and nothing writes; `prefill` fills both from the prompts. R = P * G
+rows, T generated positions of a row (`grammar.Limits` says where the turns
+lie), M maps of a row, Q codes of a map, C codes, S prompt positions, D width,
+J image cells of a row.
+"""
 
 import functools
 
@@ -13,52 +20,68 @@ from cooper_jax.sampling import grammar
 
 @struct.dataclass
 class Rollout:
-  """R generated rows of T positions (`grammar.Limits` says where turns lie).
+  """R generated rows of T positions, each token at the position it was fed."""
 
-  tokens: ids fed (codes as unified ids); log_prob: under the policy with its
-  temperature and allowed set, 0 where forced; state: PAD, TEXT, CODE or
-  FORCED; allowed_maps: the bit set that was allowed when the token was drawn;
-  trainable: chosen by the policy, so in its gradient. map_modality [R, maps]:
-  MODALITY_ID of each map, -1 none; codes [R, maps, N]; stop: EOS or LENGTH.
-  """
-
-  tokens: jax.Array
+  tokens: jax.Array  # [R, T] i32 ids, codes as ids of the whole vocabulary
+  # [R, T] f32, of the distribution that was drawn from (temperature, allowed
+  # tokens); of a map's tokens each its own; 0 where forced.
   log_prob: jax.Array
-  state: jax.Array
-  allowed_maps: jax.Array
-  trainable: jax.Array
-  map_modality: jax.Array
-  codes: jax.Array
-  stop: jax.Array
-  count: jax.Array  # tokens drawn, a row of codes counting as one
+  state: jax.Array  # [R, T] i8 kind of token: PAD, TEXT, CODE or FORCED
+  allowed_maps: jax.Array  # [R, T] i32 bit set of maps that could be opened
+  trainable: jax.Array  # [R, T] bool, chosen by the policy: in its gradient
+  map_modality: jax.Array  # [R, M] i32 MODALITY_ID of each map, -1 none
+  codes: jax.Array  # [R, M, Q] i32 codes 0..C-1 of each map, 0 where none
+  stop: jax.Array  # [R] i32 why it ended: grammar.EOS or LENGTH; RUNNING before
+  count: jax.Array  # [R] i32 draws so far, one for each step of a map
 
 
 @struct.dataclass
 class SamplerState:
-  cache: Cache
-  rollout: Rollout
-  current: jax.Array  # [R] id to feed
-  previous: jax.Array
-  rope_position: jax.Array
-  allowed_maps: jax.Array  # still allowed
-  active: jax.Array  # in this turn
-  opened: jax.Array  # MODALITY_ID of the map that the turn ended with, -1 none
-  seen: jax.Array  # [R, maps, N + 1] ids of the codes and opening of each map
-  step: jax.Array
+  """R rows between two tokens: what the loops of `sampler` carry."""
+
+  cache: Cache  # keys and values of prompts and rows, see `models.cache`
+  rollout: Rollout  # what has been generated so far
+  current: jax.Array  # [R] i32 id that is fed next
+  previous: jax.Array  # [R] i32 id before `current`, -1 after an image or map
+  rope_position: jax.Array  # [R] i32 position of `current` for RoPE
+  allowed_maps: jax.Array  # [R] i32 bit set of maps that may still be opened
+  active: jax.Array  # [R] bool, the row takes part in this turn or map
+  # [R] i32 MODALITY_ID of the map whose opening ended the turn, -1 none.
+  opened: jax.Array
+  # [R, M, Q + 1] i32 ids of the codes, then of the opening, of the maps that
+  # places read, the oldest first, -1 none; here M = config.model.max_maps.
+  seen: jax.Array
+  step: jax.Array  # [] i32 tokens fed in this turn of text
 
 
-def prefill(params, prompts, model, form, limits, group):
-  """Runs the prompts once; returns the empty rollout and what rows read."""
-  hidden, features, kv = model.apply(
+@struct.dataclass
+class SamplerContext:
+  """What each of R rows reads of its prompt, the same in every step."""
+
+  features: jax.Array  # [R, J, D] image features, of `Unified.see`
+  keys: jax.Array  # [R, J, D] f32 what locations point at, of `cell_keys`
+  exists: jax.Array  # [R, J] bool, the prompt has this image cell
+  cell: jax.Array  # [R] i32 first cell of the image that locations point at
+  # The head's columns of text and specials [D, V - locations] and of codes
+  # [D, C], made once where layers are called one by one; None = the tables.
+  words: jax.Array | None = None
+  codes: jax.Array | None = None
+
+
+def prefill(
+  params, prompts, model, form, limits, group
+) -> tuple[SamplerState, SamplerContext]:
+  """Runs P prompts once; returns the state and context of their P * G rows."""
+  hidden_PSD, features_PJD, kv = model.apply(
     params, prompts.tokens, prompts.layout, prompts.images, keep=True
   )
-  cell_keys = model.apply(
-    params, hidden, prompts.image_at, method=unified.Unified.cell_keys
+  keys_PJD = model.apply(
+    params, hidden_PSD, prompts.image_at, method=unified.Unified.cell_keys
   )
   spread = functools.partial(jnp.repeat, repeats=group, axis=0)
   rows = prompts.last.shape[0] * group
   positions = limits.positions(form)
-  carry = SamplerState(
+  state = SamplerState(
     cache=start(
       kv,
       prompts.layout.document > 0,
@@ -66,19 +89,7 @@ def prefill(params, prompts, model, form, limits, group):
       positions=positions,
       unstacked=form.model.unroll,
     ),
-    rollout=Rollout(
-      tokens=jnp.zeros((rows, positions), jnp.int32),
-      log_prob=jnp.zeros((rows, positions), jnp.float32),
-      state=jnp.zeros((rows, positions), jnp.int8),
-      allowed_maps=jnp.zeros((rows, positions), jnp.int32),
-      trainable=jnp.zeros((rows, positions), bool),
-      map_modality=jnp.full((rows, max(limits.maps, 1)), -1, jnp.int32),
-      codes=jnp.zeros(
-        (rows, max(limits.maps, 1), form.model.map_codes), jnp.int32
-      ),
-      stop=jnp.full(rows, grammar.RUNNING, jnp.int32),
-      count=jnp.zeros(rows, jnp.int32),
-    ),
+    rollout=_empty(rows, positions, limits, form),
     current=spread(prompts.last),
     previous=spread(prompts.previous),
     rope_position=spread(prompts.rope_position),
@@ -88,13 +99,29 @@ def prefill(params, prompts, model, form, limits, group):
     seen=spread(prompts.seen),
     step=jnp.int32(0),
   )
-  context = {
-    "features": spread(features),
-    "keys": spread(cell_keys),
-    "exists": spread(prompts.image_at >= 0),
-    "cell": spread(prompts.cell),
-  }
+  context = SamplerContext(
+    features=spread(features_PJD),
+    keys=spread(keys_PJD),
+    exists=spread(prompts.image_at >= 0),
+    cell=spread(prompts.cell),
+  )
   if form.model.unroll:
     words, codes = model.apply(params, method=unified.Unified.columns)
-    context |= {"words": words, "codes": codes}
-  return carry, context
+    context = context.replace(words=words, codes=codes)
+  return state, context
+
+
+def _empty(rows: int, positions: int, limits, form) -> Rollout:
+  """A rollout in which nothing has been drawn."""
+  maps = max(limits.maps, 1)
+  return Rollout(
+    tokens=jnp.zeros((rows, positions), jnp.int32),
+    log_prob=jnp.zeros((rows, positions), jnp.float32),
+    state=jnp.zeros((rows, positions), jnp.int8),
+    allowed_maps=jnp.zeros((rows, positions), jnp.int32),
+    trainable=jnp.zeros((rows, positions), bool),
+    map_modality=jnp.full((rows, maps), -1, jnp.int32),
+    codes=jnp.zeros((rows, maps, form.model.map_codes), jnp.int32),
+    stop=jnp.full(rows, grammar.RUNNING, jnp.int32),
+    count=jnp.zeros(rows, jnp.int32),
+  )

@@ -19,9 +19,6 @@ CHOSEN = ("<eos>", "<think>", "</think>", "<answer>", "</answer>")
 # Of the neighbourhood that greedy codes are chosen by (`fsq_density`). At 0.7
 # drawn maps were a little better than at 0 to 0.5, depth and classes alike.
 CODE_WIDTH = 0.7
-SAMPLED = (
-  1 << 30
-)  # bit of `allowed_maps`: the sampler's, where calls may be barred
 DRAW_CHUNK = 128  # tokens that are added up at once when one is drawn
 
 
@@ -36,20 +33,22 @@ def allowed_rows(form: Format) -> np.ndarray:
   return allowed
 
 
-def restrict(logits_BLV, allowed_maps_BL, form: Format, after_BL):
+def restrict(
+  logits_BLV, allowed_maps_BL, form: Format, after_BL, *, sampled: bool
+):
   """Masks what a text position may not choose.
 
-  A thought may not begin with the call for a map that may not be opened: held
-  to text, a policy would announce a map and have nothing to reason on. That
-  holds where `allowed_maps` has the bit SAMPLED; what is taught is taken as it
-  is.
+  Where text is sampled, a thought may not begin with the call for a map that
+  may not be opened: held to text, a policy would announce a map and have
+  nothing to reason on. Text of the data is scored as it is.
 
   Args:
     logits_BLV: f32, over text, specials and, where they are not a part of
       their own, locations.
-    allowed_maps_BL: bit set of the modality SLOTs whose map may be opened.
+    allowed_maps_BL: bit set of the modality ids whose map may be opened.
     form: the vocabulary and the modalities in use.
     after_BL: the ids that the tokens follow.
+    sampled: whether the sampler draws, or drew, these tokens; static.
   """
   here = jnp.asarray(allowed_rows(form)[: logits_BLV.shape[-1]])
   allowed = jnp.broadcast_to(here, logits_BLV.shape)
@@ -63,8 +62,7 @@ def restrict(logits_BLV, allowed_maps_BL, form: Format, after_BL):
       rows == form.vocabulary.opening(modality_id)
     )
   begins_BL = after_BL == form.vocabulary.special("<think>")
-  begins_BL &= (allowed_maps_BL & SAMPLED) > 0
-  for modality_id, word in form.calls:
+  for modality_id, word in form.calls if sampled else ():
     barred_BL = begins_BL & ~may_open[modality_id]
     allowed &= ~(barred_BL[..., None] & (rows == word))
   return jnp.where(allowed, logits_BLV, attention.NEGATIVE)

@@ -1,7 +1,7 @@
 """Documents -> rows of token arrays, which the model reads and is scored on.
 
 Two layouts follow the one rule of attention. Free: documents lie one after
-the other, whole, as many as fit. Blocks: a row holds one document, its trunk
+the other, whole, as many as fit. In bins: a row holds one document, its trunk
 first and its branches, none cut, in bins of equal size; then a branch
 attends to the trunk and to its own bin alone, which costs a fraction of a
 full mask and gives the same numbers.
@@ -18,15 +18,11 @@ from cooper_jax.sequences.row import (
   Row,
   Shape,
 )
-from cooper_jax.sequences.segments import (
-  Document,
-  Format,
-  measure,
-)
+from cooper_jax.sequences.segments import Document, Format, measure
 
 
 def inputs(batch) -> tuple[unified.Tokens, unified.Layout]:
-  """Returns the model's view of a packed batch (a dict of arrays)."""
+  """Returns what the model reads of a packed batch, a dict of arrays [B, L]."""
   tokens = unified.Tokens(
     **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
   )
@@ -41,14 +37,17 @@ def pack(
 ) -> dict[str, np.ndarray]:
   """Lays documents out in rows, first fit; returns the arrays of B rows.
 
-  [B, L]: ids kind row column cell query opening previous and read (what the
-  model reads, see `unified.Tokens`), document branch order (who sees whom).
-  [B, I, H, W, 3] images; [B, I * M] image_at, where each cell lies, -1 none.
-  [B, Nt]: text_at (position that predicts), text_target, text_weight,
-  text_cell (first cell of its image), text_allowed_maps, text_source.
-  [B, Nc]: code_at, code_target (0..C-1), code_weight, code_modality,
-  code_source.
-  A target of weight 0 is padding.
+  What the model reads, see `unified.Tokens`: ids, kind, row, column, cell,
+  query, opening, previous [B, L] and read [B, L, M, 2], for M maps that are
+  read at once. Who sees whom, see `unified.Layout`: document, branch, order
+  [B, L]. images u8 [B, images, side, side, 3] and image_at [B, J], where each
+  image cell lies in its row, -1 none.
+
+  What is scored, X = shape.texts positions: text_at (position that predicts),
+  text_target (id), text_weight, text_cell (first cell of its image),
+  text_allowed_maps (bit set) and text_source [B, X]; X = shape.codes: code_at,
+  code_target (0..C-1), code_weight, code_modality and code_source [B, X].
+  A target of weight 0 is padding, and so is a source of -1.
 
   Args:
     documents: whole documents; none is split.
@@ -70,7 +69,7 @@ def pack(
         " the stage's sizes or ask less per image"
       )
     for row, used in filled:
-      if not shape.bin and (used + size <= limit).all():
+      if not shape.bin_size and (used + size <= limit).all():
         used += size
         row.add(document)
         break
@@ -87,6 +86,7 @@ def pack(
 
 
 def _stack(rows: list[Row], form: Format, shape: Shape):
+  """The arrays of filled rows, see `pack`."""
   side = form.model.vision.image_size
   images = np.zeros((len(rows), shape.images, side, side, 3), np.uint8)
   for b, row in enumerate(rows):
@@ -100,13 +100,13 @@ def _stack(rows: list[Row], form: Format, shape: Shape):
   texts = _columns([row.texts for row in rows], shape.texts, len(TEXT_COLUMNS))
   codes = _columns([row.codes for row in rows], shape.codes, len(CODE_COLUMNS))
   for name, column in [*zip(TEXT_COLUMNS, texts), *zip(CODE_COLUMNS, codes)]:
-    whole = np.float32 if name.endswith("weight") else np.int32
-    out[name] = column.astype(whole)
+    dtype = np.float32 if name.endswith("weight") else np.int32
+    out[name] = column.astype(dtype)
   return out
 
 
 def _columns(lists, capacity, width):
-  """Pads each row's columns to capacity; one array [B, capacity] a column."""
+  """Pads each row's columns to X = capacity; returns them [width, B, X]."""
   out = np.zeros((width, len(lists), capacity))
   out[-1] = -1
   for b, entries in enumerate(lists):
@@ -130,9 +130,8 @@ def fit(document: Document, form: Format, shape: Shape) -> Document:
 def fitting(sizes, shape: Shape, trunk) -> list[bool]:
   """Which branches of these sizes (see `measure`) a row takes, in order."""
   length, texts, codes, _ = trunk
-  if shape.bin:
-    count = (shape.length - shape.trunk) // shape.bin
-    room = [shape.bin] * count
+  if shape.bin_size:
+    room = [shape.bin_size] * shape.bins.bins_in(shape.length)
   else:
     room = [shape.length - length]
   taken = []

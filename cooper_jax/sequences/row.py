@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from cooper_jax import errors
+from cooper_jax.models.config import BinLayout
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.sequences.segments import (
   ContextMap,
@@ -19,83 +20,94 @@ from cooper_jax.sequences.segments import (
   remembered,
 )
 
+# What the model reads at each of L positions, see `unified.Tokens` and
+# `unified.Layout`; where a column is not written it is 0, or of EMPTY.
+TOKEN_COLUMNS = (
+  "ids", "kind", "row", "column", "cell", "query", "opening", "previous",
+  "read", "document", "branch", "order",
+)  # fmt: skip
+EMPTY = {"cell": -1, "query": -1, "previous": -1, "read": -1}
+# What is scored, a column an array of the batch; see `packing.pack`.
+TEXT_COLUMNS = (
+  "text_at", "text_target", "text_weight", "text_cell", "text_allowed_maps",
+  "text_source",
+)  # fmt: skip
+CODE_COLUMNS = (
+  "code_at", "code_target", "code_weight", "code_modality", "code_source",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
   """Capacities of a row of a packed batch, all static.
 
-  With trunk and bin set, the layout is in bins: L = trunk + n * bin.
+  With trunk and bin_size set a row holds one document in bins, and
+  length = trunk + n * bin_size; else documents lie one after the other.
   """
 
-  length: int  # L
+  length: int  # L, positions
   texts: int  # scored text positions
   codes: int  # scored code positions
   images: int = 1
-  trunk: int = 0
-  bin: int = 0
+  trunk: int = 0  # positions of the trunk; 0 = free layout
+  bin_size: int = 0  # positions of a bin of branches; 0 = free layout
 
   def __post_init__(self):
     rest = self.length - self.trunk
-    if bool(self.trunk) != bool(self.bin) or (
-      self.bin and (rest < 0 or rest % self.bin)
+    if bool(self.trunk) != bool(self.bin_size) or (
+      self.bin_size and (rest < 0 or rest % self.bin_size)
     ):
       raise errors.UserError(
         f"a row of {self.length} is no trunk of {self.trunk} and whole bins"
-        f" of {self.bin}; set length = trunk + n * bin"
+        f" of {self.bin_size}; set length = trunk + n * bin"
       )
 
   @property
-  def bins(self) -> tuple[int, int] | None:
-    """(trunk, bin), or None for the free layout."""
-    return (self.trunk, self.bin) if self.bin else None
-
-
-TOKEN_COLUMNS = ("ids", "kind", "row", "column", "cell", "query", "opening")
-TOKEN_COLUMNS += ("previous", "read", "document", "branch", "order")
-TEXT_COLUMNS = ("text_at", "text_target", "text_weight", "text_cell")
-TEXT_COLUMNS += ("text_allowed_maps", "text_source")
-CODE_COLUMNS = (
-  "code_at",
-  "code_target",
-  "code_weight",
-  "code_modality",
-  "code_source",
-)
-NOTHING = {"cell": -1, "query": -1, "previous": -1, "read": -1}
+  def bins(self) -> BinLayout | None:
+    """Where the trunk ends and the bins begin; None for the free layout."""
+    return BinLayout(self.trunk, self.bin_size) if self.bin_size else None
 
 
 @dataclasses.dataclass
 class Cursor:
-  """Where a chain of segments has come to."""
+  """The place that a chain of segments, trunk and branch, has come to."""
 
-  position: int = 0
-  order: int = 0
-  image: int = -1  # of the row's images, the one that locations point at
-  predictor: int = -1  # position whose output predicts the next text id
-  previous: int = -1  # id before, for text
-  drawn: int = 0  # bit set of maps drawn on this chain
-  maps: int = 0
-  seen: tuple = ()  # (opening, ids [N]) of the maps on this chain
+  position: int = 0  # RoPE position of the next token
+  order: int = 0  # `Layout.order` of the last token
+  image: int = -1  # index of the row's image that locations point at, -1 none
+  predictor: int = -1  # index in the row of what predicts the next text id
+  previous: int = -1  # id of the last text token, -1 after an image or a map
+  drawn: int = 0  # bit set of the modalities whose map is on this chain
+  maps: int = 0  # maps on this chain
+  # (id of the opening, ids [Q] of the codes) of the maps that places read.
+  seen: tuple = ()
 
 
 class Row:
-  """One row being filled."""
+  """One row of L positions being filled; `packing.pack` stacks them.
+
+  tokens: name -> i32 [L] of TOKEN_COLUMNS, "read" [L, M, 2] for M maps that
+  are read at once. images: u8 pictures, in order; image_at: i32 [J], index of
+  each of their cells in the row, -1 where no image lies. texts, codes: arrays
+  [columns, n] of TEXT_COLUMNS and CODE_COLUMNS, one for each segment that has
+  n scored tokens. regions: [next free index, end] of the trunk and each bin,
+  or of the whole row.
+  """
 
   def __init__(self, form: Format, shape: Shape):
     self.form, self.shape, self.documents = form, shape, 0
-    # Next free place and end of each region: the whole row, or the bins.
     self.regions = [[0, shape.length]]
-    if shape.bin:
-      starts = range(shape.trunk, shape.length, shape.bin)
+    if shape.bin_size:
+      starts = range(shape.trunk, shape.length, shape.bin_size)
       self.regions = [[0, shape.trunk]]
-      self.regions += [[start, start + shape.bin] for start in starts]
+      self.regions += [[start, start + shape.bin_size] for start in starts]
     self.region = self.regions[0]
     self.tokens = {
-      name: np.full(shape.length, NOTHING.get(name, 0), np.int32)
+      name: np.full(shape.length, EMPTY.get(name, 0), np.int32)
       for name in TOKEN_COLUMNS
     }
     self.tokens["read"] = np.full(
-      (shape.length, form.model.max_maps, 2), NOTHING["read"], np.int32
+      (shape.length, form.model.max_maps, 2), EMPTY["read"], np.int32
     )
     self.under = cells_under(form.model)
     self.images: list[np.ndarray] = []
@@ -105,13 +117,14 @@ class Row:
     self.codes: list[np.ndarray] = []
 
   def add(self, document: Document):
+    """Writes a document: its trunk, then each branch where it has room."""
     self.documents += 1
     cursor = Cursor()
     for segment in document.trunk:
       self._segment(segment, cursor, 0)
     for i, branch in enumerate(document.branches):
       own = dataclasses.replace(cursor)
-      if self.shape.bin:
+      if self.shape.bin_size:
         self._choose(measure(Document(branch), self.form)[0])
       for segment in branch:
         self._segment(segment, own, i + 1)
@@ -133,11 +146,12 @@ class Row:
         self.region = region
         return
     raise errors.UserError(
-      f"no bin of {self.shape.bin} has room for a branch of {length};"
+      f"no bin of {self.shape.bin_size} has room for a branch of {length};"
       " raise the stage's bin or length, or ask less per image"
     )
 
   def _write(self, count, branch, **values) -> int:
+    """Writes `count` tokens to the region; returns the index of the first."""
     start, limit = self.region
     end = start + count
     if end > limit:
@@ -184,14 +198,16 @@ class Row:
       if learn[0] and cursor.predictor < 0:
         raise errors.UserError("the first token of a document can't be learned")
       allowed_maps = text.allowed_maps
+      if allowed_maps is None:
+        allowed_maps = self._allowed(cursor)
+      source = -1 if text.source is None else text.source
       columns = np.empty((len(TEXT_COLUMNS), count))
-      columns[0], columns[1] = at, ids
-      columns[2] = text.weight
-      columns[3] = max(first_cell, 0)
-      columns[4] = (
-        self._allowed(cursor) if allowed_maps is None else allowed_maps
-      )
-      columns[5] = -1 if text.source is None else text.source
+      for column, value in zip(
+        columns,
+        (at, ids, text.weight, max(first_cell, 0), allowed_maps, source),
+        strict=True,
+      ):
+        column[:] = value
       self.texts.append(columns if text.learn is True else columns[:, learn])
     cursor.predictor = start + count - 1
     cursor.previous = int(ids[-1])
@@ -199,6 +215,7 @@ class Row:
     cursor.order += count
 
   def _allowed(self, cursor: Cursor) -> int:
+    """Bit set of the maps that may be opened here: each once, max_maps."""
     full = cursor.maps >= self.form.max_maps
     return 0 if full else self.form.allowed_maps & ~cursor.drawn
 

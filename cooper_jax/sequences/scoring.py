@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from cooper_jax.models import unified
+from cooper_jax.models.config import BinLayout
 from cooper_jax.parallel.shard import constrain
 from cooper_jax.sequences import distribution, packing
 from cooper_jax.sequences.segments import Format
@@ -40,14 +41,17 @@ def score(
   batch,
   *,
   form: Format,
-  bins: tuple[int, int] | None = None,
+  sampled: bool,
+  bins: BinLayout | None = None,
   text_temperature=1.0,
   code_temperature=1.0,
 ) -> TokenScores:
-  """TokenScores every target of a packed batch under the sampler's
-  distribution.
+  """Scores every target of a packed batch under the sampler's distribution.
 
-  `bins` is the (trunk, bin) that the batch was packed in, None if free.
+  `sampled` says whether the targets were drawn by the sampler, whose calls for
+  maps that may not be opened are barred (`distribution.restrict`), or are text
+  to be learned; `bins` is how the rows are laid out, None if free. Both are
+  static.
 
   Logits exist for the scored positions only, CHUNK of them at a time, and are
   recomputed in the backward pass.
@@ -71,7 +75,9 @@ def score(
       method=unified.Unified.text_parts,
     )
     words = distribution.scale(words, text_temperature)
-    words = distribution.restrict(words, allowed_maps, form, after)
+    words = distribution.restrict(
+      words, allowed_maps, form, after, sampled=sampled
+    )
     cells = distribution.scale(cells, text_temperature)
     return _judge((words, cells), target)
 

@@ -140,7 +140,12 @@ def jit_step(policy, optimizer, settings, shape: packing.Shape):
 
   def loss_of(params, batch):
     scores = scoring.score(
-      policy.model, params, batch, form=form, bins=shape.bins
+      policy.model,
+      params,
+      batch,
+      form=form,
+      sampled=False,
+      bins=shape.bins,
     )
     return scoring.next_token(
       scores, batch, form=form, z_weight=settings.z_weight
@@ -208,7 +213,7 @@ def shape_of(settings, policy: Policy, *, bins: int, maps: int):
     texts=settings.texts,
     codes=maps * policy.form.model.map_codes,
     trunk=trunk,
-    bin=settings.bin,
+    bin_size=settings.bin,
   )
 
 
@@ -219,7 +224,7 @@ def flops(params, policy, batch: int, shape: packing.Shape) -> float:
   key; heads count at scored positions only. Padding is computed, so it counts.
   """
   model = policy.form.model
-  keys = shape.length if not shape.bin else shape.trunk + shape.bin
+  keys = shape.length if not shape.bin_size else shape.trunk + shape.bin_size
   attention = 2 * model.layers * model.heads * model.head_dim * keys
   tokens = batch * shape.length
   heads = batch * model.d_model

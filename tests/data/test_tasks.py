@@ -45,7 +45,7 @@ def make_codes():
 
 CODES = make_codes()
 SHAPE = packing.Shape(
-  length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, bin=224
+  length=64 + 4 * 224, texts=400, codes=8 * 64, trunk=64, bin_size=224
 )
 WEIGHTS = dict(text=0.3, name=0.5, location=1.0, reading=1.0, answer=1.0)
 

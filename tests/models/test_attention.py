@@ -9,7 +9,7 @@ import pytest
 
 from cooper_jax import errors
 from cooper_jax.models import attention, kernels
-from cooper_jax.models.config import REMAT
+from cooper_jax.models.config import REMAT, BinLayout
 from cooper_jax.models.unified import Layout, attention_mask, bin_masks
 from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.sequences import packing
@@ -79,7 +79,8 @@ def test_splash_is_xla(length, interpreted):
 
 def test_splash_is_xla_in_blocks(interpreted):
   rng = np.random.default_rng(1)
-  bins, length = (100, 64), 100 + 2 * 64
+  bins = BinLayout(trunk=100, bin_size=64)
+  length = bins.trunk + 2 * bins.bin_size
   layout = layout_of(rng, 2, length)
   # A row in bins is one document.
   layout = layout.replace(

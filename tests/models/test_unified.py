@@ -1,5 +1,6 @@
 """The model: packed = unpacked, branches = separate, exact factorisations."""
 
+import functools
 import itertools
 
 import jax
@@ -12,7 +13,10 @@ from cooper_jax.models import layers, token_kinds, unified
 from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
-score = jax.jit(scoring.score, static_argnames=("model", "form", "bins"))
+score = jax.jit(
+  functools.partial(scoring.score, sampled=False),
+  static_argnames=("model", "form", "bins"),
+)
 
 
 def scores(model, form, params, documents, length, rows=None, **sizes):
@@ -61,7 +65,9 @@ def test_blocks_match_the_free_layout():
   rng = np.random.default_rng(7)
   documents = [tiny.random_document(rng, form, branches=4) for _ in range(2)]
   free = scores(model, form, params, documents, 400)
-  bins = scores(model, form, params, documents, 30 + 4 * 75, trunk=30, bin=75)
+  bins = scores(
+    model, form, params, documents, 30 + 4 * 75, trunk=30, bin_size=75
+  )
   for kind in ("text", "code"):
     assert len(free[kind]) > 20
     np.testing.assert_allclose(free[kind], bins[kind], atol=2e-5)
@@ -78,7 +84,7 @@ def test_gradient_of_branches_is_that_of_separate_sequences():
     batch = packing.pack(documents, form=form, shape=shape)
 
     def loss(p):
-      out = scoring.score(model, p, batch, form=form)
+      out = scoring.score(model, p, batch, form=form, sampled=False)
       return jnp.sum(out.text_log_prob * batch["text_weight"]) + jnp.sum(
         out.code_log_prob * batch["code_weight"]
       )

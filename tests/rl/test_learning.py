@@ -123,7 +123,7 @@ def half_drawing():
   optimizer = optax.adam(5e-3)
 
   def loss(params):
-    scores = score(POLICY.model, params, batch, form=POLICY.form, bins=None)
+    scores = score(POLICY.model, params, batch, form=POLICY.form, sampled=False)
     found, _ = next_token(scores, batch, form=POLICY.form, z_weight=0.0)
     total, weight = found["text"]
     return total / weight

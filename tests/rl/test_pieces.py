@@ -110,7 +110,7 @@ def test_rollouts_are_spread_over_no_more_rows_than_they_need():
     )
     for lengths in ([5, 5, 5, 5], rng.integers(6, 11, 6))
   ]
-  rows = spread(documents, POLICY.form, bin=10, bins=2)
+  rows = spread(documents, POLICY.form, bin_size=10, bins=2)
   # Four of five fill two bins; six of more than half a bin need three rows.
   assert [len(held) for _, held in rows] == [4, 2, 2, 2]
   assert sorted(i for _, held in rows for i in held) == list(range(10))

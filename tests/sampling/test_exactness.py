@@ -1,6 +1,7 @@
 """The most important test: sampler log-prob = trainer log-prob, by value."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -12,7 +13,10 @@ from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
-score = jax.jit(scoring.score, static_argnames=("model", "form", "bins"))
+score = jax.jit(
+  functools.partial(scoring.score, sampled=True),
+  static_argnames=("model", "form"),
+)
 LIMITS = grammar.Limits(text=7, maps=2, script=3)
 
 
@@ -208,16 +212,20 @@ def test_maps_that_a_prompt_holds_or_is_given_are_read_as_in_training(
   assert (later & (held > 0) & (held + drawn > max_maps)).sum() >= 3
 
 
+def _as_it_is(words, *_, sampled):
+  return words
+
+
 def test_without_the_replay_of_its_constraints_it_would_fail(monkeypatch):
   """What the sampler was held to is part of what it drew from."""
   model, form, params = tiny.make(3, tied_head=False)
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(1), form, 4)
   out = run(model, form, params, made, range(12))
-  monkeypatch.setattr(scoring.distribution, "restrict", lambda words, *_: words)
+  monkeypatch.setattr(scoring.distribution, "restrict", _as_it_is)
   # A function of its own: what was traced before is found by the function.
   broken = lambda model, *args, form, **more: scoring.score(  # noqa: E731
-    model, *args, form=form, **more
+    model, *args, form=form, sampled=True, **more
   )
   broken = jax.jit(broken, static_argnames=("model", "form"))
   monkeypatch.setitem(globals(), "score", broken)

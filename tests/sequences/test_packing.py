@@ -83,7 +83,7 @@ def test_fit_leaves_out_what_has_no_room():
   branches = tuple((text(count),) for count in (30, 20, 25, 9))
   document = segments.Document((image(),), branches)
   shape = packing.Shape(
-    length=LOCATIONS + 2 * 32, texts=70, codes=0, trunk=LOCATIONS, bin=32
+    length=LOCATIONS + 2 * 32, texts=70, codes=0, trunk=LOCATIONS, bin_size=32
   )
   fitted = packing.fit(document, FORM, shape)
   kept = [len(branch[0].ids) for branch in fitted.branches]
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_an_error():
       shape=shape,
     )
   with pytest.raises(UserError, match="whole bins"):
-    packing.Shape(length=70, texts=1, codes=1, trunk=16, bin=32)
+    packing.Shape(length=70, texts=1, codes=1, trunk=16, bin_size=32)
 
 
 def test_measure_counts_what_pack_writes():
