@@ -20,7 +20,7 @@ SCENES = 4  # rows of the picture
 
 
 def drawn(config, policy, codecs):
-  """images(step, state) of `loop.run_loop`: a row a scene.
+  """images(step, state) of `loop.Loop`: a row a scene.
 
   A row is the image, then the true map and the drawn one of each modality,
   depth of both in one scale; what has no truth leaves a hole.

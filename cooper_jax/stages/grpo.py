@@ -99,7 +99,7 @@ def run(config, workdir) -> None:
 
   writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
-  _, figures = loop.run_loop(
+  _, figures = loop.Loop(
     label=STAGE,
     steps=settings.steps,
     state=state,
@@ -112,7 +112,7 @@ def run(config, workdir) -> None:
     images=pictures,
     image_every=settings.image_every,
     shown=SHOWN,
-  )
+  ).run()
   writer.close()
   checkpoints.close()
   if not processes.is_first():

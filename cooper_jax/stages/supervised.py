@@ -71,7 +71,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   shape = task.shape
   with batches:
-    _, figures = loop.run_loop(
+    _, figures = loop.Loop(
       label=stage,
       steps=settings.steps,
       state=state,
@@ -85,7 +85,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
       image_every=settings.image_every,
       shown=shown(policy),
       flops_per_step=flops(state.params, policy, settings.batch, shape),
-    )
+    ).run()
   writer.close()
   checkpoints.close()
   speed = {f"speed/{stage}/{name}": v for name, v in figures.items()}

@@ -76,7 +76,7 @@ def run(config, workdir) -> None:
       return draw(modules, shown, redraw(now, shown))
 
   with batches:
-    state, figures = loop.run_loop(
+    state, figures = loop.Loop(
       label=STAGE,
       steps=settings.steps,
       state=state,
@@ -94,7 +94,7 @@ def run(config, workdir) -> None:
         settings.batch * map_tokenizer.flops(state.params[name], configs[name])
         for name in modules
       ),
-    )
+    ).run()
   trained = codecs(configs, modules, shard.own_copy(state.params))
 
   def score():

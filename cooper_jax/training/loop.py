@@ -6,10 +6,11 @@ more, end in the same bits and log the same numbers: the state, the position
 in the data and the half-filled averages of the log are all in a checkpoint.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
-import numpy as np
 
 from cooper_jax.errors import Preempted, UserError
 from cooper_jax.parallel import processes
@@ -23,73 +24,7 @@ from cooper_jax.training import (
 )
 from cooper_jax.training.log_line import line
 from cooper_jax.training.manifest import to_json
-
-
-class Window:
-  """Averages of the metrics since the last log line."""
-
-  def __init__(self, sums=None):
-    # name -> [sum, weight]; a plain number counts with weight one.
-    self.sums: dict[str, list[float]] = {
-      name: list(pair) for name, pair in (sums or {}).items()
-    }
-
-  def add(self, metrics) -> None:
-    for name, value in metrics.items():
-      total, weight = value if isinstance(value, tuple) else (value, 1.0)
-      pair = self.sums.setdefault(name, [0.0, 0.0])
-      pair[0] += float(total)
-      pair[1] += float(weight)
-
-  def read(self) -> dict[str, float]:
-    """Gives the averages and empties the window; weightless ones are left."""
-    means = {
-      name: total / weight
-      for name, (total, weight) in self.sums.items()
-      if weight
-    }
-    self.sums = {}
-    return means
-
-
-def _host(metrics) -> dict:
-  """Copies metrics to the host; waits for the step that makes them."""
-  metrics = jax.device_get(metrics)
-  return {
-    name: tuple(np.float64(part) for part in value)
-    if isinstance(value, (tuple, list))
-    else np.float64(value)
-    for name, value in metrics.items()
-  }
-
-
-class Rate:
-  """Steps, tokens and work per second, leaving out the first step (compile)."""
-
-  def __init__(self, flops_per_step: float | None):
-    self._flops = flops_per_step if processes.is_first() else None
-    if self._flops:
-      with processes.alone():
-        self._peak = processes.count() * telemetry.gemm_peak()
-    self.start()
-
-  def start(self) -> None:
-    self._watch, self._steps, self._tokens = telemetry.Stopwatch(), 0, 0.0
-
-  def count(self, tokens: float) -> None:
-    self._steps += 1
-    self._tokens += tokens
-
-  def read(self) -> dict[str, float]:
-    wall, cpu = self._watch.read()
-    if not self._steps or wall <= 0:
-      return {}
-    rate = {"steps_per_s": self._steps / wall, "cpu_cores": cpu / wall}
-    if self._tokens:
-      rate["tokens_per_s"] = self._tokens / wall
-    if self._flops:
-      rate["gemm_share"] = self._flops * self._steps / wall / self._peak
-    return rate
+from cooper_jax.training.meters import Rate, Window, to_host
 
 
 def _position(batches) -> dict:
@@ -122,139 +57,176 @@ def _whole(state) -> bool:
   return not any(isinstance(x, jax.Array) and x.is_deleted() for x in leaves)
 
 
-def run_loop(
-  *,
-  label: str,
-  steps: int,
-  state,
-  step_fn: Callable,
-  batches,
-  writer: telemetry.MetricWriter,
-  checkpoints,
-  log_every: int,
-  save_every: int,
-  on_log: Callable | None = None,
-  images: Callable | None = None,
-  image_every: int = 0,
-  flops_per_step: float | None = None,
-  shown: dict[str, str] | None = None,
-):
-  """Runs `step_fn(state, batch) -> (state, metrics)` until `steps` are done.
+@dataclasses.dataclass(kw_only=True)
+class Loop:
+  """Training of one stage; `run` does what is left of it.
 
-  `batches` is an iterator with `state() -> dict` and `restore(dict)`, of
-  JSON-able values, bytes or small arrays. `metrics` maps names to numbers or
-  (sum, weight) pairs; the number `tokens` is counted into tokens/s.
-  `on_log(step, state, means)` may return further scalars, `images(step,
-  state)` pictures u8[H,W,3]; all processes call it. `shown` says what the log
-  line shows, see `stages/line.py`. Starts from the newest checkpoint if there
-  is one. Returns `(state, figures)`, figures being seconds and rates.
-
-  Raises Preempted after saving when asked to stop, NumericsError where the
-  loss is lost. A UserError of a batch or a step goes on to the caller; one
-  process alone saves the steps before it first.
+  Raises, from `run`: Preempted after saving when asked to stop, NumericsError
+  where the loss is lost. A UserError of a batch or a step goes on to the
+  caller; one process alone saves the steps before it first.
   """
-  start, window, seen, earlier = 0, Window(), {}, 0.0
-  found = checkpoints.restore(state)
-  if found is not None:
-    state, data_state, meta = found
-    batches.restore(_own_position(data_state))
-    start, window = meta["step"], Window(meta["window"])
-    # Older checkpoints have no more of it.
-    seen = meta["health"] if "health" in meta else {"skipped": meta["skipped"]}
-    earlier = meta["seconds"]
-    print(f"{label:9s} resumes at step {start} of {steps}", flush=True)
-  # Also at the start: a run killed before its first checkpoint left lines.
-  writer.rewind(start)
-  figures = {"seconds": earlier}
-  if start >= steps:
-    return state, figures
-  every = save_every or steps
-  saves = -(-steps // every) - start // every
-  disk_space.check(checkpoints, state, label=label, saves=saves)
 
-  watch, total = telemetry.Stopwatch(), Rate(flops_per_step)
-  pending, saved, tokens = None, start, 0.0
-  folder = checkpoints.directory.parent
-  step_fn = profile.traced(step_fn, folder, left=steps - start)
-  if "norm" not in seen:
-    seen["norm"] = health.parameter_norm(state)
-  patient = health.Health(label, str(folder), **seen)
+  label: str  # of the stage, in every line that is printed
+  steps: int  # of the whole stage
+  state: Any  # new; `restore` puts that of the newest checkpoint in its place
+  # step_fn(state, batch) -> (state, metrics): metrics by name, numbers or
+  # (sum, weight) pairs; the number `tokens` is counted into tokens/s.
+  step_fn: Callable
+  # Iterator with state() -> dict and restore(dict), of JSON-able values, bytes
+  # or small arrays.
+  batches: Any
+  writer: telemetry.MetricWriter
+  checkpoints: Any  # training.checkpoint.Checkpoints
+  log_every: int  # steps
+  save_every: int  # steps; 0 = at the end
+  # on_log(step, state, means) -> further scalars or None; all processes call.
+  on_log: Callable | None = None
+  # images(step, state) -> {name: u8 [H, W, 3]}; all processes call.
+  images: Callable | None = None
+  image_every: int = 0  # steps; 0 = never
+  flops_per_step: float | None = None
+  shown: dict[str, str] | None = None  # what the log line has, see `log_line`
 
-  def settle():
-    nonlocal pending, tokens
-    if pending is None:
-      return
-    number, metrics = pending[0], _host(pending[1])
-    pending = None
-    patient.step(metrics, number, saved)
-    tokens = health.number(metrics.get("tokens", 0.0))
-    window.add(metrics)
-    if number == start + 1:
-      bar.say(f"first step took {watch.read()[0]:.1f} s (compiling)")
-      total.start()
-      recent.start()
-    else:
-      total.count(tokens)
-      recent.count(tokens)
+  def run(self):
+    """Returns (state, figures), figures being seconds and rates."""
+    self.restore()
+    if self.start >= self.steps:
+      return self.state, {"seconds": self.earlier}
+    self._check_disk()
+    self._begin()
+    with (
+      telemetry.Progress(self.steps, self.label, start=self.start) as self.bar,
+      StopRequest(self.label) as stop,
+      workdir.noting_loss(self.folder),
+    ):
+      for step in range(self.start + 1, self.steps + 1):
+        self.train(step)
+        last = step == self.steps
+        if step % self.log_every == 0 or last:
+          self.log(step)
+        shows = self.images and self.image_every
+        if shows and (step % self.image_every == 0 or last):
+          self.writer.images(step, self.images(step, self.state))
+        stopping = stop.made(step) and not last
+        due = self.save_every and step % self.save_every == 0
+        if due or last or stopping:
+          self._settle()
+          self.save(step, _position(self.batches))
+        if stopping:
+          self._stop()
+      self.checkpoints.wait()
+    return self.state, self.total.read() | {"seconds": self._seconds()}
 
-  def save(step, position):
-    nonlocal saved
+  def restore(self) -> None:
+    """Goes to where the newest checkpoint is, or to the start."""
+    self.start = 0  # step that is done
+    self.window = Window()
+    self.earlier = 0.0  # seconds of the stage before this process
+    self.seen = {}  # fields of `health.Health`
+    found = self.checkpoints.restore(self.state)
+    if found is not None:
+      self.state, position, meta = found
+      self.batches.restore(_own_position(position))
+      self.start, self.window = meta["step"], Window(meta["window"])
+      self.earlier = meta["seconds"]
+      # Older checkpoints have no more of it.
+      older = "health" not in meta
+      self.seen = {"skipped": meta["skipped"]} if older else meta["health"]
+      print(
+        f"{self.label:9s} resumes at step {self.start} of {self.steps}",
+        flush=True,
+      )
+    # Also at the start: a run killed before its first checkpoint left lines.
+    self.writer.rewind(self.start)
+
+  def train(self, step: int) -> None:
+    """One step; the host reads the one before while the device works."""
+    before = None if processes.several() else self.batches.state()
+    try:
+      batch = next(self.batches)
+      self.state, metrics = self.step_fn(self.state, batch)
+    except UserError:
+      # Of a sample, or of what scores: the steps before it are not lost.
+      lost = before is not None and step - 1 > self.saved
+      if lost and _whole(self.state):
+        self._settle()
+        self.save(step - 1, before)
+        self.checkpoints.wait()
+      raise
+    self._settle()
+    self.pending = (step, metrics)
+    if step == self.start + 1:
+      self._settle()  # waits: the clock starts where the compile has ended
+    self.bar.advance()
+
+  def log(self, step: int) -> None:
+    """Prints a line and writes the averages since the last one."""
+    self._settle()
+    means, rate = self.window.read(), self.recent.read()
+    self.bar.say(line(step, self.steps, means, rate, self.shown))
+    self.recent.start()
+    extra = self.on_log(step, self.state, means) if self.on_log else None
+    speed = {f"speed/{name}": value for name, value in rate.items()}
+    self.writer.scalars(step, means | (extra or {}) | speed)
+    self.health.line(means, step, last=step == self.steps)
+
+  def save(self, step: int, position: dict) -> None:
+    """Saves what `restore` reads; `position` is that of the data."""
     meta = {
       "step": step,
-      "window": window.sums,
-      "health": patient.state(),
-      "seconds": earlier + watch.read()[0],
+      "window": self.window.sums,
+      "health": self.health.state(),
+      "seconds": self._seconds(),
     }
-    checkpoints.save(step, state, data_state=position, meta=meta)
-    saved = step
+    self.checkpoints.save(step, self.state, data_state=position, meta=meta)
+    self.saved = step
 
-  recent = Rate(flops_per_step)
-  with (
-    telemetry.Progress(steps, label, start=start) as bar,
-    StopRequest(label) as stop,
-    workdir.noting_loss(folder),
-  ):
-    for step in range(start + 1, steps + 1):
-      before = None if processes.several() else batches.state()
-      try:
-        batch = next(batches)
-        state, metrics = step_fn(state, batch)
-      except UserError:
-        # Of a sample, or of what scores: the steps before it are not lost.
-        if before is not None and step - 1 > saved and _whole(state):
-          settle()
-          save(step - 1, before)
-          checkpoints.wait()
-        raise
-      # The host reads the step before while the device works on this one.
-      settle()
-      pending = (step, metrics)
-      if step == start + 1:
-        settle()  # waits: the clock starts where the compile has ended
-      bar.advance()
-      last = step == steps
-      if step % log_every == 0 or last:
-        settle()
-        means, rate = window.read(), recent.read()
-        bar.say(line(step, steps, means, rate, shown))
-        recent.start()
-        extra = on_log(step, state, means) if on_log else None
-        speed = {f"speed/{name}": value for name, value in rate.items()}
-        writer.scalars(step, means | (extra or {}) | speed)
-        patient.line(means, step, last=last)
-      if images and image_every and (step % image_every == 0 or last):
-        writer.images(step, images(step, state))
-      stopping = stop.made(step) and not last
-      if (save_every and step % save_every == 0) or last or stopping:
-        settle()
-        save(step, _position(batches))
-      if stopping:
-        checkpoints.wait()
-        processes.barrier("stopped")  # none ends while another still writes
-        raise Preempted(
-          f"{label}: stopped and saved at step {saved} of {steps}; the same "
-          "command goes on from there"
-        )
-    checkpoints.wait()
-  figures = total.read() | {"seconds": earlier + watch.read()[0]}
-  return state, figures
+  def _begin(self) -> None:
+    """Starts the clocks and the watch over the loss."""
+    self.watch, self.total = telemetry.Stopwatch(), Rate(self.flops_per_step)
+    self.pending = None  # (step, metrics) that the host has not read yet
+    self.saved = self.start  # step of the newest checkpoint
+    self.folder = self.checkpoints.directory.parent
+    if "norm" not in self.seen:
+      self.seen["norm"] = health.parameter_norm(self.state)
+    self.health = health.Health(self.label, str(self.folder), **self.seen)
+    self.recent = Rate(self.flops_per_step)  # since the last log line
+    left = self.steps - self.start
+    self.step_fn = profile.traced(self.step_fn, self.folder, left=left)
+
+  def _check_disk(self) -> None:
+    every = self.save_every or self.steps
+    saves = -(-self.steps // every) - self.start // every
+    disk_space.check(
+      self.checkpoints, self.state, label=self.label, saves=saves
+    )
+
+  def _settle(self) -> None:
+    """Reads the metrics of the pending step, which waits for it."""
+    if self.pending is None:
+      return
+    (step, metrics), self.pending = self.pending, None
+    metrics = to_host(metrics)
+    self.health.step(metrics, step, self.saved)
+    self.window.add(metrics)
+    if step == self.start + 1:
+      seconds = self.watch.read()[0]
+      self.bar.say(f"first step took {seconds:.1f} s (compiling)")
+      self.total.start()
+      self.recent.start()
+    else:
+      tokens = health.number(metrics.get("tokens", 0.0))
+      self.total.count(tokens)
+      self.recent.count(tokens)
+
+  def _seconds(self) -> float:
+    """Seconds of this stage, those before a resume too."""
+    return self.earlier + self.watch.read()[0]
+
+  def _stop(self):
+    self.checkpoints.wait()
+    processes.barrier("stopped")  # none ends while another still writes
+    raise Preempted(
+      f"{self.label}: stopped and saved at step {self.saved} of {self.steps};"
+      " the same command goes on from there"
+    )

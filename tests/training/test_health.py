@@ -159,11 +159,11 @@ def run(config, workdir):
 
   writer = telemetry.MetricWriter(folder)
   checkpoints = Checkpoints(folder / "checkpoints")
-  loop.run_loop(
+  loop.Loop(
     label="lost_toy", steps=settings.steps, step_fn=step, batches=Nothing(),
     state=jax.device_put(state.create({"w": jnp.full((4,), 2.0)}, optimizer,
       key=jax.random.key(0)), shard.replicated(jax.sharding.get_mesh())),
-    writer=writer, checkpoints=checkpoints, log_every=1, save_every=2)
+    writer=writer, checkpoints=checkpoints, log_every=1, save_every=2).run()
   writer.close()
   checkpoints.close()
 """

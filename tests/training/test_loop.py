@@ -16,7 +16,8 @@ from cooper_jax.training import (
   state,
   telemetry,
 )
-from cooper_jax.training.loop import Window, run_loop
+from cooper_jax.training.loop import Loop
+from cooper_jax.training.meters import Window
 
 STEPS = 6
 SETTINGS = optim.OptimConfig(learning_rate=0.05, warmup_steps=0, ema_decay=0.9)
@@ -65,7 +66,7 @@ def run(folder, *, step_fn=JITTED, save_every=3, log_every=2, **options):
   checkpoints = checkpoint.Checkpoints(folder / "checkpoints")
   params = {"w": jnp.zeros(3)}
   try:
-    return run_loop(
+    return Loop(
       label="toy",
       steps=STEPS,
       state=state.create(params, OPTIMIZER, key=jax.random.key(5), ema=True),
@@ -76,7 +77,7 @@ def run(folder, *, step_fn=JITTED, save_every=3, log_every=2, **options):
       log_every=log_every,
       save_every=save_every,
       **options,
-    )
+    ).run()
   finally:
     writer.close()
     checkpoints.close()
