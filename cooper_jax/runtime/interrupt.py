@@ -1,10 +1,11 @@
-"""Asking a run to stop without losing what it has done."""
+"""Stop signals: Ctrl-C and SIGTERM end a run without losing what it did."""
 
 import contextlib
 import itertools
 import signal
 import sys
 import threading
+import time
 
 from cooper_jax.errors import Preempted
 
@@ -15,6 +16,7 @@ def _distributed() -> bool:
   return jax is not None and jax.distributed.is_initialized()
 
 
+SOON_S = 0.005  # from a stop that Python dropped until it is raised again
 GOES_ON = "stopped; the same command goes on from what is saved"
 
 
@@ -24,12 +26,19 @@ class _Noted:
   catching = False  # whether signals come here
   held = 0  # blocks that end first
   asked = False  # by a signal that may not have ended the run yet
+  number = 0  # of that signal
+  repeated = False  # the next signal is `_repeat`'s, not a person's
 
 
 def _stop(number, frame):
   del frame
+  if _Noted.repeated:
+    _Noted.repeated = False
+    if _Noted.held:
+      return  # `held` raises at its end
+    raise Preempted(GOES_ON)
   again = _Noted.asked and number == signal.SIGINT
-  _Noted.asked = True
+  _Noted.asked, _Noted.number = True, number
   if not _Noted.held or again:
     raise Preempted(GOES_ON)
   print(
@@ -40,11 +49,37 @@ def _stop(number, frame):
   )
 
 
+def _unraisable(otherwise):
+  """`sys.unraisablehook` that raises a dropped stop again, and prints nothing.
+
+  Python drops what is raised in a callback of a weak reference (importlib has
+  one for every module) and in a `__del__`; a signal may come there, too.
+  """
+
+  def hook(dropped):
+    if not isinstance(dropped.exc_value, Preempted):
+      otherwise(dropped)
+      return
+    # Later and from elsewhere: what is raised here would be dropped again.
+    threading.Thread(target=_repeat, daemon=True).start()
+
+  return hook
+
+
+def _repeat():
+  time.sleep(SOON_S)
+  # A training loop has a handler of its own, and sees `asked` at its next step.
+  if _Noted.catching and signal.getsignal(_Noted.number) is _stop:
+    _Noted.repeated = True
+    signal.pthread_kill(threading.main_thread().ident, _Noted.number)
+
+
 @contextlib.contextmanager
 def terminable():
   """Turns Ctrl-C and SIGTERM into Preempted, outside of training loops.
 
-  Whatever others make of it on its way, Preempted comes out.
+  Whatever others make of it on its way, Preempted comes out; where Python
+  drops it, it is raised again a moment later.
   """
   if threading.current_thread() is not threading.main_thread():
     yield
@@ -53,7 +88,8 @@ def terminable():
   # Else ignored, as in what a shell starts in the background.
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     handled.append(signal.SIGINT)
-  _Noted.catching, _Noted.asked = True, False
+  _Noted.catching, _Noted.asked, _Noted.repeated = True, False, False
+  hook, sys.unraisablehook = sys.unraisablehook, _unraisable(sys.unraisablehook)
   before = {number: signal.signal(number, _stop) for number in handled}
   try:
     yield
@@ -64,9 +100,11 @@ def terminable():
       raise Preempted(GOES_ON) from error
     raise
   finally:
+    _Noted.catching = False
     for number, handler in before.items():
       signal.signal(number, handler)
-    _Noted.catching = _Noted.asked = False
+    sys.unraisablehook = hook
+    _Noted.asked = False
 
 
 @contextlib.contextmanager
@@ -91,8 +129,8 @@ def held():
 def check() -> None:
   """Raises Preempted where a signal came and the run goes on all the same.
 
-  It may have come in a stage's last step, or been raised where Python or
-  others drop exceptions: in a callback or a `__del__`.
+  It may have come in a stage's last step, or been raised where others catch
+  every exception.
   """
   if _Noted.asked:
     raise Preempted(GOES_ON)

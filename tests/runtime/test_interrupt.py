@@ -6,6 +6,8 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
+import weakref
 
 import pytest
 
@@ -94,6 +96,80 @@ def test_a_stop_that_was_dropped_ends_the_next_loop_or_read(monkeypatch):
     raise AssertionError("went on")
 
   assert run(monkeypatch, drop) == 75
+
+
+class Thing:
+  """What is collected where a stop comes."""
+
+
+class Deleted:
+  def __init__(self, action):
+    self.action = action
+
+  def __del__(self):
+    self.action()
+
+
+def in_a_callback(action):
+  thing = Thing()
+  reference = weakref.ref(thing, lambda _: action())
+  del thing
+  assert reference() is None
+
+
+def in_a_del(action):
+  Deleted(action)
+
+
+@pytest.mark.parametrize("drop", [in_a_callback, in_a_del])
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_python_drops_is_raised_again_and_nothing_printed(
+  monkeypatch, capfd, drop, times, number
+):
+  went = []
+
+  def work():
+    drop(lambda: signal.raise_signal(number))
+    went.append("on")  # it was dropped indeed
+    for _ in range(times - 1):  # and once more, when it is raised again
+      drop(lambda: time.sleep(60))
+      went.append("on")
+    time.sleep(60)
+    raise AssertionError("went on")
+
+  assert run(monkeypatch, work) == 75
+  assert went == ["on"] * times
+  said = capfd.readouterr().err
+  assert said.splitlines() == [interrupt.GOES_ON]
+
+
+def test_a_dropped_stop_lets_a_checkpoint_end(monkeypatch, capfd):
+  after = []
+
+  def work():
+    in_a_del(term)
+    with interrupt.held():
+      time.sleep(20 * interrupt.SOON_S)  # it is raised again in here
+      after.append("whole")
+    raise AssertionError("went on")
+
+  assert run(monkeypatch, work) == 75
+  assert after == ["whole"]
+  assert capfd.readouterr().err.splitlines() == [interrupt.GOES_ON]
+
+
+def test_other_exceptions_that_python_drops_are_still_told(monkeypatch):
+  told = []
+  monkeypatch.setattr(sys, "unraisablehook", told.append)
+  hook = sys.unraisablehook
+
+  def work():
+    in_a_del(lambda: 1 / 0)
+
+  assert run(monkeypatch, work) == 0
+  assert len(told) == 1
+  assert sys.unraisablehook is hook
 
 
 def test_a_stop_in_the_last_step_ends_the_run_before_the_next_stage(
