@@ -22,10 +22,10 @@ MARKED = "segmentation"  # the modality in which one object alone is marked
 
 @dataclasses.dataclass(frozen=True)
 class Codes:
-  """Codes by sample id; `maps` holds [n, N] a modality, -1 where unknown.
+  """Codes by sample id; `maps` holds [n, Q] a modality, -1 where unknown.
 
-  marked [n] is the instance that `mark` [n, N] shows alone, 0 for none.
-  own: maps of the first samples [m, N] as a policy draws them (self_maps.py).
+  marked [n] is the instance that `mark` [n, Q] shows alone, 0 for none.
+  own: maps of the first samples [m, Q] as a policy draws them (self_maps.py).
   edits: counterfactual depth maps (counterfactual.py).
   """
 
@@ -37,7 +37,7 @@ class Codes:
   edits: Edits | None = None
 
   def of(self, sample_id: str, modality: str):
-    """Codes [N] of a sample's map, None where it has none."""
+    """Codes [Q] of a sample's map, None where it has none."""
     codes = self.maps[modality][self.index[sample_id]]
     return None if codes[0] < 0 else codes
 
@@ -58,12 +58,12 @@ class Codes:
     return maps[known[rng.integers(len(known))]]
 
   def drawn(self, sample_id: str, modality: str):
-    """Codes [N] as a policy drew this map, None where it was not asked."""
+    """Codes [Q] as a policy drew this map, None where it was not asked."""
     own, place = self.own.get(modality), self.index[sample_id]
     return None if own is None or place >= len(own) else own[place]
 
   def counterfactual(self, sample_id: str):
-    """(codes [N], steps [256]) of the changed depth map, None without one."""
+    """(codes [Q], steps [256]) of the changed depth map, None without one."""
     return self.edits and self.edits.of(self.index[sample_id])
 
   def marking(self, sample_id: str):

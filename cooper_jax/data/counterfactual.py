@@ -37,7 +37,7 @@ _COMPARED = {"closer", "front_behind"}
 class Edits:
   """One changed depth map of each sample, in the order of the source.
 
-  codes: i32 [n, N], -1 where a sample has no depth or no instances.
+  codes: i32 [n, Q], -1 where a sample has no depth or no instances.
   steps: i8 [n, 256], by how much each instance was moved; 0 is what is none.
   """
 
@@ -45,7 +45,7 @@ class Edits:
   steps: np.ndarray
 
   def of(self, place: int):
-    """(codes [N], steps [256]) of a sample, None where there are none."""
+    """(codes [Q], steps [256]) of a sample, None where there are none."""
     if self.codes[place, 0] < 0:
       return None
     return self.codes[place], self.steps[place]
@@ -57,7 +57,7 @@ def make(source, codec, *, own, seed: int, path: Path | None = None) -> Edits:
   Args:
     source: samples by index.
     codec: of depth.
-    own: codes [m, N] of the first samples as a policy draws them: these maps
+    own: codes [m, Q] of the first samples as a policy draws them: these maps
       are changed in place of the true ones; None has none.
     seed: of the factors, beside a sample's index.
     path: file that the result is kept in; None keeps nothing.

@@ -17,7 +17,7 @@ NEGATIVE = -1e30  # a finite minus infinity: a fully masked row stays finite
 
 
 def scores(q_BLNH, k_BSKH, mask_BLS):
-  """Returns masked attention scores [B, K, N/K, L, S] in float32."""
+  """Returns masked attention scores [B, K, A, L, S] in float32; N = K * A."""
   q = einops.rearrange(q_BLNH, "b l (k a) h -> b k a l h", k=k_BSKH.shape[-2])
   raw = jnp.einsum(
     "bkalh,bskh->bkals", q, k_BSKH, preferred_element_type=jnp.float32
@@ -59,40 +59,41 @@ def attend_shared(q_RLNH, shared, own, new):
   (k_PKHS, v_PKSH, mask_PS), (k_RKHT, v_RKTH, mask_RT) = shared, own
   prefixes, kv_heads = k_PKHS.shape[:2]
   # The queries of a key head side by side: one product a row and head.
-  q_RKQH = einops.rearrange(q_RLNH, "r l (k m) h -> r k (m l) h", k=kv_heads)
+  queries = einops.rearrange(q_RLNH, "r l (k a) h -> r k (a l) h", k=kv_heads)
   together = functools.partial(
-    einops.rearrange, pattern="(p g) k q x -> p k (g q) x", p=prefixes
+    einops.rearrange, pattern="(p g) k l x -> p k (g l) x", p=prefixes
   )
   each = functools.partial(
-    einops.rearrange, pattern="p k (g q) x -> (p g) k q x", q=q_RKQH.shape[2]
+    einops.rearrange, pattern="p k (g l) x -> (p g) k l x", l=queries.shape[2]
   )
-  parts = [each(_of(together(q_RKQH), k_PKHS, mask_PS))]
+  parts = [each(_of(together(queries), k_PKHS, mask_PS))]
   values = [lambda w: each(_mixed(together(w), v_PKSH))]
-  parts.append(_of(q_RKQH, k_RKHT, mask_RT))
+  parts.append(_of(queries, k_RKHT, mask_RT))
   values.append(lambda w: _mixed(w, v_RKTH))
   if new is not None:
     k_RKHL, v_RKLH = jnp.moveaxis(new[0], 1, 3), jnp.moveaxis(new[1], 1, 2)
-    parts.append(_of(q_RKQH, k_RKHL))
+    parts.append(_of(queries, k_RKHL))
     values.append(lambda w: _mixed(w, v_RKLH))
   weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1)
   edges = np.cumsum([part.shape[-1] for part in parts])[:-1]
   split = jnp.split(weights.astype(v_PKSH.dtype), edges, axis=-1)
   out = sum(mix(w) for mix, w in zip(values, split, strict=True))
-  return einops.rearrange(out, "r k (m l) h -> r l (k m) h", l=q_RLNH.shape[1])
+  return einops.rearrange(out, "r k (a l) h -> r l (k a) h", l=q_RLNH.shape[1])
 
 
-def _of(q_BKQH, k_BKHS, mask_BS=None):
+def _of(q_BKLH, k_BKHS, mask_BS=None):
+  """Scores [B, K, L, S]; along L lie all queries that read a key head."""
   raw = jnp.einsum(
-    "bkqh,bkhs->bkqs", q_BKQH, k_BKHS, preferred_element_type=jnp.float32
+    "bklh,bkhs->bkls", q_BKLH, k_BKHS, preferred_element_type=jnp.float32
   )
-  raw = raw * (q_BKQH.shape[-1] ** -0.5)
+  raw = raw * (q_BKLH.shape[-1] ** -0.5)
   if mask_BS is None:
     return raw
   return jnp.where(mask_BS[:, None, None], raw, NEGATIVE)
 
 
-def _mixed(weights_BKQS, v_BKSH):
-  return jnp.einsum("bkqs,bksh->bkqh", weights_BKQS, v_BKSH)
+def _mixed(weights_BKLS, v_BKSH):
+  return jnp.einsum("bkls,bksh->bklh", weights_BKLS, v_BKSH)
 
 
 def attend_bins(

@@ -79,10 +79,10 @@ class BinLayout:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """The decoder. Names are the field's; K codes and N cells as in shapes.py."""
+  """The decoder. Sizes named by a letter are those of docs/glossary.md."""
 
-  text: int  # rows of the text tokenizer
-  codes: int  # K, rows shared by the codes of every modality
+  text: int  # tokens of the text tokenizer
+  codes: int  # C, rows shared by the codes of every modality
   vision: VisionConfig
   attention: str  # kernel: xla | splash | cudnn | auto (of the platform)
   # Layers called one by one in sampling: on | off | auto (on a CPU). This
@@ -148,24 +148,24 @@ class ModelConfig:
 
   @property
   def locations(self) -> int:
-    """M, location tokens: one per image cell."""
+    """Location tokens: one for each cell of an image."""
     return self.vision.cells
 
   @property
   def map_codes(self) -> int:
-    """N, codes of one map."""
+    """Q, codes of one map."""
     return self.map_grid**2
 
   @property
   def step_codes(self) -> int:
-    """Codes drawn at once, g."""
+    """g, codes drawn at once."""
     return {"token": 1, "row": self.map_grid, "all": self.map_codes}[
       self.codes_per_step
     ]
 
   @property
   def map_positions(self) -> int:
-    """Positions of one map: N codes shifted by one group, N + g."""
+    """Positions of one map: Q codes shifted by one step, Q + g."""
     return self.map_codes + self.step_codes
 
   @property

@@ -25,13 +25,13 @@ class Tokens:
   ids: unified vocabulary; an image cell's id is not looked at.
   kind: PAD, TEXT (location tokens too), IMAGE or CODE.
   row, column: positions of the two-axis RoPE.
-  cell: index into the B row's image cells [I * M] of the cell that this token
-    is, points at or is aligned with; -1 none.
+  cell: index into the row's J image cells, of the cell that this token is,
+    points at or is aligned with; -1 none.
   query: index of the map cell that this position predicts; -1 none.
   opening: id of the map's opening special, for CODE.
   previous: id of the preceding text token; -1 none.
-  read: [B, L, max_maps, 2], for a location token the ids of the code under it
-    and of the opening, of each map drawn before in its answer; -1 none.
+  read: [B, L, M, 2], for a location token the ids of the code under it and of
+    the opening, of each of M = max_maps maps before it in its answer; -1 none.
   """
 
   ids: jax.Array
@@ -112,11 +112,11 @@ class Unified(nn.Module):
 
   An FSQ code is made of digits (`config.digits`), and so is its row: its own
   vector plus one for each digit. What is learned of a code holds in part for
-  all that share a digit with it; still a softmax over all K codes.
+  all that share a digit with it; still a softmax over all C codes.
   """
 
   config: ModelConfig
-  text_rows: int  # T + 64 + M
+  text_rows: int  # V, of text, specials and locations
 
   def setup(self):
     c = self.config
@@ -172,7 +172,7 @@ class Unified(nn.Module):
     return self.param(name, init, shape)
 
   def see(self, images):
-    """Returns image features [B, I * M, D] of images u8 [B, I, H, W, 3]."""
+    """Image features [B, J, D] of images u8 [B, images, side, side, 3]."""
     batch, count = images.shape[:2]
     flat = self.vision(images.reshape(-1, *images.shape[2:]))
     return flat.reshape(batch, count * flat.shape[1], flat.shape[2])
@@ -261,11 +261,10 @@ class Unified(nn.Module):
     return hidden, features, kv
 
   def step(self, tokens: Tokens, features_RJD, cache: Cache, position):
-    """Feeds L tokens of one group to every row; returns hidden and the cache.
+    """Feeds L tokens of one step to every row; returns hidden and the cache.
 
     Their keys and values go to the own positions position .. position + L - 1,
-    which the
-    caller marks valid where the row is live.
+    which the caller marks valid where the row is live.
     """
     valid, unroll = cache.valid, self.config.unroll
     if unroll:  # the new tokens are read from the cache, too
@@ -286,15 +285,16 @@ class Unified(nn.Module):
     return hidden, cache.replace(k=k, v=v)
 
   def cell_keys(self, hidden_BLD, image_at_BJ):
-    """Returns what locations point at [B, I * M, D], from image hiddens."""
+    """Returns what locations point at [B, J, D], from image hiddens."""
     at = jnp.take_along_axis(
       hidden_BLD, jnp.maximum(image_at_BJ, 0)[..., None], axis=1
     )
     return self.point_to(at) if self.config.pointer else at
 
   def columns(self):
-    """The head as `text_logits` and `code_logits` can be given it: [D, T + 64]
-    and [D, K], made once for many calls.
+    """The head as `text_logits` and `code_logits` can be given it: of V rows
+    those of text and specials [D, V - locations], and [D, C]; made once for
+    many calls.
     """
     table = self.embedding if self.config.tied_head else self.head
     words = table[: self.text_rows - self.config.locations]
@@ -303,7 +303,7 @@ class Unified(nn.Module):
   def text_logits(
     self, hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, words_DV=None
   ):
-    """Logits f32 [B, L, T + 64 + M] over text, specials and locations.
+    """Logits f32 [B, L, V] over text, specials and locations.
 
     As `text_parts`, put together: for the sampler, whose tables are whole.
     """
@@ -322,11 +322,13 @@ class Unified(nn.Module):
     *,
     sharded,
   ):
-    """Logits f32 [B, L, T + 64] of text and specials, [B, L, M] of locations.
+    """Logits f32 of text and specials, and of the locations of one image.
+
+    Side by side they are [B, L, V].
 
     Args:
       hidden_BLD: float32.
-      keys_BJD: of `cell_keys`, all images of the row, I * M of them.
+      keys_BJD: of `cell_keys`, the cells of all images of the row.
       cell_start_BL: first cell of the image that a location would point at.
       exists_BJ: which cells there are; no location is named where none is.
       words_DV: of `columns`, or None.
@@ -354,11 +356,11 @@ class Unified(nn.Module):
       exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
       cells = jnp.einsum(
-        "bld,md->blm", hidden_BLD, table[words : self.text_rows]
+        "bld,jd->blj", hidden_BLD, table[words : self.text_rows]
       )
       return logits, jnp.where(exists, cells, attention.NEGATIVE)
     cells = jnp.einsum(
-      "bld,bmd->blm", self.point_from(hidden_BLD), keys_BJD
+      "bld,bjd->blj", self.point_from(hidden_BLD), keys_BJD
     ) * (c.d_model**-0.5)
     cells = jnp.pad(cells, ((0, 0), *short))
     if index is not None:
@@ -366,7 +368,7 @@ class Unified(nn.Module):
     return logits, jnp.where(exists, cells, attention.NEGATIVE)
 
   def code_logits(self, hidden_BLD, codes_DC=None):
-    """Logits f32 [B, L, K] over the codes of a map; codes_DC: of `columns`."""
+    """Logits f32 [B, L, C] over the codes of a map; codes_DC: of `columns`."""
     if codes_DC is None:
       return jnp.einsum("bld,cd->blc", hidden_BLD, self._code_rows())
     return jnp.einsum("bld,dc->blc", hidden_BLD, codes_DC)

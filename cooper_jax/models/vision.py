@@ -1,8 +1,4 @@
-"""The image encoder: a ViT of SigLIP2's shape and a two-layer connector.
-
-From scratch at tiny size a small convolutional stem sees edges sooner than a
-linear patch embedding; imported weights use the linear one.
-"""
+"""The image encoder: a ViT of SigLIP2's shape and a two-layer connector."""
 
 import einops
 import jax.numpy as jnp
@@ -10,96 +6,50 @@ from flax import linen as nn
 
 from cooper_jax.models import attention, kernels, layers
 from cooper_jax.models.config import VisionConfig
+from cooper_jax.models.stem import ConvStem
 from cooper_jax.parallel.shard import constrain
 
 
 class VisionBlock(nn.Module):
   """Pre-norm self-attention and GELU MLP, biases everywhere (SigLIP).
 
-  Called as a scan body: carry x [B, cells, width].
+  Called as a scan body: carry x [B, J, D], J cells of one image.
   """
 
   config: VisionConfig
   dtype: str
 
   @nn.compact
-  def __call__(self, x_BND, _):
+  def __call__(self, x_BJD, _):
     c = self.config
     kernel = {"bias": True, "dtype": self.dtype}
-    h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm1")(x_BND)
+    h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm1")(x_BJD)
     q, k, v = (
       einops.rearrange(
         layers.Linear(c.width, ("embed", "heads"), name=name, **kernel)(h),
-        "b n (m h) -> b n m h",
-        m=c.heads,
+        "b j (n h) -> b j n h",
+        n=c.heads,
       )
       for name in ("q", "k", "v")
     )
     everything = jnp.ones((1, 1, 1), bool)
     mixed = einops.rearrange(
-      attention.attend(q, k, v, everything), "b n m h -> b n (m h)"
+      attention.attend(q, k, v, everything), "b j n h -> b j (n h)"
     )
-    x_BND = x_BND + layers.Linear(
+    x_BJD = x_BJD + layers.Linear(
       c.width, ("heads", "embed"), name="out", **kernel
     )(mixed)
-    h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm2")(x_BND)
+    h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm2")(x_BJD)
     h = layers.Linear(c.ffn, ("embed", "ffn"), name="fc1", **kernel)(h)
     h = nn.gelu(h, approximate=True)
-    x_BND = x_BND + layers.Linear(
+    x_BJD = x_BJD + layers.Linear(
       c.width, ("ffn", "embed"), name="fc2", **kernel
     )(h)
-    return constrain(x_BND, "batch", None, "embed_out"), None
-
-
-class ConvStem(nn.Module):
-  """Pixels -> cells through a 3x3 convolution at a quarter of the size.
-
-  Convolutions are written as nine shifted slices and one matrix product,
-  which runs several times faster than XLA's convolution on a CPU.
-  """
-
-  config: VisionConfig
-  dtype: str
-
-  @nn.compact
-  def __call__(self, image_BHWC):
-    c = self.config
-    x = einops.rearrange(
-      image_BHWC, "b (h p) (w q) c -> b h w (p q c)", p=4, q=4
-    )
-    x = layers.Linear(64, ("pixels", "embed"), True, self.dtype, name="fold")(x)
-    for i in range(2):
-      h = nn.silu(x)
-      h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name=f"norm{i}")(h)
-      h = shifted(h)
-      x = x + layers.Linear(
-        64, ("pixels", "embed"), True, self.dtype, name=f"conv{i}"
-      )(h)
-    rest = c.patch // 4
-    x = einops.rearrange(
-      nn.silu(x), "b (h p) (w q) c -> b (h w) (p q c)", p=rest, q=rest
-    )
-    return layers.Linear(
-      c.width, ("pixels", "embed"), True, self.dtype, name="cell"
-    )(x)
-
-
-def shifted(x_BHWC):
-  """Returns the 3x3 neighbourhood of every place as channels, 9 C of them."""
-  height, width = x_BHWC.shape[1:3]
-  padded = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  return jnp.concatenate(
-    [
-      padded[:, i : i + height, j : j + width]
-      for i in range(3)
-      for j in range(3)
-    ],
-    axis=-1,
-  )
+    return constrain(x_BJD, "batch", None, "embed_out"), None
 
 
 class Vision(nn.Module):
-  """Images u8 [B, H, W, 3] -> features [B, cells, d_model]."""
+  """Images u8 [B, side, side, 3] -> features [B, J, D], D the decoder's."""
 
   config: VisionConfig
   d_model: int
@@ -107,9 +57,9 @@ class Vision(nn.Module):
   remat: str = "none"
 
   @nn.compact
-  def __call__(self, image_BHWC):
+  def __call__(self, images):
     c = self.config
-    x = image_BHWC.astype(self.dtype) / 127.5 - 1.0
+    x = images.astype(self.dtype) / 127.5 - 1.0
     if c.stem == "conv":
       x = ConvStem(c, self.dtype, name="stem")(x)
     else:

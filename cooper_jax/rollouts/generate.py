@@ -118,7 +118,7 @@ def draw(policy: Policy, params, samples, modality, codec, *, batch, buckets):
 def draw_codes(
   policy: Policy, params, samples, modality, codec, *, batch, buckets
 ) -> np.ndarray:
-  """The codes i32 [n, N] of these maps."""
+  """The codes i32 [n, Q] of these maps."""
   modality_id = dict(policy.markup.modalities)[modality]
   request = policy.markup.request(request_of(codec.modality.TITLE))
   trunks = [
@@ -165,7 +165,7 @@ def respond(
 def respond_to_maps(
   policy: Policy, params, items, modality: str, codes, codecs, *, batch
 ) -> Responses:
-  """What the policy goes on to say after maps that are given, codes [n, N].
+  """What the policy goes on to say after maps that are given, codes [n, Q].
 
   Where they are those that it would have drawn, it says what it would have
   said.

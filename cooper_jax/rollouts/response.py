@@ -95,7 +95,7 @@ class Responses:
     """Reads a rollout that was fetched to the host (numpy arrays).
 
     group and sample_id [R] are the rollout's own where they are not given.
-    decode_maps(modality, codes [n, N]) -> targets [n, ...]; maps of one
+    decode_maps(modality, codes [n, Q]) -> targets [n, ...]; maps of one
     modality are decoded in one call. `modalities` maps MODALITY_ID to
     name and is every modality there is by default.
     """

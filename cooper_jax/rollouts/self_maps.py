@@ -17,7 +17,7 @@ CHUNK = 1024  # samples in memory at once
 
 
 def draw(policy, params, codecs, source, *, count, batch, buckets, path):
-  """Modality -> codes i32 [count, N], greedy; kept in the file `path`.
+  """Modality -> codes i32 [count, Q], greedy; kept in the file `path`.
 
   A file of the same samples is read instead: a run that goes on reads what it
   read before it stopped.

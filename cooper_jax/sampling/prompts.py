@@ -17,28 +17,20 @@ from cooper_jax.sequences import packing, segments
 
 @struct.dataclass
 class Prompts:
-  """P prompts, all but their last token, and what R = P * G rows may do.
+  """P prompts, all but their last token, and what R = P * G rows may do."""
 
-  tokens, layout [P, S]; images [P, I, H, W, 3]; image_at [P, I * M].
-  last [P]: id of the last prompt token, fed first; previous [P]: the id before
-  it (-1 none); rope_position [P]: its position; cell [P]: first cell of the
-  image that locations point at.
-  allowed_maps [R]: bit set of the maps that may be drawn.
-  forced [R, turns, F]: ids forced at the start of each turn, -1 free.
-  seen [P, max_maps, N + 1]: ids of the codes and of the opening of each map
-  that a prompt holds or was given, the oldest first, -1 none.
-  """
-
-  tokens: unified.Tokens
-  layout: unified.Layout
-  images: jax.Array
-  image_at: jax.Array
-  last: jax.Array
-  previous: jax.Array
-  rope_position: jax.Array
-  cell: jax.Array
-  allowed_maps: jax.Array
-  forced: jax.Array
+  tokens: unified.Tokens  # [P, S] each
+  layout: unified.Layout  # [P, S] each
+  images: jax.Array  # [P, images, side, side, 3] u8
+  image_at: jax.Array  # [P, J] i32 position of each image cell, -1 none
+  last: jax.Array  # [P] i32 id of the last prompt token, fed first
+  previous: jax.Array  # [P] i32 id before it, -1 none
+  rope_position: jax.Array  # [P] i32 RoPE position of the last prompt token
+  cell: jax.Array  # [P] i32 first cell of the image that locations point at
+  allowed_maps: jax.Array  # [R] i32 bit set of the maps that may be drawn
+  forced: jax.Array  # [R, turns, script] i32 ids a turn begins with, -1 free
+  # [P, M, Q + 1] i32 ids of the codes and of the opening of each map that a
+  # prompt holds or was given, the oldest first, -1 none; M = max_maps.
   seen: jax.Array
 
 

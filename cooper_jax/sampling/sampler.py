@@ -2,7 +2,7 @@
 
 Each prompt is prefilled once and shared by its G rows. Turns of text (a
 `while_loop` that ends when every live row has closed) and maps (a `scan` over
-groups of codes; rows that asked for none stay inactive) alternate. Only sizes
+steps of g codes; rows that asked for none stay inactive) alternate. Only sizes
 are static. Position s of a row holds the token that was fed there, and every
 per-token result lies at the position of its token.
 
@@ -253,7 +253,7 @@ class _Sampler:
     return jax.tree.map(lambda x: x[:, None], fields)
 
   def read(self, seen, location, points):
-    """The codes [R, maps, 2] under a location token, with their openings."""
+    """The codes [R, M, 2] under a location token, with their openings."""
     under = jnp.asarray(segments.cells_under(self.form.model))
     cell = under[jnp.where(points, location, 0)][:, None, None]
     code = jnp.take_along_axis(seen[..., :-1], cell, axis=-1)

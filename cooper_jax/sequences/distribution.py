@@ -23,7 +23,7 @@ DRAW_CHUNK = 128  # tokens that are added up at once when one is drawn
 
 
 def allowed_rows(form: Format) -> np.ndarray:
-  """Returns which rows [T + 64 + M] text may choose, openings of maps apart."""
+  """Which rows, bool [V], text may choose, openings of maps apart."""
   vocabulary = form.vocabulary
   allowed = np.ones(vocabulary.text_rows, bool)
   allowed[vocabulary.specials : vocabulary.specials + vocab.SPECIALS] = False
@@ -69,7 +69,7 @@ def restrict(
 
 
 def scale(logits, temperature):
-  """Divides by the temperature; temperature 0 (greedy) scores at 1."""
+  """Logits [..., V] by the temperature; temperature 0 (greedy) scores at 1."""
   positive = jnp.where(temperature > 0, temperature, 1.0)
   return logits / positive
 
@@ -81,7 +81,7 @@ def log_prob(logits_BLV, target_BL):
 
 
 def draw(logits, uniform):
-  """Draws tokens: (ids i32, log-probabilities) of logits [..., V].
+  """Draws tokens: (ids i32 [...], their log-probabilities) of logits [..., V].
 
   uniform: [...] in [0, 1). The inverse of the distribution function, found in
   two levels, chunks of tokens and then a token: one random number a draw, where
@@ -150,11 +150,11 @@ def entropy(parts, lse_BL):
 
 
 def greedy(logits, levels=()):
-  """The likeliest token; of FSQ codes, the code in the densest place.
+  """The likeliest token [...] of logits [..., V]; of codes, the densest.
 
-  `levels` are those of the codes. Neighbouring codes stand for nearly the same
+  `levels` are those of FSQ codes. Neighbouring codes stand for nearly the same
   patch, and the likeliest single code may lie far from where most probability
-  is.
+  is: the code in the densest place is taken.
   """
   if not levels:
     return jnp.argmax(logits, axis=-1)

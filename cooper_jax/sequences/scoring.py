@@ -23,16 +23,16 @@ CHUNK = 256  # scored positions whose logits live at once, per row
 
 @struct.dataclass
 class TokenScores:
-  """Of each target: log-probability, entropy, logsumexp, likeliest hit."""
+  """What the model gives each target, f32 [B, X] of text and of codes."""
 
-  text_log_prob: jax.Array  # [B, Nt]
-  text_entropy: jax.Array
-  text_lse: jax.Array
-  text_hit: jax.Array
-  code_log_prob: jax.Array  # [B, Nc]
-  code_entropy: jax.Array
-  code_lse: jax.Array
-  code_hit: jax.Array
+  text_log_prob: jax.Array  # [B, X] natural logarithm
+  text_entropy: jax.Array  # [B, X] nats, without a gradient
+  text_lse: jax.Array  # [B, X] logsumexp of the logits
+  text_hit: jax.Array  # [B, X] 1 where no token is likelier, else 0
+  code_log_prob: jax.Array  # [B, X]
+  code_entropy: jax.Array  # [B, X]
+  code_lse: jax.Array  # [B, X]
+  code_hit: jax.Array  # [B, X]
 
 
 def score(
@@ -103,7 +103,7 @@ def _gather(hidden_BLD, at_BX):
 
 
 def _judge(parts, target_BX):
-  """TokenScores of targets under logits that come in parts, side by side."""
+  """Fields of TokenScores, of targets under logits that come in parts."""
   lse, picked = (
     distribution.normaliser(parts),
     distribution.pick(parts, target_BX),
@@ -120,7 +120,7 @@ def _judge(parts, target_BX):
 
 
 def _chunked(fn, *arrays):
-  """Applies fn to [B, N] arrays in chunks of CHUNK columns."""
+  """Applies fn to [B, X] arrays in chunks of CHUNK columns."""
   count = arrays[0].shape[1]
   if count <= CHUNK:
     return jax.checkpoint(fn)(*arrays)

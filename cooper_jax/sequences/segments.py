@@ -6,10 +6,10 @@ of one prompt, in one sequence whose prefix is computed once. `packing.pack`
 lays documents out in rows; training, scoring and the sampler's prompts all
 come from here, so there is one place that knows how a map becomes positions.
 
-A map of N codes drawn g at a time takes N + g positions: the s-th holds code s
+A map of Q codes drawn g at a time takes Q + g positions: the s-th holds code s
 - g (the first g hold nothing) and predicts code s; the last g positions only
-let later text see the end of the map. g = 1 is plain autoregression, g = W
-draws a row at once, g = N the whole map.
+let later text see the end of the map. g = 1 is plain autoregression, g =
+map_grid draws a row at once, g = Q the whole map.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-  """The image cells of `image`, u8 [H, W, 3]."""
+  """The cells of `image`, u8 [H, W, 3]."""
 
   image: np.ndarray
 
@@ -53,12 +53,12 @@ class Map:
   """
 
   modality_id: int  # the modality's MODALITY_ID
-  codes: np.ndarray  # [N] in 0..K-1, row-major
+  codes: np.ndarray  # [Q] in 0..C-1, row-major
   learn: bool = True
   learn_opening: bool = True
   weight: float = 1.0
   seen: np.ndarray | None = None
-  source: np.ndarray | None = None  # [N]
+  source: np.ndarray | None = None  # [Q]
   opening_source: int = -1
   allowed_maps: int | None = None
 
@@ -71,7 +71,7 @@ class ContextMap:
   """
 
   modality_id: int
-  codes: np.ndarray  # [N]
+  codes: np.ndarray  # [Q]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Format:
 
   vocabulary: Vocabulary
   model: config.ModelConfig
-  modality_ids: tuple[int, ...]  # SLOTs of the modalities in use
+  modality_ids: tuple[int, ...]  # of the modalities in use
   max_maps: int = 2  # maps in one answer
   # (MODALITY_ID, id) of the first word of the thought that calls for a map.
   calls: tuple[tuple[int, int], ...] = ()
@@ -100,7 +100,7 @@ class Format:
 
 
 def map_layout(model: config.ModelConfig) -> dict[str, np.ndarray]:
-  """Returns, for each of a map's N + g positions, its place.
+  """Returns, for each of a map's Q + g positions, its place, i32 [Q + g].
 
   row, column: position relative to the map's start; query: the map cell that
   the position predicts, -1 for the last g; cell: the image cell under that map
@@ -123,7 +123,7 @@ def map_layout(model: config.ModelConfig) -> dict[str, np.ndarray]:
 
 
 def cells_under(model: config.ModelConfig) -> np.ndarray:
-  """The map cell [M] that lies under each image cell."""
+  """The map cell [J] that lies under each of the J cells of an image."""
   cell, grid = np.arange(model.locations), model.vision.grid
   row = cell // grid * model.map_grid // grid
   column = cell % grid * model.map_grid // grid
@@ -133,7 +133,7 @@ def cells_under(model: config.ModelConfig) -> np.ndarray:
 def remembered(seen: tuple, segment, form: Format) -> tuple:
   """The maps that places named after a segment read: `seen` and its own.
 
-  Each is (id of its opening, ids [N] of the codes that are read), the oldest
+  Each is (id of its opening, ids [Q] of the codes that are read), the oldest
   first; of more than the model reads at once the oldest are forgotten. Prompts
   and training rows count them here, and the sampler does likewise.
   """

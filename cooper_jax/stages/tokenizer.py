@@ -252,7 +252,7 @@ class Redrawn:
   """What the tokenizer leaves of maps, and the codes it goes through."""
 
   maps: np.ndarray
-  codes: np.ndarray  # i32 [n, N]
+  codes: np.ndarray  # i32 [n, Q]
   size: int  # of the code book
 
 

@@ -25,7 +25,7 @@ BATCH = 64  # maps that are encoded or decoded at once
 
 @dataclasses.dataclass(frozen=True)
 class MapTokenizerConfig:
-  """Sizes of one tokenizer. Codes per map: grid^2; book: product of levels."""
+  """Sizes of one tokenizer: Q = grid^2 codes a map, C = product of levels."""
 
   channels: int  # of the encoder's input
   outputs: int  # of the decoder
@@ -85,17 +85,17 @@ class ResidualBlock(nn.Module):
     return x_BHWD + h_BHWD
 
 
-def _gather(x_BHWC, side: int):
+def _gather(x_BHWD, side: int):
   """Space to depth: each side x side square becomes one cell."""
   return einops.rearrange(
-    x_BHWC, "b (h p) (w q) c -> b h w (p q c)", p=side, q=side
+    x_BHWD, "b (h p) (w q) c -> b h w (p q c)", p=side, q=side
   )
 
 
-def _spread(x_BHWC, side: int):
+def _spread(x_BHWD, side: int):
   """Depth to space, the inverse of `_gather`."""
   return einops.rearrange(
-    x_BHWC, "b h w (p q c) -> b (h p) (w q) c", p=side, q=side
+    x_BHWD, "b h w (p q c) -> b (h p) (w q) c", p=side, q=side
   )
 
 
@@ -129,13 +129,13 @@ class MapTokenizer(nn.Module):
         "codebook_count", nn.initializers.ones, shape[:1]
       )
 
-  def __call__(self, x_BHWC):
-    """(outputs f32[B,H,W,O], codes i32[B,Q], aux) of maps [B,H,W,..].
+  def __call__(self, x_BHWD):
+    """(outputs [B, H, W, O], codes [B, Q], aux).
 
     aux has `penalty`, to be added to the loss, and for VQ `assigned`, which
     `follow` moves the code book by.
     """
-    z = self._features(x_BHWC)
+    z = self._features(x_BHWD)
     config = self.config
     if config.quantizer == "fsq":
       values, codes = quantize.fsq(z, config.levels)
@@ -149,9 +149,9 @@ class MapTokenizer(nn.Module):
       }
     return self._draw(values), _flat(codes), aux
 
-  def encode(self, x_BHWC):
-    """Codes i32[B,Q] of maps [B,H,W,..], row by row."""
-    z = self._features(x_BHWC)
+  def encode(self, x_BHWD):
+    """Codes i32[B,Q], row by row."""
+    z = self._features(x_BHWD)
     if self.config.quantizer == "fsq":
       return _flat(quantize.fsq(z, self.config.levels)[1])
     return _flat(quantize.vq(z, self._book())[1])
@@ -170,16 +170,16 @@ class MapTokenizer(nn.Module):
       count=jax.lax.stop_gradient(self.codebook_count),
     )
 
-  def _features(self, x_BHWC):
+  def _features(self, x_BHWD):
     config = self.config
     side = config.image_size // (2 * config.grid)
-    if x_BHWC.shape[1:3] != (config.image_size, config.image_size):
+    if x_BHWD.shape[1:3] != (config.image_size, config.image_size):
       raise UserError(
-        f"map is {x_BHWC.shape[1]}x{x_BHWC.shape[2]}, tokenizer expects"
+        f"map is {x_BHWD.shape[1]}x{x_BHWD.shape[2]}, tokenizer expects"
         f" {config.image_size}x{config.image_size}; set"
         f" config.data.image_size={config.image_size} or train it anew"
       )
-    h = self.patch_in(_gather(x_BHWC, side))
+    h = self.patch_in(_gather(x_BHWD, side))
     h = self.coarse_in(self.merge(nn.silu(_gather(h, 2))))
     return self.to_code(self.norm_in(h))
 
@@ -251,7 +251,7 @@ def decode_maps(codec: Codec, codes_nQ) -> np.ndarray:
 
 
 def redraw_maps(codec: Codec, targets) -> tuple[np.ndarray, np.ndarray]:
-  """(maps, codes [n,Q]) of target maps [n,H,W,...] encoded and decoded."""
+  """(maps [n,H,W,...], codes [n,Q]): what a tokenizer leaves of targets."""
   codes_nQ = encode_maps(codec, targets)
   return decode_maps(codec, codes_nQ), codes_nQ
 

@@ -24,14 +24,15 @@ SPLIT_BY = 0.1  # how far from a busy code a dead one starts again
 
 
 def fsq_size(levels) -> int:
-  """C, the number of codes: the product of the levels."""
+  """C, the number of codes."""
   return math.prod(levels)
 
 
 def fsq_bound(z, levels):
   """Squashes z[..., d] to the open interval of its levels.
 
-  Even counts are shifted by half, so that rounding gives exactly L values.
+  Even counts are shifted by half, so that rounding gives as many values as
+  there are levels.
   """
   count = jnp.asarray(levels, jnp.float32)
   half = (count - 1) * (1 + 1e-3) / 2
@@ -55,7 +56,7 @@ def fsq(z, levels):
 
 
 def fsq_values(codes, levels):
-  """Values [..., d] in [-1, 1] of codes [...]; inverse of `fsq`."""
+  """Values [..., d] in [-1, 1] that codes [...] stand for; inverse of `fsq`."""
   width = jnp.asarray([count // 2 for count in levels], jnp.float32)
   digits = jnp.stack(_digits(codes, levels), axis=-1)
   return (digits.astype(jnp.float32) - width) / width
@@ -145,10 +146,7 @@ def vq(z, book: Codebook):
 
 
 def vq_assigned(z, codes, *, size: int) -> Codebook:
-  """Codebook of the sums [C, d] and counts [C] of vectors z by their codes.
-
-  Those of micro-batches are added.
-  """
+  """Sums [C, d] of the vectors z[..., d] that fell to each of codes [...]."""
   flat = _unit(z.reshape(-1, z.shape[-1]).astype(jnp.float32))
   codes = codes.reshape(-1)
   return Codebook(

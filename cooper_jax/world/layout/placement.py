@@ -39,8 +39,9 @@ def turned(points, angle):
 def place(config, camera, room, shape, wanted, header, slots):
   """Puts the objects of each scene one by one where they fit.
 
-  Every slot has PLACES candidate places [B, K]; the first that lies in the room
-  and in the picture, runs into no earlier object and hides none is taken.
+  Every slot has PLACES candidate places [B, PLACES]; the first that lies in
+  the room and in the picture, runs into no earlier object and hides none is
+  taken.
   """
   count = len(shape)
   rows = np.arange(count)

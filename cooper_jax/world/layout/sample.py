@@ -26,7 +26,7 @@ _SPLIT_BITS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Scenes before they are drawn; B scenes, N object slots, lengths in metres.
+  """Scenes before they are drawn; B scenes, object slots, lengths in metres.
 
   `basis` rows are the camera's right, down and forward axes in the world.
   A slot that holds nothing has `present` False.
@@ -41,14 +41,14 @@ class Layout:
   room_high: np.ndarray  # [B, 3]
   light: np.ndarray  # [B, 3]
   style: np.ndarray  # [B, 16] uniforms for paint, used by the renderer
-  present: np.ndarray  # bool [B, N]
-  shape: np.ndarray  # i64 [B, N]
-  colour: np.ndarray  # i64 [B, N]
-  centre: np.ndarray  # [B, N, 3]
-  half: np.ndarray  # [B, N, 3] half width, height, depth in its own frame
-  turn: np.ndarray  # [B, N] radians about the vertical
-  plinth: np.ndarray  # bool [B, N]: stands on a block of the floor
-  paint: np.ndarray  # [B, N, 2] uniforms: stripes or checks, their strength
+  present: np.ndarray  # bool [B, objects]
+  shape: np.ndarray  # i64 [B, objects]
+  colour: np.ndarray  # i64 [B, objects]
+  centre: np.ndarray  # [B, objects, 3]
+  half: np.ndarray  # [B, objects, 3] half width, height, depth in its own frame
+  turn: np.ndarray  # [B, objects] radians about the vertical
+  plinth: np.ndarray  # bool [B, objects]: stands on a block of the floor
+  paint: np.ndarray  # [B, objects, 2] uniforms: stripes or checks, how strong
   draws: np.ndarray  # [B, QUESTION_DRAWS] uniforms for the questions
 
 
@@ -67,9 +67,10 @@ def sample(
 ) -> Layout:
   """Draws scenes `start` to `start + count` of a split."""
   index = np.arange(start, start + count)
-  drawn_BU = np.stack([uniforms(config, split, int(i)) for i in index])
-  header = drawn_BU[:, :_HEADER]
-  slots = drawn_BU[:, _HEADER:_LAYOUT].reshape(count, placement.SLOTS, -1)
+  # [B, uniforms]
+  drawn = np.stack([uniforms(config, split, int(i)) for i in index])
+  header = drawn[:, :_HEADER]
+  slots = drawn[:, _HEADER:_LAYOUT].reshape(count, placement.SLOTS, -1)
   camera = _camera(config, header)
   room = _room(header)
   colour, shape = _names(config, split, header, slots)
@@ -97,7 +98,7 @@ def sample(
     colour=colour,
     **placed,
     paint=slots[:, :, 20:22],
-    draws=drawn_BU[:, _LAYOUT:],
+    draws=drawn[:, _LAYOUT:],
   )
 
 
@@ -134,7 +135,7 @@ def _room(header):
 
 
 def _names(config, split, header, slots):
-  """Colours and shapes, each pair once a scene, as ids [B, N]."""
+  """Colours and shapes, each pair once a scene, as ids [B, objects]."""
   count = len(header)
   rows = np.arange(count)
   order = np.argsort(header[:, 40:48], axis=1)

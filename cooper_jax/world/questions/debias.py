@@ -39,7 +39,7 @@ FEATURES = BOX_FEATURES + NAME_FEATURES
 
 
 def object_features(facts: Facts) -> np.ndarray:
-  """What names and 2-D boxes tell of each object [B, N, FEATURES]."""
+  """What names and 2-D boxes tell of each object [B, objects, FEATURES]."""
   size = facts.size
   box = facts.box
   high = (box[..., 1] - box[..., 0] + 1) / size

@@ -20,23 +20,23 @@ _MOST_HIDDEN = 0.5  # an object less than half seen is not asked about
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-  """B scenes, N slots; positions in pixels, lengths in metres."""
+  """B scenes, object slots; positions in pixels, lengths in metres."""
 
-  named: np.ndarray  # bool [B, N]: seen well enough to be asked about
-  seen: np.ndarray  # i64 [B, N] visible pixels
-  shape: np.ndarray  # i64 [B, N]
-  colour: np.ndarray  # i64 [B, N]
-  present: np.ndarray  # bool [B, N]
-  box: np.ndarray  # i64 [B, N, 4] rows and columns: top bottom left right
-  middle: np.ndarray  # f64 [B, N, 2] mean row and column
-  at: np.ndarray  # i64 [B, N] flat pixel: the visible one nearest the middle
-  top: np.ndarray  # i64 [B, N] flat pixel: the first in the topmost row
-  bottom: np.ndarray  # i64 [B, N] flat pixel: the last in the lowest row
-  depth: np.ndarray  # f64 [B, N] median planar depth of the visible pixels
-  centre: np.ndarray  # f64 [B, N, 3] world
-  height: np.ndarray  # f64 [B, N]
-  width: np.ndarray  # f64 [B, N] along the camera's right axis
-  hidden: np.ndarray  # i64 [B, N, N]: pixels of a that b covers
+  named: np.ndarray  # bool [B, objects]: seen well enough to be asked about
+  seen: np.ndarray  # i64 [B, objects] visible pixels
+  shape: np.ndarray  # i64 [B, objects]
+  colour: np.ndarray  # i64 [B, objects]
+  present: np.ndarray  # bool [B, objects]
+  box: np.ndarray  # i64 [B, objects, 4] rows and columns: top bottom left right
+  middle: np.ndarray  # f64 [B, objects, 2] mean row and column
+  at: np.ndarray  # i64 [B, objects] flat pixel: visible, nearest the middle
+  top: np.ndarray  # i64 [B, objects] flat pixel: the first in the topmost row
+  bottom: np.ndarray  # i64 [B, objects] flat pixel: the last in the lowest row
+  depth: np.ndarray  # f64 [B, objects] median planar depth of visible pixels
+  centre: np.ndarray  # f64 [B, objects, 3] world
+  height: np.ndarray  # f64 [B, objects]
+  width: np.ndarray  # f64 [B, objects] along the camera's right axis
+  hidden: np.ndarray  # i64 [B, objects, objects]: pixels of a that b covers
   size: int  # pixels a side
 
 

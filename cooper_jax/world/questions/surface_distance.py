@@ -39,7 +39,7 @@ _FIRST, _SECOND = np.triu_indices(config.MAX_OBJECTS, 1)
 
 
 def gaps(layout: Layout, facts: Facts) -> np.ndarray:
-  """Distance between the hulls of each two objects [B, N, N], metres."""
+  """Metres between the hulls of each two objects [B, objects, objects]."""
   core = _core_distances(layout, _IS_ROUND[layout.shape])
   core = core[:, _FIRST, _SECOND]
   curve = _PROFILE[layout.shape] * layout.half[..., :1] ** 2
@@ -71,12 +71,12 @@ def gaps(layout: Layout, facts: Facts) -> np.ndarray:
   return gap
 
 
-def _core_distances(layout, round_BN):
-  """Horizontal distance between cores: points or rectangles [B, N, N]."""
+def _core_distances(layout, is_round):
+  """Horizontal metres between cores [B, objects, objects], points or boxes."""
   cos, sin = np.cos(layout.turn), np.sin(layout.turn)
   x, z = layout.centre[..., 0], layout.centre[..., 2]
-  half_x = np.where(round_BN, 0, layout.half[..., 0])
-  half_z = np.where(round_BN, 0, layout.half[..., 2])
+  half_x = np.where(is_round, 0, layout.half[..., 0])
+  half_z = np.where(is_round, 0, layout.half[..., 2])
   best = None
   for side_x, side_z in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
     corner_x = x + cos * half_x * side_x - sin * half_z * side_z

@@ -23,7 +23,7 @@ _UNSEEN = -1  # the ray passes all that shows nearby: the pixel's colour stays
 
 
 def antialias(layout: Layout, parts: Parts, view: View, colour) -> None:
-  """Blends linear RGB, 3 x [B, S*S], in place where surfaces share a pixel."""
+  """Blends linear RGB, 3 x [B, side*side], in place, at edges of surfaces."""
   scenes = len(layout.index)
   size = view.padded
   surface = view.surface.reshape(scenes, size, size)
@@ -59,7 +59,7 @@ def antialias(layout: Layout, parts: Parts, view: View, colour) -> None:
 
 
 def _surfaces(layout, parts, view, shown, scene, u, v):
-  """The surface [4, E] that each extra ray meets, of those shown nearby."""
+  """The surface [4, rays] that each extra ray meets, of those shown nearby."""
   edge, part = [], []
   for k, there in enumerate(shown):
     new = there >= PLANES
@@ -115,7 +115,7 @@ def _surfaces(layout, parts, view, shown, scene, u, v):
 
 
 def _room(layout, scene, u, v):
-  """The plane through which rays [4, E] leave the room."""
+  """The plane through which rays [4, rays] leave the room."""
   direction, eye = raycast.room_forms(layout)
   direction = direction.astype(np.float32)[scene]
   low = (layout.room_low - eye).astype(np.float32)[scene]

@@ -21,14 +21,14 @@ PLINTH_WIDTH = 0.8
 class Parts:
   """All parts of a batch of scenes, P of them; `object` 0 is a plinth."""
 
-  scene: np.ndarray  # i64 [P]
-  object: np.ndarray  # i64 [P]: 1 + slot, 0 for plinths
-  centre: np.ndarray  # f64 [P, 3]
-  half: np.ndarray  # f64 [P, 3]
-  axes: np.ndarray  # f64 [P, 3, 3]: rows are the part's axes in the world
-  quadric: np.ndarray  # f64 [P, 5]
-  curved: np.ndarray  # bool [P]: has a quadric
-  owner: np.ndarray  # i64 [P]: slot, for plinths the slot that stands on it
+  scene: np.ndarray  # i64 [parts]
+  object: np.ndarray  # i64 [parts]: 1 + slot, 0 for plinths
+  centre: np.ndarray  # f64 [parts, 3]
+  half: np.ndarray  # f64 [parts, 3]
+  axes: np.ndarray  # f64 [parts, 3, 3]: rows are the part's axes in the world
+  quadric: np.ndarray  # f64 [parts, 5]
+  curved: np.ndarray  # bool [parts]: has a quadric
+  owner: np.ndarray  # i64 [parts]: slot, for plinths the slot that stands on it
 
 
 def expand(layout: Layout) -> Parts:

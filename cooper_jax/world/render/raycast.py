@@ -1,7 +1,7 @@
 """Ray casting: which surface each pixel shows, how far away, what it hides.
 
 Every part is tested only on the 4 x 4 pixel tiles that its outline may touch.
-The arrays are [16, T]: the pixels of a tile first, tiles of all scenes last,
+Arrays are [16, tiles]: the pixels of a tile first, tiles of all scenes last,
 so that numpy runs over long rows whatever the number of scenes.
 """
 
@@ -27,27 +27,27 @@ NOTHING = np.uint64(np.iinfo(np.uint64).max)
 class Forms:
   """Rays in each part's own frame, as linear forms of the image position.
 
-  `ray` [P, 6, 3] holds, for (u, v, 1), the direction (first three) and the
+  `ray` [parts, 6, 3] holds, for (u, v, 1), the direction (first three) and the
   origin moved on to the part's own distance `start` (last three), both in
   units of the part's half sizes: small numbers, so f32 is enough.
   """
 
   ray: np.ndarray
-  start: np.ndarray  # f64 [P]
-  quadric: np.ndarray  # f32 [P, 5]
+  start: np.ndarray  # f64 [parts]
+  quadric: np.ndarray  # f32 [parts, 5]
 
 
 @dataclasses.dataclass(frozen=True)
 class Hits:
   """Every (part, pixel) where a ray meets a part, nearest or not."""
 
-  pixel: np.ndarray  # i64 [H] into the batch's flat pixels
-  part: np.ndarray  # i64 [H]
+  pixel: np.ndarray  # i64 [hits] into the batch's flat pixels
+  part: np.ndarray  # i64 [hits]
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """What the cameras see, on flat pixels [B * S * S].
+  """What the cameras see, on flat pixels [B * side * side].
 
   S is the image size padded to whole tiles; the padding lies to the right of
   and below the picture, and nothing beyond the renderer sees it.
@@ -55,8 +55,8 @@ class View:
 
   size: int  # of the picture
   padded: int  # S
-  depth: np.ndarray  # f32 [B*S*S]
-  surface: np.ndarray  # i64 [B*S*S]: room plane, or PLANES + part
+  depth: np.ndarray  # f32 [B*side*side]
+  surface: np.ndarray  # i64 [B*side*side]: room plane, or PLANES + part
   forms: Forms
   hits: Hits
 
@@ -69,7 +69,7 @@ def padded_size(size: int) -> int:
 def ray_forms(layout: Layout, parts: Parts) -> Forms:
   """Prepares every part for the camera of its scene."""
   eye = layout.eye[parts.scene]
-  basis = layout.basis[parts.scene]  # [P, 3 right down forward, 3]
+  basis = layout.basis[parts.scene]  # [parts, 3 right down forward, 3]
   towards = parts.centre - eye
   start = (towards * basis[:, 2]).sum(-1)
   # direction_i(u, v) = axis_i . (u right + v down + forward) / half_i
@@ -86,11 +86,11 @@ def ray_forms(layout: Layout, parts: Parts) -> Forms:
 
 
 def _rectangles(layout, parts, size, pixel):
-  """Tile ranges (column, row, columns, rows), [P] each, around each part."""
+  """Tile ranges (column, row, columns, rows) [parts] around each part."""
   signs = np.array(
     [[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
   )
-  reach = parts.half[:, :, None] * parts.axes  # [P, 3 axes, 3 world]
+  reach = parts.half[:, :, None] * parts.axes  # [parts, 3 axes, 3 world]
   corner = (
     parts.centre[:, None]
     - layout.eye[parts.scene][:, None]
@@ -100,7 +100,7 @@ def _rectangles(layout, parts, size, pixel):
   )
   tiles = padded_size(size) // _TILE
   basis = layout.basis[parts.scene]
-  seen = (corner[:, :, None] * basis[:, None]).sum(-1)  # [P, 8, 3]
+  seen = (corner[:, :, None] * basis[:, None]).sum(-1)  # [parts, 8, 3]
   behind = seen[:, :, 2].min(1) < NEAR_PLANE
   far = np.maximum(seen[:, :, 2], NEAR_PLANE)
   ranges = []
@@ -116,7 +116,7 @@ def _rectangles(layout, parts, size, pixel):
 
 
 def _tiles(layout, parts, size, pixel):
-  """Part, column and row of every tile to test, [T] each."""
+  """Part, column and row of every tile to test, [tiles] each."""
   column, row, columns, rows = _rectangles(layout, parts, size, pixel)
   number = columns * rows
   part = np.repeat(np.arange(len(number)), number)
@@ -203,14 +203,14 @@ def room_forms(layout: Layout):
 
 
 def grid(layout: Layout, size: int):
-  """Image positions u [B, 1, S] and v [B, S, 1] of the pixel centres."""
+  """Image positions u [B, 1, side] and v [B, side, 1] of the pixel centres."""
   place = np.arange(padded_size(size)) + 0.5 - size / 2
   at = place / (layout.focal * size)[:, None]
   return at[:, None, :], at[:, :, None]
 
 
 def room_exit(layout: Layout, size: int):
-  """Depth and plane [B, S, S] where each ray leaves the room."""
+  """Depth and plane [B, side, side] where each ray leaves the room."""
   direction, eye = room_forms(layout)
   u, v = grid(layout, size)
   depth = None

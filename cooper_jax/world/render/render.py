@@ -18,16 +18,17 @@ from cooper_jax.world.render import antialias, primitives, raycast, shade
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-  """A rendered batch; B scenes, S pixels a side, N object slots."""
+  """A rendered batch: B scenes, pixels a side, object slots."""
 
-  image: np.ndarray  # u8 [B, S, S, 3]
-  depth: np.ndarray  # f32 [B, S, S] planar metres
-  classes: np.ndarray  # u8 [B, S, S]
-  instances: np.ndarray  # u8 [B, S, S]: 1 + slot
-  normals: np.ndarray  # f32 [B, S, S, 3] camera frame
+  image: np.ndarray  # u8 [B, side, side, 3]
+  depth: np.ndarray  # f32 [B, side, side] planar metres
+  classes: np.ndarray  # u8 [B, side, side]
+  instances: np.ndarray  # u8 [B, side, side]: 1 + slot
+  normals: np.ndarray  # f32 [B, side, side, 3] camera frame
   camera: np.ndarray  # f32 [B, 3, 3]
-  hidden: np.ndarray  # i64 [B, N + 1, N + 1]: pixels of [., a, b] where b,
-  # which shows, hides a; index 0 is a plinth
+  # i64 [B, objects + 1, objects + 1]: pixels of [., a, b] where b, which shows,
+  # hides a; index 0 is a plinth.
+  hidden: np.ndarray
 
 
 def render(layout: Layout, config: WorldConfig) -> Pictures:

@@ -27,9 +27,9 @@ _HAZE = (0.42, 0.48, 0.55)  # colour of the haze, linear
 
 
 def paint(layout: Layout, parts: Parts, view: View, *, shaded: bool = True):
-  """Linear RGB (None if not shaded) and world normals, each 3 x f32 [B, S*S].
+  """Linear RGB (None if not shaded) and world normals, 3 x f32 [B, side*side].
 
-  Arrays are [B, S*S]; what is one number per scene broadcasts as [B, 1].
+  Arrays are [B, side*side]; what is one number per scene broadcasts as [B, 1].
   """
   scenes = len(layout.index)
   surface = view.surface.reshape(scenes, -1)
@@ -113,7 +113,7 @@ def _dot(a, b):
 
 
 def _world_points(layout, view):
-  """World position of every pixel's surface: three arrays f32 [B, S*S]."""
+  """World position of every pixel's surface: 3 x f32 [B, side*side]."""
   u, v = raycast.grid(layout, view.size)
   depth = view.depth.reshape(len(layout.index), view.padded, view.padded)
   points = []

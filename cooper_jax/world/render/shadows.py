@@ -17,7 +17,7 @@ from cooper_jax.world.render.raycast import View
 def lit(
   layout: Layout, parts: Parts, view: View, points, normals, facing
 ) -> np.ndarray:
-  """Share of the lamp's light, 0 to 1, that reaches each pixel [B, S*S].
+  """Share of the lamp's light, 0 to 1, that reaches each pixel [B, side*side].
 
   The edges are softened over a pixel either way.
   """

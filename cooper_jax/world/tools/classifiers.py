@@ -12,7 +12,7 @@ def _sigmoid(x):
 def logistic(
   features: np.ndarray, truth: np.ndarray, *, penalty: float = 1.0
 ) -> np.ndarray:
-  """Weights [F] of a ridge logistic regression, by Newton's method."""
+  """Weights [features] of a ridge logistic regression, by Newton's method."""
   weights = np.zeros(features.shape[1])
   ridge = penalty * np.eye(len(weights))
   for _ in range(12):
