@@ -24,7 +24,7 @@ def wilson(successes: float, n: int, z: float = _Z95) -> tuple[float, float]:
 
 
 def rate(key: str, hits) -> dict:
-  """{key: mean, key/n: count, key/ci95: Wilson interval} of hits of 0 and 1."""
+  """{key: mean, key/n: count, key/ci95: Wilson interval} of hits [n] 0 or 1."""
   hits = np.asarray(hits, np.float64)
   low, high = wilson(hits.sum(), hits.size)
   return {
@@ -37,7 +37,8 @@ def rate(key: str, hits) -> dict:
 def macro(key: str, hits, groups) -> dict:
   """{key: mean of the groups' means, key/n, key/ci95: normal interval}.
 
-  groups: name -> rows. Every group counts alike, however many rows it has.
+  hits: [n], 0 or 1; groups: name -> its rows of them. Every group counts
+  alike, however many rows it has.
   """
   hits = np.asarray(hits, np.float64)
   means = np.array([hits[rows].mean() for rows in groups.values()])
@@ -64,7 +65,7 @@ def _draws(n: int, draws: int, seed: int):
 def bootstrap(
   values, *, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-  """Percentile bootstrap interval of a mean; NaN values are left out."""
+  """Percentile bootstrap interval of the mean of values [n], NaN left out."""
   values = np.asarray(values, np.float64)
   values = values[~np.isnan(values)]
   if not values.size:
@@ -78,7 +79,7 @@ def bootstrap(
 def bootstrap_difference(
   one, other, *, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-  """Interval of mean(one) - mean(other) of paired values: same questions."""
+  """Interval of mean(one) - mean(other) of paired [n]: the same questions."""
   one, other = _paired(one, other)
   return bootstrap(one - other, draws=draws, seed=seed, level=level)
 
@@ -88,8 +89,9 @@ def nested_bootstrap(
 ) -> tuple[float, float]:
   """Interval of the mean over runs of each run's mean.
 
-  runs: a list of arrays, one a run. Runs are drawn with replacement and then
-  the values of each; with few runs it is still too narrow, as every bootstrap.
+  runs: a list of arrays [n], one a run. Runs are drawn with replacement and
+  then the values of each; with few runs it is still too narrow, as every
+  bootstrap.
   """
   rng = np.random.Generator(np.random.Philox(key=seed))
   means = np.empty(draws)
@@ -104,7 +106,7 @@ def nested_bootstrap(
 
 
 def permutation(one, other, *, draws: int = 2000, seed: int = 0) -> float:
-  """Two-sided p of paired values having the same mean, by flipping signs."""
+  """Two-sided p that paired [n] have the same mean, by flipping signs."""
   one, other = _paired(one, other)
   difference = one - other
   difference = difference[difference != 0]

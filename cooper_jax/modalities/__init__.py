@@ -27,7 +27,7 @@ REQUIRED = (
 
 
 def only(target, instances, instance: int):
-  """The map of one instance alone, everything else 0 (nothing there)."""
+  """The map [H, W, ...] of one instance alone, all else 0 (nothing there)."""
   chosen = instances == instance
   chosen = chosen.reshape(chosen.shape + (1,) * (target.ndim - chosen.ndim))
   return np.where(chosen, target, np.zeros((), target.dtype))

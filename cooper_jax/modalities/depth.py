@@ -119,19 +119,19 @@ def from_output(outputs_BHWO):
 
 
 def abs_rel(prediction, target) -> float:
-  """Mean of |prediction - target| / target."""
+  """Mean of |prediction - target| / target, of depths [n] in metres."""
   return float(np.mean(np.abs(prediction - target) / target))
 
 
 def delta(prediction, target, *, power: int = 1) -> float:
-  """Share of ratios (the larger over the smaller) under 1.25^power."""
+  """Share of ratios [n] (the larger over the smaller) under 1.25^power."""
   floor = np.maximum(prediction, 1e-12)
   ratio = np.maximum(floor / target, target / floor)
   return float(np.mean(ratio < 1.25**power))
 
 
 def rmse(prediction, target) -> float:
-  """Root of the mean squared error, metres."""
+  """Root of the mean squared error of depths [n], metres."""
   return float(np.sqrt(np.mean((prediction - target) ** 2)))
 
 
@@ -228,8 +228,10 @@ def picture(target) -> np.ndarray:
 
 
 def corrupt(target, rng) -> np.ndarray:
-  """A wrong map that still looks like one: mirrored, near for far, or off
-  by a factor of about two."""
+  """A wrong map f32 [H, W] that looks like one.
+
+  Mirrored, near for far, or off by a factor of about two.
+  """
   target = np.asarray(target, np.float32)
   valid = target > 0
   kind = rng.integers(3)

@@ -97,7 +97,10 @@ def confusion(prediction, target, *, classes: int = len(CLASSES)):
 
 
 def iou(matrix) -> np.ndarray:
-  """Intersection over union of each class; NaN where it is in neither."""
+  """Intersection over union of each class of a confusion matrix [n, n].
+
+  NaN where a class is in neither.
+  """
   matrix = np.asarray(matrix, np.float64)
   union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
   return np.where(union > 0, np.diag(matrix) / np.maximum(union, 1), np.nan)
@@ -112,7 +115,7 @@ def statistics(prediction_BHW, target_BHW, objects_BHW=None):
 def metrics(stats) -> dict[str, float]:
   """Mean IoU over the classes that the truth shows, background aside.
 
-  Never the mean of per-image values: `stats` is one matrix for all images.
+  Never the mean of per-image values: `stats` has one matrix [n, n] for all.
   A background pixel drawn as a class still counts against that class.
   """
   matrix = np.asarray(stats["confusion"])
@@ -163,8 +166,10 @@ def picture(target) -> np.ndarray:
 
 
 def corrupt(target, rng) -> np.ndarray:
-  """A wrong map that still looks like one: mirrored, or with the objects'
-  classes exchanged for others."""
+  """A wrong map u8 [H, W] that looks like one.
+
+  Mirrored, or with the objects' classes exchanged for others.
+  """
   target = np.asarray(target, np.uint8)
   if rng.integers(2) and not np.array_equal(target, target[:, ::-1]):
     return target[:, ::-1].copy()

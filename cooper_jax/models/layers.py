@@ -14,7 +14,7 @@ _fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
 class Linear(nn.Module):
-  """y = x W (+ b), W [in, out] with logical axis names."""
+  """y = x W (+ b), x [..., in], W [in, out] with logical axis names."""
 
   features: int
   axes: tuple[str, str]
@@ -45,7 +45,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) * scale, in float32."""
+  """x / rms(x) * scale in float32, over the last axis of x [..., D]."""
 
   eps: float
   axis: str = "norm"

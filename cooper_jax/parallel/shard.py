@@ -102,7 +102,7 @@ def placed(abstract, shardings):
 
 
 def constrain(x, *names: str | None, rules: Rules = TRAIN_RULES):
-  """Fixes the sharding of an activation; `names` has one entry per axis.
+  """Fixes the sharding of an activation [...]; `names` has one entry per axis.
 
   Raises RuntimeError when no mesh is set. Linen's own constraint does
   nothing then, without a word.

@@ -115,6 +115,6 @@ def _seen(trunk, form: segments.Format) -> np.ndarray:
 
 
 def row_keys(key, sample_ids):
-  """Returns one key a row: fold_in(run key, sample id)."""
+  """One key a row [R], fold_in(run key, sample id), of sample ids [R]."""
   ids = np.asarray(sample_ids, np.uint32)
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)

@@ -121,7 +121,7 @@ def decision(weights) -> float:
 
 
 def mark(segmentation, instances, instance: int):
-  """Returns the segmentation of one instance alone, all else 0."""
+  """The segmentation [H, W] of one instance alone, all else 0."""
   if instances is None:
     raise errors.UserError(
       "a map of one object needs instances, and this sample has none"

@@ -46,7 +46,7 @@ def score(
   text_temperature=1.0,
   code_temperature=1.0,
 ) -> TokenScores:
-  """Scores every target of a packed batch under the sampler's distribution.
+  """Scores [B, X] every target of packed rows as the sampler would draw it.
 
   `sampled` says whether the targets were drawn by the sampler, whose calls for
   maps that may not be opened are barred (`distribution.restrict`), or are text
@@ -136,8 +136,9 @@ def _chunked(fn, *arrays):
 
 
 def next_token(scores: TokenScores, batch, *, form: Format, z_weight):
-  """Returns the losses and metrics of packed rows as (sum, weight) pairs.
+  """Losses and metrics of packed rows, as (sum, weight) pairs of numbers.
 
+  scores, and of the batch text_weight, code_weight and code_modality: [B, X].
   Losses are named "text" and "map<MODALITY_ID>": cross-entropy, plus z_weight *
   logsumexp^2, of the text targets and of each modality's codes.
   """

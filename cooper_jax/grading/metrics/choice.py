@@ -28,7 +28,7 @@ def chance(answer_types: Sequence[str], options: Sequence[Sequence[str]]):
 
 
 def accuracy(hits: Sequence[bool]) -> dict:
-  """{"value", "n", "ci95"}: the rate with its Wilson interval."""
+  """{"value", "n", "ci95"}: the rate of hits [n] with its Wilson interval."""
   hits = np.asarray(hits, np.float64)
   value = float(hits.mean()) if hits.size else float("nan")
   ci95 = list(intervals.wilson(float(hits.sum()), hits.size))

@@ -59,15 +59,17 @@ ALIGNMENTS = {
 
 
 def fit(prediction, target) -> tuple[float, float]:
-  """(scale, shift) with the least squared error of scale * prediction + shift
-  against the target; never the other way round."""
+  """(scale, shift) with the least squared error against the target.
+
+  Of scale * prediction + shift, never the other way round; both [n] pixels.
+  """
   matrix = np.stack([prediction, np.ones_like(prediction)], axis=-1)
   (scale, shift), *_ = np.linalg.lstsq(matrix, target, rcond=None)
   return float(scale), float(shift)
 
 
 def errors(prediction, target) -> dict[str, float]:
-  """All errors of matching positive depths, flat arrays in metres.
+  """All errors of matching positive depths [n], metres.
 
   Deltas are strict (< 1.25^k); `silog` is 100 times the deviation of the log
   ratio (KITTI).

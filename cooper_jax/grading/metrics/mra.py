@@ -34,7 +34,7 @@ def mra(prediction: float | None, target: float, rule: str = "vsi") -> float:
 
 
 def best_constant(targets, rule: str = "vsi") -> tuple[float, float]:
-  """(constant, its mean MRA): what an answer that ignores its input can get."""
+  """(constant, its mean MRA over targets [n]): the best without any input."""
   targets = np.asarray(targets, np.float64)
   candidates = np.unique(targets)
   if len(candidates) > 200:
@@ -47,7 +47,7 @@ def best_constant(targets, rule: str = "vsi") -> tuple[float, float]:
 
 
 def mean_mra(constant: float, targets, rule: str = "vsi") -> float:
-  """Mean MRA of one prediction for many targets."""
+  """Mean MRA of one prediction for targets [n]."""
   targets = np.asarray(targets, np.float64)
   zero = targets == 0
   error = np.abs(constant - targets) / np.where(zero, 1.0, np.abs(targets))

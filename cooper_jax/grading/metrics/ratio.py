@@ -68,7 +68,7 @@ def within(
 
 
 def best_constant(targets, factor: float = 2.0) -> tuple[float, float]:
-  """(constant, share of the targets within the factor of it)."""
+  """(constant, share of the targets [n] within the factor of it)."""
   logs = np.sort(np.log(np.maximum(np.asarray(targets, np.float64), _EPS)))
   # A window of width 2 log(factor): its centre serves all that it holds.
   ends = np.searchsorted(logs, logs + 2 * np.log(factor), side="left")
