@@ -1,4 +1,4 @@
-"""What may follow what: text, a map of exactly N codes, a forced close, done.
+"""Grammar of an answer: text, maps of exactly Q codes, forced closings, end.
 
 The grammar is small on purpose. It makes maps well formed and lets the policy
 be free elsewhere, so that format is something to be learned and rewarded.

@@ -1,4 +1,4 @@
-"""One compiled function that samples interleaved text and maps.
+"""The sampler: one compiled function for answers of interleaved text and maps.
 
 Each prompt is prefilled once and shared by its G rows. Turns of text (a
 `while_loop` that ends when every live row has closed) and maps (a `scan` over
@@ -10,7 +10,9 @@ A row's randomness is fold_in(its key, tokens drawn so far): the same sample id
 gives the same tokens in any batch, order or bucket.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,12 @@ import jax.numpy as jnp
 from cooper_jax.models import token_kinds, transformer, unified
 from cooper_jax.sampling import grammar
 from cooper_jax.sampling.prompts import Prompts
-from cooper_jax.sampling.state import Rollout, SamplerState, prefill
+from cooper_jax.sampling.state import (
+  Rollout,
+  SamplerContext,
+  SamplerState,
+  prefill,
+)
 from cooper_jax.sequences import distribution, segments
 
 
@@ -49,9 +56,16 @@ def sample(
   state, context = prefill(params, prompts, model, form, limits, group)
   params = transformer.unstack(params, form.model)
   sampler = _Sampler(
-    params, keys, model, form, limits, text_temperature, code_temperature,
-    context, prompts.forced,
-  )  # fmt: skip
+    params=params,
+    keys=keys,
+    model=model,
+    form=form,
+    limits=limits,
+    text_temperature=text_temperature,
+    code_temperature=code_temperature,
+    context=context,
+    forced=prompts.forced,
+  )
 
   def take_turn(turn, state):
     state = sampler.text_turn(state, turn)
@@ -74,21 +88,22 @@ def sample(
   )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Sampler:
-  """The loop bodies, sharing what stays constant over a call."""
+  """The loop bodies; the fields stay constant over a call."""
 
-  def __init__(
-    self, params, keys, model, form, limits, text_temperature,
-    code_temperature, context, forced,
-  ):  # fmt: skip
-    self.params, self.keys, self.model = params, keys, model
-    self.form, self.limits, self.context = form, limits, context
-    self.text_temperature = text_temperature
-    self.code_temperature = code_temperature
-    self.forced = forced
+  params: Any  # unstacked where form.model.unroll
+  keys: jax.Array  # [R] random keys
+  model: unified.Unified
+  form: segments.Format
+  limits: grammar.Limits
+  text_temperature: jax.Array  # []
+  code_temperature: jax.Array  # []
+  context: SamplerContext
+  forced: jax.Array  # [R, turns, script] ids, -1 free
 
   def draw(self, logits_RLV, count_R, temperature, levels=()):
-    """Draws from logits (already scaled and restricted), greedily at T = 0."""
+    """Draws from logits that are scaled and restricted; greedily at 0."""
 
     def at_random():
       step_keys = jax.vmap(jax.random.fold_in)(self.keys, count_R)
@@ -144,7 +159,7 @@ class _Sampler:
     )
     body = functools.partial(self.text_step, turn=turn, start=start)
     return jax.lax.while_loop(
-      lambda c: (c.step < self.limits.text) & jnp.any(c.active), body, state
+      lambda at: (at.step < self.limits.text) & jnp.any(at.active), body, state
     )
 
   def text_step(self, state: SamplerState, turn, start) -> SamplerState:
@@ -236,6 +251,7 @@ class _Sampler:
     )
 
   def text_tokens(self, state: SamplerState) -> unified.Tokens:
+    """The current token of each row as the model reads it, [R, 1]."""
     location = state.current - self.form.vocabulary.locations_start
     points = (location >= 0) & (location < self.form.model.locations)
     none = jnp.full_like(state.current, -1)
@@ -323,7 +339,7 @@ class _Sampler:
     ids = form.vocabulary.codes_start + codes
     drawn = jnp.concatenate([ids, opening[:, None]], axis=-1)[:, None]
     # The first place that is free, for a prompt may have brought maps; where
-    # none is, the oldest map is forgotten (`sequence.remembered`).
+    # none is, the oldest map is forgotten (`segments.remembered`).
     count = (state.seen[..., -1] >= 0).sum(axis=1)
     full = (count == model.max_maps)[:, None, None]
     seen = jnp.where(full, jnp.roll(state.seen, -1, axis=1), state.seen)
@@ -342,6 +358,11 @@ class _Sampler:
     )
 
   def map_tokens(self, state, held, opening, places, step):
+    """The g positions of one step of a map as the model reads them, [R, g].
+
+    held: ids [R, g] of the codes before; opening: [R]; places: of `map_layout`,
+    [steps, g] each.
+    """
     place = {
       name: jax.lax.dynamic_index_in_dim(x, step, keepdims=False)[None]
       for name, x in places.items()

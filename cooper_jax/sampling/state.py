@@ -1,4 +1,4 @@
-"""The state of a sampling loop, its constant context, and the prefill.
+"""State and context of the sampler, and the prefill that makes them.
 
 `SamplerState` changes with every token, `SamplerContext` holds what a row
 reads and nothing writes; `prefill` fills both from the prompts. R = P * G
@@ -37,7 +37,7 @@ class Rollout:
 
 @struct.dataclass
 class SamplerState:
-  """R rows between two tokens: what the loops of `sampler` carry."""
+  """R rows between two tokens: what the loops of `sampler` pass on."""
 
   cache: Cache  # keys and values of prompts and rows, see `models.cache`
   rollout: Rollout  # what has been generated so far

@@ -1,1 +1,1 @@
-"""Segments <-> rows of tokens, and the one token distribution."""
+"""Sequences: segments <-> rows of tokens, and the one token distribution."""

@@ -1,4 +1,4 @@
-"""Hidden states -> token log-probabilities, for sampler and trainer alike.
+"""Token distribution, one for sampler and trainer: logits -> probabilities.
 
 This is the only place where temperature and the allowed set are applied. The
 sampler draws from these distributions and the trainer scores under them, so

@@ -1,7 +1,7 @@
-"""Samples -> documents: what each stage shows and what it teaches.
+"""Markup of requests and responses -> segments: words, places, tags, maps.
 
-The image is the trunk; every request about it is a branch that shares the
-image's cells: its maps, its grounding tasks and its questions.
+The image is the trunk of a document; every request about it is a branch that
+shares the image's cells: its maps, its grounding tasks and its questions.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class MarkupEncoder:
 
     Args:
       markup: words, `<at y x>`, maps and tags (see data/traces.py).
-      draw: draw(modality, option) -> sequence.Map for `<depth>`,
+      draw: draw(modality, option) -> segments.Map for `<depth>`,
         `<depth corrupted>`, `<segmentation id=3>`; option "", "corrupted",
         "counterfactual", "id=3".
       weights: loss weight of {"text", "name", "location", "reading",

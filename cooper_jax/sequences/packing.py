@@ -1,4 +1,4 @@
-"""Documents -> rows of token arrays, which the model reads and is scored on.
+"""Packing: documents -> rows of token arrays that are read and scored.
 
 Two layouts follow the one rule of attention. Free: documents lie one after
 the other, whole, as many as fit. In bins: a row holds one document, its trunk

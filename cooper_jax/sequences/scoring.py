@@ -1,4 +1,4 @@
-"""Next-token losses per modality, from the one scoring function.
+"""Log-probabilities of a packed batch's targets, and next-token losses.
 
 `score` runs the model once over packed rows and returns the log-probability of
 every target; pretraining, SFT and GRPO differ only in what they do with it.
