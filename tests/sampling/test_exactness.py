@@ -1,7 +1,6 @@
 """The most important test: sampler log-prob = trainer log-prob, by value."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
@@ -13,10 +12,7 @@ from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
-score = jax.jit(
-  functools.partial(scoring.score, sampled=True),
-  static_argnames=("model", "form"),
-)
+score = jax.jit(scoring.score, static_argnames=("model", "form", "sampled"))
 LIMITS = grammar.Limits(text=7, maps=2, script=3)
 
 
@@ -81,6 +77,7 @@ def trainer_log_probs(model, form, params, out, made, *, group, limits=LIMITS,
     params,
     batch,
     form=form,
+    sampled=True,
     text_temperature=temperature[0],
     code_temperature=temperature[1],
   )
@@ -212,22 +209,18 @@ def test_maps_that_a_prompt_holds_or_is_given_are_read_as_in_training(
   assert (later & (held > 0) & (held + drawn > max_maps)).sum() >= 3
 
 
-def _as_it_is(words, *_, sampled):
-  return words
-
-
 def test_without_the_replay_of_its_constraints_it_would_fail(monkeypatch):
   """What the sampler was held to is part of what it drew from."""
   model, form, params = tiny.make(3, tied_head=False)
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(1), form, 4)
   out = run(model, form, params, made, range(12))
-  monkeypatch.setattr(scoring.distribution, "restrict", _as_it_is)
+  monkeypatch.setattr(scoring.distribution, "restrict", lambda x, *_, **__: x)
   # A function of its own: what was traced before is found by the function.
   broken = lambda model, *args, form, **more: scoring.score(  # noqa: E731
-    model, *args, form=form, sampled=True, **more
+    model, *args, form=form, **more
   )
-  broken = jax.jit(broken, static_argnames=("model", "form"))
+  broken = jax.jit(broken, static_argnames=("model", "form", "sampled"))
   monkeypatch.setitem(globals(), "score", broken)
   found = trainer_log_probs(model, form, params, out, made, group=3)
   text = out.trainable & (out.state == token_kinds.TEXT)
