@@ -90,7 +90,7 @@ class MarkupEncoder:
         segments.append(draw(drawn[1], (drawn[2] or "").strip()))
       elif _TAG.fullmatch(piece):
         # All tags weigh the same: the first one chooses the mode of use, and
-        # a heavier <answer> would be chosen more often than it is taught.
+        # a heavier <answer> would be chosen more often than the data has it.
         answering = False
         put([vocabulary.special(piece)], "text")
         answering = piece == "<answer>"
@@ -112,7 +112,7 @@ def decision(weights) -> float:
   """Loss weight of a thought's first token, whatever it is.
 
   It decides whether a map is drawn: a call ("measure") that weighed less than
-  the names and places which begin other thoughts would be taught to be rarer
+  the names and places which begin other thoughts would be learned as rarer
   than it is shown. It has the largest of their weights, so that nothing that
   is read there is learned less.
   """

@@ -34,7 +34,7 @@ QUADRIC_TABLE = np.array([QUADRICS[kind] for kind in KINDS])
 
 
 @dataclasses.dataclass(frozen=True)
-class ShapeParts:
+class Solid:
   """A shape's proportions and its parts as (kind, centre, half size).
 
   Width and depth are multiples of the height, `vary` a factor either way.
@@ -70,16 +70,16 @@ _PILLAR = (
 )
 
 CATALOGUE = {
-  "box": ShapeParts(0.95, 0.95, 1.2, 45, _whole("box")),
-  "ball": ShapeParts(1.0, 1.0, 1.0, 180, _whole("ellipsoid")),
-  "can": ShapeParts(0.78, 0.78, 1.15, 180, _whole("cylinder")),
-  "cone": ShapeParts(1.0, 1.0, 1.15, 180, _whole("cone")),
-  "dome": ShapeParts(1.7, 1.7, 1.15, 180, _whole("dome")),
-  "pillar": ShapeParts(0.46, 0.46, 1.1, 45, _PILLAR),
-  "disc": ShapeParts(1.0, 0.18, 1.0, 40, _whole("wheel")),
-  "plank": ShapeParts(0.5, 0.12, 1.15, 40, _whole("box")),
-  "table": ShapeParts(1.45, 0.95, 1.15, 40, _table()),
-  "shelf": ShapeParts(0.85, 0.4, 1.15, 40, _shelf()),
+  "box": Solid(0.95, 0.95, 1.2, 45, _whole("box")),
+  "ball": Solid(1.0, 1.0, 1.0, 180, _whole("ellipsoid")),
+  "can": Solid(0.78, 0.78, 1.15, 180, _whole("cylinder")),
+  "cone": Solid(1.0, 1.0, 1.15, 180, _whole("cone")),
+  "dome": Solid(1.7, 1.7, 1.15, 180, _whole("dome")),
+  "pillar": Solid(0.46, 0.46, 1.1, 45, _PILLAR),
+  "disc": Solid(1.0, 0.18, 1.0, 40, _whole("wheel")),
+  "plank": Solid(0.5, 0.12, 1.15, 40, _whole("box")),
+  "table": Solid(1.45, 0.95, 1.15, 40, _table()),
+  "shelf": Solid(0.85, 0.4, 1.15, 40, _shelf()),
 }
 
 MAX_PARTS = max(len(shape.parts) for shape in CATALOGUE.values())
