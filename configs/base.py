@@ -256,6 +256,8 @@ class GRPOSettings(StageSettings):
 class EvaluateSettings:
   """Test split: maps, answers per family and mode, report."""
 
+  # Benchmarks that are asked (eval/benchmarks); embedded is the test split.
+  benchmarks: tuple[str, ...] = ("embedded",)
   questions: int = 1024  # questions of the test split; whole batches
   heldout_questions: int = 512  # questions of the held-out split; 0 = none
   batch: int = 256  # rollouts at once

@@ -28,20 +28,24 @@ class Answers:
     return np.array([bool(maps) for maps in self.view.maps], float)
 
 
-def ask(policy: Policy, params, items, mode: str, codecs, *, batch, buckets):
-  """Answers to questions (items) in a mode of use, graded."""
+def ask(
+  policy: Policy, params, items, mode: str, codecs, *, batch, buckets,
+  grade=None,
+):  # fmt: skip
+  """Answers of a mode, graded; grade(text, item) is `grade_of` by default."""
   view = generate.respond(
     policy, params, items, mode, codecs, batch=batch, buckets=buckets
   )
-  return graded(view, items)
+  return graded(view, items, grade)
 
 
-def graded(view: Responses, items) -> Answers:
-  """Responses with the grade of each: view and items are in one order."""
+def graded(view: Responses, items, grade=None) -> Answers:
+  """The responses with a grade each, by `grade_of` or another grader."""
+  grade = grade or grade_of
   return Answers(
     view,
     tuple(
-      grade_of(text, item) for text, item in zip(view.text, items, strict=True)
+      grade(text, item) for text, item in zip(view.text, items, strict=True)
     ),
   )
 

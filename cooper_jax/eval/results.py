@@ -1,4 +1,4 @@
-"""Accuracy of one policy in every mode of use, and the file of its answers.
+"""Answers of one policy in every mode of use: their rates, and a file of them.
 
 `found` maps a mode of use to `questions.Answers` to the same questions.
 """
@@ -12,10 +12,13 @@ from cooper_jax.grading import intervals
 
 
 def scores(items, found, stage: str, *, free: str) -> dict:
-  """Accuracies by mode and family, numbers, and how often maps are drawn."""
+  """Accuracies by mode and family, numbers, and how often maps are drawn.
+
+  Those of the free mode alone, and of its families, are `benchmark.scores`.
+  """
   groups = questions.families(items)
   adaptive = found[free]
-  summary = intervals.rate(f"qa/accuracy/{stage}", adaptive.hits)
+  summary = {}
   for mode, answers in found.items():
     summary |= intervals.rate(f"qa/accuracy/{mode}/{stage}", answers.hits)
     for family, rows in groups.items():
@@ -29,9 +32,6 @@ def scores(items, found, stage: str, *, free: str) -> dict:
     if len(lengths):
       summary |= intervals.rate(f"qa/factor2/{mode}/{stage}", factor[lengths])
   for family, rows in groups.items():
-    summary |= intervals.rate(
-      f"qa/accuracy/{family}/{stage}", adaptive.hits[rows]
-    )
     summary |= intervals.rate(
       f"map_rate/{family}/{stage}", adaptive.drew()[rows]
     )

@@ -11,6 +11,7 @@ import pathlib
 from cooper_jax.eval import pairing
 from cooper_jax.pictures import drawing
 from cooper_jax.report import (
+  benchmarks,
   claims,
   curves,
   facts,
@@ -40,6 +41,7 @@ def write_report(workdir, results):
   sections = [
     ("Maps", tables.maps(summary)),
     ("Answers", tables.answers(summary)),
+    ("Benchmarks", benchmarks.section(summary)),
     ("Ways of answering", modes.modes(summary)),
     ("When it draws", modes.map_rates(summary)),
     ("Is the map read", map_use.table(summary)),

@@ -41,7 +41,7 @@ TITLES = {
 }
 # Keys that begin otherwise belong to a modality.
 NOT_MAPS = frozenset(
-  "qa maps map_rate map_use reading heldout reward time speed"
+  "qa benchmarks maps map_rate map_use reading heldout reward time speed"
   " tokenizer pretrain sft grpo evaluate".split()
 )
 

@@ -68,6 +68,7 @@ def _check_order(config: ConfigDict) -> None:
     ("pipeline", "stage", config.pipeline),
     ("modalities", "modality", config.modalities),
     ("data.source", "source", config.data.source.split(",")),
+    ("evaluate.benchmarks", "benchmark", config.evaluate.benchmarks),
   ):
     if len({each.strip() for each in named}) != len(named):
       raise UserError(f"config.{name} names a {what} twice: {', '.join(named)}")
@@ -288,6 +289,7 @@ def _check_plugins(config: ConfigDict) -> None:
     ("modalities", config.modalities),
     ("rewards", config.grpo.rl.rewards),
     ("sources", config.data.source.split(",")),
+    ("benchmarks", config.evaluate.benchmarks),
   ):
     for name in names:
       plugins.check(kind, name.strip())

@@ -1,8 +1,9 @@
-"""Stage 4: what the policies draw and answer on the test split, and the report.
+"""Stage 4: what the policies draw and answer on benchmarks, and the report.
 
 Scores the SFT policy and, where the workdir holds it, the GRPO policy on the
-same questions: in every mode of use, beside chance, a constant and a model
-that reads the question only, each rate with n and a 95 % interval.
+same questions, beside chance, a constant and a model that reads the question
+only, each rate with n and a 95 % interval. The test split of the run's data
+(benchmark `embedded`) is asked in every mode of use, with its maps.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import (
   baselines,
+  benchmark,
   heldout,
   map_use,
   pairing,
@@ -32,6 +34,7 @@ from cooper_jax.training.log_line import paragraph
 from cooper_jax.training.workdir import add_summary, read_json, record
 
 STAGE = "evaluate"
+EMBEDDED = "embedded"  # the benchmark whose maps and modes are scored too
 TRAINED = ("sft", "grpo")
 FREE = pairing.FREE  # the mode that the plain `qa/accuracy/<stage>` is of
 
@@ -48,30 +51,43 @@ def evaluate(config, workdir) -> None:
   data = DataConfig.from_config(config)
   policy = make_policy(config)
   codecs = tokenizer.load(config, workdir)
-  test = mixture.open_split(data, "test")
-  items = questions.items_of(test, settings.questions, seed=config.seed)
+  opened = benchmark.open_all(config)
+  own = opened.pop(EMBEDDED, None)
+  items = own.items if own else []
   samples = list({item.sample.id: item.sample for item in items}.values())
   summary = {"qa/questions": len(items), "qa/images": len(samples)}
-  train = mixture.open_split(data, "train")
-  model = baselines.fit(train, settings.blind_scenes)
-  summary |= baselines.scores(items, model)
-  new = heldout.open_items(data, settings.heldout_questions, seed=config.seed)
+  for each in opened.values():
+    summary |= benchmark.baseline_scores(each)
+  new = []
+  if own:
+    summary |= benchmark.baseline_scores(own)
+    summary |= baselines.scores(items, own.blind)
+    new = heldout.open_items(data, settings.heldout_questions, seed=config.seed)
+    say(summary, ("blind", "constant", "chance"), items)
   if new:
-    for name, answers in baselines.answers(new, model).items():
+    for name, answers in baselines.answers(new, own.blind).items():
       hits = questions.hits(baselines.graded(answers, new))
       summary |= heldout.scores(new, hits, name)
-  say(summary, ("blind", "constant", "chance"), items)
   options = {
     "batch": settings.batch,
     "buckets": config.sampling.prompt_buckets,
   }
-  gallery, hits, unseen = [], {}, {}
+  gallery, hits, unseen, asked = [], {}, {}, {}
   taught = tokenizer.trained_on(workdir, codecs)
   if reads(config, taught):
     summary |= score_reading(config, workdir, policy, codecs)
   stages = [s for s in TRAINED if is_there(workdir, s)]
   for stage in stages:
     params = load_stage(policy, config, workdir, stage)
+    modes = prompts.modes_of(policy, config.sft.shares, taught)
+    for name, each in opened.items():
+      found = ask_benchmark(policy, params, each, modes, codecs, options)
+      path = workdir / STAGE / name / f"{stage}.jsonl"
+      results.write(path, each.items, found)
+      summary |= score_benchmark(each, found, stage)
+      asked.setdefault(name, {})[stage] = found[FREE].hits
+    if not own:
+      continue
     scores = score_maps(policy, params, samples, taught, options)
     # The plain key is the last stage's: the policy that a run ends with.
     summary |= {
@@ -84,13 +100,13 @@ def evaluate(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    modes = prompts.modes_of(policy, config.sft.shares, taught)
     with telemetry.Progress(len(modes), f"ask {stage}") as progress:
       for mode in modes:
         found[mode] = questions.ask(
           policy, params, items, mode, codecs, **options
         )
         progress.advance()
+    summary |= benchmark.scores(own, found[FREE].grades, stage)
     summary |= results.scores(items, found, stage, free=FREE)
     results.write(workdir / STAGE / f"{stage}.jsonl", items, found)
     if map_use.MODALITY in found:
@@ -115,6 +131,10 @@ def evaluate(config, workdir) -> None:
   if len(unseen) == len(TRAINED):
     before, after = (unseen[stage] for stage in TRAINED)
     summary |= pairing.difference(f"{heldout.HELDOUT}/gain", after, before)
+  for name, each in asked.items():
+    if len(each) == len(TRAINED):
+      before, after = (each[stage] for stage in TRAINED)
+      summary |= pairing.difference(f"{opened[name].key}/gain", after, before)
   summary |= pairing.scores(hits, [item.question.family for item in items])
   # So far, for the report; the run's own count of the stage comes after it.
   summary[f"time/{STAGE}_s"] = round(watch.read()[0], 1)
@@ -178,6 +198,32 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
     ]
     print(paragraph(f"{STAGE}  {said} {name}:", shown), flush=True)
   return scores
+
+
+def ask_benchmark(policy, params, each, modes, codecs, options) -> dict:
+  """Answers to a benchmark in the free mode, and in those of its own."""
+  return {
+    mode: questions.ask(
+      policy, params, each.items, mode, codecs, **options, grade=each.grade
+    )
+    for mode in modes
+    if mode == FREE or mode in each.modes
+  }
+
+
+def score_benchmark(each, found, stage: str) -> dict:
+  """Entries of the summary for a stage's answers by mode; prints them too."""
+  summary = {}
+  for mode, answers in found.items():
+    name = stage if mode == FREE else f"{mode}/{stage}"
+    summary |= benchmark.scores(each, answers.grades, name)
+  parts = [
+    f"{key.removeprefix(each.key + '/')} {value:.3f}"
+    for key, value in summary.items()
+    if not key.endswith(("/n", "/ci95"))
+  ]
+  print(paragraph(f"{STAGE}  {each.module.TITLE}:", parts), flush=True)
+  return summary
 
 
 def score_heldout(policy, params, items, codecs, options, stage: str):

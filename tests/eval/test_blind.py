@@ -5,7 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from cooper_jax.eval import baselines, blind
+from cooper_jax.eval import baselines, benchmark, blind
+from cooper_jax.eval.benchmarks import embedded
 from cooper_jax.eval.questions import lengths
 from cooper_jax.grading import extract
 from cooper_jax.grading.metrics import ratio
@@ -122,8 +123,9 @@ def test_the_constant_for_a_factor_of_two_is_another_one():
   near = extract.number(fitted.middle(questions[0])).value
   assert sum(ratio.within(near, v) for v in values) == 6
   items = [prompts.Item(None, question) for question in questions]
-  scores = baselines.scores(items, fitted)
-  assert scores["qa/factor2/constant"] == 6 / 8
+  assert baselines.scores(items, fitted)["qa/factor2/constant"] == 6 / 8
+  asked = benchmark.Benchmark("far", embedded, items, fitted)
+  scores = benchmark.baseline_scores(asked)
   assert scores["qa/accuracy/constant"] == 3 / 8
 
 
@@ -138,8 +140,9 @@ def test_the_baselines_answer_a_question_in_centimetres_too():
   assert fitted.middle(questions[0]).endswith(" m")
   items = [prompts.Item(None, question) for question in questions]
   assert list(lengths(items)) == list(range(8))
-  scores = baselines.scores(items, fitted)
-  assert scores["qa/factor2/constant"] == 6 / 8
+  assert baselines.scores(items, fitted)["qa/factor2/constant"] == 6 / 8
+  asked = benchmark.Benchmark("far", embedded, items, fitted)
+  scores = benchmark.baseline_scores(asked)
   assert scores["qa/accuracy/constant"] == 3 / 8
 
 

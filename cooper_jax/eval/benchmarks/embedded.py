@@ -1,0 +1,28 @@
+"""The test split of a run's own data: the embedded world's, by default.
+
+`config.evaluate.questions` of its questions, spread over its samples. The blind
+baselines learn from the training split. The evaluation asks this benchmark in
+every mode of use, scores the maps of its samples and shows its answers.
+"""
+
+from cooper_jax.data import mixture
+from cooper_jax.data.sources import DataConfig
+from cooper_jax.eval import questions
+from cooper_jax.rollouts.prompts import Item
+from cooper_jax.sample import Question
+
+TITLE = "Test split"
+KEY = "qa"
+
+
+def items(config) -> list[Item]:
+  """Questions of the test split, drawn with `config.seed`."""
+  test = mixture.open_split(DataConfig.from_config(config), "test")
+  return questions.items_of(test, config.evaluate.questions, seed=config.seed)
+
+
+def training(config) -> list[Question]:
+  """Questions of the first `config.evaluate.blind_scenes` training samples."""
+  train = mixture.open_split(DataConfig.from_config(config), "train")
+  count = min(config.evaluate.blind_scenes, len(train))
+  return [q for i in range(count) for q in train[i].questions]

@@ -1,0 +1,64 @@
+"""The report's tables of benchmarks: each metric beside its baselines.
+
+Read from the summary's keys `benchmarks/<name>/<metric>/<stage or baseline>`,
+so that a new benchmark is shown without an edit here.
+"""
+
+from cooper_jax import plugins
+from cooper_jax.report import tables
+
+PREFIX = "benchmarks"
+GAIN = "gain"  # benchmarks/<name>/gain: hits after GRPO less before it
+BASELINES = {"blind": "Blind", "constant": "Const.", "chance": "Chance"}
+
+
+def section(summary) -> str:
+  """A table for each benchmark; "" where none was asked."""
+  shown = "".join(
+    _table(summary, name, metrics)
+    for name, metrics in metrics_of(summary).items()
+  )
+  if not shown:
+    return ""
+  note = (
+    "Scores with 95 % intervals, the model left to choose how it answers. A "
+    "score means something only by its distance from blind (a classifier that "
+    "sees the question only), constant (the best fixed answer) and chance."
+  )
+  return tables.section("Benchmarks", f'<div class="pair">{shown}</div>', note)
+
+
+def metrics_of(summary) -> dict[str, list[str]]:
+  """{benchmark: its metrics}, those that a stage has, in order."""
+  found = {}
+  for key in summary:
+    prefix, _, rest = key.partition("/")
+    name, _, rest = rest.partition("/")
+    metric, _, kind = rest.rpartition("/")
+    if prefix == PREFIX and metric and kind in tables.STAGES:
+      metrics = found.setdefault(name, [])
+      if metric not in metrics:
+        metrics.append(metric)
+  return found
+
+
+def _table(summary, name, metrics):
+  key = f"{PREFIX}/{name}"
+  stages = [s for s in tables.STAGES if f"{key}/{metrics[0]}/{s}" in summary]
+  body = "<tbody>"
+  for metric in metrics:
+    keys = [f"{key}/{metric}/{s}" for s in (*stages, *BASELINES)]
+    cells = [tables.score(summary, each) for each in keys]
+    count = tables.count_of(summary.get(f"{keys[0]}/n"))
+    label = tables.title_of(metric.replace("/", ": ")) + count
+    body += tables.row(label, cells)
+  if f"{key}/{GAIN}" in summary:
+    gain = tables.points(summary, f"{key}/{GAIN}")
+    rest = [""] * (len(stages) + len(BASELINES) - 1)
+    body += tables.row("GRPO less SFT, in points", [gain, *rest])
+  title = name
+  if name in plugins.names(PREFIX):
+    title = plugins.find(PREFIX, name).TITLE
+  stage_titles = (tables.STAGES[s] for s in stages)
+  head = (title, *stage_titles, *BASELINES.values())
+  return tables.table(head, body + "</tbody>")
