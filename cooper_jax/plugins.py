@@ -16,6 +16,7 @@ KINDS = {
   "rewards": "cooper_jax.rl.rewards",
   "sources": "cooper_jax.data.sources",
   "benchmarks": "cooper_jax.eval.benchmarks",
+  "families": "cooper_jax.world.questions.families",
   "stages": "cooper_jax.stages",
 }
 SINGULAR = {
@@ -23,6 +24,7 @@ SINGULAR = {
   "rewards": "reward",
   "sources": "source",
   "benchmarks": "benchmark",
+  "families": "question family",
   "stages": "stage",
 }
 # Files in a plug-in folder that are machinery, not plug-ins.

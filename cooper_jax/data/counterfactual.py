@@ -20,7 +20,7 @@ from cooper_jax.sample import Question
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.lengths import LENGTH, metres
 from cooper_jax.training import telemetry
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions import families
 
 MODALITY = "depth"
 CHUNK = 1024  # samples in memory at once
@@ -29,8 +29,7 @@ FARTHEST = 7  # steps: a factor of 2
 WHOLE = 0.4  # share of the maps that are changed by one factor
 LEAST = 1.5  # steps that two objects must stay apart to be compared
 
-_SINGLE = {"list", "where", "distance", "closer", "front_behind"}
-_COMPARED = {"closer", "front_behind"}
+_EACH = {"list", "where"}  # requests that give every object its reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,16 +125,21 @@ def rewrite_trace(question: Question, steps) -> Question | None:
     "red ball <at .4 .7> 2.4 m ; blue box <at .5 .2> 3.0 m ; closer"
   Out: "red ball <at .4 .7> 2.4 m ; blue box <at .5 .2> 1.6 m ; farther"
   """
+  family = question.family
+  file = families.find(family) if family in families.names() else None
+  if hasattr(file, "rewrite"):
+    return file.rewrite(question, steps)
+  moves = "each" if family in _EACH else families.moves(family)
   lengths = LENGTH.findall(question.reasoning)
   whole = bool((steps == steps[0]).all())
   if not lengths:  # who hides whom is a matter of depth, though none is said
-    hides = question.family == "occlusion" and not whole
+    hides = moves == "whole" and not whole
     # Or they are said in another unit, and the answer is one of them.
     return None if hides or quantities.is_length(question.unit) else question
   ids = question.evidence.get("ids", ())
-  if whole and question.family == "reach":
-    return None  # its limit is in the question
-  if not whole and (question.family not in _SINGLE or len(ids) != len(lengths)):
+  if moves == "none":
+    return None
+  if not whole and (moves != "each" or len(ids) != len(lengths)):
     return None
   moved = [int(steps[0])] * len(lengths) if whole else [steps[i] for i in ids]
   by = iter(moved)
@@ -146,11 +150,12 @@ def rewrite_trace(question: Question, steps) -> Question | None:
   if quantities.is_length(question.unit):
     length = grade.truth(question.answer, question.unit)
     changes["answer"] = f"{scaled(length, moved[0])} m"
-  if question.family in _COMPARED and not whole:
+  relation = getattr(file, "RELATION", None)
+  if relation and not whole:
     verdict = _compare(question, moved)
     if verdict is None:
       return None
-    changes |= _verdict(question, reasoning, *verdict)
+    changes |= _verdict(question, reasoning, relation, *verdict)
   return dataclasses.replace(question, **changes)
 
 
@@ -169,11 +174,10 @@ def _compare(question, moved):
   return before < 0, after < 0
 
 
-def _verdict(question, reasoning, was: bool, now: bool) -> dict:
+def _verdict(question, reasoning, relation, was: bool, now: bool) -> dict:
   if was == now:
     return {}
-  words = templates.RELATIONS[question.family]
-  said, new = words if was else words[::-1]
+  said, new = relation if was else relation[::-1]
   assert reasoning.endswith(f" ; {said}"), reasoning
   other = [o for o in question.options if o != question.answer]
   return {

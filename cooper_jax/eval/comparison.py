@@ -12,13 +12,17 @@ import numpy as np
 
 from cooper_jax.errors import UserError
 from cooper_jax.grading import intervals
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions.families import measuring
 
-GROUPS = {
-  "distance and size": (*templates.DISTANCES, *templates.SIZES),
-  "distance": templates.DISTANCES,
-  "size": templates.SIZES,
-}
+
+def groups() -> dict[str, tuple[str, ...]]:
+  """Families that are about distance or size, or both."""
+  distance, size = measuring("distance"), measuring("size")
+  return {
+    "distance and size": (*distance, *size),
+    "distance": distance,
+    "size": size,
+  }
 
 
 def read(workdir, stage: str, mode: str) -> dict[tuple, tuple[str, float]]:
@@ -64,7 +68,7 @@ def pairs(runs, against, stage: str, mode: str):
 def differences(made) -> dict[str, tuple[float, float, float, int]]:
   """name -> (mean difference, low, high, questions): all, groups, families."""
   known = sorted({str(f) for families, _ in made for f in families})
-  parts = {"all": tuple(known)} | GROUPS | {name: (name,) for name in known}
+  parts = {"all": tuple(known)} | groups() | {name: (name,) for name in known}
   found = {}
   for title, names in parts.items():
     each = [gaps[np.isin(families, names)] for families, gaps in made]

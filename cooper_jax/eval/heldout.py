@@ -13,7 +13,7 @@ from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
-from cooper_jax.world.questions.templates import PHRASINGS
+from cooper_jax.world.questions.families import PHRASINGS
 
 HELDOUT = "heldout"
 SOURCE = "world"  # the source that has this split

@@ -13,7 +13,7 @@ from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
 from cooper_jax.rollouts import generate
 from cooper_jax.tokenizers import map_tokenizer
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions.families import measuring
 
 MODALITY = "depth"  # the mode of the same name draws it before anything else
 MAP_USE = "map_use"
@@ -88,7 +88,7 @@ def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
     for family, rows in families.items():
       key = f"{MAP_USE}/{kind}/{family}/{stage}"
       found |= intervals.rate(key, values[rows])
-  near = [families[f] for f in templates.DISTANCES if f in families]
+  near = [families[f] for f in measuring("distance") if f in families]
   parts = {"": np.arange(len(hits["own"]))}
   if near:
     parts["/distances"] = np.concatenate(near)

@@ -14,7 +14,7 @@ from cooper_jax.tokenizers.text import (
   numbers,
   read_words,
 )
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions import families
 
 PLACE = re.compile(r"<at ([\d.]+) ([\d.]+)>")
 _AT_ONCE = re.compile(r"<answer>((?:(?!</?answer>|</?think>).)*)</answer>")
@@ -91,7 +91,9 @@ def tell(text: str) -> str:
 def world_words() -> frozenset[str]:
   """Every word and sign that the world's questions and answers are made of."""
   listed = WORDS.read_text("utf-8").partition(_BESIDES)[0]
-  said = [form for forms in templates.TEMPLATES.values() for form in forms]
+  said = [
+    form for name in families.names() for form in families.find(name).TEMPLATES
+  ]
   found = read_words("\n".join([listed, *map(str, said)]))
   letters = {"b", "c", "t"}  # of the templates: {b}; "a" is a word
   signs = {*PUNCTUATION, *numbers()}

@@ -177,7 +177,7 @@ def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
   from cooper_jax.rl import advantages, losses, scoring
   from cooper_jax.sampling import grammar
-  from cooper_jax.world.questions import templates
+  from cooper_jax.world.questions import families
 
   rl = config.grpo.rl
   if config.grpo.optim.micro_batches != 1:
@@ -186,10 +186,10 @@ def _check_rl(config: ConfigDict) -> None:
       " config.grpo.rows rows at a time instead, lower that"
     )
   for family in config.grpo.families:
-    if config.data.source == "world" and family not in templates.FAMILIES:
+    if config.data.source == "world" and family not in families.names():
       raise UserError(
         f'config.grpo.families names "{family}"; the world asks '
-        f"{', '.join(templates.FAMILIES)}{nearest(family, templates.FAMILIES)}"
+        f"{', '.join(families.names())}{nearest(family, families.names())}"
       )
   if rl.group_size < 2 or rl.updates < 1:
     raise UserError(

@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import pathlib
+from collections.abc import Iterator
 
+from cooper_jax import plugins
 from cooper_jax.errors import UserError
 
 WORLD_VERSION = "scenes-4"  # raise it whenever the output for a config changes
@@ -99,7 +102,19 @@ class WorldConfig:
         )
 
   def fingerprint(self) -> str:
-    """Names the world: its version and a hash of every setting."""
+    """Names the world: its version and a hash of every setting.
+
+    Of families of questions that were added, their files count too.
+    """
     settings = json.dumps(dataclasses.asdict(self), sort_keys=True)
+    settings += "".join(_added_families())
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     return f"{WORLD_VERSION}-{digest}"
+
+
+def _added_families() -> Iterator[str]:
+  """The files of families that WORLD_VERSION does not speak of."""
+  for name in plugins.names("families"):
+    family = plugins.find("families", name)
+    if not hasattr(family, "ALLOTTED"):
+      yield f"{name}\n{pathlib.Path(family.__file__).read_text('utf-8')}"

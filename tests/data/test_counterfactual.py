@@ -11,10 +11,14 @@ from cooper_jax.data import counterfactual
 from cooper_jax.modalities import depth
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers.lengths import LENGTH
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions.families import lengths as length_families
+from cooper_jax.world.questions.families import names
 
 SAMPLES = world.generate(world.WorldConfig(), split="train", start=0, count=120)
 NEAR = 10 ** (1.1 / 24)  # rounded twice, each by half a step of the series
+
+# Whose readings are each of one object.
+EACH = {"list", "where", "distance", "closer", "front_behind"}
 
 
 def median(depth, instances, instance):
@@ -38,7 +42,7 @@ def told(sample, steps, families):
 
 
 def test_every_object_is_where_the_trace_says():
-  families, seen, turned = counterfactual._SINGLE, set(), 0
+  families, seen, turned = EACH, set(), 0
   for i, sample in enumerate(SAMPLES):
     steps = np.random.default_rng(i).integers(-7, 8, 256).astype(np.int8)
     steps[0] = 0
@@ -64,7 +68,7 @@ def test_every_object_is_where_the_trace_says():
 
 def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
   steps = np.full(256, 5, np.int8)
-  families, lengths = set(templates.FAMILIES) - {"reach"}, set()
+  families, lengths = set(names()) - {"reach"}, set()
   for sample in SAMPLES:
     for old, new, _ in told(sample, steps, families):
       before, after = (
@@ -79,7 +83,7 @@ def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
         assert ratio == pytest.approx(10 ** (5 / 24), rel=0.11)
       else:
         assert new.answer == old.answer
-  assert lengths == set(templates.LENGTHS)
+  assert lengths == set(length_families())
   reach = [q for s in SAMPLES for q in s.questions if q.family == "reach"]
   assert reach and all(
     counterfactual.rewrite_trace(q, steps) is None for q in reach

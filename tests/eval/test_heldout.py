@@ -6,7 +6,7 @@ import pytest
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import heldout, questions
 from cooper_jax.world import config
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions.families import PHRASINGS
 
 HELD_OUT = {f"{colour} {shape}" for colour, shape in config.HELD_OUT}
 
@@ -27,7 +27,7 @@ def test_a_new_pair_and_new_words_are_told_apart(items):
   parts = heldout.parts(items)
   for i, item in enumerate(items):
     question = item.question
-    new = question.template == templates.PHRASINGS - 1
+    new = question.template == PHRASINGS - 1
     assert (i in parts["words"]) == new
     if i in parts["pair"] and question.family != "count":
       assert any(name in question.text for name in HELD_OUT)

@@ -18,7 +18,7 @@ from cooper_jax.policy import make_policy
 from cooper_jax.rollouts import lengths
 from cooper_jax.sequences import segments
 from cooper_jax.world import WorldConfig, generate
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions import families
 from tests import tiny  # noqa: F401  sets the mesh
 
 ALL = ("sft", "grpo", "evaluate")
@@ -191,8 +191,8 @@ def test_no_wording_of_the_world_is_longer_than_it_says():
   )
   texts = [
     text.format(**fill)
-    for each in templates.TEMPLATES.values()
-    for text in each
+    for family in families.names()
+    for text in families.find(family).TEMPLATES
   ]
   most = max(len(policy.markup.request(text).ids) for text in texts)
   said = [q.text for q, _, _ in world.asked(None, "train")]

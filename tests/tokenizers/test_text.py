@@ -13,7 +13,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import text
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.world import COLOURS, WorldConfig, generate
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions import families, wording
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_every_word_of_the_list_is_one_token(tokenizer):
 def test_every_word_of_the_world_is_one_token(tokenizer):
   world = WorldConfig(image_size=32)
   said = [*traces.CALLS.values(), traces.DOUBT, *COLOURS]
-  said += [*templates.PLURALS, *templates.PLURALS.values()]
-  said += [t for each in templates.TEMPLATES.values() for t in each]
+  said += [*wording.PLURALS, *wording.PLURALS.values()]
+  said += [t for f in families.names() for t in families.find(f).TEMPLATES]
   for split in ("train", "heldout"):
     for sample in generate(world, split=split, start=0, count=32):
       for question in (*sample.questions, *sample.grounding):

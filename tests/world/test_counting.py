@@ -7,12 +7,12 @@ import pytest
 
 from cooper_jax.sample import Question
 from cooper_jax.world import config
-from cooper_jax.world.questions import counting, templates
+from cooper_jax.world.questions import counting, families, wording
 from cooper_jax.world.scenes import generate
 
 SAMPLES = generate(config.WorldConfig(), split="train", start=0, count=96)
 LISTS = [q for s in SAMPLES for q in s.grounding if q.family == "list"]
-SINGULAR = {plural: shape for shape, plural in templates.PLURALS.items()}
+SINGULAR = {plural: shape for shape, plural in wording.PLURALS.items()}
 
 
 def asked():
@@ -78,7 +78,7 @@ def test_what_is_held_out_is_not_asked_for():
   pairs = {frozenset(wanted(q)) for q in made if q.family == "exists"}
   assert frozenset(("blue", "ball")) in pairs
   assert frozenset(("red", "can")) not in pairs
-  held = templates.TEMPLATES["count"][-1].split("{a}")[1]
+  held = families.find("count").TEMPLATES[-1].split("{a}")[1]
   assert not any(q.text.endswith(held) for q in made if q.family == "count")
 
 

@@ -6,13 +6,14 @@ that a rate is known to about a point and a half.
 
 import pathlib
 import runpy
+import shutil
 
 import numpy as np
 import pytest
 
 from cooper_jax import world
 from cooper_jax.sample import Question
-from cooper_jax.world.questions import debias, debias_table, templates
+from cooper_jax.world.questions import families
 from cooper_jax.world.tools import calibrate, classifiers, shortcuts
 
 FEWEST = 4000  # questions
@@ -26,7 +27,7 @@ def measured():
   return shortcuts.measure(samples)
 
 
-@pytest.mark.parametrize("family", shortcuts.CHOICES)
+@pytest.mark.parametrize("family", shortcuts.choices())
 def test_the_question_alone_does_not_tell_the_answer(measured, family):
   assert measured[f"n/{family}"] > 500
   assert abs(measured[f"blind/{family}"] - 0.5) <= 0.05
@@ -43,7 +44,7 @@ def test_no_constant_is_a_good_length(measured):
   assert measured["constant/all/factor_2"] <= 0.5
 
 
-@pytest.mark.parametrize("family", templates.LENGTHS)
+@pytest.mark.parametrize("family", families.lengths())
 def test_no_constant_is_a_good_length_within_a_family(measured, family):
   # Log-uniform over a ratio of 24 the best constant reaches .18 and .44; the
   # best of many constants on some 500 questions gains a few points of luck.
@@ -55,7 +56,7 @@ def test_no_count_dominates(measured):
   assert measured["constant/count"] <= 0.35
 
 
-@pytest.mark.parametrize("family", shortcuts.DISTANCE_FAMILIES)
+@pytest.mark.parametrize("family", shortcuts.comparisons())
 def test_depth_beats_boxes(measured, family):
   assert measured[f"boxes/{family}"] <= 0.62
   assert measured[f"depth/{family}"] - measured[f"boxes/{family}"] >= 0.2
@@ -97,24 +98,23 @@ def test_best_constant_on_a_log_uniform_ratio_of_24():
   assert best["mra"] == pytest.approx(0.182, abs=0.01)
 
 
-def test_calibration_writes_a_table_that_can_be_read_back(
-  tmp_path, monkeypatch
-):
-  table = {section: {} for section in calibrate.TABLE}  # nothing balanced
-  monkeypatch.setattr(calibrate, "TABLE", table)
-  monkeypatch.setattr(debias, "TABLE", table)
+def test_calibration_writes_rates_that_can_be_read_back(tmp_path, monkeypatch):
+  before = {}
+  for name in families.names():
+    before[name] = families.find(name).RATES
+    monkeypatch.setattr(families.find(name), "RATES", {})  # nothing balanced
   seen = calibrate.observe(320, start=70_000)
-  calibrate.fit_weights(seen)
-  calibrate.fit_frequencies(seen, 1.0)
+  calibrate.fit(seen, 1.0)
   calibrate.fit_shares(seen, 320)
-  debias.check()
-  assert pathlib.Path(debias_table.__file__) == calibrate.PATH
-  calibrate.write(tmp_path / "table.py")
-  read = runpy.run_path(str(tmp_path / "table.py"))["TABLE"]
-  assert set(read) == set(debias_table.TABLE)
-  for section, entries in debias_table.TABLE.items():
-    assert set(read[section]) == set(entries)
+  for name, there in before.items():
+    file = families.find(name)
+    path = shutil.copy(pathlib.Path(file.__file__), tmp_path / f"{name}.py")
+    calibrate.write(path, file.RATES)
+    read = runpy.run_path(str(path))
+    assert set(read["RATES"]) == set(there), name
+    assert read["TEMPLATES"] == file.TEMPLATES
+    assert read["RATES"] != there
   # Without balance the lower edge tells what is closer: it must be noticed.
   # In closer, features 2 and 4 are the foot of the box and its square.
-  weights = read["weights"]["closer"]
+  weights = families.find("closer").RATES["weights"]
   assert weights[2] + 2 * weights[4] > 0.5

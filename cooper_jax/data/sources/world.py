@@ -8,6 +8,7 @@ from cooper_jax.errors import UserError, nearest
 from cooper_jax.sample import Question
 from cooper_jax.world import cache
 from cooper_jax.world.config import SPLITS
+from cooper_jax.world.questions import families
 
 MAPS = ("depth", "segmentation")
 
@@ -36,31 +37,18 @@ def source(config: DataConfig, split: str) -> Source:
   return _in_memory(path) if config.in_memory else cache.CachedSource(path)
 
 
-# No question and no trace takes more tokens than these: the grammar of the
-# world ends here, and nothing has to be rendered to know it.
-LONGEST = {
-  "viewpoint": (
-    "Standing at the red box looking at the red can , is the red ball left or"
-    " right ?",
-    "red box <at .5 .5> 1.0 m ; red can <at .5 .5> 1.0 m ; red ball <at .5 .5>"
-    " 1.0 m",
-    "left",
-  ),
-  "nearer_to": (
-    "Which has less distance to the red box , the red can or the red ball ?",
-    "red box <at .5 .5> 1.0 m ; red can <at .5 .5> 1.0 m ; red ball <at .5 .5>"
-    " 1.0 m ; 1.0 m ; 1.0 m ; farther",
-    "red ball",
-  ),
-}
-
-
 def asked(config: DataConfig, split: str):
-  """Yields the longest questions that the world has, as of any split."""
+  """Yields the longest questions that the world has, as of any split.
+
+  No question and no trace takes more tokens than those that the families name,
+  so nothing has to be rendered to know it.
+  """
   del config
-  for family, (text, reasoning, answer) in LONGEST.items():
+  for name in families.where(lambda family: hasattr(family, "LONGEST")):
+    family = families.find(name)
+    text, reasoning, answer = family.LONGEST
     question = Question(
-      family, text, answer, "choice", needs=MAPS, reasoning=reasoning
+      name, text, answer, family.ANSWER_TYPE, needs=MAPS, reasoning=reasoning
     )
     yield question, f"the world's {split} split", MAPS
 

@@ -1,12 +1,12 @@
-"""Puts what was picked for each scene into questions and requests."""
+"""Questions and grounding requests of each scene, put into words."""
 
 from __future__ import annotations
 
 from cooper_jax.sample import Question
-from cooper_jax.world.questions import templates
-from cooper_jax.world.questions.families import WRITERS, evidence_of
+from cooper_jax.world.questions import families
+from cooper_jax.world.questions.families import PHRASINGS
 from cooper_jax.world.questions.labels import Words
-from cooper_jax.world.questions.templates import PHRASINGS
+from cooper_jax.world.questions.written import evidence_of
 
 FEWEST = 8  # questions of a scene, where it has that many to ask
 
@@ -17,31 +17,28 @@ def questions(picks: dict, words: Words, *, most, split: str):
   A scene with few wanted questions gets others, up to FEWEST; none gets more
   than `most`.
   """
-  sides = picks["sides"].tolist()
-  phrase = picks["phrasing"].tolist()
-  order = picks["order"].tolist()
-  novel = picks["novel"].tolist()
   columns = {
     family: {name: array.tolist() for name, array in picks[family].items()}
-    for family in templates.FAMILIES
+    for family in picks
   }
+  files = {family: families.find(family) for family in picks}
   written = []
-  for b in range(len(sides)):
+  for b in range(len(words.named)):
     asked = [
-      (not columns[family]["kept"][b], order[b][k], k, family)
-      for k, family in enumerate(templates.FAMILIES)
-      if columns[family]["asked"][b]
+      (not own["kept"][b], own["order"][b], k, family)
+      for k, (family, own) in enumerate(columns.items())
+      if own["asked"][b]
     ]
     asked.sort()
     wanted = sum(not spare for spare, *_ in asked)
     out = []
-    for _, _, k, family in asked[: min(max(wanted, FEWEST), most)]:
+    for _, _, _, family in asked[: min(max(wanted, FEWEST), most)]:
       picked = {name: values[b] for name, values in columns[family].items()}
-      template = int(phrase[b][k] * (PHRASINGS - 1))
-      if split == "heldout" and novel[b][k]:
+      template = int(picked["phrasing"] * (PHRASINGS - 1))
+      if split == "heldout" and picked["novel"]:
         template = PHRASINGS - 1
-      side = 0 if sides[b][k] else 1
-      out.append(WRITERS[family](words, b, family, picked, template, side))
+      text = files[family].write(words, b, picked, picked["side"])
+      out.append(text.question(family, files[family], template))
     written.append(tuple(out))
   return written
 

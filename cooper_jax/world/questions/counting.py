@@ -1,4 +1,4 @@
-"""More questions of how many there are, and whether there is one.
+"""Further questions of the families "count" and "exists", made from a list.
 
 To look for a property, to go through all that has it and to stop is a skill of
 its own, and a scene comes with about one question that asks for it. More are
@@ -11,13 +11,13 @@ import numpy as np
 
 from cooper_jax.sample import Question
 from cooper_jax.world import config
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions import families, wording
 
 EXISTS = 0.3  # share of the questions that ask for a colour and a shape at once
 # How often a number is asked for, once a scene has it: nothing and one are
 # frequent, and easy.
 _CHANCE = (0.1, 0.3, 1.0)
-_SHAPES = frozenset(templates.PLURALS.values())  # colours need no map
+_SHAPES = frozenset(wording.PLURALS.values())  # colours need no map
 _THING = re.compile(r"(\w+) (\w+) (<at [^<>]*>)")
 
 
@@ -51,21 +51,22 @@ def questions(
   for _ in range(number):
     if rng.random() < EXISTS:
       colour, shape = _sought(things, rng, never)
-      name = templates.with_article(f"{colour} {shape}")
+      name = wording.with_article(f"{colour} {shape}")
       places = [at for c, s, at in things if (c, s) == (colour, shape)]
       answer, family = ("yes" if places else "no"), "exists"
     else:
       name, places = _counted(things, rng)
       answer, family = str(len(places)), "count"
     # The last phrasing is of the held-out split.
-    template = int(rng.integers(templates.PHRASINGS - 1))
+    template = int(rng.integers(families.PHRASINGS - 1))
+    own = families.find(family)
     asked[name] = Question(
       family=family,
-      text=templates.TEMPLATES[family][template].format(a=name),
+      text=own.TEMPLATES[template].format(a=name),
       answer=answer,
-      answer_type=templates.ANSWER_TYPES[family],
-      needs=templates.NEEDS[family] if name in _SHAPES else (),
-      reasoning=templates.counted(places),
+      answer_type=own.ANSWER_TYPE,
+      needs=own.NEEDS if name in _SHAPES else (),
+      reasoning=wording.counted(places),
       template=template,
     )
   return list(asked.values())
@@ -88,7 +89,7 @@ def _counted(things, rng):
     for colour in config.COLOURS
   ]
   found += [
-    (templates.PLURALS[shape], [at for _, s, at in things if s == shape])
+    (wording.PLURALS[shape], [at for _, s, at in things if s == shape])
     for shape in config.SHAPES
   ]
   chance = np.array([_CHANCE[min(len(places), 2)] for _, places in found])

@@ -6,7 +6,7 @@ import numpy as np
 
 from cooper_jax.tokenizers.lengths import metres
 from cooper_jax.world import config
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions import wording
 from cooper_jax.world.questions.measure import Facts
 
 
@@ -25,9 +25,7 @@ class Words:
     ]
 
     def places(flat):
-      return [
-        [templates.location(p, size) for p in row] for row in flat.tolist()
-      ]
+      return [[wording.location(p, size) for p in row] for row in flat.tolist()]
 
     self.at = places(facts.at)
     self.top = places(facts.top)
@@ -53,6 +51,10 @@ class Words:
 
   def measured(self, b: int, i: int) -> str:
     return f"{self.name[b][i]} {self.at[b][i]} {self.depth[b][i]} m"
+
+  def depths(self, b: int, items) -> list[float]:
+    """Depths of objects, in metres."""
+    return [self.depth_value[b][i] for i in items]
 
   def upright(self, b: int, i: int) -> str:
     """The object from its top to its bottom, and how far away it is."""

@@ -19,16 +19,25 @@ import numpy as np
 from cooper_jax.sample import Question, Sample
 from cooper_jax.world import scenes
 from cooper_jax.world.config import COLOURS, SPLITS, WorldConfig
-from cooper_jax.world.questions import templates
+from cooper_jax.world.questions import families
 from cooper_jax.world.tools.classifiers import logistic, perceptron
 
-CHOICES = tuple(
-  family
-  for family in templates.FAMILIES
-  if templates.ANSWER_TYPES[family] != "number"
-)
-DISTANCE_FAMILIES = ("closer", "front_behind", "nearer_to")
 Pair = tuple[Sample, Question]
+
+
+def choices() -> tuple[str, ...]:
+  """Families that are answered by a choice, or yes or no."""
+  return families.where(lambda family: not families.is_number(family))
+
+
+def comparisons() -> tuple[str, ...]:
+  """Families that compare distances: depth must tell more than boxes do."""
+  return families.where(
+    lambda family: (
+      hasattr(family, "RELATION")
+      and getattr(family, "MEASURES", "") == "distance"
+    )
+  )
 
 
 def pairs(samples: Iterable[Sample]) -> dict[str, list[Pair]]:
@@ -173,16 +182,21 @@ def measure(samples: Sequence[Sample]) -> dict[str, float]:
   """All measurements, as a flat dict; rates between 0 and 1."""
   found = pairs(samples)
   result: dict[str, float] = {}
-  for family in CHOICES:
+  for family in choices():
     mine = found[family]
+    if not mine:
+      continue
     yes = np.mean([first_is_right(q) for _, q in mine])
     result[f"blind/{family}"] = question_only(mine)
     result[f"majority/{family}"] = float(max(yes, 1 - yes))
     result[f"n/{family}"] = len(mine)
-  both = [*found["closer"], *found["front_behind"]]
+  both = [pair for name in comparisons() for pair in found[name]
+          if "depth" in pair[1].evidence]  # fmt: skip
   result["cue/area"] = cue(both, "area")
   result["cue/lower_edge"] = cue(both, "lower")
-  lengths = {f: [q.value for _, q in found[f]] for f in templates.LENGTHS}
+  lengths = {
+    f: [q.value for _, q in found[f]] for f in families.lengths() if found[f]
+  }
   lengths["all"] = [v for values in lengths.values() for v in values]
   for family, values in lengths.items():
     for name, rate in constant(values).items():
@@ -191,7 +205,9 @@ def measure(samples: Sequence[Sample]) -> dict[str, float]:
   counts = collections.Counter(q.answer for _, q in found["count"])
   result["constant/count"] = max(counts.values()) / sum(counts.values())
   result["n/count"] = sum(counts.values())
-  for family in DISTANCE_FAMILIES:
+  for family in comparisons():
+    if not found[family]:
+      continue
     for name, depth in (("boxes", False), ("depth", True)):
       result[f"{name}/{family}"] = classifier(found[family], depth=depth)
   return result
