@@ -254,9 +254,18 @@ SMOKE = "--config=configs/grpo.py:smoke"
       [SMOKE, "--config.pipeline=('sft', 'tokenizer', 'grpo')"],
       "allowed: tokenizer, sft, grpo",
     ),
-    ([SMOKE, "--config.data.jsonl=my.jsonl"], "config.data.source=jsonl"),
-    ([SMOKE, "--config.data.source=jsonl"], "config.data.jsonl=FILE"),
-    ([SMOKE, "--config.data.source=world,jsonl"], "config.data.jsonl=FILE"),
+    (
+      [SMOKE, "--config.data.settings.jsonl.path=my.jsonl"],
+      "config.data.source=jsonl",
+    ),
+    (
+      [SMOKE, "--config.data.source=jsonl"],
+      "config.data.settings.jsonl.path=FILE",
+    ),
+    (
+      [SMOKE, "--config.data.source=world,jsonl"],
+      "config.data.settings.jsonl.path=FILE",
+    ),
     ([SMOKE, "--config.data.weights=(1., 2.)"], "names 1 sources"),
     (["train"], "is no flag"),
   ],

@@ -17,7 +17,7 @@ from cooper_jax import command, plugins
 from cooper_jax.data.entries import JsonlSource, read_entries
 from cooper_jax.rl import scoring
 from launch import hosts, tpu
-from tests import pages
+from tests import own_data, pages
 from tests.pages import blocks, commands, words
 
 ROOT = pages.ROOT
@@ -101,7 +101,6 @@ def test_every_other_command_is_accepted(line, monkeypatch):
 
 def test_the_own_data_example_is_read(tmp_path):
   from cooper_jax.data import mixture
-  from cooper_jax.data.sources import DataConfig
 
   lines = next(block for block in blocks("json") if '"image"' in block)
   (tmp_path / "own.jsonl").write_text(lines)
@@ -118,7 +117,7 @@ def test_the_own_data_example_is_read(tmp_path):
   assert len(source[0].questions) == 2
   assert source[0].depth.shape == (64, 64)
   assert 0.4 < source[0].depth[source[0].depth > 0].mean() < 4.1
-  config = DataConfig(source="jsonl", jsonl=str(tmp_path / "own.jsonl"))
+  config = own_data.reading(tmp_path / "own.jsonl")
   for split in ("train", "validation", "test"):  # it trains and is tested
     assert len(mixture.open_split(config, split)) == 1
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cooper_jax.data import mixture, survey
 from cooper_jax.data.entries import JsonlSource
-from cooper_jax.data.sources import DataConfig
+from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.modalities import segmentation
 from cooper_jax.pictures import drawing
@@ -245,10 +245,11 @@ def chosen(found: dict[str, survey.Survey], count: int):
 
 def opening_errors(written: str) -> list[str]:
   """What a run would refuse when it opens the splits, files aside."""
-  errors = []
+  own = {"jsonl": jsonl.Config(path=written)}
+  config, errors = DataConfig(source="jsonl", settings=own), []
   for split in survey.splits.NAMES:
     try:
-      mixture.open_split(DataConfig(source="jsonl", jsonl=written), split)
+      mixture.open_split(config, split)
     except UserError as error:
       errors.append(str(error))
   return list(dict.fromkeys(errors))

@@ -1,10 +1,17 @@
-"""Lines of a JSONL file and the image files beside it, as samples."""
+"""Samples of a JSONL file: its lines, and the image files beside it."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
-from cooper_jax.data import own_questions, picture_files, pictures, records
+from cooper_jax.data import (
+  fingerprints,
+  own_questions,
+  picture_files,
+  pictures,
+  records,
+)
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Question, Sample
 
@@ -70,7 +77,19 @@ class JsonlSource:
     )
 
   def __repr__(self) -> str:
-    return f"JsonlSource({self.path.name}, {len(self)})"
+    return f"JsonlSource({self.path.name}, {len(self)}, {self._fingerprint})"
+
+  @functools.cached_property
+  def _fingerprint(self) -> str:
+    """Of what the samples' files hold, read once."""
+    written = [
+      name
+      for entry in self.entries
+      for name in (entry.image, entry.depth, entry.segmentation)
+      if name
+    ]
+    beside = [picture_files.beside(self.path.parent, name) for name in written]
+    return fingerprints.of_files(written, beside)
 
 
 def check_files(path: pathlib.Path, entry: Entry) -> list[str]:

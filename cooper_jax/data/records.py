@@ -55,7 +55,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
   Raises UserError where the file is none, or is packed or cut.
   """
-  names = "config.data.jsonl names the file to read"
+  names = "config.data.settings.jsonl.path names the file to read"
   try:
     file = picture_files.regular(path, "own data", "file")
   except UserError as error:

@@ -195,7 +195,7 @@ def at_start(config: DataConfig) -> list[str]:
   """
   found = {
     split: looked_at(path, config.bad_samples)
-    for split, path in paths_of(config.jsonl).items()
+    for split, path in paths_of(path_in(config)).items()
   }
   check(list(found.values()), config)
   errors = [error for survey in found.values() for error in survey.errors]
@@ -222,7 +222,12 @@ def at_start(config: DataConfig) -> list[str]:
       f"  left out   {bad:,} of {total:,} images (config.data.bad_samples="
       f"{config.bad_samples:g}): {errors[0]}"
     )
-  return [f"data {config.jsonl}", *lines]
+  return [f"data {path_in(config)}", *lines]
+
+
+def path_in(config: DataConfig) -> str:
+  """The path of own data, as it is written."""
+  return config.own("jsonl").path
 
 
 def have(entries: list[Entry], name: str) -> int:
@@ -256,13 +261,15 @@ def check(found: list[Survey], config: DataConfig) -> None:
   total = sum(len(survey.entries) for survey in found)
   only_files = not any(survey.line_errors for survey in found)
   if not errors and not total:
-    raise UserError(f"{config.jsonl} has no lines; write one for each question")
+    raise UserError(
+      f"{path_in(config)} has no lines; write one for each question"
+    )
   if not errors or (only_files and bad <= config.bad_samples * total):
     return
   more = []
   if len(errors) > 1:
     more.append(
-      f"and {len(errors) - 1:,} more, all listed by {CHECK} {config.jsonl}"
+      f"and {len(errors) - 1:,} more, all listed by {CHECK} {path_in(config)}"
     )
   if only_files and config.bad_samples:
     more.append(f"config.data.bad_samples={config.bad_samples:g} allows fewer")
@@ -278,6 +285,6 @@ def check(found: list[Survey], config: DataConfig) -> None:
 def without_bad(path: Path, config: DataConfig) -> list[Entry]:
   """The samples of a file but for bad ones; UserError where too many are."""
   found = {n: looked_at(p, config.bad_samples)
-           for n, p in paths_of(config.jsonl).items()}  # fmt: skip
+           for n, p in paths_of(path_in(config)).items()}  # fmt: skip
   check(list(found.values()), config)
   return next(each.sound for each in found.values() if each.path == path)

@@ -42,7 +42,8 @@ def facts(workdir):
         found[name] = ", ".join(map(str, value)) if listed else value
     data = values.get("data", {})
     if "jsonl" in data.get("source", ""):
-      found["data"] = f"{data['source']} ({data['jsonl']})"
+      path = data["settings"]["jsonl"]["path"]
+      found["data"] = f"{data['source']} ({path})"
   versions = [f"Python {platform.python_version()}"]
   for library in LIBRARIES:
     versions.append(f"{library} {importlib.metadata.version(library)}")

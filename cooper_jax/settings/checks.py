@@ -3,6 +3,7 @@
 A wrong setting costs a second here and hours at the stage that would find it.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -85,19 +86,22 @@ def _check_data(config: ConfigDict) -> None:
   """Sources that can be opened, and nothing set that no source reads."""
   from cooper_jax.data.sources import DataConfig
 
-  names, data = DataConfig.from_config(config).names, config.data
-  if data.jsonl and "jsonl" not in names:
-    raise UserError(
-      f"config.data.jsonl is {data.jsonl} and config.data.source="
-      f"{data.source} does not read it; set --config.data.source=jsonl, or"
-      f" {data.source},jsonl to read both"
-    )
-  if "jsonl" in names and not data.jsonl:
-    raise UserError(
-      f"config.data.source={data.source} reads a file and config.data.jsonl"
-      ' names none; set --config.data.jsonl=FILE, with "{split}" in its name'
-      " where each split has a file"
-    )
+  made, data = DataConfig.from_config(config), config.data
+  names = made.names
+  for source, own in made.settings.items():
+    for field in dataclasses.fields(own):
+      value = getattr(own, field.name)
+      if source not in names and value != getattr(type(own)(), field.name):
+        raise UserError(
+          f"config.data.settings.{source}.{field.name} is {value} and"
+          f" config.data.source={data.source} does not read it; set"
+          f" --config.data.source={source}, or {data.source},{source} to read"
+          " both"
+        )
+  for name in names:
+    module = plugins.find("sources", name)
+    if hasattr(module, "check"):
+      module.check(made)
   if data.weights and len(data.weights) != len(names):
     raise UserError(
       f"config.data.source names {len(names)} sources and config.data.weights"

@@ -67,6 +67,7 @@ TABLE = {
   "data.weights": ABOVE,
   "data.workers": Range(0, why="0 = one per core"),
   "data.bad_samples": SHARE,
+  "data.settings.*": ANY,  # each source's Config looks at its own
   "data.image_size": COUNT,
   "data.*_scenes": COUNT,
   "model.rope_theta": ABOVE,

@@ -81,15 +81,20 @@ def stage_settings(config, stage: str) -> dict:
   for name in [*before, stage]:
     sections += SECTIONS.get(name, (name,))
   settings = flat({name: plain(config[name]) for name in sections})
-  if "grpo" in sections:  # settings of a reward that is not used change nothing
+  # Settings of a source or a reward that is not used change nothing.
+  used = [name.strip() for name in config.data.source.split(",")]
+  below = [f"data.settings.{n}." for n in config.data.settings if n not in used]
+  if "grpo" in sections:
     off = [n for n, w in config.grpo.rl.rewards.items() if w is None]
-    below = tuple(f"grpo.rl.settings.{name}." for name in off)
-    weights = {f"grpo.rl.rewards.{name}" for name in off}
+    below += [f"grpo.rl.settings.{name}." for name in off]
     settings = {
       name: value
       for name, value in settings.items()
-      if name not in weights and not name.startswith(below)
+      if name not in {f"grpo.rl.rewards.{each}" for each in off}
     }
+  settings = {
+    k: v for k, v in settings.items() if not k.startswith(tuple(below))
+  }
   if settings["init_as"] == "sft":  # as it is where nothing is said of it
     del settings["init_as"]
   return _bound(settings) | {"after": before}

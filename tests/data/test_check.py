@@ -9,8 +9,8 @@ from PIL import Image
 
 from cooper_jax import main
 from cooper_jax.data import check, mixture, survey
-from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
+from tests import own_data
 
 LINE = {"question": "Is there a red ball ?", "answer": "yes"}
 
@@ -55,7 +55,7 @@ def cut(path):
 
 
 def settings(path, **changes):
-  return DataConfig(source="jsonl", jsonl=str(path), image_size=8, **changes)
+  return own_data.reading(path, image_size=8, **changes)
 
 
 def test_what_is_there_is_counted(own, capsys):
@@ -158,9 +158,9 @@ def test_the_plan_of_a_run_says_the_sizes_of_the_splits(own):
   assert sum(int(w[1]) for w in words) == 12
   bare = write(own.parent, [LINE | {"image": f"{i}.png"} for i in range(12)])
   assert "no depth and no segmentation" in mixture.survey(settings(bare))[-1]
-  beside = DataConfig(source="world,jsonl", jsonl=str(bare))
+  beside = own_data.reading(bare, "world,jsonl")
   assert len(mixture.survey(beside)) == 4
-  with pytest.raises(UserError, match="needs a file"):
+  with pytest.raises(UserError, match="names none"):
     mixture.survey(settings(""))
 
 
@@ -172,7 +172,8 @@ def test_a_cut_file_of_the_last_line_ends_a_run_before_it_begins(
   cut(own.parent / ("9.png" if broken == "image" else "9.npy"))
   write(own.parent, lines)
   asked = ["--config=configs/sft.py:smoke", "--config.data.source=jsonl"]
-  asked += [f"--config.data.jsonl={own}", f"--workdir={own.parent / 'run'}"]
+  asked += [f"--config.data.settings.jsonl.path={own}"]
+  asked += [f"--workdir={own.parent / 'run'}"]
   assert main.main(asked) == 2
   said = capsys.readouterr().err
   assert f"{own}:10: {broken}" in said

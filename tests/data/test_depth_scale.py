@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cooper_jax.data import depth_scale, mixture, pictures
-from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
+from tests import own_data
 
 LOSSY = ("jpg", "webp", "tiff", "jp2", "gif")
 METRES = np.repeat([[2.4] * 20 + [3.1] * 20 + [4.0] * 24], 48, 0)
@@ -123,7 +123,7 @@ def lines(folder, *depths, bad_samples=0.0, **more):
     text += json.dumps(record | {"depth": depth} | more) + "\n"
   (folder / "train.jsonl").write_text(text)
   path = str(folder / "{split}.jsonl")
-  config = DataConfig(source="jsonl", jsonl=path, bad_samples=bad_samples)
+  config = own_data.reading(path, bad_samples=bad_samples)
   return mixture.open_split(config, "train")
 
 

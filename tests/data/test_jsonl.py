@@ -14,9 +14,9 @@ from PIL import Image
 
 from cooper_jax.data import mixture, own_questions
 from cooper_jax.data.entries import check_files, read_entries, scan
-from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.rollouts import prompts
+from tests import own_data
 
 LINE = {"image": "a.png", "question": "Which is closer ?", "answer": "red ball"}
 
@@ -45,7 +45,7 @@ def read(folder, *lines, split="train", name="own-{split}.jsonl", size=8):
   written = [x if isinstance(x, str) else json.dumps(x) for x in lines]
   real = folder / name.replace("{split}", split)
   real.write_text("".join(x + "\n" for x in written), "utf-8")
-  config = DataConfig(source="jsonl", jsonl=str(path), image_size=size)
+  config = own_data.reading(path, image_size=size)
   return mixture.open_split(config, split)
 
 
@@ -148,11 +148,11 @@ def test_bytes_that_are_no_utf8_are_named(folder):
 
 
 def test_a_missing_file_is_named(folder):
-  config = DataConfig(source="jsonl", jsonl=str(folder / "none.jsonl"))
-  with pytest.raises(UserError, match=r"none.jsonl.*config.data.jsonl"):
+  config = own_data.reading(folder / "none.jsonl")
+  with pytest.raises(UserError, match=r"none.jsonl.*data.settings.jsonl.path"):
     mixture.open_split(config, "train")
-  with pytest.raises(UserError, match="needs a file"):
-    mixture.open_split(DataConfig(source="jsonl"), "train")
+  with pytest.raises(UserError, match="names none"):
+    mixture.open_split(own_data.reading(""), "train")
 
 
 def png_header(side):
@@ -272,7 +272,7 @@ def test_a_file_that_cant_be_unpacked_is_named(folder, data, reason):
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_file_of_lines_is_a_file(folder, make):
   make(folder / "pipe")
-  with pytest.raises(UserError, match=r"not a file; config\.data\.jsonl"):
+  with pytest.raises(UserError, match=r"not a file; config\.data\.settings"):
     scan(folder / "pipe")
 
 
@@ -349,7 +349,7 @@ def test_paths_of_the_home_folder_and_urls(folder, monkeypatch):
   source = read(folder, LINE | {"image": "https://example.org/a.png"})
   with pytest.raises(UserError, match="URLs are not read"):
     source[0]
-  config = DataConfig(source="jsonl", jsonl="~/own-{split}.jsonl")
+  config = own_data.reading("~/own-{split}.jsonl")
   assert len(mixture.open_split(config, "train")) == 1
 
 

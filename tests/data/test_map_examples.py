@@ -8,9 +8,9 @@ from PIL import Image
 
 from cooper_jax import plugins
 from cooper_jax.data import map_examples, mixture
-from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample
+from tests import own_data
 
 MODULES = {n: plugins.find("modalities", n) for n in ("depth", "segmentation")}
 SIZE = 8
@@ -110,9 +110,7 @@ def test_own_lines_say_which_maps_they_have(tmp_path):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / f"{i}.png")
   own = tmp_path / "train.jsonl"
   own.write_text("".join(json.dumps(line) + "\n" for line in lines))
-  config = DataConfig(
-    source="jsonl", jsonl=str(tmp_path / "{split}.jsonl"), image_size=SIZE
-  )
+  config = own_data.reading(tmp_path / "{split}.jsonl", image_size=SIZE)
   source = mixture.open_split(config, "train")
   found = map_examples.places(source, MODULES)
   assert found["depth"].tolist() == [1, 3, 5]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cooper_jax.data import mixture, splits
-from cooper_jax.data.sources import DataConfig
+from tests import own_data
 
 
 def by_hash(images):
@@ -77,7 +77,7 @@ def own(folder, count):
     lines += json.dumps(line) + "\n"
   (folder / "own.jsonl").write_text(lines)
   path = str(folder / "own.jsonl")
-  return DataConfig(source="jsonl", jsonl=path, image_size=8)
+  return own_data.reading(path, image_size=8)
 
 
 def test_a_file_of_one_image_trains_and_is_tested_and_says_so(tmp_path, capsys):

@@ -51,9 +51,7 @@ def test_scores_are_of_the_rows_they_name(items):
   assert kinds == {"choice", "yes_no"}
 
 
-@pytest.mark.parametrize(
-  "data", [DataConfig(source="jsonl", jsonl="none.jsonl"), DataConfig()]
-)
+@pytest.mark.parametrize("data", [DataConfig(source="jsonl"), DataConfig()])
 def test_other_data_has_no_such_split(data):
   count = 5 if data.source == "jsonl" else 0
   assert heldout.open_items(data, count, seed=0) == []

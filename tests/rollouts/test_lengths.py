@@ -38,7 +38,8 @@ def own(folder, *lines, split="train", **changes):
   config = base.get_base("smoke", ("tokenizer", "pretrain", *ALL))
   config = config.copy_and_resolve_references()
   with config.unlocked():
-    config.data.update(source="jsonl", jsonl=str(path))
+    config.data.source = "jsonl"
+    config.data.settings.jsonl.path = str(path)
     for name, value in changes.items():
       config[name].update(value)
   return config
@@ -232,7 +233,7 @@ def test_a_run_refuses_before_it_trains(tmp_path, capsys):
   work = tmp_path / "work"
   asked = [
     f"--config={root / 'configs' / 'grpo.py'}:smoke", f"--workdir={work}",
-    "--config.data.source=jsonl", f"--config.data.jsonl={path}",
+    "--config.data.source=jsonl", f"--config.data.settings.jsonl.path={path}",
     "--config.pretrain.batch=8", "--config.sft.batch=8",
     "--compile_cache=off",
   ]  # fmt: skip

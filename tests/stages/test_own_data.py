@@ -50,7 +50,8 @@ def write(folder, maps=lambda number: (), images=8, **more):
 def settings(jsonl, source="jsonl", **changes):
   config = base.get_base("smoke", STAGES).copy_and_resolve_references()
   config.unlock()
-  config.data.update(source=source, jsonl=jsonl, image_size=16, workers=1)
+  config.data.update(source=source, image_size=16, workers=1)
+  config.data.settings.jsonl.path = jsonl
   config.model.update(d_model=16, layers=1, ffn=16, head_dim=8, map_grid=4)
   config.model.vision.update(width=16, ffn=16)
   config.tokenizer.network.update(

@@ -3,8 +3,17 @@
 To add a dataset, add a file with that function.  It gets the `DataConfig`
 below and the split's name, and returns an object with `len()` and `[index]`
 that yields `Sample` records; it should fail with UserError at once when
-something is missing, and be picklable for reading in worker processes.  A
-function `asked(config, split)`, which yields each question with its place and
+something is missing, and be picklable for reading in worker processes.  Its
+`repr` names the samples and, by a fingerprint (`data/fingerprints.py`), what
+their files hold: codes of maps and a checkpoint's position are kept by it.
+
+What only one source needs is a field of a frozen dataclass `Config` in its
+file, each with a default: `config.data.settings.<source>.<field>` of a run,
+`config.own("<source>")` in code.  A function `check(config)` refuses at
+start-up what a default can't be.  The file is imported with the settings: what
+takes long to import is imported where it is used.
+
+A function `asked(config, split)`, which yields each question with its place and
 the maps that it has, saves reading pictures to know how long questions are.
 Where samples differ in the maps that they have, `kind(index)`, the same for
 those that have the same maps, saves reading them all to know it.  A function
@@ -13,8 +22,10 @@ says what there is, and raises UserError for what can't be read.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+from cooper_jax import plugins
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample
 from cooper_jax.world.config import WorldConfig
@@ -42,14 +53,19 @@ class DataConfig:
   test_scenes: int = 320  # scenes rendered for the test, of about 8 questions
   heldout_scenes: int = 320  # scenes of colour-shape pairs never trained on
   workers: int = 0  # processes that render; 0 = one per core
-  jsonl: str = ""  # path of own data, which may hold {split}
   bad_samples: float = 0.0  # share of unreadable samples to leave out
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # own
   world: WorldConfig | None = None  # the WorldConfig (`config.world`)
 
   @property
   def names(self) -> tuple[str, ...]:
     """The sources' names."""
     return tuple(name.strip() for name in self.source.split(","))
+
+  def own(self, source: str) -> Any:
+    """The settings of one source: its `Config`, by default as it stands."""
+    module = plugins.find("sources", source)
+    return self.settings.get(source) or module.Config()
 
   @classmethod
   def from_config(cls, config: Any) -> "DataConfig":
@@ -62,7 +78,19 @@ class DataConfig:
       world = WorldConfig(**{**config.world, "image_size": size})
     except (TypeError, ValueError, UserError) as error:
       raise UserError(f"config.world: {error}") from error
+    settings = {
+      name: _made(name, given)
+      for name, given in config.data.get("settings", {}).items()
+    }
     try:
-      return cls(**config.data, world=world)
+      return cls(**{**config.data, "settings": settings}, world=world)
     except TypeError as error:
       raise UserError(f"config.data: {error}") from error
+
+
+def _made(name: str, given) -> Any:
+  """A source's Config; UserError names the setting that is wrong."""
+  try:
+    return plugins.find("sources", name).Config(**given)
+  except (TypeError, ValueError, UserError) as error:
+    raise UserError(f"config.data.settings.{name}: {error}") from error

@@ -1,4 +1,4 @@
-"""Own data: one JSON object per line, with image files beside it.
+"""Source "jsonl": own data, one JSON object a line, image files beside it.
 
   {"image": "a.jpg", "question": "Which is closer ?", "answer": "red ball",
    "options": ["red ball", "blue box"], "depth": "a_depth.png",
@@ -10,7 +10,7 @@ JSONL file, absolute or under `~`.  Depth is planar, 0 or NaN = no reading: a
 units a metre, 1000 by default; segmentation an 8-bit PNG of class ids, 0 =
 unlabelled, 255 = ignore.  Maps have the aspect of their picture, and are turned
 with it where EXIF turns it.  Lines in a row with the same image are one sample
-with several questions.  `config.jsonl` may hold `{split}`; without it the lines
+with several questions.  The path may hold `{split}`; without it the lines
 are divided 8:1:1 by a hash of the image's path (`data/splits.py`).
 
 `family`, `own_<answer type>` by default and `own_length` of numbers with a
@@ -19,31 +19,51 @@ answer to a family. `id` names a sample's
 maps and belongs to one image.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import functools
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cooper_jax.data import (
-  depth_scale,
-  picture_files,
-  pictures,
-  splits,
-)
-from cooper_jax.data.entries import Entry, JsonlSource, read_entries
+from cooper_jax.data import picture_files, splits
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.data.survey import at_start, without_bad
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
+
+if TYPE_CHECKING:
+  from cooper_jax.data.entries import Entry, JsonlSource
 
 SAMPLED = 16  # depth maps that show whether they are of millimetres
 
 
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Where own data lies."""
+
+  path: str = ""  # the JSONL file; may hold {split}
+
+
+def check(config: DataConfig) -> None:
+  """Raises UserError where no file is named."""
+  if not config.own("jsonl").path:
+    raise UserError(
+      f"config.data.source={config.source} reads a file and"
+      " config.data.settings.jsonl.path names none; set"
+      ' --config.data.settings.jsonl.path=FILE, with "{split}" in its name'
+      " where each split has a file"
+    )
+
+
 def source(config: DataConfig, split: str) -> JsonlSource:
-  """The samples of `config.jsonl` that belong to the split."""
+  """The samples of the file that belong to the split."""
+  from cooper_jax.data.entries import JsonlSource
+
   path = _path(config, split)
   entries = _entries(path, config)
-  if "{split}" not in config.jsonl:
+  if "{split}" not in config.own("jsonl").path:
     divided, note = splits.divide([entry.image for entry in entries])
     mine = divided.get(split, set())
     entries = [entry for entry in entries if entry.image in mine]
@@ -52,7 +72,7 @@ def source(config: DataConfig, split: str) -> JsonlSource:
   if not entries:
     raise UserError(
       f"{path} has no lines for split {split!r}; add some, or give each split "
-      "its own file: config.data.jsonl=path/to/{split}.jsonl"
+      "its own file: config.data.settings.jsonl.path=path/to/{split}.jsonl"
     )
   _check_depths(path, entries, strict=not config.bad_samples)
   return JsonlSource(path, entries, config.image_size)
@@ -60,12 +80,17 @@ def source(config: DataConfig, split: str) -> JsonlSource:
 
 def survey(config: DataConfig) -> list[str]:
   """What a run's plan says of the data; UserError where some of it is wrong."""
-  _path(config, "train")  # refuses where none is named
+  from cooper_jax.data.survey import at_start
+
+  check(config)
   return at_start(config)
 
 
 def _entries(path: pathlib.Path, config: DataConfig) -> list[Entry]:
   """The samples of a file; bad ones are left out where some are allowed."""
+  from cooper_jax.data.entries import read_entries
+  from cooper_jax.data.survey import without_bad
+
   if not config.bad_samples:
     return read_entries(path)
   return without_bad(path, config)
@@ -88,11 +113,9 @@ def _say(note: str) -> None:
 
 
 def _path(config: DataConfig, split: str) -> pathlib.Path:
-  if not config.jsonl:
-    raise UserError(
-      "source 'jsonl' needs a file; set config.data.jsonl=path/to/{split}.jsonl"
-    )
-  return pathlib.Path(config.jsonl.replace("{split}", split)).expanduser()
+  check(config)
+  written = config.own("jsonl").path
+  return pathlib.Path(written.replace("{split}", split)).expanduser()
 
 
 def _check_depths(
@@ -103,6 +126,8 @@ def _check_depths(
   Raises UserError for one that has no reading or can't be metres, if strict,
   and where those that name no scale are not of millimetres, all together.
   """
+  from cooper_jax.data import depth_scale, pictures
+
   drawn = [entry for entry in entries if entry.depth]
   typical = []
   for entry in drawn[:: max(1, len(drawn) // SAMPLED)][:SAMPLED]:

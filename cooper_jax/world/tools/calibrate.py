@@ -21,7 +21,6 @@ from cooper_jax.world.questions import debias, families, measure, select
 from cooper_jax.world.render import render
 
 _SPLIT = "train"
-PATH = pathlib.Path(debias_table.__file__)
 _FIRST = 10_000_000  # scenes that no training run gets to
 _EACH = 0.62  # of a family per scene, where there are that many
 
