@@ -39,5 +39,15 @@ def test_a_new_file_is_found_without_any_other_edit(tmp_path, monkeypatch):
   assert plugins.find("modalities", "thermal").MODALITY_ID == 9
 
 
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_every_kind_has_a_folder_with_files_in_it(kind):
+  names = plugins.names(kind)
+  assert names
+  for name in names:
+    assert plugins.find(kind, name).__doc__
+  with pytest.raises(UserError, match=f'no {plugins.SINGULAR[kind]} "no_such"'):
+    plugins.find(kind, "no_such")
+
+
 def test_the_loop_is_no_stage():
   assert "supervised" not in plugins.names("stages")

@@ -1,4 +1,4 @@
-"""What a question family chooses from: candidates of a batch of scenes.
+"""Candidates of a batch of scenes: what a question family chooses from.
 
 A candidate is an object, a pair, a triple or a name, with the probability that
 it is accepted. Scenes hold what families compare, computed once a batch.

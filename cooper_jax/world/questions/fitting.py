@@ -1,4 +1,4 @@
-"""Measures what a question's words and boxes tell of its answer, as RATES.
+"""Fits of RATES: what a question's words and boxes tell of its answer.
 
 `seen` is what a family's questions of many scenes were about, n of them:
 items [n, axes], features [n, N, FEATURES], middle [n, N, 2], colour and shape

@@ -1,4 +1,4 @@
-"""What can be said of each object from its pixels and its place.
+"""Facts of each object of a scene, from its pixels and its place.
 
 Everything a question is about is read here once, for a whole batch, so that
 questions only pick and compare.

@@ -1,4 +1,4 @@
-"""One question in words: what a family's `write` returns, and how.
+"""A question in words, as a family's `write` returns it.
 
 Reasoning names each object, points at it and gives the number read there:
 "red ball <at 0.412 0.730> 2.4 m ; blue table <at 0.550 0.200> 3.3 m ; closer".
