@@ -189,12 +189,6 @@ def rewards() -> dict:
   )
 
 
-def source_settings() -> dict:
-  """The Config of every data source that has settings of its own."""
-  sources = {n: plugins.find("sources", n) for n in plugins.names("sources")}
-  return {n: m.Config() for n, m in sources.items() if hasattr(m, "Config")}
-
-
 def reward_settings() -> dict:
   """The Config of every reward there is."""
   return {
@@ -344,7 +338,6 @@ def defaults() -> ConfigDict:
       here[name] = made
     else:
       here.update(made)
-  config.data.settings = _to_config(source_settings())
   config.update_from_flattened_dict(WITHOUT_DEFAULT)
   return config
 

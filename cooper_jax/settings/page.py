@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 TRAINED_STAGES = ("tokenizer", "pretrain", "sft", "grpo")
 # What is turned often; the rest is settable all the same.
 TURNED_OFTEN = (
-  "init_from", "seed", "modalities", "data.source", "data.jsonl",
+  "init_from", "seed", "modalities", "data.source", "data.settings.jsonl.path",
   "data.train_scenes", "model.d_model", "model.layers", "sft.steps",
   "sft.optim.learning_rate", "grpo.steps", "grpo.batch",
   "grpo.optim.learning_rate", "grpo.rl.group_size", "grpo.rl.advantage",

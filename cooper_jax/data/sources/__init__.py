@@ -39,6 +39,12 @@ class Source(Protocol):
   def __getitem__(self, index: int) -> Sample: ...
 
 
+def own_settings() -> dict[str, Any]:
+  """Source -> its Config as it stands, where it has settings of its own."""
+  sources = {n: plugins.find("sources", n) for n in plugins.names("sources")}
+  return {n: m.Config() for n, m in sources.items() if hasattr(m, "Config")}
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
   """What samples are made of and where they come from (`config.data`)."""
@@ -54,7 +60,8 @@ class DataConfig:
   heldout_scenes: int = 320  # scenes of colour-shape pairs never trained on
   workers: int = 0  # processes that render; 0 = one per core
   bad_samples: float = 0.0  # share of unreadable samples to leave out
-  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # own
+  # The Config of every source that has settings of its own.
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=own_settings)
   world: WorldConfig | None = None  # the WorldConfig (`config.world`)
 
   @property
