@@ -99,8 +99,16 @@ class TokenWeights:
 
 
 def modality_weights() -> dict[str, float]:
-  """How the codes' loss is shared; a modality that is not named has 1."""
-  return dict(depth=1.0, segmentation=1.5)
+  """How the codes' loss is shared among the modalities that there are."""
+  named = dict.fromkeys(plugins.names("modalities"), 1.0)
+  return named | dict(segmentation=1.5)
+
+
+def mode_shares() -> dict[str, float]:
+  """Shares of the questions by mode of their trace; a modality is a mode."""
+  named = dict.fromkeys(plugins.names("modalities"), 0.0)
+  named |= dict(depth=0.4, segmentation=0.08)
+  return dict(direct=0.1, text=0.3, needed=0.0) | named | dict(both=0.12)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,11 +182,7 @@ class SftSettings(SupervisedSettings):
   lengths_need_map: str = "depth"
   # Share of the questions by the mode of their trace ("needed": the maps that a
   # question needs). Every way of answering is shown for all questions alike.
-  shares: dict = dataclasses.field(
-    default_factory=lambda: dict(
-      direct=0.1, text=0.3, needed=0.0, depth=0.4, segmentation=0.08, both=0.12
-    )
-  )
+  shares: dict = dataclasses.field(default_factory=mode_shares)
 
 
 def rewards() -> dict:

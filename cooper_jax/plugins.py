@@ -3,6 +3,10 @@
 There is no registry to keep in step and no decorator to forget: the file
 `cooper_jax/modalities/depth.py` is the modality "depth". A package's
 `__path__` may be extended to look in further folders.
+
+A package of plug-ins may hold two functions: `complete(module)` gives a plug-in
+the defaults of what it leaves out, `derived()` names plug-ins that have no file
+of their own, which `derive(name)` makes: of each modality, a reward.
 """
 
 import importlib
@@ -28,7 +32,11 @@ SINGULAR = {
   "stages": "stage",
 }
 # Files in a plug-in folder that are machinery, not plug-ins.
-MACHINERY = {"stages": {"supervised"}}
+MACHINERY = {
+  "modalities": {"depth_files", "depth_pictures"},
+  "rewards": {"map_quality"},
+  "stages": {"supervised"},
+}
 
 
 def _package(kind: str) -> ModuleType:
@@ -42,18 +50,32 @@ def _package(kind: str) -> ModuleType:
 
 def names(kind: str) -> list[str]:
   """Lists the plug-ins of a kind, sorted."""
+  return sorted(_files(kind) | set(_derived(kind)))
+
+
+def _files(kind: str) -> set[str]:
   found = {
     module.name
     for module in pkgutil.iter_modules(_package(kind).__path__)
     if not module.name.startswith("_")
   }
-  return sorted(found - MACHINERY.get(kind, set()))
+  return found - MACHINERY.get(kind, set())
+
+
+def _derived(kind: str) -> list[str]:
+  return getattr(_package(kind), "derived", list)()
 
 
 def find(kind: str, name: str) -> ModuleType:
   """Imports the plug-in `name`, or raises UserError naming what exists."""
   check(kind, name)
-  return importlib.import_module(f"{KINDS[kind]}.{name}")
+  package = _package(kind)
+  if name not in _files(kind):
+    return package.derive(name)
+  module = importlib.import_module(f"{KINDS[kind]}.{name}")
+  if hasattr(package, "complete"):
+    package.complete(module)
+  return module
 
 
 def check(kind: str, name: str) -> None:

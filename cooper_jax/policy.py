@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from cooper_jax import plugins
-from cooper_jax.data import traces
 from cooper_jax.errors import UserError
 from cooper_jax.models import kernels, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
@@ -90,9 +89,8 @@ def make_policy(config) -> Policy:
     modality_ids=tuple(modality_id for _, modality_id in modalities),
     max_maps=model_config.max_maps,
     calls=tuple(
-      (modality_id, text.encode(" " + traces.CALLS[name])[0])
+      (modality_id, text.encode(" " + plugins.find("modalities", name).CALL)[0])
       for name, modality_id in modalities
-      if name in traces.CALLS
     ),
   )
   if config.sampling.maps > model_config.max_maps:

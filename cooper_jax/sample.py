@@ -1,19 +1,21 @@
 """The one record: an image, its maps and everything asked about it.
 
 Every source (the embedded world, JSONL files, benchmarks) yields `Sample`, and
-nothing after it knows where a sample came from. Depth is planar metres along
-the optical axis, everywhere; a source converts its own units once, on reading.
+nothing after it knows where a sample came from. `maps` holds what a modality
+of the same name can draw, as `modalities/<name>.py` describes it: a source
+converts its own units once, on reading.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import msgpack
 import numpy as np
 
-VERSION = 1  # of the byte layout below; raise it when the layout changes
+VERSION = 2  # of the byte layout below; raise it when the layout changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,30 +47,23 @@ class Sample:
   id: str
   source: str
   image: np.ndarray  # u8 [H, W, 3]
-  depth: np.ndarray | None = None  # f32 [H, W] planar metres, 0 = no reading
-  segmentation: np.ndarray | None = None  # u8 [H, W]; 0 unlabelled, 255 ignore
+  # [H, W] or [H, W, channels] by modality; absent = not known.
+  maps: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   instances: np.ndarray | None = None  # u8 [H, W], 0 = none
-  normals: np.ndarray | None = None  # f32 [H, W, 3] unit, camera frame
   camera: np.ndarray | None = None  # f32 [3, 3] pinhole K, pixel centres at .5
   questions: tuple[Question, ...] = ()
   grounding: tuple[Question, ...] = ()
 
 
-_ARRAYS = (
-  "image",
-  "depth",
-  "segmentation",
-  "instances",
-  "normals",
-  "camera",
-)
+_ARRAYS = ("image", "instances", "camera")
 
 
-def to_bytes(sample: Sample) -> bytes:
+def to_bytes(sample: Sample, *, unit: Collection[str] = ()) -> bytes:
   """Packs a sample with msgpack: no code runs when it is read back.
 
-  Depth is kept in half precision (5e-4 relative) and normals in one byte an
-  axis (1/254): a 64-pixel record has 45 kB, with f32 it would have 90.
+  Maps of floats are kept in half precision (5e-4 relative), those that `unit`
+  names, of vectors of length one, in one byte an axis (1/254): a 64-pixel
+  record of the world has 45 kB, with f32 it would have 90.
   """
   record: dict[str, Any] = {
     "version": VERSION,
@@ -79,14 +74,16 @@ def to_bytes(sample: Sample) -> bytes:
   }
   for name in _ARRAYS:
     array = getattr(sample, name)
-    if array is None:
-      continue
-    if name == "depth":
-      array = np.asarray(array, np.float16)
-    elif name == "normals":
-      array = np.rint(np.asarray(array) * 127).astype(np.int8)
-    array = np.ascontiguousarray(array)
-    record[name] = [array.dtype.str, list(array.shape), array.tobytes()]
+    if array is not None:
+      record[name] = _pack(array)
+  maps = record["maps"] = {}
+  for name, array in sample.maps.items():
+    kept = np.asarray(array)
+    if name in unit:
+      kept = np.rint(kept * 127).astype(np.int8)
+    elif kept.dtype == np.float32:
+      kept = kept.astype(np.float16)
+    maps[name] = [*_pack(kept), name in unit]
   return msgpack.packb(record, use_bin_type=True)
 
 
@@ -106,26 +103,35 @@ def from_bytes(data: bytes) -> Sample:
       f"sample record has layout version {version}, this code reads {VERSION};"
       " delete the cache to build it again"
     )
-  arrays = {}
-  for name in _ARRAYS:
-    if name not in record:
-      continue
-    kind, shape, raw = record[name]
-    array = np.frombuffer(raw, np.dtype(kind)).reshape(shape)
-    if name == "depth":
-      array = array.astype(np.float32)
-    elif name == "normals":
+  arrays = {name: _unpack(record[name]) for name in _ARRAYS if name in record}
+  maps = {}
+  for name, (*packed, unit) in record["maps"].items():
+    array = _unpack(packed)
+    if unit:
       array = array.astype(np.float32)
       length = np.linalg.norm(array, axis=-1, keepdims=True)
       array = array / np.maximum(length, 1e-6)
-    arrays[name] = array
+    elif array.dtype == np.float16:
+      array = array.astype(np.float32)
+    maps[name] = array
   return Sample(
     id=record["id"],
     source=record["source"],
     questions=tuple(_unpack_question(q) for q in record["questions"]),
     grounding=tuple(_unpack_question(q) for q in record["grounding"]),
+    maps=maps,
     **arrays,
   )
+
+
+def _pack(array: np.ndarray) -> list:
+  array = np.ascontiguousarray(array)
+  return [array.dtype.str, list(array.shape), array.tobytes()]
+
+
+def _unpack(packed: list) -> np.ndarray:
+  kind, shape, raw = packed
+  return np.frombuffer(raw, np.dtype(kind)).reshape(shape)
 
 
 def _pack_question(question: Question) -> dict[str, Any]:

@@ -10,7 +10,8 @@ PACKAGE = ROOT / "cooper_jax"
 
 FLOORS = [
   ["errors", "assets"],
-  ["plugins", "sample", "modalities", "runtime"],
+  ["plugins", "sample", "runtime"],
+  ["modalities"],
   ["parallel", "pictures"],
   ["tokenizers", "training", "grading"],
   ["models", "world"],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
 from cooper_jax.errors import UserError
 
 
@@ -32,11 +32,21 @@ def test_unknown_kind_is_named():
 
 
 def test_a_new_file_is_found_without_any_other_edit(tmp_path, monkeypatch):
-  (tmp_path / "thermal.py").write_text("MODALITY_ID = 9\n")
+  parts = (f"{part} = ''" for part in modalities.REQUIRED[1:])
+  lines = "\n".join(["MODALITY_ID = 9", *parts])
+  (tmp_path / "thermal.py").write_text(lines)
   package = plugins._package("modalities")
   monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
   assert "thermal" in plugins.names("modalities")
   assert plugins.find("modalities", "thermal").MODALITY_ID == 9
+  assert modalities.names() == ("depth", "segmentation", "thermal")
+  # Its reward has no file.
+  assert "thermal" in plugins.names("rewards")
+  reward = plugins.find("rewards", "thermal")
+  assert reward.Config().modality == "thermal"
+  (tmp_path / "sonar.py").write_text("MODALITY_ID = 8\n")
+  with pytest.raises(UserError, match="modality sonar has no TITLE, CALL"):
+    plugins.find("modalities", "sonar")
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)

@@ -115,8 +115,8 @@ def test_the_own_data_example_is_read(tmp_path):
   source = JsonlSource(tmp_path / "own.jsonl", entries, 64)
   assert len(source) == 1
   assert len(source[0].questions) == 2
-  assert source[0].depth.shape == (64, 64)
-  assert 0.4 < source[0].depth[source[0].depth > 0].mean() < 4.1
+  assert source[0].maps["depth"].shape == (64, 64)
+  assert 0.4 < source[0].maps["depth"][source[0].maps["depth"] > 0].mean() < 4.1
   config = own_data.reading(tmp_path / "own.jsonl")
   for split in ("train", "validation", "test"):  # it trains and is tested
     assert len(mixture.open_split(config, split)) == 1

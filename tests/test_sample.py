@@ -24,10 +24,12 @@ def _sample(**changes):
     "id": "scenes/train/0",
     "source": "scenes",
     "image": rng.integers(0, 256, (8, 8, 3), dtype=np.uint8),
-    "depth": rng.uniform(0.3, 12, (8, 8)).astype(np.float32),
-    "segmentation": rng.integers(0, 13, (8, 8), dtype=np.uint8),
+    "maps": {
+      "depth": rng.uniform(0.3, 12, (8, 8)).astype(np.float32),
+      "segmentation": rng.integers(0, 13, (8, 8), dtype=np.uint8),
+      "normals": normals.astype(np.float32),
+    },
     "instances": rng.integers(0, 6, (8, 8), dtype=np.uint8),
-    "normals": normals.astype(np.float32),
     "camera": np.eye(3, dtype=np.float32),
     "questions": (question,),
     "grounding": (question,),
@@ -37,25 +39,34 @@ def _sample(**changes):
 
 def test_sample_survives_its_bytes():
   before = _sample()
-  after = sample.from_bytes(sample.to_bytes(before))
+  after = sample.from_bytes(sample.to_bytes(before, unit=("normals",)))
   assert (after.id, after.source) == (before.id, before.source)
   assert after.questions == before.questions
   assert after.grounding == before.grounding
-  for name in ("image", "segmentation", "instances", "camera"):
+  for name in ("image", "instances", "camera"):
     kept = getattr(after, name)
     np.testing.assert_array_equal(kept, getattr(before, name))
     assert kept.dtype == getattr(before, name).dtype
+  classes = after.maps["segmentation"]
+  np.testing.assert_array_equal(classes, before.maps["segmentation"])
+  assert classes.dtype == np.uint8 and after.maps["depth"].dtype == np.float32
   # Half precision keeps 11 bits: 2^-11 = 4.9e-4 relative.
-  np.testing.assert_allclose(after.depth, before.depth, rtol=5e-4)
+  np.testing.assert_allclose(
+    after.maps["depth"], before.maps["depth"], rtol=5e-4
+  )
   # A byte per axis: 1/254 rounding, a little more after normalising.
-  np.testing.assert_allclose(after.normals, before.normals, atol=0.01)
-  np.testing.assert_allclose(np.linalg.norm(after.normals, axis=-1), 1, 1e-5)
+  np.testing.assert_allclose(
+    after.maps["normals"], before.maps["normals"], atol=0.01
+  )
+  np.testing.assert_allclose(
+    np.linalg.norm(after.maps["normals"], axis=-1), 1, 1e-5
+  )
 
 
 def test_unknown_maps_stay_unknown():
-  before = _sample(depth=None, normals=None, instances=None, camera=None)
+  before = _sample(maps={}, instances=None, camera=None)
   after = sample.from_bytes(sample.to_bytes(before))
-  assert after.depth is None and after.normals is None
+  assert after.maps == {}
   assert after.instances is None and after.camera is None
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cooper_jax import modalities
 from cooper_jax.data import mixture, survey
 from cooper_jax.data.entries import JsonlSource
 from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
-from cooper_jax.modalities import segmentation
 from cooper_jax.pictures import drawing
 from cooper_jax.tokenizers.text import TextTokenizer
 
@@ -40,9 +40,8 @@ def counts(found: dict[str, survey.Survey]) -> dict:
     "answer_types": _tally(q.answer_type for _, q in asked),
     "families": _tally(q.family for _, q in asked),
     "reasoning": sum(bool(q.reasoning) for _, q in asked),
-    "maps": {name: survey.have(entries, name) for name in survey.MAPS},
-    "depth": depth_range([d for each in found.values() for d in each.depths]),
-    "classes": classes(sum(each.classes for each in found.values())),
+    "maps": {n: survey.have(entries, n) for n in modalities.names()},
+    **{title: value for title, value, _ in overviews(found)},
     "splits": {
       split: {
         "images": len(each), "questions": sum(len(e.questions) for e in each)
@@ -56,28 +55,14 @@ def counts(found: dict[str, survey.Survey]) -> dict:
   return result | {"errors": errors + too_long(found)}
 
 
-def depth_range(depths: list[survey.Depths]) -> dict | None:
-  """Metres and the share of pixels with a reading; None without depth maps."""
-  if not depths:
-    return None
-  return {
-    "min_m": round(float(min(d.low for d in depths)), 3),
-    "median_m": round(
-      float(np.median(np.concatenate([d.some for d in depths]))), 3
-    ),
-    "max_m": round(float(max(d.high for d in depths)), 3),
-    "readings": round(float(np.mean([d.share for d in depths])), 3),
-  }
-
-
-def classes(totals: np.ndarray) -> dict[str, float]:
-  """Share of the pixels by class name, most frequent first."""
-  names = {i: name for i, name in enumerate(segmentation.CLASSES)}
-  names[segmentation.IGNORE] = "ignore"
-  order = sorted(np.flatnonzero(totals), key=lambda i: -totals[i])
-  return {
-    names[int(i)]: round(float(totals[i] / totals.sum()), 4) for i in order
-  }
+def overviews(found: dict[str, survey.Survey]) -> list[tuple]:
+  """(title, JSON value, words) of the maps of each modality."""
+  return [
+    module.overview(
+      [s for each in found.values() for s in each.summaries[name]]
+    )
+    for name, module in modalities.found().items()
+  ]
 
 
 def longest(asked) -> dict | None:
@@ -132,8 +117,11 @@ def default_room() -> int:
   return max(config.sampling.prompt_buckets) - cells - 1  # <user>
 
 
-def lines_of(found: dict, most: int) -> list[str]:
-  """What is printed of `counts`, with at most `most` errors (0: all)."""
+def lines_of(found: dict, maps: list[tuple], most: int) -> list[str]:
+  """What is printed of `counts`, with at most `most` errors (0: all).
+
+  maps: the overviews of the modalities.
+  """
   listed = lambda pairs: ", ".join(f"{n} {c:,}" for n, c in pairs.items())  # noqa: E731
   lines = [f"data          {', '.join(found['files'])}"]
   lines.append(
@@ -145,15 +133,7 @@ def lines_of(found: dict, most: int) -> list[str]:
   if found["questions"]:
     lines.append(f"answers       {listed(found['answer_types'])}")
     lines.append(f"families      {listed(found['families'])}")
-  if found["depth"]:
-    d = found["depth"]
-    lines.append(
-      f"depth         {d['min_m']:g} to {d['max_m']:g} m, median"
-      f" {d['median_m']:g} m, {d['readings']:.0%} of the pixels have a reading"
-    )
-  if found["classes"]:
-    shares = (f"{n} {s:.1%}" for n, s in found["classes"].items())
-    lines.append(f"classes       {', '.join(shares)}")
+  lines += [f"{title:13s} {words}" for title, _, words in maps if words]
   for split, each in found["splits"].items():
     lines.append(
       f"{split:13s} {each['images']:,} images, {each['questions']:,} questions"
@@ -177,11 +157,13 @@ def lines_of(found: dict, most: int) -> list[str]:
 
 
 def sheet(samples, titles) -> np.ndarray:
-  """A contact sheet u8 [H, W, 3]: image, depth and classes under a title."""
+  """A contact sheet u8 [H, W, 3]: image and maps under a title."""
   font = ImageFont.load_default(size=11)
   columns = max(1, min(COLUMNS, len(samples)))
   rows = -(-len(samples) // columns)
-  across, down = 3 * TILE + 2 * GAP + 2 * MARGIN, TILE + TEXT + GAP
+  shown = 1 + len(modalities.names())
+  across = shown * TILE + (shown - 1) * GAP + 2 * MARGIN
+  down = TILE + TEXT + GAP
   page = Image.new("RGB", (columns * across, rows * down + MARGIN), PAPER)
   pen = ImageDraw.Draw(page)
   for i, (sample, (name, asked)) in enumerate(
@@ -191,21 +173,17 @@ def sheet(samples, titles) -> np.ndarray:
     y = (i // columns) * down + MARGIN // 2
     pen.text((x, y), _cut(name, font, across), fill=INK, font=font)
     pen.text((x, y + 14), _cut(asked, font, across), fill=QUIET, font=font)
-    pictures = [
-      sample.image,
-      None if sample.depth is None else drawing.depth_picture(sample.depth),
-      None
-      if sample.segmentation is None
-      else drawing.segmentation_picture(sample.segmentation),
-    ]
-    for k, picture in enumerate(pictures):
+    pictures = [("", sample.image)]
+    for which, module in modalities.found().items():
+      target = module.read(sample)
+      drawn = None if target is None else module.picture(target)
+      pictures.append((which, drawn))
+    for k, (which, picture) in enumerate(pictures):
       left, top = x + k * (TILE + GAP), y + TEXT
       if picture is None:
         box = (left, top, left + TILE - 1, top + TILE - 1)
         pen.rectangle(box, outline=(220, 218, 212))
-        pen.text(
-          (left + 8, top + 8), ("", *survey.MAPS)[k] + ": none", QUIET, font
-        )
+        pen.text((left + 8, top + 8), f"{which}: none", QUIET, font)
       else:
         page.paste(Image.fromarray(np.asarray(picture)), (left, top))
   return np.asarray(page)
@@ -231,9 +209,7 @@ def chosen(found: dict[str, survey.Survey], count: int):
   for each, entry in (every[i] for i in np.unique(places.astype(int))):
     samples.append(JsonlSource(each.path, [entry], TILE)[0])
     first = entry.questions[0]
-    metres = samples[-1].depth
-    low, high = drawing.depth_range(metres)
-    span = "" if metres is None else f", {low:.2g} to {high:.2g} m"
+    span = spans(samples[-1])
     titles.append(
       (
         f"{entry.id} (line {entry.line}){span}",
@@ -241,6 +217,17 @@ def chosen(found: dict[str, survey.Survey], count: int):
       )
     )
   return samples, titles
+
+
+def spans(sample) -> str:
+  """The range that the colours of its maps stand for.  ", 0.9 to 7.5 m" """
+  said = ""
+  for module in modalities.found().values():
+    found = module.scale([module.read(sample)])
+    said += (
+      f", {found.low:.2g} to {found.high:.2g} {found.unit}" if found else ""
+    )
+  return said
 
 
 def opening_errors(written: str) -> list[str]:
@@ -287,7 +274,8 @@ def main(argv=None) -> int:
     if asked.json:
       print(json.dumps(result, indent=2), flush=True)
     else:
-      print("\n".join(lines_of(result, max(0, asked.errors))), flush=True)
+      lines = lines_of(result, overviews(found), max(0, asked.errors))
+      print("\n".join(lines), flush=True)
     if asked.out:
       draw(found, Path(asked.out).expanduser(), max(1, asked.rows))
   except BrokenPipeError:  # `| head`: what is left needs no reader

@@ -17,7 +17,6 @@ from cooper_jax.training import telemetry
 
 INSTANCE = re.compile(r"id=(\d+)>")
 CHUNK = 1024  # samples whose maps are in memory at once
-MARKED = "segmentation"  # the modality in which one object alone is marked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +91,7 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
   cells = next(iter(codecs.values())).config.cells
   total = len(source)
   maps = {m: np.full((total, cells), -1, np.int32) for m in codecs}
+  marking = modalities.having("MARKS")
   marked = np.zeros(total, np.uint8)
   mark = np.zeros((total, cells), np.int32)
   ids = []
@@ -102,11 +102,11 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
       for modality, codec in codecs.items():
         found = [codec.modality.read(sample) for sample in samples]
         _encode(codec, found, maps[modality][start:])
-      if MARKED in codecs:
+      if marking in codecs:
         marked[start : start + len(samples)] = [
           _choose(sample, start + i) for i, sample in enumerate(samples)
         ]
-        codec = codecs[MARKED]
+        codec = codecs[marking]
         found = [
           modalities.only(
             codec.modality.read(s), s.instances, marked[start + i]

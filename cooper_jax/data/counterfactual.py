@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cooper_jax import modalities
 from cooper_jax.grading import grade, quantities
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers import map_tokenizer
@@ -22,7 +23,6 @@ from cooper_jax.tokenizers.lengths import LENGTH, metres
 from cooper_jax.training import telemetry
 from cooper_jax.world.questions import families
 
-MODALITY = "depth"
 CHUNK = 1024  # samples in memory at once
 INSTANCES = 256  # an instance map is u8
 FARTHEST = 7  # steps: a factor of 2
@@ -30,6 +30,11 @@ WHOLE = 0.4  # share of the maps that are changed by one factor
 LEAST = 1.5  # steps that two objects must stay apart to be compared
 
 _EACH = {"list", "where"}  # requests that give every object its reading
+
+
+def modality() -> str:
+  """The modality whose maps can be changed, "" without one."""
+  return modalities.having("move")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +90,7 @@ def make(source, codec, *, own, seed: int, path: Path | None = None) -> Edits:
           continue
         steps[i] = choose(np.random.default_rng((seed, i)))
         places.append(i)
-        maps.append(move(depth, sample.instances, steps[i]))
+        maps.append(codec.modality.move(depth, sample.instances, steps[i]))
       if places:
         codes[places] = map_tokenizer.encode_maps(codec, np.stack(maps))
       progress.advance(end - start)
@@ -107,12 +112,6 @@ def choose(rng) -> np.ndarray:
   steps = rng.integers(-FARTHEST, FARTHEST + 1, INSTANCES).astype(np.int8)
   steps[0] = 0
   return steps
-
-
-def move(depth, instances, steps) -> np.ndarray:
-  """The depth map with every instance at 10^(steps / 24) of its distance."""
-  factor = 10.0 ** (np.asarray(steps, np.float32) / 24)
-  return (depth * factor[instances]).astype(np.float32)
 
 
 def rewrite_trace(question: Question, steps) -> Question | None:
@@ -166,7 +165,7 @@ def scaled(number: str | float, steps: int) -> str:
 
 def _compare(question, moved):
   """(first was closer, first is closer), None where they are about level."""
-  first, second = question.evidence["depth"]
+  first, second = question.evidence[modality()]
   before = 24 * np.log10(first / second)
   after = before + moved[0] - moved[1]
   if abs(after) < LEAST:

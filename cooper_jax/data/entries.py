@@ -5,8 +5,10 @@ import functools
 import pathlib
 from typing import Any
 
+from cooper_jax import modalities
 from cooper_jax.data import (
   fingerprints,
+  map_files,
   own_questions,
   picture_files,
   pictures,
@@ -23,10 +25,10 @@ class Entry:
   line: int
   id: str
   image: str
-  depth: str
-  segmentation: str
+  maps: dict[str, str]  # modality -> path of its file
   questions: tuple[Question, ...]
-  depth_scale: float | None = None  # units a metre; None = as is usual
+  # Modality -> units in which its file counts; absent = as is usual.
+  scales: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class JsonlSource:
@@ -38,10 +40,9 @@ class JsonlSource:
   def __len__(self) -> int:
     return len(self.entries)
 
-  def kind(self, index: int) -> tuple[bool, bool]:
+  def kind(self, index: int) -> tuple[str, ...]:
     """Which maps a sample has: the same kind, the same maps."""
-    entry = self.entries[index]
-    return bool(entry.depth), bool(entry.segmentation)
+    return tuple(sorted(self.entries[index].maps))
 
   def __getitem__(self, index: int) -> Sample:
     entry = self.entries[index]
@@ -49,30 +50,23 @@ class JsonlSource:
     folder = self.path.parent
     file = picture_files.beside(folder, entry.image)
     image = pictures.read_image(file, self.size, where)
-    depth = segmentation = None
-    if entry.depth or entry.segmentation:
-      frame = pictures.read_frame(file, where)
-    if entry.depth:
-      depth = pictures.read_depth(
-        picture_files.beside(folder, entry.depth),
+    frame = pictures.read_frame(file, where) if entry.maps else None
+    maps = {
+      name: map_files.read(
+        name,
+        picture_files.beside(folder, written),
         self.size,
         where,
-        scale=entry.depth_scale,
+        scale=entry.scales.get(name),
         frame=frame,
       )
-    if entry.segmentation:
-      segmentation = pictures.read_classes(
-        picture_files.beside(folder, entry.segmentation),
-        self.size,
-        where,
-        frame=frame,
-      )
+      for name, written in entry.maps.items()
+    }
     return Sample(
       id=entry.id,
       source="jsonl",
       image=image,
-      depth=depth,
-      segmentation=segmentation,
+      maps=maps,
       questions=entry.questions,
     )
 
@@ -105,12 +99,9 @@ def check_files(path: pathlib.Path, entry: Entry) -> list[str]:
       return None
 
   frame = tried(pictures.check_image, entry.image)
-  if entry.depth:
-    tried(
-      pictures.check_depth, entry.depth, scale=entry.depth_scale, frame=frame
-    )
-  if entry.segmentation:
-    tried(pictures.check_classes, entry.segmentation, frame=frame)
+  for name, written in entry.maps.items():
+    check = functools.partial(map_files.check, name)
+    tried(check, written, scale=entry.scales.get(name), frame=frame)
   return errors
 
 
@@ -143,9 +134,9 @@ def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
     if {"answer", "question"} <= set(record):
       question, more = own_questions.make(record)
       problems = problems + more
-    scale = _scale(record, problems)
+    scales = _scales(record, problems)
     if not problems:
-      problems = _add(entries, record, scale, question, number, path)
+      problems = _add(entries, record, scales, question, number, path)
     if not problems:
       problems = _check(entries[-1], ids, kinds, number)
     errors += [f"{path}:{number}: {problem}" for problem in problems]
@@ -155,33 +146,38 @@ def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
 def _add(
   entries: list[Entry],
   record: dict[str, Any],
-  scale: float | None,
+  scales: dict[str, float],
   question: Question,
   number: int,
   path: pathlib.Path,
 ) -> list[str]:
   """Adds a line as a sample, or as a question of the sample before it."""
-  maps = {key: record.get(key, "") for key in ("depth", "segmentation")}
-  maps["depth_scale"] = scale
+  maps = {name: record[name] for name in modalities.names() if record.get(name)}
   last = entries[-1] if entries else None
   if last is None or last.image != record["image"]:
     name = record.get("id") or f"{path.stem}-{number}"
     entries.append(
-      Entry(number, name, record["image"], **maps, questions=(question,))
+      Entry(number, name, record["image"], maps, (question,), scales)
     )
     return []
   problems = []
-  for key, value in maps.items():
-    before = getattr(last, key)
-    if value and before and value != before:
-      problems.append(
-        f"{key} is {value!r}, line {last.line} with the same image has "
-        f"{before!r}"
-      )
-    maps[key] = before or value
-  questions = (*last.questions, question)
+  for now, before, key in (
+    (maps, last.maps, "{}"),
+    (scales, last.scales, "{}_scale"),
+  ):
+    problems += [
+      f"{key.format(name)} is {now[name]!r}, line {last.line} with the same"
+      f" image has {before[name]!r}"
+      for name in now
+      if now[name] != before.get(name, now[name])
+    ]
   if not problems:
-    entries[-1] = dataclasses.replace(last, **maps, questions=questions)
+    entries[-1] = dataclasses.replace(
+      last,
+      maps={**maps, **last.maps},
+      scales={**scales, **last.scales},
+      questions=(*last.questions, question),
+    )
   return problems
 
 
@@ -205,20 +201,24 @@ def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
   return problems
 
 
-def _scale(record: dict[str, Any], problems: list[str]) -> float | None:
-  """Units a metre of the line's depth file, None where it names none."""
-  if "depth_scale" not in record:
-    return None
-  if not record.get("depth"):
-    problems.append("'depth_scale' without 'depth'; it belongs to a map's line")
-  try:
-    scale = own_questions.exact(record["depth_scale"], "depth_scale")
-  except ValueError as error:
-    problems.append(str(error))
-    return None
-  if not scale > 0:
-    problems.append(
-      f"'depth_scale' is {scale:g}; units a metre are above 0: 1000 for"
-      " millimetres, 1 for metres"
-    )
-  return scale
+def _scales(record: dict[str, Any], problems: list[str]) -> dict[str, float]:
+  """Units of the line's map files by modality, of those that it names."""
+  found = {}
+  for name in modalities.names():
+    key = f"{name}_scale"
+    if key not in record:
+      continue
+    if not record.get(name):
+      problems.append(f"'{key}' without '{name}'; it belongs to a map's line")
+    try:
+      scale = own_questions.exact(record[key], key)
+    except ValueError as error:
+      problems.append(str(error))
+      continue
+    if not scale > 0:
+      problems.append(
+        f"'{key}' is {scale:g}; units a metre are above 0: 1000 for"
+        " millimetres, 1 for metres"
+      )
+    found[name] = scale
+  return found

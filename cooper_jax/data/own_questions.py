@@ -10,7 +10,8 @@ import re
 import unicodedata
 from typing import Any
 
-from cooper_jax.data import own_tags, records
+from cooper_jax import modalities
+from cooper_jax.data import modes, own_tags, records
 from cooper_jax.data.records import said
 from cooper_jax.errors import nearest
 from cooper_jax.grading import quantities
@@ -18,8 +19,6 @@ from cooper_jax.sample import Question
 
 FLAGS = ("positive", "negative", "boundary")
 ANSWER_TYPES = ("choice", "yes_no", "number", "text")
-# Modes of use: in summary.json their scores stand beside the families'.
-RESERVED = ("direct", "text", "depth", "segmentation", "both", "adaptive")
 LARGEST = 1e15  # beyond it whole numbers are not told apart
 # By which `value` may differ from a length that is rounded in the answer.
 ROUNDING = 0.05
@@ -81,10 +80,12 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
     )
   # Of one kind each, as the baselines of a family need it.
   family = record.get("family") or f"own_{noun(kind, unit)}"
-  if family in RESERVED or not re.fullmatch(r"\w+", family):
+  # In summary.json the scores of modes stand beside the families'.
+  reserved = modes.every()
+  if family in reserved or not re.fullmatch(r"\w+", family):
     problems.append(
       f"family {said(family)} can't name a score; letters, digits and _ will"
-      f" do, but for {', '.join(RESERVED)}"
+      f" do, but for {', '.join(reserved)}"
     )
   problems += own_tags.problems(answer, record.get("reasoning", ""))
   if problems:
@@ -97,7 +98,7 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
     options=tuple(options),
     unit=unit,
     value=value,
-    needs=tuple(k for k in ("depth", "segmentation") if record.get(k)),
+    needs=tuple(name for name in modalities.names() if record.get(name)),
     flag=flag,
     reasoning=record.get("reasoning", ""),
   ), []

@@ -13,22 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cooper_jax import modalities
 from cooper_jax.data import picture_files
 from cooper_jax.errors import UserError, nearest
 
 REQUIRED = ("image", "question", "answer")
-TEXTS = (
-  *REQUIRED,
-  "depth",
-  "segmentation",
-  "unit",
-  "reasoning",
-  "flag",
-  "id",
-  "family",
-  "answer_type",
-)
-KEYS = (*TEXTS, "options", "value", "depth_scale")
+TEXTS = ("unit", "reasoning", "flag", "id", "family", "answer_type")
 NUMERIC = ("answer", "id")  # may be numbers, and are then read as written
 LINE_BYTES = 1 << 20
 DIGITS = 30  # of a number, at most
@@ -107,6 +97,17 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
       line = file.readline(LINE_BYTES + 1)
 
 
+def texts() -> tuple[str, ...]:
+  """The keys whose values are strings, files of maps among them."""
+  return (*REQUIRED, *modalities.names(), *TEXTS)
+
+
+def keys() -> tuple[str, ...]:
+  """All keys that a line may have."""
+  scaled = [n for n, module in modalities.found().items() if module.SCALED]
+  return (*texts(), "options", "value", *(f"{name}_scale" for name in scaled))
+
+
 def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
   """(object, what is wrong with it) of a line; {} where it is no object.
 
@@ -117,19 +118,19 @@ def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
     record = _decode(raw)
   except ValueError as error:
     return {}, [str(error)]
-  problems = []
+  problems, known = [], keys()
   for key in record:
-    if key not in KEYS:
+    if key not in known:
       problems.append(
-        f"unknown key {said(key)}; allowed are {', '.join(KEYS)}"
-        f"{nearest(key, KEYS)}"
+        f"unknown key {said(key)}; allowed are {', '.join(known)}"
+        f"{nearest(key, known)}"
       )
   record = {
     key: value
     for key, value in record.items()
-    if value is not None and key in KEYS
+    if value is not None and key in known
   }
-  for key in TEXTS:
+  for key in texts():
     value = record.get(key, "")
     if isinstance(value, Number) and key in NUMERIC:
       record[key] = str(value)

@@ -14,8 +14,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import numpy as np
-
+from cooper_jax import modalities
 from cooper_jax.data import own_tags, picture_files, splits
 from cooper_jax.data.entries import Entry, JsonlSource, check_files, scan
 from cooper_jax.data.sources import DataConfig
@@ -24,36 +23,23 @@ from cooper_jax.training import telemetry
 
 FEW = 128  # samples with maps that the start of a run decodes
 SIDE = 64  # pixels that a map is read at, to count its values
-KEPT = 256  # readings of a map that the median of all is made of
 MOST_BAD = 0.2  # share of bad files that a message offers to leave out
 AT_ONCE = 1024  # files that are waited for at a time
-MAPS = ("depth", "segmentation")
 CHECK = "python -m cooper_jax.data.check"
-
-
-@dataclasses.dataclass(frozen=True)
-class Depths:
-  """Of one depth map: share of its pixels that have a reading, some of them."""
-
-  share: float
-  low: float
-  high: float
-  some: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
   """One JSONL file: what it holds, what is wrong, which samples are bad.
 
-  depths, classes (counts [256] of ids): of the maps that were decoded.
+  summaries: by modality, of the maps that were decoded.
   """
 
   path: Path
   entries: list[Entry]
   line_errors: list[str]
   file_errors: dict[int, list[str]]  # by index of the entry
-  depths: list[Depths]
-  classes: np.ndarray
+  summaries: dict[str, list]
 
   @property
   def errors(self) -> list[str]:
@@ -81,20 +67,18 @@ def look(path: Path, *, decode: str = "all") -> Survey:
   chosen = range(len(entries)) if decode == "all" else _few(entries)
   source = JsonlSource(path, entries, SIDE)
   work = functools.partial(_one, source, frozenset(chosen))
-  file_errors, depths, classes = {}, [], np.zeros(256, np.int64)
-  for index, (found, depth, ids) in enumerate(_in_threads(work, len(entries))):
+  file_errors, summaries = {}, {name: [] for name in modalities.names()}
+  for index, (found, maps) in enumerate(_in_threads(work, len(entries))):
     if found:
       file_errors[index] = found
-    if depth is not None:
-      depths.append(depth)
-    if ids is not None:
-      classes += ids
-  return Survey(path, entries, errors, file_errors, depths, classes)
+    for name, summary in maps.items():
+      summaries[name].append(summary)
+  return Survey(path, entries, errors, file_errors, summaries)
 
 
 def _few(entries: list[Entry]) -> Collection[int]:
   """Samples that have a map, spread over the file."""
-  have = [i for i, e in enumerate(entries) if e.depth or e.segmentation]
+  have = [i for i, e in enumerate(entries) if e.maps]
   return have[:: max(1, -(-len(have) // FEW))]
 
 
@@ -111,32 +95,25 @@ def _in_threads(work, count: int) -> Iterable:
 
 
 def _one(source: JsonlSource, decoded: Collection[int], index: int):
-  """(errors, Depths or None, counts of class ids or None) of a sample."""
+  """(errors, {modality: what an overview needs of its map}) of a sample."""
   entry = source.entries[index]
   found = check_files(source.path, entry)
-  maps = [name for name in MAPS if getattr(entry, name)]
   found += [
     f"{source.path}:{entry.line}: a trace about this image draws <{name}>, and"
     f" none of its lines has {name!r}"
-    for name in own_tags.lacking(entry.questions, maps)
+    for name in own_tags.lacking(entry.questions, entry.maps)
   ]
   if found or index not in decoded:
-    return found, None, None
+    return found, {}
   try:
     sample = source[index]
   except UserError as error:
-    return [str(error)], None, None
-  depth = ids = None
-  if sample.depth is not None:
-    have = sample.depth[sample.depth > 0]
-    step = max(1, have.size // KEPT)
-    share = have.size / sample.depth.size
-    depth = (
-      Depths(share, have.min(), have.max(), have[::step]) if share else None
-    )
-  if sample.segmentation is not None:
-    ids = np.bincount(sample.segmentation.ravel(), minlength=256)
-  return [], depth, ids
+    return [str(error)], {}
+  summaries = {
+    name: modalities.found()[name].summarize(target)
+    for name, target in sample.maps.items()
+  }
+  return [], {n: s for n, s in summaries.items() if s is not None}
 
 
 def paths_of(written: str) -> dict[str, Path]:
@@ -202,13 +179,14 @@ def at_start(config: DataConfig) -> list[str]:
   lines = []
   for split, entries in by_split(found).items():
     asked = sum(len(entry.questions) for entry in entries)
-    maps = ", ".join(f"{n} of {have(entries, n):,}" for n in MAPS)
+    maps = ", ".join(f"{n} of {have(entries, n):,}" for n in modalities.names())
     lines.append(
       f"  {split:10s} {len(entries):,} images, {asked:,} questions; {maps}"
     )
   lines += [f"  note: {note}" for note in repeated(found)]
   if config.names == ("jsonl",):
-    lacking = [n for n in MAPS if not have(by_split(found)["train"], n)]
+    train, every = by_split(found)["train"], modalities.names()
+    lacking = [name for name in every if not have(train, name)]
     if lacking:
       it = "it" if len(lacking) == 1 else "them"
       lines.append(
@@ -232,7 +210,7 @@ def path_in(config: DataConfig) -> str:
 
 def have(entries: list[Entry], name: str) -> int:
   """How many of the samples have a map."""
-  return sum(bool(getattr(entry, name)) for entry in entries)
+  return sum(name in entry.maps for entry in entries)
 
 
 def looked_at(path: Path, bad_samples: float) -> Survey:

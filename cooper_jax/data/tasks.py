@@ -7,21 +7,18 @@ grounding tasks and questions, each a branch that shares the image.
 import dataclasses
 import functools
 import itertools
-import re
 
 import numpy as np
 
-from cooper_jax.data import counterfactual, traces
-from cooper_jax.data.codes import INSTANCE, MARKED, Codes
+from cooper_jax import modalities
+from cooper_jax.data import counterfactual, modes, traces
+from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.word_kinds import kind_of
 from cooper_jax.errors import UserError
 from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder, request_of
 from cooper_jax.world.questions import counting
 
-_MARK = re.compile(rf"<{MARKED} id=\d+>")
-# Modes of traces, about as long as they are: see `deals`.
-ORDER = ("direct", "text", "needed", "segmentation", "depth", "both")
 TRIES = 8  # to deal a row's modes to its questions at random
 
 
@@ -136,10 +133,11 @@ class MapTask(Task):
 
   def __call__(self, sample, rng):
     branches = []
+    marked = modalities.having("MARKS")
     marking = self.codes.marking(sample.id) if self.single_object else None
     marking = marking if rng.random() < self.single_object else None
     for modality, title in self.titles:
-      if modality == MARKED and marking:
+      if marking and modality == marked:
         branches.append(self._mark(sample, marking[0], rng))
       elif self.has(sample, modality):
         branches.append(
@@ -164,11 +162,12 @@ class MapTask(Task):
   def _given(self, sample, question, rng):
     """The maps that a text may read, and the question that fits them."""
     given = []
+    changeable = counterfactual.modality()
     for modality, _ in self.titles if self.map_context else ():
       if rng.random() >= self.map_context or not self.has(sample, modality):
         continue
       codes = self.codes.of(sample.id, modality)
-      if modality == counterfactual.MODALITY:
+      if modality == changeable:
         changed = self.edit(sample, question, rng)
         if changed:
           question, codes = changed, self.codes.counterfactual(sample.id)[0]
@@ -225,7 +224,8 @@ class ReasoningTask(Task):
 
   def _deals(self, asked):
     """The lots of modes that these questions may get, and their chances."""
-    names = sorted(self.shares, key=lambda share: ORDER.index(share[0]))
+    order = modes.of_traces()
+    names = sorted(self.shares, key=lambda share: order.index(share[0]))
     return deals(tuple(names), len(asked))
 
   def _dealt(self, asked, rng) -> list:
@@ -279,7 +279,7 @@ class ReasoningTask(Task):
       chosen = tuple(m for m in chosen if self.has(sample, m))
     corrupted = bool(chosen) and rng.random() < self.corrupted
     changed = None
-    if chosen and counterfactual.MODALITY in chosen and not corrupted:
+    if chosen and counterfactual.modality() in chosen and not corrupted:
       changed = self.edit(sample, question, rng)
     told = changed or question
     if chosen is not None and self._unseen(sample, chosen):
@@ -301,24 +301,22 @@ class ReasoningTask(Task):
 
   def _maps(self, question, mode):
     drawable = dict(self.markup.modalities)
-    if mode == "direct":
+    if mode == modes.DIRECT:
       return None
-    (chosen,) = drawn_in([mode], question)
+    (chosen,) = drawn_in([mode], question, modes.order(self.markup.modalities))
     drawn = [m for m in chosen if m in drawable]
     return tuple(drawn[: self.markup.form.max_maps])
 
 
-def drawn_in(modes, question) -> list[tuple[str, ...]]:
-  """The maps that the traces of these modes draw, none where it is direct."""
-  chosen = {
-    "direct": (),
-    "text": (),
-    "needed": question.needs,
-    "depth": ("depth",),
-    "segmentation": ("segmentation",),
-    "both": tuple(traces.CALLS),
-  }
-  return [tuple(chosen[mode]) for mode in modes]
+def drawn_in(chosen, question, names) -> list[tuple[str, ...]]:
+  """The maps that the traces of some modes draw, none where it is direct.
+
+  names: the modalities of the policy, in the order of their ids.
+  """
+  return [
+    tuple(question.needs) if m == modes.NEEDED else modes.maps_of(m, names)
+    for m in chosen
+  ]
 
 
 @functools.lru_cache(1 << 8)

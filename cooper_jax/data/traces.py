@@ -13,22 +13,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from cooper_jax import modalities
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers.lengths import LENGTH
 
-# In the order in which they are drawn, with the thought that calls for each.
-CALLS = {
-  "depth": "measure the depth",
-  "segmentation": "find the objects",
-}
 DOUBT = "the map does not fit the image"
 _LENGTH = re.compile(LENGTH.pattern + " m")
 
 
 def compose(
   question: Question,
-  maps: Sequence[str] | None = ("depth",),
+  maps: Sequence[str] | None,
   *,
   corrupted: bool = False,
   counterfactual: bool = False,
@@ -38,7 +34,7 @@ def compose(
   Args:
     maps: which maps to draw; () reasons in text only, None answers directly.
     corrupted: the last map drawn is a wrong one, and the reasoning says so.
-    counterfactual: the depth map is a changed one, which the question is of.
+    counterfactual: the map that can be changed is, and the question is of it.
 
   Raises:
     UserError: `maps` names a map that no trace can draw.
@@ -46,22 +42,29 @@ def compose(
   answer = f"<answer> {question.answer} </answer>"
   if maps is None:
     return answer
-  unknown = [name for name in maps if name not in CALLS]
+  known = modalities.names()  # in the order in which they are drawn
+  unknown = [name for name in maps if name not in known]
   if unknown:
     raise UserError(
       f'a trace was asked to draw "{unknown[0]}"; it can draw'
-      f" {', '.join(CALLS)}"
+      f" {', '.join(known)}"
     )
-  drawn = [name for name in CALLS if name in maps]
+  drawn = [name for name in known if name in maps]
+  changed = modalities.having("move") if counterfactual else ""
   steps = []
   for name in drawn:
-    option = " counterfactual" if counterfactual and name == "depth" else ""
+    option = " counterfactual" if name == changed else ""
     option = " corrupted" if corrupted and name == drawn[-1] else option
-    steps.append(f"<think> {CALLS[name]} </think> <{name}{option}>")
+    steps.append(f"<think> {call(name)} </think> <{name}{option}>")
   reasoning = question.reasoning
   if corrupted and drawn:
     reasoning = f"{DOUBT} ; {reasoning}"
   return " ".join([*steps, f"<think> {reasoning} </think>", answer])
+
+
+def call(modality: str) -> str:
+  """The thought that calls for a map of a modality."""
+  return modalities.found()[modality].CALL
 
 
 def without_lengths(reasoning: str) -> str:

@@ -8,6 +8,7 @@ better than another image's; the true one says what better maps could bring.
 
 import numpy as np
 
+from cooper_jax import modalities
 from cooper_jax.data import traces
 from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
@@ -15,15 +16,19 @@ from cooper_jax.rollouts import generate
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.world.questions.families import measuring
 
-MODALITY = "depth"  # the mode of the same name draws it before anything else
 MAP_USE = "map_use"
+
+
+def modality() -> str:
+  """The modality whose maps are exchanged: the first, and a mode draws it."""
+  return modalities.names()[0]
 
 
 def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   """Scores of the questions whose program reads depth; {} without any.
 
   Args:
-    drawn: `questions.Answers` to all items in mode "depth".
+    drawn: `questions.Answers` to all items in the mode that draws the map.
     stage: the last part of the keys.
 
   Returns:
@@ -33,14 +38,16 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
     families of distance alone too, map_use/<gain|room>/distances/<stage>.
     map_use/doubt/<kind>/<stage>: how often it says that a map is wrong.
   """
+  name = modality()
+  module = codecs[name].modality
   rows = [
     i
     for i, item in enumerate(items)
-    if MODALITY in item.question.needs
+    if name in item.question.needs
     and drawn.view.maps[i]
-    and codecs[MODALITY].modality.read(item.sample) is not None
+    and module.read(item.sample) is not None
   ]
-  true = [codecs[MODALITY].modality.read(items[i].sample) for i in rows]
+  true = [module.read(items[i].sample) for i in rows]
   if not rows:
     return {}
   asked = [items[i] for i in rows]
@@ -51,12 +58,12 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
   held = {
     "own": own,
     "other": own[others],
-    "true": map_tokenizer.encode_maps(codecs[MODALITY], np.stack(true)),
+    "true": map_tokenizer.encode_maps(codecs[name], np.stack(true)),
   }
   hits, doubts = {}, {}
   for kind, codes in held.items():
     view = generate.respond_to_maps(
-      policy, params, asked, MODALITY, codes, codecs, batch=batch
+      policy, params, asked, name, codes, codecs, batch=batch
     )
     hits[kind] = questions.graded(view, asked).hits
     doubted = np.array([traces.DOUBT in text for text in view.text])

@@ -10,12 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
+from cooper_jax import modalities
+from cooper_jax.data import modes
 from cooper_jax.grading import intervals
 
 BEFORE, AFTER = "sft", "grpo"
-FREE = "adaptive"  # the policy decides for itself
-DRAWN = "depth"  # the way that draws, against those that do not
-PLAIN = ("text", "direct")
+FREE = modes.FREE  # the policy decides for itself
+PLAIN = (modes.TEXT, modes.DIRECT)
+
+
+def drawn() -> str:
+  """The mode that draws, against those that do not: the first modality."""
+  return modalities.names()[0]
 
 
 def difference(key: str, one, other) -> dict:
@@ -51,9 +57,9 @@ def scores(hits, families) -> dict:
       found |= difference(f"qa/beyond/{mode}", after[FREE], before[mode])
   for stage, ways in hits.items():
     for plain in PLAIN:
-      if not {DRAWN, plain} <= ways.keys():
+      if not {drawn(), plain} <= ways.keys():
         continue
-      key, one, other = f"qa/drawing/{plain}", ways[DRAWN], ways[plain]
+      key, one, other = f"qa/drawing/{plain}", ways[drawn()], ways[plain]
       found |= difference(f"{key}/{stage}", one, other)
       for name in np.unique(families):
         rows = families == name

@@ -16,7 +16,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from cooper_jax import plugins
+from cooper_jax import modalities
 from cooper_jax.data import counterfactual, map_examples, tasks
 from cooper_jax.data.codes import encode
 from cooper_jax.grading import intervals
@@ -31,6 +31,7 @@ READING = "reading"
 def make_tasks(config, policy, codes) -> dict[str, tasks.MapTask]:
   """A task of each kind of `READ_FROM`: texts whose places read such a map."""
   model, bin_size = policy.form.model, config.pretrain.bin
+  changeable = counterfactual.modality()
   shape = packing.Shape(
     length=model.locations + 4 * bin_size,
     texts=config.pretrain.texts,
@@ -44,7 +45,7 @@ def make_tasks(config, policy, codes) -> dict[str, tasks.MapTask]:
     shape=shape,
     map_noise=0.0,
     weights=dict(text=0.0, name=0.0, location=0.0, reading=1.0, answer=0.0),
-    titles=((counterfactual.MODALITY, "Depth"),),
+    titles=((changeable, modalities.found()[changeable].REQUEST),),
     single_object=0.0,
     map_context=1.0,
   )
@@ -67,16 +68,15 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
   {} where no text of the split tells a reading, or none has a map to read.
   The same texts for none, true and other; a changed map changes what is right.
   """
-  module = plugins.find("modalities", counterfactual.MODALITY)
-  have = map_examples.places(source, {counterfactual.MODALITY: module})[
-    counterfactual.MODALITY
-  ]
+  changeable = counterfactual.modality()
+  modules = {changeable: modalities.found()[changeable]}
+  have = map_examples.places(source, modules)[changeable]
   samples = [source[i] for i in have[:_SCENES].tolist()]
   if not samples:
     return {}
   codes = encode(samples, codecs)
   changed = counterfactual.make(
-    samples, codecs[counterfactual.MODALITY], own=None, seed=config.seed
+    samples, codecs[changeable], own=None, seed=config.seed
   )
   codes = dataclasses.replace(codes, edits=changed)
   score = jax.jit(

@@ -1,19 +1,32 @@
 """What can be drawn: one modality per file, found by its file name.
 
-A modality module says how its map is read from a sample, put into numbers
-for the tokenizer, taken back out, scored and shown. Nothing else in the
-package names a modality; `MODALITY_ID` fixes the special tokens that it opens
-and closes with. The whole contract is the list of names in `REQUIRED`.
+A modality module says what calls for its map, how a file of one is read, and
+how a map is put into numbers for the tokenizer, taken back out, scored and
+shown. Nothing outside this folder names a modality (a test looks for that), so
+that one file here is tokenized, pretrained, reasoned with, rewarded, evaluated,
+read from own data and shown. `MODALITY_ID` fixes the special tokens that its
+map opens and closes with, and the order in which modalities are drawn.
+
+The contract is the names in `REQUIRED` and what `OPTIONAL` says of the rest.
+A module that leaves out an optional name gets its default when it is found.
 """
+
+import functools
+import types
+from typing import NamedTuple
 
 import numpy as np
 
+from cooper_jax import plugins
+from cooper_jax.errors import UserError
+
 REQUIRED = (
   "MODALITY_ID",
-  "TITLE",
-  "CHANNELS",
-  "OUTPUTS",
-  "read",
+  "TITLE",  # in tables, and as pretraining asks for the map
+  "CALL",  # the thought that calls for the map: "measure the depth"
+  "CHANNELS",  # of `to_input`
+  "OUTPUTS",  # of what `loss` and `from_output` take
+  "read_file",  # read_file(file) -> [h, w, ...]; file: data/map_files.py
   "to_input",
   "loss",
   "from_output",
@@ -22,8 +35,105 @@ REQUIRED = (
   "constant",
   "quality",
   "picture",
-  "corrupt",
 )
+OPTIONAL = {
+  "REQUEST": "what pretraining asks for by name; default TITLE",
+  "NOUN": 'the map in a caption, "true depth"; default TITLE in lower case',
+  "HEADLINE": "(metric, title, sentence) of the report's top; default none",
+  "SCALED": "whether a JSONL line may say <name>_scale, the units in which a"
+  " file counts; default False",
+  "MARKS": "share of the tokenizer's maps that show one object alone; one"
+  " modality may have it, and is asked to mark objects; default 0",
+  "read": "read(sample) -> the map or None; default sample.maps.get(name)",
+  "check_files": "check_files(files, strict): files of a data set together;"
+  " default nothing",
+  "summarize": "summarize(map) -> what an overview of own data needs of a map;"
+  " default nothing",
+  "overview": "overview(summaries) -> (title, JSON value, words) of them all;"
+  " default nothing",
+  "panels": "panels(true, drawn) -> [(caption, picture)], first of the true and"
+  " the drawn map; a picture is None where its map is; default these two",
+  "legend": "legend(maps) -> [(colour, name)] of what maps show; default none",
+  "scale": "scale(maps) -> the Scale of a bar for all these maps; default None",
+  "scales": "scales() -> [(name, u8 colours [n, 3], words)] of the colours that"
+  " `panels` uses; default none",
+  "move": "move(map, instances, steps) -> the map with objects moved nearer or"
+  " farther (data/counterfactual.py); one modality may have it; default none",
+  "corrupt": "corrupt(map, rng) -> a wrong map that looks like one; default"
+  " none: training shows the map of another image",
+}
+
+
+class Scale(NamedTuple):
+  """A colour bar: what its colours stand for, from `low` to `high`."""
+
+  name: str  # one of `scales`
+  colours: np.ndarray  # u8 [n, 3]
+  low: float
+  high: float
+  unit: str
+  ticks: list[tuple[str, float]]  # text, share of the bar
+
+
+def found() -> dict[str, types.ModuleType]:
+  """All modalities that there are, in the order of their MODALITY_ID."""
+  return _found(tuple(__path__))
+
+
+@functools.cache
+def _found(folders) -> dict[str, types.ModuleType]:
+  del folders  # part of the key
+  every = [
+    (n, plugins.find("modalities", n)) for n in plugins.names("modalities")
+  ]
+  return dict(sorted(every, key=lambda each: each[1].MODALITY_ID))
+
+
+def names() -> tuple[str, ...]:
+  """The names of all modalities, in the order of their MODALITY_ID."""
+  return tuple(found())
+
+
+def having(part: str) -> str:
+  """The first modality whose optional `part` is set, "" without one."""
+  every = found().items()
+  return next((name for name, module in every if getattr(module, part)), "")
+
+
+def complete(module) -> None:
+  """Gives a modality the default of each optional name that it leaves out."""
+  name = module.__name__.rpartition(".")[2]
+  missing = [part for part in REQUIRED if not hasattr(module, part)]
+  if missing:
+    raise UserError(
+      f"modality {name} has no {', '.join(missing)}; the contract is in"
+      " cooper_jax/modalities/__init__.py"
+    )
+  defaults = {
+    "REQUEST": module.TITLE,
+    "NOUN": module.TITLE.lower(),
+    "SCALED": False,
+    "MARKS": 0.0,
+    "read": lambda sample: sample.maps.get(name),
+    "panels": functools.partial(_panels, module),
+    "legend": lambda maps: [],
+    "scale": lambda maps: None,
+    "scales": list,
+    "check_files": lambda files, strict: None,
+    "summarize": lambda target: None,
+    "overview": lambda found: (name, {}, ""),
+  }
+  for part in OPTIONAL:
+    if not hasattr(module, part):
+      setattr(module, part, defaults.get(part))
+
+
+def _panels(module, true, drawn):
+  """The true and the drawn map."""
+  return [
+    (f"{kind} {module.NOUN}", None if m is None else module.picture(m))
+    for kind, m in (("true", true), ("drawn", drawn))
+  ]
 
 
 def only(target, instances, instance: int):

@@ -9,8 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooper_jax.modalities import depth_files, depth_pictures
+from cooper_jax.modalities.depth_files import overview, summarize  # noqa: F401
+from cooper_jax.modalities.depth_pictures import (  # noqa: F401
+  panels,
+  scale,
+  scales,
+)
+
 MODALITY_ID = 0
 TITLE = "Depth"
+CALL = "measure the depth"
+HEADLINE = (
+  "abs_rel",
+  "Depth error",
+  "Drawn depth is off by {v} on average",
+)
+SCALED = True  # a JSONL line may say "depth_scale"
 CHANNELS = 6  # log depth in [-1, 1], validity, and its waves (see `to_input`)
 OUTPUTS = 4  # log depth of two layers, which of them (logit), validity logit
 
@@ -31,9 +46,19 @@ LEAST_VALID = 0.5
 FLAT = 0.02  # standard deviation of the logarithm
 
 
-def read(sample) -> np.ndarray | None:
-  """The depth map f32[H,W] of a sample, None where it has none."""
-  return None if sample.depth is None else sample.depth.astype(np.float32)
+def read_file(file) -> np.ndarray:
+  """Planar metres f32 [h, w], 0 = no reading; of .npy, PNG or TIFF.
+
+  `file.scale` is units a metre; without it integers are millimetres and floats
+  are metres.
+  """
+  raw = depth_files.read(file)
+  return depth_files.to_metres(raw, file.scale, file.said, (NEAREST, FARTHEST))
+
+
+def check_files(files, *, strict: bool) -> None:
+  """UserError where the files of a data set are not of one likely scale."""
+  depth_files.check(files, strict=strict, assumed=(NEAREST, FARTHEST))
 
 
 def to_log(depth):
@@ -218,13 +243,14 @@ def quality(prediction, target) -> float:
 
 
 def picture(target) -> np.ndarray:
-  """Near is warm, far is cold, no reading is black; u8[H,W,3]."""
-  import matplotlib
+  """Near is bright, far is dark, no reading is grey; u8[H,W,3]."""
+  return depth_pictures.depth_picture(target)
 
-  target = np.asarray(target)
-  share = (np.asarray(to_log(np.maximum(target, NEAREST))) + 1.0) / 2.0
-  colours = matplotlib.colormaps["turbo"](1.0 - share)[..., :3]
-  return np.where(target[..., None] > 0, colours * 255, 0).astype(np.uint8)
+
+def move(target, instances, steps) -> np.ndarray:
+  """The depth map with every instance at 10^(steps / 24) of its distance."""
+  factor = 10.0 ** (np.asarray(steps, np.float32) / 24)
+  return (target * factor[instances]).astype(np.float32)
 
 
 def corrupt(target, rng) -> np.ndarray:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooper_jax.errors import UserError
+
 # Order = id. The embedded world uses the same list (a test compares them).
 CLASSES = (
   "background",
@@ -28,9 +30,17 @@ CLASSES = (
 )
 ROOM = 4  # ids below are background and room surfaces, above are objects
 IGNORE = 255
+GREY = (128, 128, 128)  # of ignored pixels
 
 MODALITY_ID = 1
 TITLE = "Segmentation"
+NOUN = "classes"
+CALL = "find the objects"
+HEADLINE = (
+  "miou",
+  "Segmentation IoU",
+  "Drawn classes reach a mean IoU of {v}",
+)
 CHANNELS = len(CLASSES)  # one-hot
 OUTPUTS = len(CLASSES)  # logits
 
@@ -61,11 +71,44 @@ PALETTE = np.array(
 )
 
 
-def read(sample) -> np.ndarray | None:
-  """The class map u8[H,W] of a sample, None where it has none."""
-  if sample.segmentation is None:
-    return None
-  return sample.segmentation.astype(np.uint8)
+def read_file(file) -> np.ndarray:
+  """Class ids u8 [h, w], of an 8-bit PNG, TIFF or BMP."""
+  classes = file.pixels(
+    lambda mode: mode in ("L", "P"),
+    wanted="write an 8-bit grey or palette PNG whose values are class ids",
+  )
+  ids, known = np.unique(classes), len(CLASSES)
+  strange = [int(i) for i in ids if i >= known and i != IGNORE]
+  if strange:
+    few = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
+    raise UserError(
+      f"{file.said} has class ids above {known - 1} ({few}); map them"
+      f" to the {known} of modalities/segmentation.py, or to"
+      f" {IGNORE} (ignore)"
+    )
+  if ids.tolist() == [IGNORE]:
+    raise UserError(
+      f"{file.said} has no reading, all is {IGNORE} (ignore); leave"
+      " the map out of its line"
+    )
+  return classes
+
+
+def summarize(target) -> np.ndarray:
+  """Pixels of each id [256]."""
+  return np.bincount(target.ravel(), minlength=256)
+
+
+def overview(found) -> tuple[str, dict[str, float], str]:
+  """Share of the pixels by class name, most frequent first."""
+  totals = sum(found, np.zeros(256, np.int64))
+  names = {**dict(enumerate(CLASSES)), IGNORE: "ignore"}
+  order = sorted(np.flatnonzero(totals), key=lambda i: -totals[i])
+  shares = {
+    names[int(i)]: round(float(totals[i] / totals.sum()), 4) for i in order
+  }
+  words = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+  return NOUN, shares, words
 
 
 def to_input(target_BHW):
@@ -160,9 +203,23 @@ def quality(prediction, target) -> float:
 
 
 def picture(target) -> np.ndarray:
-  """Palette colours, background and ignored pixels black; u8[H,W,3]."""
-  target = np.asarray(target)
-  return PALETTE[np.where(target < CHANNELS, target, 0)]
+  """Class ids as palette colours; 255 (ignore) is grey; u8[H,W,3]."""
+  ids_HW = np.asarray(target).astype(np.int64)
+  picture_HWC = PALETTE[ids_HW % len(PALETTE)].copy()
+  picture_HWC[ids_HW == IGNORE] = GREY
+  return picture_HWC
+
+
+def legend(maps) -> list[tuple[tuple[int, ...], str]]:
+  """(colour, name) of the classes that some maps show, by id."""
+  present = set().union(*(np.unique(m).tolist() for m in maps if m is not None))
+  return [
+    (
+      tuple(int(part) for part in PALETTE[i % len(PALETTE)]),
+      CLASSES[i] if i < len(CLASSES) else f"class {i}",
+    )
+    for i in sorted(present - {IGNORE})
+  ]
 
 
 def corrupt(target, rng) -> np.ndarray:

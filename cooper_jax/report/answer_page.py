@@ -12,9 +12,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cooper_jax.modalities import segmentation
-from cooper_jax.pictures import drawing
-
 LARGEST, SMALLEST = 2048, 448  # pixels of the longer side of a panel
 OVER = 0.6  # of a map's colour over the grey photograph
 INK, SOFT, PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
@@ -25,7 +22,7 @@ def page(photo, maps, places, question: str, lines, *, over: bool):
 
   Args:
     photo: u8 [H, W, 3].
-    maps: (title, target) in the order drawn; depth f32 metres, classes u8.
+    maps: (modality module, target) in the order drawn.
     places: (y, x) as fractions of the height and width, numbered from 1.
     question: set above.
     lines: (text, whether it is an answer) set below.
@@ -39,9 +36,10 @@ def page(photo, maps, places, question: str, lines, *, over: bool):
   size = int(min(max(width / 60, 0.026 * max(wide, high), 15), 60))
   parts = [words(question, width - 2 * gap, size, bold=True)]
   panels = [titled(marked(base, places, size), "input", None, size)]
-  for title, target in maps:
-    shown = stretched(target, base, over)
-    panels.append(titled(shown, title, legend(target, wide, size), size))
+  for module, target in maps:
+    shown = stretched(module.picture(target), target, base, over)
+    under = legend(module, target, wide, size)
+    panels.append(titled(shown, module.TITLE, under, size))
   for start in range(0, len(panels), columns):
     parts.append(beside(panels[start : start + columns], gap))
   for text, strong in lines:
@@ -62,10 +60,10 @@ def panel(photo) -> Image.Image:
   return picture.resize(shape, Image.Resampling.NEAREST)
 
 
-def stretched(target, base: Image.Image, over: bool) -> Image.Image:
+def stretched(shown, target, base: Image.Image, over: bool) -> Image.Image:
   """A map in its colours, as large as the photograph, and over it."""
   target = np.asarray(target)
-  picture = Image.fromarray(drawing.picture(target))
+  picture = Image.fromarray(shown)
   smooth = target.ndim == 3 or np.issubdtype(target.dtype, np.floating)
   way = Image.Resampling.BILINEAR if over and smooth else None
   picture = picture.resize(base.size, way or Image.Resampling.NEAREST)
@@ -122,28 +120,28 @@ def set_apart(spots, shape, ring: int, radius: int) -> list:
   return taken
 
 
-def legend(target, width: int, size: int) -> Image.Image | None:
-  """What the colours of a map mean: metres, or names of classes."""
-  target = np.asarray(target)
-  if target.ndim != 2:
-    return None
-  if np.issubdtype(target.dtype, np.floating):
-    return metres(*drawing.depth_range(target), width, size)
-  return names(target, width, size)
+def legend(module, target, width: int, size: int) -> Image.Image | None:
+  """What the colours of a map mean: a scale, or names."""
+  if found := module.scale([target]):
+    return bar(found, width, size)
+  named = module.legend([target])
+  return names(named, width, size) if named else None
 
 
-def metres(low, high, width: int, size: int) -> Image.Image:
+def bar(scale, width: int, size: int) -> Image.Image:
+  """A colour bar with its ticks, as many as have room."""
   picture = Image.new("RGB", (width, 2 * size + size // 2), PAPER)
-  bar = np.broadcast_to(drawing.depth_colours(), (max(4, size // 2), 256, 3))
+  rows = scale.colours
+  shown = np.broadcast_to(rows, (max(4, size // 2), *rows.shape))
   edge = round(1.4 * size)
   long = max(8, width - 2 * edge)
-  bar = Image.fromarray(np.ascontiguousarray(bar)).resize(
+  shown = Image.fromarray(np.ascontiguousarray(shown)).resize(
     (long, max(4, size // 2))
   )
-  picture.paste(bar, (edge, 0))
+  picture.paste(shown, (edge, 0))
   draw, free = ImageDraw.Draw(picture), -1e9
-  for metre, share in drawing.metre_ticks(low, high):
-    text, x = f"{metre:g} m", edge + share * long
+  for tick, share in scale.ticks:
+    text, x = f"{tick} {scale.unit}", edge + share * long
     half = font(size).getlength(text) / 2
     draw.line([x, size // 2, x, size * 3 // 4], fill=INK, width=2)
     if x - half > free:
@@ -152,14 +150,10 @@ def metres(low, high, width: int, size: int) -> Image.Image:
   return picture
 
 
-def names(target, width: int, size: int) -> Image.Image:
-  shown = [
-    (name, tuple(int(part) for part in segmentation.PALETTE[i]))
-    for i, name in enumerate(segmentation.CLASSES)
-    if (target == i).any()
-  ]
+def names(shown, width: int, size: int) -> Image.Image:
+  """Names beside their colours, in as many lines as they need."""
   spots, x, y = [], 0, 0
-  for name, colour in shown:
+  for colour, name in shown:
     need = round(font(size).getlength(name) + 2.4 * size)
     if x and x + need > width:
       x, y = 0, y + round(1.4 * size)

@@ -5,23 +5,17 @@ baseline that could explain it away, so that a reader who reads only the top
 of the page is not misled.
 """
 
+from cooper_jax import modalities
 from cooper_jax.eval import pairing
 from cooper_jax.report import grpo, tables
 from cooper_jax.report.grpo import percent
-
-_MAPS = (
-  ("depth", "abs_rel", "Drawn depth is off by {v} on average"),
-  ("segmentation", "miou", "Drawn classes reach a mean IoU of {v}"),
-)
 
 
 def tiles(summary):
   """(title, value, small print) of the headline numbers that exist."""
   found = []
-  for key, title in (
-    ("depth/abs_rel", "Depth error"),
-    ("segmentation/miou", "Segmentation IoU"),
-  ):
+  for modality, (metric, title, _) in _headlines():
+    key = f"{modality}/{metric}"
     value = tables.number(summary, key)
     base = tables.number(summary, f"{key}_constant")
     if value is not None:
@@ -45,6 +39,12 @@ def tiles(summary):
   if first is not None and end is not None:
     found.append(("Reward", f"{end:.2f}", f"at first {first:.2f}"))
   return found
+
+
+def _headlines():
+  """(modality, its HEADLINE) of those that have one."""
+  found = modalities.found().items()
+  return [(name, module.HEADLINE) for name, module in found if module.HEADLINE]
 
 
 def claims(summary, variant="", *, own=""):
@@ -84,7 +84,7 @@ def last_stage(summary):
 
 def _map_lines(summary):
   lines = []
-  for modality, metric, words in _MAPS:
+  for modality, (metric, _, words) in _headlines():
     value = tables.number(summary, f"{modality}/{metric}")
     if value is None:
       continue
@@ -127,7 +127,7 @@ def _blind_lines(summary):
 def mode_lines(summary):
   """Depth drawn first against the ways without a map, question by question."""
   stage = last_stage(summary)
-  drawn = tables.number(summary, f"qa/accuracy/{pairing.DRAWN}/{stage}")
+  drawn = tables.number(summary, f"qa/accuracy/{pairing.drawn()}/{stage}")
   parts = []
   for mode, words in (
     ("text", "reasoning in text"),

@@ -1,8 +1,7 @@
 """The report's gallery: what the model saw, drew, thought and answered.
 
-True and drawn depth of one row share one colour scale, the error map its own,
-both classes one palette, and each place that the trace names is a numbered
-dot on the input.
+True and drawn maps of one row share their colours, as their modality says, and
+each place that the trace names is a numbered dot on the input.
 """
 
 import html
@@ -10,7 +9,8 @@ import re
 
 import numpy as np
 
-from cooper_jax.modalities import segmentation
+from cooper_jax import modalities
+from cooper_jax.data import modes
 from cooper_jax.pictures import drawing
 
 MOST_ROWS = 200
@@ -23,8 +23,7 @@ def lead(rows):
   Chosen by what was drawn and by place, never by whether it is right.
   """
   drawn = [
-    sum(row[f"{name}_drawn"] is not None for name in ("depth", "segmentation"))
-    for row in rows
+    sum(made is not None for _, made in row["maps"].values()) for row in rows
   ]
   return drawn.index(max(drawn)) if any(drawn) else None
 
@@ -36,7 +35,7 @@ def strip(rows):
     return ""
   row = rows[first]
   result = "hit" if row["hit"] else "miss"
-  how = "left to choose" if row["mode"] == "adaptive" else "made to draw"
+  how = "left to choose" if row["mode"] == modes.FREE else "made to draw"
   return (
     f'<div class="strip"><div class="maps">'
     f"{_pictures(row, trace(row['trace'])[1])}</div>"
@@ -46,7 +45,7 @@ def strip(rows):
   )
 
 
-def gallery(rows, classes=segmentation.CLASSES):
+def gallery(rows):
   """HTML of at most MOST_ROWS rows with filters by family and result."""
   if not rows:
     return ""
@@ -72,12 +71,12 @@ def gallery(rows, classes=segmentation.CLASSES):
     "</p>"
     + controls
     + _scales()
-    + f'<div class="cards">{"".join(_row(row, classes) for row in shown)}'
+    + f'<div class="cards">{"".join(_row(row) for row in shown)}'
     + "</div></section>"
   )
 
 
-def _row(row, classes):
+def _row(row):
   hit = bool(row["hit"])
   result = "hit" if hit else "miss"
   family = row["family"].replace("_", " ")
@@ -95,7 +94,7 @@ def _row(row, classes):
     f"<span>{html.escape(family)}</span>"
     f"<span>{html.escape(row['mode'])}</span></p>"
     f"<h3>{html.escape(prose(row['question']))}</h3>{options}</header>"
-    f'<div class="maps">{_pictures(row, places)}</div>{_legend(row, classes)}'
+    f'<div class="maps">{_pictures(row, places)}</div>{_legend(row)}'
     f'<p class="trace">{marked}</p>'
     f'<p class="answers">{_said(row, result)}</p></article>'
   )
@@ -122,29 +121,29 @@ def trace(markup):
     tag = match.group(0)
     name = tag.strip("</>").split(" ")[0]
     inner = html.escape(tag.strip("<>"))
-    parts.append(f'<i class="tag {html.escape(name)}">{inner}</i>')
+    kind = "map" if name in modalities.names() else name
+    parts.append(f'<i class="tag {html.escape(kind)}">{inner}</i>')
   parts.append(html.escape(markup[end:]))
   return "".join(parts), places
 
 
+def panels(row):
+  """[(caption, picture or None)] of the input and the maps of a row."""
+  found = [("input", np.asarray(row["image"]))]
+  for name, pair in row["maps"].items():
+    found += modalities.found()[name].panels(*pair)
+  return found
+
+
 def _pictures(row, places):
-  true, drawn = row["depth_true"], row["depth_drawn"]
-  low, high = drawing.depth_range(true, drawn)
-  shown = [("input", row["image"], _dots(places))]
-  for name, depth in (("true depth", true), ("drawn depth", drawn)):
-    if depth is not None:
-      shown.append((name, drawing.depth_picture(depth, low, high), ""))
-  if true is not None and drawn is not None:
-    shown.append(("error", drawing.error_picture(drawn, true), ""))
-  for name in ("true", "drawn"):
-    classes = row[f"segmentation_{name}"]
-    if classes is not None:
-      picture = drawing.segmentation_picture(classes)
-      shown.append((f"{name} classes", picture, ""))
   words = prose(row["question"])
-  drawn = "".join(_figure(*each, words) for each in shown)
-  if true is not None or row["depth_drawn"] is not None:
-    drawn += _metre_bar(low, high)
+  drawn = ""
+  for i, (name, picture) in enumerate(panels(row)):
+    if picture is not None:
+      drawn += _figure(name, picture, "" if i else _dots(places), words)
+  for name, pair in row["maps"].items():
+    if scale := modalities.found()[name].scale(pair):
+      drawn += _bar(scale)
   return drawn
 
 
@@ -165,52 +164,51 @@ def _dots(places):
   )
 
 
-def _metre_bar(low, high):
+def _bar(scale):
   ticks = "".join(
-    f'<span style="left:{100 * share:.1f}%">{metres:g}</span>'
-    for metres, share in drawing.metre_ticks(low, high)
+    f'<span style="left:{100 * share:.1f}%">{text}</span>'
+    for text, share in scale.ticks
     if share < 0.88  # where the unit stands
   )
   return (
-    '<div class="bar"><div class="scale depth"></div>'
-    f'<div class="ticks">{ticks}<em>m</em></div></div>'
+    f'<div class="bar"><div class="scale {scale.name}"></div>'
+    f'<div class="ticks">{ticks}<em>{scale.unit}</em></div></div>'
   )
 
 
-def _legend(row, classes):
-  maps = (row["segmentation_true"], row["segmentation_drawn"])
-  present = set()
-  for one in maps:
-    if one is not None:
-      present |= set(np.unique(one).tolist())
-  items = ""
-  for index in sorted(present - {segmentation.IGNORE}):
-    name = classes[index] if index < len(classes) else f"class {index}"
-    r, g, b = segmentation.PALETTE[index % len(segmentation.PALETTE)]
-    items += (
-      f'<span><i style="background:rgb({r},{g},{b})"></i>'
-      f"{html.escape(str(name))}</span>"
-    )
+def _legend(row):
+  named = {}
+  for name, pair in row["maps"].items():
+    for colour, said in modalities.found()[name].legend(pair):
+      named.setdefault(said, colour)
+  items = "".join(
+    f'<span><i style="background:rgb({r},{g},{b})"></i>'
+    f"{html.escape(said)}</span>"
+    for said, (r, g, b) in named.items()
+  )
   return f'<p class="classes">{items}</p>' if items else ""
 
 
+def _every_scale():
+  modules = modalities.found().values()
+  return [scale for module in modules for scale in module.scales()]
+
+
 def _scales():
-  limit = f"{100 * drawing.ERROR_LIMIT:.0f} %"
+  shown = "".join(
+    f'<span><i class="scale {name}"></i>{words}</span>'
+    for name, _, words in _every_scale()
+  )
   return (
-    '<p class="scales"><span><i class="scale depth"></i>depth: near to far, '
-    'each row its own metres</span><span><i class="scale error"></i>error: '
-    f"0 to {limit} of the true depth</span><span>"
+    f'<p class="scales">{shown}<span>'
     '<i class="scale none"></i>no reading</span></p>'
   )
 
 
 def gradients():
-  """CSS of the two colour scales, from the tables that draw the pictures."""
+  """CSS of the colour scales, from the tables that draw the pictures."""
   rules = ""
-  for name, rows in (
-    ("depth", drawing.depth_colours()),
-    ("error", drawing.error_colours()),
-  ):
+  for name, rows, _ in _every_scale():
     stops = ",".join(f"rgb({r},{g},{b})" for r, g, b in rows[::15])
     rules += f".scale.{name}{{background:linear-gradient(90deg,{stops})}}"
   return rules

@@ -8,18 +8,10 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cooper_jax.pictures import drawing
+from cooper_jax.data import modes
 from cooper_jax.report import gallery
 
 TILE, GAP, MARGIN, HEAD, TEXT = 176, 8, 20, 34, 74
-TITLES = (
-  "input",
-  "true depth",
-  "drawn depth",
-  "error",
-  "true classes",
-  "drawn classes",
-)
 INK, QUIET, PAPER = (35, 38, 43), (110, 114, 122), (252, 251, 248)
 RIGHT, WRONG = (44, 122, 75), (176, 58, 58)
 
@@ -29,28 +21,29 @@ def choose(rows, count=6):
 
   Where no policy is held to both, the first that drew any.
   """
-  both = [row for row in rows if row["mode"] == "both"]
+  both = [row for row in rows if row["mode"] == modes.BOTH]
   drew = [
     row
     for row in rows
-    if row["depth_drawn"] is not None or row["segmentation_drawn"] is not None
+    if any(made is not None for _, made in row["maps"].values())
   ]
   return (both or drew)[:count]
 
 
 def gallery_picture(rows):
   """A picture u8 [H,W,3] of a few gallery rows under each other."""
-  width = 2 * MARGIN + 6 * TILE + 5 * GAP
+  titles = [title for title, _ in gallery.panels(rows[0])]
+  width = 2 * MARGIN + len(titles) * (TILE + GAP) - GAP
   height = HEAD + len(rows) * (TILE + TEXT) + MARGIN // 2
   sheet = Image.new("RGB", (width, height), PAPER)
   pen = ImageDraw.Draw(sheet)
   small, normal = (ImageFont.load_default(size) for size in (14, 17))
-  for column, title in enumerate(TITLES):
+  for column, title in enumerate(titles):
     x = MARGIN + column * (TILE + GAP)
     pen.text((x, 10), title, fill=QUIET, font=small)
   for index, row in enumerate(rows):
     top = HEAD + index * (TILE + TEXT)
-    for column, one in enumerate(_pictures(row)):
+    for column, (_, one) in enumerate(gallery.panels(row)):
       if one is not None:
         tile = Image.fromarray(one).resize(
           (TILE, TILE), Image.Resampling.NEAREST
@@ -58,21 +51,6 @@ def gallery_picture(rows):
         sheet.paste(tile, (MARGIN + column * (TILE + GAP), top))
     _words(pen, row, top + TILE + 6, normal, small)
   return np.asarray(sheet)
-
-
-def _pictures(row):
-  depth = row["depth_true"], row["depth_drawn"]
-  low, high = drawing.depth_range(*depth)
-  both = all(one is not None for one in depth)
-  return [
-    np.asarray(row["image"]),
-    *(d if d is None else drawing.depth_picture(d, low, high) for d in depth),
-    drawing.error_picture(depth[1], depth[0]) if both else None,
-    *(
-      s if s is None else drawing.segmentation_picture(s)
-      for s in (row["segmentation_true"], row["segmentation_drawn"])
-    ),
-  ]
 
 
 def _words(pen, row, y, normal, small):

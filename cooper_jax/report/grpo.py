@@ -7,6 +7,7 @@ have reached.
 
 import numpy as np
 
+from cooper_jax.data import modes
 from cooper_jax.eval import pairing
 from cooper_jax.report import tables
 
@@ -58,7 +59,7 @@ def _best_untested(summary) -> str | None:
   """The best fixed way by its accuracy alone, where no answers are left."""
   known = {
     mode: tables.number(summary, f"qa/accuracy/{mode}/{BEFORE}")
-    for mode in tables.MODES
+    for mode in modes.every()
     if mode != FREE
   }
   known = {mode: value for mode, value in known.items() if value is not None}
@@ -68,7 +69,7 @@ def _best_untested(summary) -> str | None:
 def _each(summary) -> list[str]:
   """Whether any fixed way gained: if none did, the choice alone is new."""
   moved = {}
-  for mode in tables.MODES:
+  for mode in modes.every():
     value = tables.number(summary, f"qa/gain/{mode}")
     if value is not None and mode != FREE:
       moved[mode] = value
@@ -172,7 +173,7 @@ def _mean(pairs) -> float:
 
 def way(mode: str) -> str:
   """In: "depth"   Out: "always draws depth"."""
-  title = tables.MODES.get(mode, mode)
+  title = tables.way(mode) if mode in modes.every() else mode
   return title[:1].lower() + title[1:]
 
 

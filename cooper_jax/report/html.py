@@ -149,7 +149,7 @@ padding-left:.3em}
 overflow-wrap:anywhere}
 .tag{font-style:normal;background:var(--chip);color:var(--quiet);
 border-radius:4px;padding:.08em .35em;white-space:nowrap}
-.tag.depth,.tag.segmentation,.tag.normals{color:var(--accent)}
+.tag.map{color:var(--accent)}
 .tag.answer{color:var(--warm)}
 .answers{display:flex;flex-wrap:wrap;gap:.1rem 1.6rem;margin:.5rem 0 0}
 .answers span{color:var(--quiet)}.answers b{color:var(--ink)}

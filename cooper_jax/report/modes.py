@@ -1,5 +1,6 @@
 """The report's tables of the ways of answering, and of drawing by family."""
 
+from cooper_jax.data import modes as named
 from cooper_jax.eval import pairing
 from cooper_jax.report import tables
 
@@ -9,7 +10,7 @@ AFTER, BEFORE, FREE = pairing.AFTER, pairing.BEFORE, pairing.FREE
 def modes(summary):
   """Every way of answering, before and after GRPO, and what decides."""
   found = tables.rates(summary)
-  names = [n for n in tables.MODES if any(name == n for name, _ in found)]
+  names = [n for n in named.every() if any(name == n for name, _ in found)]
   stages = [s for s in tables.STAGES if any((n, s) in found for n in names)]
   if not names:
     return ""
@@ -25,7 +26,7 @@ def modes(summary):
         tables.points(summary, f"qa/gain/{name}"),
         tables.points(summary, f"qa/beyond/{name}"),
       ]
-    label = tables.MODES[name] + (" (best fixed)" if name == best else "")
+    label = tables.way(name) + (" (best fixed)" if name == best else "")
     body += tables.row(label + tables.count_of(count), cells)
   if best is not None:
     label = "Free after GRPO less the best fixed way before"

@@ -16,6 +16,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from cooper_jax.data import modes
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
 from cooper_jax.eval import pairing
 from cooper_jax.report import claims, grpo, tables
@@ -40,11 +41,9 @@ MAPS = {
   "segmentation/miou": "segmentation, mean IoU",
 }
 WAYS = {
-  "direct": "the same, answered at once",
-  "text": "the same, reasoning in text only",
-  "depth": "the same, depth drawn first",
-  "segmentation": "the same, segmentation drawn first",
-  "both": "the same, both maps drawn first",
+  modes.DIRECT: "the same, answered at once",
+  modes.TEXT: "the same, reasoning in text only",
+  modes.BOTH: "the same, both maps drawn first",
 }
 FAMILIES = {
   "distance": '"how far is it", within 10 %',
@@ -182,7 +181,10 @@ def _table(summary) -> str:
   kinds = ("sft", "grpo", "constant", "blind", "")
   label = "answers, free to draw or not"
   add(label, [f"qa/accuracy/{kind}" for kind in kinds], _tenth)
-  for mode, label in WAYS.items():
+  for mode in modes.every():
+    if mode == modes.FREE:
+      continue
+    label = WAYS.get(mode, f"the same, {mode} drawn first")
     keys = [f"qa/accuracy/{mode}/{kind}" for kind in kinds[:2]]
     add(label, [*keys, "", "", ""], _tenth)
   best = pairing.best_fixed(summary)

@@ -7,6 +7,7 @@ modality, family or mode appears in the report with no change here.
 import html
 import math
 
+from cooper_jax.data import modes
 from cooper_jax.eval import pairing
 from cooper_jax.report import figures
 
@@ -16,13 +17,11 @@ BASELINES = {
   "constant": "constant: best fixed answer",
   "chance": "chance",
 }
-MODES = {
-  "direct": "Answers at once",
-  "text": "Reasons in text",
-  "depth": "Always draws depth",
-  "segmentation": "Always draws segmentation",
-  "both": "Always draws both maps",
-  "adaptive": "Decides for itself",
+WAYS = {
+  modes.DIRECT: "Answers at once",
+  modes.TEXT: "Reasons in text",
+  modes.BOTH: "Always draws both maps",
+  modes.FREE: "Decides for itself",
 }
 LOWER_IS_BETTER = ("abs_rel", "rmse", "error", "degrees")
 TITLES = {
@@ -46,6 +45,11 @@ NOT_MAPS = frozenset(
 )
 
 
+def way(mode):
+  """A mode of use in words."""
+  return WAYS.get(mode, f"Always draws {mode}")
+
+
 def rates(summary):
   """{(name, kind): key} of `qa/accuracy/<name>/<kind>`."""
   found = {}
@@ -60,7 +64,7 @@ def rates(summary):
 
 def families(summary):
   names = {name for name, _ in rates(summary)}
-  return sorted(names - set(MODES))
+  return sorted(names - set(modes.every()))
 
 
 def maps(summary):

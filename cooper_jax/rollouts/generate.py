@@ -120,7 +120,7 @@ def draw_codes(
 ) -> np.ndarray:
   """The codes i32 [n, Q] of these maps."""
   modality_id = dict(policy.markup.modalities)[modality]
-  request = policy.markup.request(request_of(codec.modality.TITLE))
+  request = policy.markup.request(request_of(codec.modality.REQUEST))
   trunks = [
     (
       segments.Image(sample.image),

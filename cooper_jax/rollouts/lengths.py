@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax import plugins
-from cooper_jax.data import mixture, tasks, traces
+from cooper_jax import modalities, plugins
+from cooper_jax.data import mixture, modes, tasks, traces
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
@@ -61,7 +61,7 @@ def of_split(data: DataConfig, split: str):
         yield Asked(question, where, tuple(maps))
       continue
     source = mixture.tolerant(module.source(data, split), data.bad_samples)
-    drawn = {m: plugins.find("modalities", m) for m in traces.CALLS}
+    drawn = {m: plugins.find("modalities", m) for m in modalities.names()}
     for i in range(len(source)):
       sample = source[i]
       if sample is None:  # unreadable, and left out
@@ -73,10 +73,11 @@ def of_split(data: DataConfig, split: str):
 
 def longest(config, policy, asked: Asked) -> tuple[int, int]:
   """(positions, scored texts) of the longest trace that SFT makes of it."""
-  modes = [mode for mode, share in config.sft.shares.items() if share > 0]
+  shares = [mode for mode, share in config.sft.shares.items() if share > 0]
   maps = None
-  if asked.question.reasoning and modes != ["direct"]:
-    drawn = tasks.drawn_in(modes, asked.question)
+  if asked.question.reasoning and shares != [modes.DIRECT]:
+    names = modes.order(policy.markup.modalities)
+    drawn = tasks.drawn_in(shares, asked.question, names)
     have = [m for m in asked.maps if m in dict(policy.markup.modalities)]
     there = [[m for m in each if m in have] for each in drawn]
     maps = max(there, key=len)[: policy.form.max_maps]
@@ -95,8 +96,7 @@ def longest(config, policy, asked: Asked) -> tuple[int, int]:
 def _check_requests(config, policy) -> None:
   """The requests for maps, which are as long as a short question."""
   for name in config.modalities:
-    title = plugins.find("modalities", name).TITLE
-    text = request_of(title)
+    text = request_of(plugins.find("modalities", name).REQUEST)
     _check_prompt(config, policy, text, f"the request for {name}")
 
 

@@ -4,19 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.data import traces
+from cooper_jax.data import modes, traces
 from cooper_jax.policy import Policy
 from cooper_jax.sampling import grammar
 from cooper_jax.sequences import segments
-
-MODES = ("direct", "text", "depth", "segmentation", "both", "adaptive")
-
-
-FORCED = {
-  "depth": ("depth",),
-  "segmentation": ("segmentation",),
-  "both": ("depth", "segmentation"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +23,7 @@ def call(modality: str, policy: Policy) -> tuple[int, ...]:
   special = policy.form.vocabulary.special
   return (
     special("<think>"),
-    *policy.text.encode(" " + traces.CALLS[modality]),
+    *policy.text.encode(" " + traces.call(modality)),
     special("</think>"),
     special(f"<{modality}>"),
   )
@@ -41,28 +32,30 @@ def call(modality: str, policy: Policy) -> tuple[int, ...]:
 def mode_of(name: str, policy: Policy) -> grammar.Mode:
   """The constraints that hold a policy to a mode of use."""
   vocabulary = policy.form.vocabulary
-  if name == "adaptive":
+  if name == modes.FREE:
     return grammar.Mode(policy.form.allowed_maps)
-  first = {"direct": "<answer>", "text": "<think>"}
+  first = {modes.DIRECT: "<answer>", modes.TEXT: "<think>"}
   if name in first:
     return grammar.Mode(0, ((vocabulary.special(first[name]),),))
-  return grammar.Mode(0, tuple(call(m, policy) for m in FORCED[name]))
+  maps = modes.maps_of(name, modes.order(policy.markup.modalities))
+  return grammar.Mode(0, tuple(call(m, policy) for m in maps))
 
 
 def modes_of(policy: Policy, shares, trained=None) -> list[str]:
   """The modes that this policy can be held to: its maps, as many as fit.
 
   shares: of SFT, by mode; what has none was not taught.
-  taught: modalities whose tokenizer was; None = all of the policy's.
+  trained: modalities whose tokenizer was; None = all of the policy's.
   """
-  drawable = {name for name, _ in policy.markup.modalities}
-  drawable = drawable if trained is None else drawable.intersection(trained)
+  names = modes.order(policy.markup.modalities)
+  drawable = set(names if trained is None else trained)
+  maps = {mode: modes.maps_of(mode, names) for mode in modes.of_policy(names)}
   return [
     mode
-    for mode in MODES
-    if (mode == "adaptive" or shares.get(mode, 0.0) > 0)
-    and drawable.issuperset(FORCED.get(mode, ()))
-    and len(FORCED.get(mode, ())) <= policy.limits.maps
+    for mode, drawn in maps.items()
+    if (mode == modes.FREE or shares.get(mode, 0.0) > 0)
+    and drawable.issuperset(drawn)
+    and len(drawn) <= policy.limits.maps
   ]
 
 

@@ -23,7 +23,7 @@ def drawn(config, policy, codecs):
   """images(step, state) of `loop.Loop`: a row a scene.
 
   A row is the image, then the true map and the drawn one of each modality,
-  depth of both in one scale; what has no truth leaves a hole.
+  both in one scale; what has no truth leaves a hole.
   """
   samples = []
 
@@ -60,13 +60,8 @@ def sheet(samples, maps, codecs) -> np.ndarray:
     row = [np.asarray(sample.image)]
     for name, targets in maps.items():
       true, made = codecs[name].modality.read(sample), targets[i]
-      low, high = None, None
-      if made.ndim == 2 and np.issubdtype(made.dtype, np.floating):
-        low, high = drawing.depth_range(true, made)
-      for target in (true, made):
-        row.append(
-          None if target is None else drawing.picture(target, low, high)
-        )
+      panels = codecs[name].modality.panels(true, made)
+      row += [picture for _, picture in panels[:2]]
     rows.append(drawing.strip(row))
   return drawing.rows(rows)
 

@@ -237,8 +237,6 @@ def _check_rl(config: ConfigDict) -> None:
 
 def _check_reading(config: ConfigDict) -> None:
   """Maps that are shown to be read, a model that can, and whose map."""
-  from cooper_jax.data import traces
-
   given = config.pretrain.map_context
   if given and not config.model.map_lookup:
     raise UserError(
@@ -252,8 +250,7 @@ def _check_reading(config: ConfigDict) -> None:
       f"config.pretrain.counterfactual is {share}, a share of the maps in a"
       " text's context, and config.pretrain.map_context is 0; raise it"
     )
-  modality, drawn = config.sft.lengths_need_map, [*traces.CALLS]
-  known = [name for name in config.modalities if name in drawn]
+  modality, known = config.sft.lengths_need_map, config.modalities
   if modality and modality not in known:
     raise UserError(
       f'config.sft.lengths_need_map is "{modality}"; allowed: "" or a map that'

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax.data import mixture
+from cooper_jax.data import counterfactual, mixture, modes
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import (
   baselines,
@@ -100,8 +100,9 @@ def evaluate(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    with telemetry.Progress(len(modes), f"ask {stage}") as progress:
-      for mode in modes:
+    held = prompts.modes_of(policy, config.sft.shares, taught)
+    with telemetry.Progress(len(held), f"ask {stage}") as progress:
+      for mode in held:
         found[mode] = questions.ask(
           policy, params, items, mode, codecs, **options
         )
@@ -109,12 +110,12 @@ def evaluate(config, workdir) -> None:
     summary |= benchmark.scores(own, found[FREE].grades, stage)
     summary |= results.scores(items, found, stage, free=FREE)
     results.write(workdir / STAGE / f"{stage}.jsonl", items, found)
-    if map_use.MODALITY in found:
+    if map_use.modality() in found:
       summary |= map_use.measure(
         policy,
         params,
         items,
-        found[map_use.MODALITY],
+        found[map_use.modality()],
         codecs,
         batch=settings.batch,
         stage=stage,
@@ -126,7 +127,7 @@ def evaluate(config, workdir) -> None:
       summary |= scores
     say(summary, (stage,), items)
     if stage == stages[-1]:
-      gallery = show(items, found, settings.gallery)
+      gallery = show(items, found, settings.gallery, config.modalities)
     hits[stage] = {mode: answers.hits for mode, answers in found.items()}
   if len(unseen) == len(TRAINED):
     before, after = (unseen[stage] for stage in TRAINED)
@@ -151,7 +152,7 @@ def evaluate(config, workdir) -> None:
 
 def reads(config, codecs) -> bool:
   """Whether there is a reading of depth maps to be measured."""
-  return config.model.map_lookup and reading.counterfactual.MODALITY in codecs
+  return config.model.map_lookup and counterfactual.modality() in codecs
 
 
 def score_reading(config, workdir, policy, codecs) -> dict:
@@ -241,19 +242,22 @@ def score_heldout(policy, params, items, codecs, options, stage: str):
   return found, answers.hits
 
 
-def show(items, found, count: int) -> list[dict]:
+def show(items, found, count: int, names) -> list[dict]:
   """Rows of the report's gallery, half adaptive, half with both maps.
+
+  names: the modalities in use, whose maps are shown beside the true ones.
 
   One question of each image, the k-th of the k-th: nothing is picked by hand.
   """
-  depth = plugins.find("modalities", "depth")
-  classes = plugins.find("modalities", "segmentation")
+  modules = {name: plugins.find("modalities", name) for name in names}
   by_image = {}
   for i, item in enumerate(items):
     by_image.setdefault(item.sample.id, []).append(i)
   chosen = [own[k % len(own)] for k, own in enumerate(by_image.values())]
   rows = []
-  shown = [mode for mode in (FREE, "both", "depth") if mode in found][:2]
+  shown = [
+    mode for mode in (FREE, modes.BOTH, pairing.drawn()) if mode in found
+  ][:2]
   for k, i in enumerate(chosen[:count]):
     mode = shown[k % len(shown)]
     answers, item = found[mode], items[i]
@@ -270,10 +274,10 @@ def show(items, found, count: int) -> list[dict]:
         "mode": mode,
         "trace": answers.view.text[i],
         "image": item.sample.image,
-        "depth_true": depth.read(item.sample),
-        "depth_drawn": maps.get("depth"),
-        "segmentation_true": classes.read(item.sample),
-        "segmentation_drawn": maps.get("segmentation"),
+        "maps": {
+          name: (module.read(item.sample), maps.get(name))
+          for name, module in modules.items()
+        },
       }
     )
   return rows

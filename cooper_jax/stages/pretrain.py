@@ -23,7 +23,7 @@ def run(config, workdir) -> None:
 
   def make_lesson(policy, codes, settings):
     titles = tuple(
-      (name, plugins.find("modalities", name).TITLE)
+      (name, plugins.find("modalities", name).REQUEST)
       for name in config.modalities
     )
     return tasks.MapTask(

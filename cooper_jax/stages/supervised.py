@@ -117,13 +117,14 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
       ),
     )
     codes = dataclasses.replace(codes, own=own)
-  if settings.counterfactual and counterfactual.MODALITY in codecs:
+  changeable = counterfactual.modality()
+  if settings.counterfactual and changeable in codecs:
     changed = processes.in_turn(
       "edited maps",
       lambda: counterfactual.make(
         source,
-        codecs[counterfactual.MODALITY],
-        own=codes.own.get(counterfactual.MODALITY),
+        codecs[changeable],
+        own=codes.own.get(changeable),
         seed=config.seed,
         path=folder / "edited_maps.npz",
       ),

@@ -340,11 +340,10 @@ def draw(modules, targets, drawn) -> dict[str, np.ndarray]:
   """Per modality: true maps above, what the tokenizer leaves of them below."""
   pictures = {}
   for name, found in targets.items():
+    pairs = zip(found.targets[:SHOWN], drawn[name].maps)
+    panels = [modules[name].panels(*pair) for pair in pairs]
     rows = [
-      np.concatenate(
-        [modules[name].picture(each) for each in row[:SHOWN]], axis=1
-      )
-      for row in (found.targets, drawn[name].maps)
+      np.concatenate([each[k][1] for each in panels], axis=1) for k in (0, 1)
     ]
     pictures[f"tokenizer/{name}"] = np.concatenate(rows)
   return pictures

@@ -27,7 +27,8 @@ FOLDER_VERSION = 1  # of the folder's layout
 SHARD = 512  # scenes in a file
 ROOT = "~/.cache/cooper_jax"
 MANIFEST = "manifest.json"
-ARRAYS = ("image", "depth", "segmentation", "instances")
+ARRAYS = ("image", "instances")  # of a sample, beside its maps
+MAPS = ("depth", "segmentation", "normals")
 
 
 def build(
@@ -198,8 +199,9 @@ def load_arrays(
     sample = source[i]
     for name in ("id", "questions", "grounding"):
       arrays[name].append(getattr(sample, name))
-    for name in maps:
-      array = getattr(sample, name)
+    held = {name: getattr(sample, name) for name in ARRAYS}
+    held |= {name: sample.maps.get(name) for name in maps}
+    for name, array in held.items():
       if (array is None) != (name not in arrays) and i:
         raise UserError(
           f"sample {i} ({sample.id}) and the ones before it do not have the "
@@ -218,7 +220,9 @@ class MemorySource:
 
   def __init__(self, arrays: dict[str, Any], name: str):
     self.arrays, self._name = arrays, name
-    self._fields = [m for m in (*ARRAYS, "normals", "camera") if m in arrays]
+    beside = ("id", "questions", "grounding", *ARRAYS)
+    self._fields = [name for name in ARRAYS if name in arrays]
+    self._maps = [name for name in arrays if name not in beside]
 
   def __len__(self) -> int:
     return len(self.arrays["id"])
@@ -233,6 +237,7 @@ class MemorySource:
       source=self._name,
       questions=self.arrays["questions"][index],
       grounding=self.arrays["grounding"][index],
+      maps={name: self.arrays[name][index] for name in self._maps},
       **{name: self.arrays[name][index] for name in self._fields},
     )
 
@@ -249,7 +254,9 @@ def _render(
 ) -> list[dict[str, Any]]:
   """Writes all shards and describes them for the manifest."""
   first = next(iter(cache_writer.generate(world, split, 0, 1)))
-  needed = int(1.1 * count * len(to_bytes(first))) + (1 << 20)
+  needed = int(1.1 * count * len(to_bytes(first, unit=cache_writer.UNIT))) + (
+    1 << 20
+  )
   free = shutil.disk_usage(folder).free
   if free < needed:
     raise UserError(

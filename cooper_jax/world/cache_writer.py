@@ -19,6 +19,7 @@ from typing import Any
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample, to_bytes
 
+UNIT = ("normals",)  # maps of vectors of length one
 SCENES_AT_ONCE = 32  # scenes rendered at once
 Job = tuple[str, int, int]  # file, first scene, number of scenes
 
@@ -49,7 +50,7 @@ def write_shards(
     for begin in range(start, start + count, SCENES_AT_ONCE):
       size = min(SCENES_AT_ONCE, start + count - begin)
       for sample in generate(world, split, begin, size):
-        writer.write(to_bytes(sample))
+        writer.write(to_bytes(sample, unit=UNIT))
       yield size
     writer.close()
 

@@ -49,10 +49,12 @@ def _batch(config, split, start, count):
       id=f"scenes/{split}/{start + b}",
       source="scenes",
       image=pictures.image[b],
-      depth=pictures.depth[b],
-      segmentation=pictures.classes[b],
+      maps={
+        "depth": pictures.depth[b],  # f32 [H, W] planar metres
+        "segmentation": pictures.classes[b],  # u8 [H, W]
+        "normals": pictures.normals[b],  # f32 [H, W, 3] in the camera's frame
+      },
       instances=pictures.instances[b],
-      normals=pictures.normals[b],
       camera=pictures.camera[b],
       questions=asked[b],
       grounding=assemble.grounding(text, b),

@@ -33,7 +33,7 @@ def near(text, value):
 
 def told(sample, steps, families):
   """(question, its new trace, moved depth) of a scene's questions."""
-  moved = counterfactual.move(sample.depth, sample.instances, steps)
+  moved = depth.move(sample.maps["depth"], sample.instances, steps)
   for question in (*sample.questions, *sample.grounding):
     if question.family in families:
       new = counterfactual.rewrite_trace(question, steps)
@@ -58,7 +58,7 @@ def test_every_object_is_where_the_trace_says():
       if new.family in ("closer", "front_behind"):
         closer = true[0] < true[1]
         assert new.reasoning.endswith("; closer" if closer else "; farther")
-        before = sample.depth, sample.instances
+        before = sample.maps["depth"], sample.instances
         was = median(*before, ids[0]) < median(*before, ids[1])
         assert (new.answer == old.answer) == (was == closer)
         assert new.answer in old.options
@@ -180,8 +180,8 @@ def test_maps_are_made_once_from_what_the_policy_drew(tmp_path, monkeypatch):
   made = make(0)
   for i, sample in enumerate(SAMPLES[:5]):
     codes, steps = made.of(i)
-    base = np.full((64, 64), 3.0) if i < 2 else sample.depth
-    want = counterfactual.move(base, sample.instances, steps)
+    base = np.full((64, 64), 3.0) if i < 2 else sample.maps["depth"]
+    want = depth.move(base, sample.instances, steps)
     np.testing.assert_allclose(codes, want.ravel() * 1000, atol=0.6)
   np.testing.assert_array_equal(make(0).codes, made.codes)
   assert (make(1).steps != made.steps).any()

@@ -1,14 +1,21 @@
 """Depth in metres from files of any scale; what can't be metres is refused."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import depth_scale, mixture, pictures
+from cooper_jax.data import map_files, mixture
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import depth_files
 from tests import own_data
+
+read_depth = functools.partial(map_files.read, "depth")
+read_classes = functools.partial(map_files.read, "segmentation")
+check_depth = functools.partial(map_files.check, "depth")
+check_classes = functools.partial(map_files.check, "segmentation")
 
 LOSSY = ("jpg", "webp", "tiff", "jp2", "gif")
 METRES = np.repeat([[2.4] * 20 + [3.1] * 20 + [4.0] * 24], 48, 0)
@@ -26,7 +33,7 @@ def write(path, values):
 @pytest.mark.parametrize("scale", [256, 1000, 4000, 5000])
 def test_a_stated_scale_gives_metres(tmp_path, name, scale):
   path = write(tmp_path / name, np.rint(METRES * scale).astype(np.uint16))
-  read = pictures.read_depth(path, 64, "x", scale=scale)
+  read = read_depth(path, 64, "x", scale=scale)
   # Half a unit, of 256 in a metre at most.
   assert np.abs(read[:48] - METRES[0]).max() <= 0.5 / 256
 
@@ -34,15 +41,15 @@ def test_a_stated_scale_gives_metres(tmp_path, name, scale):
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.int64])
 def test_integers_are_millimetres(tmp_path, dtype):
   path = write(tmp_path / "d.npy", (METRES * 1000).astype(dtype))
-  read = pictures.read_depth(path, 64, "x")
+  read = read_depth(path, 64, "x")
   assert np.abs(read[0] - METRES[0]).max() < 2e-3
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 def test_floats_are_metres(tmp_path, dtype):
   path = write(tmp_path / "d.npy", METRES.astype(dtype))
-  assert np.abs(pictures.read_depth(path, 64, "x")[0] - METRES[0]).max() < 2e-3
-  read = pictures.read_depth(path, 64, "x", scale=2)
+  assert np.abs(read_depth(path, 64, "x")[0] - METRES[0]).max() < 2e-3
+  read = read_depth(path, 64, "x", scale=2)
   assert np.abs(2 * read[0] - METRES[0]).max() < 4e-3
 
 
@@ -68,7 +75,7 @@ def test_marks_for_nothing_are_no_reading(tmp_path, dtype, mark):
   scale = 1 if np.dtype(dtype).kind == "f" else 1000
   values = (METRES * scale).astype(dtype)
   values[:24] = mark
-  read = pictures.read_depth(write(tmp_path / "d.npy", values), 48, "x")
+  read = read_depth(write(tmp_path / "d.npy", values), 48, "x")
   assert (read[:24] == 0).all() and (read[24:] > 2).all()
 
 
@@ -76,7 +83,7 @@ def test_65535_is_a_reading_where_there_are_greater_ones(tmp_path):
   values = np.full((8, 8), 80_000, np.int32)
   values[0] = 65_535
   path = write(tmp_path / "d.npy", values)
-  read = pictures.read_depth(path, 8, "x", scale=10_000)
+  read = read_depth(path, 8, "x", scale=10_000)
   assert np.allclose(read[0], 6.5535) and np.allclose(read[1:], 8)
 
 
@@ -92,7 +99,7 @@ def test_65535_is_a_reading_where_there_are_greater_ones(tmp_path):
 def test_a_map_without_a_reading_is_refused(tmp_path, values):
   path = write(tmp_path / "d.npy", values)
   with pytest.raises(UserError, match=r"x: depth .* has no reading"):
-    pictures.read_depth(path, 8, "x")
+    read_depth(path, 8, "x")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +117,7 @@ def test_an_unlikely_median_names_the_scales_that_fit(
 ):
   path = write(tmp_path / "d.npy", values)
   with pytest.raises(UserError) as error:
-    pictures.read_depth(path, 8, "x", scale=scale)
+    read_depth(path, 8, "x", scale=scale)
   message = str(error.value)
   assert fits in message and '"depth_scale"' in message
 
@@ -135,19 +142,19 @@ def test_other_scales_are_found_at_the_start(tmp_path, scale):
   assert "train.jsonl:1: depth d.png has a median of" in str(error.value)
   assert f"{scale} (3" in str(error.value)
   source = lines(tmp_path, "d.png", depth_scale=scale)
-  assert abs(source[0].depth.max() - 4) < 0.01
+  assert abs(source[0].maps["depth"].max() - 4) < 0.01
 
 
 def test_one_close_up_among_rooms_is_read(tmp_path):
   write(tmp_path / "near.png", np.full((48, 64), 700, np.uint16))
   write(tmp_path / "room.png", (METRES * 1000).astype(np.uint16))
   source = lines(tmp_path, "near.png", "room.png", "room.png")
-  assert np.allclose(source[0].depth, 0.7)
+  assert np.allclose(source[0].maps["depth"], 0.7)
   # Alone, it has to say so.
   with pytest.raises(UserError, match="1000 if it is that"):
     lines(tmp_path, "near.png")
   near = lines(tmp_path, "near.png", depth_scale=1000)
-  assert np.allclose(near[0].depth, 0.7)
+  assert np.allclose(near[0].maps["depth"], 0.7)
 
 
 def test_a_broken_map_is_not_judged_at_the_start(tmp_path):
@@ -183,8 +190,8 @@ def test_a_npy_whose_header_is_broken_is_named(tmp_path):
   for broken in (data.replace(b"}", b"("), data.replace(b"{", b"?"), data[:9]):
     path.write_bytes(broken)
     for check in (
-      lambda: pictures.check_depth(path, "x"),
-      lambda: pictures.read_depth(path, 8, "x"),
+      lambda: check_depth(path, "x"),
+      lambda: read_depth(path, 8, "x"),
     ):
       with pytest.raises(UserError, match=r"can't be read as \.npy: .+"):
         check()
@@ -192,7 +199,7 @@ def test_a_npy_whose_header_is_broken_is_named(tmp_path):
 
 def test_the_median_of_many_readings_is_that_of_a_part():
   values = np.linspace(1000, 3000, 1_000_000).astype(np.uint16)
-  found = depth_scale.median(values, values > 0)
+  found = depth_files.median(values, values > 0)
   assert abs(found - 2000) < 2
 
 
@@ -204,8 +211,8 @@ def test_class_ids_in_a_lossy_file_are_refused(tmp_path, name):
   how = {"compression": "jpeg"} if name == "c.tiff" else {}
   Image.fromarray(ids).save(tmp_path / name, **how)
   for read in (
-    lambda p: pictures.read_classes(p, 8, "x"),
-    lambda p: pictures.check_classes(p, "x"),
+    lambda p: read_classes(p, 8, "x"),
+    lambda p: check_classes(p, "x"),
   ):
     with pytest.raises(UserError, match="need not keep values"):
       read(tmp_path / name)
@@ -215,9 +222,9 @@ def test_class_ids_in_a_lossy_file_are_refused(tmp_path, name):
 def test_class_ids_in_a_lossless_file_are_read(tmp_path, name):
   ids = np.repeat([[1] * 32 + [9] * 32], 48, 0).astype(np.uint8)
   Image.fromarray(ids).save(tmp_path / name)
-  read = pictures.read_classes(tmp_path / name, 64, "x")
+  read = read_classes(tmp_path / name, 64, "x")
   assert (read == ids[0]).all()
-  pictures.check_classes(tmp_path / name, "x")
+  check_classes(tmp_path / name, "x")
 
 
 def test_class_ids_are_checked_before_they_are_resized(tmp_path):
@@ -225,7 +232,7 @@ def test_class_ids_are_checked_before_they_are_resized(tmp_path):
   ids[0, 1] = 99  # a pixel that a map of 8 leaves out
   Image.fromarray(ids).save(tmp_path / "c.png")
   with pytest.raises(UserError, match=r"class ids above 13 \(99\)"):
-    pictures.read_classes(tmp_path / "c.png", 8, "x")
+    read_classes(tmp_path / "c.png", 8, "x")
   Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "c.png")
   with pytest.raises(UserError, match="no reading"):
-    pictures.read_classes(tmp_path / "c.png", 8, "x")
+    read_classes(tmp_path / "c.png", 8, "x")

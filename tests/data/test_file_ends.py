@@ -1,13 +1,17 @@
 """Cut files are found without decoding, wherever they were cut."""
 
+import functools
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import pictures
+from cooper_jax.data import map_files, pictures
 from cooper_jax.errors import UserError
+
+check_depth = functools.partial(map_files.check, "depth")
+check_classes = functools.partial(map_files.check, "segmentation")
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
 WAYS = [
@@ -63,9 +67,9 @@ def test_cut_maps_are_found(tmp_path):
   np.save(tmp_path / "d.npy", millimetres / 1000)
   Image.fromarray(NOISE[..., 0] % 9).save(tmp_path / "c.png")
   for name, check in (
-    ("d.png", pictures.check_depth),
-    ("d.npy", pictures.check_depth),
-    ("c.png", pictures.check_classes),
+    ("d.png", check_depth),
+    ("d.npy", check_depth),
+    ("c.png", check_classes),
   ):
     path = tmp_path / name
     check(path, "x")

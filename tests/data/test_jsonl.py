@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import mixture, own_questions
+from cooper_jax.data import mixture, modes, own_questions
 from cooper_jax.data.entries import check_files, read_entries, scan
 from cooper_jax.errors import UserError
-from cooper_jax.rollouts import prompts
 from tests import own_data
 
 LINE = {"image": "a.png", "question": "Which is closer ?", "answer": "red ball"}
@@ -79,15 +78,19 @@ def test_maps_are_resized_without_blending(folder, depth):
   assert sample.image.shape == (8, 8, 3) and sample.image.dtype == np.uint8
   assert (sample.image[:, 0] == (255, 0, 0)).all()
   # 2,500 mm on the left half, no reading on the right one
-  assert sample.depth.dtype == np.float32
-  assert np.array_equal(sample.depth, np.repeat([[2.5] * 4 + [0] * 4], 8, 0))
-  assert np.array_equal(sample.segmentation[3], [7] * 4 + [255] * 4)
+  assert sample.maps["depth"].dtype == np.float32
+  assert np.array_equal(
+    sample.maps["depth"], np.repeat([[2.5] * 4 + [0] * 4], 8, 0)
+  )
+  assert np.array_equal(sample.maps["segmentation"][3], [7] * 4 + [255] * 4)
 
 
 def test_nan_depth_is_no_reading(folder):
   (sample,) = read(folder, LINE | {"depth": "depth.npy"}, size=40)
-  assert (sample.depth[:2, :20] == 0).all()  # row 0 of 20, twice as high
-  assert (sample.depth[2:, :20] == 2.5).all()
+  assert (
+    sample.maps["depth"][:2, :20] == 0
+  ).all()  # row 0 of 20, twice as high
+  assert (sample.maps["depth"][2:, :20] == 2.5).all()
 
 
 def test_one_file_is_divided_by_image(folder):
@@ -138,7 +141,12 @@ def test_a_wrong_line_is_named(folder, line, reason):
 
 
 def test_no_family_can_take_the_name_of_a_mode():
-  assert set(own_questions.RESERVED) == set(prompts.MODES)
+  taken = ("direct", "text", "depth", "segmentation", "both", "adaptive")
+  assert modes.every() == taken
+  for mode in taken:
+    line = {"question": "?", "answer": "yes", "family": mode}
+    _, (problem,) = own_questions.make(line)
+    assert "can't name a score" in problem
 
 
 def test_bytes_that_are_no_utf8_are_named(folder):
@@ -321,7 +329,7 @@ def test_a_scale_holds_for_the_lines_of_its_image(folder):
   scaled = {"depth": "depth.png", "depth_scale": "500"}
   source = read(folder, LINE | scaled, LINE, LINE | {"image": "b.png"})
   assert [len(s.questions) for s in source] == [2, 1]
-  assert source[0].depth.max() == 5  # 2,500 of 500 a metre
+  assert source[0].maps["depth"].max() == 5  # 2,500 of 500 a metre
 
 
 def test_maps_of_a_turned_photograph_are_turned(folder):
@@ -337,15 +345,17 @@ def test_maps_of_a_turned_photograph_are_turned(folder):
   # The left half as stored is the upper one as seen.
   red = sample.image[..., 0] > 128
   assert red[:3].all() and not red[5:].any()
-  assert ((sample.depth > 0) == red).mean() > 0.9
-  assert ((sample.segmentation == 7) == red).mean() > 0.9
+  assert ((sample.maps["depth"] > 0) == red).mean() > 0.9
+  assert ((sample.maps["segmentation"] == 7) == red).mean() > 0.9
 
 
 def test_paths_of_the_home_folder_and_urls(folder, monkeypatch):
   monkeypatch.setenv("HOME", str(folder))
   own = {"image": "~/a.png", "depth": "~/depth.png"}
   (sample,) = read(folder, LINE | own | {"segmentation": "~/classes.png"})
-  assert sample.depth is not None and sample.segmentation is not None
+  assert (
+    sample.maps["depth"] is not None and sample.maps["segmentation"] is not None
+  )
   source = read(folder, LINE | {"image": "https://example.org/a.png"})
   with pytest.raises(UserError, match="URLs are not read"):
     source[0]

@@ -30,12 +30,16 @@ class Some:
     if index in self.bad:
       raise UserError(f"sample {index} is cut")
     flat = np.full((SIZE, SIZE), 1 + index)
+    maps = {}
+    if "d" in self.has[index]:
+      maps["depth"] = flat.astype(np.float32)
+    if "s" in self.has[index]:
+      maps["segmentation"] = flat.astype(np.uint8)
     return Sample(
       id=str(index),
       source="some",
       image=np.zeros((SIZE, SIZE, 3), np.uint8),
-      depth=flat.astype(np.float32) if "d" in self.has[index] else None,
-      segmentation=flat.astype(np.uint8) if "s" in self.has[index] else None,
+      maps=maps,
     )
 
 

@@ -1,5 +1,6 @@
 """Pictures of others: every format and depth of colour, or one line why not."""
 
+import functools
 import os
 import socket
 import sys
@@ -10,8 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from cooper_jax.data import picture_files, pictures
+from cooper_jax.data import map_files, picture_files, pictures
 from cooper_jax.errors import UserError
+
+read_depth = functools.partial(map_files.read, "depth")
+read_classes = functools.partial(map_files.read, "segmentation")
+check_depth = functools.partial(map_files.check, "depth")
+check_classes = functools.partial(map_files.check, "segmentation")
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -178,7 +184,7 @@ def test_maps_are_turned_with_their_picture(tmp_path, name, kind):
   assert frame == pictures.Frame(40, 20, kind)
   assert frame == pictures.read_frame(tmp_path / name, "x")
   for file in ("depth.png", "depth.npy", "classes.png"):
-    reads = {"c": pictures.read_classes}.get(file[0], pictures.read_depth)
+    reads = {"c": read_classes}.get(file[0], read_depth)
     if kind in (2, 3, 4):  # its sides do not tell whether it was turned
       message = refused(reads, tmp_path / file, 40, "x", frame=frame)
       assert "fits both ways" in message
@@ -199,14 +205,14 @@ def test_a_map_that_says_itself_how_it_is_turned_is(tmp_path, name, kind):
   image = pictures.read_image(tmp_path / "a.png", 40, "x")
   upright = pictures.Frame(*((20, 40) if kind >= 5 else (40, 20)))
   for frame in (None, upright, pictures.Frame(40, 20, kind)):
-    read = pictures.read_depth(tmp_path / name, 40, "x", frame=frame)
+    read = read_depth(tmp_path / name, 40, "x", frame=frame)
     assert quarters(100 * (read > 2.5) + 80) == quarters(image)
 
 
 def test_a_map_that_stands_upright_already_is_left(tmp_path):
   frame = pictures.Frame(20, 40, 6)  # seen 40 wide
   np.save(tmp_path / "d.npy", np.where(corner()[..., 0], 3.0, 2.0))
-  read = pictures.read_depth(tmp_path / "d.npy", 40, "x", frame=frame)
+  read = read_depth(tmp_path / "d.npy", 40, "x", frame=frame)
   assert (read[5, 5], read[5, 35]) == (3, 2)
 
 
@@ -216,14 +222,14 @@ def test_a_map_of_a_square_turned_picture_is_refused(tmp_path):
   np.save(tmp_path / "near.npy", np.ones((15, 15)))
   for name in ("d.npy", "near.npy"):
     for check in (
-      lambda p: pictures.read_depth(p, 8, "x", frame=frame),
-      lambda p: pictures.check_depth(p, "x", frame=frame),
+      lambda p: read_depth(p, 8, "x", frame=frame),
+      lambda p: check_depth(p, "x", frame=frame),
     ):
       assert "fits both ways" in refused(check, tmp_path / name)
   # nearly square, but of the very sides as stored
   np.save(tmp_path / "d.npy", np.ones((99, 100)))
   frame = pictures.Frame(100, 99, 6)
-  pictures.check_depth(tmp_path / "d.npy", "x", frame=frame)
+  check_depth(tmp_path / "d.npy", "x", frame=frame)
 
 
 @pytest.mark.parametrize(
@@ -245,10 +251,10 @@ def test_a_map_of_another_aspect_is_not_stretched(tmp_path, shape, right):
   np.save(tmp_path / "d.npy", np.ones(shape, np.float32))
   Image.fromarray(np.ones(shape, np.uint8)).save(tmp_path / "c.png")
   for check in (
-    lambda: pictures.read_depth(tmp_path / "d.npy", 8, "x", frame=frame),
-    lambda: pictures.check_depth(tmp_path / "d.npy", "x", frame=frame),
-    lambda: pictures.read_classes(tmp_path / "c.png", 8, "x", frame=frame),
-    lambda: pictures.check_classes(tmp_path / "c.png", "x", frame=frame),
+    lambda: read_depth(tmp_path / "d.npy", 8, "x", frame=frame),
+    lambda: check_depth(tmp_path / "d.npy", "x", frame=frame),
+    lambda: read_classes(tmp_path / "c.png", 8, "x", frame=frame),
+    lambda: check_classes(tmp_path / "c.png", "x", frame=frame),
   ):
     if right:
       check()
@@ -300,12 +306,8 @@ def test_pipes_devices_and_sockets_do_not_hang(tmp_path):
     for file in (tmp_path / "pipe.png", "/dev/zero", tmp_path / "socket"):
       assert "not a file" in refused(pictures.read_image, file, 8, "x")
       assert "not a file" in refused(pictures.check_image, file, "x")
-  assert "not a file" in refused(
-    pictures.read_depth, tmp_path / "pipe.npy", 8, "x"
-  )
-  assert "not a file" in refused(
-    pictures.check_classes, tmp_path / "pipe.png", "x"
-  )
+  assert "not a file" in refused(read_depth, tmp_path / "pipe.npy", 8, "x")
+  assert "not a file" in refused(check_classes, tmp_path / "pipe.png", "x")
 
 
 @pytest.mark.parametrize(
@@ -331,8 +333,8 @@ def test_a_path_that_is_no_picture_is_named(path, reason):
   for reads in (
     lambda: pictures.read_image(path, 8, "x"),
     lambda: pictures.check_image(path, "x"),
-    lambda: pictures.check_depth(path, "x"),
-    lambda: pictures.check_classes(path, "x"),
+    lambda: check_depth(path, "x"),
+    lambda: check_classes(path, "x"),
   ):
     assert reason in refused(reads)
 

@@ -112,9 +112,9 @@ def test_a_corrupt_map_differs_and_keeps_to_known_classes(target):
     assert wrong.max() < len(segmentation.CLASSES)
 
 
-def test_picture_uses_the_palette_and_black_for_ignored():
+def test_picture_uses_the_palette_and_grey_for_ignored():
   target = room()
   target[0, 0] = segmentation.IGNORE
   picture = segmentation.picture(target)
-  assert picture[0, 0].sum() == 0
+  assert picture[0, 0].tolist() == list(segmentation.GREY)
   np.testing.assert_array_equal(picture[7, 0], segmentation.PALETTE[1])

@@ -5,21 +5,21 @@ import io
 import numpy as np
 from PIL import Image
 
-from cooper_jax.modalities import segmentation
+from cooper_jax.modalities import depth_pictures, segmentation
 from cooper_jax.pictures import drawing
 
 
 def test_a_depth_has_one_colour_under_one_range():
   near = np.full((2, 2), 2.0, np.float32)
   mixed = np.array([[2.0, 8.0], [0.0, np.nan]], np.float32)
-  low, high = drawing.depth_range(near, mixed)
+  low, high = depth_pictures.depth_range(near, mixed)
   assert (low, high) == (2.0, 8.0)
-  first = drawing.depth_picture(near, low, high)
-  second = drawing.depth_picture(mixed, low, high)
+  first = depth_pictures.depth_picture(near, low, high)
+  second = depth_pictures.depth_picture(mixed, low, high)
   np.testing.assert_array_equal(first[0, 0], second[0, 0])
   assert not np.array_equal(second[0, 0], second[0, 1])
   # 0 and NaN are "no reading": grey, never a depth colour.
-  np.testing.assert_array_equal(second[1], [drawing.NO_READING] * 2)
+  np.testing.assert_array_equal(second[1], [depth_pictures.NO_READING] * 2)
 
 
 def test_relative_error_ignores_pixels_without_truth():
@@ -27,47 +27,42 @@ def test_relative_error_ignores_pixels_without_truth():
   drawn = np.array([[3.0, 4.0, 9.0]], np.float32)
   # |3-2|/2 = .5, |4-4|/4 = 0, no truth.
   np.testing.assert_allclose(
-    drawing.relative_error(drawn, true), [[0.5, 0.0, np.nan]]
+    depth_pictures.relative_error(drawn, true), [[0.5, 0.0, np.nan]]
   )
-  picture = drawing.error_picture(drawn, true)
-  np.testing.assert_array_equal(picture[0, 0], drawing.error_colours()[255])
-  np.testing.assert_array_equal(picture[0, 1], drawing.error_colours()[0])
-  np.testing.assert_array_equal(picture[0, 2], drawing.NO_READING)
+  picture = depth_pictures.error_picture(drawn, true)
+  np.testing.assert_array_equal(
+    picture[0, 0], depth_pictures.error_colours()[255]
+  )
+  np.testing.assert_array_equal(
+    picture[0, 1], depth_pictures.error_colours()[0]
+  )
+  np.testing.assert_array_equal(picture[0, 2], depth_pictures.NO_READING)
 
 
 def test_maps_without_any_reading_are_drawn_grey():
-  picture = drawing.depth_picture(np.zeros((3, 3), np.float32))
-  assert (picture == drawing.NO_READING).all()
+  picture = depth_pictures.depth_picture(np.zeros((3, 3), np.float32))
+  assert (picture == depth_pictures.NO_READING).all()
 
 
 def test_metre_ticks_sit_on_the_log_scale():
-  ticks = dict(drawing.metre_ticks(1.0, 100.0, most=99))
+  ticks = dict(depth_pictures.metre_ticks(1.0, 100.0, most=99))
   assert ticks[10.0] == 0.5
   assert all(0 < share < 1 for share in ticks.values())
 
 
 def test_ignored_pixels_are_grey_and_classes_differ():
-  picture = drawing.segmentation_picture(np.array([[4, 5, 255]], np.uint8))
+  picture = segmentation.picture(np.array([[4, 5, 255]], np.uint8))
   assert len({tuple(colour) for colour in picture[0]}) == 3
-  np.testing.assert_array_equal(picture[0, 2], drawing.NO_READING)
+  np.testing.assert_array_equal(picture[0, 2], depth_pictures.NO_READING)
 
 
 def test_png_is_lossless_for_few_and_for_many_colours():
   rng = np.random.default_rng(0)
-  few = drawing.segmentation_picture(rng.integers(0, 8, (16, 16)))
+  few = segmentation.picture(rng.integers(0, 8, (16, 16)))
   many = rng.integers(0, 256, (32, 32, 3), np.uint8)
   for picture in (few, many):
     back = Image.open(io.BytesIO(drawing.png(picture))).convert("RGB")
     np.testing.assert_array_equal(np.asarray(back), picture)
-
-
-def test_map_strip_leaves_holes_for_missing_maps():
-  image = np.zeros((8, 8, 3), np.uint8)
-  depth = np.ones((8, 8), np.float32)
-  strip = drawing.map_strip(image, depth_true=depth)
-  # Six places of 8 columns and five gaps of 2.
-  assert strip.shape == (8, 6 * 8 + 5 * 2, 3)
-  assert (strip[:, -8:] == 255).all()
 
 
 def test_plots_name_the_classes_and_the_metres():
@@ -78,11 +73,11 @@ def test_plots_name_the_classes_and_the_metres():
   depth[4:] = 6.0
   classes = np.where(depth > 3, 1, 4).astype(np.uint8)
   image = np.zeros((8, 8, 3), np.uint8)
-  maps = {"Depth": depth, "Classes": classes}
+  maps = {"depth": depth, "segmentation": classes}
   figure = drawing.plot_maps(image, maps, places=[(0.5, 0.25)])
   assert [text.get_text() for text in figure.axes[0].texts] == ["1"]
   assert figure.axes[0].texts[0].get_position() == (2.0, 4.0)  # x, y pixels
-  assert [axis.get_title() for axis in figure.axes[1:3]] == list(maps)
+  assert [axis.get_title() for axis in figure.axes[1:3]] == ["depth", "classes"]
   names = {text.get_text() for text in figure.axes[2].get_legend().get_texts()}
   assert names == {segmentation.CLASSES[1], segmentation.CLASSES[4]}
   metres = {text.get_text() for text in figure.axes[3].get_yticklabels()}

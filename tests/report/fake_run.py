@@ -44,10 +44,10 @@ def row(index):
     "trace": map_words + "<think> red ball <at 0.412 0.730> 2.4 m ; blue table "
     "<at 0.550 0.203> 3.3 m </think> <answer> red ball </answer>",
     "image": image,
-    "depth_true": depth,
-    "depth_drawn": (depth * noise).astype(np.float32) if draws else None,
-    "segmentation_true": classes,
-    "segmentation_drawn": np.roll(classes, 3, 1) if draws else None,
+    "maps": {
+      "depth": (depth, (depth * noise).astype(np.float32) if draws else None),
+      "segmentation": (classes, np.roll(classes, 3, 1) if draws else None),
+    },
   }
 
 

@@ -1,10 +1,12 @@
 """The picture of an answer: whole photograph, maps over it, marks apart."""
 
 import math
+import types
 
 import numpy as np
 import pytest
 
+from cooper_jax.modalities import depth, segmentation
 from cooper_jax.report import answer_page
 
 DEPTH = np.linspace(0.5, 8, 64 * 64, dtype=np.float32).reshape(64, 64)
@@ -31,7 +33,7 @@ def contains(page, part):
 )
 def test_the_photograph_is_there_pixel_for_pixel(high, wide):
   image = photo(high, wide)
-  maps = [("Depth", DEPTH), ("Segmentation", CLASSES)]
+  maps = [(depth, DEPTH), (segmentation, CLASSES)]
   page = answer_page.page(
     image, maps, [], "How far ?", [("answer: 2 m", True)], over=True
   )
@@ -46,15 +48,21 @@ def test_tiny_pictures_are_enlarged_by_whole_pixels_and_huge_ones_fit():
 
 def test_maps_are_as_large_as_the_photograph_and_it_shines_through():
   base = answer_page.panel(photo(500, 700))
-  for target in (DEPTH, CLASSES, np.zeros((64, 64, 3), np.float32)):
-    alone = np.asarray(answer_page.stretched(target, base, False), float)
-    over = np.asarray(answer_page.stretched(target, base, True), float)
+  for shown, target in (
+    (depth.picture(DEPTH), DEPTH),
+    (segmentation.picture(CLASSES), CLASSES),
+    (np.full((64, 64, 3), 127, np.uint8), np.zeros((64, 64, 3), np.float32)),
+  ):
+    alone, over = (
+      np.asarray(answer_page.stretched(shown, target, base, laid), float)
+      for laid in (False, True)
+    )
     assert alone.shape == over.shape == (500, 700, 3)
     grey = np.asarray(base.convert("L"), float).ravel()
     assert np.corrcoef(over.mean(-1).ravel(), grey)[0, 1] > 0.5
     # Alone it shows nothing of the photograph.
     other = answer_page.panel(photo(500, 700)[::-1])
-    again = answer_page.stretched(target, other, False)
+    again = answer_page.stretched(shown, target, other, False)
     np.testing.assert_array_equal(alone, again)
 
 
@@ -84,9 +92,11 @@ def test_long_text_is_wrapped_and_none_is_lost(text):
 
 
 def test_legends_name_metres_and_classes():
-  wide = answer_page.legend(DEPTH, 400, 20)
+  wide = answer_page.legend(depth, DEPTH, 400, 20)
   assert wide.width == 400
-  assert answer_page.legend(np.zeros((8, 8), np.float32), 400, 20) is not None
-  few = answer_page.legend(CLASSES[:, :2], 400, 20)
-  assert answer_page.legend(CLASSES, 100, 20).height > few.height
-  assert answer_page.legend(np.zeros((8, 8, 3)), 400, 20) is None
+  empty = np.zeros((8, 8), np.float32)
+  assert answer_page.legend(depth, empty, 400, 20) is not None
+  few = answer_page.legend(segmentation, CLASSES[:, :2], 400, 20)
+  assert answer_page.legend(segmentation, CLASSES, 100, 20).height > few.height
+  plain = types.SimpleNamespace(scale=lambda maps: None, legend=lambda maps: [])
+  assert answer_page.legend(plain, empty, 400, 20) is None

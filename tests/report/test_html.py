@@ -127,7 +127,7 @@ def rows_that_drew(*drew):
     row["question"] = f"number {index} ?"
     for name in ("depth", "segmentation"):
       if name not in names:
-        row[f"{name}_drawn"] = None
+        row["maps"][name] = (row["maps"][name][0], None)
     rows.append(row)
   return rows
 

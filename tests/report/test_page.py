@@ -168,7 +168,7 @@ def test_places_named_in_the_trace_become_numbers():
   shown, places = gallery.trace("ball <at 0.41 0.73> 2.4 m <depth>")
   assert places == [(0.41, 0.73)]
   assert '<i class="at">1</i>' in shown
-  assert '<i class="tag depth">depth</i>' in shown
+  assert '<i class="tag map">depth</i>' in shown
   assert gallery.trace("1 < 2")[0] == "1 &lt; 2"
 
 

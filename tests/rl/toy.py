@@ -43,7 +43,10 @@ def make_items():
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
   sample = Sample(
-    "one", "test", image, depth=rng.uniform(1, 9, (16, 16)).astype(np.float32)
+    "one",
+    "test",
+    image,
+    maps={"depth": rng.uniform(1, 9, (16, 16)).astype(np.float32)},
   )
   questions = [
     Question("x", text, "yes", "yes_no", ("yes", "no"), flag=flag)

@@ -1,6 +1,5 @@
 """The picture of drawn maps has a row a scene and says what has no truth."""
 
-import dataclasses
 import types
 
 import numpy as np
@@ -36,8 +35,8 @@ def test_a_few_validation_scenes_are_drawn(monkeypatch, scenes):
 
 
 def test_true_and_drawn_depth_share_a_scale():
-  depth = ITEMS[0].sample.depth
-  sample = dataclasses.replace(ITEMS[0].sample, depth=depth)
+  depth = ITEMS[0].sample.maps["depth"]
+  sample = ITEMS[0].sample
   same = validation_pictures.sheet([sample], {"depth": depth[None]}, CODECS)
   np.testing.assert_array_equal(same[:, 18:34], same[:, 36:52])
   twice = validation_pictures.sheet(

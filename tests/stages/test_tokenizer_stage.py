@@ -41,8 +41,7 @@ class Rooms:
       id=str(index),
       source="rooms",
       image=np.zeros((SIZE, SIZE, 3), np.uint8),
-      depth=depth if self.depth else None,
-      segmentation=classes,
+      maps={"segmentation": classes} | ({"depth": depth} if self.depth else {}),
       instances=(classes == 4).astype(np.uint8),
     )
 
@@ -102,7 +101,7 @@ def test_leaves_codecs_a_summary_curves_and_pictures(tmp_path, capsys):
   assert "of the codes used" in capsys.readouterr().out
   codec = tokenizer.load(config, tmp_path)["segmentation"]
   drawn, codes = map_tokenizer.redraw_maps(
-    codec, np.stack([Rooms("test")[i].segmentation for i in range(3)])
+    codec, np.stack([Rooms("test")[i].maps["segmentation"] for i in range(3)])
   )
   assert drawn.shape == (3, SIZE, SIZE) and codes.shape == (3, 16)
 
@@ -145,7 +144,7 @@ def test_examples_are_mirrored_together_and_sometimes_show_one_object():
     classes = example["segmentation"]
     if set(np.unique(classes)) == {0, 4}:
       marked += 1
-    same = np.allclose(example["depth"], sample.depth)
+    same = np.allclose(example["depth"], sample.maps["depth"])
     mirrored += not same
     box = example["depth"] < 1.1
     np.testing.assert_array_equal(classes == 4, box)

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from cooper_jax import modalities
 from cooper_jax.data import traces
 from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import text
@@ -75,7 +76,11 @@ def test_every_word_of_the_list_is_one_token(tokenizer):
 
 def test_every_word_of_the_world_is_one_token(tokenizer):
   world = WorldConfig(image_size=32)
-  said = [*traces.CALLS.values(), traces.DOUBT, *COLOURS]
+  said = [
+    *(m.CALL for m in modalities.found().values()),
+    traces.DOUBT,
+    *COLOURS,
+  ]
   said += [*wording.PLURALS, *wording.PLURALS.values()]
   said += [t for f in families.names() for t in families.find(f).TEMPLATES]
   for split in ("train", "heldout"):

@@ -29,8 +29,10 @@ def fake(world, split, start, count):
       id=f"{split}-{index}",
       source="fake",
       image=rng.integers(0, 256, (*size, 3)).astype(np.uint8),
-      depth=rng.uniform(1, 9, size).astype(np.float32),
-      segmentation=rng.integers(0, 9, size).astype(np.uint8),
+      maps={
+        "depth": rng.uniform(1, 9, size).astype(np.float32),
+        "segmentation": rng.integers(0, 9, size).astype(np.uint8),
+      },
       instances=rng.integers(0, 3, size).astype(np.uint8),
       questions=(Question("count", "How many ?", str(index), "number"),),
     )
@@ -52,9 +54,13 @@ def test_samples_come_back_in_any_order(rendered):
     got = source[index]
     assert (got.id, got.questions) == (expected.id, expected.questions)
     assert np.array_equal(got.image, expected.image)
-    assert np.array_equal(got.segmentation, expected.segmentation)
+    assert np.array_equal(
+      got.maps["segmentation"], expected.maps["segmentation"]
+    )
     # depth is stored in half precision: 11 bits of mantissa
-    assert np.allclose(got.depth, expected.depth, rtol=2**-11, atol=0)
+    assert np.allclose(
+      got.maps["depth"], expected.maps["depth"], rtol=2**-11, atol=0
+    )
   with pytest.raises(IndexError):
     source[70]
   assert copy.deepcopy(source)[69].id == "train-69"  # as a worker gets it
@@ -158,12 +164,17 @@ def test_arrays_hold_the_same_samples(rendered):
     assert (one.id, one.questions) == (other.id, other.questions)
     for name in cache.ARRAYS:
       assert np.array_equal(getattr(one, name), getattr(other, name))
+    assert one.maps.keys() == other.maps.keys() == {"depth", "segmentation"}
+    for name, array in one.maps.items():
+      assert np.array_equal(array, other.maps[name])
   assert len(cache.load_arrays(source, count=5, maps=("depth",))["id"]) == 5
 
 
 def test_arrays_need_the_same_maps_everywhere():
   both = [next(fake(WORLD, "train", 0, 1))] * 2
-  bare = dataclasses.replace(both[0], depth=None)
+  bare = dataclasses.replace(
+    both[0], maps={"segmentation": both[0].maps["segmentation"]}
+  )
   assert "depth" not in cache.load_arrays([bare, bare])
   for samples in ([both[0], bare], [bare, both[0]]):
     with pytest.raises(UserError, match="depth"):

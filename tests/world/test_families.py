@@ -112,7 +112,7 @@ def test_a_new_family_is_asked_answered_and_traced(remoter):
         continue
       asked.append(question)
       depths = [
-        float(np.median(sample.depth[sample.instances == i]))
+        float(np.median(sample.maps["depth"][sample.instances == i]))
         for i in question.evidence["ids"]
       ]
       assert question.answer == question.options[int(np.argmax(depths))]

@@ -175,7 +175,7 @@ def test_a_sample_is_the_same_in_any_batch():
   assert twin.questions == alone.questions
   assert twin.grounding == alone.grounding
   np.testing.assert_array_equal(twin.instances, alone.instances)
-  np.testing.assert_array_equal(twin.depth, alone.depth)
+  np.testing.assert_array_equal(twin.maps["depth"], alone.maps["depth"])
   assert np.abs(twin.image.astype(int) - alone.image).max() <= 1
 
 
@@ -265,7 +265,7 @@ def test_objects_are_large_enough_to_be_learned():
   )
   pixels = pixels[pixels > 0]
   assert (pixels >= 25).mean() > 0.9
-  depth = np.concatenate([s.depth.ravel() for s in samples])
+  depth = np.concatenate([s.maps["depth"].ravel() for s in samples])
   assert depth.min() > 0.2 and depth.max() < 30
   assert np.all(np.isfinite(depth))
 
@@ -287,8 +287,8 @@ def test_the_unshaded_world_has_the_same_maps_and_questions():
   shaded = world.generate(WORLD, split="test", start=0, count=4)
   for one, two in zip(plain, shaded):
     assert one.questions == two.questions
-    np.testing.assert_array_equal(one.depth, two.depth)
-    np.testing.assert_array_equal(one.normals, two.normals)
+    np.testing.assert_array_equal(one.maps["depth"], two.maps["depth"])
+    np.testing.assert_array_equal(one.maps["normals"], two.maps["normals"])
 
 
 def test_parts_of_an_object_share_its_instance(drawn):
@@ -318,10 +318,11 @@ def _colourfulness_against_distance(count=60):
   """Correlation over objects: spread of the mean colour, log of the depth."""
   found = []
   for each in world.generate(WORLD, split="train", start=0, count=count):
+    depth = each.maps["depth"]
     for i in np.unique(each.instances)[1:]:
       here = each.instances == i
       colour = each.image[here].mean(0) / 255
-      found.append((np.ptp(colour), np.log(np.median(each.depth[here]))))
+      found.append((np.ptp(colour), np.log(np.median(depth[here]))))
   return np.corrcoef(np.array(found).T)[0, 1]
 
 

@@ -51,7 +51,7 @@ def _names(sample):
 
 
 def _depth(sample, instance):
-  return float(np.median(sample.depth[sample.instances == instance]))
+  return float(np.median(sample.maps["depth"][sample.instances == instance]))
 
 
 def _middle(sample, instance):
@@ -80,7 +80,7 @@ def test_an_object_in_a_question_has_one_name_and_can_be_seen(samples):
       mask = sample.instances == instance
       assert mask.sum() >= 25
       kind = config.CLASSES.index(name.split()[1])
-      assert np.all(sample.segmentation[mask] == kind)
+      assert np.all(sample.maps["segmentation"][mask] == kind)
     for question in sample.questions:
       for instance in question.evidence["ids"]:
         assert (
@@ -124,7 +124,7 @@ def test_distance_is_the_median_depth(asked):
 def _solid(sample, instance):
   """Middle of the visible surface in camera coordinates."""
   rows, columns = np.nonzero(sample.instances == instance)
-  z = sample.depth[rows, columns]
+  z = sample.maps["depth"][rows, columns]
   focal = sample.camera[0, 0]
   x = (columns + 0.5 - SIZE / 2) / focal * z
   y = (rows + 0.5 - SIZE / 2) / focal * z
@@ -162,7 +162,7 @@ def test_gap_is_less_than_the_distance_and_fits_the_map(asked):
     points = []
     for instance in question.evidence["ids"]:
       rows, columns = np.nonzero(sample.instances == instance)
-      z = sample.depth[rows, columns]
+      z = sample.maps["depth"][rows, columns]
       x = (columns + 0.5 - SIZE / 2) / sample.camera[0, 0]
       y = (rows + 0.5 - SIZE / 2) / sample.camera[0, 0]
       points.append(np.stack([x * z, y * z, z], -1))
@@ -192,7 +192,7 @@ def test_counts_and_existence_match_the_names(asked):
     else:
       assert name not in _names(sample).values()
       colour, shape = name.split()
-      kinds = np.unique(sample.segmentation)
+      kinds = np.unique(sample.maps["segmentation"])
       assert config.CLASSES.index(shape) in kinds  # never a giveaway
       assert any(colour in n for n in _names(sample).values())
 

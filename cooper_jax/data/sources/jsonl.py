@@ -5,7 +5,8 @@
    "segmentation": "a_classes.png", "unit": "", "reasoning": "..."}
 
 Only `image`, `question` and `answer` are needed.  Paths are relative to the
-JSONL file, absolute or under `~`.  Depth is planar, 0 or NaN = no reading: a
+JSONL file, absolute or under `~`.  A map is named by its modality, and read as
+`modalities/<name>.py` says.  Depth is planar, 0 or NaN = no reading: a
 `.npy` of metres, or integers (16-bit PNG or TIFF, `.npy`) of `depth_scale`
 units a metre, 1000 by default; segmentation an 8-bit PNG of class ids, 0 =
 unlabelled, 255 = ignore.  Maps have the aspect of their picture, and are turned
@@ -28,7 +29,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cooper_jax.data import picture_files, splits
+from cooper_jax import modalities
+from cooper_jax.data import map_files, picture_files, splits
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
@@ -36,7 +38,7 @@ from cooper_jax.parallel import processes
 if TYPE_CHECKING:
   from cooper_jax.data.entries import Entry, JsonlSource
 
-SAMPLED = 16  # depth maps that show whether they are of millimetres
+SAMPLED = 16  # maps of a modality that are looked at together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ def source(config: DataConfig, split: str) -> JsonlSource:
       f"{path} has no lines for split {split!r}; add some, or give each split "
       "its own file: config.data.settings.jsonl.path=path/to/{split}.jsonl"
     )
-  _check_depths(path, entries, strict=not config.bad_samples)
+  _check_maps(path, entries, strict=not config.bad_samples)
   return JsonlSource(path, entries, config.image_size)
 
 
@@ -100,9 +102,8 @@ def asked(config: DataConfig, split: str):
   """Yields (question, file and line of its image, maps) of a split."""
   found = source(config, split)
   for entry in found.entries:
-    maps = [m for m in ("depth", "segmentation") if getattr(entry, m)]
     for question in entry.questions:
-      yield question, f"{found.path}:{entry.line}", maps
+      yield question, f"{found.path}:{entry.line}", [*entry.maps]
 
 
 @functools.cache
@@ -118,31 +119,24 @@ def _path(config: DataConfig, split: str) -> pathlib.Path:
   return pathlib.Path(written.replace("{split}", split)).expanduser()
 
 
-def _check_depths(
+def _check_maps(
   path: pathlib.Path, entries: Sequence[Entry], *, strict: bool
 ) -> None:
-  """Some depth maps, spread over the file, before a run has spent time.
+  """Some maps of each modality, spread over the file, before a run.
 
-  Raises UserError for one that has no reading or can't be metres, if strict,
-  and where those that name no scale are not of millimetres, all together.
+  Raises UserError for one that can't be what it should, if strict, and where
+  they are not together: of another scale than is usual.
   """
-  from cooper_jax.data import depth_scale, pictures
-
-  drawn = [entry for entry in entries if entry.depth]
-  typical = []
-  for entry in drawn[:: max(1, len(drawn) // SAMPLED)][:SAMPLED]:
-    where = f"{path}:{entry.line}"
-    file = picture_files.beside(path.parent, entry.depth)
-    said = f"{where}: depth {entry.depth}"
-    try:
-      raw = pictures.raw_depth(file, where)
-    except UserError:  # said where it is read, and may be left out there
-      continue
-    if strict:
-      depth_scale.to_metres(raw, entry.depth_scale, said)
-    valid = depth_scale.readings(raw)
-    unsaid = raw.dtype.kind != "f" and entry.depth_scale is None
-    if unsaid and valid.any():
-      typical.append((depth_scale.median(raw, valid), said))
-  if typical:
-    depth_scale.check_together(typical)
+  for name, module in modalities.found().items():
+    have = [entry for entry in entries if name in entry.maps]
+    files = [
+      map_files.MapFile(
+        name,
+        picture_files.beside(path.parent, entry.maps[name]),
+        f"{path}:{entry.line}",
+        scale=entry.scales.get(name),
+        written=entry.maps[name],
+      )
+      for entry in have[:: max(1, len(have) // SAMPLED)][:SAMPLED]
+    ]
+    module.check_files(files, strict=strict)

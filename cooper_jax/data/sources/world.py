@@ -3,14 +3,13 @@
 import functools
 import pathlib
 
+from cooper_jax import modalities
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.sample import Question
 from cooper_jax.world import cache
 from cooper_jax.world.config import SPLITS
 from cooper_jax.world.questions import families
-
-MAPS = ("depth", "segmentation")
 
 
 def source(config: DataConfig, split: str) -> Source:
@@ -37,6 +36,11 @@ def source(config: DataConfig, split: str) -> Source:
   return _in_memory(path) if config.in_memory else cache.CachedSource(path)
 
 
+def _drawable() -> tuple[str, ...]:
+  """The maps of a rendered scene that there is a modality for."""
+  return tuple(name for name in modalities.names() if name in cache.MAPS)
+
+
 def asked(config: DataConfig, split: str):
   """Yields the longest questions that the world has, as of any split.
 
@@ -44,17 +48,20 @@ def asked(config: DataConfig, split: str):
   so nothing has to be rendered to know it.
   """
   del config
+  maps = _drawable()
   for name in families.where(lambda family: hasattr(family, "LONGEST")):
     family = families.find(name)
     text, reasoning, answer = family.LONGEST
     question = Question(
-      name, text, answer, family.ANSWER_TYPE, needs=MAPS, reasoning=reasoning
+      name, text, answer, family.ANSWER_TYPE, needs=maps, reasoning=reasoning
     )
-    yield question, f"the world's {split} split", MAPS
+    yield question, f"the world's {split} split", maps
 
 
 @functools.lru_cache(maxsize=4)
 def _in_memory(path: pathlib.Path) -> cache.MemorySource:
   """Decoded once for all stages of a run."""
   cached = cache.CachedSource(path)
-  return cache.MemorySource(cache.load_arrays(cached), repr(cached))
+  return cache.MemorySource(
+    cache.load_arrays(cached, maps=_drawable()), repr(cached)
+  )

@@ -143,7 +143,10 @@ def measurements(found: Sequence[Pair], *, depth: bool) -> np.ndarray:
       apart = [np.linalg.norm(flat[i] - flat[2]) + 0.01 for i in (0, 1)]
       row += [*np.log(apart), np.log(apart[0] / apart[1])]
     if depth:
-      z = [float(np.median(sample.depth[sample.instances == i])) for i in ids]
+      z = [
+        float(np.median(sample.maps["depth"][sample.instances == i]))
+        for i in ids
+      ]
       row += [*np.log(z), sign * np.log(z[0] / z[1])]
       if len(ids) == 3:
         solid = [np.array([*(p * d), d]) for p, d in zip(flat, z)]

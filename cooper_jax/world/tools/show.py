@@ -63,12 +63,12 @@ def panels(sample: Sample) -> list[np.ndarray]:
   colours = np.concatenate([[(0.9, 0.9, 0.88)], patterns.PAINT[:6]])
   instances = (255 * colours[sample.instances]).astype(np.uint8)
   # Right, up, towards the viewer as red, green, blue: the usual convention.
-  towards = sample.normals * np.array([1, -1, -1])
+  towards = sample.maps["normals"] * np.array([1, -1, -1])
   normals = ((towards + 1) * 127.5).astype(np.uint8)
   return [
     sample.image,
-    depth_picture(sample.depth),
-    CLASS_COLOURS[sample.segmentation],
+    depth_picture(sample.maps["depth"]),
+    CLASS_COLOURS[sample.maps["segmentation"]],
     instances,
     normals,
   ]

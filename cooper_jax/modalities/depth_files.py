@@ -1,4 +1,4 @@
-"""Units of a depth file: how many make a metre, stated by a line or usual.
+"""Depth files: units a metre, as the line says or what is usual.
 
 Files of integers hold millimetres (NYU, ScanNet), 256 units a metre (KITTI) or
 5,000 (TUM), and nothing in the file tells which. What is not said is therefore
@@ -6,21 +6,22 @@ taken for millimetres only where the distances are then those of a picture.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.modalities.depth import FARTHEST, NEAREST
 
 USUAL = 1000.0  # of integers; floats are metres
 # Metres, centimetres, KITTI, millimetres, Matterport3D, TUM, tenths of mm.
 SCALES = (1, 100, 256, 1000, 4000, 5000, 10_000)
 # Where the median of a picture may lie, metres: where the scale is stated, or
-# floats say metres; where millimetres are assumed; and over several pictures.
+# floats say metres; and over several pictures. Where millimetres are assumed,
+# the range is that of the modality.
 STATED = (0.05, 100.0)
-ASSUMED = (NEAREST, FARTHEST)
 TOGETHER = (1.2, 10.0)
 FAR = 65_504  # the greatest half float; as a length, a mark for sky or nothing
+KEPT = 256  # readings of a map that the median of many maps is made of
 _ENOUGH = 1 << 16  # readings that a median is taken from
 
 
@@ -40,11 +41,14 @@ def readings(raw: np.ndarray) -> np.ndarray:
   return valid & (raw.astype(np.float32) != np.float32(65.535))
 
 
-def to_metres(raw: np.ndarray, scale: float | None, said: str) -> np.ndarray:
+def to_metres(
+  raw: np.ndarray, scale: float | None, said: str, assumed: tuple[float, float]
+) -> np.ndarray:
   """Metres f32 [H, W], 0 = no reading, of numbers of `scale` units a metre.
 
-  `said` begins the message: UserError where nothing was read, or where the
-  median can't be that of a picture, with the scales that would fit.
+  Millimetres are taken for granted where the median is in the range `assumed`,
+  metres. `said` begins the message: UserError where nothing was read, or where
+  the median can't be that of a picture, with the scales that would fit.
   """
   valid = readings(raw)
   if not valid.any():
@@ -52,7 +56,7 @@ def to_metres(raw: np.ndarray, scale: float | None, said: str) -> np.ndarray:
   typical = median(raw, valid)
   integer = raw.dtype.kind in "iu"
   used = scale or (USUAL if integer else 1.0)
-  low, high = ASSUMED if integer and not scale else STATED
+  low, high = assumed if integer and not scale else STATED
   if not low <= typical / used <= high:
     raise UserError(f"{said} {unlikely(typical, used)}")
   metres = raw.astype(np.float32) / np.float32(used)
@@ -95,3 +99,77 @@ def unlikely(typical: float, used: float) -> str:
     f"has a median of {typical / used:.4g} m at {used:g} units a metre; {mend};"
     ' write the right one on the line as "depth_scale"'
   )
+
+
+def check(files, *, strict: bool, assumed: tuple[float, float]) -> None:
+  """Some depth files of a data set, before a run has spent time on it.
+
+  Raises UserError for one that has no reading or can't be metres, if strict,
+  and where those that name no scale are not of millimetres, all together.
+  """
+  typical = []
+  for file in files:
+    try:
+      raw = read(file)
+    except UserError:  # said where it is read, and may be left out there
+      continue
+    if strict:
+      to_metres(raw, file.scale, file.said, assumed)
+    valid = readings(raw)
+    unsaid = raw.dtype.kind != "f" and file.scale is None
+    if unsaid and valid.any():
+      typical.append((median(raw, valid), file.said))
+  if typical:
+    check_together(typical)
+
+
+def read(file) -> np.ndarray:
+  """The numbers of a depth file as they are stored, upright."""
+  if file.is_numpy():
+    return file.numpy(
+      axes=2,
+      kinds="fiu",
+      wanted="write metres as a float array [height, width]",
+    )
+  return file.pixels(
+    lambda mode: mode[0] in "IF",
+    wanted="write a 16-bit grey PNG of millimetres or a .npy of metres",
+  )
+
+
+class Summary(NamedTuple):
+  """Of one depth map: share of its pixels that have a reading, some of them."""
+
+  share: float
+  low: float
+  high: float
+  some: np.ndarray
+
+
+def summarize(depth_HW: np.ndarray) -> Summary | None:
+  """What an overview needs of a map; None where it has no reading."""
+  have = depth_HW[depth_HW > 0]
+  if not have.size:
+    return None
+  step = max(1, have.size // KEPT)
+  share = have.size / depth_HW.size
+  return Summary(share, have.min(), have.max(), have[::step])
+
+
+def overview(found: Sequence[Summary]) -> tuple[str, dict | None, str]:
+  """Metres and the share of pixels with a reading, of many maps."""
+  if not found:
+    return "depth", None, ""
+  d = {
+    "min_m": round(float(min(each.low for each in found)), 3),
+    "median_m": round(
+      float(np.median(np.concatenate([each.some for each in found]))), 3
+    ),
+    "max_m": round(float(max(each.high for each in found)), 3),
+    "readings": round(float(np.mean([each.share for each in found])), 3),
+  }
+  words = (
+    f"{d['min_m']:g} to {d['max_m']:g} m, median {d['median_m']:g} m,"
+    f" {d['readings']:.0%} of the pixels have a reading"
+  )
+  return "depth", d, words
