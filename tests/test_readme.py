@@ -16,6 +16,7 @@ from PIL import Image
 from cooper_jax import command, plugins
 from cooper_jax.data.entries import JsonlSource, read_entries
 from cooper_jax.rl import scoring
+from cooper_jax.training import telemetry
 from launch import hosts, tpu
 from tests import own_data, pages
 from tests.pages import blocks, commands, words
@@ -127,7 +128,36 @@ def normals():
   return next(b for b in blocks("python") if b.startswith('"""Surface normals'))
 
 
+def own_scenes(folder, count=24):
+  """own.jsonl of pictures with depth, normals and a question; its path."""
+  rng, lines = np.random.default_rng(0), []
+  for i in range(count):
+    height = int(rng.integers(16, 48))  # of the wall, the rest is floor
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:height], image[height:] = rng.integers(0, 256, (2, 3))
+    normals = np.zeros((64, 64, 3), np.float32)
+    normals[:height, :, 2], normals[height:, :, 1] = -1, -1
+    depth = np.full((64, 64), 6.0, np.float32)
+    depth[height:] = np.linspace(6, 1, 64 - height)[:, None]
+    Image.fromarray(image).save(folder / f"{i}.png")
+    np.save(folder / f"{i}-normals.npy", normals)
+    np.save(folder / f"{i}-depth.npy", depth)
+    line = {
+      "image": f"{i}.png",
+      "normals": f"{i}-normals.npy",
+      "depth": f"{i}-depth.npy",
+      "question": "Is there more wall than floor ?",
+      "answer": "yes" if height > 32 else "no",
+      "reasoning": "wall <at .1 .5> ; floor <at .9 .5>",
+    }
+    lines.append(json.dumps(line))
+  path = folder / "own.jsonl"
+  path.write_text("\n".join(lines))
+  return path
+
+
 def test_the_example_modality_trains_with_no_other_edit(tmp_path):
+  """Tokenizer to report, of own data, with that one file."""
   for folder in ("cooper_jax", "configs"):
     shutil.copytree(
       ROOT / folder,
@@ -139,28 +169,50 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
   line = next(line for line in commands() if "normals" in line)
   asked = [word for word in words(line) if word.startswith("--")]
   asked += [
-    "--config.tokenizer.steps=16",
-    "--config.pretrain.steps=3",
-    "--config.data.train_scenes=48",
-    f"--config.data.cache={tmp_path / 'cache'}",
+    f"--config.{setting}"
+    for setting in (
+      "data.source=jsonl",
+      f"data.settings.jsonl.path={own_scenes(tmp_path)}",
+      "tokenizer.steps=16",
+      "pretrain.steps=2",
+      "sft.steps=2",
+      "sft.modality_weights.normals=2.0",
+      "grpo.steps=1",
+      "grpo.batch=2",
+      "grpo.log_every=1",
+      "evaluate.questions=4",
+      "evaluate.batch=4",
+      "evaluate.heldout_questions=0",
+      "evaluate.gallery=2",
+    )
   ]
   subprocess.run(
     [sys.executable, "-m", "cooper_jax.main", *asked],
     cwd=tmp_path,
     check=True,
-    timeout=300,
+    timeout=600,
     env=os.environ
     | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(tmp_path)},
   )
   run = tmp_path / "runs" / "normals"
-  lines = (run / "tokenizer" / "metrics.jsonl").read_text().splitlines()
-  losses = [r["normals"] for r in map(json.loads, lines) if "normals" in r]
+  logged = {
+    stage: telemetry.read_metrics(run / stage / "metrics.jsonl")
+    for stage in ("tokenizer", "pretrain", "sft", "grpo")
+  }
+  losses = [r["normals"] for r in logged["tokenizer"] if "normals" in r]
   assert losses[-1] < 0.8 * losses[0]
-  # Slot 2 was drawn, beside depth and segmentation.
-  lines = (run / "pretrain" / "metrics.jsonl").read_text().splitlines()
-  assert np.isfinite(json.loads(lines[-1])["loss/map2"])
+  # Modality 2 is drawn in pretraining and in the traces of SFT.
+  for stage in ("pretrain", "sft"):
+    assert np.isfinite(logged[stage][-1]["loss/map2"])
+  assert "reward/normals" in logged["grpo"][-1]
   summary = json.loads((run / "summary.json").read_text())
   assert 0 < summary["normals/tokenizer_degrees"] < 180
+  assert 0 < summary["normals/degrees"] < 180
+  for stage in ("sft", "grpo"):
+    assert f"qa/accuracy/normals/{stage}" in summary
+  page = (run / "report" / "index.html").read_text(encoding="utf-8")
+  assert "<figcaption>true normals" in page
+  assert "Always draws normals" in page
 
 
 def test_the_example_reward_is_scored(tmp_path, monkeypatch):

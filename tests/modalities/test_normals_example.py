@@ -1,31 +1,47 @@
-"""The modality of docs/extend.md does what the contract asks, in one file."""
+"""The new modality of docs/extend.md is all that a modality is, in one file."""
 
-import importlib.util
+import json
 import pathlib
 import re
-import types
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from configs import base
 from cooper_jax import modalities, plugins
+from cooper_jax.data import map_files, modes, traces
+from cooper_jax.data.entries import JsonlSource, read_entries, scan
+from cooper_jax.errors import UserError
+from cooper_jax.policy import make_policy
+from cooper_jax.report import answer_page, gallery, gallery_image
+from cooper_jax.rollouts import prompts
+from cooper_jax.rollouts.response import DrawnMap, Responses
+from cooper_jax.sample import Question, Sample
+from cooper_jax.stages import evaluate
+from tests.report import fake_run
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "extend.md"
+NAMES = ("depth", "segmentation", "normals")
 
 
 @pytest.fixture(name="normals")
-def fixture_normals(tmp_path):
+def fixture_normals(tmp_path, monkeypatch):
+  """The example as a file of the folder of modalities."""
   text = re.search(
     r'```python\n("""Surface normals.*?)```', PAGE.read_text(), re.DOTALL
   )
-  path = tmp_path / "normals.py"
-  path.write_text(text[1])
   assert len([line for line in text[1].splitlines() if line.strip()]) <= 40
-  spec = importlib.util.spec_from_file_location("normals", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  folder = tmp_path / "more"
+  folder.mkdir()
+  (folder / "normals.py").write_text(text[1])
+  found = [*modalities.__path__, str(folder)]
+  monkeypatch.setattr(modalities, "__path__", found)
+  yield plugins.find("modalities", "normals")
+  del sys.modules["cooper_jax.modalities.normals"]
+  del modalities.normals
 
 
 def up(size=8):
@@ -37,16 +53,15 @@ def up(size=8):
 
 
 def test_it_offers_the_whole_contract_and_its_own_slot(normals):
-  assert all(hasattr(normals, part) for part in modalities.REQUIRED)
-  taken = [
-    plugins.find("modalities", n).MODALITY_ID for n in ("depth", "segmentation")
-  ]
-  assert normals.MODALITY_ID not in taken
+  parts = (*modalities.REQUIRED, *modalities.OPTIONAL)
+  assert all(hasattr(normals, part) for part in parts)
+  assert modalities.names() == NAMES
+  assert normals.REQUEST == "Normals" and normals.NOUN == "normals"
 
 
 def test_it_scores_angles(normals):
   target = up()
-  sample = types.SimpleNamespace(normals=target)
+  sample = Sample("a", "test", target, maps={"normals": target})
   assert normals.read(sample) is target
   total, weight = normals.loss(3.0 * jnp.asarray(target)[None], target[None])
   assert float(total / weight) == pytest.approx(0.0, abs=1e-5)
@@ -69,8 +84,90 @@ def test_it_ignores_unknown_pixels(normals):
   assert normals.metrics(stats)["degrees"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_it_draws_and_corrupts(normals):
-  assert normals.picture(up()).shape == (8, 8, 3)
-  wrong = normals.corrupt(up(), np.random.default_rng(0))
-  assert np.any(wrong != up())
-  assert normals.constant(np.stack([up(), up()])).shape == (8, 8, 3)
+def test_it_is_a_mode_that_traces_draw_and_policies_are_held_to(normals):
+  del normals
+  taken = ("direct", "text", *NAMES, "both", "adaptive")
+  assert modes.every() == taken
+  question = Question("closer", "?", "yes", "yes_no", reasoning="it is so")
+  trace = traces.compose(question, ("normals",))
+  assert trace.startswith("<think> find the slopes </think> <normals> <think>")
+  config = base.get_base("smoke", ("sft",))
+  with config.unlocked():
+    config.modalities = NAMES
+    config.sft.shares.update(normals=0.3)  # a key that is there
+    config.pretrain.modality_weights.normals *= 2
+  policy = make_policy(config)
+  held = prompts.modes_of(policy, config.sft.shares)
+  assert "normals" in held and "segmentation" not in held  # of share 0
+  mode = prompts.mode_of("normals", policy)
+  assert mode.script == (prompts.call("normals", policy),)
+
+
+def test_its_quality_is_a_reward_of_its_name(normals):
+  del normals
+  module = plugins.find("rewards", "normals")
+  drawn = DrawnMap("normals", np.zeros(4, int), up())
+  view = Responses.from_texts(["x", "y"], maps=[(drawn,), ()])
+  rewards = module.reward(view, {"normals": (up(), up())}, module.Config())
+  np.testing.assert_allclose(rewards, [1.0, np.nan])
+  assert base.rl().settings.normals.modality == "normals"
+
+
+def own(folder, **line):
+  """A JSONL file of one line about a picture 8 wide and 6 high."""
+  Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(folder / "a.png")
+  np.save(folder / "a.npy", up(8)[1:7])
+  fields = {"image": "a.png", "question": "Is it flat ?", "answer": "no"}
+  path = folder / "own.jsonl"
+  path.write_text(json.dumps(fields | line))
+  return path
+
+
+def test_it_is_read_from_own_data(normals, tmp_path):
+  del normals
+  path = own(tmp_path, normals="a.npy", reasoning="<normals> it is not")
+  source = JsonlSource(path, read_entries(path), 16)
+  read = source[0].maps["normals"]
+  assert read.shape == (16, 16, 3) and read.dtype == np.float32
+  assert (read[:8] == (0, 0, -1)).all() and (read[8:] == (0, -1, 0)).all()
+  assert source[0].questions[0].needs == ("normals",)
+  np.save(tmp_path / "a.npy", up()[..., 0])
+  with pytest.raises(UserError, match=r"own.jsonl:1: normals .* write an arr"):
+    map_files.check("normals", tmp_path / "a.npy", f"{path}:1")
+  (problem,) = scan(own(tmp_path, normal="a.npy"))[1]
+  assert "unknown key 'normal'" in problem and '"normals"' in problem
+
+
+def test_without_the_file_its_key_is_refused(tmp_path):
+  (problem,) = scan(own(tmp_path, normals="a.npy"))[1]
+  assert "unknown key 'normals'" in problem
+
+
+def test_its_maps_are_shown(normals):
+  row = fake_run.row(1)
+  row["maps"]["normals"] = (up(64), None)
+  page = gallery.gallery([row])
+  assert "<figcaption>true normals" in page
+  assert "<figcaption>drawn normals" not in page
+  assert '<i class="tag map">normals</i>' in gallery.trace("<normals>")[0]
+  plain = gallery_image.gallery_picture([fake_run.row(1)])
+  assert gallery_image.gallery_picture([row]).shape[1] > plain.shape[1]
+  photo = np.zeros((64, 64, 3), np.uint8)
+  shown, bare = (
+    answer_page.page(photo, maps, [], "?", [], over=False)
+    for maps in ([(normals, up(64))], [])
+  )
+  assert shown.shape[1] > bare.shape[1]
+
+
+def test_evaluation_shows_the_maps_in_use(normals):
+  del normals
+  sample = Sample("a", "test", up(), maps={"normals": up()})
+  question = Question("closer", "?", "yes", "yes_no")
+  item = prompts.Item(sample, question)
+  drawn = DrawnMap("normals", np.zeros(4, int), up())
+  view = Responses.from_texts(["<answer> yes </answer>"], maps=[(drawn,)])
+  found = {"adaptive": evaluate.questions.graded(view, [item])}
+  (row,) = evaluate.show([item], found, 1, NAMES)
+  assert row["maps"]["depth"] == (None, None)
+  assert all(each is not None for each in row["maps"]["normals"])

@@ -1,0 +1,34 @@
+"""No modality is named outside the folders of modalities, world and configs."""
+
+import ast
+import pathlib
+
+from cooper_jax import plugins
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "cooper_jax"
+FREE = ("modalities", "world")  # a source names what it renders
+
+
+def named(text: str, names) -> list[tuple[int, str]]:
+  """(line, string) of the constants that are a name; docstrings never are."""
+  return [
+    (node.lineno, node.value)
+    for node in ast.walk(ast.parse(text))
+    if isinstance(node, ast.Constant) and node.value in names
+  ]
+
+
+def test_no_other_file_names_a_modality():
+  names = {*plugins.names("modalities"), "normals"}
+  found = {
+    str(path.relative_to(PACKAGE)): named(path.read_text("utf-8"), names)
+    for path in PACKAGE.rglob("*.py")
+    if path.relative_to(PACKAGE).parts[0] not in FREE
+  }
+  assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_the_check_sees_a_name():
+  text = '"""depth"""\nMAPS = ("depth", "depth map")\n'
+  assert named(text, {"depth"}) == [(1, "depth"), (2, "depth")]
+  assert named("depth = 1\nx.depth\nf(depth=1)\n", {"depth"}) == []
