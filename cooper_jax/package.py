@@ -4,9 +4,9 @@
 
 `model.safetensors` holds the parameters of the map tokenizers and of the SFT
 policy, by their path in the tree; `manifest.json` says what made them (config,
-version of the world, seed; of each stage the commands, commits, machines and
-hours, as far as they were noted; figures) and gives a checksum of the
-parameters. Nothing in either can run code.
+version of the world, seed; the maps that they learned from; of each stage the
+commands, commits, machines and hours, as far as they were noted; figures) and
+gives a checksum of the parameters. Nothing in either can run code.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 # How they were trained. A setting that the package did not know is no
 # difference there: it says what another training would do.
 TRAINED = tuple(f"{stage}." for stage in STAGES)
-KEPT = ("depth/", "segmentation/", "qa/accuracy/", "maps/")  # of the figures
+KEPT = ("qa/accuracy/", "maps/")  # of the figures, beside each modality's
 
 
 def names() -> list[str]:
@@ -141,6 +141,11 @@ def _instead() -> str:
   )
 
 
+def trained_on(manifest: dict) -> list[str]:
+  """The modalities whose maps the tokenizers and the policy learned from."""
+  return manifest.get("maps", manifest["config"]["modalities"])
+
+
 def load(config, policy: Policy, folder: Path):
   """Reads (codecs, parameters of the policy) of a package.
 
@@ -209,6 +214,8 @@ def install(config, workdir, mesh) -> None:
     policy = make_policy(config)
     codecs, params = load(config, policy, folder)
     summary = tokenizer.test_scores(config, codecs)
+  learned = trained_on(manifest)
+  summary |= {f"{tokenizer.TRAINED}/{n}": 0 for n in codecs if n not in learned}
   parts = {
     "tokenizer": {"params": {n: codec.params for n, codec in codecs.items()}},
     last: {"ema" if config[last].optim.ema_decay > 0 else "params": params},
@@ -274,13 +281,14 @@ def pack(workdir, out) -> dict:
     "world": WORLD_VERSION,
     "config": workdirs.plain(config),
     "seed": config.seed,
+    "maps": sorted(tokenizer.trained_on(workdir, codecs)),
     "made": made,
     "parameters": sum(array.size for array in arrays.values()),
     "sha256": digest(data),
     "figures": {
       name: value
       for name, value in sorted(summary.items())
-      if name.startswith(KEPT)
+      if name.startswith((*KEPT, *(f"{each}/" for each in codecs)))
     },
   }
   out.mkdir(parents=True, exist_ok=True)

@@ -107,6 +107,7 @@ def test_what_is_packed_is_what_is_loaded(run, packed):
   equal({n: c.params for n, c in codecs.items()}, trees["tokenizer"])
   manifest = json.loads((packed / "manifest.json").read_text())
   assert manifest["figures"] == {"depth/tokenizer_abs_rel": 0.5}
+  assert manifest["maps"] == ["depth", "segmentation"]
   made = manifest["made"]["sft"]
   assert made["hours"] == 0.5
   (by,) = made["by"]
@@ -114,6 +115,18 @@ def test_what_is_packed_is_what_is_loaded(run, packed):
   assert by.keys() == {"command", "commit", "machine"}
   count = sum(leaf.size for leaf in jax.tree.leaves(trees))
   assert manifest["parameters"] == count
+
+
+def test_a_map_that_taught_nothing_is_not_drawn(run, packed, tmp_path):
+  config, *_ = run
+  there = copy_of(packed, tmp_path)
+  rewrite(there, lambda manifest: manifest.update(maps=["depth"]))
+  config = config.copy_and_resolve_references()
+  config.init_from = str(there)
+  here = workdir.prepare(config, tmp_path / "b")
+  package.install(config, here, jax.sharding.get_mesh())
+  taught = tokenizer.trained_on(here, tokenizer.load(config, here))
+  assert taught.keys() == {"depth"}
 
 
 def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):

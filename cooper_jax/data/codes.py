@@ -1,4 +1,4 @@
-"""The codes of a split's maps, made once by the trained tokenizers.
+"""Codes of a split's maps, made once by the trained tokenizers.
 
 Encoding is deterministic and cheap beside training, so it is done before the
 first step and kept beside the tokenizers that made it.

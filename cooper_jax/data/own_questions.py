@@ -11,7 +11,7 @@ import unicodedata
 from typing import Any
 
 from cooper_jax import modalities
-from cooper_jax.data import modes, own_tags, records
+from cooper_jax.data import modes, records, tag_checks
 from cooper_jax.data.records import said
 from cooper_jax.errors import nearest
 from cooper_jax.grading import quantities
@@ -87,7 +87,7 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       f"family {said(family)} can't name a score; letters, digits and _ will"
       f" do, but for {', '.join(reserved)}"
     )
-  problems += own_tags.problems(answer, record.get("reasoning", ""))
+  problems += tag_checks.problems(answer, record.get("reasoning", ""))
   if problems:
     return None, problems
   return Question(

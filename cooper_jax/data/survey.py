@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from cooper_jax import modalities
-from cooper_jax.data import own_tags, picture_files, splits
+from cooper_jax.data import picture_files, splits, tag_checks
 from cooper_jax.data.entries import Entry, JsonlSource, check_files, scan
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -101,7 +101,7 @@ def _one(source: JsonlSource, decoded: Collection[int], index: int):
   found += [
     f"{source.path}:{entry.line}: a trace about this image draws <{name}>, and"
     f" none of its lines has {name!r}"
-    for name in own_tags.lacking(entry.questions, entry.maps)
+    for name in tag_checks.lacking(entry.questions, entry.maps)
   ]
   if found or index not in decoded:
     return found, {}

@@ -1,9 +1,9 @@
-"""Maps of training scenes as the policy itself draws them, for SFT to read.
+"""Self-drawn maps: training scenes' maps as the policy itself draws them.
 
 A trace that reads true codes teaches to trust a map to the last digit; the
 policy will read what it drew. So the policy that SFT starts from draws the
-first scenes of the training split once, and traces about them may be given
-these maps.
+maps of the first training scenes once, and traces about them read these
+instead of the true ones (`sft.self_map_share`).
 """
 
 from pathlib import Path

@@ -301,7 +301,7 @@ def trained_on(workdir, trained: dict[str, Codec]) -> dict[str, Codec]:
   return {
     name: codec
     for name, codec in trained.items()
-    if summary.get(f"{TRAINED}/{name}") != 0  # a package does not say
+    if summary.get(f"{TRAINED}/{name}") != 0
   }
 
 

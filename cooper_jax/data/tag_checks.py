@@ -1,8 +1,8 @@
-"""Tags in the answers and traces of own data: the few that a policy can say.
+"""Checks the tags, `<...>`, in the answers and traces of own data.
 
 A trace may point, `<at .4 .7>`, by fractions of height and width, and draw a
-map that its image has, `<depth>`. Anything else in pointed brackets would be
-met in the middle of training, where no line is known any more.
+map that its image has, `<depth>`. Any other tag would be met in the middle of
+training, where no line is known any more.
 """
 
 import re
@@ -15,7 +15,7 @@ _AT = re.compile(r"<at (\d+\.?\d*|\.\d+) (\d+\.?\d*|\.\d+)>", re.ASCII)
 
 
 def problems(answer: str, reasoning: str) -> list[str]:
-  """What is wrong with the tags of a line, but for maps that it may lack."""
+  """What is wrong with the tags of a line; maps that it lacks: `lacking`."""
   names = plugins.names("modalities")
   known = [f"<{name}>" for name in names]
   wrong = []
