@@ -68,9 +68,9 @@ def _derived(kind: str) -> list[str]:
 
 def find(kind: str, name: str) -> ModuleType:
   """Imports the plug-in `name`, or raises UserError naming what exists."""
-  check(kind, name)
   package = _package(kind)
   if name not in _files(kind):
+    check(kind, name)
     return package.derive(name)
   module = importlib.import_module(f"{KINDS[kind]}.{name}")
   if hasattr(package, "complete"):

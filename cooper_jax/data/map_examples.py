@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cooper_jax import modalities, plugins
+from cooper_jax import modalities
 from cooper_jax.errors import UserError
 
 TRIES = 20  # samples looked at for a map that another one lacks
@@ -99,7 +99,7 @@ class Build:
   def __call__(self, sample, rng):
     mirrored, example = rng.random() < 0.5, {}
     for name in self.names:
-      module, shown = plugins.find("modalities", name), sample
+      module, shown = modalities.found()[name], sample
       target = module.read(shown)
       if target is None:
         shown = self._another(name, rng)

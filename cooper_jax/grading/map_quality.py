@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cooper_jax import plugins
+from cooper_jax import modalities
 
 
 def map_quality(view, columns: Mapping[str, Sequence]) -> np.ndarray:
@@ -21,8 +21,8 @@ def map_quality(view, columns: Mapping[str, Sequence]) -> np.ndarray:
         continue
       target = columns[drawn.modality][row]
       if target is not None:
-        modality = plugins.find("modalities", drawn.modality)
-        quality_RM[row, k] = modality.quality(drawn.target, target)
+        quality = modalities.found()[drawn.modality].quality
+        quality_RM[row, k] = quality(drawn.target, target)
   return quality_RM
 
 
@@ -34,7 +34,7 @@ def mean_quality(view, columns, modality: str) -> np.ndarray:
   result_R = np.full(len(view), np.nan, np.float32)
   if modality not in columns:
     return result_R
-  quality = plugins.find("modalities", modality).quality
+  quality = modalities.found()[modality].quality
   for row, maps in enumerate(view.maps):
     target = columns[modality][row]
     if target is None:

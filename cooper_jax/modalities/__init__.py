@@ -2,10 +2,11 @@
 
 A modality module says what calls for its map, how a file of one is read, and
 how a map is put into numbers for the tokenizer, taken back out, scored and
-shown. Nothing outside this folder names a modality (a test looks for that), so
-that one file here is tokenized, pretrained, reasoned with, rewarded, evaluated,
-read from own data and shown. `MODALITY_ID` fixes the special tokens that its
-map opens and closes with, and the order in which modalities are drawn.
+shown. Beside this folder only the rendered world and the configs name one (a
+test looks for that), so that one file here is tokenized, pretrained, reasoned
+with, rewarded, evaluated, read from own data and shown. `MODALITY_ID` fixes the
+special tokens that its map opens and closes with, and the order in which
+modalities are drawn.
 
 The contract is the names in `REQUIRED` and what `OPTIONAL` says of the rest.
 A module that leaves out an optional name gets its default when it is found.
@@ -27,14 +28,14 @@ REQUIRED = (
   "CHANNELS",  # of `to_input`
   "OUTPUTS",  # of what `loss` and `from_output` take
   "read_file",  # read_file(file) -> [h, w, ...]; file: data/map_files.py
-  "to_input",
-  "loss",
-  "from_output",
-  "statistics",
-  "metrics",
-  "constant",
-  "quality",
-  "picture",
+  "to_input",  # to_input(targets [B, H, W, ...]) -> [B, H, W, CHANNELS]
+  "loss",  # loss(outputs [B, H, W, OUTPUTS], targets) -> (sum, weight)
+  "from_output",  # from_output(outputs) -> targets
+  "statistics",  # statistics(drawn, true, objects) -> sums that add up
+  "metrics",  # metrics(sums) -> {name: value}, for tables and summary.json
+  "constant",  # constant(targets) -> the best map that is always the same
+  "quality",  # quality(drawn, true) -> reward of one map in [0, 1], NaN = none
+  "picture",  # picture(map) -> u8 [H, W, 3]
 )
 OPTIONAL = {
   "REQUEST": "what pretraining asks for by name; default TITLE",

@@ -71,8 +71,7 @@ def test_markup_becomes_segments_with_weights():
   first, middle, last = markup.response(
     text, draw, weights=WEIGHTS, kind_of=kind_of
   )
-  assert drawn == [("depth", "corrupted")]
-  assert isinstance(middle, Map)
+  assert drawn == [("depth", "corrupted")] and isinstance(middle, Map)
   assert words(first.ids) == [
     "<think>", "measure", "the", "depth", "</think>",
   ]  # fmt: skip
@@ -91,8 +90,7 @@ def test_markup_becomes_segments_with_weights():
 
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.999, 0.999), (1.0, 0.5)])
 def test_places_stay_on_the_grid(place):
-  cell = POLICY.markup.cell(*place)
-  assert 0 <= cell < 64
+  assert 0 <= POLICY.markup.cell(*place) < 64
 
 
 def task(kind, **changes):
@@ -116,9 +114,9 @@ def test_a_pretraining_row_draws_every_map_and_grounds():
     np.testing.assert_array_equal(
       row["code_target"][here], CODES.of(sample.id, name)
     )
-  locations = POLICY.form.vocabulary.locations_start
   targets = row["text_target"][row["text_weight"] > 0]
-  named = (targets >= locations) & (targets < locations + 64)
+  cells = targets - POLICY.form.vocabulary.locations_start
+  named = (cells >= 0) & (cells < 64)
   assert named.sum() >= 4  # list, where, questions
 
 
