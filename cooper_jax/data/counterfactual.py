@@ -32,7 +32,7 @@ LEAST = 1.5  # steps that two objects must stay apart to be compared
 _EACH = {"list", "where"}  # requests that give every object its reading
 
 
-def modality() -> str:
+def changeable() -> str:
   """The modality whose maps can be changed, "" without one."""
   return modalities.having("move")
 
@@ -165,7 +165,7 @@ def scaled(number: str | float, steps: int) -> str:
 
 def _compare(question, moved):
   """(first was closer, first is closer), None where they are about level."""
-  first, second = question.evidence[modality()]
+  first, second = question.evidence[changeable()]
   before = 24 * np.log10(first / second)
   after = before + moved[0] - moved[1]
   if abs(after) < LEAST:

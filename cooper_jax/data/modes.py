@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 from cooper_jax import modalities
 
-DIRECT, TEXT = "direct", "text"
+DIRECT, IN_TEXT = "direct", "text"
 BOTH = "both"
-FREE = "adaptive"  # the policy decides for itself
+ADAPTIVE = "adaptive"  # the policy decides for itself
 NEEDED = "needed"  # of traces alone: the maps that the question's program reads
 
 
 def of_policy(names: Sequence[str]) -> tuple[str, ...]:
   """The modes of use of a policy that draws these modalities."""
   both = (BOTH,) if len(names) > 1 else ()
-  return (DIRECT, TEXT, *names, *both, FREE)
+  return (DIRECT, IN_TEXT, *names, *both, ADAPTIVE)
 
 
 def every() -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def every() -> tuple[str, ...]:
 
 def of_traces() -> tuple[str, ...]:
   """The modes that traces are written in, about as long as they are."""
-  return (DIRECT, TEXT, NEEDED, *reversed(modalities.names()), BOTH)
+  return (DIRECT, IN_TEXT, NEEDED, *reversed(modalities.names()), BOTH)
 
 
 def maps_of(mode: str, names: Sequence[str]) -> tuple[str, ...]:

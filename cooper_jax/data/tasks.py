@@ -162,7 +162,7 @@ class MapTask(Task):
   def _given(self, sample, question, rng):
     """The maps that a text may read, and the question that fits them."""
     given = []
-    changeable = counterfactual.modality()
+    changeable = counterfactual.changeable()
     for modality, _ in self.titles if self.map_context else ():
       if rng.random() >= self.map_context or not self.has(sample, modality):
         continue
@@ -279,7 +279,7 @@ class ReasoningTask(Task):
       chosen = tuple(m for m in chosen if self.has(sample, m))
     corrupted = bool(chosen) and rng.random() < self.corrupted
     changed = None
-    if chosen and counterfactual.modality() in chosen and not corrupted:
+    if chosen and counterfactual.changeable() in chosen and not corrupted:
       changed = self.edit(sample, question, rng)
     told = changed or question
     if chosen is not None and self._unseen(sample, chosen):

@@ -19,7 +19,7 @@ from cooper_jax.world.questions.families import measuring
 MAP_USE = "map_use"
 
 
-def modality() -> str:
+def exchanged() -> str:
   """The modality whose maps are exchanged: the first, and a mode draws it."""
   return modalities.names()[0]
 
@@ -38,7 +38,7 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
     families of distance alone too, map_use/<gain|room>/distances/<stage>.
     map_use/doubt/<kind>/<stage>: how often it says that a map is wrong.
   """
-  name = modality()
+  name = exchanged()
   module = codecs[name].modality
   rows = [
     i

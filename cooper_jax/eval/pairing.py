@@ -15,11 +15,11 @@ from cooper_jax.data import modes
 from cooper_jax.grading import intervals
 
 BEFORE, AFTER = "sft", "grpo"
-FREE = modes.FREE  # the policy decides for itself
-PLAIN = (modes.TEXT, modes.DIRECT)
+FREE = modes.ADAPTIVE  # the policy decides for itself
+PLAIN = (modes.IN_TEXT, modes.DIRECT)
 
 
-def drawn() -> str:
+def drawing_mode() -> str:
   """The mode that draws, against those that do not: the first modality."""
   return modalities.names()[0]
 
@@ -57,9 +57,9 @@ def scores(hits, families) -> dict:
       found |= difference(f"qa/beyond/{mode}", after[FREE], before[mode])
   for stage, ways in hits.items():
     for plain in PLAIN:
-      if not {drawn(), plain} <= ways.keys():
+      if not {drawing_mode(), plain} <= ways.keys():
         continue
-      key, one, other = f"qa/drawing/{plain}", ways[drawn()], ways[plain]
+      key, one, other = f"qa/drawing/{plain}", ways[drawing_mode()], ways[plain]
       found |= difference(f"{key}/{stage}", one, other)
       for name in np.unique(families):
         rows = families == name

@@ -31,7 +31,7 @@ READING = "reading"
 def make_tasks(config, policy, codes) -> dict[str, tasks.MapTask]:
   """A task of each kind of `READ_FROM`: texts whose places read such a map."""
   model, bin_size = policy.form.model, config.pretrain.bin
-  changeable = counterfactual.modality()
+  changeable = counterfactual.changeable()
   shape = packing.Shape(
     length=model.locations + 4 * bin_size,
     texts=config.pretrain.texts,
@@ -68,7 +68,7 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
   {} where no text of the split tells a reading, or none has a map to read.
   The same texts for none, true and other; a changed map changes what is right.
   """
-  changeable = counterfactual.modality()
+  changeable = counterfactual.changeable()
   modules = {changeable: modalities.found()[changeable]}
   have = map_examples.places(source, modules)[changeable]
   samples = [source[i] for i in have[:_SCENES].tolist()]

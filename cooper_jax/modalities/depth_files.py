@@ -21,7 +21,7 @@ SCALES = (1, 100, 256, 1000, 4000, 5000, 10_000)
 STATED = (0.05, 100.0)
 TOGETHER = (1.2, 10.0)
 FAR = 65_504  # the greatest half float; as a length, a mark for sky or nothing
-KEPT = 256  # readings of a map that the median of many maps is made of
+MEDIAN_OF = 256  # readings of a map that the median of many maps is made of
 _ENOUGH = 1 << 16  # readings that a median is taken from
 
 
@@ -151,7 +151,7 @@ def summarize(depth_HW: np.ndarray) -> Summary | None:
   have = depth_HW[depth_HW > 0]
   if not have.size:
     return None
-  step = max(1, have.size // KEPT)
+  step = max(1, have.size // MEDIAN_OF)
   share = have.size / depth_HW.size
   return Summary(share, have.min(), have.max(), have[::step])
 

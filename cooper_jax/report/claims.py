@@ -127,7 +127,9 @@ def _blind_lines(summary):
 def mode_lines(summary):
   """Depth drawn first against the ways without a map, question by question."""
   stage = last_stage(summary)
-  drawn = tables.number(summary, f"qa/accuracy/{pairing.drawn()}/{stage}")
+  drawn = tables.number(
+    summary, f"qa/accuracy/{pairing.drawing_mode()}/{stage}"
+  )
   parts = []
   for mode, words in (
     ("text", "reasoning in text"),

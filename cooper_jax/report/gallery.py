@@ -35,7 +35,7 @@ def strip(rows):
     return ""
   row = rows[first]
   result = "hit" if row["hit"] else "miss"
-  how = "left to choose" if row["mode"] == modes.FREE else "made to draw"
+  how = "left to choose" if row["mode"] == modes.ADAPTIVE else "made to draw"
   return (
     f'<div class="strip"><div class="maps">'
     f"{_pictures(row, trace(row['trace'])[1])}</div>"

@@ -42,7 +42,7 @@ MAPS = {
 }
 WAYS = {
   modes.DIRECT: "the same, answered at once",
-  modes.TEXT: "the same, reasoning in text only",
+  modes.IN_TEXT: "the same, reasoning in text only",
   modes.BOTH: "the same, both maps drawn first",
 }
 FAMILIES = {
@@ -182,7 +182,7 @@ def _table(summary) -> str:
   label = "answers, free to draw or not"
   add(label, [f"qa/accuracy/{kind}" for kind in kinds], _tenth)
   for mode in modes.every():
-    if mode == modes.FREE:
+    if mode == modes.ADAPTIVE:
       continue
     label = WAYS.get(mode, f"the same, {mode} drawn first")
     keys = [f"qa/accuracy/{mode}/{kind}" for kind in kinds[:2]]

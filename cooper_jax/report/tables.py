@@ -19,9 +19,9 @@ BASELINES = {
 }
 WAYS = {
   modes.DIRECT: "Answers at once",
-  modes.TEXT: "Reasons in text",
+  modes.IN_TEXT: "Reasons in text",
   modes.BOTH: "Always draws both maps",
-  modes.FREE: "Decides for itself",
+  modes.ADAPTIVE: "Decides for itself",
 }
 LOWER_IS_BETTER = ("abs_rel", "rmse", "error", "degrees")
 TITLES = {

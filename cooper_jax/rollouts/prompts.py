@@ -32,9 +32,9 @@ def call(modality: str, policy: Policy) -> tuple[int, ...]:
 def mode_of(name: str, policy: Policy) -> grammar.Mode:
   """The constraints that hold a policy to a mode of use."""
   vocabulary = policy.form.vocabulary
-  if name == modes.FREE:
+  if name == modes.ADAPTIVE:
     return grammar.Mode(policy.form.allowed_maps)
-  first = {modes.DIRECT: "<answer>", modes.TEXT: "<think>"}
+  first = {modes.DIRECT: "<answer>", modes.IN_TEXT: "<think>"}
   if name in first:
     return grammar.Mode(0, ((vocabulary.special(first[name]),),))
   maps = modes.maps_of(name, modes.order(policy.markup.modalities))
@@ -53,7 +53,7 @@ def modes_of(policy: Policy, shares, trained=None) -> list[str]:
   return [
     mode
     for mode, drawn in maps.items()
-    if (mode == modes.FREE or shares.get(mode, 0.0) > 0)
+    if (mode == modes.ADAPTIVE or shares.get(mode, 0.0) > 0)
     and drawable.issuperset(drawn)
     and len(drawn) <= policy.limits.maps
   ]

@@ -110,12 +110,12 @@ def evaluate(config, workdir) -> None:
     summary |= benchmark.scores(own, found[FREE].grades, stage)
     summary |= results.scores(items, found, stage, free=FREE)
     results.write(workdir / STAGE / f"{stage}.jsonl", items, found)
-    if map_use.modality() in found:
+    if map_use.exchanged() in found:
       summary |= map_use.measure(
         policy,
         params,
         items,
-        found[map_use.modality()],
+        found[map_use.exchanged()],
         codecs,
         batch=settings.batch,
         stage=stage,
@@ -152,7 +152,7 @@ def evaluate(config, workdir) -> None:
 
 def reads(config, codecs) -> bool:
   """Whether there is a reading of depth maps to be measured."""
-  return config.model.map_lookup and counterfactual.modality() in codecs
+  return config.model.map_lookup and counterfactual.changeable() in codecs
 
 
 def score_reading(config, workdir, policy, codecs) -> dict:
@@ -256,7 +256,7 @@ def show(items, found, count: int, names) -> list[dict]:
   chosen = [own[k % len(own)] for k, own in enumerate(by_image.values())]
   rows = []
   shown = [
-    mode for mode in (FREE, modes.BOTH, pairing.drawn()) if mode in found
+    mode for mode in (FREE, modes.BOTH, pairing.drawing_mode()) if mode in found
   ][:2]
   for k, i in enumerate(chosen[:count]):
     mode = shown[k % len(shown)]

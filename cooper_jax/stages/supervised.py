@@ -117,7 +117,7 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
       ),
     )
     codes = dataclasses.replace(codes, own=own)
-  changeable = counterfactual.modality()
+  changeable = counterfactual.changeable()
   if settings.counterfactual and changeable in codecs:
     changed = processes.in_turn(
       "edited maps",
