@@ -125,11 +125,10 @@ def _blind_lines(summary):
 
 
 def mode_lines(summary):
-  """Depth drawn first against the ways without a map, question by question."""
+  """A map drawn first against the ways without one, question by question."""
   stage = last_stage(summary)
-  drawn = tables.number(
-    summary, f"qa/accuracy/{pairing.drawing_mode()}/{stage}"
-  )
+  draws = pairing.drawing_mode()
+  drawn = tables.number(summary, f"qa/accuracy/{draws}/{stage}")
   parts = []
   for mode, words in (
     ("text", "reasoning in text"),
@@ -144,6 +143,6 @@ def mode_lines(summary):
   if not parts:
     return []
   return [
-    f"Made to draw depth first, after {tables.STAGES[stage]}, it is right in "
+    f"Made to draw {draws} first, after {tables.STAGES[stage]}, it is right in "
     f"{percent(drawn)}: {'; '.join(parts)}."
   ]

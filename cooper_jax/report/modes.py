@@ -60,6 +60,7 @@ def map_rates(summary):
   stages = [s for s in tables.STAGES if any(k[2] == s for k in keys)]
   if not names:
     return ""
+  draws = pairing.drawing_mode()
   worth = [
     (plain, stage)
     for plain in pairing.PLAIN
@@ -80,12 +81,15 @@ def map_rates(summary):
   note = "Per cent of answers in which the model, left to choose, drew a map."
   if worth:
     note += (
-      " Beside it what drawing is worth there: right when held to draw depth "
-      "first less right when held to text, or to answer at once, in points of "
+      " Beside it what drawing is worth there: right when held to draw "
+      f"{draws} first less right when held to text, or to answer at once, in points of "
       "the same questions, with paired 95 % intervals; bold where chance does "
       "not explain them."
     )
-  plain_names = {"text": "depth less text", "direct": "depth less at once"}
+  plain_names = {
+    "text": f"{draws} less text",
+    "direct": f"{draws} less at once",
+  }
   head = [f"Draws, {tables.STAGES[s]}" for s in stages]
   head += [f"{tables.STAGES[s]}: {plain_names[p]}" for p, s in worth]
   shown = tables.table(["Family", *head], body + "</tbody>", wide=True)
