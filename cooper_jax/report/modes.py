@@ -82,9 +82,9 @@ def map_rates(summary):
   if worth:
     note += (
       " Beside it what drawing is worth there: right when held to draw "
-      f"{draws} first less right when held to text, or to answer at once, in points of "
-      "the same questions, with paired 95 % intervals; bold where chance does "
-      "not explain them."
+      f"{draws} first less right when held to text, or to answer at once, in "
+      "points of the same questions, with paired 95 % intervals; bold where "
+      "chance does not explain them."
     )
   plain_names = {
     "text": f"{draws} less text",
