@@ -190,7 +190,7 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
     [sys.executable, "-m", "cooper_jax.main", *asked],
     cwd=tmp_path,
     check=True,
-    timeout=600,
+    timeout=900,
     env=os.environ
     | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(tmp_path)},
   )

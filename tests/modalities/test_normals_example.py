@@ -92,10 +92,10 @@ def test_it_is_a_mode_that_traces_draw_and_policies_are_held_to(normals):
   trace = traces.compose(question, ("normals",))
   assert trace.startswith("<think> find the slopes </think> <normals> <think>")
   config = base.get_base("smoke", ("sft",))
-  with config.unlocked():
-    config.modalities = NAMES
-    config.sft.shares.update(normals=0.3)  # a key that is there
-    config.pretrain.modality_weights.normals *= 2
+  # Locked: only keys that are there can be set.
+  config.sft.shares.normals = 0.3
+  config.pretrain.modality_weights.normals *= 2
+  config.modalities = NAMES
   policy = make_policy(config)
   held = prompts.modes_of(policy, config.sft.shares)
   assert "normals" in held and "segmentation" not in held  # of share 0
