@@ -83,15 +83,22 @@ def make_policy(config) -> Policy:
   vocabulary = Vocabulary(
     rows, model_config.locations, model_config.codes, words=text.size
   )
+  calls = {
+    modality_id: text.encode(" " + plugins.find("modalities", name).CALL)
+    for name, modality_id in modalities
+  }
+  if len({ids[0] for ids in calls.values()}) < len(calls):
+    raise UserError(
+      f"of config.modalities ({', '.join(config.modalities)}) two have a CALL"
+      " that begins with the same token; the sampler bars calls by their first"
+      " one: let each begin with another word"
+    )
   form = segments.Format(
     vocabulary,
     model_config,
     modality_ids=tuple(modality_id for _, modality_id in modalities),
     max_maps=model_config.max_maps,
-    calls=tuple(
-      (modality_id, text.encode(" " + plugins.find("modalities", name).CALL)[0])
-      for name, modality_id in modalities
-    ),
+    calls=tuple((modality_id, ids[0]) for modality_id, ids in calls.items()),
   )
   if config.sampling.maps > model_config.max_maps:
     raise UserError(
@@ -103,7 +110,12 @@ def make_policy(config) -> Policy:
     form=form,
     text=text,
     markup=MarkupEncoder(form, text, modalities),
-    limits=Limits(text=config.sampling.text, maps=config.sampling.maps),
+    limits=Limits(
+      text=config.sampling.text,
+      maps=config.sampling.maps,
+      # A call is held between two tags and followed by the map's opening.
+      script=max(Limits.script, 3 + max(map(len, calls.values()))),
+    ),
   )
 
 

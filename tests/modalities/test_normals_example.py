@@ -90,7 +90,7 @@ def test_it_is_a_mode_that_traces_draw_and_policies_are_held_to(normals):
   assert modes.every() == taken
   question = Question("closer", "?", "yes", "yes_no", reasoning="it is so")
   trace = traces.compose(question, ("normals",))
-  assert trace.startswith("<think> find the slopes </think> <normals> <think>")
+  assert trace.startswith("<think> show the slopes </think> <normals> <think>")
   config = base.get_base("smoke", ("sft",))
   # Locked: only keys that are there can be set.
   config.sft.shares.normals = 0.3
@@ -100,7 +100,17 @@ def test_it_is_a_mode_that_traces_draw_and_policies_are_held_to(normals):
   held = prompts.modes_of(policy, config.sft.shares)
   assert "normals" in held and "segmentation" not in held  # of share 0
   mode = prompts.mode_of("normals", policy)
-  assert mode.script == (prompts.call("normals", policy),)
+  call = prompts.call("normals", policy)
+  assert mode.script == (call,) and len(call) > 8  # letters: no known word
+  assert (mode.forced(policy.limits)[0] == call).all()
+
+
+def test_two_calls_that_begin_alike_are_refused(normals):
+  normals.CALL = "find the slopes"  # as segmentation's does
+  config = base.get_base("smoke", ("sft",))
+  config.modalities = NAMES
+  with pytest.raises(UserError, match="begins with the same token"):
+    make_policy(config)
 
 
 def test_its_quality_is_a_reward_of_its_name(normals):
