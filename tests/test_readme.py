@@ -204,7 +204,8 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
   # Modality 2 is drawn in pretraining and in the traces of SFT.
   for stage in ("pretrain", "sft"):
     assert np.isfinite(logged[stage][-1]["loss/map2"])
-  assert "reward/normals" in logged["grpo"][-1]
+  # Scored, also where no rollout of the one step drew.
+  assert logged["grpo"][-1]["reward/normals/exceptions"] == 0
   summary = json.loads((run / "summary.json").read_text())
   assert 0 < summary["normals/tokenizer_degrees"] < 180
   assert 0 < summary["normals/degrees"] < 180
