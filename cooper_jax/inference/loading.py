@@ -44,13 +44,15 @@ def load(start="tiny", *, stage: str | None = None) -> Model:
 def load_package(start) -> Model:
   """Loads the package of a name or folder; raises as `load`."""
   with _prepared():
-    return _made(*_package(start))
+    manifest = package.read_manifest(package.find(start))
+    return _made(*_package(start), package.trained_on(manifest))
 
 
 def load_run(folder, stage: str | None = None) -> Model:
   """Loads the policy that a run's stage ended with; raises as `load`."""
   with _prepared():
-    return _made(*_run(folder, stage), folder=folder)
+    found = _run(folder, stage)
+    return _made(*found, tokenizer.trained_on(folder, found[3]))
 
 
 def _prepared():
@@ -60,15 +62,14 @@ def _prepared():
   return jax.set_mesh(mesh.make_mesh(devices=jax.local_devices()[:1]))
 
 
-def _made(config, made, params, codecs, name, *, folder=None) -> Model:
-  taught = tokenizer.trained_on(folder, codecs) if folder else codecs
+def _made(config, made, params, codecs, name, drawable) -> Model:
   return Model(
     name=name,
     config=config,
     policy=made,
     params=params,
     codecs=codecs,
-    drawable=tuple(taught),
+    drawable=tuple(drawable),
     mesh=jax.sharding.get_mesh(),
   )
 

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from cooper_jax import modalities
+from cooper_jax.data import modes
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.eval import trace
 from cooper_jax.inference import answer, images, wording
@@ -20,7 +22,7 @@ from cooper_jax.inference.answer import Answer
 from cooper_jax.inference.images import InputImage
 from cooper_jax.policy import Policy
 from cooper_jax.rollouts import generate
-from cooper_jax.rollouts.prompts import FORCED, Item, modes_of, trunk_of
+from cooper_jax.rollouts.prompts import Item, modes_of, trunk_of
 from cooper_jax.runtime import compilation
 from cooper_jax.sampling import prompts
 from cooper_jax.tokenizers.map_tokenizer import Codec
@@ -111,8 +113,9 @@ class Model:
 
   def most_drawing(self) -> str:
     """The mode in which it draws the most maps."""
-    drawing = [mode for mode in self.modes if mode in FORCED]
-    return max(drawing, key=lambda mode: len(FORCED[mode]), default="adaptive")
+    held = self.modes
+    wanted = (modes.BOTH, *modalities.names(), modes.ADAPTIVE)
+    return next(mode for mode in wanted if mode in held)
 
   def _read(self, image) -> InputImage:
     if isinstance(image, InputImage):
