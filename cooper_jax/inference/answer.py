@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax import plugins
+from cooper_jax import modalities
 from cooper_jax.errors import UserError
 from cooper_jax.eval import trace
 from cooper_jax.pictures import drawing
@@ -84,9 +84,10 @@ class Answer:
   def picture(self) -> np.ndarray:
     """Question, photo, maps, trace and answer as one picture u8 [h, w, 3]."""
     strange = bool(self.notes)  # then maps are checked best over the photo
+    found = modalities.found()
     return answer_page.page(
       self.photo,
-      [(title(each.modality), each.target) for each in self.drawn],
+      [(found[each.modality], each.target) for each in self.drawn],
       self.places,
       self.question,
       self._lines(),
@@ -146,10 +147,6 @@ class Answer:
 
 def unknown(words) -> str:
   return f"note: unknown words: {', '.join(words)}"
-
-
-def title(modality: str) -> str:
-  return plugins.find("modalities", modality).TITLE
 
 
 def fit(target, sides) -> np.ndarray:
