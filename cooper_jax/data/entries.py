@@ -79,8 +79,7 @@ class JsonlSource:
     written = [
       name
       for entry in self.entries
-      for name in (entry.image, entry.depth, entry.segmentation)
-      if name
+      for name in (entry.image, *entry.maps.values())
     ]
     beside = [picture_files.beside(self.path.parent, name) for name in written]
     return fingerprints.of_files(written, beside)

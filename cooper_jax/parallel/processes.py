@@ -149,9 +149,9 @@ def alone():
     return
   import jax
 
-  from cooper_jax.parallel.mesh import own
+  from cooper_jax.parallel.mesh import own_mesh
 
-  with jax.set_mesh(own()):
+  with jax.set_mesh(own_mesh()):
     yield
 
 

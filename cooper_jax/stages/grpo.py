@@ -17,7 +17,7 @@ from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes
 from cooper_jax.policy import init_state, load_stage, make_policy, start_from
-from cooper_jax.rl import losses
+from cooper_jax.rl import losses, scoring
 from cooper_jax.rl.build import build_step
 from cooper_jax.rl.questions import QuestionStream
 from cooper_jax.rl.rollout_log import RolloutLog
@@ -76,7 +76,7 @@ def run(config, workdir) -> None:
     log = RolloutLog(
       folder,
       policy=policy,
-      rewards=config.grpo.rl.rewards,
+      rewards=[*scoring.weights_of(config.grpo.rl)],
       every=settings.log_every,
       steps=settings.steps,
     )

@@ -186,7 +186,7 @@ def verify(path: str | os.PathLike) -> None:
 
 
 def load_arrays(
-  source: Sequence[Sample], *, maps: Sequence[str] = ARRAYS, count: int = 0
+  source: Sequence[Sample], *, maps: Sequence[str] = MAPS, count: int = 0
 ) -> dict[str, Any]:
   """A whole source in memory: 10,000 scenes of 64 px take about 450 MB.
 

@@ -120,7 +120,7 @@ def test_its_quality_is_a_reward_of_its_name(normals):
   view = Responses.from_texts(["x", "y"], maps=[(drawn,), ()])
   rewards = module.reward(view, {"normals": (up(), up())}, module.Config())
   np.testing.assert_allclose(rewards, [1.0, np.nan])
-  assert base.rl().settings.normals.modality == "normals"
+  assert base.defaults().grpo.rl.settings.normals.modality == "normals"
 
 
 def own(folder, **line):

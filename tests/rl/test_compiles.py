@@ -59,7 +59,7 @@ def test_twenty_steps_compile_once_for_each_bucket(caplog):
     for number in range(20):
       now = at(tuple(rng.uniform(0.5, 1.5, 2)))
       state, _ = now(state, asked(number, questions(rng)))
-  assert {trunk for (trunk, _), _ in used} == set(PROMPTS)  # both came up
+  assert {bins.trunk for bins, _ in used} == set(PROMPTS)  # both came up
   assert len({count for _, count in used}) > 1  # as the lengths require
   assert compiled(caplog, "sample") == len(PROMPTS)
   assert compiled(caplog, "gradients") == len(PROMPTS)

@@ -23,7 +23,7 @@ def make_log(folder, *, every=2, steps=5):
   return rollout_log.RolloutLog(
     folder,
     policy=POLICY,
-    rewards=CONFIG.grpo.rl.rewards,
+    rewards=[*scoring.weights_of(CONFIG.grpo.rl)],
     every=every,
     steps=steps,
   )

@@ -1,11 +1,13 @@
 """The unified vocabulary: ranges, specials, slots."""
 
+import pathlib
 import types
 
 import pytest
 
 from cooper_jax import modalities
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import depth
 from cooper_jax.tokenizers import vocab
 from cooper_jax.tokenizers.vocab import Vocabulary
 
@@ -62,7 +64,9 @@ def test_unknown_special_lists_what_exists(name):
 def test_a_modality_that_is_added_later_is_found(tmp_path, monkeypatch):
   with pytest.raises(UserError):
     VOCAB.special("<thermal>")
-  (tmp_path / "thermal.py").write_text("MODALITY_ID = 9\n")
+  like = pathlib.Path(depth.__file__).read_text(encoding="utf-8")
+  thermal = like.replace("\nMODALITY_ID = 0\n", "\nMODALITY_ID = 9\n")
+  (tmp_path / "thermal.py").write_text(thermal, encoding="utf-8")
   folders = [*modalities.__path__, str(tmp_path)]
   monkeypatch.setattr(modalities, "__path__", folders)
   # slot 9: 700 + 16 + 2 x 9

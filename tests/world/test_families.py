@@ -139,7 +139,7 @@ def test_a_new_family_changes_no_question_of_another(remoter, monkeypatch):
     for question in one.questions:
       # Which of the spare ones are asked may change; how they are, may not.
       assert there.get(question.family, question) == question
-    np.testing.assert_array_equal(one.depth, other.depth)
+    np.testing.assert_array_equal(one.maps["depth"], other.maps["depth"])
 
 
 def test_a_family_draws_the_same_in_any_batch(remoter):

@@ -368,10 +368,10 @@ def test_traces_think_draw_think_answer(asked):
   direct = f"<answer> {answer} </answer>"
   assert traces.compose(question, None) == direct
   assert traces.compose(question, ()) == tail
-  assert traces.compose(question) == f"{depth} {tail}"
+  assert traces.compose(question, ("depth",)) == f"{depth} {tail}"
   both = f"{depth} {objects} {tail}"
   assert traces.compose(question, ("segmentation", "depth")) == both
-  assert traces.compose(question, corrupted=True) == (
+  assert traces.compose(question, ("depth",), corrupted=True) == (
     "<think> measure the depth </think> <depth corrupted>"
     f" <think> the map does not fit the image ; {reasoning} </think>"
     f" <answer> {answer} </answer>"
