@@ -223,7 +223,7 @@ class RLSettings:
   shuffle_rewards: bool = False  # control: rewards go to other rollouts
   resample: int = 0  # rounds that replace groups of equal rewards, at most
   pipeline: bool = False  # sample a step ahead, from parameters one step old
-  overlong_filter: bool = False  # rollouts that were cut off teach nothing
+  overlong_filter: bool = False  # rollouts that were cut off: not in the loss
   # Weight of each reward in the sum; 0 = only logged, None = not computed. Map
   # quality counts through the advantages of the maps' own codes (map_weight):
   # in the sum it would pay for drawing as such.

@@ -60,7 +60,7 @@ def grow(config: ConfigDict, variant: str) -> None:
   name, _, slice_name = variant.partition("@")
   size = SIZES[name]
   config.precision = "bf16"  # what the released weights are kept in
-  # What a text may say, locations apart, can be cut into 512 parts.
+  # What a text may say, locations apart, divides into 512 parts.
   words = size.text_rows + vocab.SPECIALS
   config.text_rows = -(-words // 512) * 512 - vocab.SPECIALS
   config.data.image_size = size.image
@@ -75,7 +75,7 @@ def grow(config: ConfigDict, variant: str) -> None:
   # Larger maps of real scenes ask for more than boxes and balls do.
   config.tokenizer.network.update(width=256, fine_width=128, blocks=4)
   # Bins hold a map, or a trace with two of them and its text.
-  drawn = size.grid * (size.grid + 1)  # slots of one map
+  drawn = size.grid * (size.grid + 1)  # positions of one map
   config.pretrain.update(bin=_round(drawn + 32), texts=256)
   config.sft.update(
     bin=_round(2 * drawn + 2 * size.texts), bins=2, texts=512, maps=4
@@ -96,10 +96,10 @@ def grow(config: ConfigDict, variant: str) -> None:
 def place(config: ConfigDict, size: Size, slice_name: str) -> None:
   """Mesh and batches on a slice; without one, of whatever devices there are.
 
-  Parameters are cut over the chips of a slice (fsdp), over as many as divide
-  both widths; beyond that, and between slices, there are copies (data).
-  Reinforcement cuts matrices, too: its sampler needs whole layers. Batches are
-  rows a chip, as many as its memory has room for.
+  Parameters are sharded over the chips of a slice (fsdp), over as many as
+  divide both widths; beyond that, and between slices, there are copies (data).
+  Reinforcement shards matrices, too: its sampler needs whole layers. Batches
+  are rows a chip, as many as its memory has room for.
   """
   devices, memory, slices = 8, 80.0, 1
   if slice_name:
@@ -109,8 +109,8 @@ def place(config: ConfigDict, size: Size, slice_name: str) -> None:
   tensor = size.tensor if config.pipeline[-1] in ("grpo", "evaluate") else 1
   if devices % tensor:
     raise UserError(
-      f"{devices} devices can't hold matrices cut in {tensor}; take a slice of"
-      f" a multiple of {tensor}"
+      f"{devices} devices can't hold matrices in {tensor} shards; take a slice"
+      f" of a multiple of {tensor}"
     )
   config.mesh.update(data=1, fsdp=-1, tensor=tensor)
   if slice_name:
@@ -119,12 +119,12 @@ def place(config: ConfigDict, size: Size, slice_name: str) -> None:
     config.mesh.fsdp = math.gcd(rest // slices, *widths)
     config.mesh.data = rest // config.mesh.fsdp
   rows = max(1, int(memory // (2 * size.gigabytes)))
-  cuts = devices // tensor
+  shards = devices // tensor
   for stage in ("tokenizer", "pretrain", "sft"):
-    config[stage].batch = rows * cuts
-  config.grpo.batch = cuts  # prompts: each chip's rows are one group
-  config.grpo.rows = rows * cuts
-  config.evaluate.batch = max(256, cuts)
+    config[stage].batch = rows * shards
+  config.grpo.batch = shards  # prompts: each chip's rows are one group
+  config.grpo.rows = rows * shards
+  config.evaluate.batch = max(256, shards)
 
 
 def check(variant: str) -> None:

@@ -1,4 +1,4 @@
-"""A trained model as two files that travel with the code.
+"""Packages: a trained model as two files that travel with the code.
 
   python -m cooper_jax.package --workdir=runs/sft --out=cooper_jax/assets/tiny
 

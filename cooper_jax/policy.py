@@ -1,4 +1,4 @@
-"""A policy as one thing: model, vocabulary, format and text, from a config.
+"""Policy: model, vocabulary, token format and text, built from a config.
 
 Every stage after the tokenizers builds it the same way, so that a checkpoint
 of one stage is a start for the next.

@@ -24,7 +24,7 @@ from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.pictures import drawing
 from cooper_jax.tokenizers.text import TextTokenizer
 
-TILE, GAP, TEXT, MARGIN = 128, 6, 34, 12  # pixels of the sheet
+TILE_SIDE, GAP, TEXT_HEIGHT, MARGIN = 128, 6, 34, 12  # pixels of the sheet
 COLUMNS = 3  # samples side by side
 INK, QUIET, PAPER = (35, 38, 43), (110, 114, 122), (252, 251, 248)
 
@@ -162,8 +162,8 @@ def sheet(samples, titles) -> np.ndarray:
   columns = max(1, min(COLUMNS, len(samples)))
   rows = -(-len(samples) // columns)
   shown = 1 + len(modalities.names())
-  across = shown * TILE + (shown - 1) * GAP + 2 * MARGIN
-  down = TILE + TEXT + GAP
+  across = shown * TILE_SIDE + (shown - 1) * GAP + 2 * MARGIN
+  down = TILE_SIDE + TEXT_HEIGHT + GAP
   page = Image.new("RGB", (columns * across, rows * down + MARGIN), PAPER)
   pen = ImageDraw.Draw(page)
   for i, (sample, (name, asked)) in enumerate(
@@ -179,9 +179,9 @@ def sheet(samples, titles) -> np.ndarray:
       drawn = None if target is None else module.picture(target)
       pictures.append((which, drawn))
     for k, (which, picture) in enumerate(pictures):
-      left, top = x + k * (TILE + GAP), y + TEXT
+      left, top = x + k * (TILE_SIDE + GAP), y + TEXT_HEIGHT
       if picture is None:
-        box = (left, top, left + TILE - 1, top + TILE - 1)
+        box = (left, top, left + TILE_SIDE - 1, top + TILE_SIDE - 1)
         pen.rectangle(box, outline=(220, 218, 212))
         pen.text((left + 8, top + 8), f"{which}: none", QUIET, font)
       else:
@@ -207,7 +207,7 @@ def chosen(found: dict[str, survey.Survey], count: int):
   places = np.linspace(0, len(every) - 1, min(count, len(every)))
   samples, titles = [], []
   for each, entry in (every[i] for i in np.unique(places.astype(int))):
-    samples.append(JsonlSource(each.path, [entry], TILE)[0])
+    samples.append(JsonlSource(each.path, [entry], TILE_SIDE)[0])
     first = entry.questions[0]
     span = spans(samples[-1])
     titles.append(

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax import modalities
-from cooper_jax.data.counterfactual import Edits
+from cooper_jax.data.counterfactual import CounterfactualMaps
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.training import telemetry
 
 INSTANCE = re.compile(r"id=(\d+)>")
-CHUNK = 1024  # samples whose maps are in memory at once
+_CHUNK = 1024  # samples whose maps are in memory at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Codes:
 
   marked [n] is the instance that `mark` [n, Q] shows alone, 0 for none.
   own: maps of the first samples [m, Q] as a policy draws them (self_maps.py).
-  edits: counterfactual depth maps (counterfactual.py).
+  changed: counterfactual depth maps (counterfactual.py).
   """
 
   index: dict[str, int]
@@ -33,7 +33,7 @@ class Codes:
   marked: np.ndarray
   mark: np.ndarray
   own: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  edits: Edits | None = None
+  changed: CounterfactualMaps | None = None
 
   def of(self, sample_id: str, modality: str):
     """Codes [Q] of a sample's map, None where it has none."""
@@ -63,7 +63,7 @@ class Codes:
 
   def counterfactual(self, sample_id: str):
     """(codes [Q], steps [256]) of the changed depth map, None without one."""
-    return self.edits and self.edits.of(self.index[sample_id])
+    return self.changed and self.changed.of(self.index[sample_id])
 
   def marking(self, sample_id: str):
     """(instance, codes) of the map of one object, or None."""
@@ -96,8 +96,8 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
   mark = np.zeros((total, cells), np.int32)
   ids = []
   with telemetry.Progress(total, f"codes {name}") as progress:
-    for start in range(0, total, CHUNK):
-      samples = [source[i] for i in range(start, min(start + CHUNK, total))]
+    for start in range(0, total, _CHUNK):
+      samples = [source[i] for i in range(start, min(start + _CHUNK, total))]
       ids += [sample.id for sample in samples]
       for modality, codec in codecs.items():
         found = [codec.modality.read(sample) for sample in samples]

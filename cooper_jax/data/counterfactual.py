@@ -23,7 +23,7 @@ from cooper_jax.tokenizers.lengths import LENGTH, metres
 from cooper_jax.training import telemetry
 from cooper_jax.world.questions import families
 
-CHUNK = 1024  # samples in memory at once
+_CHUNK = 1024  # samples in memory at once
 INSTANCES = 256  # an instance map is u8
 FARTHEST = 7  # steps: a factor of 2
 WHOLE = 0.4  # share of the maps that are changed by one factor
@@ -38,7 +38,7 @@ def changeable() -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Edits:
+class CounterfactualMaps:
   """One changed depth map of each sample, in the order of the source.
 
   codes: i32 [n, Q], -1 where a sample has no depth or no instances.
@@ -55,7 +55,9 @@ class Edits:
     return self.codes[place], self.steps[place]
 
 
-def make(source, codec, *, own, seed: int, path: Path | None = None) -> Edits:
+def make(
+  source, codec, *, own, seed: int, path: Path | None = None
+) -> CounterfactualMaps:
   """Changes the depth map of every sample, or reads what was made before.
 
   Args:
@@ -72,12 +74,14 @@ def make(source, codec, *, own, seed: int, path: Path | None = None) -> Edits:
   if path is not None and Path(path).exists():
     with np.load(path) as found:
       if str(found["source"]) == name:
-        return Edits(np.asarray(found["codes"]), np.asarray(found["steps"]))
+        return CounterfactualMaps(
+          np.asarray(found["codes"]), np.asarray(found["steps"])
+        )
   codes = np.full((total, codec.config.cells), -1, np.int32)
   steps = np.zeros((total, INSTANCES), np.int8)
   with telemetry.Progress(total, "counterfactual maps") as progress:
-    for start in range(0, total, CHUNK):
-      end = min(start + CHUNK, total)
+    for start in range(0, total, _CHUNK):
+      end = min(start + _CHUNK, total)
       drawn = {}
       if start < known:
         shown = map_tokenizer.decode_maps(codec, own[start : min(end, known)])
@@ -95,13 +99,13 @@ def make(source, codec, *, own, seed: int, path: Path | None = None) -> Edits:
         codes[places] = map_tokenizer.encode_maps(codec, np.stack(maps))
       progress.advance(end - start)
   if path is None:
-    return Edits(codes, steps)
+    return CounterfactualMaps(codes, steps)
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_suffix(".partial.npz")
   np.savez(partial, codes=codes, steps=steps, source=np.array(name))
   partial.replace(path)
-  return Edits(codes, steps)
+  return CounterfactualMaps(codes, steps)
 
 
 def choose(rng) -> np.ndarray:

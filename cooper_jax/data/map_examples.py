@@ -14,7 +14,7 @@ import numpy as np
 from cooper_jax import modalities
 from cooper_jax.errors import UserError
 
-TRIES = 20  # samples looked at for a map that another one lacks
+_TRIES = 20  # samples looked at for a map that another one lacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def places(source, modules) -> dict[str, np.ndarray]:
 
 def _first_readable(source, indices):
   """The first sample that can be read: a few bad ones may be allowed."""
-  for index in indices[:TRIES]:
+  for index in indices[:_TRIES]:
     try:
       return source[index]
     except UserError as error:
@@ -114,7 +114,7 @@ class Build:
 
   def _another(self, name, rng):
     have = self.places[name]
-    return _first_readable(self.source, rng.choice(have, TRIES).tolist())
+    return _first_readable(self.source, rng.choice(have, _TRIES).tolist())
 
 
 def _one_object(target, instances, rng):

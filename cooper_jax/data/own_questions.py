@@ -17,9 +17,9 @@ from cooper_jax.errors import nearest
 from cooper_jax.grading import quantities
 from cooper_jax.sample import Question
 
-FLAGS = ("positive", "negative", "boundary")
-ANSWER_TYPES = ("choice", "yes_no", "number", "text")
-LARGEST = 1e15  # beyond it whole numbers are not told apart
+_FLAGS = ("positive", "negative", "boundary")
+KNOWN_TYPES = ("choice", "yes_no", "number", "text")
+_LARGEST = 1e15  # beyond it whole numbers are not told apart
 # By which `value` may differ from a length that is rounded in the answer.
 ROUNDING = 0.05
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
@@ -40,10 +40,10 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
     )
   problems += wrong
   kind = record.get("answer_type") or _kind(answer, options, unit)
-  if kind not in ANSWER_TYPES:
+  if kind not in KNOWN_TYPES:
     problems.append(
-      f"answer_type {said(kind)} is none of {', '.join(ANSWER_TYPES)}"
-      f"{nearest(kind, ANSWER_TYPES)}"
+      f"answer_type {said(kind)} is none of {', '.join(KNOWN_TYPES)}"
+      f"{nearest(kind, KNOWN_TYPES)}"
     )
   if kind == "choice" and not options and not problems:
     problems.append(
@@ -59,9 +59,9 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       )
     answer = answer.lower()
   flag = record.get("flag", "boundary")
-  if flag not in FLAGS:
+  if flag not in _FLAGS:
     problems.append(
-      f"flag {said(flag)} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
+      f"flag {said(flag)} is none of {', '.join(_FLAGS)}{nearest(flag, _FLAGS)}"
     )
   value = None
   if kind == "number" and unit and quantities.to_metres(1.0, unit) is None:
@@ -74,7 +74,7 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       answer, unit, value = _truth(answer, unit, record.get("value"))
     except ValueError as error:
       problems.append(str(error))
-  if kind != "number" and kind in ANSWER_TYPES and "value" in record:
+  if kind != "number" and kind in KNOWN_TYPES and "value" in record:
     problems.append(
       f"'value' is for answers of type number, this one is {kind}"
     )
@@ -193,7 +193,7 @@ def _truth(answer: str, unit: str, value: Any) -> tuple[str, str, float]:
     quantities.to_metres(1.0, part) if part else 1.0 for _, part in parts
   ]
   told = sum(float(n) * size for (n, _), size in zip(parts, sizes))
-  if not abs(told) <= LARGEST or (unit and told < 0):
+  if not abs(told) <= _LARGEST or (unit and told < 0):
     raise ValueError(f"answer {said(answer)} is no {noun('number', unit)}")
   if value is None:
     return answer, unit, told
@@ -220,7 +220,7 @@ def exact(value: Any, key: str) -> float:
   """A key's number, or text of one; ValueError where it is none."""
   if isinstance(value, str) and re.fullmatch(_NUMBER, value.strip()):
     number = float(value)
-    if math.isfinite(number) and abs(number) <= LARGEST:
+    if math.isfinite(number) and abs(number) <= _LARGEST:
       return number
   raise ValueError(f"{key!r} is {said(value)}; it should be a number")
 

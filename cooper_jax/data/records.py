@@ -17,7 +17,7 @@ from cooper_jax import modalities
 from cooper_jax.data import picture_files
 from cooper_jax.errors import UserError, nearest
 
-REQUIRED = ("image", "question", "answer")
+REQUIRED_KEYS = ("image", "question", "answer")
 TEXTS = ("unit", "reasoning", "flag", "id", "family", "answer_type")
 NUMERIC = ("answer", "id")  # may be numbers, and are then read as written
 LINE_BYTES = 1 << 20
@@ -99,7 +99,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
 
 def texts() -> tuple[str, ...]:
   """The keys whose values are strings, files of maps among them."""
-  return (*REQUIRED, *modalities.names(), *TEXTS)
+  return (*REQUIRED_KEYS, *modalities.names(), *TEXTS)
 
 
 def keys() -> tuple[str, ...]:
@@ -140,8 +140,8 @@ def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
         wanted = '"yes" or "no"'
       problems.append(f"{key!r} is {said(value)}; it should be {wanted}")
       del record[key]
-    elif key in REQUIRED and not value.strip():
-      problems.append(f"no {key!r}; a line needs {', '.join(REQUIRED)}")
+    elif key in REQUIRED_KEYS and not value.strip():
+      problems.append(f"no {key!r}; a line needs {', '.join(REQUIRED_KEYS)}")
       record.pop(key, None)
   return record, problems
 

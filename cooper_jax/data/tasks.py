@@ -19,7 +19,7 @@ from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder, request_of
 from cooper_jax.world.questions import counting
 
-TRIES = 8  # to deal a row's modes to its questions at random
+_TRIES = 8  # to deal a row's modes to its questions at random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Task:
       q for a in lists for q in counting.questions(a, rng, self.extra_counting)
     ]
 
-  def edit(self, sample, question, rng):
+  def change(self, sample, question, rng):
     """The question as a changed depth map answers it, or None."""
     if not self.counterfactual or rng.random() >= self.counterfactual:
       return None
@@ -168,7 +168,7 @@ class MapTask(Task):
         continue
       codes = self.codes.of(sample.id, modality)
       if modality == changeable:
-        changed = self.edit(sample, question, rng)
+        changed = self.change(sample, question, rng)
         if changed:
           question, codes = changed, self.codes.counterfactual(sample.id)[0]
       modality_id = self.markup.modality_ids[modality]
@@ -232,7 +232,7 @@ class ReasoningTask(Task):
     """A branch a question, in modes that are dealt at random."""
     lots, chances = zip(*self._deals(asked), strict=True)
     modes = lots[rng.choice(len(lots), p=chances)]
-    for _ in range(TRIES):
+    for _ in range(_TRIES):
       dealt = [modes[i] for i in rng.permutation(len(modes))]
       if self._fit(asked, dealt):
         break
@@ -280,7 +280,7 @@ class ReasoningTask(Task):
     corrupted = bool(chosen) and rng.random() < self.corrupted
     changed = None
     if chosen and counterfactual.changeable() in chosen and not corrupted:
-      changed = self.edit(sample, question, rng)
+      changed = self.change(sample, question, rng)
     told = changed or question
     if chosen is not None and self._unseen(sample, chosen):
       told = dataclasses.replace(

@@ -78,7 +78,7 @@ def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
   changed = counterfactual.make(
     samples, codecs[changeable], own=None, seed=config.seed
   )
-  codes = dataclasses.replace(codes, edits=changed)
+  codes = dataclasses.replace(codes, changed=changed)
   score = jax.jit(
     scoring.score, static_argnames=("model", "form", "sampled", "bins")
   )

@@ -42,7 +42,7 @@ def read(image, size: int, where: str = "image") -> InputImage:
   if isinstance(image, (str, os.PathLike)):
     return InputImage(
       square=pictures.read_image(image, size, where),
-      photo=pictures.read_upright(image, answer_page.LARGEST, where),
+      photo=pictures.read_upright(image, answer_page.MAX_SIDE, where),
       path=Path(image).expanduser(),
     )
   if isinstance(image, Sample):
@@ -71,5 +71,5 @@ def _of_pixels(array, size: int, where: str) -> InputImage:
 
 def _of_picture(rgb: Image.Image, size: int) -> InputImage:
   square = rgb.resize((size, size), Image.Resampling.BICUBIC)
-  photo = pictures.within(rgb, answer_page.LARGEST)
+  photo = pictures.within(rgb, answer_page.MAX_SIDE)
   return InputImage(np.array(square, np.uint8), np.array(photo, np.uint8))

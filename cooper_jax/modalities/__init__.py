@@ -1,4 +1,4 @@
-"""What can be drawn: one modality per file, found by its file name.
+"""Modalities: what can be drawn, one per file, found by its file name.
 
 A modality module says what calls for its map, how a file of one is read, and
 how a map is put into numbers for the tokenizer, taken back out, scored and

@@ -39,7 +39,7 @@ def start(
   """Returns a cache with prompts that are prefilled, [layers, P, S, K, H] of
   keys and of values, and empty own positions, at least as many as asked for.
 
-  unstacked: layers lie in a list of trees, not stacked along a leading axis.
+  unstacked: layers are in a list of trees, not stacked along a leading axis.
   """
   prompt_k, prompt_v = (jnp.moveaxis(x, 2, 3) for x in prompt_kv)
   layers, _, kv_heads, _, head_dim = prompt_v.shape
@@ -48,17 +48,17 @@ def start(
     (layers, rows, kv_heads, positions, head_dim), prompt_v.dtype
   )
 
-  def lie(stacked):
+  def arranged(stacked):
     names = ("layers", "batch", "kv_heads", None, None)
     stacked = constrain(stacked, *names)
     return tuple(stacked) if unstacked else stacked
 
   return Cache(
-    prompt_k=lie(jnp.swapaxes(prompt_k, -1, -2)),
-    prompt_v=lie(prompt_v),
+    prompt_k=arranged(jnp.swapaxes(prompt_k, -1, -2)),
+    prompt_v=arranged(prompt_v),
     prompt_mask=prompt_mask_PS,
-    k=lie(jnp.swapaxes(empty, -1, -2)),
-    v=lie(empty),
+    k=arranged(jnp.swapaxes(empty, -1, -2)),
+    v=arranged(empty),
     valid=jnp.zeros((rows, positions), bool),
   )
 

@@ -28,7 +28,7 @@ def choose(
     platform: as JAX names it: "tpu", "gpu", "cpu".
     head_dim: the decoder's.
     dtype: the compute dtype.
-    sequences: into how many pieces the mesh cuts a sequence.
+    sequences: into how many pieces the mesh shards a sequence.
 
   Raises UserError for a name that is none, or that can't do this.
   """
@@ -69,13 +69,13 @@ def splash(q_BNLH, k_BKSH, v_BKSH, mask_BLS, *, interpret=False):
   """Splash attention, for every shape: what is no whole tile is padded.
 
   Pallas calls are not divided by the compiler, so each device is given its
-  part: rows of the batch, heads, and queries where the mesh cuts sequences.
+  part: rows of the batch, heads, and queries where the mesh shards sequences.
   `interpret` runs it on any platform, slowly.
   """
-  length, cuts = q_BNLH.shape[2], shard.pieces("length")
-  q = _pad(_pad(q_BNLH, 3), 2, cuts=cuts)
+  length, shards = q_BNLH.shape[2], shard.pieces("length")
+  q = _pad(_pad(q_BNLH, 3), 2, shards=shards)
   k, v = (_pad(x, 2, 3) for x in (k_BKSH, v_BKSH))
-  mask = _pad(_pad(mask_BLS, 2), 1, cuts=cuts)
+  mask = _pad(_pad(mask_BLS, 2), 1, shards=shards)
   # The kernel divides by the sum of a row's weights: a query without any key,
   # padding, is given one.
   mask = mask.at[..., 0].set(mask[..., 0] | ~jnp.any(mask, axis=-1))
@@ -127,11 +127,11 @@ def _tile(size: int) -> int:
   return next(tile for tile in (512, 256, TILE) if size % tile == 0)
 
 
-def _pad(x, *axes: int, cuts: int = 1, tile: int = TILE):
-  """With zeros, to whole tiles in each of `cuts` pieces of some axes."""
+def _pad(x, *axes: int, shards: int = 1, tile: int = TILE):
+  """With zeros, to whole tiles in each of `shards` pieces of some axes."""
   widths = [(0, 0)] * x.ndim
   for axis in axes:
-    widths[axis] = (0, -x.shape[axis] % (tile * cuts))
+    widths[axis] = (0, -x.shape[axis] % (tile * shards))
   return jnp.pad(x, widths)
 
 

@@ -1,4 +1,4 @@
-"""What a token is: padding, text, an image cell, a map's code, a forced token.
+"""Kinds of tokens: padding, text, an image cell, a map's code, a forced token.
 
 Location and special tokens are text. FORCED is text that the sampler was made
 to say (the prompt's last token, a mode's script, the closing of a map): no

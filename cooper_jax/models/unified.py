@@ -264,7 +264,7 @@ class Unified(nn.Module):
     """Feeds L tokens of one step to every row; returns hidden and the cache.
 
     Their keys and values go to the own positions position .. position + L - 1,
-    which the caller marks valid where the row is live.
+    which the caller marks valid where the row is active.
     """
     valid, unroll = cache.valid, self.config.unroll
     if unroll:  # the new tokens are read from the cache, too

@@ -80,14 +80,14 @@ def describe(mesh) -> str:
   return " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
 
 
-def batch_cuts(mesh) -> int:
+def batch_shards(mesh) -> int:
   """Into how many shards a batch is divided: data x fsdp."""
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def check_batches(mesh, batches: dict[str, int]) -> None:
   """Raises UserError if a stage's batch does not divide as the mesh asks."""
-  shards = batch_cuts(mesh)
+  shards = batch_shards(mesh)
   for stage, batch in batches.items():
     if batch % shards:
       raise UserError(

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import processes
-from cooper_jax.parallel.mesh import batch_cuts, own_mesh
+from cooper_jax.parallel.mesh import batch_shards, own_mesh
 from cooper_jax.parallel.rules import TRAIN_RULES, Rules
 
 
@@ -157,9 +157,9 @@ def own_rows(total: int) -> list[int]:
   if not processes.several():
     return list(range(total))
   mesh = jax.sharding.get_mesh()
-  if total % batch_cuts(mesh):
+  if total % batch_shards(mesh):
     raise UserError(
-      f"a batch of {total} does not divide into {batch_cuts(mesh)} shards"
+      f"a batch of {total} does not divide into {batch_shards(mesh)} shards"
       " (data x fsdp); make it a multiple, or set config.mesh"
     )
   places = batch_sharding(mesh).addressable_devices_indices_map((total,))

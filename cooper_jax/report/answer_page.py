@@ -1,6 +1,6 @@
 """An answer as one picture: question, photograph, maps over it, trace, answer.
 
-The photograph keeps its aspect and its pixels (up to LARGEST a side), and the
+The photograph keeps its aspect and its pixels (up to MAX_SIDE a side), and the
 maps, which the model draws of a small square, are stretched back over it. Text
 and marks are set with Pillow, because a plot would resample the photograph.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-LARGEST, SMALLEST = 2048, 448  # pixels of the longer side of a panel
+MAX_SIDE, SMALLEST = 2048, 448  # pixels of the longer side of a panel
 OVER = 0.6  # of a map's colour over the grey photograph
-INK, SOFT, PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
+_INK, SOFT, _PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
 
 
 def page(photo, maps, places, question: str, lines, *, over: bool):
@@ -51,8 +51,8 @@ def panel(photo) -> Image.Image:
   """The photograph at its own size: smaller if huge, whole pixels if tiny."""
   picture = Image.fromarray(np.asarray(photo))
   longer = max(picture.size)
-  if longer > LARGEST:
-    scale = LARGEST / longer
+  if longer > MAX_SIDE:
+    scale = MAX_SIDE / longer
     shape = [max(1, round(side * scale)) for side in picture.size]
     return picture.resize(shape, Image.Resampling.LANCZOS)
   factor = -(-SMALLEST // longer) if longer < SMALLEST else 1
@@ -82,14 +82,14 @@ def marked(base: Image.Image, places, size: int) -> Image.Image:
   labels = set_apart(spots, (wide, high), ring, radius)
   line = max(2, size // 8)
   for (x, y), (a, b) in zip(spots, labels, strict=True):
-    draw.line([x, y, a, b], fill=PAPER, width=line + 2)
-    draw.line([x, y, a, b], fill=INK, width=line)
+    draw.line([x, y, a, b], fill=_PAPER, width=line + 2)
+    draw.line([x, y, a, b], fill=_INK, width=line)
   for number, ((x, y), (a, b)) in enumerate(zip(spots, labels, strict=True), 1):
-    for r, colour in ((ring, INK), (ring - 1, PAPER)):
+    for r, colour in ((ring, _INK), (ring - 1, _PAPER)):
       draw.ellipse([x - r, y - r, x + r, y + r], outline=colour, width=line)
     box = [a - radius, b - radius, a + radius, b + radius]
-    draw.ellipse(box, fill=INK, outline=PAPER, width=max(1, line // 2))
-    draw.text((a, b), str(number), PAPER, font(size, True), anchor="mm")
+    draw.ellipse(box, fill=_INK, outline=_PAPER, width=max(1, line // 2))
+    draw.text((a, b), str(number), _PAPER, font(size, True), anchor="mm")
   return picture
 
 
@@ -130,7 +130,7 @@ def legend(module, target, width: int, size: int) -> Image.Image | None:
 
 def bar(scale, width: int, size: int) -> Image.Image:
   """A colour bar with its ticks, as many as have room."""
-  picture = Image.new("RGB", (width, 2 * size + size // 2), PAPER)
+  picture = Image.new("RGB", (width, 2 * size + size // 2), _PAPER)
   rows = scale.colours
   shown = np.broadcast_to(rows, (max(4, size // 2), *rows.shape))
   edge = round(1.4 * size)
@@ -143,9 +143,9 @@ def bar(scale, width: int, size: int) -> Image.Image:
   for tick, share in scale.ticks:
     text, x = f"{tick} {scale.unit}", edge + share * long
     half = font(size).getlength(text) / 2
-    draw.line([x, size // 2, x, size * 3 // 4], fill=INK, width=2)
+    draw.line([x, size // 2, x, size * 3 // 4], fill=_INK, width=2)
     if x - half > free:
-      draw.text((x, 0.8 * size), text, INK, font(size), anchor="ma")
+      draw.text((x, 0.8 * size), text, _INK, font(size), anchor="ma")
       free = x + half + size / 2
   return picture
 
@@ -159,11 +159,11 @@ def names(shown, width: int, size: int) -> Image.Image:
       x, y = 0, y + round(1.4 * size)
     spots.append((x, y, name, colour))
     x += need
-  picture = Image.new("RGB", (width, y + round(1.4 * size)), PAPER)
+  picture = Image.new("RGB", (width, y + round(1.4 * size)), _PAPER)
   draw = ImageDraw.Draw(picture)
   for x, y, name, colour in spots:
     draw.rectangle([x, y, x + size, y + size], fill=colour)
-    draw.text((x + 1.3 * size, y), name, INK, font(size))
+    draw.text((x + 1.3 * size, y), name, _INK, font(size))
   return picture
 
 
@@ -188,17 +188,17 @@ def words(text: str, width: int, size: int, *, bold=False) -> Image.Image:
       lines.append("")
     lines[-1] = longer
   step = round(1.35 * size)
-  picture = Image.new("RGB", (width, step * len(lines)), PAPER)
+  picture = Image.new("RGB", (width, step * len(lines)), _PAPER)
   draw = ImageDraw.Draw(picture)
   for i, line in enumerate(lines):
-    draw.text((0, i * step), line, INK if bold else SOFT, letters)
+    draw.text((0, i * step), line, _INK if bold else SOFT, letters)
   return picture
 
 
 def beside(pictures, gap: int) -> Image.Image:
   """Pictures in a row, their tops on one line."""
   width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
-  row = Image.new("RGB", (width, max(p.height for p in pictures)), PAPER)
+  row = Image.new("RGB", (width, max(p.height for p in pictures)), _PAPER)
   x = 0
   for picture in pictures:
     row.paste(picture, (x, 0))
@@ -210,7 +210,7 @@ def below(pictures, gap: int, width: int, edge: int | None = None):
   """Pictures under each other on paper of a width."""
   edge = gap if edge is None else edge
   high = sum(p.height for p in pictures) + gap * (len(pictures) - 1) + 2 * edge
-  sheet, y = Image.new("RGB", (width, high), PAPER), edge
+  sheet, y = Image.new("RGB", (width, high), _PAPER), edge
   for picture in pictures:
     sheet.paste(picture, (edge, y))
     y += picture.height + gap

@@ -6,7 +6,7 @@ import math
 from cooper_jax.report import figures, tables
 from cooper_jax.training import telemetry
 
-STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
+_STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 # In this order; then other rewards, accuracies and losses.
 STORY = {
   "loss": "What is made smaller",
@@ -103,8 +103,8 @@ def _charts(metrics, names):
 
 
 def _stage_order(path):
-  stage = next((p for p in path.parts[::-1] if p in STAGES), "")
-  known = STAGES.index(stage) if stage else len(STAGES)
+  stage = next((p for p in path.parts[::-1] if p in _STAGES), "")
+  known = _STAGES.index(stage) if stage else len(_STAGES)
   return known, str(path)
 
 

@@ -10,7 +10,7 @@ PARTS = {
   "/both": "Both",
   "/macro": "Choice and yes/no, each family alike",
 }
-BASELINES = {"blind": "Blind", "constant": "Const."}
+_BASELINES = {"blind": "Blind", "constant": "Const."}
 
 
 def table(summary):
@@ -21,16 +21,16 @@ def table(summary):
   if not stages:
     return ""
   body = "<tbody>"
-  test = [f"qa/accuracy/{s}" for s in (*stages, *BASELINES)]
+  test = [f"qa/accuracy/{s}" for s in (*stages, *_BASELINES)]
   body += _row(summary, "The test split", test)
   for part, title in PARTS.items():
     keys = [
-      f"{heldout.HELDOUT}/accuracy{part}/{s}" for s in (*stages, *BASELINES)
+      f"{heldout.HELDOUT}/accuracy{part}/{s}" for s in (*stages, *_BASELINES)
     ]
     if keys[0] in summary:
       body += _row(summary, title, keys, strong=not part)
   body += "</tbody>"
-  head = ("Answers", *(tables.STAGES[s] for s in stages), *BASELINES.values())
+  head = ("Answers", *(tables.STAGES[s] for s in stages), *_BASELINES.values())
   note = (
     "Every scene shows a colour and a shape that no training scene shows "
     "together; half of the questions are put in words that no training "
@@ -50,7 +50,7 @@ def _row(summary, title, keys, *, strong=False):
 def _maps(summary, stages):
   """Drawn maps: heldout/<modality>/<name>/<stage>, no key of the answers."""
   last, body = stages[-1], "<tbody>"
-  for name, title in tables.TITLES.items():
+  for name, title in tables.METRIC_TITLES.items():
     for key in summary:
       parts = key.split("/")
       if parts[0] != heldout.HELDOUT or parts[2:] != [name, last]:

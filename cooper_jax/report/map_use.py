@@ -3,7 +3,7 @@
 from cooper_jax.eval import map_use, reading
 from cooper_jax.report import tables
 
-KINDS = {
+_KINDS = {
   "own": "Its own map",
   "other": "Another image's",
   "true": "The true one",
@@ -24,7 +24,7 @@ def table(summary):
     for name in [None, *names]:
       keys = [
         "/".join([map_use.MAP_USE, kind, *([name] if name else []), stage])
-        for kind in KINDS
+        for kind in _KINDS
       ]
       cells = [tables.score(summary, key, strong=not name) for key in keys]
       title = tables.title_of(name) if name else "All that read depth"
@@ -39,7 +39,7 @@ def table(summary):
     "the own map is worth more than another image's is the use it makes of "
     "maps. Per cent right."
   )
-  head = ("Family", *KINDS.values())
+  head = ("Family", *_KINDS.values())
   shown = tables.table(head, body) + _readings(summary)
   shown = f'<div class="pair">{shown}</div>'
   return tables.section("Is the map read", shown, note)

@@ -28,13 +28,13 @@ FIGURES = ROOT / "docs" / "default_run.json"
 BEGIN = "<!-- figures: written by cooper_jax.report.readme -->"
 END = "<!-- figures end -->"
 # What the blocks and the report's sentences read; /n and /ci95 come along.
-KEPT = (
+_KEPT = (
   "depth/", "segmentation/", "maps/", "qa/accuracy/", "qa/macro/",
   "qa/factor2/", "qa/gain/", "qa/beyond/", "qa/drawing/", "qa/questions",
   "qa/images", "map_rate/", "map_use/gain/", "map_use/own/", "map_use/other/",
   "map_use/true/", "heldout/accuracy/", "heldout/gain",
 )  # fmt: skip
-MAPS = {
+_MAPS = {
   "depth/abs_rel": "depth, mean relative error",
   "depth/delta1": "depth, within a factor of 1.25",
   "depth/object_abs_rel": "depth on objects, mean relative error",
@@ -86,7 +86,7 @@ def figures(workdir) -> dict:
     "summary": {
       key: value
       for key, value in sorted(summary.items())
-      if key.startswith(KEPT)
+      if key.startswith(_KEPT)
       and "iou/" not in key
       # Of the held-out split and the exchanged maps only what all share.
       and not (key.startswith(("heldout", "map_use")) and _of(families, key))
@@ -110,7 +110,7 @@ def eight_lines(found: dict) -> str:
 
   for key in ("depth/abs_rel", "segmentation/miou"):
     known = f"maps/sft/{key}", f"maps/grpo/{key}", f"{key}_constant", ""
-    add(f"drawn {MAPS[key]}", known, _three)
+    add(f"drawn {_MAPS[key]}", known, _three)
   kinds = ("sft", "grpo", "constant", "blind")
   label = "answers, free to draw or not"
   add(label, [f"qa/accuracy/{kind}" for kind in kinds], _tenth)
@@ -174,7 +174,7 @@ def _table(summary) -> str:
     cells = [shown(summary, key) for key in keys]
     lines.append(f"| {label} | {' | '.join(cells)} |")
 
-  for key, label in MAPS.items():
+  for key, label in _MAPS.items():
     modality, _, name = key.partition("/")
     beside = f"{key}_constant", "", f"{modality}/tokenizer_{name}"
     add(label, (f"maps/sft/{key}", f"maps/grpo/{key}", *beside), _three)

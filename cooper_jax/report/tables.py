@@ -24,7 +24,7 @@ WAYS = {
   modes.ADAPTIVE: "Decides for itself",
 }
 LOWER_IS_BETTER = ("abs_rel", "rmse", "error", "degrees")
-TITLES = {
+METRIC_TITLES = {
   "abs_rel": "Relative error",
   "object_abs_rel": "Relative error on objects",
   "delta1": "Within a factor of 1.25",
@@ -108,7 +108,7 @@ def _map_table(summary, modality, names):
       score(summary, f"{modality}/tokenizer_{name}", percent=False),
       score(summary, f"{modality}/{name}_constant", percent=False),
     ]
-    label = TITLES.get(name, title_of(name.replace("iou/", "IoU of ")))
+    label = METRIC_TITLES.get(name, title_of(name.replace("iou/", "IoU of ")))
     body += row(f"{label}\u00a0<small>{arrow}</small>", cells)
   head = (title_of(modality), "Drawn", "Tokenizer alone", "Constant map")
   return table(head, body + "</tbody>", wide=True)
@@ -306,7 +306,7 @@ def clock(seconds):
 
 
 def _metric_order(name):
-  known = list(TITLES)
+  known = list(METRIC_TITLES)
   return (known.index(name) if name in known else len(known), name)
 
 

@@ -139,7 +139,7 @@ def build_update(config, policy, optimizer, reference=None) -> Update:
   rl, sampling = config.grpo.rl, config.sampling
   configs = losses.configs_of(rl)
   # As many rows are taken at once on every device.
-  cuts = mesh.batch_cuts(jax.sharding.get_mesh())
+  cuts = mesh.batch_shards(jax.sharding.get_mesh())
   pack = functools.partial(
     to_rows,
     policy=policy,

@@ -1,4 +1,4 @@
-"""Dynamic sampling: prompts without an advantage are replaced by other prompts.
+"""Dynamic sampling: a prompt whose rollouts are all alike gives up its place.
 
 A group of rollouts whose rewards are all equal has no advantage and costs as
 much as any other, so its place in the batch is given to another prompt (DAPO,

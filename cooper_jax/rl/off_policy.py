@@ -1,4 +1,4 @@
-"""Off-policy corrections: weights of tokens that another policy has sampled.
+"""Off-policy corrections, where the sampler's log-probabilities are not ours.
 
 With this project's sampler its log-probabilities are the trainer's (an equality
 that is tested), and no correction is needed; they differ in another precision

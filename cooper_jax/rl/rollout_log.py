@@ -22,7 +22,7 @@ from cooper_jax.rl.targets import Targets
 from cooper_jax.training import telemetry
 
 NAME = "rollouts.jsonl"
-SHOWN = 8  # rollouts in a picture
+_SHOWN = 8  # rollouts in a picture
 
 
 def logged(advantages, log: "RolloutLog"):
@@ -94,12 +94,12 @@ class RolloutLog:
     image = np.asarray(item.sample.image)
     widest = max(map(len, responses.maps))
     found = modalities.found()
-    every, targets = [m for maps in responses.maps[:SHOWN] for m in maps], {}
+    every, targets = [m for maps in responses.maps[:_SHOWN] for m in maps], {}
     for name in {m.modality for m in every}:  # a kind at once: compiles less
       codes = [m.codes for m in every if m.modality == name]
       targets[name] = iter(decode(name, np.stack(codes)))
     rows = []
-    for maps in filter(len, responses.maps[:SHOWN]):
+    for maps in filter(len, responses.maps[:_SHOWN]):
       shown = [
         found[m.modality].picture(next(targets[m.modality])) for m in maps
       ]

@@ -1,4 +1,4 @@
-"""Shuffled rewards: the control of any claim that GRPO has improved a policy.
+"""Shuffled rewards: the control that a gain of reinforcement has to beat.
 
 With the same rewards dealt to other rollouts of the same prompt the policy
 changes as much, and any gain that remains is not owed to what was rewarded

@@ -1,4 +1,4 @@
-"""One step of GRPO: sample groups of rollouts, score them, compare, update.
+"""GRPO's step: rollout, rewards (on the host), advantages, update.
 
 The four functions are arguments, so that this file is the algorithm and no
 more. `build.py` makes them from a config, and each has a file of its own:

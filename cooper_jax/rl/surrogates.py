@@ -1,4 +1,4 @@
-"""Surrogates of the policy gradient: what one token adds to the policy loss.
+"""Surrogates: a token's share of the policy loss, by the name of the method.
 
 Every term is a function (log ratio, advantage, log prob, mask, config) -> Term
 of arrays [R, T]; how the tokens are averaged is losses.py's business. `config`
@@ -13,7 +13,7 @@ from jax.lax import stop_gradient
 
 from cooper_jax.rl.off_policy import LOG_RATIO_LIMIT, as_float
 
-LARGEST = 20.0  # of the ratio that DPPO weighs with
+LARGEST_RATIO = 20.0  # of the ratio that DPPO weighs with
 
 
 class Term(NamedTuple):
@@ -142,6 +142,6 @@ def bounded_change(
   moved_RT = jnp.exp(log_prob_RT) - jnp.exp(log_prob_RT - log_ratio_RT)
   high_RT = (moved_RT > config.clip_high) & (advantage_RT > 0)
   low_RT = (moved_RT < -config.clip_low) & (advantage_RT <= 0)
-  ratio_RT = stop_gradient(jnp.minimum(jnp.exp(log_ratio_RT), LARGEST))
+  ratio_RT = stop_gradient(jnp.minimum(jnp.exp(log_ratio_RT), LARGEST_RATIO))
   loss_RT = -ratio_RT * advantage_RT * log_prob_RT
   return Term(jnp.where(high_RT | low_RT, 0.0, loss_RT), low_RT, high_RT)

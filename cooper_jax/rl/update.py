@@ -1,4 +1,4 @@
-"""The update of a GRPO step: from targets to new parameters.
+"""GRPO's update: from scored rollouts to new parameters, as pure functions.
 
 `Update` is the jitted functions of an update and how they make a whole one.
 The step, the benchmark and the compile-only plan all call this one.

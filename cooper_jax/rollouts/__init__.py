@@ -1,1 +1,1 @@
-"""Question -> prompt -> rollout -> response -> training document."""
+"""Rollouts: question -> prompt -> rollout -> response -> training document."""

@@ -1,4 +1,4 @@
-"""Rollouts -> documents: the way back from the sampler to the trainer.
+"""Documents of rollouts: the way back from the sampler to the trainer.
 
 The G rows of a prompt become branches of one document, so the update computes
 their shared prefix once for all that share a row, forward and backward. Every

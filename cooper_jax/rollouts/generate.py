@@ -1,4 +1,4 @@
-"""Rolls prompts out, and draws maps on request.
+"""Generation: the responses of a policy to questions, and maps on request.
 
 Everything runs through the one sampler, greedily by default, in batches of a
 fixed size, so that little is compiled.

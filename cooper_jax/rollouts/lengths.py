@@ -1,7 +1,7 @@
 """Lengths of questions against the room that prompts and SFT's rows have.
 
 Looked at before any stage is trained: a question that no prompt holds would
-else end reinforcement that hours of teaching led to, and one that no row holds
+else end reinforcement that hours of training led to, and one that no row holds
 would be left out without a word.
 """
 
@@ -18,8 +18,8 @@ from cooper_jax.sample import Question
 from cooper_jax.sequences import segments
 from cooper_jax.sequences.markup import request_of
 
-TILE = 32  # what is advised is a multiple of it
-SPLITS = {"grpo": "train", "evaluate": "test"}  # whose questions are asked
+_TILE = 32  # what is advised is a multiple of it
+SPLIT_OF = {"grpo": "train", "evaluate": "test"}  # whose questions are asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Asked:
 
 def check(config, stages) -> None:
   """Raises UserError for the first question too long for one of the stages."""
-  prompts = [stage for stage in SPLITS if stage in stages]
+  prompts = [stage for stage in SPLIT_OF if stage in stages]
   if not prompts and "sft" not in stages:
     return
   data, policy = DataConfig.from_config(config), make_policy(config)
@@ -41,7 +41,7 @@ def check(config, stages) -> None:
     _check_requests(config, policy)
   for stage in prompts:
     kept = config.grpo.families if stage == "grpo" else ()
-    for asked in of_split(data, SPLITS[stage]):
+    for asked in of_split(data, SPLIT_OF[stage]):
       if not kept or asked.question.family in kept:
         _check_prompt(config, policy, asked.question.text, asked.where)
   if "sft" in stages:
@@ -138,4 +138,4 @@ def _short(text: str) -> str:
 
 
 def _rounded(length: int) -> int:
-  return -(-length // TILE) * TILE
+  return -(-length // _TILE) * _TILE

@@ -1,4 +1,4 @@
-"""A question about a sample as a prompt, in each mode of use."""
+"""Prompts: a question about a sample, in each mode of use."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def mode_of(name: str, policy: Policy) -> grammar.Mode:
 def modes_of(policy: Policy, shares, trained=None) -> list[str]:
   """The modes that this policy can be held to: its maps, as many as fit.
 
-  shares: of SFT, by mode; what has none was not taught.
+  shares: of SFT, by mode; what has none was not trained.
   trained: modalities whose tokenizer was; None = all of the policy's.
   """
   names = modes.order(policy.markup.modalities)

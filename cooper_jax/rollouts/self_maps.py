@@ -1,6 +1,6 @@
-"""Self-drawn maps: training scenes' maps as the policy itself draws them.
+"""Self-generated maps of training scenes, for SFT to read.
 
-A trace that reads true codes teaches to trust a map to the last digit; the
+A policy trained on true codes learns to trust a map to the last digit; the
 policy will read what it drew. So the policy that SFT starts from draws the
 maps of the first training scenes once, and traces about them read these
 instead of the true ones (`sft.self_map_share`).
@@ -13,7 +13,7 @@ import numpy as np
 from cooper_jax.rollouts import generate
 from cooper_jax.training import telemetry
 
-CHUNK = 1024  # samples in memory at once
+_CHUNK = 1024  # samples in memory at once
 
 
 def draw(policy, params, codecs, source, *, count, batch, buckets, path):
@@ -29,8 +29,8 @@ def draw(policy, params, codecs, source, *, count, batch, buckets, path):
         return {name: np.asarray(found[f"map/{name}"]) for name in codecs}
   parts = {name: [] for name in codecs}
   with telemetry.Progress(count, "own maps") as progress:
-    for start in range(0, count, CHUNK):
-      samples = [source[i] for i in range(start, min(start + CHUNK, count))]
+    for start in range(0, count, _CHUNK):
+      samples = [source[i] for i in range(start, min(start + _CHUNK, count))]
       for name, codec in codecs.items():
         parts[name].append(
           generate.draw_codes(

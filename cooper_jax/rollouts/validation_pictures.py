@@ -1,6 +1,6 @@
 """Pictures of a stage: what a policy draws of a few validation scenes; files.
 
-Every process has to call for them, as parameters may lie on all; the first one
+Every process has to call for them, as parameters are on all; the first one
 draws, on its own devices.
 """
 

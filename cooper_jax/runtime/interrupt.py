@@ -1,4 +1,4 @@
-"""Stop signals: Ctrl-C and SIGTERM end a run without losing what it did."""
+"""Interrupts: Ctrl-C and SIGTERM stop a run, and nothing done is lost."""
 
 import contextlib
 import itertools

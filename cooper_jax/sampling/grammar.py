@@ -1,4 +1,4 @@
-"""Grammar of an answer: text, maps of exactly Q codes, forced closings, end.
+"""Grammar of a rollout: text, a map of exactly Q codes, a forced close, done.
 
 The grammar is small on purpose. It makes maps well formed and lets the policy
 be free elsewhere, so that format is something to be learned and rewarded.

@@ -1,7 +1,7 @@
-"""The sampler: one compiled function for answers of interleaved text and maps.
+"""Sampler: one compiled function that samples interleaved text and maps.
 
 Each prompt is prefilled once and shared by its G rows. Turns of text (a
-`while_loop` that ends when every live row has closed) and maps (a `scan` over
+`while_loop` that ends when every active row has closed) and maps (a `scan` over
 steps of g codes; rows that asked for none stay inactive) alternate. Only sizes
 are static. Position s of a row holds the token that was fed there, and every
 per-token result lies at the position of its token.

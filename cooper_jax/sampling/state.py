@@ -1,4 +1,4 @@
-"""State and context of the sampler, and the prefill that makes them.
+"""Sampler state: what goes from step to step, and how a prompt fills it.
 
 `SamplerState` changes with every token, `SamplerContext` holds what a row
 reads and nothing writes; `prefill` fills both from the prompts. R = P * G

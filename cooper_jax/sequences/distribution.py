@@ -1,4 +1,4 @@
-"""Token distribution, one for sampler and trainer: logits -> probabilities.
+"""Token distribution: hidden states to log-probabilities, sampler and trainer.
 
 This is the only place where temperature and the allowed set are applied. The
 sampler draws from these distributions and the trainer scores under them, so

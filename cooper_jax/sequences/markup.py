@@ -1,4 +1,4 @@
-"""Markup of requests and responses -> segments: words, places, tags, maps.
+"""Markup of samples: the documents of each stage, and what is in the loss.
 
 The image is the trunk of a document; every request about it is a branch that
 shares the image's cells: its maps, its grounding tasks and its questions.

@@ -1,1 +1,1 @@
-"""What the settings of a config may be, each and together."""
+"""Settings of a config: what they may be, each and together."""

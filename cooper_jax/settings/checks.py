@@ -1,4 +1,4 @@
-"""What must hold between settings, looked at before anything is made.
+"""Checks between settings, made before anything is built.
 
 A wrong setting costs a second here and hours at the stage that would find it.
 """
@@ -156,8 +156,8 @@ def check_ahead(config: ConfigDict, folder, mesh) -> None:
     for stage in config.pipeline
     if stage not in came and not workdir.is_finished(config, folder, stage)
   ]
-  taught = [s for s in ahead if s in ("tokenizer", "pretrain", "sft")]
-  check_batches(mesh, {s: config[s].batch for s in taught})
+  trained = [s for s in ahead if s in ("tokenizer", "pretrain", "sft")]
+  check_batches(mesh, {s: config[s].batch for s in trained})
   lengths.check(config, ahead)
 
 

@@ -1,4 +1,4 @@
-"""What each number of the config may be, setting by setting.
+"""Ranges of settings: what each number of the config may be.
 
 `nan` is a number to Python and a step size to an optimiser; a run that begins
 with it ends with a saved checkpoint of nothing. So no setting is left to the

@@ -1,1 +1,1 @@
-"""One file is one thing a user can run: `run(config, workdir)`."""
+"""Stages: one file is one thing that a user can run, `run(config, workdir)`."""

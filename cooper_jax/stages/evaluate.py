@@ -35,7 +35,7 @@ from cooper_jax.training.workdir import add_summary, read_json, record
 
 STAGE = "evaluate"
 EMBEDDED = "embedded"  # the benchmark whose maps and modes are scored too
-TRAINED = ("sft", "grpo")
+EVALUATED = ("sft", "grpo")
 FREE = pairing.FREE  # the mode that the plain `qa/accuracy/<stage>` is of
 
 
@@ -73,13 +73,13 @@ def evaluate(config, workdir) -> None:
     "buckets": config.sampling.prompt_buckets,
   }
   gallery, hits, unseen, asked = [], {}, {}, {}
-  taught = tokenizer.trained_on(workdir, codecs)
-  if reads(config, taught):
+  trained = tokenizer.trained_on(workdir, codecs)
+  if reads(config, trained):
     summary |= score_reading(config, workdir, policy, codecs)
-  stages = [s for s in TRAINED if is_there(workdir, s)]
+  stages = [s for s in EVALUATED if is_there(workdir, s)]
   for stage in stages:
     params = load_stage(policy, config, workdir, stage)
-    modes = prompts.modes_of(policy, config.sft.shares, taught)
+    modes = prompts.modes_of(policy, config.sft.shares, trained)
     for name, each in opened.items():
       found = ask_benchmark(policy, params, each, modes, codecs, options)
       path = workdir / STAGE / name / f"{stage}.jsonl"
@@ -88,7 +88,7 @@ def evaluate(config, workdir) -> None:
       asked.setdefault(name, {})[stage] = found[FREE].hits
     if not own:
       continue
-    scores = score_maps(policy, params, samples, taught, options)
+    scores = score_maps(policy, params, samples, trained, options)
     # The plain key is the last stage's: the policy that a run ends with.
     summary |= {
       f"{m}/{name}": v for m, s in scores.items() for name, v in s.items()
@@ -100,7 +100,7 @@ def evaluate(config, workdir) -> None:
       if "/" not in name
     }
     found = {}
-    held = prompts.modes_of(policy, config.sft.shares, taught)
+    held = prompts.modes_of(policy, config.sft.shares, trained)
     with telemetry.Progress(len(held), f"ask {stage}") as progress:
       for mode in held:
         found[mode] = questions.ask(
@@ -129,12 +129,12 @@ def evaluate(config, workdir) -> None:
     if stage == stages[-1]:
       gallery = show(items, found, settings.gallery, config.modalities)
     hits[stage] = {mode: answers.hits for mode, answers in found.items()}
-  if len(unseen) == len(TRAINED):
-    before, after = (unseen[stage] for stage in TRAINED)
+  if len(unseen) == len(EVALUATED):
+    before, after = (unseen[stage] for stage in EVALUATED)
     summary |= pairing.difference(f"{heldout.HELDOUT}/gain", after, before)
   for name, each in asked.items():
-    if len(each) == len(TRAINED):
-      before, after = (each[stage] for stage in TRAINED)
+    if len(each) == len(EVALUATED):
+      before, after = (each[stage] for stage in EVALUATED)
       summary |= pairing.difference(f"{opened[name].key}/gain", after, before)
   summary |= pairing.scores(hits, [item.question.family for item in items])
   # So far, for the report; the run's own count of the stage comes after it.
@@ -159,7 +159,7 @@ def score_reading(config, workdir, policy, codecs) -> dict:
   """How well each trained policy reads maps, teacher-forced."""
   source = mixture.open_split(DataConfig.from_config(config), "validation")
   found = {}
-  for stage in ("pretrain", *TRAINED):
+  for stage in ("pretrain", *EVALUATED):
     if is_there(workdir, stage):
       averaged = config[stage].optim.ema_decay > 0
       params = load_params(policy, workdir / stage, averaged=averaged)

@@ -29,7 +29,7 @@ from cooper_jax.training.workdir import add_summary
 
 STAGE = "grpo"
 # What the log line shows, most important first; see training/log_line.py.
-SHOWN = {
+_SHOWN = {
   "reward/total": "reward {:.2f}",
   "reward/answer": "right {:.0%}",
   "maps/drew": "drew {:.0%}",
@@ -111,7 +111,7 @@ def run(config, workdir) -> None:
     save_every=settings.save_every,
     images=pictures,
     image_every=settings.image_every,
-    shown=SHOWN,
+    shown=_SHOWN,
   ).run()
   writer.close()
   checkpoints.close()

@@ -21,7 +21,7 @@ def row_shape(config, policy):
 def run(config, workdir) -> None:
   """Trains the policy from nothing on maps and grounding."""
 
-  def make_lesson(policy, codes, settings):
+  def make_task(policy, codes, settings):
     titles = tuple(
       (name, plugins.find("modalities", name).REQUEST)
       for name in config.modalities
@@ -40,5 +40,5 @@ def run(config, workdir) -> None:
     )
 
   supervised.run(
-    config, workdir, stage="pretrain", make_lesson=make_lesson, before=None
+    config, workdir, stage="pretrain", make_task=make_task, before=None
   )

@@ -44,6 +44,6 @@ def run(config, workdir) -> None:
     config,
     workdir,
     stage="sft",
-    make_lesson=lambda policy, codes, _: task(config, policy, codes),
+    make_task=lambda policy, codes, _: task(config, policy, codes),
     before=before,
   )

@@ -1,4 +1,4 @@
-"""The part that pretraining and SFT share: next-token training of a policy."""
+"""Supervised training of a policy: what pretraining and SFT share."""
 
 import dataclasses
 import functools
@@ -31,13 +31,13 @@ from cooper_jax.training.state import TrainState
 from cooper_jax.training.workdir import add_summary
 
 
-def run(config, workdir, *, stage: str, make_lesson, before: str | None):
+def run(config, workdir, *, stage: str, make_task, before: str | None):
   """Trains the policy on one kind of task.
 
   Args:
     config, workdir: of the run.
     stage: the config's section and the folder's name.
-    make_lesson: make_lesson(policy, codes, settings) -> build(sample, rng).
+    make_task: make_task(policy, codes, settings) -> build(sample, rng).
     before: the stage whose parameters are the start; None starts fresh.
   """
   folder, settings = Path(workdir) / stage, config[stage]
@@ -59,7 +59,7 @@ def run(config, workdir, *, stage: str, make_lesson, before: str | None):
   codes = make_codes(
     config, workdir, policy, state.params, codecs, source, stage
   )
-  task = make_lesson(policy, codes, settings)
+  task = make_task(policy, codes, settings)
   batches = pipeline.make_batches(
     source,
     build=task,
@@ -120,16 +120,16 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
   changeable = counterfactual.changeable()
   if settings.counterfactual and changeable in codecs:
     changed = processes.in_turn(
-      "edited maps",
+      "counterfactual maps",
       lambda: counterfactual.make(
         source,
         codecs[changeable],
         own=codes.own.get(changeable),
         seed=config.seed,
-        path=folder / "edited_maps.npz",
+        path=folder / "counterfactual_maps.npz",
       ),
     )
-    codes = dataclasses.replace(codes, edits=changed)
+    codes = dataclasses.replace(codes, changed=changed)
   return codes
 
 
@@ -246,7 +246,7 @@ def matrices(params) -> int:
 
 
 def shown(policy) -> dict[str, str]:
-  """What the log line of a teaching stage shows, see `stages/line.py`."""
+  """What the log line of these stages shows, see `training/log_line.py`."""
   maps = {
     f"accuracy/map{modality_id}": f"{name} {{:.0%}}"
     for name, modality_id in policy.markup.modalities

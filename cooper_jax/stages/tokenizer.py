@@ -28,9 +28,9 @@ from cooper_jax.training.workdir import add_summary, read_json
 
 STAGE = "tokenizer"
 BASELINE_SCENES = 1024  # train scenes that the constant map is made of
-SHOWN = 6  # maps in a picture
+_SHOWN = 6  # maps in a picture
 LEAST_USAGE = 0.2  # share of the codes
-TRAINED = f"{STAGE}/maps"  # key of how many maps taught the one of a modality
+TRAINED = f"{STAGE}/maps"  # key: how many maps trained that of a modality
 
 
 def run(config, workdir) -> None:
@@ -45,7 +45,7 @@ def run(config, workdir) -> None:
   )
   places = map_examples.places(opened["train"], modules)
   modules = with_maps(modules, places, len(opened["train"]))
-  shown = map_examples.read_maps(opened["validation"], modules, count=SHOWN)
+  shown = map_examples.read_maps(opened["validation"], modules, count=_SHOWN)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim), steps=settings.steps
   )
@@ -123,7 +123,7 @@ def with_maps(modules, places, samples: int) -> dict:
     if not len(places[name]):
       print(
         f"{STAGE} {name}: none of the {samples:,} training samples has this"
-        " map; it is not taught, and no stage asks for it. A model that draws"
+        " map; it is not trained, and no stage asks for it. A model that draws"
         " it: --config.data.source=world,jsonl, or configs/sft.py with"
         " --config.init_from=tiny --config.init_as=pretrain",
         flush=True,
@@ -340,7 +340,7 @@ def draw(modules, targets, drawn) -> dict[str, np.ndarray]:
   """Per modality: true maps above, what the tokenizer leaves of them below."""
   pictures = {}
   for name, found in targets.items():
-    pairs = zip(found.targets[:SHOWN], drawn[name].maps)
+    pairs = zip(found.targets[:_SHOWN], drawn[name].maps)
     panels = [modules[name].panels(*pair) for pair in pairs]
     rows = [
       np.concatenate([each[k][1] for each in panels], axis=1) for k in (0, 1)

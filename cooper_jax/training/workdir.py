@@ -33,7 +33,7 @@ SECTIONS = {
   "evaluate": ("sampling", "evaluate"),
 }
 # Stages whose result a stage begins with; SFT may begin without pretraining.
-NEEDS = {
+BEGINS_WITH = {
   "pretrain": ("tokenizer",),
   "sft": ("tokenizer",),
   "grpo": ("tokenizer", "sft"),
@@ -232,7 +232,7 @@ def check(config, workdir) -> Path:
         " use another --workdir, or give the old values, or delete "
         f"{workdir / stage} and what came after it to train it anew"
       )
-    for needed in NEEDS.get(stage, ()):
+    for needed in BEGINS_WITH.get(stage, ()):
       there = (workdir / needed / "checkpoints").is_dir()
       if needed not in config.pipeline and not there:
         raise UserError(

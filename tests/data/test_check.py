@@ -111,9 +111,11 @@ def test_a_sheet_shows_samples_with_and_without_maps(own, tmp_path):
   out = tmp_path / "new" / "sheet.png"
   assert check.main([str(own), f"--out={out}", "--rows=4"]) == 0
   sheet = Image.open(out)
-  across = 3 * check.TILE + 2 * check.GAP + 2 * check.MARGIN
+  across = 3 * check.TILE_SIDE + 2 * check.GAP + 2 * check.MARGIN
   assert sheet.width == check.COLUMNS * across
-  rows = (sheet.height - check.MARGIN) / (check.TILE + check.TEXT + check.GAP)
+  rows = (sheet.height - check.MARGIN) / (
+    check.TILE_SIDE + check.TEXT_HEIGHT + check.GAP
+  )
   assert rows == 2
 
 

@@ -327,7 +327,9 @@ def changed_codes():
   model = POLICY.form.model
   codes = rng.integers(0, model.codes, (len(SAMPLES), model.map_codes))
   steps = np.tile(STEPS, (len(SAMPLES), 1))
-  return dataclasses.replace(CODES, edits=counterfactual.Edits(codes, steps))
+  return dataclasses.replace(
+    CODES, changed=counterfactual.CounterfactualMaps(codes, steps)
+  )
 
 
 def spoken(row):

@@ -28,7 +28,9 @@ def make(count=4):
     maps={"depth": draw(), "segmentation": draw()},
     marked=np.zeros(count, int),
     mark=draw(),
-    edits=counterfactual.Edits(draw(), np.full((count, 256), 6, np.int8)),
+    changed=counterfactual.CounterfactualMaps(
+      draw(), np.full((count, 256), 6, np.int8)
+    ),
   )
   return config, policy, samples, codes
 
@@ -42,7 +44,7 @@ def test_places_read_the_map_of_their_kind_and_no_other():
   meant = {
     "true": codes.maps["depth"][0],
     "other": codes.maps["depth"][2],  # half the split on
-    "counterfactual": codes.edits.codes[0],
+    "counterfactual": codes.changed.codes[0],
   }
   rows = {
     kind: task(samples[0], np.random.default_rng(1))
@@ -76,7 +78,7 @@ def test_a_policy_is_measured_on_every_kind():
     return codes
 
   def changed(*_, **__):
-    return codes.edits
+    return codes.changed
 
   original = reading.encode, reading.counterfactual.make
   reading.encode, reading.counterfactual.make = encode, changed

@@ -211,7 +211,7 @@ def test_only_a_maps_own_codes_feel_its_quality():
   np.testing.assert_allclose(none, np.broadcast_to(answer[:, None], (2, 5)))
 
 
-def test_summary_counts_groups_that_teach_nothing():
+def test_summary_counts_groups_that_have_no_gradient():
   rewards = np.array([1.0, 1.0, 1.0, 0.0, 1.0, np.nan])
   advantage = advantages.grpo(rewards, GROUP)
   figures = advantages.summary(rewards, GROUP, advantage)

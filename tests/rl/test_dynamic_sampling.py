@@ -119,7 +119,7 @@ def test_rollouts_that_are_filtered_keep_no_group_alive(what, cut, lives):
   each = np.array([True])
   alive = dynamic_sampling.informative(made, each=each, overlong=False)
   assert alive.tolist() == [lives, False]
-  # Without the filter they teach, and count.
+  # Without the filter they are in the loss, and count.
   assert dynamic_sampling.informative(made, each=each).tolist() == [True, False]
 
 

@@ -201,7 +201,7 @@ def test_sequences_count_as_clipped_though_they_begin_masked(kind):
   assert high.any() or low.any()
 
 
-def test_tokens_of_low_entropy_teach_nothing():
+def test_tokens_of_low_entropy_have_no_gradient():
   entropy = np.random.default_rng(3).uniform(size=MASK.shape)
   config = LossConfig(top_entropy=0.3)
   _, slope, _ = value_and_gradient(config, entropy_RT=entropy)
@@ -213,7 +213,7 @@ def test_tokens_of_low_entropy_teach_nothing():
     value_and_gradient(config)
 
 
-def test_bad_sequences_that_are_stale_teach_nothing():
+def test_bad_sequences_that_are_stale_have_no_gradient():
   bad, stale = A[:, 0] < 0, np.zeros(ROWS, bool)
   stale[[np.flatnonzero(bad)[0], np.flatnonzero(~bad)[0]]] = True
   sampler = NEW + np.where(stale, 0.4, -0.1)[:, None]

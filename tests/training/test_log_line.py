@@ -36,14 +36,14 @@ def told(label, message):
 
 
 def test_the_line_of_grpo_shows_rewards_and_behaviour():
-  said = log_line.line(24, 84, GRPO, RATE, grpo.SHOWN)
+  said = log_line.line(24, 84, GRPO, RATE, grpo._SHOWN)
   assert said == "24/84 reward 0.71 right 69% drew 43% length 23 format 98%"
   assert len(told("grpo", said)) <= 80
 
 
 @pytest.mark.parametrize("step", [1, 84, 99_999])
 @pytest.mark.parametrize("value", [-1234.567, 1e-7, 0.5, 1e30])
-@pytest.mark.parametrize("shown", [None, grpo.SHOWN])
+@pytest.mark.parametrize("shown", [None, grpo._SHOWN])
 def test_no_line_is_wider_than_a_terminal(step, value, shown):
   means = dict.fromkeys(GRPO, value) | {"skipped": 0.5}
   said = log_line.line(step, 99_999, means, RATE, shown)
@@ -53,7 +53,7 @@ def test_no_line_is_wider_than_a_terminal(step, value, shown):
 
 def test_what_is_not_there_is_left_out():
   means = {"reward/total": float("nan"), "maps/drew": 0.5, "loss": 2.0}
-  said = log_line.line(1, 2, means, {}, grpo.SHOWN)
+  said = log_line.line(1, 2, means, {}, grpo._SHOWN)
   assert said == "1/2 drew 50%"
   # A stage that names nothing shows its plain names.
   assert log_line.line(1, 2, means, {}) == "1/2 loss 2"
@@ -62,7 +62,7 @@ def test_what_is_not_there_is_left_out():
 def test_speed_comes_last_and_only_where_there_is_room():
   said = log_line.line(1, 2, {"loss": 2.0}, RATE)
   assert said.startswith("1/2 loss 2 0.31 step/s 2.4k tok/s 1.9/")
-  assert "step/s" not in log_line.line(24, 84, GRPO, RATE, grpo.SHOWN)
+  assert "step/s" not in log_line.line(24, 84, GRPO, RATE, grpo._SHOWN)
 
 
 def test_a_step_that_waits_is_counted_whole(tmp_path):

@@ -6,7 +6,7 @@ answer tags is shown to it. The same question, truth and answer are asked once.
 
 A judge that can't be reached, or does not say yes or no, is an error that
 stops the run, or abstains (NaN, counted and logged), as `when_down` says. It
-is never a 0: a judge that is down must not teach that everything is wrong.
+is never a 0: a judge that is down must not say that everything is wrong.
 
 Ways to game it: instructions to the judge inside the answer (the answer is
 quoted and cut to `longest` characters, and the judge is told to ignore what it

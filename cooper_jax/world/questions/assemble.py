@@ -1,4 +1,4 @@
-"""Questions and grounding requests of each scene, put into words."""
+"""Assembly of questions: what was picked for each scene, put into words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def questions(picks: dict, words: Words, *, most, split: str):
 
 
 def grounding(words: Words, b: int):
-  """Requests that teach words to point: list, where and mark."""
+  """Requests that make words point: list, where and mark."""
   shown = [i for i in words.left_first[b] if words.named[b][i]]
   out = []
   if shown:

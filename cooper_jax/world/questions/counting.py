@@ -1,4 +1,4 @@
-"""Further questions of the families "count" and "exists", made from a list.
+"""Counting questions: how many there are, and whether there is one.
 
 To look for a property, to go through all that has it and to stop is a skill of
 its own, and a scene comes with about one question that asks for it. More are

@@ -1,4 +1,4 @@
-"""Acceptance of questions, so that none can be answered without looking.
+"""Debiasing: questions that could be answered without depth are thinned out.
 
 Each candidate question is accepted with a probability that undoes what a
 shortcut could know about its answer:

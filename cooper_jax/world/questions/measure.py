@@ -1,4 +1,4 @@
-"""Facts of each object of a scene, from its pixels and its place.
+"""Measurements of objects: what their pixels and their place say.
 
 Everything a question is about is read here once, for a whole batch, so that
 questions only pick and compare.

@@ -1,4 +1,4 @@
-"""The choice of questions that scenes are asked, for a whole batch at once.
+"""Selection of questions: those of each scene, for a whole batch at once.
 
 Every family lists its candidates with the probability to accept each;
 u / accept < 1 accepts, and of the accepted candidates the one with the smallest

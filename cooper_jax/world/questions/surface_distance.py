@@ -1,4 +1,4 @@
-"""The gap between the surfaces of two objects, in metres.
+"""Distances between the surfaces of two objects, in metres.
 
 An object is taken as its convex hull, which is a core (a point, or a
 rectangle for shapes with corners) widened by a radius that depends on height.
