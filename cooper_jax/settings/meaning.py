@@ -5,6 +5,7 @@ only place where a setting's unit and meaning stand; help, documentation and
 the nearest name for a wrong one are all made from it.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import io
@@ -55,7 +56,8 @@ def comments(cls: type) -> dict[str, str]:
   found = {}
   for base in reversed(cls.__mro__):
     if dataclasses.is_dataclass(base):
-      found |= _comments(inspect.getsource(base))
+      with contextlib.suppress(OSError):  # made, not written: the base says it
+        found |= _comments(inspect.getsource(base))
   return found
 
 
