@@ -31,7 +31,7 @@ def scratch(config: ConfigDict) -> None:
     config[name].optim.warmup_steps = warmup
   # So few steps are too few to learn to read a map: its own is worth -0.1 to
   # +1.2 points more than another image's, whatever was tried (recipe.md). So
-  # there is no lookup, no map given to a text, no edited one, none of its own.
+  # there is no lookup, no map given to a text, no changed one, none of its own.
   config.model.map_lookup = False
   config.pretrain.update(map_context=0.0, counterfactual=0.0)
   config.sft.update(self_map_scenes=0, counterfactual=0.0)

@@ -192,7 +192,7 @@ def tell(said: dict, found) -> str:
   for answer, told in zip(found, said["answers"], strict=True):
     lines += ["", answer.tell(), f"  drawn:  {told['picture']}"]
   if any(answer.drawn for answer in found):
-    lines += ["", "The maps lie beside the pictures, as .npy and .png."]
+    lines += ["", "The maps are beside the pictures, as .npy and .png."]
   return "\n".join(lines)
 
 

@@ -22,8 +22,7 @@ from cooper_jax.parallel import shard
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.policy import Policy, init_params, load_stage, make_policy
 from cooper_jax.stages import tokenizer
-from cooper_jax.training import settings_version
-from cooper_jax.training import workdir as workdirs
+from cooper_jax.training import settings_version, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 from cooper_jax.world.config import WORLD_VERSION
 
@@ -44,7 +43,7 @@ def names() -> list[str]:
 
 
 def is_one(folder: Path) -> bool:
-  """Whether a package lies in a folder."""
+  """Whether a folder holds a package."""
   return (folder / MANIFEST).is_file()
 
 
@@ -69,7 +68,7 @@ def maker(manifest: dict) -> str:
 
 def read_manifest(folder: Path) -> dict:
   """The manifest; UserError if it is of another format or world."""
-  manifest = workdirs.read_json(folder / MANIFEST)
+  manifest = workdir.read_json(folder / MANIFEST)
   config = manifest.get("config")
   parts = [config, manifest.get("made")]
   parts += [config.get("data")] if isinstance(config, dict) else []
@@ -124,13 +123,13 @@ def replaced(config) -> tuple[str, ...]:
 
 def _settings(config, sections) -> dict:
   """What the parameters depend on; how they were sharded is not in it."""
-  config = workdirs.plain(config)
+  config = workdir.plain(config)
   parts = {name: config.get(name) for name in sections}
   parts["data.image_size"] = config["data"]["image_size"]
   return {
     name: value
-    for name, value in workdirs.flat(parts).items()
-    if name.rsplit(".", 1)[-1] not in workdirs.FREE
+    for name, value in workdir.flat(parts).items()
+    if name.rsplit(".", 1)[-1] not in workdir.FREE
   }
 
 
@@ -197,7 +196,7 @@ def _restore() -> str:
   return "get the file anew (git checkout), or package a run again"
 
 
-def install(config, workdir, mesh) -> None:
+def install(config, run_folder, mesh) -> None:
   """Puts the package `config.init_from`, if one is named, into a workdir.
 
   Its parameters are then where the stages that it stands for would have put
@@ -205,7 +204,7 @@ def install(config, workdir, mesh) -> None:
   """
   last = config.init_as
   here = [stage for stage in replaced(config) if stage in config.pipeline]
-  done = (workdirs.is_finished(config, workdir, stage) for stage in here)
+  done = (workdir.is_finished(config, run_folder, stage) for stage in here)
   if not config.init_from or all(done):
     return
   folder = find(config.init_from)
@@ -224,18 +223,18 @@ def install(config, workdir, mesh) -> None:
   if last != STAGE:  # what trained the package stands in for pretraining
     made[last] = _together([made.get(stage, {}) for stage in (last, STAGE)])
   for stage in here:
-    workdirs.begin(config, workdir, stage)
+    workdir.begin(config, run_folder, stage)
     if stage in parts:
       with jax.set_mesh(mesh):
-        saved = Checkpoints(Path(workdir) / stage / "checkpoints")
+        saved = Checkpoints(Path(run_folder) / stage / "checkpoints")
         if saved.latest() is None:  # else: interrupted after it
           steps = config[stage].steps
           saved.save(steps, parts[stage], data_state={}, meta={})
         saved.close()
-  workdirs.add_summary(workdir, summary)
+  workdir.add_summary(run_folder, summary)
   for stage in here:
     came = {"name": folder.name, **made.get(stage, {})}
-    workdirs.finish(config, workdir, stage, seconds=0.0, package=came)
+    workdir.finish(config, run_folder, stage, seconds=0.0, package=came)
 
 
 def _together(made: list[dict]) -> dict:
@@ -245,19 +244,21 @@ def _together(made: list[dict]) -> dict:
   }
 
 
-def pack(workdir, out) -> dict:
+def pack(run_folder, out) -> dict:
   """Writes the package of a workdir whose SFT is done; returns the manifest."""
   import safetensors.numpy
 
-  workdir, out = Path(workdir).expanduser(), Path(out).expanduser()
-  config = workdirs.read_config(workdir)
-  found = {stage: workdirs.record(workdir, stage) for stage in STAGES}
+  run_folder, out = Path(run_folder).expanduser(), Path(out).expanduser()
+  config = workdir.read_config(run_folder)
+  found = {stage: workdir.record(run_folder, stage) for stage in STAGES}
   for stage, record in found.items():
     if not record or not record["finished"]:
-      raise UserError(f"{workdir} has no finished {stage}; run it to its end")
+      raise UserError(
+        f"{run_folder} has no finished {stage}; run it to its end"
+      )
   policy = make_policy(config)
-  codecs = tokenizer.load(config, workdir)
-  params = load_stage(policy, config, workdir, STAGE)
+  codecs = tokenizer.load(config, run_folder)
+  params = load_stage(policy, config, run_folder, STAGE)
   tree = {
     "tokenizer": {name: codec.params for name, codec in codecs.items()},
     STAGE: params,
@@ -267,7 +268,7 @@ def pack(workdir, out) -> dict:
     for name, leaf in flatten(jax.device_get(tree)).items()
   }
   data = safetensors.numpy.save(arrays)
-  summary = workdirs.read_json(workdir / "summary.json")
+  summary = workdir.read_json(run_folder / "summary.json")
   made = {}
   for stage, record in found.items():
     seconds = summary.get(f"speed/{stage}/seconds", 0.0)
@@ -279,9 +280,9 @@ def pack(workdir, out) -> dict:
     "format": FORMAT,
     "version": settings_version.SETTINGS_VERSION,
     "world": WORLD_VERSION,
-    "config": workdirs.plain(config),
+    "config": workdir.plain(config),
     "seed": config.seed,
-    "maps": sorted(tokenizer.trained_on(workdir, codecs)),
+    "maps": sorted(tokenizer.trained_on(run_folder, codecs)),
     "made": made,
     "parameters": sum(array.size for array in arrays.values()),
     "sha256": digest(data),
@@ -293,7 +294,7 @@ def pack(workdir, out) -> dict:
   }
   out.mkdir(parents=True, exist_ok=True)
   (out / WEIGHTS).write_bytes(data)
-  workdirs.write_json(out / MANIFEST, manifest)
+  workdir.write_json(out / MANIFEST, manifest)
   return manifest
 
 

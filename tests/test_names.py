@@ -10,27 +10,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 CONSTANT = re.compile("[A-Z][A-Z0-9_]*")
 FILES = sorted((ROOT / "cooper_jax").rglob("*.py"))
 # One plug-in a file: what each has to offer is named by the contract.
-PLUGINS = ("data/sources", "eval/benchmarks", "modalities", "rl/rewards")
-# Constants that several modules have as a contract: the stage that one is.
-CONTRACT = {"STAGE"}
-# To be emptied: each was in a file that others were changing.
-CLASSES_LEFT = frozenset(["Layout"])
-CONSTANTS_LEFT = frozenset(
-  (
-    "AFTER ANSWER_TYPES BASELINES CHUNK FLAGS FORCED GAP INK KEPT KINDS "
-    "LARGEST MAPS MARGIN MODES NEEDS PAPER REQUIRED RIGHT SHOWN SPLITS "
-    "STAGES TEXT TILE TITLES TRAINED TRIES "
-  ).split()
-)
-ALIASES_LEFT = frozenset(
-  (
-    "cooper_jax/package.py cooper_jax/rl/rewards/answer.py"
-    " cooper_jax/rollouts/generate.py cooper_jax/stages/tokenizer.py"
-    " tests/rl/rewards/test_format.py tests/rl/test_learning.py"
-    " tests/rl/test_rollout_log.py tests/rl/test_scoring.py"
-    " tests/rl/test_sharded.py tests/sampling/test_exactness.py"
-    " tests/sampling/test_given_map.py"
-  ).split()
+PLUGINS = (
+  "data/sources",
+  "eval/benchmarks",
+  "modalities",
+  "rl/rewards",
+  "stages",
+  "world/questions/families",
 )
 
 
@@ -115,20 +101,16 @@ def shared_constants(files) -> dict[str, dict[str, object]]:
   return {
     name: where
     for name, where in found.items()
-    if name not in CONTRACT and len({repr(v) for v in where.values()}) > 1
+    if len({repr(v) for v in where.values()}) > 1
   }
 
 
 def test_no_two_public_classes_have_one_name():
-  found = shared_classes(FILES)
-  assert {n: w for n, w in found.items() if n not in CLASSES_LEFT} == {}
-  assert found.keys() >= CLASSES_LEFT  # else the list is longer than it need be
+  assert shared_classes(FILES) == {}
 
 
 def test_no_two_constants_of_one_name_have_different_values():
-  found = shared_constants(FILES)
-  assert {n: w for n, w in found.items() if n not in CONSTANTS_LEFT} == {}
-  assert found.keys() >= CONSTANTS_LEFT
+  assert shared_constants(FILES) == {}
 
 
 def test_no_module_of_ours_is_imported_under_another_name():
@@ -138,8 +120,7 @@ def test_no_module_of_ours_is_imported_under_another_name():
     for path, tree in trees(files)
     if any(aliases(tree))
   }
-  assert {p: a for p, a in found.items() if p not in ALIASES_LEFT} == {}
-  assert found.keys() >= ALIASES_LEFT
+  assert found == {}
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_what_is_packed_is_what_is_loaded(run, packed):
   assert manifest["parameters"] == count
 
 
-def test_a_map_that_taught_nothing_is_not_drawn(run, packed, tmp_path):
+def test_a_modality_without_training_maps_is_not_drawn(run, packed, tmp_path):
   config, *_ = run
   there = copy_of(packed, tmp_path)
   rewrite(there, lambda manifest: manifest.update(maps=["depth"]))
@@ -125,8 +125,8 @@ def test_a_map_that_taught_nothing_is_not_drawn(run, packed, tmp_path):
   config.init_from = str(there)
   here = workdir.prepare(config, tmp_path / "b")
   package.install(config, here, jax.sharding.get_mesh())
-  taught = tokenizer.trained_on(here, tokenizer.load(config, here))
-  assert taught.keys() == {"depth"}
+  trained = tokenizer.trained_on(here, tokenizer.load(config, here))
+  assert trained.keys() == {"depth"}
 
 
 def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):

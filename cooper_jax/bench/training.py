@@ -213,13 +213,13 @@ def prefix(asked) -> dict:
     segments.Document(trunk, tuple((one(),) for _ in range(asked.group)))
     for trunk in segments.unlearned(trunks)
   ]
-  apart = [
+  alone = [
     segments.Document(document.trunk, (branch,))
     for document in together
     for branch in document.branches
   ]
   found, results = {}, {}
-  for name, documents in (("shared", together), ("apart", apart)):
+  for name, documents in (("shared", together), ("apart", alone)):
     count = len(documents[0].branches)
     shape = packing.Shape(
       length=asked.prompt_len + count * asked.new,

@@ -27,7 +27,7 @@ _CHUNK = 1024  # samples in memory at once
 INSTANCES = 256  # an instance map is u8
 FARTHEST = 7  # steps: a factor of 2
 WHOLE = 0.4  # share of the maps that are changed by one factor
-LEAST = 1.5  # steps that two objects must stay apart to be compared
+LEAST_STEPS = 1.5  # steps that two objects must stay apart to be compared
 
 _EACH = {"list", "where"}  # requests that give every object its reading
 
@@ -172,7 +172,7 @@ def _compare(question, moved):
   first, second = question.evidence[changeable()]
   before = 24 * np.log10(first / second)
   after = before + moved[0] - moved[1]
-  if abs(after) < LEAST:
+  if abs(after) < LEAST_STEPS:
     return None
   return before < 0, after < 0
 

@@ -34,11 +34,11 @@ OWN_ONLY = "the model knows pictures like those of its training only"
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
-  """A policy, its map tokenizers and where they lie; made by `load`.
+  """A policy, its map tokenizers and their mesh; made by `load`.
 
   name: what it is, for people; config: that it was trained with.
   drawable: modalities whose tokenizer was trained.
-  mesh: of the device that `params` lie on.
+  mesh: of the device that holds `params`.
   """
 
   name: str
@@ -64,7 +64,8 @@ class Model:
       batch: questions in one call of the sampler; default up to 16.
 
     Raises UserError, one line, for an image that can't be read, a question
-    that is empty or too long, and a mode that the model was not taught.
+    that is empty or too long, and a mode that the model
+    was not trained for.
     """
     single = isinstance(question, str)
     questions = [question] if single else list(question)
@@ -103,7 +104,7 @@ class Model:
     return Chat(self, self._read(image))
 
   def check_mode(self, mode: str, where: str = "mode=") -> str:
-    """Gives the mode; UserError where the model was not taught it."""
+    """Gives the mode; UserError where the model was not trained for it."""
     if mode not in self.modes:
       raise UserError(
         f"{where}{mode}: this model has {', '.join(self.modes)}"
@@ -165,7 +166,7 @@ class Model:
     ]
 
   def _refuse_long(self, items) -> None:
-    """Raises UserError for a question longer than any that was taught."""
+    """Raises UserError for a question longer than any of training."""
     buckets = self.config.sampling.prompt_buckets
     for number, item in enumerate(items, 1):
       try:
@@ -182,8 +183,8 @@ class Model:
 class Chat:
   """Questions about one image, one after the other.
 
-  Each is answered of the image alone: no model here was taught to hear what
-  was said before. `answers` keeps what was.
+  Each is answered of the image alone: no model here was trained on what was
+  said before. `answers` keeps what was.
   """
 
   def __init__(self, model: Model, image: InputImage):

@@ -82,7 +82,7 @@ def attend_shared(q_RLNH, shared, own, new):
 
 
 def _of(q_BKLH, k_BKHS, mask_BS=None):
-  """Scores [B, K, L, S]; along L lie all queries that read a key head."""
+  """Scores [B, K, L, S]; along L are all queries that read a key head."""
   raw = jnp.einsum(
     "bklh,bkhs->bkls", q_BKLH, k_BKHS, preferred_element_type=jnp.float32
   )

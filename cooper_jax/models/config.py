@@ -65,7 +65,7 @@ class VisionConfig:
 class BinLayout:
   """Static layout of a packed row: a trunk, then bins of equal size.
 
-  A branch lies in one bin whole, so that its positions attend to the trunk and
+  A branch is in one bin whole, so that its positions attend to the trunk and
   to their own bin alone. L = trunk + n * bin_size.
   """
 

@@ -46,7 +46,7 @@ class Tokens:
 
 
 @struct.dataclass
-class Layout:
+class RowLayout:
   """Who may attend to whom, each [B, L] int32 (see `attention_mask`)."""
 
   document: jax.Array  # 0 is padding
@@ -54,10 +54,10 @@ class Layout:
   order: jax.Array
 
 
-def attention_mask(layout: Layout):
+def attention_mask(layout: RowLayout):
   """Returns the mask [B, L, L]: the one rule of attention.
 
-  A query attends to a key iff both lie in the same document, the key lies on
+  A query attends to a key iff both are of the same document, the key is on
   the trunk or on the query's branch, and order[query] >= order[key].
   """
   query, key = (
@@ -72,7 +72,7 @@ def attention_mask(layout: Layout):
   )
 
 
-def bin_masks(layout: Layout, bins: BinLayout):
+def bin_masks(layout: RowLayout, bins: BinLayout):
   """The same rule for rows of a trunk and n bins, as `attend_bins` takes it.
 
   Returns {"trunk": [B, trunk, trunk], "own": [B * n, bin_size, bin_size]}.
@@ -91,7 +91,7 @@ def _look_up(table, ids, sharded: bool, dtype):
   """Rows of a table by id in another dtype, those below 0 as if they were 0.
 
   The rows are converted, not the table: its gradient is added up as it is.
-  Of a table whose width is cut every device looks its part up, for all rows of
+  Of a table of sharded width every device looks its part up, for all rows of
   the batch: what travels are the rows that are read, not the table.
   """
   ids = jnp.maximum(ids, 0)
@@ -180,7 +180,7 @@ class Unified(nn.Module):
   def embed(self, tokens: Tokens, features_BJD, *, sharded: bool):
     """Returns the decoder's input [B, L, D].
 
-    sharded: whether the parameters lie as in training or as for sampling.
+    sharded: whether the parameters are sharded as in training.
     """
     c = self.config
     x = self._rows(tokens.ids, sharded)
@@ -239,7 +239,7 @@ class Unified(nn.Module):
   def __call__(
     self,
     tokens: Tokens,
-    layout: Layout,
+    layout: RowLayout,
     images,
     *,
     keep=False,

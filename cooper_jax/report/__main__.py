@@ -21,10 +21,10 @@ def rewrite(workdir) -> Path:
   Raises UserError where the workdir holds no run, or one that measured nothing.
   """
   from cooper_jax.report import kept, page
-  from cooper_jax.training import workdir as workdirs
+  from cooper_jax.training.workdir import read_config, read_json
 
   folder = Path(workdir).expanduser()
-  workdirs.read_config(folder)
+  read_config(folder)
   summary = folder / "summary.json"
   if not summary.is_file():
     raise UserError(
@@ -38,7 +38,7 @@ def rewrite(workdir) -> Path:
   return page.write_report(
     folder,
     {
-      "summary": workdirs.read_json(summary),
+      "summary": read_json(summary),
       "gallery": found["rows"],
       "about": found["about"],
     },

@@ -9,7 +9,7 @@ from cooper_jax.report import tables
 
 PREFIX = "benchmarks"
 GAIN = "gain"  # benchmarks/<name>/gain: hits after GRPO less before it
-BASELINES = {"blind": "Blind", "constant": "Const.", "chance": "Chance"}
+BASELINE_HEADS = {"blind": "Blind", "constant": "Const.", "chance": "Chance"}
 
 
 def section(summary) -> str:
@@ -47,18 +47,18 @@ def _table(summary, name, metrics):
   stages = [s for s in tables.STAGES if f"{key}/{metrics[0]}/{s}" in summary]
   body = "<tbody>"
   for metric in metrics:
-    keys = [f"{key}/{metric}/{s}" for s in (*stages, *BASELINES)]
+    keys = [f"{key}/{metric}/{s}" for s in (*stages, *BASELINE_HEADS)]
     cells = [tables.score(summary, each) for each in keys]
     count = tables.count_of(summary.get(f"{keys[0]}/n"))
     label = tables.title_of(metric.replace("/", ": ")) + count
     body += tables.row(label, cells)
   if f"{key}/{GAIN}" in summary:
     gain = tables.points(summary, f"{key}/{GAIN}")
-    rest = [""] * (len(stages) + len(BASELINES) - 1)
+    rest = [""] * (len(stages) + len(BASELINE_HEADS) - 1)
     body += tables.row("GRPO less SFT, in points", [gain, *rest])
   title = name
   if name in plugins.names(PREFIX):
     title = plugins.find(PREFIX, name).TITLE
   stage_titles = (tables.STAGES[s] for s in stages)
-  head = (title, *stage_titles, *BASELINES.values())
+  head = (title, *stage_titles, *BASELINE_HEADS.values())
   return tables.table(head, body + "</tbody>")

@@ -50,7 +50,7 @@ def _headlines():
 def claims(summary, variant="", *, own=""):
   """Sentences for the top of the page, the most sobering ones included.
 
-  own: data that is not of the rendered world alone, and where it lies.
+  own: data that is not of the rendered world alone, and its path.
   """
   lines = []
   if variant == "smoke":

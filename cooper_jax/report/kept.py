@@ -1,4 +1,4 @@
-"""What a report was made of, kept beside it: rows of the gallery and facts.
+"""Gallery rows and facts of a report, kept in its folder.
 
 So the page can be written again, by a newer version or beside new figures,
 without asking the model anew. MessagePack: nothing in it can run code.
@@ -11,12 +11,12 @@ import numpy as np
 
 from cooper_jax.errors import UserError
 
-FILE = "gallery.msgpack"
+GALLERY_FILE = "gallery.msgpack"
 
 
 def save(folder: Path, rows: list[dict], about: dict) -> None:
   """Writes the rows and facts of a report into its folder, whole or not."""
-  path = Path(folder) / FILE
+  path = Path(folder) / GALLERY_FILE
   value = {"rows": list(rows), "about": dict(about)}
   partial = path.with_suffix(".partial")
   partial.write_bytes(msgpack.packb(value, default=_pack))
@@ -28,7 +28,7 @@ def load(folder: Path) -> dict | None:
 
   Raises UserError where the file is damaged.
   """
-  path = Path(folder) / FILE
+  path = Path(folder) / GALLERY_FILE
   if not path.is_file():
     return None
   try:

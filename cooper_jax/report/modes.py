@@ -1,16 +1,16 @@
 """The report's tables of the ways of answering, and of drawing by family."""
 
-from cooper_jax.data import modes as named
+from cooper_jax.data import modes
 from cooper_jax.eval import pairing
 from cooper_jax.report import tables
 
 AFTER, BEFORE, FREE = pairing.AFTER, pairing.BEFORE, pairing.FREE
 
 
-def modes(summary):
+def ways(summary):
   """Every way of answering, before and after GRPO, and what decides."""
   found = tables.rates(summary)
-  names = [n for n in named.every() if any(name == n for name, _ in found)]
+  names = [n for n in modes.every() if any(name == n for name, _ in found)]
   stages = [s for s in tables.STAGES if any((n, s) in found for n in names)]
   if not names:
     return ""

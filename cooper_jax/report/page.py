@@ -42,7 +42,7 @@ def write_report(workdir, results):
     ("Maps", tables.maps(summary)),
     ("Answers", tables.answers(summary)),
     ("Benchmarks", benchmarks.section(summary)),
-    ("Ways of answering", modes.modes(summary)),
+    ("Ways of answering", modes.ways(summary)),
     ("When it draws", modes.map_rates(summary)),
     ("Is the map read", map_use.table(summary)),
     ("Never seen", heldout.table(summary)),

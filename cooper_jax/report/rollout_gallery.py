@@ -10,7 +10,7 @@ import math
 from cooper_jax.report import gallery, tables
 from cooper_jax.training import telemetry
 
-LONGEST = 700  # characters of an answer
+LONGEST_ANSWER = 700  # characters of an answer
 
 
 def section(workdir):
@@ -90,4 +90,4 @@ def _number(value, *, sign=False):
 
 
 def _short(text):
-  return text if len(text) <= LONGEST else text[:LONGEST] + " …"
+  return text if len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER] + " …"

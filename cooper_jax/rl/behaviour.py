@@ -1,4 +1,4 @@
-"""What the policy did in its rollouts, as figures to log: maps, lengths, hits.
+"""Behaviour of the policy in its rollouts: figures of maps, lengths and hits.
 
 `maps/drew` is the share of rollouts that drew a map, `maps/each` the maps of a
 rollout, `maps/<modality>` those of one kind, `maps/<flag>` the share that drew

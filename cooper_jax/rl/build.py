@@ -139,13 +139,13 @@ def build_update(config, policy, optimizer, reference=None) -> Update:
   rl, sampling = config.grpo.rl, config.sampling
   configs = losses.configs_of(rl)
   # As many rows are taken at once on every device.
-  cuts = mesh.batch_shards(jax.sharding.get_mesh())
+  shards = mesh.batch_shards(jax.sharding.get_mesh())
   pack = functools.partial(
     to_rows,
     policy=policy,
     buckets=sampling.prompt_buckets,
     bins=config.grpo.bins,
-    rows=-(-config.grpo.rows // cuts) * cuts,
+    rows=-(-config.grpo.rows // shards) * shards,
     # The quantile of entropies is of all rollouts: they come in one piece.
     whole=any(each.top_entropy < 1 for each in configs.values()),
   )

@@ -3,7 +3,7 @@
 The two are independent: a named loss is a surrogate (surrogates.py) and one of
 AVERAGES. Every loss returns a (sum, weight) pair, and a caller adds the pairs
 of all micro-batches and devices and divides once per optimiser step: a quotient
-taken earlier would depend on how the batch was cut.
+taken earlier would depend on how the batch was divided.
 
 Text and map codes are two kinds of token with their own clip, KL, weight and
 normaliser; otherwise the hundreds of codes of a map drown the text.
@@ -72,7 +72,7 @@ class LossConfig:
       )
     if self.delta and self.delta <= 1 + self.clip_high:
       raise UserError(
-        f"delta is {self.delta}; it must lie above the clip, 1 + clip_high ="
+        f"delta is {self.delta}; it must be above the clip, 1 + clip_high ="
         f" {1 + self.clip_high}, or be 0 (none)"
       )
     if self.dual_clip and self.dual_clip <= 1:
@@ -141,7 +141,7 @@ LOSSES = {
   "grpo": (surrogates.clipped, "sequence"),
   "dr_grpo": (surrogates.clipped, "constant"),
   # The normaliser is always that of the whole optimiser step: BNPO's, the
-  # tokens of a micro-batch, would depend on how the batch was cut, and is
+  # tokens of a micro-batch, would depend on how the batch was divided, and is
   # DAPO's where a step is one micro-batch.
   "bnpo": (surrogates.clipped, "token"),
   "dapo": (surrogates.clipped, "token"),

@@ -15,7 +15,7 @@ class PackedRows(NamedTuple):
   """Some rows of the update, which are taken through the model at once."""
 
   packed: dict  # arrays [B, ..] as `packing.pack` has them
-  held_R: np.ndarray  # bool, which of the step's rollouts lie in these rows
+  held_R: np.ndarray  # bool, which of the step's rollouts are in these rows
   bins: tuple[int, int] | None  # (trunk, bin), tokens: how a row is laid out
 
 

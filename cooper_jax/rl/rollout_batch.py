@@ -54,7 +54,7 @@ class RolloutBatch:
     return np.asarray(self.rollout.stop) != EOS
 
 
-ARRAYS = ("rewards_RE", "total_R", "quality_RM")
+_ARRAYS = ("rewards_RE", "total_R", "quality_RM")
 
 
 def take_prompts(batch: RolloutBatch, prompts) -> RolloutBatch:
@@ -71,7 +71,7 @@ def take_prompts(batch: RolloutBatch, prompts) -> RolloutBatch:
     ids_R=batch.ids_R[rows],
     rollout=jax.tree.map(pick, batch.rollout),
     responses=None,
-    **{name: pick(getattr(batch, name)) for name in ARRAYS},
+    **{name: pick(getattr(batch, name)) for name in _ARRAYS},
   )
 
 
@@ -89,6 +89,6 @@ def join_batches(parts) -> RolloutBatch:
     rollout=jax.tree.map(stack, *(part.rollout for part in parts)),
     responses=None,
     **{
-      name: stack(*(getattr(part, name) for part in parts)) for name in ARRAYS
+      name: stack(*(getattr(part, name) for part in parts)) for name in _ARRAYS
     },
   )

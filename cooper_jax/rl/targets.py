@@ -1,4 +1,4 @@
-"""What a GRPO update learns from: an advantage and a mask for every token."""
+"""Targets of a GRPO update: an advantage and a mask for every token."""
 
 import dataclasses
 

@@ -94,7 +94,7 @@ def row_shape(form, limits, *, trunk: int, bins: int) -> packing.Shape:
 
 
 def spread(documents, form, *, bin_size: int, bins: int) -> list:
-  """Documents cut into rows of at most `bins` bins, longest branch first.
+  """Documents divided into rows of at most `bins` bins, longest branch first.
 
   Returns (document, indices) pairs: the trunk with some of the branches, and
   which they are, counted through all documents. A prompt whose rollouts are

@@ -11,10 +11,9 @@ import numpy as np
 
 from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import Policy
-from cooper_jax.rollouts import prompts
+from cooper_jax.rollouts.prompts import mode_of, trunk_of, trunk_with_map
 from cooper_jax.rollouts.response import Responses
-from cooper_jax.sampling import grammar, sampler
-from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import segments
 from cooper_jax.sequences.markup import request_of
 from cooper_jax.tokenizers import map_tokenizer
@@ -40,10 +39,10 @@ def begin(
   temperature=(0.0, 0.0), last="<assistant>",
 ):  # fmt: skip
   """Begins to sample rollouts of prompts; a Rollout of device arrays."""
-  length = prompting.bucket(trunks, policy.form, buckets)
+  length = prompts.bucket(trunks, policy.form, buckets)
   own = shard.own_rows(len(trunks))
   with processes.alone():
-    made = prompting.make(
+    made = prompts.make(
       [trunks[i] for i in own],
       form=policy.form,
       length=length,
@@ -55,7 +54,7 @@ def begin(
   return sampler.sample(
     params,
     shard.spread(made),
-    prompting.row_keys(key, ids),
+    prompts.row_keys(key, ids),
     model=policy.model,
     form=policy.form,
     limits=limits,
@@ -153,8 +152,8 @@ def respond(
   out = in_batches(
     policy,
     params,
-    [prompts.trunk_of(item, policy) for item in items],
-    prompts.mode_of(mode, policy),
+    [trunk_of(item, policy) for item in items],
+    mode_of(mode, policy),
     batch=batch,
     limits=limits,
     buckets=buckets,
@@ -171,7 +170,7 @@ def respond_to_maps(
   said.
   """
   trunks = [
-    prompts.trunk_with_map(item, policy, modality, each)
+    trunk_with_map(item, policy, modality, each)
     for item, each in zip(items, codes, strict=True)
   ]
   need = max(

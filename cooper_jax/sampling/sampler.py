@@ -4,7 +4,7 @@ Each prompt is prefilled once and shared by its G rows. Turns of text (a
 `while_loop` that ends when every active row has closed) and maps (a `scan` over
 steps of g codes; rows that asked for none stay inactive) alternate. Only sizes
 are static. Position s of a row holds the token that was fed there, and every
-per-token result lies at the position of its token.
+per-token result is at the position of its token.
 
 A row's randomness is fold_in(its key, tokens drawn so far): the same sample id
 gives the same tokens in any batch, order or bucket.

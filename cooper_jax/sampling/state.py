@@ -3,7 +3,7 @@
 `SamplerState` changes with every token, `SamplerContext` holds what a row
 reads and nothing writes; `prefill` fills both from the prompts. R = P * G
 rows, T generated positions of a row (`grammar.Limits` says where the turns
-lie), M maps of a row, Q codes of a map, C codes, S prompt positions, D width,
+are), M maps of a row, Q codes of a map, C codes, S prompt positions, D width,
 J image cells of a row.
 """
 

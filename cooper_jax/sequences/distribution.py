@@ -23,7 +23,7 @@ DRAW_CHUNK = 128  # tokens that are added up at once when one is drawn
 
 
 def allowed_rows(form: Format) -> np.ndarray:
-  """Which rows, bool [V], text may choose, openings of maps apart."""
+  """Which rows, bool [V], text may choose, map openings left out."""
   vocabulary = form.vocabulary
   allowed = np.ones(vocabulary.text_rows, bool)
   allowed[vocabulary.specials : vocabulary.specials + vocab.SPECIALS] = False
@@ -127,9 +127,9 @@ def normaliser(parts):
 
 
 def pick(parts, target_BL):
-  """The targets' logits [B, L], where parts lie side by side.
+  """The targets' logits [B, L], of logits in parts.
 
-  By comparing, not by index: the vocabulary may be cut over devices.
+  By comparing, not by index: the vocabulary may be sharded over devices.
   """
   picked, start = 0.0, 0
   for part in parts:
@@ -153,7 +153,7 @@ def greedy(logits, levels=()):
   """The likeliest token [...] of logits [..., V]; of codes, the densest.
 
   `levels` are those of FSQ codes. Neighbouring codes stand for nearly the same
-  patch, and the likeliest single code may lie far from where most probability
+  patch, and the likeliest single code may be far from where most probability
   is: the code in the densest place is taken.
   """
   if not levels:

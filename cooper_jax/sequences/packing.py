@@ -1,8 +1,8 @@
 """Packing: documents -> rows of token arrays that are read and scored.
 
-Two layouts follow the one rule of attention. Free: documents lie one after
-the other, whole, as many as fit. In bins: a row holds one document, its trunk
-first and its branches, none cut, in bins of equal size; then a branch
+Two layouts follow the one rule of attention. Free: documents follow one
+another, whole, as many as fit. In bins: a row holds one document, its trunk
+first and its branches, none split, in bins of equal size; then a branch
 attends to the trunk and to its own bin alone, which costs a fraction of a
 full mask and gives the same numbers.
 """
@@ -21,12 +21,12 @@ from cooper_jax.sequences.row import (
 from cooper_jax.sequences.segments import Document, Format, measure
 
 
-def inputs(batch) -> tuple[unified.Tokens, unified.Layout]:
+def inputs(batch) -> tuple[unified.Tokens, unified.RowLayout]:
   """Returns what the model reads of a packed batch, a dict of arrays [B, L]."""
   tokens = unified.Tokens(
     **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
   )
-  layout = unified.Layout(
+  layout = unified.RowLayout(
     document=batch["document"], branch=batch["branch"], order=batch["order"]
   )
   return tokens, layout
@@ -39,9 +39,9 @@ def pack(
 
   What the model reads, see `unified.Tokens`: ids, kind, row, column, cell,
   query, opening, previous [B, L] and read [B, L, M, 2], for M maps that are
-  read at once. Who sees whom, see `unified.Layout`: document, branch, order
+  read at once. Who sees whom, see `unified.RowLayout`: document, branch, order
   [B, L]. images u8 [B, images, side, side, 3] and image_at [B, J], where each
-  image cell lies in its row, -1 none.
+  image cell is in its row, -1 none.
 
   What is scored, X = shape.texts positions: text_at (position that predicts),
   text_target (id), text_weight, text_cell (first cell of its image),

@@ -21,7 +21,7 @@ from cooper_jax.sequences.segments import (
 )
 
 # What the model reads at each of L positions, see `unified.Tokens` and
-# `unified.Layout`; where a column is not written it is 0, or of EMPTY.
+# `unified.RowLayout`; where a column is not written it is 0, or of EMPTY.
 TOKEN_COLUMNS = (
   "ids", "kind", "row", "column", "cell", "query", "opening", "previous",
   "read", "document", "branch", "order",
@@ -42,7 +42,7 @@ class Shape:
   """Capacities of a row of a packed batch, all static.
 
   With trunk and bin_size set a row holds one document in bins, and
-  length = trunk + n * bin_size; else documents lie one after the other.
+  length = trunk + n * bin_size; else documents follow one another.
   """
 
   length: int  # L, positions
@@ -73,7 +73,7 @@ class Cursor:
   """The place that a chain of segments, trunk and branch, has come to."""
 
   position: int = 0  # RoPE position of the next token
-  order: int = 0  # `Layout.order` of the last token
+  order: int = 0  # `RowLayout.order` of the last token
   image: int = -1  # index of the row's image that locations point at, -1 none
   predictor: int = -1  # index in the row of what predicts the next text id
   previous: int = -1  # id of the last text token, -1 after an image or a map
@@ -88,7 +88,7 @@ class Row:
 
   tokens: name -> i32 [L] of TOKEN_COLUMNS, "read" [L, M, 2] for M maps that
   are read at once. images: u8 pictures, in order; image_at: i32 [J], index of
-  each of their cells in the row, -1 where no image lies. texts, codes: arrays
+  each of their cells in the row, -1 where no image is. texts, codes: arrays
   [columns, n] of TEXT_COLUMNS and CODE_COLUMNS, one for each segment that has
   n scored tokens. regions: [next free index, end] of the trunk and each bin,
   or of the whole row.

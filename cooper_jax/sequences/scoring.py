@@ -3,7 +3,7 @@
 `score` runs the model once over packed rows and returns the log-probability of
 every target; pretraining, SFT and GRPO differ only in what they do with it.
 Losses are (sum, weight) pairs, divided once per optimiser step, so that no
-result depends on how a batch was cut into micro-batches.
+result depends on how a batch was divided into micro-batches.
 """
 
 import functools
@@ -18,7 +18,7 @@ from cooper_jax.parallel.shard import constrain
 from cooper_jax.sequences import distribution, packing
 from cooper_jax.sequences.segments import Format
 
-CHUNK = 256  # scored positions whose logits live at once, per row
+CHUNK = 256  # scored positions whose logits are in memory at once, per row
 
 
 @struct.dataclass

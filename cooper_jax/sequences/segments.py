@@ -123,7 +123,7 @@ def map_layout(model: config.ModelConfig) -> dict[str, np.ndarray]:
 
 
 def cells_under(model: config.ModelConfig) -> np.ndarray:
-  """The map cell [J] that lies under each of the J cells of an image."""
+  """The map cell [J] under each of the J cells of an image."""
   cell, grid = np.arange(model.locations), model.vision.grid
   row = cell // grid * model.map_grid // grid
   column = cell % grid * model.map_grid // grid

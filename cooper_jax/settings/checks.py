@@ -58,8 +58,8 @@ def validate(config: ConfigDict) -> None:
       if batch % made.micro_batches:
         raise UserError(
           f"config.{stage}.batch is {batch}, which"
-          f" config.{stage}.optim.micro_batches={made.micro_batches} can't cut"
-          " evenly; make it a divisor"
+          f" config.{stage}.optim.micro_batches={made.micro_batches} can't"
+          " divide evenly; make it a divisor"
         )
 
 

@@ -1,4 +1,4 @@
-"""What each setting means: the comment at its field, by the setting's name.
+"""Meaning of each setting: the comment at its field, by the setting's name.
 
 The comment behind a dataclass's field, or the lines of comment above it, is the
 only place where a setting's unit and meaning stand; help, documentation and

@@ -46,7 +46,7 @@ def nearness(asked: str, name: str, meaning: str) -> float:
 def shared_words(asked: str, text: str) -> float:
   """Share of the words of a name that a text has.
 
-  In: "map_group", "codes of a map"   Out: 0.5
+  In: "map_steps", "codes of a map"   Out: 0.5
   """
   words, there = (
     WORD_PATTERN.findall(asked.lower()),

@@ -16,14 +16,14 @@ from cooper_jax import plugins
 from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
-from cooper_jax.grading.metrics import maps as map_metrics
+from cooper_jax.grading.metrics import maps
 from cooper_jax.parallel import processes, shard
 from cooper_jax.rollouts.validation_pictures import save_png
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
 from cooper_jax.training import accumulate, loop, optim, telemetry
-from cooper_jax.training import state as states
 from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.training.state import create, step_key
 from cooper_jax.training.workdir import add_summary, read_json
 
 STAGE = "tokenizer"
@@ -191,7 +191,7 @@ def init_state(configs, optimizer, *, seed: int):
   @functools.partial(jax.jit, out_shardings=shard.replicated(mesh))
   def make(key):
     params = init_params(configs, key)
-    return states.create(params, optimizer, key=key)
+    return create(params, optimizer, key=key)
 
   return make(jax.random.key(seed))
 
@@ -215,7 +215,7 @@ def make_step(configs, modules, optimizer, settings):
 
   @functools.partial(jax.jit, donate_argnames="state")
   def step(state, batch):
-    key = states.step_key(state)
+    key = step_key(state)
     grads, losses, extra = accumulate.accumulate(
       losses_of, state.params, batch, micro_batches=settings.micro_batches
     )
@@ -270,7 +270,7 @@ def measure(modules, targets, drawn: dict[str, Redrawn]) -> dict:
   """Errors of encoding and decoding, and how many codes that uses."""
   result = {}
   for name, found in targets.items():
-    scores = map_metrics.score(
+    scores = maps.score(
       modules[name], drawn[name].maps, found.targets, found.objects
     )
     for metric, value in scores.items():
@@ -328,7 +328,7 @@ def constant_scores(modules, train, test) -> dict:
     module = modules[name]
     best = module.constant(train[name].targets)
     drawn = np.broadcast_to(best, found.targets.shape)
-    scores = map_metrics.score(module, drawn, found.targets, found.objects)
+    scores = maps.score(module, drawn, found.targets, found.objects)
     for metric, value in scores.items():
       head, *tail = metric.split("/")
       if head != "iou":

@@ -20,7 +20,7 @@ from pathlib import Path
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 
-FILE = "run.lock"
+LOCK_FILE = "run.lock"
 BEAT = 20.0  # seconds between signs of life
 DEAD_AFTER = 50.0  # seconds without one, after which a run is dead
 SIZE = 1024  # bytes that are read of the file
@@ -36,7 +36,7 @@ def held(folder):
   if not processes.is_first():
     yield
     return
-  path = Path(folder) / FILE
+  path = Path(folder) / LOCK_FILE
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -70,7 +70,7 @@ def check(folder) -> None:
 
   Only what a lock tells at once: `held` says the last word.
   """
-  path = Path(folder) / FILE
+  path = Path(folder) / LOCK_FILE
   if not processes.is_first() or not path.exists():
     return
   with contextlib.suppress(OSError):  # `held` says what is wrong with the file

@@ -1,7 +1,7 @@
 """Profiler traces of a stage's training steps, written by jax.profiler.
 
 `--profile=STEPS` of cooper_jax.main traces so many steps of every stage that it
-trains. The trace lies in the stage's folder, plugins/profile/<time>/, where
+trains. The trace is in the stage's folder, plugins/profile/<time>/, where
 TensorBoard looks for it beside the stage's curves. The first step of a run is
 left out where there is another, since it is mostly compiling.
 """

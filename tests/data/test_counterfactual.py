@@ -11,8 +11,7 @@ from cooper_jax.data import counterfactual
 from cooper_jax.modalities import depth
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers.lengths import LENGTH
-from cooper_jax.world.questions.families import lengths as length_families
-from cooper_jax.world.questions.families import names
+from cooper_jax.world.questions.families import lengths, names
 
 SAMPLES = world.generate(world.WorldConfig(), split="train", start=0, count=120)
 NEAR = 10 ** (1.1 / 24)  # rounded twice, each by half a step of the series
@@ -48,11 +47,11 @@ def test_every_object_is_where_the_trace_says():
     steps[0] = 0
     for old, new, moved in told(sample, steps, families):
       seen.add(new.family)
-      lengths = re.findall(r"<at \S+ \S+> (\S+) m", new.reasoning)
+      said = re.findall(r"<at \S+ \S+> (\S+) m", new.reasoning)
       ids = old.evidence["ids"]
       true = [median(moved, sample.instances, n) for n in ids]
-      assert len(lengths) == len(true) > 0
-      assert all(near(a, b) for a, b in zip(lengths, true))
+      assert len(said) == len(true) > 0
+      assert all(near(a, b) for a, b in zip(said, true))
       if new.family == "distance":
         assert near(new.answer.removesuffix(" m"), true[0])
       if new.family in ("closer", "front_behind"):
@@ -68,7 +67,7 @@ def test_every_object_is_where_the_trace_says():
 
 def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
   steps = np.full(256, 5, np.int8)
-  families, lengths = set(names()) - {"reach"}, set()
+  families, scaled = set(names()) - {"reach"}, set()
   for sample in SAMPLES:
     for old, new, _ in told(sample, steps, families):
       before, after = (
@@ -78,12 +77,12 @@ def test_a_scene_at_another_scale_has_all_its_lengths_at_that_scale():
         after, np.array(before) * 10 ** (5 / 24), rtol=0.11
       )
       if old.unit == "m":
-        lengths.add(old.family)
+        scaled.add(old.family)
         ratio = float(new.answer[:-2]) / float(old.answer[:-2])
         assert ratio == pytest.approx(10 ** (5 / 24), rel=0.11)
       else:
         assert new.answer == old.answer
-  assert lengths == set(length_families())
+  assert scaled == set(lengths())
   reach = [q for s in SAMPLES for q in s.questions if q.family == "reach"]
   assert reach and all(
     counterfactual.rewrite_trace(q, steps) is None for q in reach

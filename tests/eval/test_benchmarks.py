@@ -8,7 +8,7 @@ import pytest
 from cooper_jax import plugins
 from cooper_jax.errors import UserError
 from cooper_jax.eval import benchmark, benchmarks, questions
-from cooper_jax.report import benchmarks as tables
+from cooper_jax.report.benchmarks import section
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question, Sample
 
@@ -166,10 +166,10 @@ def test_the_report_has_a_table_of_each(coins):
   summary = benchmark.baseline_scores(opened)
   grades = [opened.grade(t, i) for t, i in zip(said(*"A" * 8), opened.items)]
   summary |= benchmark.scores(opened, grades, "sft")
-  shown = tables.section(summary)
+  shown = section(summary)
   assert "Coins &amp; more" in shown and "Circular" in shown
-  assert "<b>" not in tables.section({}) and tables.section({}) == ""
+  assert "<b>" not in section({}) and section({}) == ""
   assert shown.count("<tr") == 1 + 3  # a head, and the metrics of its score
   # A benchmark whose file is gone is shown by its name.
   gone = {k.replace("coins", "dimes"): v for k, v in summary.items()}
-  assert "dimes" in tables.section(gone)
+  assert "dimes" in section(gone)

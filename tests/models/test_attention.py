@@ -10,7 +10,7 @@ import pytest
 from cooper_jax import errors
 from cooper_jax.models import attention, kernels
 from cooper_jax.models.config import REMAT, BinLayout
-from cooper_jax.models.unified import Layout, attention_mask, bin_masks
+from cooper_jax.models.unified import RowLayout, attention_mask, bin_masks
 from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.sequences import packing
 from tests import tiny
@@ -29,7 +29,7 @@ def layout_of(rng, batch, length):
   """Documents with branches in random groups, and padding at the end."""
   document = np.sort(rng.integers(1, 4, (batch, length)), axis=1)
   document[:, length - 20 :] = 0
-  return Layout(
+  return RowLayout(
     document=jnp.asarray(document),
     branch=jnp.asarray(rng.integers(0, 3, (batch, length))),
     order=jnp.asarray(np.sort(rng.integers(0, 40, (batch, length)), axis=1)),

@@ -135,7 +135,7 @@ def test_positions_reduce_to_ordinary_rope_on_text():
 
 def test_attention_rule():
   """Trunk of two tokens, an image of two, branches of one and two tokens."""
-  layout = unified.Layout(
+  layout = unified.RowLayout(
     document=jnp.array([[1, 1, 1, 1, 1, 1, 1, 0]]),
     branch=jnp.array([[0, 0, 0, 0, 1, 2, 2, 0]]),
     order=jnp.array([[1, 2, 3, 3, 4, 4, 5, 0]]),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.report import __main__ as again
 from cooper_jax.report import kept
+from cooper_jax.report.__main__ import main, rewrite
 from cooper_jax.report.page import write_report
 from tests.report import fake_run
 
@@ -28,7 +28,7 @@ def test_the_page_is_the_same_again(workdir, capsys):
   path = workdir / "report/index.html"
   before = path.read_text("utf-8")
   path.unlink()
-  assert again.main([f"--workdir={workdir}"]) == 0
+  assert main([f"--workdir={workdir}"]) == 0
   assert path.read_text("utf-8") == before
   assert capsys.readouterr().out == f"report: {path}\n"
 
@@ -38,13 +38,13 @@ def test_new_figures_are_on_the_new_page(workdir):
   summary = json.loads(path.read_text())
   summary["depth/abs_rel"] = 0.98765
   path.write_text(json.dumps(summary))
-  page = again.rewrite(workdir).read_text("utf-8")
+  page = rewrite(workdir).read_text("utf-8")
   assert "0.988" in page or ".9877" in page or "98.8" in page
 
 
 def test_a_run_that_kept_no_gallery_has_a_page_all_the_same(workdir, capsys):
-  (workdir / "report" / kept.FILE).unlink()
-  assert again.main([f"--workdir={workdir}"]) == 0
+  (workdir / "report" / kept.GALLERY_FILE).unlink()
+  assert main([f"--workdir={workdir}"]) == 0
   assert "kept no gallery" in capsys.readouterr().out
 
 
@@ -64,10 +64,10 @@ def test_a_folder_without_a_run_and_a_damaged_file_are_one_line(
   workdir, tmp_path
 ):
   with pytest.raises(UserError, match="no run in"):
-    again.rewrite(tmp_path / "none")
-  (workdir / "report" / kept.FILE).write_bytes(b"\x82\xa4")
+    rewrite(tmp_path / "none")
+  (workdir / "report" / kept.GALLERY_FILE).write_bytes(b"\x82\xa4")
   with pytest.raises(UserError, match="can't be read"):
-    again.rewrite(workdir)
+    rewrite(workdir)
   (workdir / "summary.json").unlink()
   with pytest.raises(UserError, match=r"has no summary\.json"):
-    again.rewrite(workdir)
+    rewrite(workdir)

@@ -213,7 +213,7 @@ def test_every_way_stands_before_and_after_and_what_decides_last():
   }
   summary |= pairing.scores(hits, ["closer"] * 1024)
   summary |= {"qa/accuracy/depth/sft": 600 / 1024}
-  page = modes.modes(summary)
+  page = modes.ways(summary)
   # GRPO less SFT; free after GRPO less this before: (560 - 600) / 1024.
   assert cells(page, "Always draws depth (best fixed)")[2:] == ["-0.8", "-3.9"]
   assert cells(page, "Decides for itself")[2:] == ["+5.9", "–"]
@@ -225,7 +225,7 @@ def test_every_way_stands_before_and_after_and_what_decides_last():
 
 def test_an_old_run_without_answers_still_has_its_tables():
   summary = fake_run.summary()
-  assert cells(modes.modes(summary), "Always draws depth") == [
+  assert cells(modes.ways(summary), "Always draws depth") == [
     "54.0",
     "56.0",
   ]

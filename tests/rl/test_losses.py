@@ -344,7 +344,7 @@ def test_bad_settings_are_refused():
     LossConfig("gsppo")
   with pytest.raises(UserError, match="clip_high is the largest ratio itself"):
     LossConfig("cispo")
-  with pytest.raises(UserError, match="must lie above the clip"):
+  with pytest.raises(UserError, match="must be above the clip"):
     LossConfig(delta=1.1)
   with pytest.raises(UserError, match="allowed: above 1"):
     LossConfig(dual_clip=0.5)

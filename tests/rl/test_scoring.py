@@ -10,7 +10,7 @@ import pytest
 from cooper_jax import plugins
 from cooper_jax.errors import UserError
 from cooper_jax.rl import scoring
-from cooper_jax.rl.rewards import format as format_reward
+from cooper_jax.rl.rewards.format import Config
 from cooper_jax.rl.scoring import Scorer
 from cooper_jax.rollouts.response import DrawnMap, Responses
 
@@ -129,7 +129,7 @@ def plug(monkeypatch):
 
   def add(name, reward):
     module = types.ModuleType(f"cooper_jax.rl.rewards.{name}")
-    module.reward, module.Config = reward, format_reward.Config
+    module.reward, module.Config = reward, Config
     monkeypatch.setitem(sys.modules, module.__name__, module)
     names = plugins.names
 

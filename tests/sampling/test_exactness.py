@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.models import token_kinds
-from cooper_jax.rollouts import documents as rollouts
+from cooper_jax.rollouts import documents
 from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
@@ -62,16 +62,14 @@ def eager_to_draw(params, form):
 
 def trainer_log_probs(model, form, params, out, made, *, group, limits=LIMITS,
                       temperature=(1.3, 0.7), together=True):  # fmt: skip
-  documents = rollouts.documents(
-    out, made, form=form, limits=limits, group=group
-  )
+  found = documents.documents(out, made, form=form, limits=limits, group=group)
   if not together:
-    documents = [
-      segments.Document(d.trunk, (b,)) for d in documents for b in d.branches
+    found = [
+      segments.Document(d.trunk, (b,)) for d in found for b in d.branches
     ]
-  length = max(segments.measure(d, form)[0] for d in documents)
+  length = max(segments.measure(d, form)[0] for d in found)
   shape = packing.Shape(length=length, texts=120, codes=6 * 16)
-  batch = packing.pack(documents, form=form, shape=shape)
+  batch = packing.pack(found, form=form, shape=shape)
   scores = score(
     model,
     params,

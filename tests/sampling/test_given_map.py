@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax.sampling import grammar, sampler
-from cooper_jax.sampling import prompts as prompting
+from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import segments
 from tests import tiny
 
@@ -14,7 +13,7 @@ TEXT, SCRIPT = 7, 3
 
 def greedy(model, form, params, trunks, *, maps, script, last):
   limits = grammar.Limits(text=TEXT, maps=maps, script=SCRIPT)
-  prompts = prompting.make(
+  made = prompts.make(
     trunks,
     form=form,
     length=64,
@@ -25,8 +24,8 @@ def greedy(model, form, params, trunks, *, maps, script, last):
   )
   out = sampler.sample(
     params,
-    prompts,
-    prompting.row_keys(jax.random.key(0), range(len(trunks))),
+    made,
+    prompts.row_keys(jax.random.key(0), range(len(trunks))),
     model=model,
     form=form,
     limits=limits,

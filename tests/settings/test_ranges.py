@@ -204,7 +204,7 @@ def test_what_can_work_is_not_refused(name, value):
 def test_a_batch_that_its_pieces_can_not_share_is_refused():
   settings = config()  # sft.batch is 4
   put(settings, "sft.optim.micro_batches", 3)
-  with pytest.raises(UserError, match="micro_batches=3 can't cut"):
+  with pytest.raises(UserError, match="micro_batches=3 can't divide"):
     checks.validate(settings)
 
 

@@ -83,10 +83,10 @@ def test_a_run_that_was_killed_holds_nothing(holder, tmp_path):
   assert child.stdout.readline() == "held\n"
   child.send_signal(signal.SIGKILL)
   child.wait()
-  assert json.loads((work / lock.FILE).read_text())["pid"] == child.pid
+  assert json.loads((work / lock.LOCK_FILE).read_text())["pid"] == child.pid
   lock.check(work)
   with lock.held(work):
-    said = json.loads((work / lock.FILE).read_text())
+    said = json.loads((work / lock.LOCK_FILE).read_text())
     assert said["pid"] == os.getpid()
 
 
@@ -115,7 +115,7 @@ def test_the_lock_is_let_go_however_a_run_ends(tmp_path, error):
         raise error("over")
   except (UserError, KeyboardInterrupt):
     pass
-  assert json.loads((tmp_path / lock.FILE).read_text()) == {}
+  assert json.loads((tmp_path / lock.LOCK_FILE).read_text()) == {}
   with lock.held(tmp_path):
     pass
 
@@ -141,7 +141,7 @@ def left(folder, **said):
   """The file that a run left: of another machine, unless it says."""
   said = {"pid": 1, "host": "far", "start": "then", "machine": "far b"} | said
   text = json.dumps({"beat": 3} | said)
-  (folder / lock.FILE).write_text(text.ljust(lock.SIZE))
+  (folder / lock.LOCK_FILE).write_text(text.ljust(lock.SIZE))
 
 
 @pytest.fixture(params=["locks", "no locks"])
@@ -185,7 +185,7 @@ def test_a_run_of_another_machine_that_is_silent_is_dead(tmp_path, capsys):
   left(tmp_path)
   with lock.held(tmp_path):
     assert "whether it still runs" in capsys.readouterr().out
-    said = json.loads((tmp_path / lock.FILE).read_text())
+    said = json.loads((tmp_path / lock.LOCK_FILE).read_text())
     assert said["pid"] == os.getpid()
 
 
@@ -202,7 +202,7 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path, capsys):
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", "\x00\xff"])
 def test_a_damaged_file_locks_nobody_out(tmp_path, text):
-  (tmp_path / lock.FILE).write_text(text)
+  (tmp_path / lock.LOCK_FILE).write_text(text)
   with lock.held(tmp_path):
     pass
 
@@ -212,7 +212,7 @@ def test_a_run_gives_signs_of_life(tmp_path, monkeypatch):
   with lock.held(tmp_path):
     until = time.monotonic() + 10
     while time.monotonic() < until:
-      if json.loads((tmp_path / lock.FILE).read_text())["beat"] > 2:
+      if json.loads((tmp_path / lock.LOCK_FILE).read_text())["beat"] > 2:
         return
       time.sleep(0.02)
   raise AssertionError("the number does not grow")

@@ -43,7 +43,7 @@ SAMPLED = 16  # maps of a modality that are looked at together
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Where own data lies."""
+  """Path of own data."""
 
   path: str = ""  # the JSONL file; may hold {split}
 

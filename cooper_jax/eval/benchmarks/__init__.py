@@ -25,7 +25,7 @@ one image; several are laid out in one with `montage`. It may hold
   training(config) -> list[Question]: what the blind baselines learn from. A
     benchmark without it has chance beside its scores, and no more.
   MODES: modes of use to ask in beside the free one, as ("direct", "depth");
-    those that the policy was not taught are left out. () by default.
+    those that the policy was not trained for are left out. () by default.
   KEY: what its keys of summary.json begin with; `benchmarks/<name>` by
     default, as in `benchmarks/<name>/<metric>[/<mode>]/<stage>`.
 """

@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from cooper_jax.grading import grade as grading
+from cooper_jax.grading.grade import Rules, grade
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Config:
   unit_required: bool = False  # a length without its unit is wrong
 
   @property
-  def rules(self) -> grading.Rules:
-    return grading.Rules(self.tolerance, self.tags_only, self.unit_required)
+  def rules(self) -> Rules:
+    return Rules(self.tolerance, self.tags_only, self.unit_required)
 
   def __post_init__(self):
     _ = self.rules  # refuses what can't be
@@ -46,7 +46,7 @@ def reward(view, columns, config: Config) -> np.ndarray:
   for row, response in enumerate(view.text):
     if columns["answer"][row] is None:
       continue
-    grade = grading.grade(
+    found = grade(
       response,
       answer=columns["answer"][row],
       answer_type=columns["answer_type"][row],
@@ -56,6 +56,6 @@ def reward(view, columns, config: Config) -> np.ndarray:
       question=questions[row],
       rules=rules,
     )
-    graded = config.graded and not np.isnan(grade.mra)
-    result_R[row] = grade.mra if graded else grade.hit
+    graded = config.graded and not np.isnan(found.mra)
+    result_R[row] = found.mra if graded else found.hit
   return result_R

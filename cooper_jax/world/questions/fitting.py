@@ -13,7 +13,7 @@ import numpy as np
 from cooper_jax.world.questions import debias
 from cooper_jax.world.tools.classifiers import logistic
 
-LEAST = 0.02  # acceptance of the commonest bin
+LEAST_RATE = 0.02  # acceptance of the commonest bin
 
 
 def taken(values: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
@@ -45,4 +45,4 @@ def length(rates, seen, span, power: float) -> dict:
   before = np.array(rates.get("lengths", [1.0] * debias.BINS))
   rate = before / count**power
   rate /= rate.max()
-  return rates | {"lengths": np.maximum(rate, LEAST).tolist()}
+  return rates | {"lengths": np.maximum(rate, LEAST_RATE).tolist()}

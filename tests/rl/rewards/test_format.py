@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cooper_jax.rl.rewards import format as format_reward
+from cooper_jax.rl.rewards.format import Config, reward
 from cooper_jax.rollouts.response import Responses
 
 THINK, ANSWER = "<think> look </think>", "<answer> 3 </answer>"
@@ -11,8 +11,8 @@ THINK, ANSWER = "<think> look </think>", "<answer> 3 </answer>"
 
 def _score(text, truncated=False, **settings):
   view = Responses.from_texts([text], truncated=np.array([truncated]))
-  config = format_reward.Config(**settings)
-  return float(format_reward.reward(view, {}, config)[0])
+  config = Config(**settings)
+  return float(reward(view, {}, config)[0])
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from cooper_jax import plugins
 from cooper_jax.errors import UserError
 
 PHRASINGS = 4
-REQUIRED = ("TEMPLATES", "ANSWER_TYPE", "NEEDS", "candidates", "write")
+_REQUIRED = ("TEMPLATES", "ANSWER_TYPE", "NEEDS", "candidates", "write")
 
 
 def names() -> tuple[str, ...]:
@@ -113,11 +113,11 @@ def _found(path: tuple[str, ...]) -> dict[str, ModuleType]:
   found = {name: plugins.find("families", name) for name in
            plugins.names("families")}  # fmt: skip
   for name, family in found.items():
-    lacking = [part for part in REQUIRED if not hasattr(family, part)]
+    lacking = [part for part in _REQUIRED if not hasattr(family, part)]
     if lacking:
       raise UserError(
         f'question family "{name}" lacks {", ".join(lacking)}; give its file'
-        f" all of {', '.join(REQUIRED)}"
+        f" all of {', '.join(_REQUIRED)}"
       )
     if len(family.TEMPLATES) != PHRASINGS:
       raise UserError(
