@@ -113,19 +113,13 @@ WORDS = {
   ),
   "behind": Word(r"\.behind\b|\bbehind=", "stale_params"),
   "live": Word(
-    word("live"),
-    "trainable, active",
-    r"cooper_jax/(rl|sampling|sequences|mod)",
+    word("live"), "trainable, active", r"cooper_jax/(rl|sampling|sequences|mod)"
   ),
   "openings": Word(r"\bopenings_[A-Z]+|\.openings\b|openings=", "allowed_maps"),
   "apart": Word(
     r"\.apart\b|\bapart=|\bapart: (bool|whether)", "unstacked", CODE
   ),
-  "cut": Word(
-    word("cuts?"),
-    "sharded, shards",
-    SHARDING,
-  ),
+  "cut": Word(word("cuts?"), "sharded, shards", SHARDING),
   "lie": Word(word("lie|lies|lying"), "sharding, sharded", SHARDING),
   "slot": Word(
     word("slots?"),

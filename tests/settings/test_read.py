@@ -114,7 +114,9 @@ def is_read(name: str, files: dict[str, Source]) -> bool:
   section, cls = owner(name)
   below = name.removeprefix(f"{section}.").split(".")
   if name.startswith("grpo.rl.settings."):  # the Config of one reward
-    return files[f"cooper_jax.rl.rewards.{below[1]}"].reads(leaf)
+    rewards = "cooper_jax.rl.rewards"
+    of_maps = files[f"{rewards}.map_quality"]  # a modality's own reward
+    return files.get(f"{rewards}.{below[1]}", of_maps).reads(leaf)
   if cls.__module__ != base.__name__:
     module = inspect.getmodule(cls).__name__
     if "astuple(" in files[module].text:
