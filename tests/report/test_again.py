@@ -9,14 +9,18 @@ from cooper_jax.errors import UserError
 from cooper_jax.report import kept
 from cooper_jax.report.__main__ import main, rewrite
 from cooper_jax.report.page import write_report
+from cooper_jax.training.settings_version import SETTINGS_VERSION
 from tests.report import fake_run
+
+
+CONFIG = {"variant": "tiny", "version": SETTINGS_VERSION}
 
 
 @pytest.fixture
 def workdir(tmp_path):
   folder = tmp_path / "demo"
   fake_run.write_metrics(folder)
-  (folder / "config.json").write_text(json.dumps({"variant": "tiny"}))
+  (folder / "config.json").write_text(json.dumps(CONFIG))
   summary = fake_run.summary()
   (folder / "summary.json").write_text(json.dumps(summary))
   rows = [fake_run.row(i) for i in range(4)]

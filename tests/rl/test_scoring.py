@@ -131,12 +131,12 @@ def plug(monkeypatch):
     module = types.ModuleType(f"cooper_jax.rl.rewards.{name}")
     module.reward, module.Config = reward, Config
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    names = plugins.names
+    files = plugins._files
 
     def with_it(kind):
-      return names(kind) + ([name] if kind == "rewards" else [])
+      return files(kind) | ({name} if kind == "rewards" else set())
 
-    monkeypatch.setattr(plugins, "names", with_it)
+    monkeypatch.setattr(plugins, "_files", with_it)
 
   return add
 
