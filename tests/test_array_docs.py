@@ -23,14 +23,6 @@ FILES = [
   *(path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))),
   *(ROOT / name for name in MORE),
 ]
-# TO BE EMPTIED after rl/ is merged: functions of rl/ alone may stand here.
-ALLOWED = {
-  "rl/dynamic_sampling.py: take",
-  "rl/off_policy.py: as_float",
-  "rl/scoring.py: weighted_sum",
-  "rl/step.py: Step.view",
-}
-
 SUFFIX = re.compile(r"_[A-Z][A-Z0-9]*$")
 SHAPE = re.compile(r"\[[^\]\n]+\]")
 ARRAY = re.compile(r"\b(np\.ndarray|jax\.Array)\b")
@@ -128,12 +120,7 @@ FOUND = {
 
 
 def test_public_functions_on_arrays_tell_their_shapes():
-  assert sorted(FOUND - ALLOWED) == []
-
-
-def test_what_is_allowed_is_of_rl_and_needed():
-  assert all(each.startswith("rl/") for each in ALLOWED)
-  assert sorted(ALLOWED - FOUND) == []
+  assert sorted(FOUND) == []
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from cooper_jax.sample import Sample
 class InputImage:
   """An image in the two forms that an answer needs.
 
-  square: u8 [S, S, 3], what the model is given, S = config.data.image_size.
+  square: u8 [side, side, 3], what the model is given; side =
+    config.data.image_size.
   photo: u8 [H, W, 3], upright, as given, at most 2048 pixels a side.
   sample: the scene that it is of, None for a picture of unknown origin.
   path: its file, None without one.

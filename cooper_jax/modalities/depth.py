@@ -248,7 +248,10 @@ def picture(target) -> np.ndarray:
 
 
 def move(target, instances, steps) -> np.ndarray:
-  """The depth map with every instance at 10^(steps / 24) of its distance."""
+  """The map f32 [H, W] with every instance at 10^(steps / 24) of its distance.
+
+  target: metres [H, W]; instances: ids [H, W]; steps: int [n], by id.
+  """
   factor = 10.0 ** (np.asarray(steps, np.float32) / 24)
   return (target * factor[instances]).astype(np.float32)
 

@@ -64,7 +64,7 @@ def to_metres(
 
 
 def median(raw: np.ndarray, valid: np.ndarray) -> float:
-  """The median reading, of a part of them where there are many."""
+  """The median reading of a map [H, W], of a part of them where many are."""
   found = raw[valid]
   return float(np.median(found[:: max(1, found.size // _ENOUGH)]))
 
@@ -124,7 +124,7 @@ def check(files, *, strict: bool, assumed: tuple[float, float]) -> None:
 
 
 def read(file) -> np.ndarray:
-  """The numbers of a depth file as they are stored, upright."""
+  """The numbers [h, w] of a depth file as they are stored, upright."""
   if file.is_numpy():
     return file.numpy(
       axes=2,

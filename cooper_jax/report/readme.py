@@ -94,6 +94,10 @@ def figures(workdir) -> dict:
   }
 
 
+def _way(mode: str) -> str:
+  return WAYS.get(mode, f"the same, {mode} drawn first")
+
+
 def _of(families, key: str) -> bool:
   return any(part in families for part in key.split("/"))
 
@@ -114,9 +118,9 @@ def eight_lines(found: dict) -> str:
   kinds = ("sft", "grpo", "constant", "blind")
   label = "answers, free to draw or not"
   add(label, [f"qa/accuracy/{kind}" for kind in kinds], _tenth)
-  for mode in ("text", "depth"):
+  for mode in (modes.IN_TEXT, pairing.drawing_mode()):
     keys = [f"qa/accuracy/{mode}/{kind}" for kind in kinds[:2]]
-    add(WAYS[mode], [*keys, "", ""], _tenth)
+    add(_way(mode), [*keys, "", ""], _tenth)
   label = "free answers that draw a map"
   add(label, [f"map_rate/{kind}" for kind in kinds[:2]] + ["", ""], _whole)
   label = "answers of the held-out split (pairs and words never trained on)"
@@ -184,9 +188,8 @@ def _table(summary) -> str:
   for mode in modes.every():
     if mode == modes.ADAPTIVE:
       continue
-    label = WAYS.get(mode, f"the same, {mode} drawn first")
     keys = [f"qa/accuracy/{mode}/{kind}" for kind in kinds[:2]]
-    add(label, [*keys, "", "", ""], _tenth)
+    add(_way(mode), [*keys, "", "", ""], _tenth)
   best = pairing.best_fixed(summary)
   label = f"**free after GRPO less the best way held to before** ({best})"
   decides = grpo.points(summary, f"qa/beyond/{best}")

@@ -16,7 +16,7 @@ LOG_RATIO_LIMIT = 20.0
 
 
 def as_float(x):
-  """The array, of any shape, as f32, or f64 where it is that already."""
+  """An array [...] of any shape as f32, or as f64 where it is that already."""
   x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 

@@ -45,12 +45,12 @@ class RolloutBatch:
 
   @property
   def group_R(self) -> np.ndarray:
-    """Place of each rollout's prompt, 0 to P - 1."""
+    """Place [R] of each rollout's prompt, 0 to P - 1."""
     return np.repeat(np.arange(len(self.items)), self.group_size)
 
   @property
   def truncated_R(self) -> np.ndarray:
-    """Which rollouts were stopped by a budget and not by <eos>."""
+    """Which rollouts, bool [R], were stopped by a budget and not by <eos>."""
     return np.asarray(self.rollout.stop) != EOS
 
 
@@ -58,7 +58,7 @@ _ARRAYS = ("rewards_RE", "total_R", "quality_RM")
 
 
 def take_prompts(batch: RolloutBatch, prompts) -> RolloutBatch:
-  """The rollouts of some prompts, given by their places; without responses."""
+  """The rollouts of some prompts, given by places [n]; without responses."""
   prompts = np.asarray(prompts, int)
   rows = np.flatnonzero(np.isin(batch.group_R, prompts))
   pick = lambda x: None if x is None else x[rows]  # noqa: E731

@@ -60,13 +60,13 @@ class RolloutLog:
       return
     advantage_R = np.asarray(advantage_R)
     place = first_informative(advantage_R, scored.group_R)
-    advantage_G = advantage_R[scored.group_R == place]
     group = take_prompts(scored, [place])
     responses = responses_of(
       group, policy=self.policy, decode=lambda name, codes: codes
     )
     self.last = group.items[0], responses
-    record = line_of(step, group, responses, advantage_G, self.rewards)
+    own_R = advantage_R[scored.group_R == place]
+    record = line_of(step, group, responses, own_R, self.rewards)
     with self.path.open("a", encoding="utf-8") as file:
       file.write(json.dumps(record, allow_nan=False) + "\n")
 
@@ -114,8 +114,8 @@ def first_informative(advantage_R, group_R) -> int:
   return int(group_R[differ[0]] if len(differ) else group_R[0])
 
 
-def line_of(step, group: RolloutBatch, responses, advantage_G, names) -> dict:
-  """The JSON object of a scored group of G rollouts; NaN and inf are null."""
+def line_of(step, group: RolloutBatch, responses, advantage_R, names) -> dict:
+  """The JSON object of a scored group, P = 1; NaN and inf are null."""
   item = group.items[0]
   rollouts = [
     {
@@ -125,7 +125,7 @@ def line_of(step, group: RolloutBatch, responses, advantage_G, names) -> dict:
         name: number(group.rewards_RE[g, i]) for i, name in enumerate(names)
       },
       "total": number(group.total_R[g]),
-      "advantage": number(advantage_G[g]),
+      "advantage": number(advantage_R[g]),
       "truncated": bool(group.truncated_R[g]),
     }
     for g in range(group.group_size)

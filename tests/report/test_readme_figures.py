@@ -7,6 +7,7 @@ import pytest
 
 from cooper_jax.report import claims, readme
 from cooper_jax.report.page import write_report
+from cooper_jax.training import settings_version
 from tests.report import fake_run
 
 README = readme.README.read_text(encoding="utf-8")
@@ -114,6 +115,7 @@ def run_of(folder):
   (folder / "grpo").mkdir()
   by = [{"command": "python", "commit": "c0ffee" * 7, "machine": "a cpu"}]
   record = {"digest": "", "finished": True, "settings": {}, "by": by}
+  record["version"] = settings_version.SETTINGS_VERSION
   (folder / "grpo" / "stage.json").write_text(json.dumps(record))
 
 

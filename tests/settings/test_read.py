@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from configs import base
+from cooper_jax import plugins
 from cooper_jax.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -104,6 +105,11 @@ def owner(name: str) -> tuple[str, type | None]:
   return section, base.SECTION_CLASSES[section]
 
 
+def reward_file(name: str) -> str:
+  """The dotted name of a reward's file; a modality has no file of its own."""
+  return plugins.find("rewards", name).reward.__module__
+
+
 def is_read(name: str, files: dict[str, Source]) -> bool:
   """Whether a setting is loaded in a file that is about its section.
 
@@ -114,9 +120,7 @@ def is_read(name: str, files: dict[str, Source]) -> bool:
   section, cls = owner(name)
   below = name.removeprefix(f"{section}.").split(".")
   if name.startswith("grpo.rl.settings."):  # the Config of one reward
-    rewards = "cooper_jax.rl.rewards"
-    of_maps = files[f"{rewards}.map_quality"]  # a modality's own reward
-    return files.get(f"{rewards}.{below[1]}", of_maps).reads(leaf)
+    return files[reward_file(below[1])].reads(leaf)
   if cls.__module__ != base.__name__:
     module = inspect.getmodule(cls).__name__
     if "astuple(" in files[module].text:
@@ -147,7 +151,8 @@ def test_every_setting_is_read():
   "name",
   ["sft.nothing", "nothing", "model.nothing", "grpo.rl.nothing"]
   + ["data.nothing", "pretrain.optim.nothing", "grpo.rl.loss.nothing"]
-  + ["grpo.rl.settings.answer.nothing", "evaluate.nothing", "grpo.map_context"]
+  + ["grpo.rl.settings.answer.nothing", "grpo.rl.settings.depth.nothing"]
+  + ["evaluate.nothing", "grpo.map_context"]
   + ["tokenizer.code_noise", "evaluate.temperature", "world.nothing"],
 )
 def test_a_setting_that_nothing_reads_is_found(name):

@@ -16,8 +16,7 @@ from cooper_jax.world.layout.sample import Layout
 from cooper_jax.world.questions import debias
 from cooper_jax.world.questions.measure import Facts
 
-N = MAX_OBJECTS
-FREE = ~np.eye(N, dtype=bool)  # pairs of two different objects
+FREE = ~np.eye(MAX_OBJECTS, dtype=bool)  # pairs of two different objects
 THREE = (
   FREE[:, :, None] & FREE[:, None, :] & FREE[None, :, :]
 )  # triples of three
@@ -47,7 +46,7 @@ class Candidates:
 
 @dataclasses.dataclass(frozen=True)
 class Scenes:
-  """A batch of B scenes of N object slots, as families see them."""
+  """A batch of B scenes of MAX_OBJECTS slots each, as families see them."""
 
   layout: Layout
   facts: Facts
@@ -56,30 +55,30 @@ class Scenes:
 
   @functools.cached_property
   def features(self) -> np.ndarray:
-    """What names and 2-D boxes tell of each object [B, N, FEATURES]."""
+    """What names and 2-D boxes tell of each object [B, slots, FEATURES]."""
     return debias.object_features(self.facts)
 
   @functools.cached_property
   def pair(self) -> np.ndarray:
-    """bool [B, N, N]: two different objects that can be asked about."""
+    """bool [B, slots, slots]: two different objects that can be asked about."""
     named = self.facts.named
     return named[:, :, None] & named[:, None, :] & FREE
 
   @functools.cached_property
   def depth_ratio(self) -> np.ndarray:
-    """Depth of the first to that of the second [B, N, N]."""
+    """Depth of the first to that of the second [B, slots, slots]."""
     z = np.maximum(self.facts.depth, 1e-3)
     return z[:, :, None] / z[:, None, :]
 
   @functools.cached_property
   def between(self) -> np.ndarray:
-    """From the second's centre to the first's [B, N, N, 3], metres."""
+    """From the second's centre to the first's [B, slots, slots, 3], metres."""
     centre = self.facts.centre
     return centre[:, :, None, :] - centre[:, None, :, :]
 
   @functools.cached_property
   def distance(self) -> np.ndarray:
-    """Between centres [B, N, N], metres."""
+    """Between centres [B, slots, slots], metres."""
     return np.sqrt((self.between * self.between).sum(-1))
 
 
@@ -99,7 +98,7 @@ def choice(rates, scenes: Scenes, valid, first_wins, **values) -> Candidates:
 
 
 def single(rates, span, scenes: Scenes, value: np.ndarray) -> Candidates:
-  """Objects with a length [B, N] each, log-uniform over `span` metres."""
+  """Objects with a length [B, slots] each, log-uniform over `span` metres."""
   weight = debias.accept_length(rates, span, value)
   return Candidates(
     scenes.facts.named.astype(float) * weight, {"value": value}, objects=1

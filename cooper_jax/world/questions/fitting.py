@@ -1,8 +1,9 @@
 """Fits of RATES: what a question's words and boxes tell of its answer.
 
 `seen` is what a family's questions of many scenes were about, n of them:
-items [n, axes], features [n, N, FEATURES], middle [n, N, 2], colour and shape
-[n, N], and the values that its candidates have (first, value, limit) [n].
+items [n, axes], features [n, slots, FEATURES], middle [n, slots, 2], colour and
+shape [n, slots], and the values that its candidates have (first, value, limit)
+[n].
 Every fit adds to the rates that those questions were chosen with.
 """
 
@@ -17,7 +18,7 @@ LEAST_RATE = 0.02  # acceptance of the commonest bin
 
 
 def taken(values: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
-  """values [n, N, ...] of each item's slot: a list of [n, ...]."""
+  """values [n, slots, ...] of each item's slot: a list of [n, ...]."""
   rows = np.arange(len(items))
   return [values[rows, i] for i in items.T]
 

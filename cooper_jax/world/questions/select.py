@@ -75,7 +75,7 @@ def _pick(found: Candidates, own: draws.Draws, keep: float, *, heldout: bool):
 
 
 def _favoured(objects: int) -> np.ndarray:
-  """Factors of the ranks, by slots [N, ...]: slot 0 is the held-out object."""
+  """Factors [slots, ...] of the ranks: slot 0 is the held-out object."""
   favour = np.ones((MAX_OBJECTS,))
   favour[0] = _FAVOUR
   shape = favour

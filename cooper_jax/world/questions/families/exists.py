@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cooper_jax.world.config import COLOURS, SHAPES
+from cooper_jax.world.config import COLOURS, MAX_OBJECTS, SHAPES
 from cooper_jax.world.questions import debias, fitting, wording
-from cooper_jax.world.questions.candidates import Candidates, N
+from cooper_jax.world.questions.candidates import Candidates
 from cooper_jax.world.questions.written import (
   YES_NO,
   Written,
@@ -62,7 +62,7 @@ def candidates(scenes, draws):
     or [-1]
   )
   novel = np.isin(asked, held_out)
-  same = np.eye(N, dtype=bool)
+  same = np.eye(MAX_OBJECTS, dtype=bool)
   logit = RATES.get("bias", 0.0) + name_score(
     colour[:, :, None], shape[:, None, :]
   )

@@ -3,8 +3,9 @@
 import numpy as np
 
 from cooper_jax.tokenizers.lengths import NUMBER_VALUES, metres
+from cooper_jax.world.config import MAX_OBJECTS
 from cooper_jax.world.questions import debias, fitting
-from cooper_jax.world.questions.candidates import Candidates, N
+from cooper_jax.world.questions.candidates import Candidates
 from cooper_jax.world.questions.written import (
   YES_NO,
   Written,
@@ -42,8 +43,9 @@ POWERS = 5  # of the limit's logarithm, from 0 on
 def candidates(scenes, draws):
   """Pairs: the answer is drawn, then a limit on its side of the distance."""
   distance = scenes.distance
-  within = draws.take(N, N) < 0.5
-  factor = np.exp(np.log(1.25) + np.log(1.5) * draws.take(N, N))
+  pairs = MAX_OBJECTS, MAX_OBJECTS
+  within = draws.take(*pairs) < 0.5
+  factor = np.exp(np.log(1.25) + np.log(1.5) * draws.take(*pairs))
   limit = distance * np.where(within, factor, 1 / factor)
   numbers = NUMBER_VALUES
   edges = np.sqrt(numbers[1:] * numbers[:-1])
