@@ -29,9 +29,7 @@ MEANING = {
   "base": r"(constant|blind|chance)",
   "modality": f"({'|'.join(MODALITIES)})",
   "mode": f"({'|'.join(['adaptive', 'direct', 'text', 'both', *MODALITIES])})",
-  "reward": (
-    f"({'|'.join([*plugins.names('rewards'), *MODALITIES, 'total'])})"
-  ),
+  "reward": f"({'|'.join([*plugins.names('rewards'), 'total'])})",
   "name": r"\w+(/\w+){0,2}",
 }
 BESIDE = ("/n", "/ci95", "/gained", "/lost")

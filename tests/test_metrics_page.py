@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 
+from cooper_jax import plugins
 from cooper_jax.report import readme
 from cooper_jax.rl import advantages, dynamic_sampling, losses
 from tests import metrics_page
@@ -100,6 +101,7 @@ def test_what_only_options_log_is_explained():
   keys = [f"{name}/{kind}" for name in found for kind in ("text", "code")]
   keys += [f"update2/{key}" for key in keys]
   keys += advantages.summary(np.ones(4), np.zeros(4, int), np.zeros(4))
+  keys += [f"reward/{name}" for name in plugins.names("rewards")]
   assert metrics_page.unexplained(keys, GRPO) == []
 
 

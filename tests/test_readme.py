@@ -53,20 +53,36 @@ def test_every_launch_is_accepted(line, monkeypatch, capsys):
   assert code == 0 and said.out.count("gcloud compute ") > 0, said.err
 
 
+def example(first: str) -> str:
+  """The text of the example whose docstring begins so."""
+  return next(b for b in blocks("python") if b.startswith(f'"""{first}'))
+
+
+@pytest.fixture(name="examples")
+def fixture_examples(tmp_path, monkeypatch):
+  """The plug-ins of the pages, as files of their folders."""
+  made = ("modalities", "normals", "Surface"), ("rewards", "brief", "Brief")
+  for kind, name, first in made:
+    package = importlib.import_module(plugins.KINDS[kind])
+    (tmp_path / kind).mkdir()
+    (tmp_path / kind / f"{name}.py").write_text(example(first))
+    path = [*package.__path__, str(tmp_path / kind)]
+    monkeypatch.setattr(package, "__path__", path)
+  yield
+  for kind, name, _ in made:
+    if sys.modules.pop(f"{plugins.KINDS[kind]}.{name}", None):
+      delattr(importlib.import_module(plugins.KINDS[kind]), name)
+
+
 @pytest.mark.parametrize(
   "line", [line for line in commands() if "--config" in line]
 )
-def test_every_run_is_accepted(line):
+def test_every_run_is_accepted(line, examples):
   given = words(line)
   if "--" in given:  # what the launcher hands on
     given = given[given.index("--") + 1 :]
-  # The modality of the example is not there until its file is written.
-  arguments = [
-    word
-    for word in given
-    if word.startswith("--") and "normals" not in word.partition("=")[0]
-  ]
-  asked = command.parse([word for word in arguments if "normals" not in word])
+  arguments = [word for word in given if word.startswith("--")]
+  asked = command.parse(arguments)
   for word in arguments:
     if word.startswith("--config."):
       here = asked.config
@@ -127,11 +143,6 @@ def test_the_own_data_example_is_read(tmp_path):
     assert len(mixture.open_split(config, split)) == 1
 
 
-def normals():
-  """The text of the example modality."""
-  return next(b for b in blocks("python") if b.startswith('"""Surface normals'))
-
-
 def own_scenes(folder, count=24):
   """own.jsonl of pictures with depth, normals and a question; its path."""
   rng, lines = np.random.default_rng(0), []
@@ -169,7 +180,7 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
       ignore=shutil.ignore_patterns("__pycache__"),
     )
   path = tmp_path / "cooper_jax" / "modalities" / "normals.py"
-  path.write_text(normals())
+  path.write_text(example("Surface normals"))
   line = next(line for line in commands() if "normals" in line)
   asked = [word for word in words(line) if word.startswith("--")]
   asked += [
@@ -220,14 +231,9 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
   assert "Always draws normals" in page
 
 
-def test_the_example_reward_is_scored(tmp_path, monkeypatch):
-  text = next(b for b in blocks("python") if b.startswith('"""Brief'))
-  (tmp_path / "brief.py").write_text(text)
-  package = plugins._package("rewards")
-  monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+def test_the_example_reward_is_scored(examples):
   module = plugins.find("rewards", "brief")
   view = types.SimpleNamespace(text_tokens=np.array([0, 10, 40, 90]))
   reward_R = module.reward(view, {}, module.Config())
   np.testing.assert_allclose(reward_R, [1.0, 0.75, 0.0, 0.0])
   assert isinstance(scoring.Scorer({"brief": 1.0}), scoring.Scorer)
-  sys.modules.pop("cooper_jax.rl.rewards.brief")

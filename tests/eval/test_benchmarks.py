@@ -7,10 +7,11 @@ import pytest
 
 from cooper_jax import plugins
 from cooper_jax.errors import UserError
-from cooper_jax.eval import benchmark, benchmarks, questions
+from cooper_jax.eval import benchmark, benchmarks, pairing, questions
 from cooper_jax.report.benchmarks import section
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question, Sample
+from tests import metrics_page
 
 # Two images a question, letters, two sub-categories, a grader of its own, and
 # a score that counts a pair of turned questions once.
@@ -107,6 +108,18 @@ def test_blind_constant_and_chance_stand_beside_it(coins):
   # nothing, and says the first option: right in half of the turns.
   assert found["benchmarks/coins/accuracy/constant"] == (4 + 2) / 8
   assert "benchmarks/coins/circular/blind" in found
+
+
+def test_the_page_of_metrics_has_its_keys(coins):
+  opened = benchmark.open_all(config_of(coins))[coins]
+  grades = [opened.grade(t, i) for t, i in zip(said(*"A" * 8), opened.items)]
+  found = benchmark.baseline_scores(opened)
+  for name in ("sft", "direct/grpo"):
+    found |= benchmark.scores(opened, grades, name)
+  found |= pairing.difference(f"{opened.key}/gain", [1, 0], [0, 0])
+  assert metrics_page.unexplained(found, ("summary.json",)) == []
+  wrong = ["benchmarks/coins/loss", "benchmarks/coins/accuracy/blinded"]
+  assert metrics_page.unexplained(wrong, ("summary.json",)) == sorted(wrong)
 
 
 def test_what_a_benchmark_leaves_out_is_filled_in():
