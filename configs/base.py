@@ -169,9 +169,9 @@ class SftSettings(SupervisedSettings):
   maps: int = 4  # maps of a row in the loss, at most
   map_weight: float = 1.0  # loss weight of codes beside the text's 1
   code_noise: float = 0.1  # share of the codes read that are replaced
-  # Training scenes that the policy draws on its own before SFT; 0 = none.
+  # Training scenes whose maps the policy draws as its own before SFT; 0 = none.
   self_map_scenes: int = 4000
-  self_map_share: float = 0.5  # share of these own maps read as drawn
+  self_map_share: float = 0.5  # share of these maps that are read as drawn
   # Share of the depth maps that were edited. The image does not show what they
   # say, so that they have to be read.
   counterfactual: float = 0.5

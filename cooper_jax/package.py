@@ -62,8 +62,11 @@ def find(start) -> Path:
 
 def maker(manifest: dict) -> str:
   """Which version made a package, as errors name it."""
-  said = manifest.get("version")
-  return f"version {said}" if said else "another version"
+  if manifest.get("version"):
+    return f"version {manifest['version']}"
+  made = manifest["made"].get(STAGE, {}).get("by", [])
+  commits = [each["commit"] for each in made if "commit" in each]
+  return f"commit {commits[-1]}" if commits else "another version"
 
 
 def read_manifest(folder: Path) -> dict:

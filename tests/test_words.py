@@ -72,7 +72,9 @@ WORDS = {
       (r"configs/base", "depth maps that were edited", COMMENT),
     ),
   ),
-  "own_map": Word(word("own_maps?|own_share"), "self-generated maps"),
+  "own_map": Word(
+    word("own_maps?|own_share"), "self-generated maps", allowed=(OLD_NAMES,)
+  ),
   "faulty": Word(
     word("faulty"),
     "corrupted or swapped map",
@@ -127,7 +129,11 @@ WORDS = {
     CODE,
     ((r"cooper_jax/world/", "", "the place of an object in a scene's arrays"),),
   ),
-  "group": Word(word("map_group|map_slots?"), "codes_per_step, map_positions"),
+  "group": Word(
+    word("map_group|map_slots?"),
+    "codes_per_step, map_positions",
+    allowed=(OLD_NAMES,),
+  ),
   "block": Word(
     word("blocks?"),
     "bins of a row",

@@ -96,7 +96,8 @@ class ModelConfig:
   ffn: int = 384  # hidden channels of the feed-forward layers
   map_grid: int = 8  # codes along one side of a map
   max_maps: int = 2  # maps in one answer, at most; sampling.maps may be fewer
-  codes_per_step: str = "row"  # codes of a map drawn at once: token | row | all
+  # Codes of a map drawn at once, in a group: token | row | all.
+  codes_per_step: str = "row"
   qk_norm: bool = True  # RMSNorm of queries and keys (Qwen3)
   qkv_bias: bool = False  # bias of queries, keys and values (Qwen2)
   tied_head: bool = False  # the output head is the embedding table

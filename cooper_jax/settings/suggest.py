@@ -19,7 +19,12 @@ def suggest(name: str, meanings: Mapping[str, str]) -> str:
 
   meanings: name -> meaning of all settings there are.
   """
-  scores = {each: nearness(name, each, said) for each, said in meanings.items()}
+  sections = {each.rpartition(".")[0] for each in meanings}
+  scores = {
+    each: nearness(name, each, said)
+    for each, said in meanings.items()
+    if each not in sections
+  }
   best = max(scores, key=scores.get, default="")
   if not best or scores[best] < LEAST_SCORE:
     return ""
@@ -32,7 +37,7 @@ def nearness(asked: str, name: str, meaning: str) -> float:
   *where, own = name.split(".")
   letters = difflib.SequenceMatcher(None, last, own).ratio()
   # Its words: in the name, or also in what is said of it.
-  named = shared_words(last, own)
+  named = max(0.9 * shared_words(last, own), shared_words(last, name))
   told = shared_words(last, f"{own} {meaning}")
   if sections and where:
     same = difflib.SequenceMatcher(None, sections, where).ratio()
@@ -40,7 +45,7 @@ def nearness(asked: str, name: str, meaning: str) -> float:
     place = max(same, 0.9 * spelt.ratio())
   else:
     place = float(sections == where)
-  return max(letters, 0.9 * named, 0.8 * told) + 0.3 * place - 0.1
+  return max(letters, named, 0.8 * told) + 0.3 * place - 0.1
 
 
 def shared_words(asked: str, text: str) -> float:

@@ -12,7 +12,6 @@ from cooper_jax.report.page import write_report
 from cooper_jax.training.settings_version import SETTINGS_VERSION
 from tests.report import fake_run
 
-
 CONFIG = {"variant": "tiny", "version": SETTINGS_VERSION}
 
 
