@@ -8,8 +8,8 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = ("cooper_jax", "configs", "launch", "notebooks", "tests")
-KINDS = (".py", ".sh", ".ipynb")
+FOLDERS = ("cooper_jax", "configs", "launch", "notebooks", "tests", "docs")
+KINDS = (".py", ".sh", ".ipynb", ".md")
 MANIFEST = ROOT / "cooper_jax/assets/tiny/manifest.json"
 EVERYWHERE = ""
 # The suggestion of a setting for an old name of it: the test has the old name,
@@ -69,7 +69,7 @@ WORDS = {
     "counterfactual maps, rewrite_trace",
     allowed=(
       OLD_NAMES,
-      (r"configs/base", "depth maps that were edited", COMMENT),
+      (r"configs/base|docs/settings", "maps that were edited", COMMENT),
     ),
   ),
   "own_map": Word(
@@ -80,7 +80,7 @@ WORDS = {
     "corrupted or swapped map",
     allowed=(
       OLD_NAMES,
-      (r"configs/base", "^  corrupted: .*show a faulty map", COMMENT),
+      (r"configs/base|docs/settings", "corrupted.*show a faulty map", COMMENT),
     ),
   ),
   "measured": Word(
