@@ -119,6 +119,7 @@ class SupervisedSettings(StageSettings):
   weights: TokenWeights = TokenWeights()
   # Loss weight of a modality's codes among the modalities.
   modality_weights: dict = dataclasses.field(default_factory=modality_weights)
+  families: tuple[str, ...] = ()  # question families asked; () = all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +147,9 @@ class PretrainSettings(SupervisedSettings):
   counterfactual: float = 0.5  # share of those depth maps that were edited
   single_object: float = 0.05  # chance that a map marks one object alone
   extra_counting: int = 3  # counting questions added per image
+  # Text tells no length: "list" and "where" go without, and questions whose
+  # trace or answer tells one are left out.
+  without_lengths: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

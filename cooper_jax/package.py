@@ -93,8 +93,8 @@ def check(config, folder: Path) -> dict:
   """Gives the manifest; UserError names settings that the model wasn't for."""
   manifest = read_manifest(folder)
   sections = ("modalities", "world", "model", *replaced(config))
-  there, here = (
-    _settings(each, sections) for each in (manifest["config"], config)
+  there, here = settings_version.paired(
+    *(_settings(each, sections) for each in (manifest["config"], config))
   )
   differing = [
     f"{name} is {there.get(name, 'absent')} there and"

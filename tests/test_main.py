@@ -203,7 +203,7 @@ SMOKE = "--config=configs/grpo.py:smoke"
     ([SMOKE, "--config.sampling.text=4"], "config.sampling: a turn of 4"),
     (
       [SMOKE, "--config.grpo.families=('counts',)"],
-      'families names "counts"; the world asks',
+      'families names "counts"; the training split asks',
     ),
     (
       [SMOKE]

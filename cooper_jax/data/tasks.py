@@ -13,6 +13,7 @@ import numpy as np
 from cooper_jax import modalities
 from cooper_jax.data import counterfactual, modes, traces
 from cooper_jax.data.codes import INSTANCE, Codes
+from cooper_jax.data.selection import Selection
 from cooper_jax.data.word_kinds import kind_of
 from cooper_jax.errors import UserError
 from cooper_jax.sequences import packing, segments
@@ -31,6 +32,7 @@ class Task:
   counterfactual: chance that a depth map is a changed one, where `codes` has
     that: what is read off it is nowhere else.
   extra_counting: how many questions are made up of how many things there are.
+  selection: the questions that are asked, of the sample's and of these.
   """
 
   markup: MarkupEncoder
@@ -41,6 +43,7 @@ class Task:
   self_map_share: float = dataclasses.field(default=0.0, kw_only=True)
   counterfactual: float = dataclasses.field(default=0.0, kw_only=True)
   extra_counting: int = dataclasses.field(default=0, kw_only=True)
+  selection: Selection = dataclasses.field(default=Selection(), kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
     """Packs the branches that a row has room for; `left_out` is the rest."""
@@ -88,9 +91,9 @@ class Task:
   def counted(self, sample, rng) -> list:
     """Questions of what is counted, beside those that the sample has."""
     lists = [q for q in sample.grounding if q.family == "list"]
-    return [
+    return self.selection.kept(
       q for a in lists for q in counting.questions(a, rng, self.extra_counting)
-    ]
+    )
 
   def change(self, sample, question, rng):
     """The question as a changed depth map answers it, or None."""
@@ -132,7 +135,7 @@ class MapTask(Task):
   map_context: float = 0.0
 
   def __call__(self, sample, rng):
-    branches = []
+    sample, branches = self.selection(sample), []
     marked = modalities.having("MARKS")
     marking = self.codes.marking(sample.id) if self.single_object else None
     marking = marking if rng.random() < self.single_object else None
@@ -206,6 +209,7 @@ class ReasoningTask(Task):
   lengths_need_map: str = ""
 
   def __call__(self, sample, rng):
+    sample = self.selection(sample)
     questions = (*sample.questions, *self.counted(sample, rng))
     asked = []  # of each question, its branch and the branch's size by mode
     for i in rng.permutation(len(questions)):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from cooper_jax import modalities
 from cooper_jax.errors import UserError
+from cooper_jax.grading import quantities
 from cooper_jax.sample import Question
 from cooper_jax.tokenizers.lengths import LENGTH
 
@@ -77,3 +78,9 @@ def without_lengths(reasoning: str) -> str:
   """
   steps = (_LENGTH.sub("", step).split() for step in reasoning.split(" ; "))
   return " ; ".join(" ".join(step) for step in steps if step) or reasoning
+
+
+def tells_length(question: Question) -> bool:
+  """Whether a trace or an answer tells a length."""
+  said = bool(_LENGTH.search(question.reasoning))
+  return said or quantities.is_length(question.unit)

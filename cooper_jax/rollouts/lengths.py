@@ -11,6 +11,7 @@ import numpy as np
 
 from cooper_jax import modalities, plugins
 from cooper_jax.data import mixture, modes, tasks, traces
+from cooper_jax.data.selection import Selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
@@ -40,13 +41,15 @@ def check(config, stages) -> None:
   if prompts or ("sft" in stages and config.sft.self_map_scenes):
     _check_requests(config, policy)
   for stage in prompts:
-    kept = config.grpo.families if stage == "grpo" else ()
+    kept = Selection(config.grpo.families if stage == "grpo" else ())
     for asked in of_split(data, SPLIT_OF[stage]):
-      if not kept or asked.question.family in kept:
+      if kept.kept([asked.question]):
         _check_prompt(config, policy, asked.question.text, asked.where)
   if "sft" in stages:
+    kept = Selection(config.sft.families)
     for asked in of_split(data, "train"):
-      _check_trace(config, policy, asked)
+      if kept.kept([asked.question]):
+        _check_trace(config, policy, asked)
 
 
 def of_split(data: DataConfig, split: str):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.settings import ranges
+from cooper_jax.settings import ranges, selection
 from cooper_jax.training import workdir
 
 STARTS = ("sft", "pretrain")
@@ -41,6 +41,7 @@ def validate(config: ConfigDict) -> None:
   _check_data(config)
   _check_shapes(config)
   _check_reading(config)
+  selection.check(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
   if config.init_from or config.init_as != "sft":
@@ -174,14 +175,15 @@ def check_data(asked) -> list[str]:
   config, folder = asked.config, Path(asked.workdir).expanduser()
   if all(workdir.is_finished(config, folder, s) for s in config.pipeline):
     return []
-  return mixture.survey(DataConfig.from_config(config))
+  lines = mixture.survey(DataConfig.from_config(config))
+  selection.check_data(config)
+  return lines
 
 
 def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
   from cooper_jax.rl import advantages, losses, scoring
   from cooper_jax.sampling import grammar
-  from cooper_jax.world.questions import families
 
   rl = config.grpo.rl
   if config.grpo.optim.micro_batches != 1:
@@ -189,12 +191,6 @@ def _check_rl(config: ConfigDict) -> None:
       "config.grpo.optim.micro_batches must be 1; the update takes"
       " config.grpo.rows rows at a time instead, lower that"
     )
-  for family in config.grpo.families:
-    if config.data.source == "world" and family not in families.names():
-      raise UserError(
-        f'config.grpo.families names "{family}"; the world asks '
-        f"{', '.join(families.names())}{nearest(family, families.names())}"
-      )
   if rl.group_size < 2 or rl.updates < 1:
     raise UserError(
       f"config.grpo.rl.group_size and rl.updates are {rl.group_size} and"

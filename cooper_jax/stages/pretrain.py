@@ -7,6 +7,7 @@ its own maps.
 
 from cooper_jax import plugins
 from cooper_jax.data import tasks
+from cooper_jax.data.selection import Selection
 from cooper_jax.stages import supervised
 
 
@@ -18,27 +19,33 @@ def row_shape(config, policy):
   )
 
 
-def run(config, workdir) -> None:
-  """Trains the policy from nothing on maps and grounding."""
-
-  def make_task(policy, codes, settings):
-    titles = tuple(
+def task(config, policy, codes):
+  """What an example of this stage is made by."""
+  settings = config.pretrain
+  return tasks.MapTask(
+    markup=policy.markup,
+    codes=codes,
+    shape=row_shape(config, policy),
+    map_noise=settings.code_noise,
+    weights=dict(settings.weights),
+    titles=tuple(
       (name, plugins.find("modalities", name).REQUEST)
       for name in config.modalities
-    )
-    return tasks.MapTask(
-      markup=policy.markup,
-      codes=codes,
-      shape=row_shape(config, policy),
-      map_noise=settings.code_noise,
-      weights=dict(settings.weights),
-      titles=titles,
-      map_context=settings.map_context,
-      counterfactual=settings.counterfactual,
-      single_object=settings.single_object,
-      extra_counting=settings.extra_counting,
-    )
+    ),
+    map_context=settings.map_context,
+    counterfactual=settings.counterfactual,
+    single_object=settings.single_object,
+    extra_counting=settings.extra_counting,
+    selection=Selection(tuple(settings.families), settings.without_lengths),
+  )
 
+
+def run(config, workdir) -> None:
+  """Trains the policy from nothing on maps and grounding."""
   supervised.run(
-    config, workdir, stage="pretrain", make_task=make_task, before=None
+    config,
+    workdir,
+    stage="pretrain",
+    make_task=lambda policy, codes, _: task(config, policy, codes),
+    before=None,
   )

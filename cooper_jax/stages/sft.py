@@ -6,6 +6,7 @@ to each of them later, and can choose.
 """
 
 from cooper_jax.data import tasks
+from cooper_jax.data.selection import Selection
 from cooper_jax.stages import supervised
 
 
@@ -32,6 +33,7 @@ def task(config, policy, codes):
     counterfactual=settings.counterfactual,
     extra_counting=settings.extra_counting,
     lengths_need_map=settings.lengths_need_map,
+    selection=Selection(tuple(settings.families)),
   )
 
 

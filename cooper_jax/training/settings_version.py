@@ -9,6 +9,13 @@ from pathlib import Path
 from cooper_jax.errors import UserError
 
 SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
+# Settings that came since, with the value that runs and packages had which do
+# not know them. Having it, they are not noted: an older run goes on.
+ADDED = {
+  "pretrain.families": [],
+  "pretrain.without_lengths": False,
+  "sft.families": [],
+}
 
 
 def made_by(saved: dict) -> str:
@@ -31,3 +38,18 @@ def check(saved: dict, path: Path) -> None:
       f" {SETTINGS_VERSION}, with other names: take another --workdir, or go on"
       " with the code that made it"
     )
+
+
+def without_added(settings: dict) -> dict:
+  """Flat settings less those that say what was so before they were there."""
+  return {
+    name: value
+    for name, value in settings.items()
+    if name not in ADDED or value != ADDED[name]
+  }
+
+
+def paired(one: dict, other: dict) -> tuple[dict, dict]:
+  """Two flat settings, each with what an added setting of the other was."""
+  there = {n: ADDED[n] for n in one.keys() | other.keys() if n in ADDED}
+  return there | one, there | other

@@ -48,7 +48,6 @@ FREE = frozenset(
 FREE_HERE = frozenset(["evaluate.batch", "grpo.bins"])
 # What may be more than it was: the stage goes on from its last step.
 GROWS = frozenset(["grpo.steps"])
-
 # What may be another in a stage whose training was lost, when it goes on.
 RATES = frozenset(
   "learning_rate adam_learning_rate warmup_steps clip_norm".split()
@@ -104,7 +103,7 @@ def _bound(settings: dict) -> dict:
   """Those of flat settings that may not change in a workdir."""
   return {
     name: value
-    for name, value in settings.items()
+    for name, value in settings_version.without_added(settings).items()
     if name not in FREE_HERE and name.rsplit(".", 1)[-1] not in FREE
   }
 
@@ -194,7 +193,8 @@ def differences(config, workdir, stage: str) -> list[str]:
   found = record(workdir, stage)
   if found is None:
     return []
-  before, now = found["settings"], stage_settings(config, stage)
+  now = stage_settings(config, stage)
+  before, now = settings_version.paired(found["settings"], now)
   lost = "lost" in found and not found["finished"]
   free = {f"{stage}.optim.{name}" for name in RATES} if lost else set()
   shared = before.keys() & now.keys()

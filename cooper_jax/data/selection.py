@@ -1,0 +1,105 @@
+"""Selection: the scenes and questions a stage learns from, and their words.
+
+An experiment asks what one kind of training gives to another. It needs stages
+that differ in what they are told: text without lengths, some families alone,
+few scenes. What is selected here is a part of what there is; by default all.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+from cooper_jax.data import traces
+from cooper_jax.data.mixture import Mixture
+from cooper_jax.data.sources import Source
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.sample import Question, Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """Sample -> the sample with the questions that a stage trains on.
+
+  families: question families that are kept; () = all.
+  without_lengths: no text tells a length: what is found and listed is told
+    without it, and questions whose trace or answer needs one are left out.
+  """
+
+  families: tuple[str, ...] = ()
+  without_lengths: bool = False
+
+  def __call__(self, sample: Sample) -> Sample:
+    if not self.families and not self.without_lengths:
+      return sample
+    questions = self.kept(sample.questions)
+    grounding = sample.grounding
+    if self.without_lengths:
+      questions = [q for q in questions if not traces.tells_length(q)]
+      told = [
+        dataclasses.replace(q, reasoning=traces.without_lengths(q.reasoning))
+        for q in grounding
+      ]
+      # One that says nothing but its length is left as it was, and goes.
+      grounding = [q for q in told if not traces.tells_length(q)]
+    return dataclasses.replace(
+      sample, questions=tuple(questions), grounding=tuple(grounding)
+    )
+
+  def kept(self, questions: Iterable[Question]) -> list[Question]:
+    """Those of some questions whose family is kept."""
+    return [
+      q for q in questions if not self.families or q.family in self.families
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class First:
+  """The first scenes of a source in its own order; more contain fewer."""
+
+  source: Source
+  count: int
+
+  def __len__(self) -> int:
+    return self.count
+
+  def __getitem__(self, index: int) -> Sample:
+    if not 0 <= index < self.count:
+      raise IndexError(index)
+    return self.source[index]
+
+  def __repr__(self) -> str:
+    return f"the first {self.count} of {self.source!r}"
+
+
+def first(source: Source | Mixture, count: int) -> Source | Mixture:
+  """The first `count` scenes of a source, 0: all of them.
+
+  Raises UserError where there are fewer, or the source is a mixture, of which
+  no scene is the first.
+  """
+  if not count:
+    return source
+  if isinstance(source, Mixture):
+    raise UserError(
+      f"config.sft.scenes is {count}, and config.data.source names several"
+      " sources, which have no common order; name one, or set sft.scenes to 0"
+    )
+  if count > len(source):
+    raise UserError(
+      f"config.sft.scenes is {count}, and the training split has {len(source)}"
+      " scenes; lower it, or add scenes"
+    )
+  return First(source, count)
+
+
+def check_families(setting: str, named: Iterable[str], asked: Iterable[str]):
+  """Raises UserError for the first named family that nobody asks.
+
+  setting: as `config.sft.families`. asked: families of the training split.
+  """
+  known = list(dict.fromkeys(asked))
+  for family in named:
+    if family not in known:
+      raise UserError(
+        f'{setting} names "{family}"; the training split asks'
+        f" {', '.join(known)}{nearest(family, known)}"
+      )

@@ -1,0 +1,71 @@
+"""Checks of settings that select what a stage learns from.
+
+A family that nobody asks or more scenes than there are would be found out when
+the stage begins, hours after those before it.
+"""
+
+from ml_collections import ConfigDict
+
+from cooper_jax.errors import UserError
+
+# Settings that name question families, by stage.
+NAMING = {
+  "pretrain": ("families",),
+  "sft": ("families",),
+  "grpo": ("families",),
+}
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError for what the settings alone tell."""
+  if config.data.source == "world":
+    from cooper_jax.world.questions import families
+
+    _check_named(config, families.names())
+  _check_lengths(config)
+
+
+def check_data(config: ConfigDict) -> None:
+  """Raises UserError for what only the training split tells."""
+  from cooper_jax.data.sources import DataConfig
+  from cooper_jax.rollouts import lengths
+  from cooper_jax.world.questions import families
+
+  if not any(named for _, named in _naming(config)):
+    return
+  data = DataConfig.from_config(config)
+  known = [each.question.family for each in lengths.of_split(data, "train")]
+  if "world" in data.names:
+    known += families.names()  # not all of them are the longest there are
+  _check_named(config, sorted({*known}))
+
+
+def _naming(config):
+  """(setting, families) of the stages that are run."""
+  for stage, names in NAMING.items():
+    if stage in config.pipeline:
+      for name in names:
+        yield f"config.{stage}.{name}", config[stage][name]
+
+
+def _check_named(config, known) -> None:
+  from cooper_jax.data import selection
+
+  for setting, named in _naming(config):
+    selection.check_families(setting, named, known)
+
+
+def _check_lengths(config) -> None:
+  """No family is named whose questions `without_lengths` leaves out."""
+  if not config.pretrain.without_lengths:
+    return
+  from cooper_jax.world.questions import families
+
+  measured = families.where(lambda family: "depth" in family.NEEDS)
+  named = [f for f in config.pretrain.families if f in measured]
+  if named:
+    raise UserError(
+      f'config.pretrain.families names "{named[0]}", whose traces tell lengths,'
+      " and config.pretrain.without_lengths leaves these out; take it out, or"
+      " set without_lengths to False"
+    )

@@ -1,0 +1,148 @@
+"""What a stage selects is left, and by default all of it."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from configs import base
+from cooper_jax import world
+from cooper_jax.data import traces
+from cooper_jax.data.codes import INSTANCE, Codes
+from cooper_jax.data.counterfactual import CounterfactualMaps
+from cooper_jax.data.selection import Selection
+from cooper_jax.policy import make_policy
+from cooper_jax.stages import pretrain, sft
+from cooper_jax.tokenizers.lengths import NUMBERS
+from cooper_jax.world.questions import families
+from tests import tiny  # noqa: F401  sets the mesh
+
+SAMPLES = world.generate(world.WorldConfig(), split="train", start=0, count=6)
+STAGES = {"pretrain": pretrain, "sft": sft}
+MEANING = ("ids", "branch", "text_target", "text_weight", "code_target")
+MEANING += ("code_weight", "read", "left_out")
+
+
+def config_of(**changes):
+  config = base.get_base("long", ("pretrain", "sft"))
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.update_from_flattened_dict(
+      {name.replace("__", "."): value for name, value in changes.items()}
+    )
+  return config
+
+
+POLICY = make_policy(config_of())
+
+
+def make_codes():
+  rng, model = np.random.default_rng(0), POLICY.form.model
+  draw = lambda: rng.integers(0, model.codes, (len(SAMPLES), model.map_codes))  # noqa: E731
+  marked = [
+    next(
+      INSTANCE.search(q.reasoning) for q in s.grounding if q.family == "mark"
+    )
+    for s in SAMPLES
+  ]
+  return Codes(
+    index={sample.id: i for i, sample in enumerate(SAMPLES)},
+    maps={"depth": draw(), "segmentation": draw()},
+    marked=np.array([int(found[1]) for found in marked]),
+    mark=draw(),
+    own={"depth": draw()[:3], "segmentation": draw()[:3]},
+    changed=CounterfactualMaps(
+      draw(), rng.integers(-7, 8, (len(SAMPLES), 256)).astype(np.int8)
+    ),
+  )
+
+
+CODES = make_codes()
+
+
+def rows(stage, rounds=3, samples=SAMPLES, **changes):
+  """Rows of a stage's task, some of each sample."""
+  build = STAGES[stage].task(config_of(**changes), POLICY, CODES)
+  for number, sample in enumerate(samples * rounds):
+    yield build(sample, np.random.default_rng(number))
+
+
+def requests(row) -> list[str]:
+  """What the branches of a row ask."""
+  found, vocabulary = [], POLICY.form.vocabulary
+  for branch in np.unique(row["branch"][row["document"] > 0]):
+    ids = row["ids"][(row["branch"] == branch) & (row["document"] > 0)]
+    start = np.flatnonzero(ids == vocabulary.special("<user>"))
+    end = np.flatnonzero(ids == vocabulary.special("<assistant>"))
+    if len(start):
+      asked = ids[start[0] + 1 : end[0]].tolist()
+      found.append(POLICY.text.decode(asked).strip())
+  return found
+
+
+def said(row) -> str:
+  """The words that a row trains on."""
+  ids = row["text_target"][row["text_weight"] > 0]
+  known = POLICY.text.size
+  return POLICY.text.decode([i for i in ids.tolist() if i < known])
+
+
+# Of the code before there was anything to select. A row that is made in another
+# way on purpose has another digest, which is then written here.
+@pytest.mark.parametrize(
+  ("stage", "digest"),
+  [("pretrain", "18368f28c9d42799"), ("sft", "379fd72241cd8299")],
+)
+def test_with_the_defaults_rows_are_bit_for_bit_what_they_were(stage, digest):
+  found = hashlib.sha256()
+  for row in rows(stage):
+    for name in MEANING:
+      found.update(np.ascontiguousarray(row[name]).tobytes())
+  assert found.hexdigest()[:16] == digest
+
+
+def test_a_sample_is_itself_where_nothing_is_selected():
+  assert Selection()(SAMPLES[0]) is SAMPLES[0]
+
+
+def test_pretraining_without_lengths_says_none():
+  assert any(" m " in said(row) for row in rows("pretrain"))
+  numbers, listed = {*NUMBERS} - {"1", "2", "3", "4"}, 0
+  for row in rows("pretrain", pretrain__without_lengths=True):
+    words = said(row).split()
+    assert "m" not in words and not numbers & {*words}
+    asked = requests(row)
+    listed += "List the objects ." in asked
+    assert any(each.startswith("Where is the") for each in asked)
+  assert listed == 3 * len(SAMPLES)
+
+
+def test_families_that_tell_lengths_are_those_whose_program_reads_depth():
+  found = {}
+  for sample in world.generate(
+    world.WorldConfig(), split="train", start=0, count=40
+  ):
+    for question in sample.questions:
+      tells = traces.tells_length(question)
+      assert found.setdefault(question.family, tells) == tells
+  measured = families.where(lambda family: "depth" in family.NEEDS)
+  assert {name for name, tells in found.items() if tells} == {*measured}
+  assert {*found} == {*families.names()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("family", ["closer", "count"])
+def test_a_stage_asks_the_families_that_it_names(stage, family):
+  told = {"List the objects ."} | {q.text for s in SAMPLES for q in s.grounding}
+  starts = {t.partition("{")[0] for t in families.find(family).TEMPLATES}
+  seen = 0
+  for row in rows(stage, **{f"{stage}__families": (family,)}):
+    asked = [
+      each
+      for each in requests(row)
+      if each not in told and not each.startswith("Draw")
+    ]
+    seen += len(asked)
+    for each in asked:
+      assert any(each.startswith(start) for start in starts), each
+  assert seen > 10

@@ -1,0 +1,109 @@
+"""What a stage can't select is refused at the start, in one line."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cooper_jax import command, main
+from cooper_jax.errors import UserError
+from cooper_jax.settings import checks
+from cooper_jax.training import settings_version, workdir
+
+SMOKE = "--config=configs/grpo.py:smoke"
+
+
+def config_of(*changes):
+  return command.parse(
+    [SMOKE, *(f"--config.{each}" for each in changes)]
+  ).config
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft", "grpo"])
+def test_a_misspelt_family_has_its_nearest_name(stage, capsys):
+  setting = f"--config.{stage}.families=('closr',)"
+  assert main.main([SMOKE, setting]) == 2
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1
+  assert f'config.{stage}.families names "closr"; the training' in error
+  assert 'did you mean "closer"?' in error
+
+
+def test_a_family_of_lengths_without_lengths_is_refused():
+  with pytest.raises(UserError, match='names "width", whose traces tell'):
+    config_of(
+      "pretrain.without_lengths=True", "pretrain.families=('count','width')"
+    )
+  config_of("pretrain.without_lengths=True", "pretrain.families=('count',)")
+
+
+def own_data(folder, count=30):
+  """(path, settings) of `count` images, each asked one question."""
+  lines = []
+  for i in range(count):
+    name = f"{i}.png"
+    Image.fromarray(np.full((64, 64, 3), i, np.uint8)).save(folder / name)
+    lines.append(
+      {"image": name, "question": "A ?", "answer": "yes", "family": "seen"}
+    )
+  path = folder / "lines.jsonl"
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  return ["data.source=jsonl", f"data.settings.jsonl.path={path}"]
+
+
+def check_data(folder, *changes):
+  config = config_of(*own_data(folder), *changes)
+  checks.check_data(SimpleNamespace(config=config, workdir=folder / "run"))
+
+
+def test_a_family_of_own_data_that_nobody_asks_is_named(tmp_path):
+  check_data(tmp_path, "sft.families=('seen',)")
+  with pytest.raises(
+    UserError, match=r'sft.families names "seem"; the .* asks seen; did you'
+  ):
+    check_data(tmp_path, "sft.families=('seen','seem')")
+
+
+def test_older_runs_and_packages_have_the_defaults_of_what_was_added():
+  config = config_of()
+  flat = workdir.flat(workdir.plain(config))
+  for name, default in settings_version.ADDED.items():
+    assert flat[name] == default
+  for stage in config.pipeline:
+    noted = workdir.stage_settings(config, stage)
+    assert not noted.keys() & settings_version.ADDED.keys()
+  changed = config_of("sft.families=('closer',)")
+  assert "sft.families" in workdir.stage_settings(changed, "sft")
+  assert "sft.families" not in workdir.stage_settings(changed, "pretrain")
+
+
+def test_a_run_of_before_is_finished_and_refuses_what_was_added(tmp_path):
+  config = config_of()
+  for stage in config.pipeline:
+    workdir.begin(config, tmp_path, stage)
+    workdir.finish(config, tmp_path, stage, seconds=1.0)
+  assert workdir.plan(config, tmp_path)[1] == []
+  changed = config_of("pretrain.without_lengths=True")
+  with pytest.raises(
+    UserError, match=r"pretrain.without_lengths is False there and True here"
+  ):
+    workdir.check(changed, tmp_path)
+  # And a run that was begun with it is no default run.
+  other = tmp_path / "other"
+  workdir.begin(changed, other, "pretrain")
+  with pytest.raises(
+    UserError, match=r"pretrain.without_lengths is True there and False here"
+  ):
+    workdir.check(config, other)
+
+
+def test_a_package_that_does_not_know_it_was_made_with_the_default():
+  command.parse(["--config=configs/grpo.py"])
+  with pytest.raises(
+    UserError, match=r"sft.families is \[\] there and \['closer'\] here"
+  ):
+    command.parse(
+      ["--config=configs/grpo.py", "--config.sft.families=('closer',)"]
+    )
