@@ -173,6 +173,9 @@ class SftSettings(SupervisedSettings):
   maps: int = 4  # maps of a row in the loss, at most
   map_weight: float = 1.0  # loss weight of codes beside the text's 1
   code_noise: float = 0.1  # share of the codes read that are replaced
+  # Training scenes that are asked about, the first so many; 0 = all. Maps of
+  # pretraining come from all.
+  scenes: int = 0
   # Training scenes whose maps the policy draws as its own before SFT; 0 = none.
   self_map_scenes: int = 4000
   self_map_share: float = 0.5  # share of these maps that are read as drawn

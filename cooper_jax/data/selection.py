@@ -78,17 +78,24 @@ def first(source: Source | Mixture, count: int) -> Source | Mixture:
   """
   if not count:
     return source
-  if isinstance(source, Mixture):
+  mixed = isinstance(source, Mixture)
+  check_scenes(count, len(source), sources=len(source.sources) if mixed else 1)
+  return First(source, count)
+
+
+def check_scenes(count: int, there: int, *, sources: int = 1) -> None:
+  """Raises UserError where more scenes are wanted than there are, or some of
+  several sources."""
+  if count and sources > 1:
     raise UserError(
       f"config.sft.scenes is {count}, and config.data.source names several"
       " sources, which have no common order; name one, or set sft.scenes to 0"
     )
-  if count > len(source):
+  if count > there:
     raise UserError(
-      f"config.sft.scenes is {count}, and the training split has {len(source)}"
-      " scenes; lower it, or add scenes"
+      f"config.sft.scenes is {count}, and the training split has {there}; lower"
+      " it, or add scenes (of the world: config.data.train_scenes)"
     )
-  return First(source, count)
 
 
 def check_families(setting: str, named: Iterable[str], asked: Iterable[str]):

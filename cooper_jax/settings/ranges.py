@@ -111,6 +111,7 @@ TABLE = {
   "*.texts": COUNT,
   "pretrain.text_bins": AMOUNT,
   "sft.maps": AMOUNT,
+  "sft.scenes": Range(0, why="0 = all"),
   "sft.self_map_scenes": Range(0, why="0 = none"),
   "*.extra_counting": AMOUNT,
   "sft.self_map_share": SHARE,

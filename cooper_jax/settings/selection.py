@@ -18,6 +18,8 @@ NAMING = {
 
 def check(config: ConfigDict) -> None:
   """Raises UserError for what the settings alone tell."""
+  if "sft" in config.pipeline:
+    _check_scenes(config)
   if config.data.source == "world":
     from cooper_jax.world.questions import families
 
@@ -27,13 +29,17 @@ def check(config: ConfigDict) -> None:
 
 def check_data(config: ConfigDict) -> None:
   """Raises UserError for what only the training split tells."""
+  from cooper_jax.data import mixture, selection
   from cooper_jax.data.sources import DataConfig
   from cooper_jax.rollouts import lengths
   from cooper_jax.world.questions import families
 
+  data = DataConfig.from_config(config)
+  rendered = config.data.source == "world"  # then `check` knows their number
+  if "sft" in config.pipeline and config.sft.scenes and not rendered:
+    selection.first(mixture.open_split(data, "train"), config.sft.scenes)
   if not any(named for _, named in _naming(config)):
     return
-  data = DataConfig.from_config(config)
   known = [each.question.family for each in lengths.of_split(data, "train")]
   if "world" in data.names:
     known += families.names()  # not all of them are the longest there are
@@ -53,6 +59,15 @@ def _check_named(config, known) -> None:
 
   for setting, named in _naming(config):
     selection.check_families(setting, named, known)
+
+
+def _check_scenes(config) -> None:
+  """As many scenes as there are, as far as the settings tell."""
+  from cooper_jax.data import selection
+
+  source, count = config.data.source, config.sft.scenes
+  there = config.data.train_scenes if source == "world" else count
+  selection.check_scenes(count, there, sources=len(source.split(",")))
 
 
 def _check_lengths(config) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cooper_jax.data import counterfactual, mixture, pipeline
 from cooper_jax.data.codes import encode
+from cooper_jax.data.selection import first
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import (
@@ -61,7 +62,7 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
   )
   task = make_task(policy, codes, settings)
   batches = pipeline.make_batches(
-    source,
+    first(source, settings.get("scenes", 0)),
     build=task,
     batch_size=settings.batch,
     seed=config.seed + 1 + len(stage),
@@ -99,6 +100,7 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
     "codes",
     lambda: encode(source, codecs, folder.parent / "tokenizer/codes"),
   )
+  read = first(source, settings.get("scenes", 0))
   # Only traces about samples that have a map draw it.
   codecs = {n: codec for n, codec in codecs.items() if len(codes.known(n))}
   if settings.get("self_map_scenes", 0) and codecs:
@@ -109,7 +111,7 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
         policy,
         params,
         codecs,
-        source,
+        read,
         count=settings.self_map_scenes,
         batch=config.evaluate.batch,
         buckets=config.sampling.prompt_buckets,
@@ -122,7 +124,7 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
     changed = processes.in_turn(
       "counterfactual maps",
       lambda: counterfactual.make(
-        source,
+        read,
         codecs[changeable],
         own=codes.own.get(changeable),
         seed=config.seed,

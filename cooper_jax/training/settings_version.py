@@ -15,6 +15,7 @@ ADDED = {
   "pretrain.families": [],
   "pretrain.without_lengths": False,
   "sft.families": [],
+  "sft.scenes": 0,
 }
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from configs import base
 from cooper_jax import world
-from cooper_jax.data import traces
+from cooper_jax.data import mixture, pipeline, traces
 from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.counterfactual import CounterfactualMaps
-from cooper_jax.data.selection import Selection
+from cooper_jax.data.selection import Selection, first
+from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
 from cooper_jax.stages import pretrain, sft
 from cooper_jax.tokenizers.lengths import NUMBERS
@@ -103,6 +104,34 @@ def test_with_the_defaults_rows_are_bit_for_bit_what_they_were(stage, digest):
 
 def test_a_sample_is_itself_where_nothing_is_selected():
   assert Selection()(SAMPLES[0]) is SAMPLES[0]
+
+
+def test_more_scenes_contain_fewer():
+  source = list(SAMPLES)
+  assert first(source, 0) is source
+  few, more = first(source, 2), first(source, 4)
+  assert [s.id for s in few] == [s.id for s in SAMPLES[:2]]
+  assert [s.id for s in more][:2] == [s.id for s in few]
+  assert len(first(source, len(source))) == len(source)
+  with pytest.raises(UserError, match="the training split has 6; lower it"):
+    first(source, 7)
+  mixed = mixture.Mixture((source, source))
+  with pytest.raises(UserError, match="no common order"):
+    first(mixed, 1)
+  with pytest.raises(IndexError):
+    few[2]
+
+
+def test_batches_of_few_scenes_are_of_these_alone():
+  few = first(list(SAMPLES), 2)
+  with pipeline.make_batches(
+    few,
+    build=lambda sample, rng: {"seen": np.array(sample.id)},
+    batch_size=4,
+    seed=0,
+  ) as batches:
+    seen = {*next(batches)["seen"].tolist(), *next(batches)["seen"].tolist()}
+  assert seen == {s.id for s in SAMPLES[:2]}
 
 
 def test_pretraining_without_lengths_says_none():

@@ -66,6 +66,18 @@ def test_a_family_of_own_data_that_nobody_asks_is_named(tmp_path):
     check_data(tmp_path, "sft.families=('seen','seem')")
 
 
+def test_more_scenes_than_there_are_is_refused(tmp_path, capsys):
+  assert main.main([SMOKE, "--config.sft.scenes=1000000"]) == 2
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1
+  assert error.startswith("error: config.sft.scenes is 1000000, and the train")
+  with pytest.raises(UserError, match=r"sft.scenes is 8, and .* no common"):
+    config_of(*own_data(tmp_path), "sft.scenes=8", "data.source=world,jsonl")
+  check_data(tmp_path, "sft.scenes=10")
+  with pytest.raises(UserError, match=r"sft.scenes is 29, and the .* has 2"):
+    check_data(tmp_path, "sft.scenes=29")
+
+
 def test_older_runs_and_packages_have_the_defaults_of_what_was_added():
   config = config_of()
   flat = workdir.flat(workdir.plain(config))
