@@ -173,6 +173,9 @@ class SftSettings(SupervisedSettings):
   maps: int = 4  # maps of a row in the loss, at most
   map_weight: float = 1.0  # loss weight of codes beside the text's 1
   code_noise: float = 0.1  # share of the codes read that are replaced
+  # Question families answered at once, without a trace; `shares` are then of
+  # the other families.
+  direct_families: tuple[str, ...] = ()
   # Training scenes that are asked about, the first so many; 0 = all. Maps of
   # pretraining come from all.
   scenes: int = 0

@@ -202,11 +202,14 @@ class ReasoningTask(Task):
   lengths_need_map: the modality whose drawn map (even a corrupted one) lengths
     are read off: a trace without it says where things are and not how far, if
     the sample has such a map; "" tells them anyway.
+  direct_families: families answered at once, whatever mode is dealt; modes are
+    dealt without regard to them, so that `shares` hold among the others.
   """
 
   shares: tuple[tuple[str, float], ...]
   corrupted: float
   lengths_need_map: str = ""
+  direct_families: tuple[str, ...] = ()
 
   def __call__(self, sample, rng):
     sample = self.selection(sample)
@@ -270,9 +273,11 @@ class ReasoningTask(Task):
   def _ways(self, sample, question, rng) -> dict:
     """By mode: the branch that answers the question in it, and its size."""
     found = {}
+    direct = question.family in self.direct_families
     for mode, share in self.shares:
       if share > 0:
-        branch = self._way(sample, question, mode, rng)
+        mode_here = modes.DIRECT if direct else mode
+        branch = self._way(sample, question, mode_here, rng)
         size = segments.measure(segments.Document(branch), self.markup.form)
         found[mode] = branch, size
     return found

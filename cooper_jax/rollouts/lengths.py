@@ -78,6 +78,8 @@ def longest(config, policy, asked: Asked) -> tuple[int, int]:
   """(positions, scored texts) of the longest trace that SFT makes of it."""
   shares = [mode for mode, share in config.sft.shares.items() if share > 0]
   maps = None
+  if asked.question.family in config.sft.direct_families:
+    shares = [modes.DIRECT]
   if asked.question.reasoning and shares != [modes.DIRECT]:
     names = modes.order(policy.markup.modalities)
     drawn = tasks.drawn_in(shares, asked.question, names)

@@ -11,7 +11,7 @@ from cooper_jax.errors import UserError
 # Settings that name question families, by stage.
 NAMING = {
   "pretrain": ("families",),
-  "sft": ("families",),
+  "sft": ("families", "direct_families"),
   "grpo": ("families",),
 }
 
@@ -25,6 +25,8 @@ def check(config: ConfigDict) -> None:
 
     _check_named(config, families.names())
   _check_lengths(config)
+  if "sft" in config.pipeline:
+    _check_direct(config)
 
 
 def check_data(config: ConfigDict) -> None:
@@ -68,6 +70,18 @@ def _check_scenes(config) -> None:
   source, count = config.data.source, config.sft.scenes
   there = config.data.train_scenes if source == "world" else count
   selection.check_scenes(count, there, sources=len(source.split(",")))
+
+
+def _check_direct(config) -> None:
+  """Families that are answered at once are asked at all."""
+  asked = config.sft.families
+  for family in config.sft.direct_families:
+    if asked and family not in asked:
+      raise UserError(
+        f'config.sft.direct_families names "{family}", which'
+        f" config.sft.families leaves out ({', '.join(asked)}); add it there,"
+        " or take it out here"
+      )
 
 
 def _check_lengths(config) -> None:

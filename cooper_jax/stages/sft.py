@@ -33,6 +33,7 @@ def task(config, policy, codes):
     counterfactual=settings.counterfactual,
     extra_counting=settings.extra_counting,
     lengths_need_map=settings.lengths_need_map,
+    direct_families=tuple(settings.direct_families),
     selection=Selection(tuple(settings.families)),
   )
 

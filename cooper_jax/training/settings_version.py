@@ -14,6 +14,7 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 ADDED = {
   "pretrain.families": [],
   "pretrain.without_lengths": False,
+  "sft.direct_families": [],
   "sft.families": [],
   "sft.scenes": 0,
 }

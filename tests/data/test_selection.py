@@ -70,15 +70,23 @@ def rows(stage, rounds=3, samples=SAMPLES, **changes):
 
 def requests(row) -> list[str]:
   """What the branches of a row ask."""
-  found, vocabulary = [], POLICY.form.vocabulary
+  return [asked for asked, _ in traces_of(row)]
+
+
+def traces_of(row):
+  """(request, maps that are drawn; None: answered at once) of each branch."""
+  vocabulary = POLICY.form.vocabulary
+  names = {vocabulary.opening(s): n for n, s in POLICY.markup.modalities}
   for branch in np.unique(row["branch"][row["document"] > 0]):
-    ids = row["ids"][(row["branch"] == branch) & (row["document"] > 0)]
+    here = (row["branch"] == branch) & (row["document"] > 0)
+    ids = row["ids"][here]
     start = np.flatnonzero(ids == vocabulary.special("<user>"))
+    if not len(start):
+      continue
     end = np.flatnonzero(ids == vocabulary.special("<assistant>"))
-    if len(start):
-      asked = ids[start[0] + 1 : end[0]].tolist()
-      found.append(POLICY.text.decode(asked).strip())
-  return found
+    asked = POLICY.text.decode(ids[start[0] + 1 : end[0]].tolist()).strip()
+    thinks = (ids == vocabulary.special("<think>")).any()
+    yield asked, tuple(names[i] for i in ids if i in names) if thinks else None
 
 
 def said(row) -> str:
@@ -175,3 +183,21 @@ def test_a_stage_asks_the_families_that_it_names(stage, family):
     for each in asked:
       assert any(each.startswith(start) for start in starts), each
   assert seen > 10
+
+
+def test_some_families_are_answered_at_once_and_the_others_by_shares():
+  direct = ("closer", "distance", "count", "left_right", "height", "reach")
+  asked = {q.text: q.family for s in SAMPLES for q in s.questions}
+  changes = dict(sft__extra_counting=0, sft__counterfactual=0.0)
+  found = {True: [], False: []}
+  for row in rows("sft", rounds=40, **changes, sft__direct_families=direct):
+    for request, maps in traces_of(row):
+      found[asked[request] in direct].append(maps)
+  assert {*found[True]} == {None} and len(found[True]) > 100
+  shares, total = config_of().sft.shares, len(found[False])
+  for mode, share in shares.items():
+    expected = {"direct": None, "text": (), "both": ("depth", "segmentation")}
+    drew = found[False].count(expected.get(mode, (mode,)))
+    # Some 500 branches: four standard deviations.
+    room = 4 * np.sqrt(share * (1 - share) / total)
+    assert drew / total == pytest.approx(share, abs=room), mode

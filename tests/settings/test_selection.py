@@ -10,6 +10,7 @@ from PIL import Image
 from cooper_jax import command, main
 from cooper_jax.errors import UserError
 from cooper_jax.settings import checks
+from cooper_jax.settings.selection import NAMING
 from cooper_jax.training import settings_version, workdir
 
 SMOKE = "--config=configs/grpo.py:smoke"
@@ -21,13 +22,16 @@ def config_of(*changes):
   ).config
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "sft", "grpo"])
-def test_a_misspelt_family_has_its_nearest_name(stage, capsys):
-  setting = f"--config.{stage}.families=('closr',)"
+@pytest.mark.parametrize(
+  ("stage", "name"),
+  [(stage, name) for stage, names in NAMING.items() for name in names],
+)
+def test_a_misspelt_family_has_its_nearest_name(stage, name, capsys):
+  setting = f"--config.{stage}.{name}=('closr',)"
   assert main.main([SMOKE, setting]) == 2
   error = capsys.readouterr().err
   assert error.count("\n") == 1
-  assert f'config.{stage}.families names "closr"; the training' in error
+  assert f'config.{stage}.{name} names "closr"; the training' in error
   assert 'did you mean "closer"?' in error
 
 
@@ -37,6 +41,12 @@ def test_a_family_of_lengths_without_lengths_is_refused():
       "pretrain.without_lengths=True", "pretrain.families=('count','width')"
     )
   config_of("pretrain.without_lengths=True", "pretrain.families=('count',)")
+
+
+def test_a_family_answered_at_once_is_asked():
+  with pytest.raises(UserError, match=r'names "closer", which config.sft.fam'):
+    config_of("sft.direct_families=('closer',)", "sft.families=('count',)")
+  config_of("sft.direct_families=('closer',)", "sft.families=('closer',)")
 
 
 def own_data(folder, count=30):
