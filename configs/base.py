@@ -147,6 +147,8 @@ class PretrainSettings(SupervisedSettings):
   counterfactual: float = 0.5  # share of those depth maps that were edited
   single_object: float = 0.05  # chance that a map marks one object alone
   extra_counting: int = 3  # counting questions added per image
+  # Control: each image is trained to draw the maps of another image.
+  exchanged_maps: bool = False
   # Text tells no length: "list" and "where" go without, and questions whose
   # trace or answer tells one are left out.
   without_lengths: bool = False

@@ -12,6 +12,7 @@ import numpy as np
 
 from cooper_jax import modalities
 from cooper_jax.data.counterfactual import CounterfactualMaps
+from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.training import telemetry
 
@@ -72,6 +73,33 @@ class Codes:
     if not instance:
       return None
     return instance, self.mark[place]
+
+
+def exchanged(codes: Codes, *, seed: int) -> Codes:
+  """Each image's maps are those of another image; a control.
+
+  Every image gets all its maps from the same other one, and every map is
+  given once, so that the maps as a whole stay the same: what is learned costs
+  as much and says nothing of the image. Images exchange with those that have
+  the same maps; which with which follows from the seed.
+
+  Raises UserError where an image has no other to exchange with.
+  """
+  known = np.stack([codes.maps[m][:, 0] >= 0 for m in codes.maps], -1)
+  rng, source = np.random.default_rng(seed), np.arange(len(known))
+  for kind in np.unique(known, axis=0):
+    places = np.flatnonzero((known == kind).all(-1))
+    if len(places) == 1 and kind.any():
+      raise UserError(
+        "config.pretrain.exchanged_maps gives each image the maps of another,"
+        " and only one image has"
+        f" {' and '.join(m for m, k in zip(codes.maps, kind) if k)}; add images"
+      )
+    # One cycle through all of them: none keeps its own.
+    cycle = rng.permutation(places)
+    source[cycle] = np.roll(cycle, 1)
+  maps = {name: each[source] for name, each in codes.maps.items()}
+  return dataclasses.replace(codes, maps=maps)
 
 
 def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:

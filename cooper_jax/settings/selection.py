@@ -25,6 +25,8 @@ def check(config: ConfigDict) -> None:
 
     _check_named(config, families.names())
   _check_lengths(config)
+  if "pretrain" in config.pipeline:
+    _check_exchanged(config)
   if "sft" in config.pipeline:
     _check_direct(config)
 
@@ -70,6 +72,18 @@ def _check_scenes(config) -> None:
   source, count = config.data.source, config.sft.scenes
   there = config.data.train_scenes if source == "world" else count
   selection.check_scenes(count, there, sources=len(source.split(",")))
+
+
+def _check_exchanged(config) -> None:
+  """No map of the image itself stands beside those of another."""
+  for name in ("counterfactual", "single_object"):
+    share = config.pretrain[name]
+    if config.pretrain.exchanged_maps and share:
+      raise UserError(
+        "config.pretrain.exchanged_maps gives each image the maps of another,"
+        f" and config.pretrain.{name}={share} shows its own; set {name} to 0,"
+        " in the run that this one is compared with, too"
+      )
 
 
 def _check_direct(config) -> None:

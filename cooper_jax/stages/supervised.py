@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.data import counterfactual, mixture, pipeline
-from cooper_jax.data.codes import encode
+from cooper_jax.data.codes import encode, exchanged
 from cooper_jax.data.selection import first
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes, shard
@@ -100,6 +100,8 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
     "codes",
     lambda: encode(source, codecs, folder.parent / "tokenizer/codes"),
   )
+  if settings.get("exchanged_maps", False):
+    codes = exchanged(codes, seed=config.seed)
   read = first(source, settings.get("scenes", 0))
   # Only traces about samples that have a map draw it.
   codecs = {n: codec for n, codec in codecs.items() if len(codes.known(n))}

@@ -1,8 +1,12 @@
 """Codes of maps by sample: whose they are, and wrong ones for traces."""
 
-import numpy as np
+import dataclasses
 
-from cooper_jax.data.codes import Codes
+import numpy as np
+import pytest
+
+from cooper_jax.data.codes import Codes, exchanged
+from cooper_jax.errors import UserError
 
 
 def codes(rows):
@@ -28,3 +32,28 @@ def test_the_only_map_of_the_data_is_no_wrong_one_of_itself():
   found = codes([[1, 2, 3, 4], [-1] * 4])
   rng = np.random.default_rng(0)
   assert found.other("s0", "depth", rng).tolist() == [3, 4, 1, 2]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 50])
+def test_exchanged_maps_are_both_of_one_other_image(count):
+  rows = np.arange(count)[:, None] * np.ones(4, np.int32)
+  before = codes(rows)
+  before = dataclasses.replace(
+    before, maps={"depth": before.maps["depth"], "segmentation": rows + 100}
+  )
+  for seed in range(5):
+    after = exchanged(before, seed=seed)
+    depth, classes = (after.maps[m][:, 0] for m in ("depth", "segmentation"))
+    assert (depth != np.arange(count)).all()
+    assert sorted(depth) == [*range(count)]
+    assert (classes == depth + 100).all()
+    again = exchanged(before, seed=seed)
+    assert (again.maps["depth"] == after.maps["depth"]).all()
+  assert before.maps["depth"][1, 0] == 1  # it is left as it was
+
+
+def test_an_image_exchanges_with_one_that_has_the_same_maps():
+  found = exchanged(codes([[1] * 4, [-1] * 4, [5] * 4, [-1] * 4]), seed=0)
+  assert found.maps["depth"][:, 0].tolist() == [5, -1, 1, -1]
+  with pytest.raises(UserError, match="only one image has depth; add images"):
+    exchanged(codes([[1] * 4, [-1] * 4]), seed=0)

@@ -7,7 +7,7 @@ import pytest
 
 from configs import base
 from cooper_jax import world
-from cooper_jax.data import mixture, pipeline, traces
+from cooper_jax.data import codes, mixture, pipeline, traces
 from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.counterfactual import CounterfactualMaps
 from cooper_jax.data.selection import Selection, first
@@ -201,3 +201,22 @@ def test_some_families_are_answered_at_once_and_the_others_by_shares():
     # Some 500 branches: four standard deviations.
     room = 4 * np.sqrt(share * (1 - share) / total)
     assert drew / total == pytest.approx(share, abs=room), mode
+
+
+def test_exchanged_maps_leave_the_text_and_its_amount_as_they_were():
+  changes = dict(pretrain__counterfactual=0.0, pretrain__single_object=0.0)
+  changes |= dict(pretrain__map_context=0.0, pretrain__code_noise=0.0)
+  other = codes.exchanged(CODES, seed=0)
+  config = config_of(**changes)
+  for number, sample in enumerate(SAMPLES):
+    own, new = (
+      pretrain.task(config, POLICY, each)(sample, np.random.default_rng(number))
+      for each in (CODES, other)
+    )
+    for name in ("branch", "text_target", "text_weight", "code_weight"):
+      np.testing.assert_array_equal(own[name], new[name])
+    for modality, slot in (("depth", 0), ("segmentation", 1)):
+      here = (new["code_weight"] > 0) & (new["code_modality"] == slot)
+      told = new["code_target"][here]
+      np.testing.assert_array_equal(told, other.of(sample.id, modality))
+      assert (told != CODES.of(sample.id, modality)).any()

@@ -49,6 +49,17 @@ def test_a_family_answered_at_once_is_asked():
   config_of("sft.direct_families=('closer',)", "sft.families=('closer',)")
 
 
+@pytest.mark.parametrize("name", ["counterfactual", "single_object"])
+def test_own_maps_beside_exchanged_ones_are_refused(name):
+  none = dict(map_context=0.5, counterfactual=0.0, single_object=0.0)
+  look = "model.map_lookup=True"
+  asked = [f"pretrain.{n}={v}" for n, v in (none | {name: 0.2}).items()]
+  with pytest.raises(UserError, match=rf"pretrain.{name}=0.2 shows its own"):
+    config_of("pretrain.exchanged_maps=True", look, *asked)
+  asked = [f"pretrain.{n}={v}" for n, v in none.items()]
+  config_of("pretrain.exchanged_maps=True", look, *asked)
+
+
 def own_data(folder, count=30):
   """(path, settings) of `count` images, each asked one question."""
   lines = []
