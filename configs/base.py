@@ -265,6 +265,10 @@ class GRPOSettings(StageSettings):
   bins: int = 2  # bins (blocks) of a row of the update; one holds any rollout
   rows: int = 4  # rows of the update at once; more on an accelerator
   families: tuple[str, ...] = ()  # question families reinforced; () = all
+  # Words of the questions: usual | heldout, those of the held-out split.
+  phrasings: str = "usual"
+  # Training scenes that are not asked about, the first so many (of SFT).
+  skip_scenes: int = 0
   rl: RLSettings = dataclasses.field(default_factory=RLSettings)
 
 

@@ -13,6 +13,11 @@ from cooper_jax.data.mixture import Mixture
 from cooper_jax.data.sources import Source
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.sample import Question, Sample
+from cooper_jax.world.questions import rephrasing
+
+USUAL, HELDOUT = "usual", "heldout"
+PHRASINGS = (USUAL, HELDOUT)  # words that questions are put in
+FIRST, SKIPPED = "config.sft.scenes", "config.grpo.skip_scenes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,49 +57,81 @@ class Selection:
 
 
 @dataclasses.dataclass(frozen=True)
-class First:
-  """The first scenes of a source in its own order; more contain fewer."""
+class Part:
+  """The scenes `start` to `stop` of a source, in its own order."""
 
   source: Source
-  count: int
+  start: int
+  stop: int
 
   def __len__(self) -> int:
-    return self.count
+    return self.stop - self.start
 
   def __getitem__(self, index: int) -> Sample:
-    if not 0 <= index < self.count:
+    if not 0 <= index < len(self):
       raise IndexError(index)
-    return self.source[index]
+    return self.source[self.start + index]
 
   def __repr__(self) -> str:
-    return f"the first {self.count} of {self.source!r}"
+    return f"{self.start} to {self.stop} of {self.source!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rephrased:
+  """A source whose questions are in the held-out split's words."""
+
+  source: Source | Mixture
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> Sample:
+    return rephrasing.in_heldout_words(self.source[index])
+
+  def __repr__(self) -> str:
+    return f"{self.source!r} in held-out words"
 
 
 def first(source: Source | Mixture, count: int) -> Source | Mixture:
-  """The first `count` scenes of a source, 0: all of them.
+  """The first `count` scenes of a source, 0: all; more contain fewer.
 
   Raises UserError where there are fewer, or the source is a mixture, of which
   no scene is the first.
   """
   if not count:
     return source
-  mixed = isinstance(source, Mixture)
-  check_scenes(count, len(source), sources=len(source.sources) if mixed else 1)
-  return First(source, count)
+  check_scenes(FIRST, count, len(source), sources=_number(source))
+  return Part(source, 0, count)
 
 
-def check_scenes(count: int, there: int, *, sources: int = 1) -> None:
-  """Raises UserError where more scenes are wanted than there are, or some of
-  several sources."""
+def after(source: Source | Mixture, count: int) -> Source | Mixture:
+  """The scenes of a source after the first `count`; raises as `first`."""
+  if not count:
+    return source
+  check_scenes(SKIPPED, count, len(source) - 1, sources=_number(source))
+  return Part(source, count, len(source))
+
+
+def phrased(source: Source | Mixture, phrasings: str) -> Source | Mixture:
+  """The source with its questions in usual or in held-out words."""
+  return Rephrased(source) if phrasings == HELDOUT else source
+
+
+def _number(source) -> int:
+  return len(source.sources) if isinstance(source, Mixture) else 1
+
+
+def check_scenes(setting: str, count: int, most: int, *, sources=1) -> None:
+  """Raises UserError for too many scenes, or for some of several sources."""
   if count and sources > 1:
     raise UserError(
-      f"config.sft.scenes is {count}, and config.data.source names several"
-      " sources, which have no common order; name one, or set sft.scenes to 0"
+      f"{setting} is {count}, and config.data.source names several sources,"
+      " which have no common order; name one, or set it to 0"
     )
-  if count > there:
+  if count > most:
     raise UserError(
-      f"config.sft.scenes is {count}, and the training split has {there}; lower"
-      " it, or add scenes (of the world: config.data.train_scenes)"
+      f"{setting} is {count}; the training split allows up to {most}: lower it,"
+      " or add scenes (of the world: config.data.train_scenes)"
     )
 
 

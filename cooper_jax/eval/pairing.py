@@ -40,6 +40,17 @@ def difference(key: str, one, other) -> dict:
   }
 
 
+def by_mode(key: str, before, after) -> dict:
+  """<key>/gain/<mode> and <key>/beyond/<mode> of hits[mode] [n]."""
+  found = {}
+  for mode in after.keys() & before.keys():
+    found |= difference(f"{key}/gain/{mode}", after[mode], before[mode])
+  for mode in before.keys() - {FREE}:
+    if FREE in after:
+      found |= difference(f"{key}/beyond/{mode}", after[FREE], before[mode])
+  return found
+
+
 def scores(hits, families) -> dict:
   """The summary's paired entries of hits[stage][mode] [n] and families [n].
 
@@ -49,12 +60,7 @@ def scores(hits, families) -> dict:
   """
   found = {}
   families = np.asarray(families)
-  before, after = hits.get(BEFORE, {}), hits.get(AFTER, {})
-  for mode in after.keys() & before.keys():
-    found |= difference(f"qa/gain/{mode}", after[mode], before[mode])
-  for mode in before.keys() - {FREE}:
-    if FREE in after:
-      found |= difference(f"qa/beyond/{mode}", after[FREE], before[mode])
+  found |= by_mode("qa", hits.get(BEFORE, {}), hits.get(AFTER, {}))
   for stage, ways in hits.items():
     for plain in PLAIN:
       if not {drawing_mode(), plain} <= ways.keys():

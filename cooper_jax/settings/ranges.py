@@ -111,6 +111,7 @@ TABLE = {
   "*.texts": COUNT,
   "pretrain.text_bins": AMOUNT,
   "sft.maps": AMOUNT,
+  "grpo.skip_scenes": Range(0, why="0 = none"),
   "sft.scenes": Range(0, why="0 = all"),
   "sft.self_map_scenes": Range(0, why="0 = none"),
   "*.extra_counting": AMOUNT,

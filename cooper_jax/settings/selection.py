@@ -6,7 +6,8 @@ the stage begins, hours after those before it.
 
 from ml_collections import ConfigDict
 
-from cooper_jax.errors import UserError
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.settings import ranges
 
 # Settings that name question families, by stage.
 NAMING = {
@@ -14,17 +15,18 @@ NAMING = {
   "sft": ("families", "direct_families"),
   "grpo": ("families",),
 }
+EVALUATED = "rephrased"  # the benchmark that asks in held-out words
 
 
 def check(config: ConfigDict) -> None:
   """Raises UserError for what the settings alone tell."""
-  if "sft" in config.pipeline:
-    _check_scenes(config)
+  _check_scenes(config)
   if config.data.source == "world":
     from cooper_jax.world.questions import families
 
     _check_named(config, families.names())
   _check_lengths(config)
+  _check_phrasings(config)
   if "pretrain" in config.pipeline:
     _check_exchanged(config)
   if "sft" in config.pipeline:
@@ -39,9 +41,13 @@ def check_data(config: ConfigDict) -> None:
   from cooper_jax.world.questions import families
 
   data = DataConfig.from_config(config)
-  rendered = config.data.source == "world"  # then `check` knows their number
-  if "sft" in config.pipeline and config.sft.scenes and not rendered:
-    selection.first(mixture.open_split(data, "train"), config.sft.scenes)
+  if config.data.source != "world":  # else `check` knew their number
+    for stage, name, select in (
+      ("sft", "scenes", selection.first),
+      ("grpo", "skip_scenes", selection.after),
+    ):
+      if stage in config.pipeline and config[stage][name]:
+        select(mixture.open_split(data, "train"), config[stage][name])
   if not any(named for _, named in _naming(config)):
     return
   known = [each.question.family for each in lengths.of_split(data, "train")]
@@ -69,9 +75,46 @@ def _check_scenes(config) -> None:
   """As many scenes as there are, as far as the settings tell."""
   from cooper_jax.data import selection
 
-  source, count = config.data.source, config.sft.scenes
-  there = config.data.train_scenes if source == "world" else count
-  selection.check_scenes(count, there, sources=len(source.split(",")))
+  names = config.data.source.split(",")
+  there = config.data.train_scenes if names == ["world"] else ranges.LARGEST
+  for stage, setting, count, most in (
+    ("sft", selection.FIRST, config.sft.scenes, there),
+    ("grpo", selection.SKIPPED, config.grpo.skip_scenes, there - 1),
+  ):
+    if stage in config.pipeline:
+      selection.check_scenes(setting, count, most, sources=len(names))
+
+
+def _check_phrasings(config) -> None:
+  """Words that the world has, and that are no test of unseen ones any more."""
+  from cooper_jax.data import selection
+
+  said, world = config.grpo.phrasings, config.data.source == "world"
+  if said not in selection.PHRASINGS:
+    raise UserError(
+      f'config.grpo.phrasings is "{said}"; allowed: '
+      f"{', '.join(selection.PHRASINGS)}{nearest(said, selection.PHRASINGS)}"
+    )
+  heldout = "grpo" in config.pipeline and said == selection.HELDOUT
+  evaluated = "evaluate" in config.pipeline
+  for asked, setting in (
+    (heldout, "config.grpo.phrasings=heldout"),
+    (
+      evaluated and EVALUATED in config.evaluate.benchmarks,
+      f'benchmark "{EVALUATED}" of config.evaluate.benchmarks',
+    ),
+  ):
+    if asked and not world:
+      raise UserError(
+        f"{setting} asks in the world's held-out words, and config.data.source"
+        f" is {config.data.source}; set it to world"
+      )
+  if heldout and evaluated and config.evaluate.heldout_questions:
+    raise UserError(
+      "config.grpo.phrasings=heldout trains on the words that the held-out"
+      " split is the test of; set config.evaluate.heldout_questions=0 (the"
+      f' benchmark "{EVALUATED}" asks test scenes in them), or phrasings=usual'
+    )
 
 
 def _check_exchanged(config) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax import plugins
-from cooper_jax.data import counterfactual, mixture, modes
+from cooper_jax.data import counterfactual, mixture, modes, selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import (
   baselines,
@@ -62,7 +62,8 @@ def evaluate(config, workdir) -> None:
   if own:
     summary |= benchmark.baseline_scores(own)
     summary |= baselines.scores(items, own.blind)
-    new = heldout.open_items(data, settings.heldout_questions, seed=config.seed)
+    count = 0 if words_trained(workdir) else settings.heldout_questions
+    new = heldout.open_items(data, count, seed=config.seed)
     say(summary, ("blind", "constant", "chance"), items)
   if new:
     for name, answers in baselines.answers(new, own.blind).items():
@@ -85,7 +86,7 @@ def evaluate(config, workdir) -> None:
       path = workdir / STAGE / name / f"{stage}.jsonl"
       results.write(path, each.items, found)
       summary |= score_benchmark(each, found, stage)
-      asked.setdefault(name, {})[stage] = found[FREE].hits
+      asked.setdefault(name, {})[stage] = {m: a.hits for m, a in found.items()}
     if not own:
       continue
     scores = score_maps(policy, params, samples, trained, options)
@@ -135,7 +136,10 @@ def evaluate(config, workdir) -> None:
   for name, each in asked.items():
     if len(each) == len(EVALUATED):
       before, after = (each[stage] for stage in EVALUATED)
-      summary |= pairing.difference(f"{opened[name].key}/gain", after, before)
+      key = opened[name].key
+      summary |= pairing.difference(f"{key}/gain", after[FREE], before[FREE])
+      if opened[name].modes:
+        summary |= pairing.by_mode(key, before, after)
   summary |= pairing.scores(hits, [item.question.family for item in items])
   # So far, for the report; the run's own count of the stage comes after it.
   summary[f"time/{STAGE}_s"] = round(watch.read()[0], 1)
@@ -168,6 +172,19 @@ def score_reading(config, workdir, policy, codecs) -> dict:
           policy, params, source, config, codecs, stage=stage
         )
   return found
+
+
+def words_trained(workdir: Path) -> bool:
+  """Whether GRPO was in the held-out split's words, which are then no test."""
+  found = record(workdir, "grpo") or {"settings": {}}
+  known = found["settings"].get("grpo.phrasings") == selection.HELDOUT
+  if known:
+    print(
+      f"{STAGE}  held-out split left out: config.grpo.phrasings=heldout trained"
+      " on its words",
+      flush=True,
+    )
+  return known
 
 
 def is_there(workdir: Path, stage: str) -> bool:

@@ -13,7 +13,7 @@ longer run, and the steps before were taken at other rates than in that.
 
 from pathlib import Path
 
-from cooper_jax.data import mixture
+from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.parallel import processes
 from cooper_jax.policy import init_state, load_stage, make_policy, start_from
@@ -65,8 +65,9 @@ def run(config, workdir) -> None:
     "scenes",
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
   )
+  asked = selection.after(source, settings.skip_scenes)
   stream = QuestionStream(
-    source,
+    selection.phrased(asked, settings.phrasings),
     batch=settings.batch,
     seed=config.seed,
     families=tuple(settings.families),

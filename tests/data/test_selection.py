@@ -10,7 +10,7 @@ from cooper_jax import world
 from cooper_jax.data import codes, mixture, pipeline, traces
 from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.counterfactual import CounterfactualMaps
-from cooper_jax.data.selection import Selection, first
+from cooper_jax.data.selection import Selection, after, first, phrased
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
 from cooper_jax.stages import pretrain, sft
@@ -121,13 +121,18 @@ def test_more_scenes_contain_fewer():
   assert [s.id for s in few] == [s.id for s in SAMPLES[:2]]
   assert [s.id for s in more][:2] == [s.id for s in few]
   assert len(first(source, len(source))) == len(source)
-  with pytest.raises(UserError, match="the training split has 6; lower it"):
+  with pytest.raises(UserError, match=r"scenes is 7; the .* allows up to 6"):
     first(source, 7)
   mixed = mixture.Mixture((source, source))
   with pytest.raises(UserError, match="no common order"):
     first(mixed, 1)
   with pytest.raises(IndexError):
     few[2]
+  rest = after(source, 2)
+  assert [s.id for s in rest] == [s.id for s in SAMPLES[2:]]
+  assert after(source, 0) is source
+  with pytest.raises(UserError, match=r"skip_scenes is 6; .* up to 5"):
+    after(source, 6)
 
 
 def test_batches_of_few_scenes_are_of_these_alone():
@@ -220,3 +225,16 @@ def test_exchanged_maps_leave_the_text_and_its_amount_as_they_were():
       told = new["code_target"][here]
       np.testing.assert_array_equal(told, other.of(sample.id, modality))
       assert (told != CODES.of(sample.id, modality)).any()
+
+
+def test_questions_in_held_out_words_are_the_same_questions():
+  assert phrased(SAMPLES, "usual") is SAMPLES
+  asked = phrased(SAMPLES, "heldout")
+  assert len(asked) == len(SAMPLES) and repr(asked) != repr(SAMPLES)
+  for old, new in zip(SAMPLES, asked):
+    assert len(old.questions) == len(new.questions)
+    for one, other in zip(old.questions, new.questions):
+      assert other.template == families.PHRASINGS - 1 != one.template
+      assert (one.answer, one.options, one.reasoning) == (
+        other.answer, other.options, other.reasoning,
+      )  # fmt: skip

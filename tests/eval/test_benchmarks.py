@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from cooper_jax import plugins
+from cooper_jax import command, plugins
 from cooper_jax.errors import UserError
 from cooper_jax.eval import benchmark, benchmarks, pairing, questions
 from cooper_jax.report.benchmarks import section
@@ -76,7 +76,7 @@ def said(*answers):
 
 
 def test_the_embedded_test_split_is_the_first():
-  assert plugins.names("benchmarks") == ["embedded"]
+  assert plugins.names("benchmarks") == ["embedded", "rephrased"]
   found = plugins.find("benchmarks", "embedded")
   assert found.KEY == "qa" and found.TITLE
 
@@ -186,3 +186,28 @@ def test_the_report_has_a_table_of_each(coins):
   # A benchmark whose file is gone is shown by its name.
   gone = {k.replace("coins", "dimes"): v for k, v in summary.items()}
   assert "dimes" in section(gone)
+
+
+def test_rephrased_asks_the_test_split_in_words_of_its_own(tmp_path):
+  config = command.load_config("configs/evaluate.py:smoke")
+  with config.unlocked():
+    config.data.update(cache=str(tmp_path), test_scenes=6, train_scenes=4)
+    config.data.workers = 1
+    config.evaluate.benchmarks = ("embedded", "rephrased")
+  usual, new = benchmark.open_all(config).values()
+  assert usual.key == "qa" and new.key == "benchmarks/rephrased"
+  assert pairing.FREE in new.modes and "text" in new.modes
+  assert len(usual.items) == len(new.items) > 10
+  for one, other in zip(usual.items, new.items):
+    assert one.sample.id == other.sample.id
+    assert one.question.answer == other.question.answer
+    assert one.question.text != other.question.text
+
+
+def test_gains_of_a_benchmark_in_every_mode_are_explained(coins):
+  hits = {"adaptive": [1, 1], "text": [0, 1]}
+  found = pairing.by_mode("benchmarks/coins", hits, hits)
+  assert found["benchmarks/coins/gain/text"] == 0
+  assert found["benchmarks/coins/beyond/text"] == 0.5
+  assert "benchmarks/coins/beyond/adaptive" not in found
+  assert metrics_page.unexplained(found, ("summary.json",)) == []

@@ -142,6 +142,7 @@ def test_every_number_of_an_optimiser_has_limits():
     ("pretrain.texts", 0, "1 and more"),
     ("sft.shares.direct", -0.1, "0 and more"),
     ("sft.corrupted", 2.0, "0 to 1"),
+    ("grpo.skip_scenes", -1, "0 and more (0 = none)"),
     ("sft.scenes", -1, "0 and more (0 = all)"),
     ("sft.self_map_scenes", -1, "0 and more"),
     ("sft.modality_weights.depth", -1.0, "0 and more"),

@@ -11,6 +11,7 @@ from cooper_jax import command, main
 from cooper_jax.errors import UserError
 from cooper_jax.settings import checks
 from cooper_jax.settings.selection import NAMING
+from cooper_jax.stages import evaluate
 from cooper_jax.training import settings_version, workdir
 
 SMOKE = "--config=configs/grpo.py:smoke"
@@ -91,12 +92,46 @@ def test_more_scenes_than_there_are_is_refused(tmp_path, capsys):
   assert main.main([SMOKE, "--config.sft.scenes=1000000"]) == 2
   error = capsys.readouterr().err
   assert error.count("\n") == 1
-  assert error.startswith("error: config.sft.scenes is 1000000, and the train")
+  assert error.startswith("error: config.sft.scenes is 1000000; the train")
   with pytest.raises(UserError, match=r"sft.scenes is 8, and .* no common"):
     config_of(*own_data(tmp_path), "sft.scenes=8", "data.source=world,jsonl")
   check_data(tmp_path, "sft.scenes=10")
-  with pytest.raises(UserError, match=r"sft.scenes is 29, and the .* has 2"):
+  with pytest.raises(UserError, match=r"sft.scenes is 29; the .* up to 2\d:"):
     check_data(tmp_path, "sft.scenes=29")
+
+
+def test_grpo_leaves_a_scene_to_ask_about(tmp_path):
+  scenes = command.load_config("configs/grpo.py:smoke").data.train_scenes
+  config_of(f"grpo.skip_scenes={scenes - 1}")
+  with pytest.raises(UserError, match=rf"skip_scenes is {scenes}; .* up to"):
+    config_of(f"grpo.skip_scenes={scenes}")
+  with pytest.raises(UserError, match=r"skip_scenes is 29; .* up to 2\d:"):
+    check_data(tmp_path, "grpo.skip_scenes=29")
+
+
+HELDOUT_WORDS = "grpo.phrasings=heldout"
+NO_TEST = "evaluate.heldout_questions=0"
+
+
+def test_words_that_are_trained_on_are_no_test_of_new_words(tmp_path):
+  with pytest.raises(UserError, match=r"is the test of; .* or phrasings=usual"):
+    config_of(HELDOUT_WORDS)
+  config_of(HELDOUT_WORDS, NO_TEST)
+  with pytest.raises(UserError, match='did you mean "heldout"'):
+    config_of("grpo.phrasings=held_out", NO_TEST)
+  own = own_data(tmp_path)
+  with pytest.raises(UserError, match=r"held-out words, and .* is jsonl"):
+    config_of(*own, HELDOUT_WORDS, NO_TEST)
+  with pytest.raises(UserError, match=r'benchmark "rephrased" of .* jsonl'):
+    config_of(*own, "evaluate.benchmarks=('rephrased',)")
+
+
+def test_an_evaluation_later_leaves_the_held_out_split_out(tmp_path, capsys):
+  assert not evaluate.words_trained(tmp_path)
+  for asked, said in ((NO_TEST, False), (HELDOUT_WORDS, True)):
+    workdir.finish(config_of(asked, NO_TEST), tmp_path, "grpo", seconds=1.0)
+    assert evaluate.words_trained(tmp_path) == said
+    assert ("held-out split left out" in capsys.readouterr().out) == said
 
 
 def test_older_runs_and_packages_have_the_defaults_of_what_was_added():
