@@ -4,6 +4,9 @@ A policy can draw well and answer from the image alone. So it is held to draw
 depth first, and then its map is exchanged: for the map that it drew of another
 image, and for the true one. The policy uses maps as far as its own serves it
 better than another image's; the true one says what better maps could bring.
+
+Replacing what a model wrote for itself is known as the token replacement test;
+maps that say nothing (`config.evaluate.replacements`) are part of it.
 """
 
 import numpy as np
@@ -17,6 +20,14 @@ from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.world.questions.families import measuring
 
 MAP_USE = "map_use"
+# What may stand in place of a drawn map: codes [n, Q] of
+# f(own [n, Q], size of the code book, rng).
+EMPTY = {
+  "zero": lambda own, size, rng: np.zeros_like(own),
+  "random": lambda own, size, rng: rng.integers(0, size, own.shape, own.dtype),
+  "first": lambda own, size, rng: np.repeat(own[:, :1], own.shape[1], axis=1),
+}
+REPLACEMENTS = ("own", "other", "true", *EMPTY)
 
 
 def exchanged() -> str:
@@ -24,18 +35,24 @@ def exchanged() -> str:
   return modalities.names()[0]
 
 
-def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
+def measure(
+  policy, params, items, drawn, codecs, *, batch, stage,
+  replacements=("own", "other", "true"), seed=0,
+) -> dict:  # fmt: skip
   """Scores of the questions whose program reads depth; {} without any.
 
   Args:
     drawn: `questions.Answers` to all items in the mode that draws the map.
     stage: the last part of the keys.
+    replacements: of REPLACEMENTS, what stands in place of the drawn map.
+    seed: of random codes.
 
   Returns:
     map_use/<own|other|true>/<stage>, the same of every family, and
     map_use/<gain|room>/<stage>: own - other and true - own, each with its n
     and a 95 % interval (paired for the differences); the differences for the
     families of distance alone too, map_use/<gain|room>/distances/<stage>.
+    map_use/over/<zero|random|first>/<stage>: own less a map that says nothing.
     map_use/doubt/<kind>/<stage>: how often it says that a map is wrong.
   """
   name = exchanged()
@@ -60,8 +77,11 @@ def measure(policy, params, items, drawn, codecs, *, batch, stage) -> dict:
     "other": own[others],
     "true": map_tokenizer.encode_maps(codecs[name], np.stack(true)),
   }
+  rng, size = np.random.default_rng(seed), policy.form.model.codes
+  held |= {kind: made(own, size, rng) for kind, made in EMPTY.items()}
   hits, doubts = {}, {}
-  for kind, codes in held.items():
+  for kind in replacements:
+    codes = held[kind]
     view = generate.respond_to_maps(
       policy, params, asked, name, codes, codecs, batch=batch
     )
@@ -99,8 +119,10 @@ def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
   parts = {"": np.arange(len(hits["own"]))}
   if near:
     parts["/distances"] = np.concatenate(near)
-  for name, more, less in (("gain", "own", "other"), ("room", "true", "own")):
-    for part, rows in parts.items():
+  pairs = [("gain", "own", "other"), ("room", "true", "own")]
+  pairs += [(f"over/{kind}", "own", kind) for kind in EMPTY]
+  for name, more, less in pairs:
+    for part, rows in parts.items() if {more, less} <= hits.keys() else ():
       one, other = hits[more][rows], hits[less][rows]
       key = f"{MAP_USE}/{name}{part}/{stage}"
       found[key] = float(np.mean(one - other))

@@ -27,6 +27,7 @@ def check(config: ConfigDict) -> None:
     _check_named(config, families.names())
   _check_lengths(config)
   _check_phrasings(config)
+  _check_replacements(config)
   if "pretrain" in config.pipeline:
     _check_exchanged(config)
   if "sft" in config.pipeline:
@@ -114,6 +115,25 @@ def _check_phrasings(config) -> None:
       "config.grpo.phrasings=heldout trains on the words that the held-out"
       " split is the test of; set config.evaluate.heldout_questions=0 (the"
       f' benchmark "{EVALUATED}" asks test scenes in them), or phrasings=usual'
+    )
+
+
+def _check_replacements(config) -> None:
+  """Maps that can be put in place, with the drawn one to compare them with."""
+  from cooper_jax.eval.map_use import REPLACEMENTS
+
+  named = config.evaluate.replacements
+  for name in named:
+    if name not in REPLACEMENTS:
+      raise UserError(
+        f'config.evaluate.replacements names "{name}"; allowed:'
+        f" {', '.join(REPLACEMENTS)}{nearest(name, REPLACEMENTS)}"
+      )
+  usual = ("own", "other", "true")
+  if not {*usual} <= {*named}:
+    raise UserError(
+      f"config.evaluate.replacements is {', '.join(named) or '()'}; others are"
+      f" measured beside {', '.join(usual)}: name these three, too"
     )
 
 

@@ -120,6 +120,8 @@ def evaluate(config, workdir) -> None:
         codecs,
         batch=settings.batch,
         stage=stage,
+        replacements=tuple(settings.replacements),
+        seed=config.seed,
       )
     if new:
       scores, unseen[stage] = score_heldout(

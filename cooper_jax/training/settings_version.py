@@ -12,6 +12,7 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 # Settings that came since, with the value that runs and packages had which do
 # not know them. Having it, they are not noted: an older run goes on.
 ADDED = {
+  "evaluate.replacements": ["own", "other", "true"],
   "grpo.phrasings": "usual",
   "grpo.skip_scenes": 0,
   "pretrain.exchanged_maps": False,

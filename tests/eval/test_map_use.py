@@ -1,10 +1,15 @@
 """The exchange of maps: another image's, each once, and what is counted."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from cooper_jax.eval import map_use
 from cooper_jax.report.map_use import table
+from cooper_jax.rollouts.prompts import Item
+from cooper_jax.sample import Question, Sample
+from tests import metrics_page
 
 
 @pytest.mark.parametrize(
@@ -38,3 +43,82 @@ def test_scores_are_paired():
   page = table(found)
   assert "Its own map" in page and "Distance" in page
   assert table({}) == ""
+
+
+OWN = np.random.default_rng(0).integers(0, 9, (5, 4), dtype=np.int32)
+
+
+def test_maps_that_say_nothing_are_of_the_size_and_type_of_the_own_ones():
+  made = {
+    kind: make(OWN, 9, np.random.default_rng(1))
+    for kind, make in map_use.EMPTY.items()
+  }
+  for codes in made.values():
+    assert codes.shape == OWN.shape and codes.dtype == OWN.dtype
+    assert codes.min() >= 0 and codes.max() < 9
+  assert (made["zero"] == 0).all()
+  assert (made["first"] == OWN[:, :1]).all()
+  assert len(np.unique(made["random"])) > 5 and (made["random"] != OWN).any()
+
+
+def asked_with(monkeypatch, **changes):
+  """(codes that were put in place, in order; the summary's entries)."""
+  seen = []
+
+  def respond(policy, params, asked, name, codes, codecs, *, batch):
+    seen.append(codes)
+    said = ["<answer> yes </answer>"] * len(asked)
+    return SimpleNamespace(text=said, maps=[[]] * len(asked))
+
+  monkeypatch.setattr(map_use.generate, "respond_to_maps", respond)
+  monkeypatch.setattr(
+    map_use.map_tokenizer, "encode_maps", lambda codec, maps: OWN + 100
+  )
+  name = map_use.exchanged()
+  asked = [
+    Item(
+      Sample(f"s{i}", "w", np.zeros((4, 4, 3), np.uint8)),
+      Question("closer", "?", "yes", "yes_no", needs=(name,)),
+    )
+    for i in range(len(OWN))
+  ]
+  drawn = [[SimpleNamespace(codes=codes)] for codes in OWN]
+  module = SimpleNamespace(read=lambda sample: np.zeros((4, 4)))
+  found = map_use.measure(
+    SimpleNamespace(form=SimpleNamespace(model=SimpleNamespace(codes=9))),
+    None,
+    asked,
+    SimpleNamespace(view=SimpleNamespace(maps=drawn)),
+    {name: SimpleNamespace(modality=module)},
+    batch=4,
+    stage="sft",
+    **changes,
+  )
+  return seen, found
+
+
+def test_by_default_its_own_anothers_and_the_true_map_are_put_in_place(
+  monkeypatch,
+):
+  seen, found = asked_with(monkeypatch)
+  assert len(seen) == 3
+  np.testing.assert_array_equal(seen[0], OWN)
+  others = map_use.of_another([f"s{i}" for i in range(len(OWN))])
+  np.testing.assert_array_equal(seen[1], OWN[others])
+  np.testing.assert_array_equal(seen[2], OWN + 100)
+  assert not any("/over/" in key or "/zero/" in key for key in found)
+  assert "Code 0" not in table(found) and "The true one" in table(found)
+
+
+def test_other_replacements_are_measured_explained_and_shown(monkeypatch):
+  asked = map_use.REPLACEMENTS
+  seen, found = asked_with(monkeypatch, replacements=asked)
+  assert len(seen) == len(asked)
+  assert found["map_use/zero/sft"] == 1 and found["map_use/over/zero/sft"] == 0
+  assert metrics_page.unexplained(found, ("summary.json",)) == []
+  page = table(found)
+  for title in ("Code 0", "Random codes", "Its first code"):
+    assert title in page
+  # Without the true one there is no room to tell of.
+  _, fewer = asked_with(monkeypatch, replacements=("own", "other", "first"))
+  assert "map_use/room/sft" not in fewer and "map_use/first/sft" in fewer

@@ -61,6 +61,14 @@ def test_own_maps_beside_exchanged_ones_are_refused(name):
   config_of("pretrain.exchanged_maps=True", look, *asked)
 
 
+def test_what_can_not_be_put_in_place_of_a_map_is_refused():
+  with pytest.raises(UserError, match=r'names "zeros"; .* did you mean "zero"'):
+    config_of("evaluate.replacements=('own','other','true','zeros')")
+  with pytest.raises(UserError, match="name these three, too"):
+    config_of("evaluate.replacements=('zero',)")
+  config_of("evaluate.replacements=('own','other','true','zero','random')")
+
+
 def own_data(folder, count=30):
   """(path, settings) of `count` images, each asked one question."""
   lines = []
