@@ -15,8 +15,8 @@ from cooper_jax.errors import UserError, nearest
 from cooper_jax.sample import Question, Sample
 from cooper_jax.world.questions import rephrasing
 
-USUAL, HELDOUT = "usual", "heldout"
-PHRASINGS = (USUAL, HELDOUT)  # words that questions are put in
+USUAL_WORDS, HELDOUT_WORDS = "usual", "heldout"
+WORDS = (USUAL_WORDS, HELDOUT_WORDS)  # what questions are put in
 FIRST, SKIPPED = "config.sft.scenes", "config.grpo.skip_scenes"
 
 
@@ -114,7 +114,7 @@ def after(source: Source | Mixture, count: int) -> Source | Mixture:
 
 def phrased(source: Source | Mixture, phrasings: str) -> Source | Mixture:
   """The source with its questions in usual or in held-out words."""
-  return Rephrased(source) if phrasings == HELDOUT else source
+  return Rephrased(source) if phrasings == HELDOUT_WORDS else source
 
 
 def _number(source) -> int:

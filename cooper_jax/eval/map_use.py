@@ -22,12 +22,12 @@ from cooper_jax.world.questions.families import measuring
 MAP_USE = "map_use"
 # What may stand in place of a drawn map: codes [n, Q] of
 # f(own [n, Q], size of the code book, rng).
-EMPTY = {
+MEANINGLESS = {
   "zero": lambda own, size, rng: np.zeros_like(own),
   "random": lambda own, size, rng: rng.integers(0, size, own.shape, own.dtype),
   "first": lambda own, size, rng: np.repeat(own[:, :1], own.shape[1], axis=1),
 }
-REPLACEMENTS = ("own", "other", "true", *EMPTY)
+REPLACEMENTS = ("own", "other", "true", *MEANINGLESS)
 
 
 def exchanged() -> str:
@@ -78,7 +78,7 @@ def measure(
     "true": map_tokenizer.encode_maps(codecs[name], np.stack(true)),
   }
   rng, size = np.random.default_rng(seed), policy.form.model.codes
-  held |= {kind: made(own, size, rng) for kind, made in EMPTY.items()}
+  held |= {kind: made(own, size, rng) for kind, made in MEANINGLESS.items()}
   hits, doubts = {}, {}
   for kind in replacements:
     codes = held[kind]
@@ -120,7 +120,7 @@ def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:
   if near:
     parts["/distances"] = np.concatenate(near)
   pairs = [("gain", "own", "other"), ("room", "true", "own")]
-  pairs += [(f"over/{kind}", "own", kind) for kind in EMPTY]
+  pairs += [(f"over/{kind}", "own", kind) for kind in MEANINGLESS]
   for name, more, less in pairs:
     for part, rows in parts.items() if {more, less} <= hits.keys() else ():
       one, other = hits[more][rows], hits[less][rows]

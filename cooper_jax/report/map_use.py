@@ -55,7 +55,7 @@ def _shown(summary) -> list[str]:
   """The maps that were put in place, the usual three first."""
   keys = [key.split("/") for key in summary]
   there = {key[1] for key in keys if key[0] == map_use.MAP_USE}
-  return [k for k in _KINDS if k not in map_use.EMPTY or k in there]
+  return [k for k in _KINDS if k not in map_use.MEANINGLESS or k in there]
 
 
 def _difference(summary, stage, shown):

@@ -15,7 +15,7 @@ NAMING = {
   "sft": ("families", "direct_families"),
   "grpo": ("families",),
 }
-EVALUATED = "rephrased"  # the benchmark that asks in held-out words
+REPHRASED = "rephrased"  # the benchmark that asks in held-out words
 
 
 def check(config: ConfigDict) -> None:
@@ -91,18 +91,18 @@ def _check_phrasings(config) -> None:
   from cooper_jax.data import selection
 
   said, world = config.grpo.phrasings, config.data.source == "world"
-  if said not in selection.PHRASINGS:
+  if said not in selection.WORDS:
     raise UserError(
       f'config.grpo.phrasings is "{said}"; allowed: '
-      f"{', '.join(selection.PHRASINGS)}{nearest(said, selection.PHRASINGS)}"
+      f"{', '.join(selection.WORDS)}{nearest(said, selection.WORDS)}"
     )
-  heldout = "grpo" in config.pipeline and said == selection.HELDOUT
+  heldout = "grpo" in config.pipeline and said == selection.HELDOUT_WORDS
   evaluated = "evaluate" in config.pipeline
   for asked, setting in (
     (heldout, "config.grpo.phrasings=heldout"),
     (
-      evaluated and EVALUATED in config.evaluate.benchmarks,
-      f'benchmark "{EVALUATED}" of config.evaluate.benchmarks',
+      evaluated and REPHRASED in config.evaluate.benchmarks,
+      f'benchmark "{REPHRASED}" of config.evaluate.benchmarks',
     ),
   ):
     if asked and not world:
@@ -114,7 +114,7 @@ def _check_phrasings(config) -> None:
     raise UserError(
       "config.grpo.phrasings=heldout trains on the words that the held-out"
       " split is the test of; set config.evaluate.heldout_questions=0 (the"
-      f' benchmark "{EVALUATED}" asks test scenes in them), or phrasings=usual'
+      f' benchmark "{REPHRASED}" asks test scenes in them), or phrasings=usual'
     )
 
 

@@ -179,7 +179,7 @@ def score_reading(config, workdir, policy, codecs) -> dict:
 def words_trained(workdir: Path) -> bool:
   """Whether GRPO was in the held-out split's words, which are then no test."""
   found = record(workdir, "grpo") or {"settings": {}}
-  known = found["settings"].get("grpo.phrasings") == selection.HELDOUT
+  known = found["settings"].get("grpo.phrasings") == selection.HELDOUT_WORDS
   if known:
     print(
       f"{STAGE}  held-out split left out: config.grpo.phrasings=heldout trained"

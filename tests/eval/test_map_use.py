@@ -51,7 +51,7 @@ OWN = np.random.default_rng(0).integers(0, 9, (5, 4), dtype=np.int32)
 def test_maps_that_say_nothing_are_of_the_size_and_type_of_the_own_ones():
   made = {
     kind: make(OWN, 9, np.random.default_rng(1))
-    for kind, make in map_use.EMPTY.items()
+    for kind, make in map_use.MEANINGLESS.items()
   }
   for codes in made.values():
     assert codes.shape == OWN.shape and codes.dtype == OWN.dtype

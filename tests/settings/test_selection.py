@@ -51,7 +51,7 @@ def test_a_family_answered_at_once_is_asked():
 
 
 @pytest.mark.parametrize("name", ["counterfactual", "single_object"])
-def test_own_maps_beside_exchanged_ones_are_refused(name):
+def test_maps_of_the_image_beside_exchanged_ones_are_refused(name):
   none = dict(map_context=0.5, counterfactual=0.0, single_object=0.0)
   look = "model.map_lookup=True"
   asked = [f"pretrain.{n}={v}" for n, v in (none | {name: 0.2}).items()]

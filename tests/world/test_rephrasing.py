@@ -6,7 +6,7 @@ import dataclasses
 from cooper_jax import world
 from cooper_jax.sample import Question
 from cooper_jax.world.questions import families
-from cooper_jax.world.questions.rephrasing import HELDOUT, rephrase
+from cooper_jax.world.questions.rephrasing import HELDOUT_PHRASING, rephrase
 
 SAMPLES = world.generate(world.WorldConfig(), split="train", start=0, count=80)
 
@@ -29,7 +29,9 @@ def test_every_question_goes_to_every_phrasing_and_back():
 
 def test_held_out_words_are_those_of_the_held_out_split():
   held = world.generate(world.WorldConfig(), split="heldout", start=0, count=20)
-  found = [q for s in held for q in s.questions if q.template == HELDOUT]
+  found = [
+    q for s in held for q in s.questions if q.template == HELDOUT_PHRASING
+  ]
   assert len(found) > 20
   for question in found:
     assert rephrase(question) == question

@@ -12,11 +12,13 @@ import re
 from cooper_jax.sample import Question, Sample
 from cooper_jax.world.questions import families
 
-HELDOUT = families.PHRASINGS - 1  # the phrasing of the held-out split
+HELDOUT_PHRASING = families.PHRASINGS - 1  # the phrasing of the held-out split
 _HOLE = re.compile(r"\\\{(\w+)\\\}")  # {a} after re.escape
 
 
-def rephrase(question: Question, template: int = HELDOUT) -> Question | None:
+def rephrase(
+  question: Question, template: int = HELDOUT_PHRASING
+) -> Question | None:
   """The question in another phrasing; None where it is in none of a family.
 
   In: closer, "Which is closer to the camera , the can or the box ?", 1
