@@ -312,8 +312,8 @@ SECTION_CLASSES = {
 DERIVED_FIELDS = {
   "data": ("world",),
   "world": (
-    "image_size", "pixels_to_name", "held_out", "near", "far",
-    "field_of_view", "camera_height", "pitch", "roll", "shaded",
+    "image_size", "pixels_to_name", "held_out", "near", "far", "pitch", "roll",
+    "shaded",
   ),
   "model": ("text", "codes", "code_levels", "dtype"),
   "model.vision": ("image_size", "norm_eps"),

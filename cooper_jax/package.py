@@ -10,6 +10,7 @@ gives a checksum of the parameters. Nothing in either can run code.
 """
 
 import argparse
+import functools
 import hashlib
 import sys
 from pathlib import Path
@@ -18,13 +19,13 @@ import jax
 import numpy as np
 
 from cooper_jax.errors import EXIT_USER, UserError, printable
-from cooper_jax.parallel import shard
+from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.policy import Policy, init_params, load_stage, make_policy
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import settings_version, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
-from cooper_jax.world.config import WORLD_VERSION
+from cooper_jax.world.config import VIEWS, WORLD_VERSION
 
 FORMAT = 1
 STAGE = "sft"  # whose policy is packaged
@@ -33,6 +34,8 @@ WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 # How they were trained. A setting that the package did not know is no
 # difference there: it says what another training would do.
 TRAINED = tuple(f"{stage}." for stage in STAGES)
+# In these a world may differ from the package's: its maps and words are alike.
+VIEWED = tuple(f"world.{name}" for name in VIEWS)
 KEPT = ("qa/accuracy/", "maps/")  # of the figures, beside each modality's
 
 
@@ -90,19 +93,29 @@ def read_manifest(folder: Path) -> dict:
 
 
 def check(config, folder: Path) -> dict:
-  """Gives the manifest; UserError names settings that the model wasn't for."""
+  """Gives the manifest; UserError names settings that the model wasn't for.
+
+  A world in which only cameras, lenses or sizes differ is said in one line.
+  """
   manifest = read_manifest(folder)
   sections = ("modalities", "world", "model", *replaced(config))
   there, here = settings_version.paired(
     *(_settings(each, sections) for each in (manifest["config"], config))
   )
-  differing = [
-    f"{name} is {there.get(name, 'absent')} there and"
+  differing = {
+    name: f"{name} is {there.get(name, 'absent')} there and"
     f" {here.get(name, 'absent')} here"
     for name in sorted(there.keys() | here.keys())
     if there.get(name, "absent") != here.get(name, "absent")
     and (_is_strict(name) or (name in there and name in here))
-  ]
+  }
+  seen = [said for name, said in differing.items() if name in VIEWED]
+  differing = [each for each in differing.values() if each not in seen]
+  if seen and not differing:
+    _say(
+      f"note: packaged model {folder.name} was trained in another view of the"
+      f" world: {'; '.join(seen)}"
+    )
   if differing:
     more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
     by = settings_version.made_by(manifest | manifest["made"].get(STAGE, {}))
@@ -111,6 +124,13 @@ def check(config, folder: Path) -> dict:
       f" {'; '.join(differing[:4])}{more}; {_instead()}"
     )
   return manifest
+
+
+@functools.cache
+def _say(note: str) -> None:
+  """Once, though a start and each loading look at the package."""
+  if processes.is_first():
+    print(note, file=sys.stderr, flush=True)
 
 
 def _is_strict(name: str) -> bool:

@@ -209,6 +209,21 @@ def test_another_architecture_recipe_or_world_is_named(run, packed, key, value):
     package.check(config, packed)
 
 
+def test_another_view_of_the_world_is_accepted_and_said(run, packed, capsys):
+  config = run[0].copy_and_resolve_references()
+  with config.unlocked():
+    config.world.camera_height, config.world.object_size = (2.0, 2.4), 1.2
+  for _ in range(2):
+    package.check(config, packed)
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1 and "another view of the world" in said
+  assert "camera_height is [0.9, 2.2] there and [2.0, 2.4] here" in said
+  with config.unlocked():
+    config.world.max_objects = 5
+  with pytest.raises(UserError, match="max_objects is 6 there and 5 here"):
+    package.check(config, packed)
+
+
 def test_a_setting_of_training_that_came_later_is_no_difference(
   run, packed, tmp_path
 ):

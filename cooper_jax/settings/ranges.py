@@ -63,6 +63,9 @@ TABLE = {
   # Devices along an axis; whether they divide up is seen with the devices.
   "mesh.*": Range(1, also=-1, why="-1 = all that are left"),
   "world.seed": SEED,
+  "world.camera_height": ABOVE,  # WorldConfig looks at these three
+  "world.field_of_view": ABOVE,
+  "world.object_size": ABOVE,
   "world.*": COUNT,
   "data.weights": ABOVE,
   "data.workers": Range(0, why="0 = one per core"),

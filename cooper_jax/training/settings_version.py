@@ -21,6 +21,9 @@ ADDED = {
   "sft.direct_families": [],
   "sft.families": [],
   "sft.scenes": 0,
+  "world.camera_height": [0.9, 2.2],
+  "world.field_of_view": [44.0, 72.0],
+  "world.object_size": 1.0,
 }
 
 

@@ -61,6 +61,15 @@ HELD_OUT = (
 )
 
 
+# Settings of how a scene is seen, with what they may be. A model can be asked
+# in a world where only these differ from its own. Cameras stay below ceilings.
+VIEWS = {
+  "field_of_view": (20.0, 100.0),
+  "camera_height": (0.3, 2.5),
+  "object_size": (0.5, 1.5),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class WorldConfig:
   """Settings of the embedded world; lengths in metres, angles in degrees."""
@@ -74,8 +83,11 @@ class WorldConfig:
   held_out: tuple[tuple[str, str], ...] = HELD_OUT
   near: float = 0.42  # objects' distance
   far: float = 12.0
+  # Lenses: degrees that an image is wide, from and to.
   field_of_view: tuple[float, float] = (44.0, 72.0)
+  # Heights of the camera in metres, from and to.
   camera_height: tuple[float, float] = (0.9, 2.2)
+  object_size: float = 1.0  # factor of the objects' sizes
   pitch: tuple[float, float] = (-6.0, 24.0)  # positive looks down
   roll: float = 5.0
   # False leaves the image grey: maps, questions and answers without shading.
@@ -92,6 +104,14 @@ class WorldConfig:
         f"objects {self.min_objects}..{self.max_objects} must lie within"
         f" 1..{MAX_OBJECTS}; set min_objects and max_objects of config.world"
       )
+    for name, (least, most) in VIEWS.items():
+      value = getattr(self, name)
+      ends = value if isinstance(value, (tuple, list)) else (value, value)
+      if len(ends) != 2 or not least <= ends[0] <= ends[1] <= most:
+        raise UserError(
+          f"{name} is {value}; allowed: from {least:g} to {most:g}, the lower"
+          " number first"
+        )
     pairs = tuple(tuple(pair) for pair in self.held_out)
     object.__setattr__(self, "held_out", pairs)
     for colour, shape in pairs:
@@ -106,7 +126,10 @@ class WorldConfig:
 
     Of families of questions that were added, their files count too.
     """
-    settings = json.dumps(dataclasses.asdict(self), sort_keys=True)
+    settings = dataclasses.asdict(self)
+    if self.object_size == 1:  # as before there was this setting
+      del settings["object_size"]
+    settings = json.dumps(settings, sort_keys=True)
     settings += "".join(_added_families())
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     return f"{WORLD_VERSION}-{digest}"

@@ -216,11 +216,38 @@ def test_fingerprint_follows_every_setting():
     {"image_size": 96},
     {"held_out": (("red", "can"),)},
     {"far": 9.0},
+    {"camera_height": (1.0, 2.2)},
+    {"object_size": 1.2},
   ):
     names.add(dataclasses.replace(WORLD, **change).fingerprint())
-  assert len(names) == 5
+  assert len(names) == 7
   assert WORLD.fingerprint() == world.WorldConfig().fingerprint()
   assert WORLD.fingerprint().startswith(WORLD_VERSION)
+  # Of before sizes could be set: caches of it are still read.
+  assert WORLD.fingerprint() == "scenes-4-21be4a4f83ec"
+
+
+def test_cameras_lenses_and_sizes_are_what_the_settings_say():
+  usual = sample(WORLD, split="train", start=0, count=64)
+  changes = dict(camera_height=(2.3, 2.5), field_of_view=(80.0, 90.0))
+  seen = sample(
+    dataclasses.replace(WORLD, **changes), split="train", start=0, count=64
+  )
+  assert seen.eye[:, 1].min() >= 2.3 and seen.eye[:, 1].max() <= 2.5
+  degrees = 2 * np.degrees(np.arctan(0.5 / seen.focal))
+  assert degrees.min() >= 80 - 1e-6 and degrees.max() <= 90 + 1e-6
+  large = sample(
+    dataclasses.replace(WORLD, object_size=1.4),
+    split="train", start=0, count=64,
+  )  # fmt: skip
+  # Of the objects that stand first, which nothing is in the way of.
+  height = [x.half[:, 0, 1][x.present[:, 0]] for x in (usual, large)]
+  assert 1.2 < np.median(height[1]) / np.median(height[0]) < 1.6
+  for change in (changes, {"object_size": 1.5}, {"object_size": 0.5}):
+    shown = world.generate(
+      dataclasses.replace(WORLD, **change), split="test", start=0, count=8
+    )
+    assert sum(len(s.questions) for s in shown) > 6 * len(shown)
 
 
 def test_sizes_overlap_across_classes_and_distance_says_nothing_of_size():

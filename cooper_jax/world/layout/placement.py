@@ -72,6 +72,7 @@ def place(config, camera, room, shape, wanted, header, slots):
     # Two draws of apparent size and distance, five places for each: a shape
     # that is hard to place keeps nearly the sizes of the others.
     size = log_between(own[:, 14:16], 0.2, tallest[:, None])
+    size = size * config.object_size
     furthest = np.minimum(config.far, room["room_high"][:, 2])[:, None]
     # Far places are often refused (walls, ceiling): they are tried more often.
     distance = log_between(own[:, 16:18] ** 0.65, config.near, furthest)
