@@ -267,6 +267,8 @@ class EvaluateSettings:
   batch: int = 256  # rollouts at once
   blind_scenes: int = 2000  # training scenes that the blind baseline sees
   gallery: int = 60  # questions shown in the report
+  # Whether a packaged model's answers are kept in ~/.cache/cooper_jax.
+  reuse: bool = True
   expected_minutes: float = 8.0  # minutes on two cores, for the plan alone
 
 
