@@ -286,6 +286,8 @@ class EvaluateSettings:
   # 0), random, first (its first code repeated).
   replacements: tuple[str, ...] = ("own", "other", "true")
   gallery: int = 60  # questions shown in the report
+  # Whether a packaged model's answers are kept in ~/.cache/cooper_jax.
+  reuse: bool = True
   expected_minutes: float = 8.0  # minutes on two cores, for the plan alone
 
 

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from cooper_jax.errors import EXIT_USER, UserError, printable
+from cooper_jax.eval import own_code
 from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.policy import Policy, init_params, load_stage, make_policy
@@ -225,6 +226,8 @@ def install(config, run_folder, mesh) -> None:
   Its parameters are then where the stages that it stands for would have put
   theirs, and these count as finished. A workdir that has them is left as it is.
   """
+  if config.init_from and config.evaluate.reuse:
+    own_code.digest()  # of the code that runs here, not as edited meanwhile
   last = config.init_as
   here = [stage for stage in replaced(config) if stage in config.pipeline]
   done = (workdir.is_finished(config, run_folder, stage) for stage in here)

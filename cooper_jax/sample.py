@@ -93,16 +93,7 @@ def from_bytes(data: bytes) -> Sample:
   Raises:
     ValueError: the bytes are no sample, or of another layout version.
   """
-  try:
-    record = msgpack.unpackb(data, raw=False)
-    version = record["version"]
-  except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
-    raise ValueError(f"not a sample record: {error!r}") from error
-  if version != VERSION:
-    raise ValueError(
-      f"sample record has layout version {version}, this code reads {VERSION};"
-      " delete the cache to build it again"
-    )
+  record = _record(data)
   arrays = {name: _unpack(record[name]) for name in _ARRAYS if name in record}
   maps = {}
   for name, (*packed, unit) in record["maps"].items():
@@ -122,6 +113,25 @@ def from_bytes(data: bytes) -> Sample:
     maps=maps,
     **arrays,
   )
+
+
+def questions_from_bytes(data: bytes) -> tuple[Question, ...]:
+  """The questions alone of what `to_bytes` wrote; ValueError as above."""
+  return tuple(_unpack_question(q) for q in _record(data)["questions"])
+
+
+def _record(data: bytes) -> dict[str, Any]:
+  try:
+    record = msgpack.unpackb(data, raw=False)
+    version = record["version"]
+  except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+    raise ValueError(f"not a sample record: {error!r}") from error
+  if version != VERSION:
+    raise ValueError(
+      f"sample record has layout version {version}, this code reads {VERSION};"
+      " delete the cache to build it again"
+    )
+  return record
 
 
 def _pack(array: np.ndarray) -> list:

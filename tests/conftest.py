@@ -9,6 +9,8 @@ import os
 import pathlib
 import signal
 
+import pytest
+
 from cooper_jax.runtime import malloc
 
 FAKE_DEVICES = 8
@@ -37,6 +39,12 @@ malloc.keep_freed()
 # would be the processes that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory):
+  """No test passes, or fails, by what a former run kept."""
+  os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("user_cache"))
 
 
 def pytest_collection_modifyitems(items):

@@ -12,9 +12,10 @@ from configs import grpo
 from cooper_jax import ask, command, package
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
+from cooper_jax.eval import stage_scores
 from cooper_jax.parallel import shard
 from cooper_jax.policy import init_params, load_stage, make_policy
-from cooper_jax.stages import evaluate, tokenizer
+from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.world.scenes import generate
@@ -356,7 +357,7 @@ def test_the_packaged_model_fits_this_version_and_sees():
   codecs, params = package.load(config, policy, folder)
   world = DataConfig.from_config(config).world
   samples = list(generate(world, split="test", start=0, count=16))
-  scores = evaluate.score_maps(
+  scores = stage_scores.score_maps(
     policy, params, samples, codecs, {"batch": 16, "buckets": (96,)}
   )
   # Far from the best constant map, which is .5 off and overlaps by a tenth.

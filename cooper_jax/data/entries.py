@@ -44,6 +44,10 @@ class JsonlSource:
     """Which maps a sample has: the same kind, the same maps."""
     return tuple(sorted(self.entries[index].maps))
 
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A sample's questions; no file is opened."""
+    return self.entries[index].questions
+
   def __getitem__(self, index: int) -> Sample:
     entry = self.entries[index]
     where = f"{self.path}:{entry.line}"

@@ -14,7 +14,7 @@ import grain
 from cooper_jax import plugins
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError
-from cooper_jax.sample import Sample
+from cooper_jax.sample import Question, Sample
 
 SEEDS = 1 << 31  # grain's seeds are 32 bits
 
@@ -64,12 +64,30 @@ class Mixture:
       index -= len(source)
     raise IndexError(index)
 
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A sample's questions alone."""
+    for source in self.sources:
+      if index < len(source):
+        return questions_of(source, index)
+      index -= len(source)
+    raise IndexError(index)
+
   def __repr__(self) -> str:
     shares = ", ".join(
       f"{source!r}: {weight:g}"
       for source, weight in zip(self.sources, self.weights, strict=True)
     )
     return f"Mixture({shares})"
+
+
+def questions_of(source: Source | Mixture, index: int) -> tuple[Question, ...]:
+  """A sample's questions; its pictures are read only if there is no other way.
+
+  A source may have a method `questions(index)`.
+  """
+  if hasattr(source, "questions"):
+    return source.questions(index)
+  return source[index].questions
 
 
 def open_split(config: DataConfig, split: str) -> Source | Mixture:

@@ -149,12 +149,15 @@ def _likeliest(questions, answers: collections.Counter) -> str:
   if questions[0].answer_type != "number":
     return answers.most_common(1)[0][0]
   tolerance = grade.Rules().tolerance
+  # Read once each, not once a pair: reading text is what takes long.
+  asked = [(q.unit, _value(q)) for q in questions]
+  units = {unit for unit, _ in asked}
 
   def hits(answer: str) -> int:
-    said = [grade.truth(answer, q.unit) for q in questions]
+    said = {unit: grade.truth(answer, unit) for unit in units}
     return sum(
-      number.correct(value, _value(q), unit=q.unit, tolerance=tolerance)
-      for value, q in zip(said, questions, strict=True)
+      number.correct(said[unit], value, unit=unit, tolerance=tolerance)
+      for unit, value in asked
     )
 
   return max([answer for answer, _ in answers.most_common(_NUMBERS)], key=hits)

@@ -62,16 +62,21 @@ def make_tasks(config, policy, codes) -> dict[str, tasks.MapTask]:
   }
 
 
-def measure(policy, params, source, config, codecs, *, stage: str) -> dict:
+def samples_of(source) -> list:
+  """The samples that are read: the first of a source with such a map."""
+  changeable = counterfactual.changeable()
+  modules = {changeable: modalities.found()[changeable]}
+  have = map_examples.places(source, modules)[changeable]
+  return [source[i] for i in have[:_SCENES].tolist()]
+
+
+def measure(policy, params, samples, config, codecs, *, stage: str) -> dict:
   """reading/<nll|hit>/<kind>/<stage>, in nats and as a rate, with intervals.
 
   {} where no text of the split tells a reading, or none has a map to read.
   The same texts for none, true and other; a changed map changes what is right.
   """
   changeable = counterfactual.changeable()
-  modules = {changeable: modalities.found()[changeable]}
-  have = map_examples.places(source, modules)[changeable]
-  samples = [source[i] for i in have[:_SCENES].tolist()]
   if not samples:
     return {}
   codes = encode(samples, codecs)

@@ -1,4 +1,4 @@
-"""Answers of one policy in every mode of use: their rates, and a file of them.
+"""Answers of one policy in every mode of use: rates, and a line of each.
 
 `found` maps a mode of use to `questions.Answers` to the same questions.
 """
@@ -40,9 +40,9 @@ def scores(items, found, stage: str, *, free: str) -> dict:
   return summary
 
 
-def write(path, items, found) -> None:
+def lines(items, found) -> str:
   """Every answer of every mode, a line each, for `cooper_jax.compare`."""
-  lines = []
+  written = []
   for mode, answers in found.items():
     for item, text, grade, maps in zip(
       items, answers.view.text, answers.grades, answers.view.maps, strict=True
@@ -58,8 +58,5 @@ def write(path, items, found) -> None:
         "hit": float(grade.hit),
         "drew": [drawn.modality for drawn in maps],
       }
-      lines.append(json.dumps(line))
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_suffix(".partial")
-  partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-  partial.replace(path)
+      written.append(json.dumps(line))
+  return "\n".join(written) + "\n"

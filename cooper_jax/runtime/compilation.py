@@ -1,4 +1,4 @@
-"""Compilation cache: compiled programs stay on disk for the next run."""
+"""The user's cache: compiled programs stay on disk for the next run."""
 
 import contextlib
 import hashlib
@@ -7,8 +7,14 @@ import platform
 from pathlib import Path
 
 
-def default_cache() -> Path:
-  """Gives a folder of this kind of machine in the user's cache.
+def user_cache() -> Path:
+  """The folder of what a later run need not make again."""
+  home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+  return Path(home) / "cooper_jax"
+
+
+def machine_kind() -> str:
+  """Eight digits for the CPU's kind: its instructions, as far as is known.
 
   Compiled CPU code uses the instructions of the CPU it was made on; a home
   folder shared by machines must not mix them.
@@ -19,9 +25,12 @@ def default_cache() -> Path:
     kind += next((line for line in lines if line.startswith("flags")), "")
   except OSError:
     pass
-  name = hashlib.sha256(kind.encode()).hexdigest()[:8]
-  home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-  return Path(home) / "cooper_jax" / f"compiled-{name}"
+  return hashlib.sha256(kind.encode()).hexdigest()[:8]
+
+
+def default_cache() -> Path:
+  """Gives a folder of this kind of machine in the user's cache."""
+  return user_cache() / f"compiled-{machine_kind()}"
 
 
 def use_cache(folder: str, fallback) -> str:

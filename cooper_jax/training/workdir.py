@@ -45,7 +45,7 @@ FREE = frozenset(
   "in_memory rows remat attention unroll prompt_buckets micro_batches".split()
 )
 # As free, but only here: in other sections these names change what is learned.
-FREE_HERE = frozenset(["evaluate.batch", "grpo.bins"])
+FREE_HERE = frozenset(["evaluate.batch", "evaluate.reuse", "grpo.bins"])
 # What may be more than it was: the stage goes on from its last step.
 GROWS = frozenset(["grpo.steps"])
 # What may be another in a stage whose training was lost, when it goes on.

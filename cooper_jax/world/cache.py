@@ -13,13 +13,20 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.sample import VERSION, Sample, from_bytes, to_bytes
+from cooper_jax.sample import (
+  VERSION,
+  Question,
+  Sample,
+  from_bytes,
+  questions_from_bytes,
+  to_bytes,
+)
 from cooper_jax.training import telemetry
 from cooper_jax.world import cache_writer
 
@@ -117,12 +124,19 @@ class CachedSource:
     return str(self.path)
 
   def __getitem__(self, index: int) -> Sample:
+    return self._read(index, from_bytes)
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A sample's questions alone."""
+    return self._read(index, questions_from_bytes)
+
+  def _read(self, index: int, unpack: Callable[[bytes], Any]) -> Any:
     if not 0 <= index < len(self):
       raise IndexError(index)
     shard = int(np.searchsorted(self._ends, index, side="right"))
     within = index - (int(self._ends[shard - 1]) if shard else 0)
     try:
-      return from_bytes(self._shards[shard][within])
+      return unpack(self._shards[shard][within])
     except (ValueError, RuntimeError, OSError) as error:
       file = self.path / self.manifest["shards"][shard]["file"]
       raise UserError(
@@ -230,6 +244,10 @@ class MemorySource:
   def kind(self, index: int) -> str:
     """All scenes have the same maps."""
     return self._name
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A sample's questions alone."""
+    return self.arrays["questions"][index]
 
   def __getitem__(self, index: int) -> Sample:
     return Sample(

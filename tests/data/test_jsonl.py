@@ -68,6 +68,10 @@ def test_lines_of_one_image_are_one_sample(folder):
   assert (length.answer, length.value, length.unit) == ("2.4 m", 2.4, "m")
   assert (length.answer_type, length.needs) == ("number", ("depth",))
   assert source[2].questions[0].answer_type == "number"
+  whole = [each.questions for each in source]
+  for picture in folder.glob("*.png"):
+    picture.unlink()  # questions alone need none
+  assert [mixture.questions_of(source, i) for i in range(3)] == whole
 
 
 @pytest.mark.parametrize("depth", ["depth.png", "depth.npy"])

@@ -15,12 +15,12 @@ from cooper_jax import modalities, plugins
 from cooper_jax.data import map_files, modes, traces
 from cooper_jax.data.entries import JsonlSource, read_entries, scan
 from cooper_jax.errors import UserError
+from cooper_jax.eval import questions, stage_scores
 from cooper_jax.policy import make_policy
 from cooper_jax.report import answer_page, gallery, gallery_image
 from cooper_jax.rollouts import prompts
 from cooper_jax.rollouts.response import DrawnMap, Responses
 from cooper_jax.sample import Question, Sample
-from cooper_jax.stages import evaluate
 from tests.report import fake_run
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "extend.md"
@@ -177,7 +177,7 @@ def test_evaluation_shows_the_maps_in_use(normals):
   item = prompts.Item(sample, question)
   drawn = DrawnMap("normals", np.zeros(4, int), up())
   view = Responses.from_texts(["<answer> yes </answer>"], maps=[(drawn,)])
-  found = {"adaptive": evaluate.questions.graded(view, [item])}
-  (row,) = evaluate.show([item], found, 1, NAMES)
+  found = {"adaptive": questions.graded(view, [item])}
+  (row,) = stage_scores.show([item], found, 1, NAMES)
   assert row["maps"]["depth"] == (None, None)
   assert all(each is not None for each in row["maps"]["normals"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from cooper_jax import sample
 from cooper_jax.data import mixture
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Question, Sample
@@ -61,8 +62,9 @@ def test_samples_come_back_in_any_order(rendered):
     assert np.allclose(
       got.maps["depth"], expected.maps["depth"], rtol=2**-11, atol=0
     )
-  with pytest.raises(IndexError):
-    source[70]
+  for read in (source.__getitem__, source.questions):
+    with pytest.raises(IndexError):
+      read(70)
   assert copy.deepcopy(source)[69].id == "train-69"  # as a worker gets it
   cache.verify(rendered)
 
@@ -168,6 +170,19 @@ def test_arrays_hold_the_same_samples(rendered):
     for name, array in one.maps.items():
       assert np.array_equal(array, other.maps[name])
   assert len(cache.load_arrays(source, count=5, maps=("depth",))["id"]) == 5
+
+
+def test_questions_are_read_without_pictures(rendered, monkeypatch):
+  source = cache.CachedSource(rendered)
+  memory = cache.MemorySource(cache.load_arrays(source), "world")
+  both = mixture.Mixture((source, [source[3], source[4]]))
+  whole = [both[i].questions for i in range(len(both))]
+  monkeypatch.setattr(sample, "_unpack", None)  # of pictures and maps
+  assert [source.questions(i) for i in range(70)] == whole[:70]
+  assert [memory.questions(i) for i in range(70)] == whole[:70]
+  assert [mixture.questions_of(both, i) for i in range(72)] == whole
+  with pytest.raises(IndexError):
+    both.questions(72)
 
 
 def test_arrays_need_the_same_maps_everywhere():

@@ -25,4 +25,4 @@ def training(config) -> list[Question]:
   """Questions of the first `config.evaluate.blind_scenes` training samples."""
   train = mixture.open_split(DataConfig.from_config(config), "train")
   count = min(config.evaluate.blind_scenes, len(train))
-  return [q for i in range(count) for q in train[i].questions]
+  return [q for i in range(count) for q in mixture.questions_of(train, i)]
