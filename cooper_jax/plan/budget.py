@@ -15,14 +15,12 @@ from cooper_jax.errors import UserError
 from cooper_jax.models import kernels
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
 from cooper_jax.parallel.mesh import AXES, MeshConfig, mesh_shape
+from cooper_jax.plan import capacity
+from cooper_jax.plan.capacity import BF16, F32, FILLED, GB
 from cooper_jax.policy import check_heads, make_policy
 from cooper_jax.rollouts import documents
 from cooper_jax.sequences import packing, scoring
 from cooper_jax.stages import supervised
-
-F32, BF16 = 4, 2
-GB = 1e9
-FILLED = 0.7  # of a chip's memory: the rest is the compiler's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,13 +139,17 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
 
 def _cache(config, policy, sizes, params) -> float:
   """Keys and values of a step's rollouts, and the weights they are made by."""
-  model, limits = policy.form.model, policy.limits
-  rows = config.grpo.batch * config.grpo.rl.group_size
-  rows /= sizes["data"] * sizes["fsdp"]
-  positions = limits.positions(policy.form)
-  positions += max(config.sampling.prompt_buckets) / config.grpo.rl.group_size
-  each = 2 * model.layers * model.kv_heads * model.head_dim * BF16
-  return (rows * positions * each + count(params) * BF16) / sizes["tensor"]
+  group, tensor = config.grpo.rl.group_size, sizes["tensor"]
+  rows = config.grpo.batch * group / (sizes["data"] * sizes["fsdp"])
+  each = capacity.row(
+    policy.form.model,
+    own=policy.limits.positions(policy.form),
+    prompt=max(config.sampling.prompt_buckets),
+    group=group,
+    words=policy.form.vocabulary.text_rows,
+    tensor=tensor,
+  )
+  return rows * each + count(params) * BF16 / tensor
 
 
 def advice(config, found: Slice, params, stage: str) -> list[str]:
