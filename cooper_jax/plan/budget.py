@@ -32,7 +32,7 @@ class Budget:
   kept: float  # for the backward pass
   working: float  # of a layer, and gathered weights
   logits: float
-  cache: float  # keys and values, and the weights for sampling
+  cache: float  # of rows that are sampled, and the weights for sampling
 
   @property
   def total(self) -> float:
@@ -138,7 +138,7 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
 
 
 def _cache(config, policy, sizes, params) -> float:
-  """Keys and values of a step's rollouts, and the weights they are made by."""
+  """All that a step's rollouts hold, and the weights they are made by."""
   group, tensor = config.grpo.rl.group_size, sizes["tensor"]
   rows = config.grpo.batch * group / (sizes["data"] * sizes["fsdp"])
   each = capacity.row(

@@ -48,7 +48,7 @@ def row(
 def groups(
   *, room: float, row: float, weights: float, group: int, shards: int
 ) -> int:
-  """Groups of rollouts that each of `shards` parts of a mesh samples, 1 or more.
+  """Groups of rollouts, 1 or more, that each of `shards` parts samples at once.
 
   As many as there is room for, but no more than make keys and values nine
   tenths of what a step reads: beyond it tokens a second grow by a ninth at the
@@ -59,7 +59,7 @@ def groups(
     row: bytes of a row's cache on a chip, with its share of the prompt's.
     weights: bytes of weights that a step reads on a chip.
     group: rows of one prompt.
-    shards: parts that a batch is cut into.
+    shards: parts of a mesh that a batch is cut into.
   """
   rows = min(room / row, 9 * weights / row, ROLLOUTS / shards)
   return max(1, math.floor(rows / group))

@@ -21,9 +21,11 @@ locations point at: the floor stays one.
 
 import dataclasses
 
+import numpy as np
+
 from cooper_jax.models.cache import LANES
 from cooper_jax.parallel.chips import Slice
-from cooper_jax.parallel.loops import read
+from cooper_jax.parallel.loops import Loop, read
 from cooper_jax.plan import capacity
 from cooper_jax.stages import supervised
 
@@ -84,8 +86,15 @@ def of_map(policy, params, *, batch: int, group: int, prompt: int, sizes):
 
 def own_slots(policy, position: int) -> int:
   """Own positions that the sampler reads to feed a token at a position."""
-  del position  # the whole cache, at every step
-  return -(-policy.limits.positions(policy.form) // LANES) * LANES
+  limits, form = policy.limits, policy.form
+  rungs = [(0, limits.positions(form))]  # the whole cache at every step
+  if hasattr(limits, "ladder"):
+    rungs = limits.ladder(form)
+  return sum(
+    -(-(end - first) // LANES) * LANES
+    for first, end in rungs
+    if first <= position
+  )
 
 
 def _text_places(policy) -> list[int]:
@@ -127,37 +136,58 @@ def _reads(policy, params, batch, group, prompt, sizes, head, slots):
 
 @dataclasses.dataclass(frozen=True)
 class StepKernels:
-  """Kernels of one step: those of each layer, and all others."""
+  """Kernels of one step: those of each layer, and all others.
 
-  others: int
+  Means over the steps of a call, for those that read more have a few more.
+  """
+
+  others: float
   layers: int  # 0 = the layers are no loop, and their kernels are in `others`
-  a_layer: int
+  a_layer: float
+  most: int  # of any step
 
   @property
-  def a_step(self) -> int:
+  def a_step(self) -> float:
     """Kernels of the whole step."""
     return self.others + self.layers * self.a_layer
 
 
 def kernels(text: str, layers: int) -> StepKernels | None:
-  """Kernels of a step of the sampler's text, as it was compiled.
+  """Kernels of a step of the sampler, as it was compiled.
 
-  A step is the loop around the loop over the layers; of several (maps, rungs)
-  that with the most kernels. Where the layers are no loop, it is the loop with
-  the most kernels that has none in it. None where there is no loop at all.
+  A step is a trip of a loop that has the loop over the layers in it; there is
+  one of text and one of maps, and more where the sampler has a ladder. Where
+  the layers are no loop, it is one of the loops that have none in them. None
+  where there is no loop at all.
   """
+  loops = list(_with_times(read(text), 1))
   steps = [
-    (loop, inner)
-    for loop in read(text).inner()
+    (times, loop, inner)
+    for times, loop in loops
     for inner in loop.loops
     if inner.trips == layers
   ]
   if steps:
-    step, layer = max(steps, key=lambda pair: pair[0].a_trip)
-    rest = step.a_trip - layers * layer.a_trip
-    return StepKernels(rest, layers, layer.a_trip)
-  single = [loop.own for loop in read(text).inner() if not loop.loops]
-  return StepKernels(max(single), 0, 0) if single else None
+    weights = [times for times, _, _ in steps]
+    a_layer = np.average([inner.a_trip for *_, inner in steps], weights=weights)
+    a_step = np.average([loop.a_trip for _, loop, _ in steps], weights=weights)
+    most = max(loop.a_trip for _, loop, _ in steps)
+    return StepKernels(
+      float(a_step - layers * a_layer), layers, float(a_layer), most
+    )
+  single = [(times, loop.own) for times, loop in loops if not loop.loops]
+  if not single:
+    return None
+  times, counts = zip(*single, strict=True)
+  mean = float(np.average(counts, weights=times))
+  return StepKernels(mean, 0, 0.0, max(counts))
+
+
+def _with_times(program: Loop, times: int):
+  """Yields (trips in one call, loop) of every loop of a program."""
+  for loop in program.loops:
+    yield times * loop.trips, loop
+    yield from _with_times(loop, times * loop.trips)
 
 
 def shown(step: StepReads, found: Slice, counted: StepKernels | None) -> str:
@@ -172,10 +202,10 @@ def shown(step: StepReads, found: Slice, counted: StepKernels | None) -> str:
     f" at most {step.tokens_a_second(found):,.0f} tokens/s a chip"
   )
   if counted is not None:
-    text += f"; {counted.a_step:,} kernels"
+    text += f"; {counted.a_step:,.0f} kernels"
     if counted.layers:
       text += (
-        f", {counted.others} and {counted.a_layer} in each of"
+        f", {counted.others:.0f} and {counted.a_layer:.1f} in each of"
         f" {counted.layers} layers"
       )
   return text

@@ -18,7 +18,7 @@ from cooper_jax.parallel import hlo, topology
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
 from cooper_jax.parallel.mesh import MeshConfig, describe, make_mesh
 from cooper_jax.plan import budget, decode, programs
-from cooper_jax.plan.capacity import GB
+from cooper_jax.plan.capacity import FILLED, GB
 from cooper_jax.policy import abstract_params, check_heads, make_policy
 
 STAGE_OF = {"gradients": "grpo", "apply": "grpo", "prefill": "grpo"}
@@ -215,11 +215,18 @@ def _refuse(config, found: Slice, name: str) -> str:
 
 
 def plan(config) -> None:
-  """Prints for every listed slice what a chip would hold, by arithmetic."""
+  """Prints for every listed slice what a chip would hold, by arithmetic.
+
+  Of reinforcement also the tokens of text that a chip draws in a second at
+  most: by its memory's bandwidth (`decode.py`).
+  """
   params = _params(config)
   print(f"{budget.count(params):,} parameters; GB a chip, by arithmetic alone")
   names = [f.name for f in dataclasses.fields(budget.Budget)]
-  print(f"{'slice':20s} {'stage':9s}", *(f"{n:>9s}" for n in names), "   total")
+  print(
+    f"{'slice':20s} {'stage':9s}", *(f"{n:>9s}" for n in names),
+    f"{'tokens/s':>9s}    total",
+  )  # fmt: skip
   for name in LISTED:
     found = find_slice(name)
     try:
@@ -231,12 +238,27 @@ def plan(config) -> None:
     for stage, each in stages.items():
       parts = (f"{value / GB:9.2f}" for value in dataclasses.astuple(each))
       share = each.total / memory
-      verdict = "fits" if share < budget.FILLED else "tight"
+      verdict = "fits" if share < FILLED else "tight"
       verdict = verdict if share < 1 else "does not fit"
+      drawn = ""
+      if stage == "grpo":
+        drawn = f"{_step(config, found, params).tokens_a_second(found):,.0f}"
       print(
-        f"{name:20s} {stage:9s}", *parts,
+        f"{name:20s} {stage:9s}", *parts, f"{drawn:>9s}",
         f"{each.total / GB:8.2f} of {memory / GB:.0f}: {verdict}",
       )  # fmt: skip
+
+
+def _step(config, found: Slice, params) -> decode.StepReads:
+  """A step of text of the sampler on a slice."""
+  return decode.of_text(
+    make_policy(budget.settled(config, found)),
+    params,
+    batch=config.grpo.batch,
+    group=config.grpo.rl.group_size,
+    prompt=max(config.sampling.prompt_buckets),
+    sizes=budget.axis_sizes(config, found),
+  )
 
 
 def _params(config):

@@ -1,6 +1,7 @@
 """A step of decoding: bytes by kind, the floor that they set, its kernels."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from cooper_jax.parallel import chips, mesh
+from cooper_jax.parallel import chips, loops, mesh
 from cooper_jax.plan import decode
 from cooper_jax.policy import abstract_params, make_policy
 
@@ -87,7 +88,22 @@ def text_of(unrolled: bool) -> str:
 def test_kernels_of_a_step_are_those_of_its_layers_and_the_others():
   counted = decode.kernels(text_of(False), LAYERS)
   assert (counted.layers, counted.a_layer, counted.others) == (LAYERS, 3, 2)
-  assert counted.a_step == LAYERS * 3 + 2
+  assert counted.a_step == counted.most == LAYERS * 3 + 2
+
+
+def test_kernels_are_a_mean_over_the_steps_of_all_loops(monkeypatch):
+  """Nine steps of 10 + 5 x 2 kernels and three, in a turn, of 2 + 5 x 6."""
+  layer = loops.Loop(LAYERS, {"fusion": 2}, ())
+  longer = loops.Loop(LAYERS, {"fusion": 4, "copy": 2}, ())
+  first = loops.Loop(9, {"copy": 10}, (layer,))
+  turn = loops.Loop(3, {"copy": 100}, (loops.Loop(1, {"copy": 2}, (longer,)),))
+  monkeypatch.setattr(
+    decode, "read", lambda text: loops.Loop(1, {}, (first, turn))
+  )
+  counted = decode.kernels("", LAYERS)
+  assert counted.a_layer == pytest.approx((9 * 2 + 3 * 6) / 12)
+  assert counted.others == pytest.approx((9 * 10 + 3 * 2) / 12)
+  assert counted.most == 2 + LAYERS * 6
 
 
 def test_layers_that_are_no_loop_count_with_the_others():
@@ -102,8 +118,25 @@ def test_a_program_without_a_loop_has_no_step():
 
 
 def test_what_is_shown_names_every_kind():
-  words = decode.shown(of_text(16), V5E, decode.StepKernels(89, 28, 49))
+  words = decode.shown(
+    of_text(16), V5E, decode.StepKernels(89.0, 28, 49.0, 1461)
+  )
   for name in ("weights 0.88 (110.1)", "head", "own keys", "prompts'"):
     assert name in words
-  assert "1,461 kernels, 89 and 49 in each of 28 layers" in words
+  assert "1,461 kernels, 89 and 49.0 in each of 28 layers" in words
   assert "tokens/s a chip" in words
+
+
+def test_own_positions_are_read_up_to_a_rung():
+  """Text of 4 and 4 tokens about a map of 20: whole rungs of 16 positions."""
+
+  class Stepped:
+    def ladder(self, form):
+      return [(0, 4), (4, 24), (24, 28)]
+
+    def positions(self, form):
+      return 28
+
+  policy = types.SimpleNamespace(limits=Stepped(), form=None)
+  slots = [decode.own_slots(policy, place) for place in (0, 3, 4, 23, 24, 27)]
+  assert slots == [16, 16, 48, 48, 64, 64]
