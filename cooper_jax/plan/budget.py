@@ -36,7 +36,13 @@ class Budget:
 
   @property
   def total(self) -> float:
-    """Bytes of all parts together."""
+    """Bytes held at once: sampling ends before the update begins."""
+    update = self.gradients + self.kept + self.working + self.logits
+    return self.state + max(update, self.cache)
+
+  @property
+  def parts(self) -> float:
+    """Bytes of all parts together, whether or not held at once."""
     return sum(dataclasses.astuple(self))
 
 
@@ -155,9 +161,10 @@ def _cache(config, policy, sizes, params) -> float:
 def advice(config, found: Slice, params, stage: str) -> list[str]:
   """What would make a stage smaller on a chip, largest gain first.
 
-  Of each knob the mildest turn that makes it fit, else the furthest.
+  Of each knob the mildest turn that makes it fit, else the furthest; whether
+  it is of sampling or of the update that a stage is too large, both are told.
   """
-  now = budgets(config, found, params)[stage].total
+  now = budgets(config, found, params)[stage].parts
   limit = FILLED * found.chip.memory_gb * found.chip.per_device * GB
   tried = []
   for turns in _knobs(config, found, stage):
@@ -167,7 +174,7 @@ def advice(config, found: Slice, params, stage: str) -> list[str]:
       with changed.unlocked():
         changed.update_from_flattened_dict(changes)
       try:
-        need = budgets(changed, found, params)[stage].total
+        need = budgets(changed, found, params)[stage].parts
       except UserError:  # these sizes can't be: not advised
         continue
       if best is None or best[0] > need:

@@ -28,11 +28,29 @@ def test_the_sampler_of_a_small_chip_is_filled_and_not_overfilled():
   memory = found.chip.memory_gb * capacity.GB
   need = budget.budgets(config, found, params)["grpo"]
   taken = need.state + need.cache
+  assert taken == need.total  # the update takes less
   assert 0.6 < taken / memory <= capacity.FILLED
   with config.unlocked():
     config.grpo.batch += 16  # a group more on each chip
   more = budget.budgets(config, found, params)["grpo"]
   assert more.cache > need.cache * 1.1
+
+
+@pytest.mark.parametrize("name", ["0p6b@v5e:4x4", "7b@v6e:16x16"])
+def test_a_row_more_of_the_update_takes_what_its_size_says(name):
+  config, _, params = built(name)
+  found = chips.find_slice(name.partition("@")[2])
+  assert config.grpo.rows == 8 * config.mesh.fsdp * config.mesh.data
+  most = budget.budgets(config, found, params)["grpo"]
+  with config.unlocked():
+    config.grpo.rows //= 2
+  half = budget.budgets(config, found, params)["grpo"]
+  a_row = sum(
+    getattr(most, part) - getattr(half, part)
+    for part in ("kept", "working", "logits")
+  )
+  said = sizes.SIZES[name.partition("@")[0]].update
+  assert 0.8 * said < a_row / 4 / capacity.GB <= said
 
 
 @pytest.mark.parametrize("slice_name", ["v5e:4x4", "v5e:8x8", "v6e:4x4"])
