@@ -20,6 +20,7 @@ class Linear(nn.Module):
   axes: tuple[str, str]
   bias: bool = False
   dtype: str = "float32"
+  operands: str = "float32"
   init: nn.initializers.Initializer = _fan_in
 
   @nn.compact
@@ -32,7 +33,12 @@ class Linear(nn.Module):
     # One matrix product: XLA's CPU backend takes half as long again for the
     # same contraction, and its gradients, with two leading axes.
     rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
-    y = jnp.einsum("rd,df->rf", rows, kernel.astype(self.dtype))
+    y = jnp.einsum(
+      "rd,df->rf",
+      rows.astype(self.operands),
+      kernel.astype(self.operands),
+      preferred_element_type=self.dtype,
+    )
     y = y.reshape(*x.shape[:-1], self.features)
     if self.bias:
       bias = self.param(

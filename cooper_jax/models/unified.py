@@ -144,15 +144,18 @@ class Unified(nn.Module):
       ),
       (c.map_codes, c.d_model),
     )
-    self.vision = vision.Vision(c.vision, c.d_model, c.dtype, c.remat)
+    self.vision = vision.Vision(
+      c.vision, c.d_model, c.dtype, c.operands, c.remat
+    )
     self.decoder = transformer.Transformer(c)
     square = {"features": c.d_model, "axes": ("embed", "ffn")}
+    rounded = square | {"dtype": c.dtype, "operands": c.operands}
     if c.aligned_queries:
-      self.align = layers.Linear(**square, dtype=c.dtype)
+      self.align = layers.Linear(**rounded)
     if c.smear:
-      self.smear = layers.Linear(**square, dtype=c.dtype)
+      self.smear = layers.Linear(**rounded)
     if c.map_lookup:
-      self.read = layers.Linear(**square, dtype=c.dtype)
+      self.read = layers.Linear(**rounded)
     if c.pointer:
       # A place that was named is read by row and column, too: what is learned
       # of one cell holds for its neighbours.
@@ -160,7 +163,7 @@ class Unified(nn.Module):
         nn.initializers.normal(scale), ("cells", "embed")
       )
       self.place = self.param("place", place, (2 * c.vision.grid, c.d_model))
-      self.look = layers.Linear(**square, dtype=c.dtype)
+      self.look = layers.Linear(**rounded)
       self.point_from = layers.Linear(**square)
       self.point_to = layers.Linear(**square)
 

@@ -55,7 +55,7 @@ def of(config) -> dict[str, Callable[[], Program]]:
 
 def _supervised(config, stage: str) -> Program:
   """One step of pretraining or of SFT."""
-  settings, policy = config[stage], make_policy(config)
+  settings, policy = config[stage], make_policy(config, platform="tpu")
   optimizer = _optimizer(settings, settings.steps)
   state = abstract_state(policy, optimizer, ema=settings.optim.ema_decay > 0)
   shape = plugins.find("stages", stage).row_shape(config, policy)
@@ -124,7 +124,7 @@ def _apply(config) -> Program:
 
 def _sample(config, *, whole: bool) -> Program:
   """Prompts alone, or prompts and all that is sampled."""
-  policy = make_policy(config)
+  policy = make_policy(config, platform="tpu")
   params = sampling_params(policy)
   prompts, group, limits = (
     config.grpo.batch,
@@ -173,14 +173,15 @@ def _sample(config, *, whole: bool) -> Program:
   calls = limits.text * (limits.maps + 1)
   calls += limits.maps * (model.map_positions // model.step_codes)
   # A cache of half the length, on average, is read at each call.
-  held = 2 * model.layers * model.kv_heads * model.head_dim * _width(policy)
+  held = 2 * model.layers * model.kv_heads * model.head_dim
+  held *= _width(model.dtype)
   traffic = calls * (_reading(policy, params) + rows * positions / 2 * held)
   return _program(trace, flops, traffic, params, params)
 
 
 def _update(config):
   """(policy, optimizer, Update) of GRPO."""
-  policy = make_policy(config)
+  policy = make_policy(config, platform="tpu")
   optimizer = _optimizer(
     config.grpo, config.grpo.steps * config.grpo.rl.updates
   )
@@ -206,15 +207,16 @@ def _rows(count: int, kind, *rest: int):
   return jax.ShapeDtypeStruct((count, *rest), kind, sharding=sharding)
 
 
-def _width(policy) -> int:
-  return jax.numpy.dtype(policy.form.model.dtype).itemsize
+def _width(dtype: str) -> int:
+  return jax.numpy.dtype(dtype).itemsize
 
 
 def _reading(policy, params) -> float:
   """Bytes of the decoder's matrices, read once by every device."""
   mesh = jax.sharding.get_mesh()
   devices = mesh.size / mesh.shape["tensor"]
-  return supervised.matrices(params) * _width(policy) * devices
+  width = _width(policy.form.model.operands)
+  return supervised.matrices(params) * width * devices
 
 
 def _backward(policy, params) -> float:
