@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from cooper_jax.models import attention, layers, transformer, vision
+from cooper_jax.models import attention, layers, products, transformer, vision
 from cooper_jax.models.cache import Cache, put
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
@@ -343,9 +343,9 @@ class Unified(nn.Module):
       asked_BLD = constrain(hidden_BLD, "copies", None, None)
       named = constrain(named, "logits", None)
     if words_DV is None:
-      logits = jnp.einsum("bld,vd->blv", asked_BLD, named)
+      logits = products.against_rows(asked_BLD, named)
     else:
-      logits = jnp.einsum("bld,dv->blv", asked_BLD, words_DV)
+      logits = products.linear(asked_BLD, words_DV)
     if sharded:
       logits = constrain(logits, "copies", None, "logits")
     # Rows without room for an image have no cells at all.
@@ -355,9 +355,7 @@ class Unified(nn.Module):
       index = cell_start_BL[..., None] + jnp.arange(c.locations)
       exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
-      cells = jnp.einsum(
-        "bld,jd->blj", hidden_BLD, table[words : self.text_rows]
-      )
+      cells = products.against_rows(hidden_BLD, table[words : self.text_rows])
       return logits, jnp.where(exists, cells, attention.NEGATIVE)
     cells = jnp.einsum(
       "bld,bjd->blj", self.point_from(hidden_BLD), keys_BJD
@@ -370,8 +368,8 @@ class Unified(nn.Module):
   def code_logits(self, hidden_BLD, codes_DC=None):
     """Logits f32 [B, L, C] over the codes of a map; codes_DC: of `columns`."""
     if codes_DC is None:
-      return jnp.einsum("bld,cd->blc", hidden_BLD, self._code_rows())
-    return jnp.einsum("bld,dc->blc", hidden_BLD, codes_DC)
+      return products.against_rows(hidden_BLD, self._code_rows())
+    return products.linear(hidden_BLD, codes_DC)
 
   def _code_rows(self):
     """The head's rows of codes, with those of their digits."""
