@@ -90,7 +90,7 @@ def test_a_policy_is_planned_for_another_platform(monkeypatch):
 def test_a_run_that_moves_to_another_rounding_goes_on_and_says_so(
   monkeypatch, tmp_path, capsys
 ):
-  config = base.get_base("smoke", ("sft",))
+  config = base.get_base("smoke", ("tokenizer", "sft"))
   config.precision = "bf16"
   monkeypatch.setattr(bf16, "speedup", lambda: 5.0)
   folder = workdir.prepare(config, tmp_path)
