@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from cooper_jax import plugins
 from cooper_jax.errors import UserError
-from cooper_jax.models import kernels, unified
+from cooper_jax.models import kernels, rounding, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.mesh import own_mesh
@@ -24,8 +24,9 @@ from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
+from cooper_jax.training import precision
 from cooper_jax.training.checkpoint import Checkpoints
-from cooper_jax.training.state import compute_dtype, create
+from cooper_jax.training.state import create
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +40,25 @@ class Policy:
   limits: Limits
 
 
-def make_policy(config) -> Policy:
-  """Builds the policy of a config; raises UserError where sizes don't fit."""
+def make_policy(config, *, platform: str = "") -> Policy:
+  """Builds the policy of a config; raises UserError where sizes don't fit.
+
+  platform: as JAX names it, of the devices that it will run on; "" = those
+  here.
+  """
+  platform = platform or jax.default_backend()
   text = TextTokenizer.load()
   modalities = tuple(
     (name, plugins.find("modalities", name).MODALITY_ID)
     for name in config.modalities
   )
   settings, network = dict(config.model), config.tokenizer.network
-  dtype = str(jnp.dtype(compute_dtype(config.precision)))
+  dtypes = precision.dtypes(config.precision, platform)
   settings["attention"] = kernels.choose(
     settings["attention"],
-    jax.default_backend(),
+    platform,
     head_dim=settings["head_dim"],
-    dtype=dtype,
+    dtype=dtypes.activations,
     sequences=config.mesh.sequence,
   )
   if settings["attention"] == "cudnn" and settings["remat"] == "attention":
@@ -60,9 +66,7 @@ def make_policy(config) -> Policy:
       "config.model.remat=attention keeps nothing of cuDNN's attention, whose"
       " parts have no names; take full, dots or none"
     )
-  settings["unroll"] = kernels.unrolled(
-    settings["unroll"], jax.default_backend()
-  )
+  settings["unroll"] = kernels.unrolled(settings["unroll"], platform)
   rows = config.text_rows or text.size
   if rows < text.size:
     raise UserError(
@@ -78,7 +82,8 @@ def make_policy(config) -> Policy:
     codes=math.prod(network.levels),
     code_levels=tuple(network.levels) if network.quantizer == "fsq" else (),
     vision=vision,
-    dtype=dtype,
+    dtype=dtypes.activations,
+    operands=dtypes.operands,
   )
   vocabulary = Vocabulary(
     rows, model_config.locations, model_config.codes, words=text.size
@@ -187,13 +192,12 @@ def abstract_state(policy: Policy, optimizer, **parts: bool):
 def for_sampling(policy: Policy, params):
   """The parameters as the sampler wants them, once a step.
 
-  Sharded as for decoding, so that no layer is gathered for a single token; what
-  the model rounds to its compute dtype anyway is rounded before, so that the
-  sampler reads half the bytes and computes the same. The very same arrays
-  where neither changes anything.
+  Sharded as for decoding, so that no layer is gathered for a single token, and
+  rounded (`models.rounding`). The very same arrays where neither changes
+  anything.
   """
-  mesh, dtype = jax.sharding.get_mesh(), policy.form.model.dtype
-  if dtype == "float32" and mesh.shape["fsdp"] == 1:
+  mesh, operands = jax.sharding.get_mesh(), policy.form.model.operands
+  if operands == "float32" and mesh.shape["fsdp"] == 1:
     return params
   return _convert(policy, mesh)(params)
 
@@ -202,27 +206,22 @@ def for_sampling(policy: Policy, params):
 def _convert(policy: Policy, mesh):
   del mesh  # part of the key: the shardings are of the mesh that is set
   wanted = jax.tree.map(lambda x: x.sharding, sampling_params(policy))
-  dtypes = jax.tree.map(lambda x: x.dtype, sampling_params(policy))
   return jax.jit(
-    lambda params: jax.tree.map(lambda x, to: x.astype(to), params, dtypes),
+    lambda params: rounding.rounded(params, policy.form.model),
     out_shardings=wanted,
   )
 
 
 def sampling_params(policy: Policy):
   """Shapes of what `for_sampling` returns."""
-  dtype = policy.form.model.dtype
-
-  def one(path, leaf):
-    name = shard.path_name(path)
-    # `point_*` compute in float32; norms and tables are added or read there.
-    rounded = name.endswith("kernel") and "point_" not in name
-    return jax.ShapeDtypeStruct(
-      leaf.shape, dtype if rounded else leaf.dtype, sharding=leaf.sharding
-    )
-
   abstract = abstract_params(policy, DECODE_RULES)
-  return jax.tree_util.tree_map_with_path(one, abstract)
+  return jax.tree.map(
+    lambda leaf, dtype: jax.ShapeDtypeStruct(
+      leaf.shape, dtype, sharding=leaf.sharding
+    ),
+    abstract,
+    rounding.dtypes(abstract, policy.form.model),
+  )
 
 
 def start_from(state, params):

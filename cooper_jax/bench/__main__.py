@@ -3,7 +3,7 @@
   python -m cooper_jax.bench --what=generate --shape=S --threads=1
   python -m cooper_jax.bench --what=maps
 
-A plain decoder of random weights, f32, one JSON line. `generate` samples, `sft`
+A plain decoder of random weights, one JSON line. `generate` samples, `sft`
 takes a training step, `grpo` does both (rollout, advantages, update), `maps`
 draws maps a token, a row and a whole map at a time, `prefix` takes the gradient
 of a group of rollouts with their prompt once, and once for each. The floor is
@@ -25,6 +25,7 @@ from pathlib import Path
 from cooper_jax.bench import torch_peers, tunix_peers
 from cooper_jax.bench.subjects import DECODERS
 from cooper_jax.errors import UserError, printable
+from cooper_jax.training.precision import PRECISIONS
 
 DEFAULTS = {  # prompts, group, prompt length, new tokens; sft: rows, length
   "S": (4, 8, 128, 256),
@@ -55,6 +56,7 @@ def parse(argv=None):
   add("--prompt_len", type=int, help="sft: length of a row")
   add("--new", type=int, help="tokens sampled")
   add("--repeats", type=int, default=3, help="timed calls (default 3)")
+  add("--precision", choices=PRECISIONS, default="f32", help="as in a config")
   add("--threads", type=int, help="cores to use (default all)")
   add("--beside", nargs="?", const="torch", choices=BESIDE, help="time it, too")
   add("--json", action="store_true", help="print the JSON line alone")
@@ -150,8 +152,10 @@ def main(argv=None) -> int:
     found["of_floor"] = floor / found["seconds"]["median"]
   sizes = {
     name: getattr(asked, name)
-    for name in ("what", "shape", "prompts", "group", "prompt_len", "new")
-  }
+    for name in (
+      "what", "shape", "precision", "prompts", "group", "prompt_len", "new"
+    )
+  }  # fmt: skip
   line = {
     **sizes,
     "threads": telemetry.cores(),

@@ -73,7 +73,7 @@ class Sampling:
 
 def generate(asked) -> dict:
   """Samples `new` tokens in every rollout."""
-  policy = make_policy(asked.shape)
+  policy = make_policy(asked.shape, asked.precision)
   params = make_params(policy)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
   found = timed(lambda number: sampling(params, number), asked.repeats)
@@ -100,7 +100,7 @@ def maps(asked) -> dict:
   """Draws one map in every rollout, with each size of group."""
   found = {}
   for mode in _MODES:
-    policy = make_policy(asked.shape, maps=mode)
+    policy = make_policy(asked.shape, asked.precision, maps=mode)
     params = make_params(policy)
     sampling = Sampling(asked, policy, new=0, maps=True)
     run = timed(lambda n, p=params, s=sampling: s(p, n), asked.repeats)

@@ -15,17 +15,21 @@ DECODERS = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
 }
 
 
-def make_policy(shape: str, *, maps: str | None = None):
+def make_policy(shape: str, precision: str = "f32", *, maps: str | None = None):
   """A policy-like (model, form, limits to come) of one of the shapes."""
   from cooper_jax.models import unified
   from cooper_jax.models.config import ModelConfig, VisionConfig
   from cooper_jax.sequences import segments
   from cooper_jax.tokenizers.vocab import Vocabulary
+  from cooper_jax.training.precision import dtypes
 
   layers, width, heads, kv_heads, ffn, vocabulary, bias = DECODERS[shape]
   side, patch = (64, 8) if maps else (4, 4)
   levels = (8, 5, 5, 5) if maps else (2, 2)
+  dtype, operands = dtypes(precision)
   config = ModelConfig(
+    dtype=dtype,
+    operands=operands,
     text=vocabulary,
     codes=1000 if maps else 4,
     code_levels=levels,

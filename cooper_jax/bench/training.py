@@ -41,7 +41,7 @@ def sft(asked) -> dict:
   from cooper_jax.training import optim
   from cooper_jax.training.state import create
 
-  policy = make_policy(asked.shape)
+  policy = make_policy(asked.shape, asked.precision)
   length = asked.prompt_len
   shape = packing.Shape(length=length, texts=length - 1, codes=0, images=0)
   rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def grpo(asked) -> dict:
   from cooper_jax.training import optim
   from cooper_jax.training.state import create
 
-  policy = make_policy(asked.shape)
+  policy = make_policy(asked.shape, asked.precision)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(learning_rate=1e-3), steps=1000
@@ -204,7 +204,7 @@ def prefix(asked) -> dict:
 
   from cooper_jax.sequences import packing, scoring, segments
 
-  policy = make_policy(asked.shape)
+  policy = make_policy(asked.shape, asked.precision)
   params = make_params(policy)
   trunks = make_trunks(policy, asked.prompts, asked.prompt_len, image=False)
   rng = np.random.default_rng(1)

@@ -10,35 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax.models import kernels
+from cooper_jax.models import kernels, products
 from cooper_jax.models.config import BinLayout
 
 NEGATIVE = -1e30  # a finite minus infinity: a fully masked row stays finite
 
 
-def scores(q_BLNH, k_BSKH, mask_BLS):
-  """Returns masked attention scores [B, K, A, L, S] in float32; N = K * A."""
-  q = einops.rearrange(q_BLNH, "b l (k a) h -> b k a l h", k=k_BSKH.shape[-2])
-  raw = jnp.einsum(
-    "bkalh,bskh->bkals", q, k_BSKH, preferred_element_type=jnp.float32
-  )
-  raw = raw * (q_BLNH.shape[-1] ** -0.5)
-  return jnp.where(mask_BLS[:, None, None], raw, NEGATIVE)
-
-
-def mix(weights_BKALS, v_BSKH):
-  """Returns the attention output [B, L, N, H] of softmax weights."""
-  out = jnp.einsum("bkals,bskh->blkah", weights_BKALS, v_BSKH)
-  return einops.rearrange(out, "b l k a h -> b l (k a) h")
-
-
 def attend(q_BLNH, k_BSKH, v_BSKH, mask_BLS, *, kernel="xla"):
   """Grouped-query attention under a boolean mask [B, L, S]."""
-  if kernel != "xla":
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q_BLNH, k_BSKH, v_BSKH))
-    return jnp.swapaxes(kernels.KERNELS[kernel](q, k, v, mask_BLS), 1, 2)
-  weights = jax.nn.softmax(scores(q_BLNH, k_BSKH, mask_BLS), axis=-1)
-  return mix(weights.astype(v_BSKH.dtype), v_BSKH)
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q_BLNH, k_BSKH, v_BSKH))
+  attend_heads = kernels.KERNELS.get(kernel, _attend_heads)
+  return jnp.swapaxes(attend_heads(q, k, v, mask_BLS), 1, 2)
 
 
 def attend_shared(q_RLNH, shared, own, new):
@@ -106,18 +88,11 @@ def attend_bins(
     masks: of `unified.bin_masks`, {"trunk": [B, trunk, trunk], "own":
       [B * n, bin_size, bin_size]}.
     bins: where the trunk ends and the bins begin, static.
-
-  Heads lead, and for XLA keys are repeated to the queries' heads, which is what
-  makes every product a plain batched one.
   """
-  batch, length, heads, _ = q_BLNH.shape
+  batch, length = q_BLNH.shape[:2]
   count = bins.bins_in(length)
-  share = heads // k_BLKH.shape[2] if kernel == "xla" else 1
   attend_heads = kernels.KERNELS.get(kernel, _attend_heads)
-  q, k, v = (
-    einops.rearrange(jnp.repeat(x, repeat, axis=2), "b l n h -> b n l h")
-    for x, repeat in ((q_BLNH, 1), (k_BLKH, share), (v_BLKH, share))
-  )
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q_BLNH, k_BLKH, v_BLKH))
   (q0, k0, v0), (q1, k1, v1) = zip(
     *(jnp.split(x, [bins.trunk], axis=2) for x in (q, k, v)), strict=True
   )
@@ -145,10 +120,11 @@ def attend_bins(
   )
 
 
-def _attend_heads(q_BNLH, k_BNSH, v_BNSH, mask_BLS):
-  raw = jnp.einsum(
-    "bnlh,bnsh->bnls", q_BNLH, k_BNSH, preferred_element_type=jnp.float32
-  )
-  raw = jnp.where(mask_BLS[:, None], raw * q_BNLH.shape[-1] ** -0.5, NEGATIVE)
-  weights = jax.nn.softmax(raw, axis=-1).astype(v_BNSH.dtype)
-  return jnp.einsum("bnls,bnsh->bnlh", weights, v_BNSH)
+def _attend_heads(q_BNLH, k_BKSH, v_BKSH, mask_BLS):
+  """Attention [B, N, L, H] in XLA, of heads that lead."""
+  q = einops.rearrange(q_BNLH, "b (k a) l h -> b k a l h", k=k_BKSH.shape[1])
+  raw = products.scores(q, k_BKSH) * q.shape[-1] ** -0.5
+  raw = jnp.where(mask_BLS[:, None, None], raw, NEGATIVE)
+  weights = jax.nn.softmax(raw, axis=-1).astype(v_BKSH.dtype)
+  mixed = products.mixed(weights, v_BKSH)
+  return einops.rearrange(mixed, "b k a l h -> b (k a) l h")

@@ -113,7 +113,9 @@ class ModelConfig:
   # What the backward pass computes again, for memory: none | attention | dots |
   # full, from least to most.
   remat: str = "none"
-  dtype: str = "float32"  # compute dtype; parameters stay float32
+  dtype: str = "float32"  # of activations; parameters stay float32
+  # What the matrix products of layers and heads multiply, summing in float32.
+  operands: str = "float32"
 
   def __post_init__(self):
     if self.codes_per_step not in MAP_GROUPS:

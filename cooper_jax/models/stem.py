@@ -21,27 +21,28 @@ class ConvStem(nn.Module):
 
   config: VisionConfig
   dtype: str
+  operands: str
 
   @nn.compact
   def __call__(self, image_BHW3):
-    c = self.config
+    c, dtypes = self.config, (self.dtype, self.operands)
     x = einops.rearrange(
       image_BHW3, "b (h p) (w q) c -> b h w (p q c)", p=4, q=4
     )
-    x = layers.Linear(64, ("pixels", "embed"), True, self.dtype, name="fold")(x)
+    x = layers.Linear(64, ("pixels", "embed"), True, *dtypes, name="fold")(x)
     for i in range(2):
       h = nn.silu(x)
       h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name=f"norm{i}")(h)
       h = shifted(h)
       x = x + layers.Linear(
-        64, ("pixels", "embed"), True, self.dtype, name=f"conv{i}"
+        64, ("pixels", "embed"), True, *dtypes, name=f"conv{i}"
       )(h)
     rest = c.patch // 4
     x = einops.rearrange(
       nn.silu(x), "b (h p) (w q) c -> b (h w) (p q c)", p=rest, q=rest
     )
     return layers.Linear(
-      c.width, ("pixels", "embed"), True, self.dtype, name="cell"
+      c.width, ("pixels", "embed"), True, *dtypes, name="cell"
     )(x)
 
 

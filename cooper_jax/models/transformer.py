@@ -35,7 +35,7 @@ class Block(nn.Module):
   def __call__(self, x_BLD, cached, shared):
     c, is_code = self.config, shared["is_code"]
     norm = {"eps": c.norm_eps}
-    linear = {"dtype": c.dtype}
+    linear = {"dtype": c.dtype, "operands": c.operands}
 
     with jax.named_scope("attention"):
       h = self.routed(layers.RMSNorm, x_BLD, is_code, "norm_attention", **norm)

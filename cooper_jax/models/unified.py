@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from cooper_jax.models import attention, layers, transformer, vision
+from cooper_jax.models import attention, layers, products, transformer, vision
 from cooper_jax.models.cache import Cache, put
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
@@ -144,15 +144,18 @@ class Unified(nn.Module):
       ),
       (c.map_codes, c.d_model),
     )
-    self.vision = vision.Vision(c.vision, c.d_model, c.dtype, c.remat)
+    self.vision = vision.Vision(
+      c.vision, c.d_model, c.dtype, c.operands, c.remat
+    )
     self.decoder = transformer.Transformer(c)
     square = {"features": c.d_model, "axes": ("embed", "ffn")}
+    rounded = square | {"dtype": c.dtype, "operands": c.operands}
     if c.aligned_queries:
-      self.align = layers.Linear(**square, dtype=c.dtype)
+      self.align = layers.Linear(**rounded)
     if c.smear:
-      self.smear = layers.Linear(**square, dtype=c.dtype)
+      self.smear = layers.Linear(**rounded)
     if c.map_lookup:
-      self.read = layers.Linear(**square, dtype=c.dtype)
+      self.read = layers.Linear(**rounded)
     if c.pointer:
       # A place that was named is read by row and column, too: what is learned
       # of one cell holds for its neighbours.
@@ -160,7 +163,7 @@ class Unified(nn.Module):
         nn.initializers.normal(scale), ("cells", "embed")
       )
       self.place = self.param("place", place, (2 * c.vision.grid, c.d_model))
-      self.look = layers.Linear(**square, dtype=c.dtype)
+      self.look = layers.Linear(**rounded)
       self.point_from = layers.Linear(**square)
       self.point_to = layers.Linear(**square)
 
@@ -298,7 +301,8 @@ class Unified(nn.Module):
     """
     table = self.embedding if self.config.tied_head else self.head
     words = table[: self.text_rows - self.config.locations]
-    return words.T, self._code_rows().T
+    rounded = lambda rows: rows.astype(self.config.operands).T  # noqa: E731
+    return rounded(words), rounded(self._code_rows())
 
   def text_logits(
     self, hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, words_DV=None
@@ -338,14 +342,11 @@ class Unified(nn.Module):
     c = self.config
     table = self.embedding if c.tied_head else self.head
     words = self.text_rows - c.locations
-    asked_BLD, named = hidden_BLD, table[:words]
+    asked_BLD, named = hidden_BLD.astype(c.dtype), table[:words]
     if sharded:
-      asked_BLD = constrain(hidden_BLD, "copies", None, None)
+      asked_BLD = constrain(asked_BLD, "copies", None, None)
       named = constrain(named, "logits", None)
-    if words_DV is None:
-      logits = jnp.einsum("bld,vd->blv", asked_BLD, named)
-    else:
-      logits = jnp.einsum("bld,dv->blv", asked_BLD, words_DV)
+    logits = self._logits(asked_BLD, named, words_DV)
     if sharded:
       logits = constrain(logits, "copies", None, "logits")
     # Rows without room for an image have no cells at all.
@@ -355,9 +356,8 @@ class Unified(nn.Module):
       index = cell_start_BL[..., None] + jnp.arange(c.locations)
       exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
-      cells = jnp.einsum(
-        "bld,jd->blj", hidden_BLD, table[words : self.text_rows]
-      )
+      named = table[words : self.text_rows]
+      cells = self._logits(hidden_BLD, named)
       return logits, jnp.where(exists, cells, attention.NEGATIVE)
     cells = jnp.einsum(
       "bld,bjd->blj", self.point_from(hidden_BLD), keys_BJD
@@ -369,9 +369,15 @@ class Unified(nn.Module):
 
   def code_logits(self, hidden_BLD, codes_DC=None):
     """Logits f32 [B, L, C] over the codes of a map; codes_DC: of `columns`."""
-    if codes_DC is None:
-      return jnp.einsum("bld,cd->blc", hidden_BLD, self._code_rows())
-    return jnp.einsum("bld,dc->blc", hidden_BLD, codes_DC)
+    return self._logits(hidden_BLD, self._code_rows(), codes_DC)
+
+  def _logits(self, hidden_BLD, rows_VD, columns_DV=None):
+    # Hidden states are a norm's, of that dtype, and widened: nothing is lost.
+    hidden_BLD = hidden_BLD.astype(self.config.dtype)
+    dtypes = {"operands": self.config.operands, "result": "float32"}
+    if columns_DV is None:
+      return products.against_rows(hidden_BLD, rows_VD, **dtypes)
+    return products.linear(hidden_BLD, columns_DV, **dtypes)
 
   def _code_rows(self):
     """The head's rows of codes, with those of their digits."""
@@ -380,7 +386,8 @@ class Unified(nn.Module):
     if not c.digits:
       return rows
     digits = self.embedding_digits if c.tied_head else self.head_digits
-    return rows + quantize.fsq_digits(c.digits) @ digits
+    # Rounded before and after, as where the sampler has the table rounded.
+    return rows.astype(c.operands) + quantize.fsq_digits(c.digits) @ digits
 
   def everything(self, tokens, layout, images, image_at_BJ):
     """Touches every parameter; used to initialise."""

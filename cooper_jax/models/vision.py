@@ -18,11 +18,12 @@ class VisionBlock(nn.Module):
 
   config: VisionConfig
   dtype: str
+  operands: str
 
   @nn.compact
   def __call__(self, x_BJD, _):
     c = self.config
-    kernel = {"bias": True, "dtype": self.dtype}
+    kernel = {"bias": True, "dtype": self.dtype, "operands": self.operands}
     h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm1")(x_BJD)
     q, k, v = (
       einops.rearrange(
@@ -54,20 +55,21 @@ class Vision(nn.Module):
   config: VisionConfig
   d_model: int
   dtype: str
+  operands: str
   remat: str = "none"
 
   @nn.compact
   def __call__(self, images):
-    c = self.config
+    c, dtypes = self.config, (self.dtype, self.operands)
     x = images.astype(self.dtype) / 127.5 - 1.0
     if c.stem == "conv":
-      x = ConvStem(c, self.dtype, name="stem")(x)
+      x = ConvStem(c, *dtypes, name="stem")(x)
     else:
       x = einops.rearrange(
         x, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch
       )
       x = layers.Linear(
-        c.width, ("pixels", "embed"), True, self.dtype, name="stem"
+        c.width, ("pixels", "embed"), True, *dtypes, name="stem"
       )(x)
     position = self.param(
       "position",
@@ -85,13 +87,13 @@ class Vision(nn.Module):
         length=c.layers,
         metadata_params={nn.PARTITION_NAME: "layers"},
       )
-      x, _ = scanned(c, self.dtype, name="blocks")(x, None)
+      x, _ = scanned(c, *dtypes, name="blocks")(x, None)
       x = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm")(x)
     x = layers.Linear(
-      self.d_model, ("embed", "ffn"), True, self.dtype, name="connector1"
+      self.d_model, ("embed", "ffn"), True, *dtypes, name="connector1"
     )(x)
     x = nn.gelu(x, approximate=True)
     x = layers.Linear(
-      self.d_model, ("ffn", "embed"), True, self.dtype, name="connector2"
+      self.d_model, ("ffn", "embed"), True, *dtypes, name="connector2"
     )(x)
     return constrain(x, "batch", None, "embed_out")

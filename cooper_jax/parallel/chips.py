@@ -31,6 +31,11 @@ class Chip:
     """Whether it is a TPU, else a GPU."""
     return self.dimensions > 0
 
+  @property
+  def platform(self) -> str:
+    """As JAX names it."""
+    return "tpu" if self.is_tpu else "gpu"
+
 
 _GIB = 1024**3 / 1e9
 CHIPS = {

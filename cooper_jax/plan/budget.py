@@ -51,29 +51,14 @@ def count(params) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def settled(config, found: Slice):
-  """Config with the attention kernel and the loops that a chip would choose."""
-  settled = config.copy_and_resolve_references()
-  platform = "tpu" if found.chip.is_tpu else "gpu"
-  with settled.unlocked():
-    if kernels.unrolled(config.model.unroll, platform):
-      settled.model.unroll = "on"
-    else:
-      settled.model.unroll = "off"
-    settled.model.attention = kernels.choose(
-      config.model.attention,
-      platform,
-      head_dim=config.model.head_dim,
-      dtype="bfloat16" if config.precision == "bf16" else "float32",
-      sequences=config.mesh.sequence,
-    )
-  return settled
-
-
 def axis_sizes(config, found: Slice) -> dict[str, int]:
   """Size of each mesh axis; UserError where the chips don't fill the mesh."""
   mesh = mesh_shape(MeshConfig(**config.mesh), found.devices)
   return dict(zip(AXES, mesh, strict=True))
+
+
+def _width(dtype: str) -> int:
+  return jax.numpy.dtype(dtype).itemsize
 
 
 def _check_widths(model, sizes: dict[str, int]) -> None:
@@ -91,8 +76,7 @@ def _check_widths(model, sizes: dict[str, int]) -> None:
 
 def budgets(config, found: Slice, params) -> dict[str, Budget]:
   """Memory that each stage of a config needs on one chip of a slice."""
-  config = settled(config, found)
-  policy = make_policy(config)
+  policy = make_policy(config, platform=found.chip.platform)
   sizes = axis_sizes(config, found)
   check_heads(policy, sizes["tensor"])
   _check_widths(policy.form.model, sizes)
@@ -116,7 +100,8 @@ def budgets(config, found: Slice, params) -> dict[str, Budget]:
 
 
 def _training(config, policy, sizes, params, shape: packing.Shape, rows):
-  model, width = policy.form.model, BF16 if config.precision == "bf16" else F32
+  model = policy.form.model
+  width, rounded = _width(model.dtype), _width(model.operands)
   sharded, tensor = sizes["fsdp"] * sizes["tensor"], sizes["tensor"]
   local = max(1.0, rows / (sizes["data"] * sizes["fsdp"]))
   tokens = local * shape.length / sizes["sequence"]
@@ -137,7 +122,7 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
     gradients=everything * F32 / sharded,
     kept=tokens * model.d_model * model.layers * width,
     working=(scores + inner) * layers
-    + (2 * layer * width / tensor + table) * (sharded > tensor),
+    + (2 * layer * rounded / tensor + table) * (sharded > tensor),
     logits=local * chunk * vocabulary / tensor * F32 * 3,
     cache=0.0,
   )
@@ -145,17 +130,22 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
 
 def _cache(config, policy, sizes, params) -> float:
   """All that a step's rollouts hold, and the weights they are made by."""
-  group, tensor = config.grpo.rl.group_size, sizes["tensor"]
+  group, tensor, model = (
+    config.grpo.rl.group_size,
+    sizes["tensor"],
+    policy.form.model,
+  )
   rows = config.grpo.batch * group / (sizes["data"] * sizes["fsdp"])
   each = capacity.row(
-    policy.form.model,
+    model,
     own=policy.limits.positions(policy.form),
     prompt=max(config.sampling.prompt_buckets),
     group=group,
     words=policy.form.vocabulary.text_rows,
     tensor=tensor,
+    width=_width(model.dtype),
   )
-  return rows * each + count(params) * BF16 / tensor
+  return rows * each + count(params) * _width(model.operands) / tensor
 
 
 def advice(config, found: Slice, params, stage: str) -> list[str]:

@@ -25,7 +25,14 @@ def slot(model, width: int = BF16) -> int:
 
 
 def row(
-  model, *, own: int, prompt: int, group: int, words: int, tensor: int
+  model,
+  *,
+  own: int,
+  prompt: int,
+  group: int,
+  words: int,
+  tensor: int,
+  width: int = BF16,
 ) -> float:
   """Bytes of a chip for each row that is sampled.
 
@@ -39,8 +46,9 @@ def row(
     prompt: positions of a prompt, shared by the `group` rows of it.
     words: of the text's vocabulary.
     tensor: chips that a matrix is cut over.
+    width: bytes of a key's number.
   """
-  cache = slot(model) * (own + prompt / group) / tensor
+  cache = slot(model, width) * (own + prompt / group) / tensor
   seen = 2 * model.map_grid**2 * model.d_model * F32
   return cache + seen + 3 * words * F32 / tensor
 

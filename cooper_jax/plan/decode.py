@@ -21,6 +21,7 @@ locations point at: the floor stays one.
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.models.cache import LANES
@@ -121,9 +122,11 @@ def _mean(counts) -> float:
 
 def _reads(policy, params, batch, group, prompt, sizes, head, slots):
   model = policy.form.model
-  width = capacity.F32 if model.dtype == "float32" else capacity.BF16
+  kept, width = (
+    jnp.dtype(name).itemsize for name in (model.dtype, model.operands)
+  )
   tensor, here = sizes["tensor"], batch / (sizes["data"] * sizes["fsdp"])
-  slot = capacity.slot(model, width) / tensor
+  slot = capacity.slot(model, kept) / tensor
   return StepReads(
     rows=here * group,
     tensor=tensor,

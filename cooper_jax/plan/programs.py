@@ -58,7 +58,7 @@ def of(config) -> dict[str, Callable[[], Program]]:
 
 def _supervised(config, stage: str) -> Program:
   """One step of pretraining or of SFT."""
-  settings, policy = config[stage], make_policy(config)
+  settings, policy = config[stage], make_policy(config, platform="tpu")
   optimizer = _optimizer(settings, settings.steps)
   state = abstract_state(policy, optimizer, ema=settings.optim.ema_decay > 0)
   shape = plugins.find("stages", stage).row_shape(config, policy)
@@ -127,7 +127,7 @@ def _apply(config) -> Program:
 
 def _sample(config, *, whole: bool) -> Program:
   """Prompts alone, or prompts and all that is sampled."""
-  policy = make_policy(config)
+  policy = make_policy(config, platform="tpu")
   params = sampling_params(policy)
   prompts, group, limits = (
     config.grpo.batch,
@@ -189,7 +189,7 @@ def _sample(config, *, whole: bool) -> Program:
 
 def _update(config):
   """(policy, optimizer, Update) of GRPO."""
-  policy = make_policy(config)
+  policy = make_policy(config, platform="tpu")
   optimizer = _optimizer(
     config.grpo, config.grpo.steps * config.grpo.rl.updates
   )
@@ -215,15 +215,16 @@ def _rows(count: int, kind, *rest: int):
   return jax.ShapeDtypeStruct((count, *rest), kind, sharding=sharding)
 
 
-def _width(policy) -> int:
-  return jax.numpy.dtype(policy.form.model.dtype).itemsize
+def _width(dtype: str) -> int:
+  return jax.numpy.dtype(dtype).itemsize
 
 
 def _reading(policy, params) -> float:
   """Bytes of the decoder's matrices, read once by every device."""
   mesh = jax.sharding.get_mesh()
   devices = mesh.size / mesh.shape["tensor"]
-  return supervised.matrices(params) * _width(policy) * devices
+  width = _width(policy.form.model.operands)
+  return supervised.matrices(params) * width * devices
 
 
 def _backward(policy, params) -> float:

@@ -64,9 +64,8 @@ def device_memory(found: Slice) -> float:
 def compile_for(config, topology_name: str) -> None:
   """Prints the table; UserError if a program does not fit, with advice."""
   found = find_slice(topology_name)
-  config = budget.settled(config, found)
   tensor = budget.axis_sizes(config, found)["tensor"]
-  check_heads(make_policy(config), tensor)
+  check_heads(make_policy(config, platform="tpu"), tensor)
   _check_state(config, found)
   mesh = topology.absent_mesh(found, MeshConfig(**config.mesh))
   made = programs.of(config)
@@ -264,4 +263,4 @@ def _step(config, found: Slice, params) -> decode.StepReads:
 def _params(config):
   """The parameters' shapes, on a mesh of one device."""
   with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
-    return abstract_params(make_policy(config))
+    return abstract_params(make_policy(config, platform="tpu"))

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cooper_jax.models import token_kinds, transformer, unified
+from cooper_jax.models import rounding, token_kinds, transformer, unified
 from cooper_jax.sampling import grammar
 from cooper_jax.sampling.prompts import Prompts
 from cooper_jax.sampling.state import (
@@ -53,6 +53,7 @@ def sample(
     model: static, like form, limits and group.
     text_temperature, code_temperature: scalars; 0 is greedy.
   """
+  params = rounding.rounded(params, form.model)
   state, context = prefill(params, prompts, model, form, limits, group)
   params = transformer.unstack(params, form.model)
   sampler = _Sampler(

@@ -12,10 +12,9 @@ from ml_collections import ConfigDict
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.settings import ranges, selection
-from cooper_jax.training import workdir
+from cooper_jax.training import precision, workdir
 
 STARTS = ("sft", "pretrain")
-PRECISIONS = ("auto", "f32", "bf16")
 
 
 def validate(config: ConfigDict) -> None:
@@ -26,11 +25,7 @@ def validate(config: ConfigDict) -> None:
     plugins.check("stages", stage)
   _check_plugins(config)
   _check_order(config)
-  if config.precision not in PRECISIONS:
-    raise UserError(
-      f'config.precision is "{config.precision}"; allowed: '
-      f"{', '.join(PRECISIONS)}{nearest(config.precision, PRECISIONS)}"
-    )
+  precision.check(config.precision)
   ranges.check(config)
   size, patch = config.data.image_size, config.model.vision.patch
   if size % patch:

@@ -7,10 +7,6 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from cooper_jax.errors import UserError
-
-PRECISIONS = ("auto", "f32", "bf16")
-
 
 @struct.dataclass
 class TrainState:
@@ -45,17 +41,3 @@ def create(
 def step_key(state: TrainState) -> jax.Array:
   """Gives the randomness of the coming step, the same after a resume."""
   return jax.random.fold_in(state.key, state.step)
-
-
-def compute_dtype(precision: str):
-  """Gives the dtype of matrix products; parameters are always f32.
-
-  "auto" means bf16 on accelerators and f32 on CPU, where bf16 is emulated.
-  """
-  if precision not in PRECISIONS:
-    raise UserError(
-      f'config.precision is "{precision}"; allowed: {", ".join(PRECISIONS)}'
-    )
-  if precision == "auto":
-    precision = "f32" if jax.default_backend() == "cpu" else "bf16"
-  return jnp.float32 if precision == "f32" else jnp.bfloat16

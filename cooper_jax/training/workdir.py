@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from cooper_jax.errors import NumericsError, UserError
 from cooper_jax.parallel import processes
 from cooper_jax.runtime import interrupt
-from cooper_jax.training import settings_version
+from cooper_jax.training import precision, settings_version
 
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
@@ -262,10 +262,8 @@ def prepare(config, workdir) -> Path:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
-      made_by = dict(
-        zip(MADE_BY, (settings_version.SETTINGS_VERSION, commit()))
-      )
-      write_json(workdir / "config.json", plain(config) | made_by)
+      made_by = zip(MADE_BY, (settings_version.SETTINGS_VERSION, commit()))
+      write_json(workdir / "config.json", plain(config) | dict(made_by))
   except OSError as error:
     raise UserError(
       f"--workdir={workdir} can't be written ({error.strerror}); choose "
@@ -277,7 +275,8 @@ def prepare(config, workdir) -> Path:
 def begin(config, workdir, stage: str) -> Path:
   """Notes that a stage has begun, and by what; gives its folder."""
   interrupt.check()
-  now, before = maker(), record(workdir, stage) or {}
+  now, before = maker(config), record(workdir, stage) or {}
+  precision.say_moved(stage, before.get("by", ()), now)
   by = [each for each in before.get("by", ()) if each != now]
   _note(config, workdir, stage, finished=False, seconds=None, by=[*by, now])
   return Path(workdir) / stage
@@ -298,8 +297,8 @@ def noting_loss(folder):
     raise
 
 
-def maker() -> dict:
-  """What runs now: settings of the command line, commit and machine."""
+def maker(config) -> dict:
+  """What runs now: settings of the command line, commit, machine and dtypes."""
   from cooper_jax.training import telemetry
 
   words = [word for each in sys.argv[1:] for word in each.split("=", 1)]
@@ -312,12 +311,14 @@ def maker() -> dict:
     "command": shlex.join(["python", "-m", "cooper_jax.main", *asked]),
     "commit": commit(),
     "machine": telemetry.describe_machine()[0],
+    "dtypes": str(precision.dtypes(config.precision)),
   }
 
 
 def identity(config) -> str:
   """What several processes of one run must have in common."""
-  return f"{digest(plain(config))} of commit {commit()}"
+  made = f"{digest(plain(config))} of commit {commit()}"
+  return f"{made}, in {precision.dtypes(config.precision)}"
 
 
 def commit() -> str:

@@ -12,6 +12,7 @@ from cooper_jax.parallel import shard
 from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.policy import for_sampling, init_state, make_policy
 from cooper_jax.rl import build, sample
+from cooper_jax.runtime import bf16
 from cooper_jax.sequences import distribution
 from tests.rl import toy
 from tests.rl.toy import CODECS, asked
@@ -86,11 +87,15 @@ def test_rows_without_a_token_are_never_chosen():
   assert POLICY.form.vocabulary.specials == words + 1
 
 
-def test_the_sampler_reads_half_the_bytes_and_computes_the_same(monkeypatch):
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_the_sampler_reads_half_the_bytes_and_computes_the_same(
+  monkeypatch, platform
+):
   """In bfloat16: what the model rounds anyway is rounded once, before."""
   config = CONFIG.copy_and_resolve_references()
   config.precision = "bf16"
-  policy = make_policy(config)
+  monkeypatch.setattr(bf16, "speedup", lambda: 5.0)
+  policy = make_policy(config, platform=platform)
   params = init_state(policy, optax.sgd(0.1), seed=0).params
   ready = for_sampling(policy, params)
   kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(ready)}

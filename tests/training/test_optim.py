@@ -266,10 +266,3 @@ def test_a_batch_that_does_not_divide_is_refused():
     accumulate.accumulate(
       token_losses, {"w": jnp.ones(5)}, make_batch(), micro_batches=3
     )
-
-
-def test_precision_names_are_checked():
-  assert state.compute_dtype("auto") == jnp.float32  # tests run on CPU
-  assert state.compute_dtype("bf16") == jnp.bfloat16
-  with pytest.raises(UserError, match="allowed: auto, f32, bf16"):
-    state.compute_dtype("fp16")

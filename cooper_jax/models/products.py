@@ -1,0 +1,136 @@
+"""Matrix products of the model, with backward passes of their own.
+
+JAX derives a product's gradients by the axes' letters, and on a CPU XLA then
+writes whatever comes out in another order anew: softmax weights and logits,
+the largest arrays there are. Here every gradient is asked for in an order in
+which no operand is written again but the smaller one; a gradient that a product
+can only give transposed is the smaller array, too.
+
+Products with parameters round both operands to a dtype, so also the result's
+gradient where it is one, and sum up in float32. But a parameter's gradient, x^T
+dy, multiplies both in the dtype of x: on an accelerator that is the operands'
+anyway, and of float32 activations on a CPU it is as fast, for AMX's kernels
+take no transposed bfloat16.
+"""
+
+import functools
+
+import jax
+from jax import lax
+
+
+def linear(x, kernel_DF, *, operands=None, result=None):
+  """x W: x [..., D] to [..., F].
+
+  operands, result: dtypes of what is multiplied and of what comes out; None =
+  that of x.
+  """
+  return _flat(_linear, x, kernel_DF, operands, result)
+
+
+def against_rows(x, table_VD, *, operands=None, result=None):
+  """x W^T: x [..., D] to [..., V], its product with each row of a table.
+
+  operands, result: as in `linear`.
+  """
+  return _flat(_against_rows, x, table_VD, operands, result)
+
+
+def scores(q_BKALH, k_BKSH):
+  """Queries times the keys of their key head, f32 [B, K, A, L, S]."""
+  return _scores(q_BKALH, k_BKSH)
+
+
+def mixed(weights_BKALS, v_BKSH):
+  """Values as the weights mix them, [B, K, A, L, H]."""
+  return _mixed(weights_BKALS, v_BKSH)
+
+
+def _flat(product, x, matrix, operands, result):
+  # One matrix product: XLA's CPU backend takes half as long again for the
+  # same contraction, and its gradients, with two leading axes.
+  rows, dtypes = x.reshape(-1, x.shape[-1]), (operands, result)
+  y = product(rows, matrix, *(dtype or str(x.dtype) for dtype in dtypes))
+  return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def _dot(x, y, contract, batch=(), **options):
+  """lax.dot_general over axes of x and of y, batched over the same of both."""
+  return lax.dot_general(x, y, (contract, (batch, batch)), **options)
+
+
+def _rounded(x, y, x_axis, y_axis, operands, result):
+  """The product over an axis of x and one of y, both rounded to `operands`."""
+  x, y, axes = x.astype(operands), y.astype(operands), ((x_axis,), (y_axis,))
+  return _dot(x, y, axes, preferred_element_type=result)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _linear(x_LD, kernel_DF, operands, result):
+  return _rounded(x_LD, kernel_DF, 1, 0, operands, result)
+
+
+def _linear_back(operands, result, kept, dy_LF):
+  x_LD, kernel_DF = kept
+  dx = _rounded(dy_LF, kernel_DF, 1, 1, operands, x_LD.dtype)
+  d_kernel = _rounded(x_LD, dy_LF, 0, 0, x_LD.dtype, result)
+  return dx, d_kernel.astype(kernel_DF.dtype)
+
+
+_linear.defvjp(lambda *given: (_linear(*given), given[:2]), _linear_back)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _against_rows(x_LD, table_VD, operands, result):
+  return _rounded(x_LD, table_VD, 1, 1, operands, result)
+
+
+def _against_rows_back(operands, result, kept, dy_LV):
+  x_LD, table_VD = kept
+  # The logits' gradient is made once, and not within each of two products.
+  dy_LV = lax.optimization_barrier(dy_LV)
+  dx = _rounded(dy_LV, table_VD, 1, 0, operands, x_LD.dtype)
+  # As [D, V], or all of dy would be transposed; the barrier keeps it so.
+  d_table = _rounded(x_LD, dy_LV, 0, 0, x_LD.dtype, result)
+  d_table = lax.optimization_barrier(d_table)
+  return dx, d_table.T.astype(table_VD.dtype)
+
+
+_against_rows.defvjp(
+  lambda *given: (_against_rows(*given), given[:2]), _against_rows_back
+)
+
+# Axes of attention's products: a batch of B and K, and A and L as one.
+_HEADS = (0, 1)
+
+
+@jax.custom_vjp
+def _scores(q_BKALH, k_BKSH):
+  return _dot(
+    q_BKALH, k_BKSH, ((4,), (3,)), _HEADS, preferred_element_type="float32"
+  )
+
+
+def _scores_back(kept, d_BKALS):
+  q_BKALH, k_BKSH = kept
+  dq = _dot(d_BKALS, k_BKSH, ((4,), (2,)), _HEADS)
+  dk_BKHS = _dot(q_BKALH, d_BKALS, ((2, 3), (2, 3)), _HEADS)
+  return dq.astype(q_BKALH.dtype), dk_BKHS.swapaxes(2, 3).astype(k_BKSH.dtype)
+
+
+_scores.defvjp(lambda *given: (_scores(*given), given), _scores_back)
+
+
+@jax.custom_vjp
+def _mixed(weights_BKALS, v_BKSH):
+  return _dot(weights_BKALS, v_BKSH, ((4,), (2,)), _HEADS)
+
+
+def _mixed_back(kept, d_BKALH):
+  weights_BKALS, v_BKSH = kept
+  d_weights = _dot(d_BKALH, v_BKSH, ((4,), (3,)), _HEADS)
+  dv_BKHS = _dot(d_BKALH, weights_BKALS, ((2, 3), (2, 3)), _HEADS)
+  return d_weights, dv_BKHS.swapaxes(2, 3)
+
+
+_mixed.defvjp(lambda *given: (_mixed(*given), given), _mixed_back)
