@@ -16,7 +16,7 @@ from cooper_jax.models import kernels
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
 from cooper_jax.parallel.mesh import AXES, MeshConfig, mesh_shape
 from cooper_jax.plan import capacity
-from cooper_jax.plan.capacity import BF16, F32, FILLED, GB
+from cooper_jax.plan.capacity import F32, FILLED, GB
 from cooper_jax.policy import check_heads, make_policy
 from cooper_jax.rollouts import documents
 from cooper_jax.sequences import packing, scoring
