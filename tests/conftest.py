@@ -12,14 +12,12 @@ import signal
 import pytest
 
 from cooper_jax.runtime import malloc
+from tests import compiling
 
 FAKE_DEVICES = 8
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "")
-  + f" --xla_force_host_platform_device_count={FAKE_DEVICES}"
-).strip()
+compiling.use(FAKE_DEVICES)
 
 # Between runs, compiled code is kept beside pytest's own cache, by process:
 # JAX does not guard a file that one writes while another reads it. Which test
@@ -28,10 +26,6 @@ _CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 _CACHE /= os.environ.get("PYTEST_XDIST_WORKER", "alone")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-
-# Most of a test's time is compiling; plain machine code halves it (measured on
-# tests/sampling and tests/models: 241 s against 139 s). 0 compiles in full.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 malloc.keep_freed()
 

@@ -9,6 +9,8 @@ import nbclient
 import nbformat
 import pytest
 
+from tests import compiling
+
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 LINES = 45  # of a cell at most
@@ -117,7 +119,8 @@ def test_it_runs(path, tmp_path, monkeypatch):
   monkeypatch.setenv("WORKDIR", str(tmp_path / "run"))
   monkeypatch.setenv("OWN", str(tmp_path / "own"))
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-  monkeypatch.setenv("XLA_FLAGS", "")  # one device: batches here are of four
+  # One device: batches here are of four.
+  monkeypatch.setenv("XLA_FLAGS", compiling.QUICK)
   monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
   notebook = read(path)
   client = nbclient.NotebookClient(

@@ -206,6 +206,7 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
     cwd=tmp_path,
     check=True,
     timeout=900,
+    # No compiling.QUICK: one run goes through the emitters that users get.
     env=os.environ
     | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(tmp_path)},
   )

@@ -27,7 +27,7 @@ LAYOUTS = {
 def boxed_shapes(model):
   empty = packing.pack(
     [],
-    form=tiny.make()[1],
+    form=tiny.make_form(tiny.make_config()),
     shape=packing.Shape(length=8, texts=1, codes=1),
     rows=1,
   )

@@ -44,13 +44,17 @@ def make_config(**changes) -> ModelConfig:
   return dataclasses.replace(config, **changes)
 
 
+def make_form(config: ModelConfig) -> segments.Format:
+  vocabulary = Vocabulary(TEXT, config.locations, config.codes)
+  calls = ((0, 7), (1, 9))  # words that call for a map
+  return segments.Format(vocabulary, config, modality_ids=(0, 1), calls=calls)
+
+
 def make(seed=0, **changes):
   """Returns (model, form, params) with every parameter random."""
   config = make_config(**changes)
-  vocabulary = Vocabulary(TEXT, config.locations, config.codes)
-  calls = ((0, 7), (1, 9))  # words that call for a map
-  form = segments.Format(vocabulary, config, modality_ids=(0, 1), calls=calls)
-  model = unified.Unified(config, vocabulary.text_rows)
+  form = make_form(config)
+  model = unified.Unified(config, form.vocabulary.text_rows)
   return model, form, random_params(model, form, seed)
 
 

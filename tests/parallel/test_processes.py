@@ -27,6 +27,7 @@ from cooper_jax.runtime import interrupt
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import loop, telemetry, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIMIT = 560  # seconds of a run; compiling on a busy machine takes most of it
@@ -69,7 +70,7 @@ class Fleet:
       devices = "--xla_force_host_platform_device_count="
       environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{devices}{2 if count == 1 else 1}",
+        "XLA_FLAGS": f"{compiling.QUICK} {devices}{2 if count == 1 else 1}",
         "PYTHONPATH": str(ROOT),
       }
       if count > 1:

@@ -9,7 +9,7 @@ import pytest
 from cooper_jax.rl import rollout_log, scoring
 from cooper_jax.rollouts import generate
 from cooper_jax.training import telemetry
-from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, asked, fresh, make_step
+from tests.rl.toy import CONFIG, ITEMS, POLICY, asked, codecs, fresh, make_step
 
 FIELDS = {"text", "maps", "rewards", "total", "advantage", "truncated"}
 
@@ -78,9 +78,9 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
 
 def test_the_last_group_is_a_picture(step, tmp_path):
   log = make_log(tmp_path, every=1, steps=1)
-  assert log.pictures(generate.decoder(CODECS)) == {}
+  assert log.pictures(generate.decoder(codecs())) == {}
   log = run(step, tmp_path, range(1), every=1)
-  (picture,) = log.pictures(generate.decoder(CODECS)).values()
+  (picture,) = log.pictures(generate.decoder(codecs())).values()
   assert picture.dtype == np.uint8 and picture.shape[2] == 3
   # Rows of 16 pixels and gaps of 2, of those that drew; the image alone else.
   drew = sum(map(bool, log.last[1].maps))

@@ -15,7 +15,7 @@ from cooper_jax.rl import build, sample
 from cooper_jax.runtime import bf16
 from cooper_jax.sequences import distribution
 from tests.rl import toy
-from tests.rl.toy import CODECS, asked
+from tests.rl.toy import asked
 
 LAYOUTS = {
   "fsdp": MeshConfig(data=1, fsdp=8),
@@ -46,7 +46,7 @@ def updated(mesh):
       name: dataclasses.replace(
         codec, params=jax.device_put(codec.params, everywhere)
       )
-      for name, codec in CODECS.items()
+      for name, codec in toy.codecs().items()
     }
 
     def score(view, columns):
@@ -101,7 +101,7 @@ def test_the_sampler_reads_half_the_bytes_and_computes_the_same(
   kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(ready)}
   assert kinds == {"bfloat16", "float32"}
   monkeypatch.setattr(sample, "for_sampling", lambda _, given: given)
-  begin, _ = build.build_sampler(config, policy, CODECS)
+  begin, _ = build.build_sampler(config, policy, toy.codecs())
   whole, half = (
     jax.device_get(begin(given, asked()).rollout) for given in (params, ready)
   )

@@ -1,5 +1,7 @@
 """A policy that is trained in seconds: 16 pixels, maps of four codes."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -58,14 +60,13 @@ def make_items():
 ITEMS = make_items()
 
 
-def make_codecs():
+@functools.cache
+def codecs():
+  """Untrained tokenizers; made by the first who asks, not by all who import."""
   modules = tokenizer.find_modules(CONFIG)
   configs = tokenizer.make_configs(CONFIG, modules)
-  params = tokenizer.init_params(configs, jax.random.key(3))
-  return tokenizer.codecs(configs, modules, params)
-
-
-CODECS = make_codecs()
+  init = jax.jit(functools.partial(tokenizer.init_params, configs))
+  return tokenizer.codecs(configs, modules, init(jax.random.key(3)))
 
 
 OPTIMIZER = optim.make_optimizer(
@@ -79,8 +80,8 @@ def fresh():
 
 def make_step(config=CONFIG, policy=POLICY, optimizer=OPTIMIZER, **parts):
   """A GRPO step of the toy policy; parts: options of `build_step`."""
-  codecs = parts.pop("codecs", CODECS)
-  return build_step(config, policy, optimizer, codecs, **parts)
+  made = parts.pop("codecs", None) or codecs()
+  return build_step(config, policy, optimizer, made, **parts)
 
 
 def asked(number=0, items=None, turn=0):

@@ -7,7 +7,7 @@ import pytest
 
 from cooper_jax.data import mixture
 from cooper_jax.rollouts import validation_pictures
-from tests.rl.toy import CODECS, CONFIG, ITEMS, POLICY, fresh
+from tests.rl.toy import CONFIG, ITEMS, POLICY, codecs, fresh
 
 
 @pytest.mark.parametrize("scenes", [1, 9])
@@ -19,7 +19,7 @@ def test_a_few_validation_scenes_are_drawn(monkeypatch, scenes):
     return [ITEMS[0].sample] * scenes
 
   monkeypatch.setattr(mixture, "open_split", open_split)
-  images = validation_pictures.drawn(CONFIG, POLICY, CODECS)
+  images = validation_pictures.drawn(CONFIG, POLICY, codecs())
   state = types.SimpleNamespace(params=fresh().params)
   (first,) = images(1, state).values()
   images(2, state)
@@ -37,9 +37,9 @@ def test_a_few_validation_scenes_are_drawn(monkeypatch, scenes):
 def test_true_and_drawn_depth_share_a_scale():
   depth = ITEMS[0].sample.maps["depth"]
   sample = ITEMS[0].sample
-  same = validation_pictures.sheet([sample], {"depth": depth[None]}, CODECS)
+  same = validation_pictures.sheet([sample], {"depth": depth[None]}, codecs())
   np.testing.assert_array_equal(same[:, 18:34], same[:, 36:52])
   twice = validation_pictures.sheet(
-    [sample], {"depth": 2 * depth[None]}, CODECS
+    [sample], {"depth": 2 * depth[None]}, codecs()
   )
   assert (twice[:, 18:34] != twice[:, 36:52]).any()

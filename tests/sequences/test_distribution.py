@@ -8,7 +8,7 @@ from cooper_jax.models import attention
 from cooper_jax.sequences import distribution
 from tests import tiny
 
-_, FORM, _ = tiny.make()
+FORM = tiny.make_form(tiny.make_config())
 THINK = FORM.vocabulary.special("<think>")
 
 

@@ -10,14 +10,7 @@ from cooper_jax.models.token_kinds import CODE, IMAGE, PAD, TEXT
 from cooper_jax.sequences import packing, segments
 from tests import tiny
 
-
-def make_form():
-  model, form, _ = tiny.make()
-  del model
-  return form
-
-
-FORM = make_form()
+FORM = tiny.make_form(tiny.make_config())
 LOCATIONS = FORM.model.locations
 
 
@@ -129,7 +122,7 @@ def test_measure_counts_what_pack_writes():
 
 @pytest.mark.parametrize("map_grid", [2, 4])
 def test_a_place_reads_the_codes_drawn_before_it_in_its_branch(map_grid):
-  _, form, _ = tiny.make(map_grid=map_grid)
+  form = tiny.make_form(tiny.make_config(map_grid=map_grid))
   model, vocabulary = form.model, form.vocabulary
   rng = np.random.default_rng(4)
   maps = [
@@ -175,7 +168,7 @@ def test_a_place_reads_the_codes_drawn_before_it_in_its_branch(map_grid):
 
 
 def test_a_map_that_is_only_read_takes_no_room():
-  _, form, _ = tiny.make()
+  form = tiny.make_form(tiny.make_config())
   rng = np.random.default_rng(5)
   codes = rng.integers(0, form.model.codes, form.model.map_codes)
   places = segments.Text(

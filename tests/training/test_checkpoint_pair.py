@@ -12,6 +12,7 @@ from cooper_jax.inference import loading
 from cooper_jax.parallel import processes
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def pair(folder, what) -> list[str]:
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     address = f"127.0.0.1:{free.getsockname()[1]}"
-  flags = "--xla_force_host_platform_device_count=1"
+  flags = f"{compiling.QUICK} --xla_force_host_platform_device_count=1"
   running = [
     subprocess.Popen(
       [sys.executable, "-m", "tests.pair", str(folder), what],
