@@ -8,7 +8,6 @@ import functools
 import einops
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cooper_jax.models import kernels, products
 from cooper_jax.models.config import BinLayout
@@ -23,7 +22,7 @@ def attend(q_BLNH, k_BSKH, v_BSKH, mask_BLS, *, kernel="xla"):
   return jnp.swapaxes(attend_heads(q, k, v, mask_BLS), 1, 2)
 
 
-def attend_shared(q_RLNH, shared, own, new):
+def attend_shared(q_RLNH, shared, own):
   """Attention of R = P * G rows to their shared prefix and to their own keys.
 
   Args:
@@ -31,14 +30,13 @@ def attend_shared(q_RLNH, shared, own, new):
       neighbours.
     shared: (k, v, mask) of the prefixes, as the cache has it: k [P, K, H, S],
       v [P, K, S, H], mask [P, S].
-    own: the same of what the rows hold, R and T for P and S.
-    new: (k, v) of the tokens themselves [R, L, K, H]; None where `own` has
-      them.
+    own: the same of each rung of what the rows hold, R and T for P and S.
 
-  A prefix's keys are read once, not once per row; the softmaxes are one, over
-  the concatenated scores.
+  A prefix's keys are read once, not once per row. The softmax is one: the
+  parts have their largest score in common, and what each sums up is added in
+  order. A rung that holds nothing adds exact zeros: it may as well be left out.
   """
-  (k_PKHS, v_PKSH, mask_PS), (k_RKHT, v_RKTH, mask_RT) = shared, own
+  k_PKHS = shared[0]
   prefixes, kv_heads = k_PKHS.shape[:2]
   # The queries of a key head side by side: one product a row and head.
   queries = einops.rearrange(q_RLNH, "r l (k a) h -> r k (a l) h", k=kv_heads)
@@ -48,34 +46,38 @@ def attend_shared(q_RLNH, shared, own, new):
   each = functools.partial(
     einops.rearrange, pattern="p k (g l) x -> (p g) k l x", l=queries.shape[2]
   )
-  parts = [each(_of(together(queries), k_PKHS, mask_PS))]
-  values = [lambda w: each(_mixed(together(w), v_PKSH))]
-  parts.append(_of(queries, k_RKHT, mask_RT))
-  values.append(lambda w: _mixed(w, v_RKTH))
-  if new is not None:
-    k_RKHL, v_RKLH = jnp.moveaxis(new[0], 1, 3), jnp.moveaxis(new[1], 1, 2)
-    parts.append(_of(queries, k_RKHL))
-    values.append(lambda w: _mixed(w, v_RKLH))
-  weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1)
-  edges = np.cumsum([part.shape[-1] for part in parts])[:-1]
-  split = jnp.split(weights.astype(v_PKSH.dtype), edges, axis=-1)
-  out = sum(mix(w) for mix, w in zip(values, split, strict=True))
+  alone = lambda x: x  # noqa: E731
+  ways = [(together, each)] + [(alone, alone)] * len(own)
+  parts = list(zip((shared, *own), ways, strict=True))
+  scored = [
+    back(_of(to(queries), k, mask)) for (k, _, mask), (to, back) in parts
+  ]
+  largest = functools.reduce(
+    jnp.maximum, [part.max(axis=-1, keepdims=True) for part in scored]
+  )
+  total, mixed = 0.0, 0.0
+  for raw, ((_, v, _), (to, back)) in zip(scored, parts, strict=True):
+    weights = jnp.exp(raw - largest)
+    total += weights.sum(axis=-1, keepdims=True)
+    mixed += back(_mixed(to(weights.astype(v.dtype)), v))
+  out = (mixed / total).astype(q_RLNH.dtype)
   return einops.rearrange(out, "r k (a l) h -> r l (k a) h", l=q_RLNH.shape[1])
 
 
-def _of(q_BKLH, k_BKHS, mask_BS=None):
+def _of(q_BKLH, k_BKHS, mask_BS):
   """Scores [B, K, L, S]; along L are all queries that read a key head."""
   raw = jnp.einsum(
     "bklh,bkhs->bkls", q_BKLH, k_BKHS, preferred_element_type=jnp.float32
   )
   raw = raw * (q_BKLH.shape[-1] ** -0.5)
-  if mask_BS is None:
-    return raw
   return jnp.where(mask_BS[:, None, None], raw, NEGATIVE)
 
 
 def _mixed(weights_BKLS, v_BKSH):
-  return jnp.einsum("bkls,bksh->bklh", weights_BKLS, v_BKSH)
+  """Values [B, K, L, H] in float32, summed up by weights of no certain sum."""
+  return jnp.einsum(
+    "bkls,bksh->bklh", weights_BKLS, v_BKSH, preferred_element_type=jnp.float32
+  )
 
 
 def attend_bins(

@@ -19,8 +19,9 @@ from cooper_jax.parallel.shard import constrain
 class Block(nn.Module):
   """One decoder block; `mode` is "train", "prefill" or "step".
 
-  Called as a scan body: carry x [B, L, D]; per layer nothing, or the prompt's
-  and the own keys and values; broadcast `shared`, a dict with turn, is_code
+  Called as a scan body: carry x [B, L, D]; per layer nothing, or for a step
+  the prompt's keys and values, those of the rungs that are read, and how the
+  new ones are put into theirs; broadcast `shared`, a dict with turn, is_code
   and the masks (see `Transformer`).
   """
 
@@ -64,16 +65,16 @@ class Block(nn.Module):
       q = layers.apply_rope(q, shared["turn"])
       k = layers.apply_rope(k, shared["turn"])
       if self.mode == "step":
-        prompt_k, prompt_v, own_k, own_v = cached
-        new = k, v
-        if c.unroll:  # written before it is read, or it would be copied
-          own_k, own_v = cache.put((own_k, own_v), (k, v), shared["position"])
-          k, v, new = own_k, own_v, None
+        prompt_k, prompt_v, rungs, layer = cached
+        held, rung = list(rungs), shared["rung"]
+        # Written before it is read, or it would be copied.
+        k, v = cache.put(held[rung], (k, v), shared["position"], layer)
+        held[rung] = cache.of_layer((k, v), layer)
+        own = zip(held, shared["valid"], strict=True)
         mixed = attention.attend_shared(
           q,
           (prompt_k, prompt_v, shared["prompt_mask"]),
-          (own_k, own_v, shared["valid"]),
-          new,
+          [(*kv, valid) for kv, valid in own],
         )
       elif self.bins:
         mixed = attention.attend_bins(
@@ -116,10 +117,10 @@ class Transformer(nn.Module):
 
   `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and,
   by mode, mask (see `unified.attention_mask` and `bin_masks`), or for a step
-  the cache's valid [R, T] and prompt_mask [P, S], and position, where the first
-  of the new tokens goes.
-  Returns hidden states in float32 and, but for "train", the new keys and
-  values [layers, B, L, K, H].
+  prompt_mask [P, S] and valid, [R, T] of each rung that is read, of the cache,
+  and rung and position, where the first of the new tokens goes.
+  Returns hidden states in float32 and, for "prefill", the new keys and values
+  [layers, B, L, K, H], for "step" those of the rung with the new ones.
   """
 
   config: ModelConfig
@@ -127,8 +128,9 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(self, x_BLD, shared, *, mode="train", cached=None, bins=None):
     c = self.config
-    if mode == "step" and c.unroll:
-      x_BLD, kept = self._one_by_one(x_BLD, cached, shared)
+    if mode == "step":
+      step = self._one_by_one if c.unroll else self._step
+      x_BLD, kept = step(x_BLD, cached, shared)
     else:
       x_BLD, kept = self._in_a_loop(x_BLD, cached, shared, mode, bins)
     x_BLD = layers.Routed(
@@ -150,16 +152,39 @@ class Transformer(nn.Module):
     )
     return scanned(c, mode, bins, name="blocks")(x_BLD, cached, shared)
 
-  def _one_by_one(self, x_BLD, cached, shared):
-    """The same layers without a loop, of parameters that `unstack` has parted.
+  def _step(self, x_BLD, cached, shared):
+    """A step through the layers as one loop.
 
-    `cached` is of tuples with an entry a layer, and so is what is kept: a row's
-    own keys and values with the new ones among them.
+    The rung that is written goes from layer to layer, and so stays in place.
+    """
+    blocks = self.get_variable("params", "blocks")
+    block = Block(self.config, "step", parent=None)
+    prompt_k, prompt_v, rungs = cached
+    rungs, rung = list(rungs), shared["rung"]
+    written = rungs.pop(rung)
+
+    def layer(carried, of_layer):
+      x_BLD, written = carried
+      params, prompt, others, index = of_layer
+      held = [*others[:rung], written, *others[rung:]]
+      cached = (*prompt, held, index)
+      return block.apply({"params": params}, x_BLD, cached, shared), None
+
+    each = blocks, (prompt_k, prompt_v), rungs, jnp.arange(self.config.layers)
+    return jax.lax.scan(layer, (x_BLD, written), each)[0]
+
+  def _one_by_one(self, x_BLD, cached, shared):
+    """The same without a loop, of parameters that `unstack` has parted.
+
+    Keys and values are of tuples with an entry a layer, and so are those kept.
     """
     blocks, kept = self.get_variable("params", "blocks"), []
     block = Block(self.config, "step", parent=None)
-    for params, own in zip(blocks, zip(*cached, strict=True), strict=True):
-      x_BLD, kv = block.apply({"params": params}, x_BLD, own, shared)
+    prompt_k, prompt_v, rungs = cached
+    for layer, params in enumerate(blocks):
+      held = [(k[layer], v[layer]) for k, v in rungs]
+      cached = prompt_k[layer], prompt_v[layer], held, None
+      x_BLD, kv = block.apply({"params": params}, x_BLD, cached, shared)
       kept.append(kv)
     return x_BLD, tuple(zip(*kept, strict=True))
 

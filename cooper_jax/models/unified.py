@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import struct
 
 from cooper_jax.models import attention, layers, products, transformer, vision
-from cooper_jax.models.cache import Cache, put
+from cooper_jax.models.cache import Cache
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.parallel.shard import constrain
@@ -263,29 +263,45 @@ class Unified(nn.Module):
     )
     return hidden, features, kv
 
-  def step(self, tokens: Tokens, features_RJD, cache: Cache, position):
+  def step(
+    self,
+    tokens: Tokens,
+    features_RJD,
+    cache: Cache,
+    position,
+    active_R,
+    *,
+    rung: int,
+    read: int,
+  ):
     """Feeds L tokens of one step to every row; returns hidden and the cache.
 
-    Their keys and values go to the own positions position .. position + L - 1,
-    which the caller marks valid where the row is active.
+    Their keys and values go into a rung, to the positions position ..
+    position + L - 1 of it, which count from then on where the row is active;
+    the first `read` rungs are read, all L positions by every row.
     """
-    valid, unroll = cache.valid, self.config.unroll
-    if unroll:  # the new tokens are read from the cache, too
-      at = jnp.arange(valid.shape[1])
-      valid |= (at >= position) & (at < position + tokens.ids.shape[1])
+    length = tokens.ids.shape[1]
+    at = jnp.arange(cache.valid[rung].shape[1])
+    fed = (at >= position) & (at < position + length)
+    valid = list(cache.valid)
+    seen = valid[:read]
+    seen[rung] |= fed
     shared = self.shared(tokens) | {
-      "valid": valid,
+      "valid": seen,
       "prompt_mask": cache.prompt_mask,
+      "rung": rung,
       "position": position,
     }
-    hidden, kv = self.decoder(
+    rungs = list(zip(cache.k, cache.v, strict=True))
+    hidden, rungs[rung] = self.decoder(
       self.embed(tokens, features_RJD, sharded=False),
       shared,
       mode="step",
-      cached=(cache.prompt_k, cache.prompt_v, cache.k, cache.v),
+      cached=(cache.prompt_k, cache.prompt_v, rungs[:read]),
     )
-    k, v = kv if unroll else put((cache.k, cache.v), kv, position)
-    return hidden, cache.replace(k=k, v=v)
+    valid[rung] |= fed & active_R[:, None]
+    k, v = zip(*rungs, strict=True)
+    return hidden, cache.replace(k=k, v=v, valid=tuple(valid))
 
   def cell_keys(self, hidden_BLD, image_at_BJ):
     """Returns what locations point at [B, J, D], from image hiddens."""

@@ -8,10 +8,12 @@ turn.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from cooper_jax import errors
+from cooper_jax.models.cache import LANES
 from cooper_jax.sequences.segments import Format
 
 RUNNING, EOS, LENGTH = range(3)  # why a row stopped
@@ -24,11 +26,16 @@ class Limits:
   text: tokens in one turn of text, the forced first included.
   maps: maps in one answer; turns of text are one more.
   script: forced tokens at the start of a turn, at most.
+  rung: positions whose keys and values are held together, about; a map's are.
+  reads_ahead: whether rungs that hold nothing yet are read too. It changes
+    nothing but the time that it takes: for tests.
   """
 
   text: int
   maps: int
   script: int = 8
+  rung: int = 64
+  reads_ahead: bool = False
 
   def __post_init__(self):
     if self.text < 2 or self.maps < 0 or self.script >= self.text:
@@ -48,6 +55,24 @@ class Limits:
   def map_start(self, index: int, form: Format) -> int:
     """First position of a map."""
     return self.text_start(index, form) + self.text
+
+  def ladder(self, form: Format) -> tuple[tuple[int, int], ...]:
+    """Rungs of the positions, (first, end) each: of one turn or one map."""
+    found = []
+    for turn in range(self.maps + 1):
+      found += self.text_rungs(turn, form)
+      if turn < self.maps:
+        start = self.map_start(turn, form)
+        found.append((start, start + form.model.map_positions))
+    return tuple(found)
+
+  def text_rungs(self, turn: int, form: Format) -> list[tuple[int, int]]:
+    """Those of a turn of text; 100 tokens in rungs of some 30: 32, 32, 36."""
+    start, count = self.text_start(turn, form), round(self.text / self.rung)
+    size = max(self.text // max(count, 1) // LANES, 1) * LANES
+    edges = range(size, self.text - size + 1, size)
+    edges = [start, *(start + edge for edge in edges), start + self.text]
+    return list(itertools.pairwise(edges))
 
 
 @dataclasses.dataclass(frozen=True)

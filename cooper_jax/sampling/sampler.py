@@ -1,10 +1,13 @@
 """Sampler: one compiled function that samples interleaved text and maps.
 
-Each prompt is prefilled once and shared by its G rows. Turns of text (a
-`while_loop` that ends when every active row has closed) and maps (a `scan` over
-steps of g codes; rows that asked for none stay inactive) alternate. Only sizes
-are static. Position s of a row holds the token that was fed there, and every
-per-token result is at the position of its token.
+Each prompt is prefilled once and shared by its G rows. Turns of text (loops
+that end when every active row has closed) and maps (a `scan` over steps of g
+codes; rows that asked for none stay inactive) alternate. Only sizes are static.
+Position s of a row holds the token that was fed there, and every per-token
+result is at the position of its token.
+
+Keys and values are held in rungs (`grammar.Limits.ladder`), of each a loop of
+its own: what a step reads is static, and no more than what may hold a token.
 
 A row's randomness is fold_in(its key, tokens drawn so far): the same sample id
 gives the same tokens in any batch, order or bucket.
@@ -68,20 +71,15 @@ def sample(
     forced=prompts.forced,
   )
 
-  def take_turn(turn, state):
+  for turn in range(limits.maps + 1):
     state = sampler.text_turn(state, turn)
-    if not limits.maps:
-      return state
-    return jax.lax.cond(
-      jnp.any(state.opened >= 0) & (turn < limits.maps),
-      sampler.draw_map,
-      lambda unchanged, _: unchanged,
-      state,
-      turn,
-    )
-
-  # A loop, not unrolled: one turn is compiled, however many there may be.
-  state = jax.lax.fori_loop(0, limits.maps + 1, take_turn, state)
+    if turn < limits.maps:
+      state = jax.lax.cond(
+        jnp.any(state.opened >= 0),
+        functools.partial(sampler.draw_map, index=turn),
+        lambda unchanged: unchanged,
+        state,
+      )
   rollout = state.rollout
   unfinished = rollout.stop == grammar.RUNNING
   return rollout.replace(
@@ -119,26 +117,27 @@ class _Sampler:
 
     return jax.lax.cond(temperature > 0, at_random, greedily)
 
-  def feed(self, state, tokens, position):
-    """Feeds L tokens to every row; their positions count only where active."""
+  def feed(self, state, tokens, position, rung):
+    """Feeds L tokens to every row; their positions count only where active.
+
+    rung: (first, end), one of `Limits.ladder`, that has the position.
+    """
+    ladder = self.limits.ladder(self.form)
+    index = ladder.index(rung)
     hidden, cache = self.model.apply(
       self.params,
       tokens,
       self.context.features,
       state.cache,
-      position,
+      position - rung[0],
+      state.active,
+      rung=index,
+      read=len(ladder) if self.limits.reads_ahead else index + 1,
       method=unified.Unified.step,
     )
-    length = tokens.ids.shape[1]
-    valid = jax.lax.dynamic_update_slice_in_dim(
-      cache.valid,
-      jnp.broadcast_to(state.active[:, None], (len(state.active), length)),
-      position,
-      axis=1,
-    )
-    return hidden, state.replace(cache=cache.replace(valid=valid))
+    return hidden, state.replace(cache=cache)
 
-  def text_turn(self, state: SamplerState, turn) -> SamplerState:
+  def text_turn(self, state: SamplerState, turn: int) -> SamplerState:
     """Generates one turn of text in every active row."""
     start = self.limits.text_start(turn, self.form)
     rollout = state.rollout
@@ -158,16 +157,20 @@ class _Sampler:
       opened=jnp.full_like(state.opened, -1),
       step=jnp.int32(0),
     )
-    body = functools.partial(self.text_step, turn=turn, start=start)
-    return jax.lax.while_loop(
-      lambda at: (at.step < self.limits.text) & jnp.any(at.active), body, state
-    )
+    for rung in self.limits.text_rungs(turn, self.form):
+      state = jax.lax.while_loop(
+        lambda at, end=rung[1] - start: (at.step < end) & jnp.any(at.active),
+        functools.partial(self.text_step, turn=turn, rung=rung),
+        state,
+      )
+    return state
 
-  def text_step(self, state: SamplerState, turn, start) -> SamplerState:
+  def text_step(self, state: SamplerState, turn: int, rung) -> SamplerState:
     """Feeds the current token of each row and draws the next."""
     form, limits = self.form, self.limits
+    start = limits.text_start(turn, form)
     position = start + state.step
-    hidden, state = self.feed(state, self.text_tokens(state), position)
+    hidden, state = self.feed(state, self.text_tokens(state), position, rung)
     logits = self.model.apply(
       self.params,
       hidden,
@@ -180,7 +183,7 @@ class _Sampler:
     logits = distribution.scale(logits, self.text_temperature)
     # A map needs its turn, and its opening a position of its own to be fed
     # from.
-    allowed_maps = jnp.where(turn < limits.maps, state.allowed_maps, 0)
+    allowed_maps = state.allowed_maps * (turn < limits.maps)
     logits = distribution.restrict(
       logits,
       allowed_maps[:, None],
@@ -192,7 +195,7 @@ class _Sampler:
       logits, state.rollout.count, self.text_temperature
     )
     script = jnp.pad(
-      jax.lax.dynamic_index_in_dim(self.forced, turn, 1, keepdims=False),
+      self.forced[:, turn],
       ((0, 0), (0, limits.text - self.forced.shape[2])),
       constant_values=-1,
     )
@@ -277,11 +280,12 @@ class _Sampler:
     both = jnp.concatenate([code, seen[..., -1:]], axis=-1)
     return jnp.where(points[:, None, None], both, -1)
 
-  def draw_map(self, state: SamplerState, index) -> SamplerState:
+  def draw_map(self, state: SamplerState, index: int) -> SamplerState:
     """Draws the map that each row opened; the others wait."""
     form, model = self.form, self.form.model
     size, groups = model.step_codes, model.map_positions // model.step_codes
     start = self.limits.map_start(index, form)
+    rung = start, start + model.map_positions
     places = {
       name: jnp.asarray(x).reshape(groups, size)
       for name, x in segments.map_layout(model).items()
@@ -293,7 +297,8 @@ class _Sampler:
       # held [R, g]: ids that the g positions of this step hold.
       state, held = carried
       tokens = self.map_tokens(state, held, opening, places, step)
-      hidden, state = self.feed(state, tokens, start + step * size)
+      position = start + step * size
+      hidden, state = self.feed(state, tokens, position, rung)
       logits = self.model.apply(
         self.params,
         hidden,

@@ -86,7 +86,7 @@ def prefill(
       kv,
       prompts.layout.document > 0,
       rows=rows,
-      positions=positions,
+      rungs=[stop - first for first, stop in limits.ladder(form)],
       unstacked=form.model.unroll,
     ),
     rollout=_empty(rows, positions, limits, form),
