@@ -28,7 +28,7 @@ from cooper_jax.stages import sft, supervised, tokenizer
 from cooper_jax.training import optim
 from cooper_jax.world import scenes
 
-SCENES = 32  # rooms that questions are drawn from
+SCENES = 16  # rooms that questions are drawn from
 _KINDS = (  # words of a device's name -> name in chips.py
   ("v5 lite", "v5e"),
   ("v5e", "v5e"),
@@ -64,6 +64,7 @@ def released(size: str, *, toy: bool):
 def shrink(config) -> None:
   """The same model with small sizes; all that it does stays."""
   config.text_rows = 0
+  config.model.unroll = "off"  # as on an accelerator; soon compiled
   config.data.image_size = 64
   config.model.update(
     d_model=64, layers=2, heads=2, kv_heads=1, head_dim=32, ffn=64, map_grid=4
@@ -227,6 +228,7 @@ class Reinforcement:
     config = grpo.get_config(name)
     config.precision = "bf16"
     if toy:
+      config.model.unroll = "off"
       config.sampling.update(text=16, maps=1, prompt_buckets=(160,))
       config.grpo.update(batch=2, bins=1)
       config.grpo.rl.group_size = 2

@@ -34,7 +34,7 @@ def largest_array(compiled: str) -> int:
   return largest
 
 
-def _rows_of_text(asked, policy):
+def rows_of_text(asked, policy):
   """(Documents, their packing.Shape, keys a position sees) of `sft`.
 
   Free: a row is one text, which is what other libraries train on. Packed: as
@@ -87,7 +87,7 @@ def sft(asked) -> Work:
   from cooper_jax.training.state import create
 
   policy = make_policy(asked.shape, precision=asked.precision)
-  rows, shape, context = _rows_of_text(asked, policy)
+  rows, shape, context = rows_of_text(asked, policy)
   batch = packing.pack(rows, form=policy.form, shape=shape, rows=asked.prompts)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(learning_rate=1e-3), steps=1000
