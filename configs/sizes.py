@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
+from cooper_jax.plan import capacity
 from cooper_jax.tokenizers import vocab
 
 
@@ -27,6 +28,8 @@ class Size:
   texts: int  # tokens in one turn of text
   tensor: int  # parts of a matrix while sampling and in reinforcement
   gigabytes: float  # of a chip for one row of SFT a chip; see `place`
+  update: float  # the same of reinforcement, for one row more
+  billions: float  # of parameters
 
 
 _SIGLIP2_BASE = dict(patch=16, width=768, layers=12, heads=12, ffn=3072)
@@ -42,15 +45,19 @@ _QWEN2P5_7B = dict(
 
 SIZES = {
   # Qwen3-0.6B and SigLIP2-base (patch 16, 256 pixels).
-  "0p6b": Size(256, 151_936, 16, _QWEN3_0P6B, _SIGLIP2_BASE, 192, 1, 6.0),
+  "0p6b": Size(
+    256, 151_936, 16, _QWEN3_0P6B, _SIGLIP2_BASE, 192, 1, 6.0, 0.7, 0.69
+  ),
   # Qwen2.5-7B and SigLIP2-so400m (patch 16, 384 pixels).
-  "7b": Size(384, 152_064, 24, _QWEN2P5_7B, _SIGLIP2_SO400M, 256, 4, 12.0),
+  "7b": Size(
+    384, 152_064, 24, _QWEN2P5_7B, _SIGLIP2_SO400M, 256, 4, 12.0, 1.1, 8.1
+  ),
   # BAGEL's layout: Qwen2.5-7B with QK-norm, and a second set of weights for
   # the positions of codes.
   "7b_mot": Size(
     384, 152_064, 24,
     _QWEN2P5_7B | dict(qk_norm=True, mixture_of_transformers=True),
-    _SIGLIP2_SO400M, 256, 4, 20.0,
+    _SIGLIP2_SO400M, 256, 4, 20.0, 1.1, 14.6,
   ),
 }  # fmt: skip
 
@@ -99,7 +106,8 @@ def place(config: ConfigDict, size: Size, slice_name: str) -> None:
   Parameters are sharded over the chips of a slice (fsdp), over as many as
   divide both widths; beyond that, and between slices, there are copies (data).
   Reinforcement shards matrices, too: its sampler needs whole layers. Batches
-  are rows a chip, as many as its memory has room for.
+  are rows a chip, as many as its memory has room for; those of a step of GRPO
+  are prompts, so many that each chip's sampler is filled (`_groups`).
   """
   devices, memory, slices = 8, 80.0, 1
   if slice_name:
@@ -122,9 +130,55 @@ def place(config: ConfigDict, size: Size, slice_name: str) -> None:
   shards = devices // tensor
   for stage in ("tokenizer", "pretrain", "sft"):
     config[stage].batch = rows * shards
-  config.grpo.batch = shards  # prompts: each chip's rows are one group
-  config.grpo.rows = rows * shards
+  config.grpo.batch = _groups(config, size, memory, shards) * shards
+  config.grpo.rows = _rows(config, size, memory, shards) * shards
   config.evaluate.batch = max(256, shards)
+
+
+def _groups(config: ConfigDict, size: Size, memory: float, shards: int) -> int:
+  """Groups that the sampler of a chip has room for; memory: GB.
+
+  Taken up already are parameters and AdamW's two averages in float32, cut over
+  fsdp and tensor, and what the sampler reads them as: matrices in bfloat16,
+  tables in both.
+  """
+  sampling, tensor = config.sampling, config.mesh.tensor
+  group, count = config.grpo.rl.group_size, 1e9 * size.billions
+  cut = tensor * (config.mesh.fsdp if config.mesh.fsdp > 0 else shards)
+  drawn = size.grid * (size.grid + 1)  # positions of one map
+  row = capacity.row(
+    config.model,
+    own=(sampling.maps + 1) * sampling.text + sampling.maps * drawn,
+    prompt=max(sampling.prompt_buckets),
+    group=group,
+    words=config.text_rows,
+    tensor=tensor,
+  )
+  filled = capacity.FILLED * memory * capacity.GB
+  return capacity.groups(
+    room=filled - 12 * count / cut - 3 * count / tensor,
+    row=row,
+    weights=2 * count / tensor,
+    group=group,
+    shards=shards,
+  )
+
+
+def _rows(config: ConfigDict, size: Size, memory: float, shards: int) -> int:
+  """Rows of a chip that one call of the update takes; memory: GB.
+
+  No result depends on it. Each call gathers all parameters and sends their
+  gradients, which takes the links as long whatever the rows: one row of 0p6b a
+  chip of a v5e:4x4 takes 34 ms of arithmetic and 37 ms of links. So as many as
+  memory has room for, up to 8, beside parameters, AdamW's averages and
+  gradients in float32, and a gathered table.
+  """
+  cut = config.mesh.tensor
+  cut *= config.mesh.fsdp if config.mesh.fsdp > 0 else shards
+  room = capacity.FILLED * memory - 16 * size.billions / cut - 1.0
+  return max(
+    rows for rows in (1, 2, 4, 8) if rows == 1 or rows * size.update <= room
+  )
 
 
 def check(variant: str) -> None:

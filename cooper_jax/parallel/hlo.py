@@ -23,10 +23,8 @@ _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _CONDITION = re.compile(r" while\(.*\bcondition=%?([\w.\-]+)")
 _CONSTANT = re.compile(r"%([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
 _LESS = re.compile(r" compare\(%[\w.\-]+, %([\w.\-]+)\), direction=LT")
-_CALLED = re.compile(
-  r"(?:body|condition|calls|to_apply|true_computation|false_computation)="
-  r"%?([\w.\-]+)"
-)
+_CALLED = re.compile(r"\b(?:body|condition|calls|to_apply)=%?([\w.\-]+)")
+_EITHER = re.compile(r"\b(?:true|false)_computation=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 
@@ -50,7 +48,7 @@ def _width(kind: str) -> int:
 
 def collectives(text: str) -> list[Collective]:
   """The collectives of a compiled program's text (`compiled.as_text()`)."""
-  bodies, entry = _computations(text)
+  bodies, entry = computations(text)
   times = _times(bodies, entry)
   found = {}
   for name, lines in bodies.items():
@@ -86,7 +84,8 @@ def totals(found: list[Collective]) -> dict[str, int]:
   return dict(out)
 
 
-def _computations(text: str):
+def computations(text: str) -> tuple[dict[str, list[str]], str | None]:
+  """Lines of each computation, by its name, and the entry's name."""
   bodies, entry, name = {}, None, None
   for line in text.splitlines():
     head = _HEAD.match(line)
@@ -104,15 +103,20 @@ def _times(bodies, entry) -> dict[str, int]:
   times = collections.Counter({entry: 1})
   for name in reversed(list(bodies)):
     for line in bodies[name]:
-      called = _CALLED.findall(line)
-      for group in _BRANCHES.findall(line):
-        called += [part.strip().lstrip("%") for part in group.split(",")]
-      for other in called:
-        times[other] += times[name] * _trips(line, bodies)
+      for other in [*_CALLED.findall(line), *branches(line)]:
+        times[other] += times[name] * trips(line, bodies)
   return times
 
 
-def _trips(line: str, bodies) -> int:
+def branches(line: str) -> list[str]:
+  """Computations of which a conditional runs one; of other lines none."""
+  found = _BRANCHES.search(line)
+  if found:
+    return [part.strip().lstrip("%") for part in found[1].split(",")]
+  return _EITHER.findall(line)
+
+
+def trips(line: str, bodies: dict[str, list[str]]) -> int:
   """How often a line's computations run each time that it does; 1: unknown."""
   loop, known = _CONDITION.search(line), _TRIPS.search(line)
   if not loop or known:

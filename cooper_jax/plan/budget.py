@@ -15,14 +15,12 @@ from cooper_jax.errors import UserError
 from cooper_jax.models import kernels
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
 from cooper_jax.parallel.mesh import AXES, MeshConfig, mesh_shape
+from cooper_jax.plan import capacity
+from cooper_jax.plan.capacity import BF16, F32, FILLED, GB
 from cooper_jax.policy import check_heads, make_policy
 from cooper_jax.rollouts import documents
 from cooper_jax.sequences import packing, scoring
 from cooper_jax.stages import supervised
-
-F32, BF16 = 4, 2
-GB = 1e9
-FILLED = 0.7  # of a chip's memory: the rest is the compiler's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +32,17 @@ class Budget:
   kept: float  # for the backward pass
   working: float  # of a layer, and gathered weights
   logits: float
-  cache: float  # keys and values, and the weights for sampling
+  cache: float  # of rows that are sampled, and the weights for sampling
 
   @property
   def total(self) -> float:
-    """Bytes of all parts together."""
+    """Bytes held at once: sampling ends before the update begins."""
+    update = self.gradients + self.kept + self.working + self.logits
+    return self.state + max(update, self.cache)
+
+  @property
+  def parts(self) -> float:
+    """Bytes of all parts together, whether or not held at once."""
     return sum(dataclasses.astuple(self))
 
 
@@ -140,22 +144,27 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
 
 
 def _cache(config, policy, sizes, params) -> float:
-  """Keys and values of a step's rollouts, and the weights they are made by."""
-  model, limits = policy.form.model, policy.limits
-  rows = config.grpo.batch * config.grpo.rl.group_size
-  rows /= sizes["data"] * sizes["fsdp"]
-  positions = limits.positions(policy.form)
-  positions += max(config.sampling.prompt_buckets) / config.grpo.rl.group_size
-  each = 2 * model.layers * model.kv_heads * model.head_dim * BF16
-  return (rows * positions * each + count(params) * BF16) / sizes["tensor"]
+  """All that a step's rollouts hold, and the weights they are made by."""
+  group, tensor = config.grpo.rl.group_size, sizes["tensor"]
+  rows = config.grpo.batch * group / (sizes["data"] * sizes["fsdp"])
+  each = capacity.row(
+    policy.form.model,
+    own=policy.limits.positions(policy.form),
+    prompt=max(config.sampling.prompt_buckets),
+    group=group,
+    words=policy.form.vocabulary.text_rows,
+    tensor=tensor,
+  )
+  return rows * each + count(params) * BF16 / tensor
 
 
 def advice(config, found: Slice, params, stage: str) -> list[str]:
   """What would make a stage smaller on a chip, largest gain first.
 
-  Of each knob the mildest turn that makes it fit, else the furthest.
+  Of each knob the mildest turn that makes it fit, else the furthest; whether
+  it is of sampling or of the update that a stage is too large, both are told.
   """
-  now = budgets(config, found, params)[stage].total
+  now = budgets(config, found, params)[stage].parts
   limit = FILLED * found.chip.memory_gb * found.chip.per_device * GB
   tried = []
   for turns in _knobs(config, found, stage):
@@ -165,7 +174,7 @@ def advice(config, found: Slice, params, stage: str) -> list[str]:
       with changed.unlocked():
         changed.update_from_flattened_dict(changes)
       try:
-        need = budgets(changed, found, params)[stage].total
+        need = budgets(changed, found, params)[stage].parts
       except UserError:  # these sizes can't be: not advised
         continue
       if best is None or best[0] > need:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cooper_jax import plugins
 from cooper_jax.parallel import shard
+from cooper_jax.plan import decode
 from cooper_jax.policy import abstract_state, make_policy, sampling_params
 from cooper_jax.rl import losses
 from cooper_jax.rl.build import build_update
@@ -34,6 +35,8 @@ class Program(NamedTuple):
   traffic: float  # bytes that all devices must read or write at least
   state: int  # bytes of parameters and optimiser in it, on all devices
   params: dict  # abstract parameters, by path
+  step: decode.StepReads | None = None  # of text, where tokens are drawn
+  layers: int = 0  # of the decoder, where there is such a step
 
 
 def of(config) -> dict[str, Callable[[], Program]]:
@@ -168,14 +171,20 @@ def _sample(config, *, whole: bool) -> Program:
   trace = lambda: sampler.sample.trace(  # noqa: E731
     params, asked, keys, **fixed, text_temperature=1.0, code_temperature=1.0
   )
-  positions, model = limits.positions(policy.form), policy.form.model
-  flops = (read + 2.0 * rows * positions) * matrices
-  calls = limits.text * (limits.maps + 1)
-  calls += limits.maps * (model.map_positions // model.step_codes)
-  # A cache of half the length, on average, is read at each call.
-  held = 2 * model.layers * model.kv_heads * model.head_dim * _width(policy)
-  traffic = calls * (_reading(policy, params) + rows * positions / 2 * held)
-  return _program(trace, flops, traffic, params, params)
+  flops = (read + 2.0 * rows * limits.positions(policy.form)) * matrices
+  sizes = dict(
+    batch=prompts, group=group, prompt=max(config.sampling.prompt_buckets)
+  )
+  mesh = jax.sharding.get_mesh()
+  text = decode.of_text(policy, params, **sizes, sizes=mesh.shape)
+  drawn = decode.of_map(policy, params, **sizes, sizes=mesh.shape)
+  model = policy.form.model
+  traffic = text.total * limits.text * (limits.maps + 1)
+  traffic += (
+    drawn.total * limits.maps * (model.map_positions // model.step_codes)
+  )
+  made = _program(trace, flops, traffic * mesh.size, params, params)
+  return made._replace(step=text, layers=model.layers)
 
 
 def _update(config):

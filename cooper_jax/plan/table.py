@@ -2,7 +2,8 @@
 
 Per chip: arguments, temporaries and peak memory as the compiler gives them;
 what is received, by kind; and how long a call would take at least, by the
-slowest of arithmetic (counted by formula), memory and links.
+slowest of arithmetic (counted by formula), memory and links. Of decoding, too,
+what a step reads and how many kernels it starts (`decode.py`).
 """
 
 import collections
@@ -16,8 +17,8 @@ from cooper_jax.errors import UserError
 from cooper_jax.parallel import hlo, topology
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
 from cooper_jax.parallel.mesh import MeshConfig, describe, make_mesh
-from cooper_jax.plan import budget, programs
-from cooper_jax.plan.budget import GB
+from cooper_jax.plan import budget, decode, programs
+from cooper_jax.plan.capacity import FILLED, GB
 from cooper_jax.policy import abstract_params, check_heads, make_policy
 
 STAGE_OF = {"gradients": "grpo", "apply": "grpo", "prefill": "grpo"}
@@ -38,6 +39,8 @@ class ProgramRow:
   memory: float
   links: float
   compiling: float
+  step: decode.StepReads | None = None  # of text, where tokens are drawn
+  kernels: decode.StepKernels | None = None  # of such a step
 
   @property
   def floor(self) -> float:
@@ -103,7 +106,8 @@ def compile_one(name: str, program, found: Slice) -> ProgramRow | None:
     return None
   seconds = time.perf_counter() - start
   memory = compiled.memory_analysis()
-  moved = hlo.collectives(compiled.as_text())
+  text = compiled.as_text()
+  moved = hlo.collectives(text)
   received = hlo.totals(moved)
   chip = found.chip
   arguments = memory.argument_size_in_bytes
@@ -124,6 +128,8 @@ def compile_one(name: str, program, found: Slice) -> ProgramRow | None:
     # What a chip receives takes half of what its links can do both ways.
     links=2 * sum(received.values()) / (chip.per_device * chip.link_gb_s * GB),
     compiling=seconds,
+    step=program.step,
+    kernels=program.step and decode.kernels(text, program.layers),
   )
 
 
@@ -186,6 +192,8 @@ def line(row: ProgramRow, found: Slice) -> str:
     f"  {1e3 * row.floor:6.0f} ms {allows}  {bound}; {kinds or 'nothing'};"
     f" compiled in {row.compiling:.0f} s"
   )
+  if row.step:
+    text += f"\n{'':10s} {decode.shown(row.step, found, row.kernels)}"
   if row.whole:
     text += f"\n{'':10s} in one piece: {', '.join(row.whole)}"
   return text
@@ -207,11 +215,18 @@ def _refuse(config, found: Slice, name: str) -> str:
 
 
 def plan(config) -> None:
-  """Prints for every listed slice what a chip would hold, by arithmetic."""
+  """Prints for every listed slice what a chip would hold, by arithmetic.
+
+  Of reinforcement also the tokens of text that a chip draws in a second at
+  most: by its memory's bandwidth (`decode.py`).
+  """
   params = _params(config)
   print(f"{budget.count(params):,} parameters; GB a chip, by arithmetic alone")
   names = [f.name for f in dataclasses.fields(budget.Budget)]
-  print(f"{'slice':20s} {'stage':9s}", *(f"{n:>9s}" for n in names), "   total")
+  print(
+    f"{'slice':20s} {'stage':9s}", *(f"{n:>9s}" for n in names),
+    f"{'tokens/s':>9s}    total",
+  )  # fmt: skip
   for name in LISTED:
     found = find_slice(name)
     try:
@@ -223,12 +238,27 @@ def plan(config) -> None:
     for stage, each in stages.items():
       parts = (f"{value / GB:9.2f}" for value in dataclasses.astuple(each))
       share = each.total / memory
-      verdict = "fits" if share < budget.FILLED else "tight"
+      verdict = "fits" if share < FILLED else "tight"
       verdict = verdict if share < 1 else "does not fit"
+      drawn = ""
+      if stage == "grpo":
+        drawn = f"{_step(config, found, params).tokens_a_second(found):,.0f}"
       print(
-        f"{name:20s} {stage:9s}", *parts,
+        f"{name:20s} {stage:9s}", *parts, f"{drawn:>9s}",
         f"{each.total / GB:8.2f} of {memory / GB:.0f}: {verdict}",
       )  # fmt: skip
+
+
+def _step(config, found: Slice, params) -> decode.StepReads:
+  """A step of text of the sampler on a slice."""
+  return decode.of_text(
+    make_policy(budget.settled(config, found)),
+    params,
+    batch=config.grpo.batch,
+    group=config.grpo.rl.group_size,
+    prompt=max(config.sampling.prompt_buckets),
+    sizes=budget.axis_sizes(config, found),
+  )
 
 
 def _params(config):

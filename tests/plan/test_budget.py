@@ -8,7 +8,7 @@ import pytest
 from configs import base
 from cooper_jax import main
 from cooper_jax.parallel import chips, mesh, shard
-from cooper_jax.plan import budget
+from cooper_jax.plan import budget, capacity
 from cooper_jax.policy import abstract_params, make_policy
 
 PIPELINE = ("tokenizer", "pretrain", "sft", "grpo")
@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_advised_largest_gain_first():
   config, params = seven()
   small = chips.find_slice("v5e:2x2")
   need = budget.budgets(config, small, params)["grpo"].total
-  assert need > small.chip.memory_gb * budget.GB
+  assert need > small.chip.memory_gb * capacity.GB
   words = budget.advice(config, small, params, "grpo")
   gains = [float(w.split("about ")[1].split(" GB")[0]) for w in words]
   assert gains == sorted(gains, reverse=True) and len(gains) >= 1
@@ -81,7 +81,7 @@ def test_a_knob_is_turned_as_far_as_it_must():
   def need(pieces):
     config.sft.optim.micro_batches = pieces
     share = budget.budgets(config, place, params)["sft"].total
-    return share / (place.chip.memory_gb * budget.GB)
+    return share / (place.chip.memory_gb * capacity.GB)
 
   (word,) = [
     each for each in budget.advice(config, place, params, "sft")
@@ -89,7 +89,7 @@ def test_a_knob_is_turned_as_far_as_it_must():
   ]  # fmt: skip
   pieces = int(word.split("micro_batches=")[1].split()[0])
   assert 1 < pieces <= 16
-  assert need(pieces) < budget.FILLED < need(pieces // 2)
+  assert need(pieces) < capacity.FILLED < need(pieces // 2)
 
 
 def test_the_plan_goes_through_every_slice(capsys):
@@ -99,6 +99,10 @@ def test_the_plan_goes_through_every_slice(capsys):
     assert f"\n{name} " in said
   large = [line for line in said.splitlines() if line.startswith("v5p:4x4x4")]
   assert len(large) == 3 and all(line.endswith(": fits") for line in large)
+  # Of reinforcement, what a chip draws at most; of other stages nothing.
+  drawn = [line.split(" of ")[0].split()[-2] for line in large]
+  assert float(drawn[2].replace(",", "")) > 1000
+  assert all("," not in each for each in drawn[:2])
 
 
 def test_seven_billion_do_not_fit_four_small_chips(capsys):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +111,21 @@ def test_logs_are_averages_over_the_steps_between_them(whole):
   assert all(np.isfinite(line["loss"]) for line in lines)
   assert figures["seconds"] > 0 and figures["steps_per_s"] > 0
   assert figures["tokens_per_s"] == pytest.approx(12 * figures["steps_per_s"])
+
+
+def test_a_rate_counts_only_steps_of_which_its_clock_saw_all(tmp_path):
+  """A step that the host waits for, as GRPO's: none is done ahead of it."""
+  seconds = 0.05
+
+  def slow(now, batch):
+    time.sleep(seconds)
+    return JITTED(now, batch)
+
+  _, figures = run(tmp_path, step_fn=slow)
+  lines = telemetry.read_metrics(tmp_path / "metrics.jsonl")
+  rates = [line["speed/steps_per_s"] for line in lines]
+  assert len(rates) == STEPS // 2
+  assert max(*rates, figures["steps_per_s"]) <= 1 / seconds
 
 
 def at_call(number, action):
