@@ -2,8 +2,11 @@
 
 import json
 import sys
+import types
 
-from cooper_jax.bench import device, device_parts
+import pytest
+
+from cooper_jax.bench import device, device_models, device_parts
 from cooper_jax.errors import UserError
 
 # What a worker prints, by part; "noise" is what a library prints.
@@ -67,15 +70,45 @@ def test_a_part_that_raises_is_told_of_in_one_line(capsys):
   assert (other["state"], other["said"]) == ("failed", "ValueError: what")
 
 
-def test_the_rehearsal_goes_through_every_part(capsys):
-  """On a CPU with toy sizes: the same code that a device runs."""
-  assert device.run(20.0, as_json=True) == 0
+def rehearsed(capsys, *parts):
+  """What the parts found on a CPU with toy sizes, by name; each has passed."""
+  assert device.run(20.0, as_json=True, parts=parts) == 0
   found = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-  by = {each["part"]: each for each in found}
-  assert list(by) == list(device.PARTS) == list(device_parts.PARTS)
+  assert [each["part"] for each in found] == list(parts)
   assert all(each["state"] == "ok" and each["rehearsal"] for each in found)
+  return {each["part"]: each for each in found}
+
+
+def test_a_rehearsal_runs_the_kernel_and_the_sampler(capsys):
+  """In a process of their own, as on a device."""
+  by = rehearsed(capsys, "kernels", "decode")
   assert by["kernels"]["error"] < 1e-5 > by["kernels"]["gradient_error"]
-  assert by["exactness"]["tokens"] > 0
   assert by["decode"]["bytes_a_step"] > 0 and by["decode"]["kernels_a_step"] > 0
+
+
+@pytest.mark.slow
+def test_the_whole_rehearsal_passes(capsys):
+  by = rehearsed(capsys, *device.PARTS)
+  assert by["exactness"]["tokens"] > 0
   assert by["sft"]["flops"] > 0 and "mfu" not in by["sft"]
   assert by["grpo"]["mismatch"] < 0.05
+
+
+def test_the_parts_are_known_on_both_sides():
+  assert list(device.PARTS) == list(device_parts.PARTS)
+
+
+@pytest.mark.parametrize(
+  ("kind", "name"),
+  [
+    ("TPU v5 lite", "v5e"),
+    ("TPU v5", "v5p"),
+    ("TPU v6 lite", "v6e"),
+    ("NVIDIA H200", "h200"),
+    ("NVIDIA H100 80GB HBM3", "h100"),
+    ("cpu", None),
+  ],
+)
+def test_a_chip_is_known_by_its_kind(kind, name):
+  found = device_models.peak_of(types.SimpleNamespace(device_kind=kind))
+  assert (found and found.name) == name

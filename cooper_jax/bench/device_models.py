@@ -38,6 +38,7 @@ _KINDS = (  # words of a device's name -> name in chips.py
   ("7x", "tpu7x"),
   ("v4", "v4"),
   ("h100", "h100"),
+  ("h200", "h200"),
 )
 
 
@@ -213,7 +214,7 @@ def decoding(config, *, toy: bool) -> dict:
     "step_s": max(whole - before, 1e-9) / new,
     "prefill_s": before,
     "bytes_a_step": float(reads.total),
-    "kernels_a_step": found.a_step if found else 0,
+    "kernels_a_step": round(found.a_step) if found else 0,
   }
 
 

@@ -82,7 +82,7 @@ class Sampling:
 
 def generate(asked) -> Work:
   """Samples `new` tokens in every rollout."""
-  policy = make_policy(asked.shape, precision=asked.precision)
+  policy = make_policy(asked.shape, asked.precision)
   params = make_params(policy)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
   n, head = matrices(params, policy)
@@ -116,7 +116,7 @@ def maps(asked) -> dict:
   """Draws one map in every rollout, with each size of group."""
   works = []
   for mode in _MODES:
-    policy = make_policy(asked.shape, maps=mode, precision=asked.precision)
+    policy = make_policy(asked.shape, asked.precision, maps=mode)
     sampling = Sampling(asked, policy, new=0, maps=True)
     call = functools.partial(sampling, make_params(policy))
     works.append(Work(call))

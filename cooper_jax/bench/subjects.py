@@ -26,7 +26,7 @@ class PlainPolicy:
   form: Any  # segments.Format
 
 
-def make_policy(shape: str, *, maps: str | None = None, precision: str = "f32"):
+def make_policy(shape: str, precision: str = "f32", *, maps: str | None = None):
   """The policy of one of the shapes; precision: as `config.precision`."""
   import numpy as np
 

@@ -86,7 +86,7 @@ def sft(asked) -> Work:
   from cooper_jax.training import optim
   from cooper_jax.training.state import create
 
-  policy = make_policy(asked.shape, precision=asked.precision)
+  policy = make_policy(asked.shape, asked.precision)
   rows, shape, context = rows_of_text(asked, policy)
   batch = packing.pack(rows, form=policy.form, shape=shape, rows=asked.prompts)
   optimizer = optim.make_optimizer(
@@ -150,7 +150,7 @@ def grpo(asked) -> Work:
   from cooper_jax.training import optim
   from cooper_jax.training.state import create
 
-  policy = make_policy(asked.shape, precision=asked.precision)
+  policy = make_policy(asked.shape, asked.precision)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(learning_rate=1e-3), steps=1000
@@ -251,7 +251,7 @@ def prefix(asked) -> dict:
 
   from cooper_jax.sequences import packing, scoring, segments
 
-  policy = make_policy(asked.shape, precision=asked.precision)
+  policy = make_policy(asked.shape, asked.precision)
   params = make_params(policy)
   trunks = make_trunks(policy, asked.prompts, asked.prompt_len, image=False)
   rng = np.random.default_rng(1)
