@@ -6,8 +6,10 @@ import sys
 import jax
 import pytest
 
-from cooper_jax.bench import __main__, subjects
+from cooper_jax.bench import __main__, subjects, training
+from cooper_jax.models.config import BinLayout
 from cooper_jax.parallel import mesh
+from cooper_jax.sequences import packing
 
 SMALL = ["--prompts=2", "--group=2", "--prompt_len=16", "--repeats=2", "--json"]
 LITTLE = (1, 64, 1, 1, 96, 4200, False)  # layers, width, heads, ..: DECODERS
@@ -37,15 +39,35 @@ def test_the_smallest_shape_has_five_million_parameters():
 def test_a_work_is_timed_and_held_against_the_floor(what, little, capsys):
   found = run(capsys, f"--what={what}", "--new=12")
   assert found["what"] == what and found["shape"] == "S"
-  assert found["seconds"]["n"] == 2
-  assert 0 < found["seconds"]["min"] <= found["seconds"]["median"]
+  assert found["repeats"] == 2
+  assert 0 < found["cpu_min_s"] <= found["cpu_s"]
+  assert found["wall_s"] > 0 and found["first_s"] > 0
   # Four square matrices, three of 64 by 96, the head and its specials.
   assert 303_616 < found["parameters"] < 315_000
   tokens = {"generate": 48, "sft": 32, "grpo": 48}[what]
   assert 0.8 * tokens <= found["tokens"] <= tokens
   assert found["floor_s"] > 0 and found["of_floor"] > 0
-  assert found["gemm_gflops"] > 0 and found["bandwidth_gb_s"] > 0
+  assert found["core_gflops"] > 0 and found["core_gb_s"] > 0
   assert found["peak_memory_mib"] > 100
+
+
+def test_rows_are_packed_as_the_stages_pack_them_or_free(little):
+  """A trunk of an eighth and two bins, or one text from end to end."""
+  words = ["--what=sft", "--prompts=1", "--prompt_len=64"]
+  policy = subjects.make_policy("S")
+  found = {}
+  for rows in ("packed", "free"):
+    asked = __main__.parse([*words, f"--rows={rows}"])
+    (document,), shape, keys = training.rows_of_text(asked, policy)
+    packing.pack([document], form=policy.form, shape=shape, rows=1)  # fits
+    found[rows] = shape, len(document.branches), keys
+  shape, branches, keys = found["packed"]
+  assert (shape.bins, shape.length) == (BinLayout(8, 28), 64) and branches == 2
+  # 8 of the trunk see 4 on average, 56 the trunk and half of 28.
+  assert keys == (8 * 4 + 56 * (8 + 14)) / 64
+  assert found["free"][0].bins is None and found["free"][2] == 32
+  assert __main__.parse(words).rows == "packed"
+  assert __main__.parse([*words, "--beside"]).rows == "free"
 
 
 def test_a_prompt_that_is_shared_gives_the_same_gradient(little, capsys):
@@ -73,6 +95,8 @@ def test_maps_are_timed_in_every_mode(capsys):
     (["--new=3"], "--new 12 or more"),
     (["--what=sft", "--beside=tunix"], "--beside=tunix has no sft"),
     (["--what=maps", "--beside"], "--beside=torch has no maps"),
+    (["--what=sft", "--beside", "--rows=packed"], "has no packed rows"),
+    (["--what=device", "--minutes=0"], "must be positive"),
   ],
 )
 def test_wrong_arguments_are_named(arguments, said, capsys):
@@ -87,22 +111,54 @@ def test_more_threads_than_cores_are_refused(capsys):
   assert capsys.readouterr().err.startswith("error: --threads is 4096")
 
 
-def test_another_library_is_timed_beside(little, monkeypatch, capsys):
-  """Its figures stand beside ours, with the ratio of the two."""
-  theirs = {"by": "it", "seconds": {"median": 1e3}, "cpu_seconds": 2e3}
+def test_works_are_timed_in_turn_until_the_limit():
+  """First all compile; a round is whole, and one there is always."""
+  order = []
+  works = [
+    subjects.Work(
+      lambda number, name=name: order.append((name, number)),
+      lambda timing, name=name: {"name": name, "calls": timing["repeats"]},
+    )
+    for name in "ab"
+  ]
+  one, other = subjects.in_turn(works, 2)
+  calls = [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+  assert order == calls
+  assert (one["name"], one["calls"], other["calls"]) == ("a", 2, 2)
+  order.clear()
+  subjects.in_turn(works, 2, limit=1e-9)
+  assert order == calls[:4]
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_another_library_is_timed_beside(in_turn, little, monkeypatch, capsys):
+  """Its figures stand beside ours, with the ratio of CPU seconds."""
   asked_of = []
 
   def generate(asked, threads):
-    asked_of.append((asked.new, threads))
-    return theirs
+    asked_of.append((asked.new, asked.precision, threads))
+    if in_turn:
+      return subjects.Work(lambda _: None, lambda _: {"cpu_s": 1e3, "by": "it"})
+    return lambda: {"by": "it", "cpu_s": 1e3, "wall_s": 2e3}
 
   monkeypatch.setattr(__main__.torch_peers, "generate", generate)
   words = ["--prompts=1", "--group=2", "--new=12", "--repeats=1", "--json"]
   assert __main__.main([*words, "--beside"]) == 0
   line = json.loads(capsys.readouterr().out)
-  assert asked_of == [(12, line["threads"])] and line["beside"] == theirs
-  ratio = 1e3 / line["seconds"]["median"]
-  assert line["faster"] == pytest.approx(ratio, rel=2e-3)
+  assert asked_of == [(12, "f32", line["threads"])]
+  assert line["beside"]["by"] == "it"
+  assert line["cpu_ratio"] == pytest.approx(1e3 / line["cpu_s"], rel=2e-3)
+  wall = line["beside"]["wall_s"] / line["wall_s"]
+  assert line["wall_ratio"] == pytest.approx(wall, rel=2e-3)
+
+
+def test_people_are_told_cpu_seconds_first(little, capsys):
+  words = ["--prompts=1", "--prompt_len=16", "--repeats=1", "--what=sft"]
+  assert __main__.main(words) == 0
+  said = capsys.readouterr().err.splitlines()
+  assert said[2].endswith("packed rows, f32, " + said[2].split(", ")[-1])
+  assert "CPU s" in said[3] and said[3].index("CPU s") < said[3].index("wall")
+  assert said[4].startswith("floor / ours")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
-"""Benchmarks of sampling, `generate` and `maps`: each returns a dict."""
+"""Benchmarks of sampling: `generate` is a Work, `maps` times three."""
 
 import functools
 
 from cooper_jax.bench.subjects import (
+  Work,
   attention,
+  in_turn,
   make_params,
   make_policy,
   make_trunks,
   matrices,
   timed,
+  work_seconds,
 )
 
 _MODES = ("token", "row", "all")
@@ -54,14 +57,20 @@ class Sampling:
     )
 
   def __call__(self, params, number):
+    """A Rollout of device arrays; params: as they are trained."""
+    from cooper_jax.policy import for_sampling
+
+    params = for_sampling(self.policy, params)
     return self.sample(params, self.prompts, self.keys(number))
 
   def prefill(self, params):
     """The part that reads the prompts, alone."""
     import jax
 
+    from cooper_jax.policy import for_sampling
     from cooper_jax.sampling.state import prefill
 
+    params = for_sampling(self.policy, params)
     run = jax.jit(
       lambda params, prompts: prefill(
         params, prompts, self.policy.model, self.policy.form, self.limits,
@@ -71,42 +80,51 @@ class Sampling:
     return lambda _: run(params, self.prompts)
 
 
-def generate(asked) -> dict:
+def generate(asked) -> Work:
   """Samples `new` tokens in every rollout."""
   policy = make_policy(asked.shape, asked.precision)
   params = make_params(policy)
   sampling = Sampling(asked, policy, new=asked.new, maps=False)
-  found = timed(lambda number: sampling(params, number), asked.repeats)
-  prefill = timed(sampling.prefill(params), asked.repeats)["seconds"]["median"]
-  count = int(sampling(params, 1).trainable.sum())
-  rows = asked.prompts * asked.group
   n, head = matrices(params, policy)
-  context = asked.prompt_len + asked.new / 2
-  work = 2 * asked.prompts * asked.prompt_len * n
-  work += 2 * rows * asked.new * (n + head + attention(policy, context))
-  total = found["seconds"]["median"]
-  return found | {
-    "parameters": n + head,
-    "tokens": count,
-    "tokens_per_s": count / total,
-    "prefill_s": prefill,
-    "step_ms": 1e3 * (total - prefill) / asked.new,
-    "flops": work,
-    "bytes": 4 * asked.new * (n + head),
-  }
+  rows, last = asked.prompts * asked.group, []
+
+  def call(number):
+    last[:] = [sampling(params, number)]
+    return last
+
+  def facts(timing):
+    total = work_seconds(timing)
+    prefill = work_seconds(timed(sampling.prefill(params), asked.repeats))
+    count = int(last[0].trainable.sum())
+    context = asked.prompt_len + asked.new / 2
+    work = 2 * asked.prompts * asked.prompt_len * n
+    work += 2 * rows * asked.new * (n + head + attention(policy, context))
+    return {
+      "parameters": n + head,
+      "tokens": count,
+      "tokens_per_s": count / total,
+      "prefill_s": prefill,
+      "step_ms": 1e3 * (total - prefill) / asked.new,
+      "flops": work,
+      "bytes": 4 * asked.new * (n + head),
+    }
+
+  return Work(call, facts)
 
 
 def maps(asked) -> dict:
   """Draws one map in every rollout, with each size of group."""
-  found = {}
+  works = []
   for mode in _MODES:
     policy = make_policy(asked.shape, asked.precision, maps=mode)
-    params = make_params(policy)
     sampling = Sampling(asked, policy, new=0, maps=True)
-    run = timed(lambda n, p=params, s=sampling: s(p, n), asked.repeats)
-    count = asked.prompts * asked.group
-    found[mode] = run | {"maps_per_s": count / run["seconds"]["median"]}
-  slow = found["token"]["seconds"]["median"]
-  for mode in _MODES:
-    found[mode]["faster"] = slow / found[mode]["seconds"]["median"]
+    call = functools.partial(sampling, make_params(policy))
+    works.append(Work(call))
+  timings = in_turn(works, asked.repeats)
+  seconds = [work_seconds(timing) for timing in timings]
+  count = asked.prompts * asked.group
+  found = {
+    mode: timing | {"maps_per_s": count / each, "faster": seconds[0] / each}
+    for mode, timing, each in zip(_MODES, timings, seconds, strict=True)
+  }
   return {"map_codes": policy.form.model.map_codes, "maps": found}

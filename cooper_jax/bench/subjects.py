@@ -4,9 +4,12 @@ The model is the one that is trained; of a plain decoder's shape, and without
 what only images need.
 """
 
+import dataclasses
+import math
 import statistics
 import time
-import types
+from collections.abc import Callable
+from typing import Any
 
 DECODERS = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
   "S": (4, 256, 4, 2, 704, 8192, False),
@@ -15,8 +18,16 @@ DECODERS = {  # layers, width, heads, kv heads, ffn, vocabulary, QKV bias
 }
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlainPolicy:
+  """What the sampler and the trainer need of a `policy.Policy`."""
+
+  model: Any  # unified.Unified
+  form: Any  # segments.Format
+
+
 def make_policy(shape: str, precision: str = "f32", *, maps: str | None = None):
-  """A policy-like (model, form, limits to come) of one of the shapes."""
+  """The policy of one of the shapes; precision: as `config.precision`."""
   from cooper_jax.models import unified
   from cooper_jax.models.config import ModelConfig, VisionConfig
   from cooper_jax.sequences import segments
@@ -59,9 +70,7 @@ def make_policy(shape: str, precision: str = "f32", *, maps: str | None = None):
   )  # fmt: skip
   words = Vocabulary(vocabulary, config.locations, config.codes)
   form = segments.Format(words, config, modality_ids=(0,), max_maps=1)
-  return types.SimpleNamespace(
-    model=unified.Unified(config, words.text_rows), form=form
-  )
+  return PlainPolicy(unified.Unified(config, words.text_rows), form)
 
 
 def make_params(policy):
@@ -109,34 +118,73 @@ def attention(policy, context: float) -> float:
   return 2 * model.layers * model.heads * model.head_dim * context
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """Something that is timed, call by call.
+
+  call: (number of the call) -> anything; arrays in it are waited for.
+  facts: (its timing, as of `in_turn`) -> what else is told of it.
+  """
+
+  call: Callable[[int], Any]
+  facts: Callable[[dict], dict] = lambda timing: {}
+
+
 def timed(call, repeats: int) -> dict:
-  """Seconds of the first call and of those after it, wall and CPU."""
+  """The timing of one work's calls, as `in_turn` gives it."""
+  return in_turn([Work(call)], repeats)[0]
+
+
+def in_turn(works, repeats: int, limit: float = math.inf) -> list[dict]:
+  """Times works call by call, one after the other, and gives each one's facts.
+
+  The first call of each, which compiles, is told apart. In turn, so that what
+  the machine does beside is shared alike; a pause before each call lets the
+  threads of the work before go to sleep. repeats: timed calls of each, fewer
+  where all together have taken `limit` seconds, but one at least.
+  """
+  begun = time.monotonic()
+  first = [_once(work, 0) for work in works]
+  runs = [[] for _ in works]
+  for number in range(repeats):
+    if number and time.monotonic() - begun > limit:
+      break
+    for work, spent in zip(works, runs, strict=True):
+      time.sleep(0.2)
+      spent.append(_once(work, number + 1))
+  found = []
+  for work, (wall, _), spent in zip(works, first, runs, strict=True):
+    timing = summary(wall, spent)
+    found.append(timing | work.facts(timing))
+  return found
+
+
+def _once(work: Work, number: int) -> tuple[float, float]:
+  """(wall, CPU) seconds of a call."""
   import jax
 
-  return timed_calls(
-    lambda number: jax.block_until_ready(call(number)), repeats
-  )
-
-
-def timed_calls(call, repeats: int) -> dict:
-  """The same of calls that come back when they are done."""
-
-  def once(number):
-    wall, cpu = time.perf_counter(), time.process_time()
-    call(number)
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-  first = once(0)[0]
-  return summary(first, [once(i + 1) for i in range(repeats)])
+  wall, cpu = time.perf_counter(), time.process_time()
+  jax.block_until_ready(work.call(number))
+  return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def summary(first: float, runs) -> dict:
-  """What is told of the first call's seconds and of the later (wall, CPU)."""
+  """What is told of the first call's seconds and of the later (wall, CPU).
+
+  Medians; `cpu_s` is of the process, all its threads together.
+  """
   wall, cpu = zip(*runs, strict=True)
   return {
+    "cpu_s": statistics.median(cpu),
+    "cpu_min_s": min(cpu),
+    "wall_s": statistics.median(wall),
     "first_s": first,
-    "seconds": {
-      "min": min(wall), "median": statistics.median(wall), "n": len(wall)
-    },
-    "cpu_seconds": statistics.median(cpu),
-  }  # fmt: skip
+    "repeats": len(runs),
+  }
+
+
+def work_seconds(timing: dict) -> float:
+  """Seconds that speeds are told by: of the CPU, or of a device where it is."""
+  import jax
+
+  return timing["cpu_s" if jax.default_backend() == "cpu" else "wall_s"]

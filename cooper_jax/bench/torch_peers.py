@@ -1,16 +1,20 @@
 """Hugging Face's libraries on PyTorch, timed on the work of the benchmarks.
 
 `generate` and `sft` by transformers, `grpo` by TRL. They are no dependencies:
-they are imported here, and only where `--beside` asks for them.
+they are imported here, and only where `--beside` asks for them. Fair: of the
+same shape, its head tied to the embedding as ours is, on as many threads as
+there are cores, no cache of keys and values where it trains. In bf16 it trains
+as is usual there, under autocast, and samples from weights in bf16.
 """
 
 import contextlib
+import functools
 import importlib
 import sys
 import tempfile
 import time
 
-from cooper_jax.bench.subjects import DECODERS, summary, timed_calls
+from cooper_jax.bench.subjects import DECODERS, Work, summary
 from cooper_jax.errors import UserError
 
 _INSTALL = "pip install torch transformers trl"
@@ -37,7 +41,7 @@ def _model(shape: str, threads: int):
     num_hidden_layers=layers,
     num_attention_heads=heads,
     num_key_value_heads=kv_heads,
-    tie_word_embeddings=False,
+    tie_word_embeddings=True,
     bos_token_id=None,
     eos_token_id=None,
     pad_token_id=0,
@@ -51,10 +55,17 @@ def _model(shape: str, threads: int):
   )
 
 
-def generate(asked, threads: int) -> dict:
+def _autocast(torch, precision: str):
+  """The context that training computes in."""
+  return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def generate(asked, threads: int) -> Work:
   """`model.generate`, sampling at temperature 1, a prompt for every rollout."""
   torch, model, name = _model(asked.shape, threads)
   model.eval()
+  if asked.precision == "bf16":
+    model.to(torch.bfloat16)
   ids = torch.randint(8, 4096, (asked.prompts, asked.prompt_len))
   ids = ids.repeat_interleave(asked.group, dim=0)
 
@@ -71,22 +82,25 @@ def generate(asked, threads: int) -> dict:
         max_new_tokens=asked.new,
       )
 
-  return {"by": name} | timed_calls(call, asked.repeats)
+  return Work(call, lambda _: {"by": name})
 
 
-def sft(asked, threads: int) -> dict:
+def sft(asked, threads: int) -> Work:
   """One step of AdamW (fused) on full rows."""
   torch, model, name = _model(asked.shape, threads)
+  model.config.use_cache = False
   ids = torch.randint(8, 4096, (asked.prompts, asked.prompt_len))
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
   def call(_):
-    model(ids, labels=ids).loss.backward()
+    with _autocast(torch, asked.precision):
+      loss = model(ids, labels=ids).loss
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
 
-  return {"by": name} | timed_calls(call, asked.repeats)
+  return Work(call, lambda _: {"by": name})
 
 
 def _words(vocabulary: int):
@@ -102,8 +116,12 @@ def _words(vocabulary: int):
   )
 
 
-def grpo(asked, threads: int) -> dict:
-  """A step of TRL's GRPO: rollouts, random rewards, the update with AdamW."""
+def grpo(asked, threads: int):
+  """Times steps of TRL's GRPO: rollouts, random rewards, an AdamW update."""
+  return functools.partial(_grpo, asked, threads)
+
+
+def _grpo(asked, threads: int) -> dict:
   torch, model, name = _model(asked.shape, threads)
   transformers, trl, datasets = _imported("transformers", "trl", "datasets")
   prompts = torch.randint(8, 4096, (asked.prompts, asked.prompt_len)).tolist()
@@ -116,9 +134,11 @@ def grpo(asked, threads: int) -> dict:
     def on_step_begin(self, *_, **__):
       self.began = time.perf_counter(), time.process_time()
 
-    def on_step_end(self, *_, **__):
+    def on_step_end(self, args, state, control, **_):
       ended = time.perf_counter(), time.process_time()
       spans.append(tuple(b - a for a, b in zip(self.began, ended, strict=True)))
+      late = sum(wall for wall, _ in spans) > asked.limit and len(spans) > 1
+      control.should_training_stop |= late
 
   def reward(completion_ids, **_):
     shortest = min(map(len, completion_ids))
@@ -144,7 +164,7 @@ def grpo(asked, threads: int) -> dict:
       loss_type="dapo",
       gradient_checkpointing=False,  # its default, slower; ours keeps, too
       use_cpu=True,
-      bf16=False,
+      bf16=asked.precision == "bf16",
       report_to="none",
       save_strategy="no",
       logging_strategy="no",

@@ -1,22 +1,24 @@
-"""Benchmarks of training, `sft`, `grpo` and `prefix`: each returns a dict."""
+"""Benchmarks of training: `sft` and `grpo` are Works, `prefix` times two."""
 
 import dataclasses
 import functools
 import math
 import re
 import statistics
-import time
 
 from cooper_jax.bench.sampling import Sampling
 from cooper_jax.bench.subjects import (
+  Work,
   attention,
+  in_turn,
   make_params,
   make_policy,
   make_trunks,
   matrices,
-  timed,
+  work_seconds,
 )
 from cooper_jax.models import token_kinds
+from cooper_jax.training import telemetry
 
 ADAM_BYTES = 7 * 4  # of a parameter: read and write it and its moments
 
@@ -32,28 +34,60 @@ def largest_array(compiled: str) -> int:
   return largest
 
 
-def sft(asked) -> dict:
-  """One AdamW step on full rows of text."""
-  import jax
+def rows_of_text(asked, policy):
+  """(Documents, their packing.Shape, keys a position sees) of `sft`.
+
+  Free: a row is one text, which is what other libraries train on. Packed: as
+  the stages lay it out, an eighth of the row is a trunk that all its branches
+  continue, and the rest are two bins of one branch each; in the stages the
+  trunk is an image, here it is words that are not learned.
+  """
   import numpy as np
 
-  from cooper_jax.sequences import packing, scoring, segments
+  from cooper_jax.sequences import packing, segments
+
+  length, rng = asked.prompt_len, np.random.default_rng(0)
+
+  def text(count, *, learn=True):
+    return segments.Text(rng.integers(8, 4096, count), learn=learn)
+
+  if asked.rows == "free":
+    shape = packing.Shape(length=length, texts=length - 1, codes=0, images=0)
+    documents = [
+      segments.Document((text(1, learn=False), text(length - 1)))
+      for _ in range(asked.prompts)
+    ]
+    return documents, shape, length / 2
+  size = length * 7 // 16
+  trunk = length - 2 * size
+  shape = packing.Shape(
+    length=length,
+    texts=2 * size,
+    codes=0,
+    images=0,
+    trunk=trunk,
+    bin_size=size,
+  )
+  documents = [
+    segments.Document(
+      (text(trunk, learn=False),), ((text(size),), (text(size),))
+    )
+    for _ in range(asked.prompts)
+  ]
+  seen = trunk * trunk / 2 + 2 * size * (trunk + size / 2)
+  return documents, shape, seen / length
+
+
+def sft(asked) -> Work:
+  """One AdamW step on full rows of text, free or packed (`--rows`)."""
+  import jax
+
+  from cooper_jax.sequences import packing, scoring
   from cooper_jax.training import optim
   from cooper_jax.training.state import create
 
   policy = make_policy(asked.shape, asked.precision)
-  length = asked.prompt_len
-  shape = packing.Shape(length=length, texts=length - 1, codes=0, images=0)
-  rng = np.random.default_rng(0)
-  rows = [
-    segments.Document(
-      (
-        segments.Text(rng.integers(8, 4096, 1), learn=False),
-        segments.Text(rng.integers(8, 4096, length - 1)),
-      )
-    )
-    for _ in range(asked.prompts)
-  ]
+  rows, shape, context = rows_of_text(asked, policy)
   batch = packing.pack(rows, form=policy.form, shape=shape, rows=asked.prompts)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(learning_rate=1e-3), steps=1000
@@ -61,7 +95,12 @@ def sft(asked) -> dict:
 
   def loss(params):
     scores = scoring.score(
-      policy.model, params, batch, form=policy.form, sampled=False
+      policy.model,
+      params,
+      batch,
+      form=policy.form,
+      sampled=False,
+      bins=shape.bins,
     )
     pairs, _ = scoring.next_token(scores, batch, form=policy.form, z_weight=0.0)
     total, weight = pairs["text"]
@@ -80,19 +119,23 @@ def sft(asked) -> dict:
     held[0] = step(held[0])
     return held[0].params
 
-  found = timed(call, asked.repeats)
-  tokens = asked.prompts * length
-  work = 6 * tokens * (n + head + attention(policy, length / 2))
-  return found | {
-    "parameters": n + head,
-    "tokens": tokens,
-    "tokens_per_s": tokens / found["seconds"]["median"],
-    "flops": work,
-    "bytes": ADAM_BYTES * (n + head),
-  }
+  def facts(timing):
+    tokens = asked.prompts * shape.length
+    work = tokens * (n + attention(policy, context))
+    work += asked.prompts * shape.texts * head
+    return {
+      "rows": asked.rows,
+      "parameters": n + head,
+      "tokens": tokens,
+      "tokens_per_s": tokens / work_seconds(timing),
+      "flops": 6 * work,
+      "bytes": ADAM_BYTES * (n + head),
+    }
+
+  return Work(call, facts)
 
 
-def grpo(asked) -> dict:
+def grpo(asked) -> Work:
   """Rollout, advantages of random rewards, and the update with AdamW."""
   import jax
   import numpy as np
@@ -137,14 +180,15 @@ def grpo(asked) -> dict:
   n, head = matrices(params, policy)
   state = [create(params, optimizer, key=jax.random.key(0))]
   spent, compiled = {"rollout_s": [], "update_s": []}, []
+  clock = telemetry.work_clock()
   groups = np.repeat(np.arange(asked.prompts), asked.group)
 
   def call(number):
-    start = time.perf_counter()
+    start = clock()
     out = jax.tree.map(
       np.asarray, jax.device_get(sampling(state[0].params, number))
     )
-    rolled = time.perf_counter()
+    rolled = clock()
     rewards = np.random.default_rng(number).random(len(groups))
     advantage = advantages.grpo(rewards, groups)[:, None]
     made = documents(
@@ -169,31 +213,34 @@ def grpo(asked) -> dict:
     state[0], _ = compiled[0](state[0], batch, targets)
     jax.block_until_ready(state[0].params)
     spent["rollout_s"].append(rolled - start)
-    spent["update_s"].append(time.perf_counter() - rolled)
+    spent["update_s"].append(clock() - rolled)
     return state[0].params
 
-  found = timed(call, asked.repeats)
-  rows = asked.prompts * asked.group
-  context = asked.prompt_len + asked.new / 2
-  unique = asked.prompts * asked.prompt_len + rows * asked.new
-  work = 2 * asked.prompts * asked.prompt_len * n
-  work += 2 * rows * asked.new * (n + head + attention(policy, context))
-  work += 6 * unique * (n + attention(policy, context))
-  work += 6 * rows * asked.new * head
-  return found | {
-    "parameters": n + head,
-    "tokens": rows * asked.new,
-    "tokens_per_s": rows * asked.new / found["seconds"]["median"],
-    **{name: statistics.median(each[1:]) for name, each in spent.items()},
-    # Of the update as compiled: all that it holds beside its arguments, and its
-    # largest array; and what one array [rollouts, new, vocabulary], which it
-    # must not make, would take.
-    "update_mib": compiled[0].memory_analysis().temp_size_in_bytes / 2**20,
-    "largest_array_mib": largest_array(compiled[0].as_text()) / 2**20,
-    "logits_mib": rows * asked.new * head / policy.form.model.d_model / 2**18,
-    "flops": work,
-    "bytes": (4 * asked.new + ADAM_BYTES) * (n + head),
-  }
+  def facts(timing):
+    rows = asked.prompts * asked.group
+    context = asked.prompt_len + asked.new / 2
+    unique = asked.prompts * asked.prompt_len + rows * asked.new
+    work = 2 * asked.prompts * asked.prompt_len * n
+    work += 2 * rows * asked.new * (n + head + attention(policy, context))
+    work += 6 * unique * (n + attention(policy, context))
+    work += 6 * rows * asked.new * head
+    logits = rows * asked.new * head / policy.form.model.d_model
+    return {
+      "parameters": n + head,
+      "tokens": rows * asked.new,
+      "tokens_per_s": rows * asked.new / work_seconds(timing),
+      **{name: statistics.median(each[1:]) for name, each in spent.items()},
+      # Of the update as compiled: all that it holds beside its arguments, and
+      # its largest array; and what one array [rollouts, new, vocabulary], which
+      # it must not make, would take.
+      "update_mib": compiled[0].memory_analysis().temp_size_in_bytes / 2**20,
+      "largest_array_mib": largest_array(compiled[0].as_text()) / 2**20,
+      "logits_mib": logits / 2**18,
+      "flops": work,
+      "bytes": (4 * asked.new + ADAM_BYTES) * (n + head),
+    }
+
+  return Work(call, facts)
 
 
 def prefix(asked) -> dict:
@@ -218,8 +265,8 @@ def prefix(asked) -> dict:
     for document in together
     for branch in document.branches
   ]
-  found, results = {}, {}
-  for name, documents in (("shared", together), ("apart", alone)):
+  works, results = [], []
+  for documents in (together, alone):
     count = len(documents[0].branches)
     shape = packing.Shape(
       length=asked.prompt_len + count * asked.new,
@@ -249,14 +296,16 @@ def prefix(asked) -> dict:
       return jax.value_and_grad(loss)(params)
 
     run = functools.partial(learn, params, batch)
-    results[name] = run()
-    found[name] = timed(lambda _, run=run: run(), asked.repeats)
+    results.append(run())
+    works.append(Work(lambda _, run=run: run()))
   sizes = jax.tree.map(
     lambda a, b: float(jnp.max(jnp.abs(a - b)) / (jnp.max(jnp.abs(a)) + 1e-9)),
-    *results.values(),
+    *results,
   )
-  seconds = [each["seconds"]["median"] for each in found.values()]
-  return found | {
-    "faster": seconds[1] / seconds[0],
+  shared, apart = in_turn(works, asked.repeats)
+  return {
+    "shared": shared,
+    "apart": apart,
+    "faster": work_seconds(apart) / work_seconds(shared),
     "largest_difference": max(jax.tree.leaves(sizes)),  # of a tensor's largest
   }

@@ -1,13 +1,15 @@
 """Tunix, another library on JAX, timed on the work of the benchmarks.
 
 It is no dependency: it is imported here, and only where `--beside=tunix` asks
-for it.
+for it. Of the same shape, its head tied to the embedding as ours is; in bf16
+the dtype of its computation is that, and its parameters are f32 as ours are.
 """
 
+import functools
 import importlib
 import time
 
-from cooper_jax.bench.subjects import DECODERS, summary, timed_calls
+from cooper_jax.bench.subjects import DECODERS, Work, summary
 from cooper_jax.errors import UserError
 
 _INSTALL = "pip install google-tunix"
@@ -31,8 +33,9 @@ def _mesh():
   return jax.make_mesh((1, 1), ("fsdp", "tp"), kinds, devices=devices)
 
 
-def _model(shape: str):
-  """A Qwen2 of a shape, its weights random, f32."""
+def _model(shape: str, precision: str):
+  """A Qwen2 of a shape, its weights random."""
+  import jax.numpy as jnp
   from flax import nnx
 
   qwen2 = _imported("tunix.models.qwen2.model")
@@ -47,6 +50,8 @@ def _model(shape: str):
     num_kv_heads=kv_heads,
     rope_theta=10_000,
     norm_eps=1e-6,
+    use_tied_embedding=True,
+    dtype=jnp.bfloat16 if precision == "bf16" else jnp.float32,
   )
   return qwen2.Qwen2(config, rngs=nnx.Rngs(0)), config
 
@@ -90,14 +95,14 @@ def _name() -> str:
   return ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
-def generate(asked, threads: int) -> dict:
+def generate(asked, threads: int) -> Work:
   """Its own `Sampler`, at temperature 1, a prompt for every rollout."""
   import jax
 
   del threads  # JAX has been started with them
   samplers = _imported("tunix.generate.sampler")
   with jax.set_mesh(_mesh()):
-    model, config = _model(asked.shape)
+    model, config = _model(asked.shape, asked.precision)
     sampler = samplers.Sampler(
       model,
       _Words(config.vocab_size),
@@ -110,7 +115,8 @@ def generate(asked, threads: int) -> dict:
     )
     prompts = [text for text in _prompts(asked) for _ in range(asked.group)]
 
-    def call(number):
+  def call(number):
+    with jax.set_mesh(_mesh()):
       made = sampler(
         prompts,
         max_generation_steps=asked.new,
@@ -119,9 +125,9 @@ def generate(asked, threads: int) -> dict:
         top_p=1.0,
         seed=number,
       )
-      _all_sampled(asked, [len(ids) for ids in made.tokens])
+    _all_sampled(asked, [len(ids) for ids in made.tokens])
 
-    return {"by": _name()} | timed_calls(call, asked.repeats)
+  return Work(call, lambda _: {"by": _name()})
 
 
 def _all_sampled(asked, lengths: list[int]):
@@ -132,17 +138,21 @@ def _all_sampled(asked, lengths: list[int]):
     )
 
 
-def grpo(asked, threads: int) -> dict:
-  """A step of its GRPO: rollouts, random rewards, the update with AdamW.
+def grpo(asked, threads: int):
+  """Times steps of its GRPO: rollouts, random rewards, an AdamW update.
 
-  Timed from one call of the reward to the next: an update and the next step's
+  From one call of the reward to the next: an update and the next step's
   rollouts.
   """
+  del threads  # JAX has been started with them
+  return functools.partial(_grpo, asked)
+
+
+def _grpo(asked) -> dict:
   import jax
   import numpy as np
   import optax
 
-  del threads
   clusters = _imported("tunix.rl.rl_cluster")
   learners = _imported("tunix.rl.grpo.grpo_learner")
   rollouts = _imported("tunix.rl.rollout.base_rollout")
@@ -156,7 +166,7 @@ def grpo(asked, threads: int) -> dict:
 
   mesh, steps = _mesh(), asked.repeats + 2
   with jax.set_mesh(mesh):
-    model, config = _model(asked.shape)
+    model, config = _model(asked.shape, asked.precision)
     roles = (
       clusters.Role.ACTOR, clusters.Role.REFERENCE, clusters.Role.ROLLOUT
     )  # fmt: skip

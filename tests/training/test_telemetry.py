@@ -1,6 +1,7 @@
 """What is written can be read back, by programs and by TensorBoard."""
 
 import io
+import itertools
 import json
 import math
 
@@ -170,6 +171,18 @@ def test_gemm_peak_is_a_rate_of_this_machine():
   assert 1e8 < peak < 1e13
   # Measured once: the second answer is the first.
   assert telemetry.gemm_peak(256, seconds=0.05) == peak
+
+
+def test_a_peak_is_of_cpu_seconds(monkeypatch):
+  """However late the machine comes to it: 2 n^3 in a second of the CPU."""
+  seconds = itertools.count()
+  monkeypatch.setattr(
+    telemetry.time, "process_time", lambda: float(next(seconds))
+  )
+  assert telemetry.core_peak(64, seconds=0.01) == 2 * 64**3
+  monkeypatch.setattr(telemetry, "cores", lambda: 3)
+  assert telemetry.gemm_peak(64, seconds=0.01) == 3 * 2 * 64**3
+  telemetry.core_peak.cache_clear()
 
 
 def test_the_stopwatch_sees_work_on_the_cpu():
