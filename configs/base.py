@@ -37,8 +37,8 @@ class RunSettings:
   # Stage that the package stands for: sft | pretrain (SFT is trained here).
   init_as: str = "sft"
   seed: int = 0  # random seed of parameters, batches and sampling
-  # Type that is computed in: f32 | bf16 | auto (f32 on a CPU, else bf16). On a
-  # CPU bf16 is of what matrix products multiply, if it is faster at that.
+  # Type that is computed in: f32 | bf16 | auto (f32 on a CPU, else bf16); on a
+  # CPU bf16 is for products alone, if faster.
   precision: str = "auto"
   quick_compile: bool = False  # compile sooner, run slower (CPU)
   text_rows: int = 0  # rows of text in the embedding table; 0 = a row a token

@@ -20,7 +20,7 @@ from jax import lax
 
 
 def linear(x, kernel_DF, *, operands=None, result=None):
-  """x W: x [..., D] to [..., F].
+  """x W: x [..., D] times W [D, F], along its last axis.
 
   operands, result: dtypes of what is multiplied and of what comes out; None =
   that of x.
@@ -70,10 +70,10 @@ def _linear(x_LD, kernel_DF, operands, result):
   return _rounded(x_LD, kernel_DF, 1, 0, operands, result)
 
 
-def _linear_back(operands, result, kept, dy_LF):
+def _linear_back(operands, result, kept, dy):
   x_LD, kernel_DF = kept
-  dx = _rounded(dy_LF, kernel_DF, 1, 1, operands, x_LD.dtype)
-  d_kernel = _rounded(x_LD, dy_LF, 0, 0, x_LD.dtype, result)
+  dx = _rounded(dy, kernel_DF, 1, 1, operands, x_LD.dtype)
+  d_kernel = _rounded(x_LD, dy, 0, 0, x_LD.dtype, result)
   return dx, d_kernel.astype(kernel_DF.dtype)
 
 

@@ -12,7 +12,7 @@ from cooper_jax.parallel import shard
 
 
 def dtypes(params, config: ModelConfig):
-  """The dtype of each parameter in the sampler; params: arrays, or shapes."""
+  """The dtype in the sampler of each parameter [...], an array or a shape."""
 
   def one(path, _):
     name = shard.path_name(path)
@@ -26,7 +26,7 @@ def dtypes(params, config: ModelConfig):
 
 
 def rounded(params, config: ModelConfig):
-  """The parameters in these dtypes; those that are in them stay as they are."""
+  """The parameters [...] in these dtypes, each of its own shape."""
   return jax.tree.map(
     lambda x, dtype: x.astype(dtype), params, dtypes(params, config)
   )

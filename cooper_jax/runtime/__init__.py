@@ -1,1 +1,1 @@
-"""Process-wide matters: signals, compiled code, freed memory."""
+"""Process-wide matters: signals, compiled code, memory, CPU kernels."""

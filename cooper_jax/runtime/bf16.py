@@ -10,7 +10,7 @@ import math
 import time
 
 WORTH = 1.2  # times as fast as f32: less is lost again in rounding the operands
-SIZE = 512  # rows, columns and depth of the product that is timed
+EDGE = 512  # rows, columns and depth of the product that is timed
 ROUNDS = 8
 
 
@@ -29,7 +29,7 @@ def speedup() -> float:
     lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32)
   )
   device = jax.local_devices(backend="cpu")[0]
-  square = jnp.ones((SIZE, SIZE), device=device)
+  square = jnp.ones((EDGE, EDGE), device=device)
   given = {"f32": square, "bf16": square.astype(jnp.bfloat16)}
   best = dict.fromkeys(given, math.inf)
   for each in given.values():
