@@ -227,7 +227,7 @@ def install(config, run_folder, mesh) -> None:
   theirs, and these count as finished. A workdir that has them is left as it is.
   """
   if config.init_from and config.evaluate.reuse:
-    own_code.digest()  # of the code that runs here, not as edited meanwhile
+    own_code.digest()  # as the code is now, whatever is written meanwhile
   last = config.init_as
   here = [stage for stage in replaced(config) if stage in config.pipeline]
   done = (workdir.is_finished(config, run_folder, stage) for stage in here)

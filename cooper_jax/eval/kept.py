@@ -22,12 +22,12 @@ import jax
 import numpy as np
 
 from cooper_jax.eval import own_code, stage_scores
-from cooper_jax.eval.stage_scores import STAGE, Asked, Found, Speaker
+from cooper_jax.eval.stage_scores import LOG_LABEL, Found, QuestionSet, Speaker
 from cooper_jax.runtime import compilation
 from cooper_jax.training import manifest, telemetry, workdir
 
-FOLDER = "answers"  # of the user's cache
-MOST = 8  # files, the last used; one of the default run has 4 MB
+KEPT_IN = "answers"  # of the user's cache
+MOST_KEPT = 8  # files, the last used; one of the default run has 4 MB
 HALF_WRITTEN = 24 * 3600  # seconds after which nobody is writing it any more
 # Settings that say where and how a run is watched, and of GRPO, which comes
 # after. All others count, those that are new as well.
@@ -37,18 +37,18 @@ WATCHED = frozenset(
 )
 LATER = "grpo"
 # Of JAX's own, what changes the numbers that are computed.
-OPTIONS = (
+JAX_OPTIONS = (
   "jax_default_matmul_precision",
   "jax_disable_most_optimizations",
   "jax_enable_x64",
   "jax_default_prng_impl",
   "jax_threefry_partitionable",
 )
-FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+COMPILER_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
 
 def measure(
-  config, asked: Asked, who: Speaker, *, package: str
+  config, asked: QuestionSet, who: Speaker, *, package: str
 ) -> tuple[Found, str]:
   """As `stage_scores.measure`, kept from before where it can be.
 
@@ -56,7 +56,12 @@ def measure(
 
   Returns what was found, and where it was kept from, "" if it was not.
   """
-  if own_code.is_edited():
+  if own_code.has_changed():
+    print(
+      f"{LOG_LABEL}  {who.stage}: the code has changed since the run began;"
+      " nothing is kept",
+      flush=True,
+    )
     return stage_scores.measure(config, asked, who), ""
   key = key_of(config, asked, who)
   path = folder() / f"{package}-{who.stage}-{workdir.digest(key)}.json.gz"
@@ -71,7 +76,8 @@ def measure(
     f" {made['commit']}, in {path}"
   )
   print(
-    f"{STAGE}  {who.stage}: {said}; --config.evaluate.reuse=False asks anew",
+    f"{LOG_LABEL}  {who.stage}: {said};"
+    " --config.evaluate.reuse=False asks anew",
     flush=True,
   )
   return Found(**manifest.from_json(entry["found"])), said
@@ -79,10 +85,10 @@ def measure(
 
 def folder() -> Path:
   """Where evaluations are kept."""
-  return compilation.user_cache() / FOLDER
+  return compilation.user_cache() / KEPT_IN
 
 
-def key_of(config, asked: Asked, who: Speaker) -> dict:
+def key_of(config, asked: QuestionSet, who: Speaker) -> dict:
   """All that the scores depend on, plain: what is large as a digest."""
   params = {
     name: manifest.flatten(jax.device_get(tree))
@@ -115,8 +121,8 @@ def key_of(config, asked: Asked, who: Speaker) -> dict:
       jax.device_count(),
       device.device_kind,
       device.client.platform_version,
-      {name: repr(jax.config.values[name]) for name in OPTIONS},
-      {name: os.environ.get(name, "") for name in FLAGS},
+      {name: repr(jax.config.values[name]) for name in JAX_OPTIONS},
+      {name: os.environ.get(name, "") for name in COMPILER_FLAGS},
     ],
   }
   return workdir.plain(key)
@@ -141,7 +147,7 @@ def read(path: Path, key: dict) -> dict | None:
     zlib.error,
   ) as error:  # fmt: skip
     why = str(error) or type(error).__name__
-    print(f"{STAGE}  {path} can't be read ({why}): asked anew", flush=True)
+    print(f"{LOG_LABEL}  {path} can't be read ({why}): asked anew", flush=True)
     return None
   return entry
 
@@ -168,11 +174,11 @@ def write(path: Path, key: dict, found: Found) -> None:
       Path(partial).unlink(missing_ok=True)
     drop_old(path.parent)
   except OSError as error:
-    print(f"{STAGE}  {path} can't be kept: {error.strerror}", flush=True)
+    print(f"{LOG_LABEL}  {path} can't be kept: {error.strerror}", flush=True)
 
 
 def drop_old(folder: Path) -> None:
-  """Leaves the MOST files that were used last, and none half written."""
+  """Leaves the MOST_KEPT files that were used last, and none half written."""
   times = {}
   for path in folder.iterdir():
     try:
@@ -185,7 +191,7 @@ def drop_old(folder: Path) -> None:
     for path, when in times.items()
     if path.name.startswith("making-") and time.time() - when > HALF_WRITTEN
   ]
-  for path in [*whole[:-MOST], *half]:
+  for path in [*whole[:-MOST_KEPT], *half]:
     path.unlink(missing_ok=True)
 
 

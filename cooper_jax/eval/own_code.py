@@ -16,10 +16,10 @@ from pathlib import Path
 
 from cooper_jax import plugins
 
-ROOT = "cooper_jax"
-FROM = (f"{ROOT}.eval.stage_scores", f"{ROOT}.eval.kept")
-KINDS = ("modalities", "sources", "benchmarks", "families")  # of plug-ins
-LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "einops")
+PACKAGE = "cooper_jax"
+BEGINS = (f"{PACKAGE}.eval.stage_scores", f"{PACKAGE}.eval.kept")
+REACHED = ("modalities", "sources", "benchmarks", "families")  # of plug-ins
+COUNTED = ("jax", "jaxlib", "flax", "numpy", "einops")
 
 
 def digest() -> str:
@@ -27,7 +27,7 @@ def digest() -> str:
   return _read_once()[0]
 
 
-def is_edited() -> bool:
+def has_changed() -> bool:
   """Whether a file has changed since its bytes were read for `digest`.
 
   Then nobody knows which code runs here.
@@ -41,9 +41,7 @@ def is_edited() -> bool:
 @functools.cache
 def _read_once() -> tuple[str, float]:
   now = time.time()
-  libraries = [
-    f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES
-  ]
+  libraries = [f"{name} {importlib.metadata.version(name)}" for name in COUNTED]
   made_by = f"python {platform.python_version()}, {', '.join(libraries)}"
   text = f"{made_by} {of_files(files())}"
   return hashlib.sha256(text.encode()).hexdigest(), now
@@ -63,7 +61,7 @@ def of_files(paths) -> str:
 def files() -> tuple[Path, ...]:
   """The source files that are reached, and the words that the package has."""
   folder = Path(plugins.__file__).parent
-  found, todo = {}, [*FROM, __name__]
+  found, todo = {}, [*BEGINS, __name__]
   for path in _plugin_files():
     found[path] = None
     todo += _imports(path)
@@ -78,7 +76,7 @@ def files() -> tuple[Path, ...]:
 
 def _plugin_files() -> list[Path]:
   folders = []
-  for kind in KINDS:
+  for kind in REACHED:
     package = importlib.import_module(plugins.KINDS[kind])
     folders += map(Path, package.__path__)
   return [path for folder in folders for path in folder.glob("*.py")]
@@ -90,7 +88,7 @@ def _file(folder: Path, name: str) -> Path | None:
   In: "cooper_jax.policy.make_policy"   Out: cooper_jax/policy.py
   """
   parts = name.split(".")
-  if parts[0] != ROOT:
+  if parts[0] != PACKAGE:
     return None
   while len(parts) > 1:
     path = folder.joinpath(*parts[1:])
@@ -111,6 +109,6 @@ def _imports(path: Path) -> list[str]:
       names += [f"{node.module}.{alias.name}" for alias in node.names]
   for name in names:  # the list grows: packages, and those that they are in
     package = name.rpartition(".")[0]
-    if package.startswith(ROOT) and package not in names:
+    if package.startswith(PACKAGE) and package not in names:
       names.append(package)
   return names

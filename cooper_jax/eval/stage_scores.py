@@ -26,12 +26,12 @@ from cooper_jax.rollouts import generate, prompts
 from cooper_jax.training import telemetry
 from cooper_jax.training.log_line import paragraph
 
-STAGE = "evaluate"  # what the lines of the log begin with
+LOG_LABEL = "evaluate"  # what the lines of the log begin with
 FREE = pairing.FREE  # the mode that the plain `qa/accuracy/<stage>` is of
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class QuestionSet:
   """What every policy of a run is asked."""
 
   own: benchmark.Benchmark | None  # whose maps and modes are scored too
@@ -82,7 +82,7 @@ def reads(config, codecs) -> bool:
   return config.model.map_lookup and counterfactual.changeable() in codecs
 
 
-def measure(config, asked: Asked, who: Speaker) -> Found:
+def measure(config, asked: QuestionSet, who: Speaker) -> Found:
   """Asks everything that there is to ask, and scores it."""
   found, stage = Found(), who.stage
   options = {
@@ -112,7 +112,9 @@ def measure(config, asked: Asked, who: Speaker) -> Found:
   return found
 
 
-def ask_own(config, asked: Asked, who: Speaker, held, options, found) -> None:
+def ask_own(
+  config, asked: QuestionSet, who: Speaker, held, options, found
+) -> None:
   """Adds maps, answers in every mode, and the use of maps to `found`."""
   items, stage = asked.items, who.stage
   drawn = score_maps(
@@ -178,7 +180,7 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
       for metric, value in scores[name].items()
       if "/" not in metric
     ]
-    print(paragraph(f"{STAGE}  {said} {name}:", shown), flush=True)
+    print(paragraph(f"{LOG_LABEL}  {said} {name}:", shown), flush=True)
   return scores
 
 
@@ -193,7 +195,7 @@ def score_benchmark(each, answers, stage: str) -> dict:
     for key, value in summary.items()
     if not key.endswith(("/n", "/ci95"))
   ]
-  print(paragraph(f"{STAGE}  {each.module.TITLE}:", parts), flush=True)
+  print(paragraph(f"{LOG_LABEL}  {each.module.TITLE}:", parts), flush=True)
   return summary
 
 

@@ -22,7 +22,7 @@ from cooper_jax.eval import (
   reading,
   stage_scores,
 )
-from cooper_jax.eval.stage_scores import FREE, STAGE, Asked, Found, Speaker
+from cooper_jax.eval.stage_scores import FREE, Found, QuestionSet, Speaker
 from cooper_jax.parallel import processes
 from cooper_jax.policy import load_params, load_stage, make_policy
 from cooper_jax.report import page
@@ -31,6 +31,7 @@ from cooper_jax.training import telemetry
 from cooper_jax.training.log_line import paragraph
 from cooper_jax.training.workdir import add_summary, read_json, record
 
+STAGE = "evaluate"
 EMBEDDED = "embedded"  # the benchmark whose maps and modes are scored too
 EVALUATED = ("sft", "grpo")
 
@@ -78,7 +79,7 @@ def evaluate(config, workdir) -> None:
   print(f"{STAGE}  report: {path}", flush=True)
 
 
-def open_asked(config, workdir, trained) -> Asked:
+def open_asked(config, workdir, trained) -> QuestionSet:
   """The questions of every benchmark, and the maps that are read."""
   data = DataConfig.from_config(config)
   opened = benchmark.open_all(config)
@@ -90,10 +91,10 @@ def open_asked(config, workdir, trained) -> Asked:
     unseen = heldout.open_items(data, count, seed=config.seed)
   if stage_scores.reads(config, trained):
     validation = reading.samples_of(mixture.open_split(data, "validation"))
-  return Asked(own, opened, unseen, validation)
+  return QuestionSet(own, opened, unseen, validation)
 
 
-def baseline_scores(asked: Asked) -> dict:
+def baseline_scores(asked: QuestionSet) -> dict:
   """What is right without looking at an image; prints it too."""
   own = asked.own
   summary = {
@@ -128,7 +129,7 @@ def pretrained_reading(config, workdir, policy, codecs, asked) -> dict:
   )
 
 
-def score_stage(config, workdir, asked: Asked, who) -> tuple[Found, str]:
+def score_stage(config, workdir, asked: QuestionSet, who) -> tuple[Found, str]:
   """What a stage's policy answers, and where that was kept, "" = asked now."""
   package = record(workdir, who.stage).get("package")
   if package and config.evaluate.reuse:
@@ -146,7 +147,7 @@ def save_answers(folder: Path, files: dict[str, str]) -> None:
     partial.replace(path)
 
 
-def paired(asked: Asked, found: dict[str, Found]) -> dict:
+def paired(asked: QuestionSet, found: dict[str, Found]) -> dict:
   """Differences between stages, and between ways of answering."""
   summary = {}
   if len(found) == len(EVALUATED):

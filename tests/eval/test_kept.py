@@ -14,7 +14,7 @@ import pytest
 from configs import grpo
 from cooper_jax.eval import kept, own_code, stage_scores
 from cooper_jax.eval.benchmark import Benchmark
-from cooper_jax.eval.stage_scores import Asked, Found, Speaker
+from cooper_jax.eval.stage_scores import Found, QuestionSet, Speaker
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question, Sample
 from cooper_jax.stages import evaluate
@@ -31,7 +31,7 @@ def item(name, answer="yes"):
 def asked():
   own = Benchmark("embedded", types.ModuleType("own"), [item("a")], None)
   other = Benchmark("coins", types.ModuleType("coins"), [item("b")], None)
-  return Asked(own, {"coins": other}, [item("c")], [item("d").sample])
+  return QuestionSet(own, {"coins": other}, [item("c")], [item("d").sample])
 
 
 def speaker():
@@ -72,7 +72,7 @@ def asking(tmp_path, monkeypatch):
 
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   monkeypatch.setattr(stage_scores, "measure", measure)
-  monkeypatch.setattr(own_code, "is_edited", lambda: False)
+  monkeypatch.setattr(own_code, "has_changed", lambda: False)
   return times
 
 
@@ -195,8 +195,8 @@ def test_other_code_and_flags_have_it_asked_anew(asking, monkeypatch):
   monkeypatch.setattr(own_code, "digest", lambda: "other")
   again()
   assert len(asking) == 3
-  # Code that was edited while it ran: nothing is read, nothing is kept.
-  monkeypatch.setattr(own_code, "is_edited", lambda: True)
+  # Code that was changed while it ran: nothing is read, nothing is kept.
+  monkeypatch.setattr(own_code, "has_changed", lambda: True)
   again()
   assert len(asking) == 4 and len(entries()) == 3
 
@@ -245,7 +245,7 @@ def test_a_damaged_file_is_asked_anew_and_mended(asking, damage, capsys):
 
 
 def test_the_folder_stays_small_and_holds_nothing_half_written():
-  for size in range(kept.MOST):
+  for size in range(kept.MOST_KEPT):
     again(settings(**{"sampling.text": 30 + size}))
   for age, path in enumerate(entries()):
     os.utime(path, (age, age))
@@ -257,7 +257,7 @@ def test_the_folder_stays_small_and_holds_nothing_half_written():
   (kept.folder() / "making-old").write_bytes(b"half")
   os.utime(kept.folder() / "making-old", (1, 1))
   again(settings(**{"sampling.text": 99}))
-  assert len(entries()) == kept.MOST
+  assert len(entries()) == kept.MOST_KEPT
   assert oldest.exists() and not next_oldest.exists()
   (left,) = kept.folder().glob("making-*")
   assert left.name == "making-new"
@@ -313,7 +313,7 @@ def test_all_code_that_an_evaluation_loads_is_in_its_digest():
 import sys
 from cooper_jax import plugins
 from cooper_jax.eval import kept, own_code, stage_scores
-for kind in own_code.KINDS:
+for kind in own_code.REACHED:
   for name in plugins.names(kind):
     plugins.find(kind, name)
 files = {str(path) for path in own_code.files()}
