@@ -13,7 +13,7 @@ from cooper_jax.errors import UserError
 SCRIPT = """
 import json, os, signal, sys, time
 say = lambda found: print(json.dumps(found), flush=True)
-say({"device": "It", "platform": "gpu", "jax": "1", "rehearsal": False})
+say({"device": "It", "platform": "gpu", "jax": "1", "dry_run": False})
 for part in sys.argv[1:]:
   print("noise", flush=True)
   if part == "exactness":
@@ -34,16 +34,16 @@ def test_a_part_that_hangs_or_crashes_costs_its_own_line(monkeypatch, capsys):
   monkeypatch.setattr(
     device, "command", lambda parts: begun.append([*parts]) or scripted(parts)
   )
-  monkeypatch.setitem(device.PARTS, "exactness", 0.1)  # of the time: 1 s
+  monkeypatch.setitem(device.TIME_SHARES, "exactness", 0.1)  # of the time: 1 s
   assert device.run(1.0) == 1
   header, *lines = capsys.readouterr().out.splitlines()
   assert header == "device check of It (gpu), jax 1, 1 min at most"
-  assert [text.split()[0] for text in lines] == list(device.PARTS)
+  assert [text.split()[0] for text in lines] == list(device.TIME_SHARES)
   assert "failed" in lines[1] and "not done within its" in lines[1]
   assert "failed" in lines[3] and "died of SIGSEGV" in lines[3]
   assert all(lines[i].endswith("done") for i in (0, 2, 4, 5))
   # What was left goes on in a new process.
-  names = list(device.PARTS)
+  names = list(device.TIME_SHARES)
   assert begun == [names, names[2:], names[4:]]
 
 
@@ -70,32 +70,32 @@ def test_a_part_that_raises_is_told_of_in_one_line(capsys):
   assert (other["state"], other["said"]) == ("failed", "ValueError: what")
 
 
-def rehearsed(capsys, *parts):
+def dry_run(capsys, *parts):
   """What the parts found on a CPU with toy sizes, by name; each has passed."""
   assert device.run(20.0, as_json=True, parts=parts) == 0
   found = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
   assert [each["part"] for each in found] == list(parts)
-  assert all(each["state"] == "ok" and each["rehearsal"] for each in found)
+  assert all(each["state"] == "ok" and each["dry_run"] for each in found)
   return {each["part"]: each for each in found}
 
 
-def test_a_rehearsal_runs_the_kernel_and_the_sampler(capsys):
+def test_a_dry_run_has_the_kernel_and_the_sampler(capsys):
   """In a process of their own, as on a device."""
-  by = rehearsed(capsys, "kernels", "decode")
+  by = dry_run(capsys, "kernels", "decode")
   assert by["kernels"]["error"] < 1e-5 > by["kernels"]["gradient_error"]
   assert by["decode"]["bytes_a_step"] > 0 and by["decode"]["kernels_a_step"] > 0
 
 
 @pytest.mark.slow
-def test_the_whole_rehearsal_passes(capsys):
-  by = rehearsed(capsys, *device.PARTS)
+def test_the_whole_dry_run_passes(capsys):
+  by = dry_run(capsys, *device.TIME_SHARES)
   assert by["exactness"]["tokens"] > 0
   assert by["sft"]["flops"] > 0 and "mfu" not in by["sft"]
   assert by["grpo"]["mismatch"] < 0.05
 
 
 def test_the_parts_are_known_on_both_sides():
-  assert list(device.PARTS) == list(device_parts.PARTS)
+  assert list(device.TIME_SHARES) == list(device_parts.CHECKS)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ Tunix. It prints some lines for people and a JSON line.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -106,6 +107,7 @@ def parse(argv=None):
   return asked
 
 
+@functools.cache
 def bandwidth(megabytes: int = 64, repeats: int = 10) -> float:
   """Bytes a second of a = b + s c on one core, the best of some calls.
 
@@ -157,8 +159,11 @@ def measured(asked) -> dict:
 
   malloc.keep_freed()
   compilation.use_cache("", fallback=Path(tempfile.gettempdir()) / "compiled")
-  peer = BESIDE.get(asked.beside)
   with jax.set_mesh(mesh.make_mesh()):
+    theirs = None
+    if asked.beside:  # first: what is missing is told at once
+      peer = getattr(BESIDE[asked.beside], asked.what)
+      theirs = peer(asked, telemetry.cores())
     kinds = {"f32": ("float32",), "bf16": ("float32", "bfloat16")}
     peak = max(
       telemetry.core_peak(dtype=kind) for kind in kinds[asked.precision]
@@ -167,7 +172,6 @@ def measured(asked) -> dict:
     module = importlib.import_module(f"cooper_jax.bench.{WHATS[asked.what]}")
     ours = getattr(module, asked.what)(asked)
     if isinstance(ours, Work):
-      theirs = peer and getattr(peer, asked.what)(asked, telemetry.cores())
       found = timed_beside(ours, theirs, asked)
     else:
       found = ours

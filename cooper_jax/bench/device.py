@@ -4,8 +4,8 @@
 
 The parts are those of `device_parts.py`; each prints its line as it ends. A
 part that fails, crashes or runs out of its time costs its own line alone, and
-the exit code is then 1. On a CPU the same code runs with toy sizes, as a
-rehearsal: its speeds say nothing.
+the exit code is then 1. On a CPU the same code makes a dry run with toy
+sizes: its speeds say nothing.
 
 Parts run in a process of their own, one after the other in the same one: a
 hung kernel can be ended only with its process, and a process that holds a
@@ -25,7 +25,7 @@ from pathlib import Path
 
 # Parts in order, and what each may take of the time; what one leaves is the
 # others'.
-PARTS = {
+TIME_SHARES = {
   "kernels": 1.0,
   "exactness": 1.5,
   "tiny": 1.0,
@@ -36,7 +36,9 @@ PARTS = {
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def run(minutes: float, *, as_json: bool = False, parts=tuple(PARTS)) -> int:
+def run(
+  minutes: float, *, as_json: bool = False, parts=tuple(TIME_SHARES)
+) -> int:
   """Checks the device; gives 0, or 1 where a part failed.
 
   as_json: prints a JSON object a part in place of the lines for people.
@@ -51,7 +53,9 @@ def run(minutes: float, *, as_json: bool = False, parts=tuple(PARTS)) -> int:
     worker = Worker(left)
     while left:
       part = left.pop(0)
-      share = PARTS[part] / sum(PARTS[name] for name in (part, *left))
+      share = TIME_SHARES[part] / sum(
+        TIME_SHARES[name] for name in (part, *left)
+      )
       limit = max(0.0, share * (ends - time.monotonic()))
       found = worker.wait_for(part, limit)
       if worker.device and not header:
@@ -68,7 +72,7 @@ def run(minutes: float, *, as_json: bool = False, parts=tuple(PARTS)) -> int:
 
 def told_of(device: dict, minutes: float) -> str:
   """The line before all others."""
-  what = "rehearsal with toy sizes on" if device["rehearsal"] else "check of"
+  what = "dry run with toy sizes on" if device["dry_run"] else "check of"
   return (
     f"device {what} {device['device']} ({device['platform']}), jax"
     f" {device['jax']}, {minutes:g} min at most"

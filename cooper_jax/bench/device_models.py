@@ -28,7 +28,7 @@ from cooper_jax.stages import sft, supervised, tokenizer
 from cooper_jax.training import optim
 from cooper_jax.world import scenes
 
-SCENES = 16  # rooms that questions are drawn from
+ROOMS = 16  # rooms that questions are drawn from
 _KINDS = (  # words of a device's name -> name in chips.py
   ("v5 lite", "v5e"),
   ("v5e", "v5e"),
@@ -258,7 +258,7 @@ class Reinforcement:
     self._state = policy.start_from(state, params) if params else state
     world = DataConfig.from_config(config).world
     self._questions = QuestionStream(
-      scenes.generate(world, split="train", start=0, count=SCENES),
+      scenes.generate(world, split="train", start=0, count=ROOMS),
       batch=config.grpo.batch,
       seed=config.seed,
     )

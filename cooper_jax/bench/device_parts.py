@@ -1,7 +1,7 @@
 """Parts of the device check, and the process that runs them (`device.py`).
 
 A part is a function (toy) -> dict of figures, `said` among them: a line for
-people. toy: whether this is a rehearsal on a CPU, where sizes are small and
+people. toy: whether this is a dry run on a CPU, where sizes are small and
 kernels interpreted. Only the first device is used.
 """
 
@@ -24,8 +24,7 @@ from cooper_jax.bench.device_models import (
   training,
 )
 from cooper_jax.errors import UserError
-from cooper_jax.models import attention
-from cooper_jax.models import kernels as fused
+from cooper_jax.models import attention, kernels
 from cooper_jax.parallel import mesh
 from cooper_jax.runtime import compilation
 
@@ -42,7 +41,7 @@ def fastest(call, calls: int = 5) -> float:
   return min(times)
 
 
-def kernels(toy: bool) -> dict:
+def fused_attention(toy: bool) -> dict:
   """The platform's fused attention beside XLA's: results, gradients, speed.
 
   Both are held against XLA in f32 on the same inputs: the kernel may be off by
@@ -51,9 +50,9 @@ def kernels(toy: bool) -> dict:
   batch, length, heads, kv_heads = (1, 128, 2, 1) if toy else (4, 2048, 16, 8)
   dtype = jnp.float32 if toy else jnp.bfloat16
   name = "cudnn" if jax.default_backend() == "gpu" else "splash"
-  run = fused.KERNELS[name]
+  run = kernels.KERNELS[name]
   if toy:
-    run = functools.partial(fused.splash, interpret=True)
+    run = functools.partial(kernels.splash, interpret=True)
   keys = jax.random.split(jax.random.key(0), 4)
   q, k, v, weight = (
     jax.random.normal(key, (batch, count, length, 128)).astype(dtype)
@@ -201,9 +200,14 @@ def grpo(toy: bool) -> dict:
   }
 
 
-PARTS = {each.__name__: each for each in (
-  kernels, exactness, tiny, decode, sft, grpo
-)}  # fmt: skip
+CHECKS = {  # by part, in the order of `device.TIME_SHARES`
+  "kernels": fused_attention,
+  "exactness": exactness,
+  "tiny": tiny,
+  "decode": decode,
+  "sft": sft,
+  "grpo": grpo,
+}
 
 
 def ended(part: str, run, toy: bool) -> dict:
@@ -235,11 +239,11 @@ def main(parts) -> int:
     "device": device.device_kind,
     "platform": device.platform,
     "jax": jax.__version__,
-    "rehearsal": toy,
+    "dry_run": toy,
   })  # fmt: skip
   with jax.set_mesh(mesh.make_mesh(devices=[device])):
     for part in parts:
-      say(_rounded(ended(part, PARTS[part], toy)))
+      say(_rounded(ended(part, CHECKS[part], toy)))
   return 0
 
 

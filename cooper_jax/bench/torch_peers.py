@@ -118,6 +118,7 @@ def _words(vocabulary: int):
 
 def grpo(asked, threads: int):
   """Times steps of TRL's GRPO: rollouts, random rewards, an AdamW update."""
+  _imported("torch", "transformers", "trl", "datasets")  # or says so now
   return functools.partial(_grpo, asked, threads)
 
 

@@ -145,6 +145,7 @@ def grpo(asked, threads: int):
   rollouts.
   """
   del threads  # JAX has been started with them
+  _imported("tunix.rl.grpo.grpo_learner")  # or says so now
   return functools.partial(_grpo, asked)
 
 
