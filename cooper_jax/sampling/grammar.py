@@ -26,7 +26,8 @@ class Limits:
   text: tokens in one turn of text, the forced first included.
   maps: maps in one answer; turns of text are one more.
   script: forced tokens at the start of a turn, at most.
-  rung: positions whose keys and values are held together, about; a map's are.
+  rung: positions of a turn of text whose keys and values are held together, at
+    least, where it has so many; a map's are together.
   reads_ahead: whether rungs that hold nothing yet are read too. It changes
     nothing but the time that it takes: for tests.
   """
@@ -34,7 +35,7 @@ class Limits:
   text: int
   maps: int
   script: int = 8
-  rung: int = 64
+  rung: int = 128
   reads_ahead: bool = False
 
   def __post_init__(self):
@@ -67,8 +68,8 @@ class Limits:
     return tuple(found)
 
   def text_rungs(self, turn: int, form: Format) -> list[tuple[int, int]]:
-    """Those of a turn of text; 100 tokens in rungs of some 30: 32, 32, 36."""
-    start, count = self.text_start(turn, form), round(self.text / self.rung)
+    """Those of a turn of text; 300 tokens in rungs of some 128: 144, 156."""
+    start, count = self.text_start(turn, form), self.text // self.rung
     size = max(self.text // max(count, 1) // LANES, 1) * LANES
     edges = range(size, self.text - size + 1, size)
     edges = [start, *(start + edge for edge in edges), start + self.text]
