@@ -27,7 +27,7 @@ from cooper_jax.runtime import compilation
 from cooper_jax.training import manifest, telemetry, workdir
 
 KEPT_IN = "answers"  # of the user's cache
-MOST_KEPT = 8  # files, the last used; one of the default run has 4 MB
+MOST_KEPT = 8  # files, the last used; one of the default run has 2 MB
 HALF_WRITTEN = 24 * 3600  # seconds after which nobody is writing it any more
 # Settings that say where and how a run is watched, and of GRPO, which comes
 # after. All others count, those that are new as well.
