@@ -1,4 +1,4 @@
-"""What a step of decoding reads on a chip, by kind, and the floor that it sets.
+"""Step of decoding: bytes that a chip reads, by kind, the floor and kernels.
 
 A step draws one token of text, or one group of a map's codes, for each row that
 the chip holds. It reads
@@ -25,7 +25,7 @@ import numpy as np
 
 from cooper_jax.models.cache import LANES
 from cooper_jax.parallel.chips import Slice
-from cooper_jax.parallel.loops import Loop, read
+from cooper_jax.parallel.loops import KernelLoop, read
 from cooper_jax.plan import capacity
 from cooper_jax.stages import supervised
 
@@ -72,19 +72,21 @@ def of_text(policy, params, *, batch: int, group: int, prompt: int, sizes):
   sizes: of the mesh's axes, by name.
   """
   head = policy.form.vocabulary.text_rows
-  slots = _mean([own_slots(policy, place) for place in _text_places(policy)])
-  return _reads(policy, params, batch, group, prompt, sizes, head, slots)
+  positions = _mean(
+    [own_positions(policy, place) for place in _text_places(policy)]
+  )
+  return _reads(policy, params, batch, group, prompt, sizes, head, positions)
 
 
 def of_map(policy, params, *, batch: int, group: int, prompt: int, sizes):
   """StepReads of a step of a map's codes, a mean over a whole answer."""
   head = policy.form.model.codes
   places = _map_places(policy)
-  slots = _mean([own_slots(policy, place) for place in places])
-  return _reads(policy, params, batch, group, prompt, sizes, head, slots)
+  positions = _mean([own_positions(policy, place) for place in places])
+  return _reads(policy, params, batch, group, prompt, sizes, head, positions)
 
 
-def own_slots(policy, position: int) -> int:
+def own_positions(policy, position: int) -> int:
   """Own positions that the sampler reads to feed a token at a position."""
   limits, form = policy.limits, policy.form
   rungs = [(0, limits.positions(form))]  # the whole cache at every step
@@ -119,18 +121,18 @@ def _mean(counts) -> float:
   return sum(counts) / len(counts) if counts else 0.0
 
 
-def _reads(policy, params, batch, group, prompt, sizes, head, slots):
+def _reads(policy, params, batch, group, prompt, sizes, head, positions):
   model = policy.form.model
   width = capacity.F32 if model.dtype == "float32" else capacity.BF16
   tensor, here = sizes["tensor"], batch / (sizes["data"] * sizes["fsdp"])
-  slot = capacity.slot(model, width) / tensor
+  each = capacity.position_bytes(model, width) / tensor
   return StepReads(
     rows=here * group,
     tensor=tensor,
     weights=supervised.matrices(params) * width / tensor,
     head=head * model.d_model * width / tensor,
-    own=here * group * slots * slot,
-    prompts=here * prompt * slot,
+    own=here * group * positions * each,
+    prompts=here * prompt * each,
   )
 
 
@@ -183,7 +185,7 @@ def kernels(text: str, layers: int) -> StepKernels | None:
   return StepKernels(mean, 0, 0.0, max(counts))
 
 
-def _with_times(program: Loop, times: int):
+def _with_times(program: KernelLoop, times: int):
   """Yields (trips in one call, loop) of every loop of a program."""
   for loop in program.loops:
     yield times * loop.trips, loop
