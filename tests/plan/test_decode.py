@@ -87,31 +87,28 @@ def text_of(unrolled: bool) -> str:
 
 def test_kernels_of_a_step_are_those_of_its_layers_and_the_others():
   counted = decode.kernels(text_of(False), LAYERS)
-  assert (counted.layers, counted.a_layer, counted.others) == (LAYERS, 3, 2)
-  assert counted.a_step == counted.most == LAYERS * 3 + 2
+  assert counted == decode.StepKernels(LAYERS, others=(2,), a_layer=(3,))
+  assert counted.a_step == [LAYERS * 3 + 2]
 
 
-def test_kernels_are_a_mean_over_the_steps_of_all_loops(monkeypatch):
-  """Nine steps of 10 + 5 x 2 kernels and three, in a turn, of 2 + 5 x 6."""
+def test_kernels_are_told_of_every_loop_that_makes_steps(monkeypatch):
   layer = loops.KernelLoop(LAYERS, {"fusion": 2}, ())
   longer = loops.KernelLoop(LAYERS, {"fusion": 4, "copy": 2}, ())
   first = loops.KernelLoop(9, {"copy": 10}, (layer,))
-  turn = loops.KernelLoop(
-    3, {"copy": 100}, (loops.KernelLoop(1, {"copy": 2}, (longer,)),)
-  )
-  monkeypatch.setattr(
-    decode, "read", lambda text: loops.KernelLoop(1, {}, (first, turn))
-  )
+  second = loops.KernelLoop(1, {"copy": 2}, (longer,))
+  turn = loops.KernelLoop(3, {"copy": 100}, (second,))
+  program = loops.KernelLoop(1, {"copy": 7}, (first, turn))
+  monkeypatch.setattr(decode, "read", lambda text: program)
   counted = decode.kernels("", LAYERS)
-  assert counted.a_layer == pytest.approx((9 * 2 + 3 * 6) / 12)
-  assert counted.others == pytest.approx((9 * 10 + 3 * 2) / 12)
-  assert counted.most == 2 + LAYERS * 6
+  assert counted.others == (10, 2) and counted.a_layer == (2, 6)
+  words = decode.shown(of_text(16), V5E, counted)
+  assert "kernels 20 to 32, 2 to 6 in each of 5 layers" in words
 
 
 def test_layers_that_are_no_loop_count_with_the_others():
   counted = decode.kernels(text_of(True), LAYERS)
-  assert counted.layers == counted.a_layer == 0
-  assert counted.a_step == counted.others > LAYERS
+  assert counted.layers == 0
+  assert len(counted.a_step) == 1 and counted.a_step[0] > LAYERS
 
 
 def test_a_program_without_a_loop_has_no_step():
@@ -120,12 +117,10 @@ def test_a_program_without_a_loop_has_no_step():
 
 
 def test_what_is_shown_names_every_kind():
-  words = decode.shown(
-    of_text(16), V5E, decode.StepKernels(89.0, 28, 49.0, 1461)
-  )
+  words = decode.shown(of_text(16), V5E, decode.StepKernels(28, (89,), (49,)))
   for name in ("weights 0.88 (110.1)", "head", "own keys", "prompts'"):
     assert name in words
-  assert "1,461 kernels, 89 and 49.0 in each of 28 layers" in words
+  assert "kernels 1,461, 49 in each of 28 layers" in words
   assert "tokens/s a chip" in words
 
 
