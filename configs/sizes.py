@@ -138,13 +138,13 @@ def place(config: ConfigDict, size: Size, slice_name: str) -> None:
 def _groups(config: ConfigDict, size: Size, memory: float, shards: int) -> int:
   """Groups that the sampler of a chip has room for; memory: GB.
 
-  Taken up already are parameters and AdamW's two averages in float32, cut over
-  fsdp and tensor, and what the sampler reads them as: matrices in bfloat16,
-  tables in both.
+  Taken up already are parameters and AdamW's two averages in float32, sharded
+  over fsdp and tensor, and what the sampler reads them as: matrices in
+  bfloat16, tables in both.
   """
   sampling, tensor = config.sampling, config.mesh.tensor
   group, count = config.grpo.rl.group_size, 1e9 * size.billions
-  cut = tensor * (config.mesh.fsdp if config.mesh.fsdp > 0 else shards)
+  parts = tensor * (config.mesh.fsdp if config.mesh.fsdp > 0 else shards)
   drawn = size.grid * (size.grid + 1)  # positions of one map
   row = capacity.row(
     config.model,
@@ -156,7 +156,7 @@ def _groups(config: ConfigDict, size: Size, memory: float, shards: int) -> int:
   )
   filled = capacity.FILLED * memory * capacity.GB
   return capacity.groups(
-    room=filled - 12 * count / cut - 3 * count / tensor,
+    room=filled - 12 * count / parts - 3 * count / tensor,
     row=row,
     weights=2 * count / tensor,
     group=group,
@@ -173,9 +173,9 @@ def _rows(config: ConfigDict, size: Size, memory: float, shards: int) -> int:
   memory has room for, up to 8, beside parameters, AdamW's averages and
   gradients in float32, and a gathered table.
   """
-  cut = config.mesh.tensor
-  cut *= config.mesh.fsdp if config.mesh.fsdp > 0 else shards
-  room = capacity.FILLED * memory - 16 * size.billions / cut - 1.0
+  parts = config.mesh.tensor
+  parts *= config.mesh.fsdp if config.mesh.fsdp > 0 else shards
+  room = capacity.FILLED * memory - 16 * size.billions / parts - 1.0
   return max(
     rows for rows in (1, 2, 4, 8) if rows == 1 or rows * size.update <= room
   )

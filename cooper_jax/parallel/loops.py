@@ -25,12 +25,12 @@ FREE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Loop:
+class KernelLoop:
   """What one trip of a loop starts; a whole program is a loop of one trip."""
 
   trips: int  # at most
   kinds: dict[str, int]  # kernels by operation, those of inner loops apart
-  loops: tuple["Loop", ...]  # directly in it
+  loops: tuple["KernelLoop", ...]  # directly in it
 
   @property
   def own(self) -> int:
@@ -49,7 +49,7 @@ class Loop:
       yield from each.inner()
 
 
-def read(text: str) -> Loop:
+def read(text: str) -> KernelLoop:
   """The loops of a compiled program's text (`compiled.as_text()`).
 
   Of the branches of a conditional one runs: the one with the most kernels
@@ -60,7 +60,7 @@ def read(text: str) -> Loop:
   return _loop(entry, 1, bodies)
 
 
-def _loop(name: str, trips: int, bodies) -> Loop:
+def _loop(name: str, trips: int, bodies) -> KernelLoop:
   kinds, loops = collections.Counter(), []
   for line in bodies.get(name, ()):
     opcode = _OPCODE.search(line)
@@ -86,7 +86,7 @@ def _loop(name: str, trips: int, bodies) -> Loop:
     for part in parts:
       kinds.update(part.kinds)
       loops.extend(part.loops)
-  return Loop(trips, dict(kinds), tuple(loops))
+  return KernelLoop(trips, dict(kinds), tuple(loops))
 
 
 def _counts(line: str, bodies) -> bool:

@@ -16,7 +16,7 @@ FILLED = 0.7
 ROLLOUTS = 8192
 
 
-def slot(model, width: int = BF16) -> int:
+def position_bytes(model, width: int = BF16) -> int:
   """Bytes of a position's key and value, in all layers.
 
   model: has layers, kv_heads and head_dim. width: bytes of a number.
@@ -41,14 +41,14 @@ def row(
   logits, as scaled, as restricted and as summed up.
 
   Args:
-    model: has map_grid and d_model, and what `slot` asks for.
+    model: has map_grid and d_model, and what `position_bytes` asks for.
     own: positions that a row draws.
     prompt: positions of a prompt, shared by the `group` rows of it.
     words: of the text's vocabulary.
-    tensor: chips that a matrix is cut over.
+    tensor: chips that a matrix is sharded over.
     width: bytes of a key's number.
   """
-  cache = slot(model, width) * (own + prompt / group) / tensor
+  cache = position_bytes(model, width) * (own + prompt / group) / tensor
   seen = 2 * model.map_grid**2 * model.d_model * F32
   return cache + seen + 3 * words * F32 / tensor
 
@@ -67,7 +67,7 @@ def groups(
     row: bytes of a row's cache on a chip, with its share of the prompt's.
     weights: bytes of weights that a step reads on a chip.
     group: rows of one prompt.
-    shards: parts of a mesh that a batch is cut into.
+    shards: parts of a mesh that a batch is sharded over.
   """
   rows = min(room / row, 9 * weights / row, ROLLOUTS / shards)
   return max(1, math.floor(rows / group))

@@ -1,4 +1,4 @@
-"""What a step of decoding reads on a chip, by kind, and the floor that it sets.
+"""Step of decoding: bytes that a chip reads, by kind, the floor and kernels.
 
 A step draws one token of text, or one group of a map's codes, for each row that
 the chip holds. It reads
@@ -22,11 +22,10 @@ locations point at: the floor stays one.
 import dataclasses
 
 import jax.numpy as jnp
-import numpy as np
 
 from cooper_jax.models.cache import LANES
 from cooper_jax.parallel.chips import Slice
-from cooper_jax.parallel.loops import Loop, read
+from cooper_jax.parallel.loops import read
 from cooper_jax.plan import capacity
 from cooper_jax.stages import supervised
 
@@ -73,19 +72,21 @@ def of_text(policy, params, *, batch: int, group: int, prompt: int, sizes):
   sizes: of the mesh's axes, by name.
   """
   head = policy.form.vocabulary.text_rows
-  slots = _mean([own_slots(policy, place) for place in _text_places(policy)])
-  return _reads(policy, params, batch, group, prompt, sizes, head, slots)
+  positions = _mean(
+    [own_positions(policy, place) for place in _text_places(policy)]
+  )
+  return _reads(policy, params, batch, group, prompt, sizes, head, positions)
 
 
 def of_map(policy, params, *, batch: int, group: int, prompt: int, sizes):
   """StepReads of a step of a map's codes, a mean over a whole answer."""
   head = policy.form.model.codes
   places = _map_places(policy)
-  slots = _mean([own_slots(policy, place) for place in places])
-  return _reads(policy, params, batch, group, prompt, sizes, head, slots)
+  positions = _mean([own_positions(policy, place) for place in places])
+  return _reads(policy, params, batch, group, prompt, sizes, head, positions)
 
 
-def own_slots(policy, position: int) -> int:
+def own_positions(policy, position: int) -> int:
   """Own positions that the sampler reads to feed a token at a position."""
   limits, form = policy.limits, policy.form
   rungs = [(0, limits.positions(form))]  # the whole cache at every step
@@ -120,77 +121,58 @@ def _mean(counts) -> float:
   return sum(counts) / len(counts) if counts else 0.0
 
 
-def _reads(policy, params, batch, group, prompt, sizes, head, slots):
+def _reads(policy, params, batch, group, prompt, sizes, head, positions):
   model = policy.form.model
   kept, width = (
     jnp.dtype(name).itemsize for name in (model.dtype, model.operands)
   )
   tensor, here = sizes["tensor"], batch / (sizes["data"] * sizes["fsdp"])
-  slot = capacity.slot(model, kept) / tensor
+  each = capacity.position_bytes(model, kept) / tensor
   return StepReads(
     rows=here * group,
     tensor=tensor,
     weights=supervised.matrices(params) * width / tensor,
     head=head * model.d_model * width / tensor,
-    own=here * group * slots * slot,
-    prompts=here * prompt * slot,
+    own=here * group * positions * each,
+    prompts=here * prompt * each,
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class StepKernels:
-  """Kernels of one step: those of each layer, and all others.
+  """Kernels of a step, of every loop that makes steps: text, maps, rungs."""
 
-  Means over the steps of a call, for those that read more have a few more.
-  """
-
-  others: float
   layers: int  # 0 = the layers are no loop, and their kernels are in `others`
-  a_layer: float
-  most: int  # of any step
+  others: tuple[int, ...]  # beside those of the layers, of each loop
+  a_layer: tuple[int, ...]  # of each loop
 
   @property
-  def a_step(self) -> float:
-    """Kernels of the whole step."""
-    return self.others + self.layers * self.a_layer
+  def a_step(self) -> list[int]:
+    """Kernels of a whole step of each loop."""
+    return [
+      others + self.layers * a_layer
+      for others, a_layer in zip(self.others, self.a_layer, strict=True)
+    ]
 
 
 def kernels(text: str, layers: int) -> StepKernels | None:
   """Kernels of a step of the sampler, as it was compiled.
 
-  A step is a trip of a loop that has the loop over the layers in it; there is
-  one of text and one of maps, and more where the sampler has a ladder. Where
-  the layers are no loop, it is one of the loops that have none in them. None
-  where there is no loop at all.
+  A step is a trip of a loop that has the loop over the layers in it. Where the
+  layers are no loop, it is a trip of one that has none in it. None where there
+  is no loop at all.
   """
-  loops = list(_with_times(read(text), 1))
+  loops = list(read(text).inner())
   steps = [
-    (times, loop, inner)
-    for times, loop in loops
+    (loop.a_trip - layers * inner.a_trip, inner.a_trip)
+    for loop in loops
     for inner in loop.loops
     if inner.trips == layers
   ]
   if steps:
-    weights = [times for times, _, _ in steps]
-    a_layer = np.average([inner.a_trip for *_, inner in steps], weights=weights)
-    a_step = np.average([loop.a_trip for _, loop, _ in steps], weights=weights)
-    most = max(loop.a_trip for _, loop, _ in steps)
-    return StepKernels(
-      float(a_step - layers * a_layer), layers, float(a_layer), most
-    )
-  single = [(times, loop.own) for times, loop in loops if not loop.loops]
-  if not single:
-    return None
-  times, counts = zip(*single, strict=True)
-  mean = float(np.average(counts, weights=times))
-  return StepKernels(mean, 0, 0.0, max(counts))
-
-
-def _with_times(program: Loop, times: int):
-  """Yields (trips in one call, loop) of every loop of a program."""
-  for loop in program.loops:
-    yield times * loop.trips, loop
-    yield from _with_times(loop, times * loop.trips)
+    return StepKernels(layers, *zip(*steps, strict=True))
+  single = tuple(loop.own for loop in loops if not loop.loops)
+  return StepKernels(0, single, (0,) * len(single)) if single else None
 
 
 def shown(step: StepReads, found: Slice, counted: StepKernels | None) -> str:
@@ -205,13 +187,15 @@ def shown(step: StepReads, found: Slice, counted: StepKernels | None) -> str:
     f" at most {step.tokens_a_second(found):,.0f} tokens/s a chip"
   )
   if counted is not None:
-    text += f"; {counted.a_step:,.0f} kernels"
+    text += f"; kernels {_span(counted.a_step)}"
     if counted.layers:
-      text += (
-        f", {counted.others:.0f} and {counted.a_layer:.1f} in each of"
-        f" {counted.layers} layers"
-      )
+      text += f", {_span(counted.a_layer)} in each of {counted.layers} layers"
   return text
+
+
+def _span(counts) -> str:
+  least, most = min(counts), max(counts)
+  return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 _NAMES = {

@@ -25,9 +25,9 @@ def built(size):
     return config, policy, abstract_params(policy)
 
 
-def of_text(batch, **cut):
+def of_text(batch, **axes):
   config, policy, params = built("0p6b@v5e:4x4")
-  sizes = dict(data=1, fsdp=16, sequence=1, tensor=1) | cut
+  sizes = dict(data=1, fsdp=16, sequence=1, tensor=1) | axes
   return decode.of_text(
     policy, params, batch=batch, group=8, sizes=sizes,
     prompt=max(config.sampling.prompt_buckets),
@@ -41,9 +41,9 @@ def test_bytes_are_counted_by_kind():
   assert step.weights == 28 * 15_728_640 * 2
   # Words, specials and 256 locations.
   assert step.head == 152_320 * 1024 * 2
-  slot = 2 * 28 * 8 * 128 * 2  # a key and a value of 8 heads in 28 layers
-  assert step.prompts == 384 * slot  # one group's
-  assert step.own <= 8 * 1120 * slot
+  each = 2 * 28 * 8 * 128 * 2  # a key and a value of 8 heads in 28 layers
+  assert step.prompts == 384 * each  # one group's
+  assert step.own <= 8 * 1120 * each
 
 
 def test_the_floor_is_bytes_by_bandwidth():
@@ -61,12 +61,12 @@ def test_rows_share_the_weights():
 
 
 def test_chips_that_share_matrices_share_their_rows():
-  whole, cut = of_text(16), of_text(16, fsdp=4, tensor=4)
-  assert cut.rows == 4 * whole.rows
-  assert cut.weights == whole.weights / 4 and cut.own == whole.own
+  whole, sharded = of_text(16), of_text(16, fsdp=4, tensor=4)
+  assert sharded.rows == 4 * whole.rows
+  assert sharded.weights == whole.weights / 4 and sharded.own == whole.own
   # A tensor axis of four: four times the rows, a fourth of them each one's.
-  assert cut.tokens_a_second(V5E) == pytest.approx(
-    whole.rows / cut.total * 819e9
+  assert sharded.tokens_a_second(V5E) == pytest.approx(
+    whole.rows / sharded.total * 819e9
   )
 
 
@@ -87,29 +87,28 @@ def text_of(unrolled: bool) -> str:
 
 def test_kernels_of_a_step_are_those_of_its_layers_and_the_others():
   counted = decode.kernels(text_of(False), LAYERS)
-  assert (counted.layers, counted.a_layer, counted.others) == (LAYERS, 3, 2)
-  assert counted.a_step == counted.most == LAYERS * 3 + 2
+  assert counted == decode.StepKernels(LAYERS, others=(2,), a_layer=(3,))
+  assert counted.a_step == [LAYERS * 3 + 2]
 
 
-def test_kernels_are_a_mean_over_the_steps_of_all_loops(monkeypatch):
-  """Nine steps of 10 + 5 x 2 kernels and three, in a turn, of 2 + 5 x 6."""
-  layer = loops.Loop(LAYERS, {"fusion": 2}, ())
-  longer = loops.Loop(LAYERS, {"fusion": 4, "copy": 2}, ())
-  first = loops.Loop(9, {"copy": 10}, (layer,))
-  turn = loops.Loop(3, {"copy": 100}, (loops.Loop(1, {"copy": 2}, (longer,)),))
-  monkeypatch.setattr(
-    decode, "read", lambda text: loops.Loop(1, {}, (first, turn))
-  )
+def test_kernels_are_told_of_every_loop_that_makes_steps(monkeypatch):
+  layer = loops.KernelLoop(LAYERS, {"fusion": 2}, ())
+  longer = loops.KernelLoop(LAYERS, {"fusion": 4, "copy": 2}, ())
+  first = loops.KernelLoop(9, {"copy": 10}, (layer,))
+  second = loops.KernelLoop(1, {"copy": 2}, (longer,))
+  turn = loops.KernelLoop(3, {"copy": 100}, (second,))
+  program = loops.KernelLoop(1, {"copy": 7}, (first, turn))
+  monkeypatch.setattr(decode, "read", lambda text: program)
   counted = decode.kernels("", LAYERS)
-  assert counted.a_layer == pytest.approx((9 * 2 + 3 * 6) / 12)
-  assert counted.others == pytest.approx((9 * 10 + 3 * 2) / 12)
-  assert counted.most == 2 + LAYERS * 6
+  assert counted.others == (10, 2) and counted.a_layer == (2, 6)
+  words = decode.shown(of_text(16), V5E, counted)
+  assert "kernels 20 to 32, 2 to 6 in each of 5 layers" in words
 
 
 def test_layers_that_are_no_loop_count_with_the_others():
   counted = decode.kernels(text_of(True), LAYERS)
-  assert counted.layers == counted.a_layer == 0
-  assert counted.a_step == counted.others > LAYERS
+  assert counted.layers == 0
+  assert len(counted.a_step) == 1 and counted.a_step[0] > LAYERS
 
 
 def test_a_program_without_a_loop_has_no_step():
@@ -118,12 +117,10 @@ def test_a_program_without_a_loop_has_no_step():
 
 
 def test_what_is_shown_names_every_kind():
-  words = decode.shown(
-    of_text(16), V5E, decode.StepKernels(89.0, 28, 49.0, 1461)
-  )
+  words = decode.shown(of_text(16), V5E, decode.StepKernels(28, (89,), (49,)))
   for name in ("weights 0.88 (110.1)", "head", "own keys", "prompts'"):
     assert name in words
-  assert "1,461 kernels, 89 and 49.0 in each of 28 layers" in words
+  assert "kernels 1,461, 49 in each of 28 layers" in words
   assert "tokens/s a chip" in words
 
 
@@ -138,5 +135,7 @@ def test_own_positions_are_read_up_to_a_rung():
       return 28
 
   policy = types.SimpleNamespace(limits=Stepped(), form=None)
-  slots = [decode.own_slots(policy, place) for place in (0, 3, 4, 23, 24, 27)]
-  assert slots == [16, 16, 48, 48, 64, 64]
+  read = [
+    decode.own_positions(policy, place) for place in (0, 3, 4, 23, 24, 27)
+  ]
+  assert read == [16, 16, 48, 48, 64, 64]
