@@ -8,6 +8,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare requirements.txt requirements-test.txt
 cd "$root"
 # Whole files to each process, for their fixtures are made once, in the order of
-# tests/conftest.py.
-exec "$venv/bin/python" -m pytest -q -m "not slow" \
+# tests/conftest.py. The slowest are named at the end.
+exec "$venv/bin/python" -m pytest -q -m "not slow" --durations=10 \
   -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder "$@"

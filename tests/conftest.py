@@ -25,7 +25,10 @@ compiling.use(FAKE_DEVICES)
 _CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 _CACHE /= os.environ.get("PYTEST_XDIST_WORKER", "alone")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Small programs, too: writing them costs nothing that could be measured, and
+# a function that a second test makes anew compiles them anew.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 malloc.keep_freed()
 

@@ -63,11 +63,8 @@ def random_params(model, form, seed):
   shape = packing.Shape(length=80, texts=8, codes=32)
   empty = packing.pack([], form=form, shape=shape, rows=1)
   tokens, layout = packing.inputs(empty)
-  init = jax.jit(
-    functools.partial(model.init, method=unified.Unified.everything)
-  )
   params = nn.unbox(
-    init(
+    _init(model)(
       jax.random.key(seed),
       tokens,
       layout,
@@ -82,6 +79,14 @@ def random_params(model, form, seed):
     for x in leaves
   ]
   return jax.tree.unflatten(tree, noisy)
+
+
+@functools.cache
+def _init(model):
+  """`model.init`, compiled once for all tests that make this model."""
+  return jax.jit(
+    functools.partial(model.init, method=unified.Unified.everything)
+  )
 
 
 def random_image(rng, form):

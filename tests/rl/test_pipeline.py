@@ -1,15 +1,14 @@
 """Sampling a step ahead: one step old, and the same after a stop."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax.policy import init_state, start_from
+from cooper_jax.policy import start_from
 from cooper_jax.rl.questions import Questions
 from cooper_jax.training.checkpoint import Checkpoints
 from tests.rl import toy
-from tests.rl.toy import CONFIG, ITEMS, OPTIMIZER, POLICY
+from tests.rl.toy import CONFIG, ITEMS
 
 
 def make_step(updates=1):
@@ -43,13 +42,13 @@ def step():
 @pytest.fixture(scope="module")
 def whole(step):
   """(state, metrics) of five steps in one go."""
-  state = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
+  state = toy.fresh(stale_params=True)
   return run(step, state, range(5))
 
 
 def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
-  fresh = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
-  state, first = run(step, jax.tree.map(jnp.copy, fresh), range(3))
+  fresh = toy.fresh(stale_params=True)
+  state, first = run(step, toy.fresh(stale_params=True), range(3))
   step.keywords["sample"].begun = None  # what a stop loses
   saved = Checkpoints(tmp_path)
   saved.save(3, state, data_state={}, meta={})
@@ -66,9 +65,9 @@ def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
 
 def test_with_two_updates_a_stop_loses_nothing_either():
   step = make_step(updates=2)
-  state = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
+  state = toy.fresh(stale_params=True)
   whole, _ = run(step, state, range(3))
-  state = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
+  state = toy.fresh(stale_params=True)
   state, _ = run(step, state, range(2))
   step.keywords["sample"].begun = None
   state, _ = run(step, state, range(2, 3))
@@ -76,8 +75,8 @@ def test_with_two_updates_a_stop_loses_nothing_either():
 
 
 def test_the_first_rollouts_are_of_the_stage_before():
-  fresh = init_state(POLICY, OPTIMIZER, seed=0, stale_params=True)
-  trained = init_state(POLICY, OPTIMIZER, seed=1).params
+  fresh = toy.fresh(stale_params=True)
+  trained = toy.fresh(seed=1).params
   state = start_from(fresh, trained)
   jax.tree.map(np.testing.assert_array_equal, state.stale_params, trained)
 

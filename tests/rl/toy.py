@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs import base
@@ -74,8 +75,14 @@ OPTIMIZER = optim.make_optimizer(
 )
 
 
-def fresh():
-  return init_state(POLICY, OPTIMIZER, seed=0)
+def fresh(seed=0, **parts):
+  """The state before the first step; a copy, for a step takes its memory."""
+  return jax.tree.map(jnp.copy, _fresh(seed, **parts))
+
+
+@functools.cache
+def _fresh(seed, **parts):
+  return init_state(POLICY, OPTIMIZER, seed=seed, **parts)
 
 
 def make_step(config=CONFIG, policy=POLICY, optimizer=OPTIMIZER, **parts):
