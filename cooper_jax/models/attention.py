@@ -50,9 +50,9 @@ def attend_shared(q_RLNH, shared, own):
       v [K, P, S, H], mask [P, S].
     own: the same of each rung of what the rows hold, R and T for P and S.
 
-  A prefix's keys are read once, not once per row. The softmax is one: all parts
-  have their largest score in common, and what each sums up is added in order. A
-  rung that holds nothing adds exact zeros: it may as well be left out.
+  A prefix's keys are read once, not once per row. The softmax is one: parts are
+  joined by their largest score and their sums, added in order. A rung that
+  holds nothing adds exact zeros: it may as well be left out.
   """
   k_KPHS, v_KPSH, mask_PS = shared
   # All queries of a key head side by side: one product a row and head, and one
@@ -62,15 +62,18 @@ def attend_shared(q_RLNH, shared, own):
   )
   together = functools.partial(_regroup, count=mask_PS.shape[0])
   each = functools.partial(_regroup, count=q_RLNH.shape[0])
-  of_prefix = _of(together(alone), k_KPHS, mask_PS)
-  of_own = [_of(alone, k, mask) for k, _, mask in own]
+  raw = _of(together(alone), k_KPHS, mask_PS)
+  largest = raw.max(axis=-1, keepdims=True)
+  sums, mixed = _weigh(raw, largest, v_KPSH)
+  # All that a row needs of its prefix: what it adds up to, and its mixture.
+  mass, mixed = each(largest + jnp.log(sums)), each(mixed / sums)
+  scored = [_of(alone, k, mask) for k, _, mask in own]
   largest = functools.reduce(
-    jnp.maximum, [raw.max(axis=-1, keepdims=True) for raw in of_own]
+    jnp.maximum, [raw.max(axis=-1, keepdims=True) for raw in scored], mass
   )
-  largest = jnp.maximum(largest, each(of_prefix.max(axis=-1, keepdims=True)))
-  sums, mixed = _weigh(of_prefix, together(largest), v_KPSH)
-  sums, mixed = each(sums), each(mixed)
-  for raw, (_, v_KRTH, _) in zip(of_own, own, strict=True):
+  sums = jnp.exp(mass - largest)
+  mixed = mixed * sums
+  for raw, (_, v_KRTH, _) in zip(scored, own, strict=True):
     more, mix = _weigh(raw, largest, v_KRTH)
     sums, mixed = sums + more, mixed + mix
   out = (mixed / sums).astype(q_RLNH.dtype)
