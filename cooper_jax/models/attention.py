@@ -28,56 +28,66 @@ def attend_shared(q_RLNH, shared, own):
   Args:
     q_RLNH: queries, of one group: all see the same; the rows of one prefix are
       neighbours.
-    shared: (k, v, mask) of the prefixes, as the cache has it: k [P, K, H, S],
-      v [P, K, S, H], mask [P, S].
+    shared: (k, v, mask) of the prefixes, as the cache has it: k [K, P, H, S],
+      v [K, P, S, H], mask [P, S].
     own: the same of each rung of what the rows hold, R and T for P and S.
 
-  A prefix's keys are read once, not once per row. The softmax is one: the
-  parts have their largest score in common, and what each sums up is added in
-  order. A rung that holds nothing adds exact zeros: it may as well be left out.
+  A prefix's keys are read once, not once per row. The softmax is one: parts are
+  joined by their largest score and their sums, added in order. A rung that
+  holds nothing adds exact zeros: it may as well be left out.
   """
-  k_PKHS = shared[0]
-  prefixes, kv_heads = k_PKHS.shape[:2]
-  # The queries of a key head side by side: one product a row and head.
-  queries = einops.rearrange(q_RLNH, "r l (k a) h -> r k (a l) h", k=kv_heads)
-  together = functools.partial(
-    einops.rearrange, pattern="(p g) k l x -> p k (g l) x", p=prefixes
+  k_KPHS, v_KPSH, mask_PS = shared
+  # All queries of a key head side by side: one product a row and head, and one
+  # a prefix and head.
+  alone = einops.rearrange(
+    q_RLNH, "r l (k a) h -> k r (l a) h", k=k_KPHS.shape[0]
   )
-  each = functools.partial(
-    einops.rearrange, pattern="p k (g l) x -> (p g) k l x", l=queries.shape[2]
-  )
-  alone = lambda x: x  # noqa: E731
-  ways = [(together, each)] + [(alone, alone)] * len(own)
-  parts = list(zip((shared, *own), ways, strict=True))
-  scored = [
-    back(_of(to(queries), k, mask)) for (k, _, mask), (to, back) in parts
-  ]
+  together = functools.partial(_regroup, count=mask_PS.shape[0])
+  each = functools.partial(_regroup, count=q_RLNH.shape[0])
+  raw = _of(together(alone), k_KPHS, mask_PS)
+  largest = raw.max(axis=-1, keepdims=True)
+  sums, mixed = _weigh(raw, largest, v_KPSH)
+  # All that a row needs of its prefix: what it adds up to, and its mixture.
+  mass, mixed = each(largest + jnp.log(sums)), each(mixed / sums)
+  scored = [_of(alone, k, mask) for k, _, mask in own]
   largest = functools.reduce(
-    jnp.maximum, [part.max(axis=-1, keepdims=True) for part in scored]
+    jnp.maximum, [raw.max(axis=-1, keepdims=True) for raw in scored], mass
   )
-  total, mixed = 0.0, 0.0
-  for raw, ((_, v, _), (to, back)) in zip(scored, parts, strict=True):
-    weights = jnp.exp(raw - largest)
-    total += weights.sum(axis=-1, keepdims=True)
-    mixed += back(_mixed(to(weights.astype(v.dtype)), v))
-  out = (mixed / total).astype(q_RLNH.dtype)
-  return einops.rearrange(out, "r k (a l) h -> r l (k a) h", l=q_RLNH.shape[1])
+  sums = jnp.exp(mass - largest)
+  mixed = mixed * sums
+  for raw, (_, v_KRTH, _) in zip(scored, own, strict=True):
+    more, mix = _weigh(raw, largest, v_KRTH)
+    sums, mixed = sums + more, mixed + mix
+  out = (mixed / sums).astype(q_RLNH.dtype)
+  return einops.rearrange(out, "k r (l a) h -> r l (k a) h", l=q_RLNH.shape[1])
 
 
-def _of(q_BKLH, k_BKHS, mask_BS):
-  """Scores [B, K, L, S]; along L are all queries that read a key head."""
+def _regroup(x, count: int):
+  """[K, B, X, *] as [K, count, X', *]: what is said of rows, of prefixes."""
+  return einops.rearrange(
+    einops.rearrange(x, "k b x y -> k (b x) y"), "k (b x) y -> k b x y", b=count
+  )
+
+
+def _of(q_KBXH, k_KBHS, mask_BS):
+  """Scores [K, B, X, S] in float32; along X are all queries of a key head."""
   raw = jnp.einsum(
-    "bklh,bkhs->bkls", q_BKLH, k_BKHS, preferred_element_type=jnp.float32
+    "kbxh,kbhs->kbxs", q_KBXH, k_KBHS, preferred_element_type=jnp.float32
   )
-  raw = raw * (q_BKLH.shape[-1] ** -0.5)
-  return jnp.where(mask_BS[:, None, None], raw, NEGATIVE)
+  raw = raw * (q_KBXH.shape[-1] ** -0.5)
+  return jnp.where(mask_BS[None, :, None], raw, NEGATIVE)
 
 
-def _mixed(weights_BKLS, v_BKSH):
-  """Values [B, K, L, H] in float32, summed up by weights of no certain sum."""
-  return jnp.einsum(
-    "bkls,bksh->bklh", weights_BKLS, v_BKSH, preferred_element_type=jnp.float32
+def _weigh(raw_KBXS, largest_KBX1, v_KBSH):
+  """(sums of the weights [K, B, X, 1], values that they weigh [K, B, X, H])."""
+  weights = jnp.exp(raw_KBXS - largest_KBX1)
+  mixed = jnp.einsum(
+    "kbxs,kbsh->kbxh",
+    weights.astype(v_KBSH.dtype),
+    v_KBSH,
+    preferred_element_type=jnp.float32,
   )
+  return weights.sum(axis=-1, keepdims=True), mixed
 
 
 def attend_bins(

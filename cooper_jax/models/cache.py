@@ -7,8 +7,10 @@ nothing of the others. Layers lead, or are unstacked, where blocks are called
 one by one (`ModelConfig.unroll`).
 """
 
+import functools
 from collections.abc import Sequence
 
+import einops
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -22,7 +24,7 @@ LANES = 16  # positions come in so many: products of odd lengths take longer
 class Cache:
   """Keys and values, as the two products of a step read them.
 
-  Of prompts: keys [layers, P, K, H, S] and values [layers, P, K, S, H]; a row's
+  Of prompts: keys [layers, K, P, H, S] and values [layers, K, P, S, H]; a row's
   own: a tuple of rungs, each of the same, R and T for P and S. prompt_mask
   [P, S] and, for each rung, valid [R, T] say which positions hold a token.
   Where layers are unstacked, each array of keys or values is a tuple with an
@@ -46,17 +48,17 @@ def start(
   rungs: positions of each rung, at least.
   unstacked: layers are in a list of trees, not stacked along a leading axis.
   """
-  prompt_k, prompt_v = (jnp.moveaxis(x, 2, 3) for x in prompt_kv)
-  layers, _, kv_heads, _, head_dim = prompt_v.shape
+  prompt_k, prompt_v = (jnp.moveaxis(x, 3, 1) for x in prompt_kv)
+  layers, kv_heads, _, _, head_dim = prompt_v.shape
   rungs = [-(-positions // LANES) * LANES for positions in rungs]
 
   def arranged(stacked):
-    names = ("layers", "batch", "kv_heads", None, None)
+    names = ("layers", "kv_heads", "batch", None, None)
     stacked = constrain(stacked, *names)
     return tuple(stacked) if unstacked else stacked
 
   def empty(*shape):
-    zeros = jnp.zeros((layers, rows, kv_heads, *shape), prompt_v.dtype)
+    zeros = jnp.zeros((layers, kv_heads, rows, *shape), prompt_v.dtype)
     return arranged(zeros)
 
   return Cache(
@@ -74,18 +76,16 @@ def put(rung, new, position, layer=None):
 
   layer: which one of a rung of all layers; None = the rung is of one.
   """
-  new_k = jnp.moveaxis(new[0], -3, -1)
-  new_v = jnp.moveaxis(new[1], -3, -2)
-  if layer is None:
-    write = jax.lax.dynamic_update_slice_in_dim
-    return write(rung[0], new_k, position, 3), write(
-      rung[1], new_v, position, 2
-    )
-  write = jax.lax.dynamic_update_slice
-  return (
-    write(rung[0], new_k[None], (layer, 0, 0, 0, position)),
-    write(rung[1], new_v[None], (layer, 0, 0, position, 0)),
+  new_k = einops.rearrange(new[0], "r l k h -> k r h l")
+  new_v = einops.rearrange(new[1], "r l k h -> k r l h")
+  k_at, v_at = (0, 0, 0, position), (0, 0, position, 0)
+  if layer is not None:
+    new_k, new_v = new_k[None], new_v[None]
+    k_at, v_at = (layer, *k_at), (layer, *v_at)
+  write = functools.partial(
+    jax.lax.dynamic_update_slice, allow_negative_indices=False
   )
+  return write(rung[0], new_k, k_at), write(rung[1], new_v, v_at)
 
 
 def of_layer(rung, layer=None):
@@ -93,5 +93,8 @@ def of_layer(rung, layer=None):
   if layer is None:
     return rung
   return tuple(
-    jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in rung
+    jax.lax.dynamic_index_in_dim(
+      x, layer, keepdims=False, allow_negative_indices=False
+    )
+    for x in rung
   )

@@ -4,6 +4,8 @@ Shapes follow Qwen2.5/Qwen3 (RMSNorm, grouped-query attention, SwiGLU), so that
 their weights load without a transform beyond a transpose.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -73,17 +75,26 @@ def rope_angles(row_BL, column_BL, *, head_dim: int, theta: float):
   return position.astype(jnp.float32) * frequency
 
 
+def rope_turn(angles_BLI):
+  """(cos, sin) [B, L, H] of rotary angles [B, L, H/2], as `apply_rope` has it.
+
+  Computed once for all layers, and of the width of a head: a product and a
+  shifted one are then all that a layer does.
+  """
+  cos, sin = jnp.cos(angles_BLI), jnp.sin(angles_BLI)
+  both = functools.partial(jnp.concatenate, axis=-1)
+  return both([cos, cos]), both([-sin, sin])
+
+
 def apply_rope(x_BLNH, turn):
   """Rotates dimension i with i + H/2 (the convention of Hugging Face).
 
-  turn: (cos, sin) of the angles [B, L, H/2], computed once for all layers.
+  turn: of `rope_turn`.
   """
   cos, sin = (part[..., None, :] for part in turn)
-  first, second = jnp.split(x_BLNH.astype(jnp.float32), 2, axis=-1)
-  rotated = jnp.concatenate(
-    [first * cos - second * sin, second * cos + first * sin], axis=-1
-  )
-  return rotated.astype(x_BLNH.dtype)
+  x = x_BLNH.astype(jnp.float32)
+  other = jnp.roll(x, x.shape[-1] // 2, axis=-1)
+  return (x * cos + other * sin).astype(x_BLNH.dtype)
 
 
 class Routed(nn.Module):

@@ -162,15 +162,19 @@ class Transformer(nn.Module):
     prompt_k, prompt_v, rungs = cached
     rungs, rung = list(rungs), shared["rung"]
     written = rungs.pop(rung)
+    # Else the compiler computes angles and masks anew in every layer.
+    same = {name: shared[name] for name in ("turn", "valid", "prompt_mask")}
+    shared = shared | jax.lax.optimization_barrier(same)
 
     def layer(carried, of_layer):
       x_BLD, written = carried
       params, prompt, others, index = of_layer
       held = [*others[:rung], written, *others[rung:]]
-      cached = (*prompt, held, index)
-      return block.apply({"params": params}, x_BLD, cached, shared), None
+      held = *prompt, held, index
+      return block.apply({"params": params}, x_BLD, held, shared), None
 
-    each = blocks, (prompt_k, prompt_v), rungs, jnp.arange(self.config.layers)
+    prompts, layers = (prompt_k, prompt_v), jnp.arange(self.config.layers)
+    each = blocks, prompts, rungs, layers
     return jax.lax.scan(layer, (x_BLD, written), each)[0]
 
   def _one_by_one(self, x_BLD, cached, shared):

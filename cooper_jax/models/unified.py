@@ -235,7 +235,7 @@ class Unified(nn.Module):
       tokens.row, tokens.column, head_dim=c.head_dim, theta=c.rope_theta
     )
     return {
-      "turn": (jnp.cos(angles), jnp.sin(angles)),
+      "turn": layers.rope_turn(angles),
       "is_code": tokens.kind == CODE,
     }
 

@@ -240,3 +240,43 @@ def test_what_is_recomputed_changes_nothing(interpreted):
 def test_an_unknown_remat_is_refused():
   with pytest.raises(errors.UserError, match="allowed: none, attention"):
     tiny.make_config(remat="some")
+
+
+def _shared_case(rng, lengths, *, rows=6, prefixes=2, kv_heads=2, width=4):
+  """(q, prefix, rungs) with ragged masks; every row has a key to look at."""
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+
+  def held(count, length):
+    mask = jnp.asarray(rng.random((count, length)) < 0.7)
+    keys = draw(kv_heads, count, width, length)
+    return keys, draw(kv_heads, count, length, width), mask.at[:, 0].set(True)
+
+  q = draw(rows, 3, 2 * kv_heads, width)
+  return q, held(prefixes, 7), [held(rows, length) for length in lengths]
+
+
+def test_parts_joined_by_mass_are_one_softmax():
+  q, prefix, rungs = _shared_case(np.random.default_rng(0), (5, 16, 3))
+  k, v, mask = (list(part) for part in zip(prefix, *rungs, strict=True))
+  k[0], v[0] = jnp.repeat(k[0], 3, axis=1), jnp.repeat(v[0], 3, axis=1)
+  mask[0] = jnp.repeat(mask[0], 3, axis=0)
+  k = jnp.moveaxis(jnp.concatenate(k, axis=3), (1, 3), (0, 1))
+  v = jnp.moveaxis(jnp.concatenate(v, axis=2), (1, 2), (0, 1))
+  mask = jnp.concatenate(mask, axis=1)
+  seen = jnp.broadcast_to(mask[:, None], (6, 3, mask.shape[1]))
+  np.testing.assert_allclose(
+    attention.attend_shared(q, prefix, rungs),
+    attention.attend(q, k, v, seen),
+    atol=2e-6,
+  )
+
+
+@pytest.mark.parametrize("lengths", [(16,), (16, 32), (48, 16, 80)])
+def test_a_rung_that_holds_nothing_changes_no_bit(lengths):
+  q, prefix, rungs = _shared_case(np.random.default_rng(1), lengths)
+  empty = [(k, v, jnp.zeros_like(mask)) for k, v, mask in rungs]
+  both = jax.jit(attention.attend_shared)
+  np.testing.assert_array_equal(
+    both(q, prefix, rungs), both(q, prefix, rungs + empty)
+  )
+  assert (both(q, prefix, rungs) != both(q, prefix, rungs[1:] + empty)).any()

@@ -381,12 +381,12 @@ def test_maps_are_never_cut_and_never_drawn_twice():
 
 
 @pytest.mark.parametrize("temperature", [(1.3, 0.7), (0.0, 0.0)])
-@pytest.mark.parametrize(("text", "rung"), [(40, 16), (33, 128)])
+@pytest.mark.parametrize(("text", "rung"), [(40, 16), (20, 128)])
 def test_what_a_step_leaves_unread_changes_no_bit(text, rung, temperature):
-  model, form, params = tiny.make(3, tied_head=False, unroll=True)
+  model, form, params = tiny.make(3, tied_head=False, unroll=True, layers=1)
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(1), form, 2)
-  few = grammar.Limits(text=text, maps=2, script=3, rung=rung)
+  few = grammar.Limits(text=text, maps=1, script=3, rung=rung)
   found = [
     run(model, form, params, made, range(6), limits=limits,
         temperature=temperature)
