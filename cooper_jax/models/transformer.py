@@ -2,7 +2,8 @@
 
 One block serves three calls: the full teacher-forced forward, the prefill
 (the same, keeping keys and values) and a cached step. Scanning keeps the
-compile time flat in depth.
+compile time flat in depth; where `ModelConfig.unroll` says so, the blocks of a
+model that is not too deep are called one after the other.
 """
 
 import einops
@@ -14,6 +15,8 @@ from jax.ad_checkpoint import checkpoint_name
 from cooper_jax.models import attention, cache, kernels, layers
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.parallel.shard import constrain
+
+UNROLLED = 8  # layers that are unrolled in training; more compile for too long
 
 
 class Block(nn.Module):
@@ -128,7 +131,17 @@ class Transformer(nn.Module):
   def __call__(self, x_BLD, shared, *, mode="train", cached=None, bins=None):
     c = self.config
     if mode == "step" and c.unroll:
-      x_BLD, kept = self._one_by_one(x_BLD, cached, shared)
+      blocks = self.get_variable(
+        "params", "blocks"
+      )  # that `unstack` has parted
+      x_BLD, kept = self._one_by_one(blocks, x_BLD, cached, shared, mode)
+      kept = tuple(zip(*kept, strict=True))
+    elif mode == "train" and self._unrolled_in_training():
+      # XLA would stack what each layer keeps for the backward pass, and on a
+      # CPU that is to write it all once more.
+      blocks = layers_of(self.get_variable("params", "blocks"), c.layers)
+      x_BLD, kept = self._one_by_one(blocks, x_BLD, None, shared, mode, bins)
+      kept = None
     else:
       x_BLD, kept = self._in_a_loop(x_BLD, cached, shared, mode, bins)
     x_BLD = layers.Routed(
@@ -150,18 +163,39 @@ class Transformer(nn.Module):
     )
     return scanned(c, mode, bins, name="blocks")(x_BLD, cached, shared)
 
-  def _one_by_one(self, x_BLD, cached, shared):
-    """The same layers without a loop, of parameters that `unstack` has parted.
+  def _unrolled_in_training(self) -> bool:
+    c = self.config
+    return c.unroll and c.layers <= UNROLLED and not self.is_initializing()
 
-    `cached` is of tuples with an entry a layer, and so is what is kept: a row's
-    own keys and values with the new ones among them.
+  def _one_by_one(self, blocks, x_BLD, cached, shared, mode, bins=None):
+    """The same layers without a loop, of their parameters, a tree each.
+
+    `cached` is of tuples with an entry a layer, or None. Returns, beside x,
+    what each layer keeps: of a step a row's own keys and values with the new
+    ones among them.
     """
-    blocks, kept = self.get_variable("params", "blocks"), []
-    block = Block(self.config, "step", parent=None)
-    for params, own in zip(blocks, zip(*cached, strict=True), strict=True):
+    c, kept = self.config, []
+    remat = c.remat if mode == "train" else "none"
+    block = kernels.recomputed(Block, remat)(c, mode, bins, parent=None)
+    caches = zip(*cached, strict=True) if cached else [None] * c.layers
+    for params, own in zip(blocks, caches, strict=True):
       x_BLD, kv = block.apply({"params": params}, x_BLD, own, shared)
       kept.append(kv)
-    return x_BLD, tuple(zip(*kept, strict=True))
+    return x_BLD, kept
+
+
+def layers_of(blocks, layers: int) -> tuple:
+  """Stacked parameters [layers, ...] as a tree a layer.
+
+  By one split, whose gradient is put together once; that of an index is as
+  large as all layers together.
+  """
+  leaves, tree = jax.tree.flatten(blocks)
+  parts = [jax.lax.split(x, (1,) * layers) for x in leaves]
+  return tuple(
+    jax.tree.unflatten(tree, [jnp.squeeze(x, 0) for x in layer])
+    for layer in zip(*parts, strict=True)
+  )
 
 
 def unstack(params, config: ModelConfig):
@@ -174,8 +208,5 @@ def unstack(params, config: ModelConfig):
     return params
   inner = params["params"]
   decoder, blocks = inner["decoder"], inner["decoder"]["blocks"]
-  each = tuple(
-    jax.tree.map(lambda x, at=layer: x[at], blocks)
-    for layer in range(config.layers)
-  )
+  each = layers_of(blocks, config.layers)
   return {"params": inner | {"decoder": decoder | {"blocks": each}}}
