@@ -140,6 +140,9 @@ class Transformer(nn.Module):
       # XLA would stack what each layer keeps for the backward pass, and on a
       # CPU that is to write it all once more.
       blocks = layers_of(self.get_variable("params", "blocks"), c.layers)
+      # Or each layer would compute the sines anew.
+      turn = jax.lax.optimization_barrier(shared["turn"])
+      shared = shared | {"turn": turn}
       x_BLD, kept = self._one_by_one(blocks, x_BLD, None, shared, mode, bins)
       kept = None
     else:
