@@ -133,10 +133,17 @@ def attend_bins(
 
 
 def _attend_heads(q_BNLH, k_BKSH, v_BKSH, mask_BLS):
-  """Attention [B, N, L, H] in XLA, of heads that lead."""
+  """Attention [B, N, L, H] in XLA, of heads that lead.
+
+  The values are mixed before the weights are divided by their sum: the result
+  is, not the weights, which are larger, and the gradient, too, goes through the
+  sum in numbers [B, K, A, L] alone.
+  """
   q = einops.rearrange(q_BNLH, "b (k a) l h -> b k a l h", k=k_BKSH.shape[1])
   raw = products.scores(q, k_BKSH) * q.shape[-1] ** -0.5
   raw = jnp.where(mask_BLS[:, None, None], raw, NEGATIVE)
-  weights = jax.nn.softmax(raw, axis=-1).astype(v_BKSH.dtype)
-  mixed = products.mixed(weights, v_BKSH)
-  return einops.rearrange(mixed, "b k a l h -> b (k a) l h")
+  best = jax.lax.stop_gradient(raw.max(axis=-1, keepdims=True))
+  mass = jnp.exp(raw - best)
+  out = products.mixed(mass.astype(v_BKSH.dtype), v_BKSH)
+  out = out / mass.sum(axis=-1, keepdims=True)
+  return einops.rearrange(out, "b k a l h -> b (k a) l h").astype(v_BKSH.dtype)

@@ -85,8 +85,8 @@ class ModelConfig:
   codes: int  # C, rows shared by the codes of every modality
   vision: VisionConfig
   attention: str  # kernel: xla | splash | cudnn | auto (of the platform)
-  # Layers called one by one in sampling: on | off | auto (on a CPU). This
-  # compiles as long as there are layers and on a CPU copies less.
+  # Layers called one by one, in training up to 8: on | off | auto (on a CPU).
+  # This compiles as long as there are layers and on a CPU copies less.
   unroll: bool
   d_model: int = 128  # channels of a token
   layers: int = 4  # transformer layers
@@ -113,6 +113,9 @@ class ModelConfig:
   # What the backward pass computes again, for memory: none | attention | dots |
   # full, from least to most.
   remat: str = "none"
+  # Logits of a batch, MiB a device, up to which the backward pass finds them;
+  # more are computed again, a part at a time.
+  kept_logits_mib: int = 256
   dtype: str = "float32"  # of activations; parameters stay float32
   # What the matrix products of layers and heads multiply, summing in float32.
   operands: str = "float32"

@@ -53,10 +53,11 @@ def choose(
 
 
 def unrolled(name: str, platform: str) -> bool:
-  """Whether sampling calls the layers one by one (`ModelConfig.unroll`).
+  """Whether the layers are called one by one (`ModelConfig.unroll`).
 
-  A loop over them is fused on an accelerator; on a CPU it copies each layer's
-  weights, keys and values for every token.
+  A loop over them is fused on an accelerator; on a CPU it copies: in sampling
+  each layer's weights, keys and values for every token, in training what a
+  layer keeps for the backward pass.
   """
   if name not in (AUTO, "on", "off"):
     raise errors.UserError(

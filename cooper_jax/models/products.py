@@ -42,7 +42,7 @@ def scores(q_BKALH, k_BKSH):
 
 
 def mixed(weights_BKALS, v_BKSH):
-  """Values as the weights mix them, [B, K, A, L, H]."""
+  """Values as the weights mix them, f32 [B, K, A, L, H]."""
   return _mixed(weights_BKALS, v_BKSH)
 
 
@@ -106,9 +106,8 @@ _HEADS = (0, 1)
 
 @jax.custom_vjp
 def _scores(q_BKALH, k_BKSH):
-  return _dot(
-    q_BKALH, k_BKSH, ((4,), (3,)), _HEADS, preferred_element_type="float32"
-  )
+  f32 = {"preferred_element_type": "float32"}
+  return _dot(q_BKALH, k_BKSH, ((4,), (3,)), _HEADS, **f32)
 
 
 def _scores_back(kept, d_BKALS):
@@ -123,14 +122,21 @@ _scores.defvjp(lambda *given: (_scores(*given), given), _scores_back)
 
 @jax.custom_vjp
 def _mixed(weights_BKALS, v_BKSH):
-  return _dot(weights_BKALS, v_BKSH, ((4,), (2,)), _HEADS)
+  return _dot(
+    weights_BKALS,
+    v_BKSH,
+    ((4,), (2,)),
+    _HEADS,
+    preferred_element_type="float32",
+  )
 
 
 def _mixed_back(kept, d_BKALH):
   weights_BKALS, v_BKSH = kept
   d_weights = _dot(d_BKALH, v_BKSH, ((4,), (3,)), _HEADS)
   dv_BKHS = _dot(d_BKALH, weights_BKALS, ((2, 3), (2, 3)), _HEADS)
-  return d_weights, dv_BKHS.swapaxes(2, 3)
+  dv = dv_BKHS.swapaxes(2, 3)
+  return d_weights.astype(weights_BKALS.dtype), dv.astype(v_BKSH.dtype)
 
 
 _mixed.defvjp(lambda *given: (_mixed(*given), given), _mixed_back)

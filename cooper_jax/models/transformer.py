@@ -2,7 +2,8 @@
 
 One block serves three calls: the full teacher-forced forward, the prefill
 (the same, keeping keys and values) and a cached step. Scanning keeps the
-compile time flat in depth.
+compile time flat in depth; where `ModelConfig.unroll` says so, the blocks of a
+model that is not too deep are called one after the other.
 """
 
 import einops
@@ -14,6 +15,8 @@ from jax.ad_checkpoint import checkpoint_name
 from cooper_jax.models import attention, cache, kernels, layers
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.parallel.shard import constrain
+
+UNROLLED = 8  # layers that are unrolled in training; more compile for too long
 
 
 class Block(nn.Module):
@@ -129,8 +132,10 @@ class Transformer(nn.Module):
   def __call__(self, x_BLD, shared, *, mode="train", cached=None, bins=None):
     c = self.config
     if mode == "step":
-      step = self._one_by_one if c.unroll else self._step
+      step = self._step_unrolled if c.unroll else self._step
       x_BLD, kept = step(x_BLD, cached, shared)
+    elif mode == "train" and self._unrolled_in_training():
+      x_BLD, kept = self._one_by_one(x_BLD, shared, bins), None
     else:
       x_BLD, kept = self._in_a_loop(x_BLD, cached, shared, mode, bins)
     x_BLD = layers.Routed(
@@ -151,6 +156,25 @@ class Transformer(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
     return scanned(c, mode, bins, name="blocks")(x_BLD, cached, shared)
+
+  def _unrolled_in_training(self) -> bool:
+    c = self.config
+    return c.unroll and c.layers <= UNROLLED and not self.is_initializing()
+
+  def _one_by_one(self, x_BLD, shared, bins):
+    """The layers of training, one after the other.
+
+    A loop would stack what each layer keeps for the backward pass, and on a CPU
+    that is to write it all once more.
+    """
+    c = self.config
+    # Or each layer would compute the sines anew.
+    turn = jax.lax.optimization_barrier(shared["turn"])
+    shared = shared | {"turn": turn}
+    block = kernels.recomputed(Block, c.remat)(c, "train", bins, parent=None)
+    for params in layers_of(self.get_variable("params", "blocks"), c.layers):
+      x_BLD, _ = block.apply({"params": params}, x_BLD, None, shared)
+    return x_BLD
 
   def _step(self, x_BLD, cached, shared):
     """A step through the layers as one loop.
@@ -177,7 +201,7 @@ class Transformer(nn.Module):
     each = blocks, prompts, rungs, layers
     return jax.lax.scan(layer, (x_BLD, written), each)[0]
 
-  def _one_by_one(self, x_BLD, cached, shared):
+  def _step_unrolled(self, x_BLD, cached, shared):
     """The same without a loop, of parameters that `unstack` has parted.
 
     Keys and values are of tuples with an entry a layer, and so are those kept.
@@ -193,6 +217,20 @@ class Transformer(nn.Module):
     return x_BLD, tuple(zip(*kept, strict=True))
 
 
+def layers_of(blocks, layers: int) -> tuple:
+  """Stacked parameters [layers, ...] as a tree a layer.
+
+  By one split, whose gradient is put together once; that of an index is as
+  large as all layers together.
+  """
+  leaves, tree = jax.tree.flatten(blocks)
+  parts = [jax.lax.split(x, (1,) * layers) for x in leaves]
+  return tuple(
+    jax.tree.unflatten(tree, [jnp.squeeze(x, 0) for x in layer])
+    for layer in zip(*parts, strict=True)
+  )
+
+
 def unstack(params, config: ModelConfig):
   """The decoder's parameters with a tree a layer, as a step asks for them.
 
@@ -203,8 +241,5 @@ def unstack(params, config: ModelConfig):
     return params
   inner = params["params"]
   decoder, blocks = inner["decoder"], inner["decoder"]["blocks"]
-  each = tuple(
-    jax.tree.map(lambda x, at=layer: x[at], blocks)
-    for layer in range(config.layers)
-  )
+  each = layers_of(blocks, config.layers)
   return {"params": inner | {"decoder": decoder | {"blocks": each}}}

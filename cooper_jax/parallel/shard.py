@@ -132,6 +132,12 @@ def spec_for(shape, *names: str | None, rules: Rules = TRAIN_RULES):
   )
 
 
+def local_size(shape, *names: str | None) -> int:
+  """Numbers of an activation that one device of the mesh that is set has."""
+  spec = spec_for(shape, *names)
+  return math.prod(shape) // math.prod(map(_shards, spec))
+
+
 def pieces(name: str, rules: Rules = TRAIN_RULES) -> int:
   """Into how many shards an axis is divided on the mesh that is set."""
   return _shards(rules[name])

@@ -122,8 +122,15 @@ def _invert(mass, target):
 
 def normaliser(parts):
   """The logsumexp [B, L] of logits that come in parts [B, L, *]."""
-  each = [jax.nn.logsumexp(part, axis=-1) for part in parts]
-  return functools.reduce(jnp.logaddexp, each)
+  best = highest(parts)[..., None]
+  mass = [jnp.sum(jnp.exp(part - best), axis=-1) for part in parts]
+  return jnp.log(sum(mass)) + best[..., 0]
+
+
+def highest(parts):
+  """The largest logit [B, L] of logits that come in parts."""
+  each = [part.max(axis=-1) for part in parts]
+  return jax.lax.stop_gradient(functools.reduce(jnp.maximum, each))
 
 
 def pick(parts, target_BL):
@@ -131,13 +138,49 @@ def pick(parts, target_BL):
 
   By comparing, not by index: the vocabulary may be sharded over devices.
   """
-  picked, start = 0.0, 0
-  for part in parts:
-    rows = start + jnp.arange(part.shape[-1])
-    here = rows == target_BL[..., None]
-    picked += jnp.sum(jnp.where(here, part, 0.0), axis=-1)
-    start += part.shape[-1]
-  return picked
+  return sum(
+    jnp.sum(jnp.where(_at(start, part, target_BL), part, 0.0), axis=-1)
+    for start, part in _from(parts)
+  )
+
+
+def _from(parts):
+  """(its first row, part) of each part."""
+  starts = np.cumsum([0, *(part.shape[-1] for part in parts)])
+  return zip(map(int, starts), parts)
+
+
+def _at(start: int, part, target_BL):
+  return start + jnp.arange(part.shape[-1]) == target_BL[..., None]
+
+
+@jax.custom_vjp
+def judge(parts, target_BL):
+  """(`normaliser`, `pick`) of logits in parts, each [B, L].
+
+  The backward pass keeps the logits and nothing else of their size, and writes
+  their gradient in one go.
+  """
+  return normaliser(parts), pick(parts, target_BL)
+
+
+def _judge(parts, target_BL):
+  lse_BL, picked_BL = judge(parts, target_BL)
+  return (lse_BL, picked_BL), (parts, target_BL, lse_BL)
+
+
+def _judge_back(kept, given):
+  parts, target_BL, lse_BL = kept
+  d_lse, d_picked = (each[..., None] for each in given)
+  d_parts = tuple(
+    jnp.exp(part - lse_BL[..., None]) * d_lse
+    + jnp.where(_at(start, part, target_BL), d_picked, 0.0)
+    for start, part in _from(parts)
+  )
+  return d_parts, None
+
+
+judge.defvjp(_judge, _judge_back)
 
 
 def entropy(parts, lse_BL):

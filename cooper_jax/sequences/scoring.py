@@ -6,14 +6,13 @@ Losses are (sum, weight) pairs, divided once per optimiser step, so that no
 result depends on how a batch was divided into micro-batches.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from cooper_jax.models import unified
 from cooper_jax.models.config import BinLayout
+from cooper_jax.parallel import shard
 from cooper_jax.parallel.shard import constrain
 from cooper_jax.sequences import distribution, packing
 from cooper_jax.sequences.segments import Format
@@ -53,8 +52,9 @@ def score(
   to be learned; `bins` is how the rows are laid out, None if free. Both are
   static.
 
-  Logits exist for the scored positions only, CHUNK of them at a time, and are
-  recomputed in the backward pass.
+  Logits exist for the scored positions only. Up to `kept_logits_mib` of them
+  are kept for the backward pass; more are made CHUNK positions at a time, and
+  made again there.
   """
   tokens, layout = packing.inputs(batch)
   hidden, _, _ = model.apply(params, tokens, layout, batch["images"], bins=bins)
@@ -87,14 +87,18 @@ def score(
     )
     return _judge((distribution.scale(logits, code_temperature),), target)
 
+  keep = logits_mib(model, batch) <= model.config.kept_logits_mib
   text_scores = _chunked(
     text,
     batch["text_at"],
     batch["text_target"],
     batch["text_cell"],
     batch["text_allowed_maps"],
+    keep=keep,
   )
-  code_scores = _chunked(code, batch["code_at"], batch["code_target"])
+  code_scores = _chunked(
+    code, batch["code_at"], batch["code_target"], keep=keep
+  )
   return TokenScores(*text_scores, *code_scores)
 
 
@@ -104,24 +108,35 @@ def _gather(hidden_BLD, at_BX):
 
 def _judge(parts, target_BX):
   """Fields of TokenScores, of targets under logits that come in parts."""
-  lse, picked = (
-    distribution.normaliser(parts),
-    distribution.pick(parts, target_BX),
-  )
-  best = functools.reduce(jnp.maximum, [part.max(axis=-1) for part in parts])
-  entropy = distribution.entropy(parts, lse)
-  found = (
-    picked - lse,
-    jax.lax.stop_gradient(entropy),
-    lse,
-    (picked >= best).astype(jnp.float32),
-  )
+  lse, picked = distribution.judge(parts, target_BX)
+  entropy = distribution.entropy(*jax.lax.stop_gradient((parts, lse)))
+  hit = picked >= distribution.highest(parts)
+  found = (picked - lse, entropy, lse, hit.astype(jnp.float32))
   return tuple(constrain(each, "batch", None) for each in found)
 
 
-def _chunked(fn, *arrays):
-  """Applies fn to [B, X] arrays in chunks of CHUNK columns."""
+def logits_mib(model: unified.Unified, batch) -> float:
+  """MiB of all logits of a batch that one device has, of text and of codes."""
+  words = model.text_rows - model.config.locations
+  sizes = (
+    shard.local_size((*batch[at].shape, rows), *axes)
+    for at, rows, axes in (
+      ("text_at", words, ("copies", None, "logits")),
+      ("text_at", model.config.locations, ("batch", None, None)),
+      ("code_at", model.config.codes, ("batch", None, None)),
+    )
+  )
+  return 4 * sum(sizes) / 2**20
+
+
+def _chunked(fn, *arrays, keep: bool):
+  """Applies fn to [B, X] arrays: at once, or in chunks of CHUNK columns.
+
+  keep: whether the backward pass finds what fn makes, else it is made again.
+  """
   count = arrays[0].shape[1]
+  if keep:
+    return fn(*arrays)
   if count <= CHUNK:
     return jax.checkpoint(fn)(*arrays)
   padding = -count % CHUNK

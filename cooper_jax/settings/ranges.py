@@ -75,6 +75,7 @@ TABLE = {
   "data.*_scenes": COUNT,
   "model.rope_theta": ABOVE,
   "model.norm_eps": ABOVE,
+  "model.kept_logits_mib": Range(0, why="0 = none are kept"),
   "model.*": COUNT,
   "sampling.temperature": Range(0, why="0 = the most likely token"),
   "sampling.code_temperature": Range(0, why="0 = the most likely code"),

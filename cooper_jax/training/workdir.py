@@ -42,7 +42,8 @@ BEGINS_WITH = {
 # Settings that change how a run is watched or where it runs, not its result.
 FREE = frozenset(
   "log_every save_every image_every keep expected_minutes workers cache "
-  "in_memory rows remat attention unroll prompt_buckets micro_batches".split()
+  "in_memory rows remat attention unroll prompt_buckets micro_batches"
+  " kept_logits_mib".split()
 )
 # As free, but only here: in other sections these names change what is learned.
 FREE_HERE = frozenset(["evaluate.batch", "evaluate.reuse", "grpo.bins"])
