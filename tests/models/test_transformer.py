@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooper_jax.models import transformer
+from cooper_jax.models import layers, transformer
 from tests import tiny
 
 LENGTH = 7
@@ -16,7 +16,7 @@ def given(config):
   x = rng.normal(size=(2, LENGTH, config.d_model)).astype(np.float32)
   angles = rng.normal(size=(2, LENGTH, config.head_dim // 2))
   shared = {
-    "turn": (jnp.cos(angles), jnp.sin(angles)),
+    "turn": layers.rope_turn(jnp.asarray(angles)),
     "is_code": jnp.zeros((2, LENGTH), bool),
     "mask": jnp.tril(jnp.ones((2, LENGTH, LENGTH), bool)),
   }
