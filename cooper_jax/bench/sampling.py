@@ -11,6 +11,7 @@ from cooper_jax.bench.subjects import (
   make_trunks,
   matrices,
   timed,
+  width_of,
   work_seconds,
 )
 
@@ -106,7 +107,7 @@ def generate(asked) -> Work:
       "prefill_s": prefill,
       "step_ms": 1e3 * (total - prefill) / asked.new,
       "flops": work,
-      "bytes": 4 * asked.new * (n + head),
+      "bytes": width_of(asked) * asked.new * (n + head),
     }
 
   return Work(call, facts)

@@ -112,6 +112,11 @@ def matrices(params, policy) -> tuple[int, int]:
   return inner, model.d_model * policy.form.vocabulary.text_rows
 
 
+def width_of(asked) -> int:
+  """Bytes of a number of the matrices, as the sampler may read them."""
+  return 2 if asked.precision == "bf16" else 4
+
+
 def attention(policy, context: float) -> float:
   """Multiply-adds of a token with the keys and values before it."""
   model = policy.form.model

@@ -15,6 +15,7 @@ from cooper_jax.bench.subjects import (
   make_policy,
   make_trunks,
   matrices,
+  width_of,
   work_seconds,
 )
 from cooper_jax.models import token_kinds
@@ -237,7 +238,7 @@ def grpo(asked) -> Work:
       "largest_array_mib": largest_array(compiled[0].as_text()) / 2**20,
       "logits_mib": logits / 2**18,
       "flops": work,
-      "bytes": (4 * asked.new + ADAM_BYTES) * (n + head),
+      "bytes": (width_of(asked) * asked.new + ADAM_BYTES) * (n + head),
     }
 
   return Work(call, facts)
