@@ -88,13 +88,9 @@ def of_map(policy, params, *, batch: int, group: int, prompt: int, sizes):
 
 def own_positions(policy, position: int) -> int:
   """Own positions that the sampler reads to feed a token at a position."""
-  limits, form = policy.limits, policy.form
-  rungs = [(0, limits.positions(form))]  # the whole cache at every step
-  if hasattr(limits, "ladder"):
-    rungs = limits.ladder(form)
   return sum(
     -(-(end - first) // LANES) * LANES
-    for first, end in rungs
+    for first, end in policy.limits.ladder(policy.form)
     if first <= position
   )
 

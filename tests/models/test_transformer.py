@@ -56,8 +56,8 @@ def test_layers_one_by_one_are_the_loop(remat):
 def test_a_deep_model_stays_a_loop():
   """It would compile for as long as it is deep."""
   most = transformer.UNROLLED
-  for layers, loops in ((most, False), (most + 1, True)):
-    config = tiny.make_config(layers=layers, unroll=True)
+  for count, loops in ((most, False), (most + 1, True)):
+    config = tiny.make_config(layers=count, unroll=True)
     params = jax.eval_shape(lambda c=config: fresh(c))
     traced = str(jax.make_jaxpr(jax.grad(loss_of(config)))(params))
     assert ("scan[" in traced) is loops
