@@ -8,14 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from cooper_jax.policy import init_state
 from cooper_jax.rollouts import generate
 from cooper_jax.rollouts.documents import spread
 from cooper_jax.sampling import grammar
 from cooper_jax.sequences import segments
-from tests.rl.toy import CONFIG, POLICY, asked, letter_e, make_step
+from tests.rl.toy import CONFIG, POLICY, asked, fresh, letter_e, make_step
 
 KINDS = ("dapo", "grpo", "gspo", "dr_grpo")
+
+
+SGD = optax.sgd(0.1)  # Adam would divide rounding by next to nothing
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +43,9 @@ def updated(kind, rows, bins, *, updates=2, **loss):
   config.grpo.update(rows=rows, bins=bins)
   config.grpo.rl.loss.update(kind=kind, **loss)
   config.grpo.rl.updates = updates  # with 2, ratios are not 1
-  optimizer = optax.sgd(0.1)  # Adam would divide rounding by next to nothing
-  step = make_step(config, optimizer=optimizer, scorer=letter_e)
+  step = make_step(config, optimizer=SGD, scorer=letter_e)
   update = step.keywords["update"]
-  state = init_state(POLICY, optimizer, seed=0)
+  state = fresh(optimizer=SGD)
   seen = []
 
   def noted(scored):

@@ -75,14 +75,14 @@ OPTIMIZER = optim.make_optimizer(
 )
 
 
-def fresh(seed=0, **parts):
+def fresh(seed=0, optimizer=OPTIMIZER, **parts):
   """The state before the first step; a copy, for a step takes its memory."""
-  return jax.tree.map(jnp.copy, _fresh(seed, **parts))
+  return jax.tree.map(jnp.copy, _fresh(seed, optimizer, **parts))
 
 
 @functools.cache
-def _fresh(seed, **parts):
-  return init_state(POLICY, OPTIMIZER, seed=seed, **parts)
+def _fresh(seed, optimizer, **parts):
+  return init_state(POLICY, optimizer, seed=seed, **parts)
 
 
 def make_step(config=CONFIG, policy=POLICY, optimizer=OPTIMIZER, **parts):
