@@ -2,7 +2,7 @@
 
 It is no dependency: it is imported here, and only where `--beside=tunix` asks
 for it. Of the same shape, its head tied to the embedding as ours is; in bf16
-the dtype of its computation is that, and its parameters are f32 as ours are.
+its parameters are that, too, for its cache takes their dtype.
 """
 
 import functools
@@ -40,6 +40,7 @@ def _model(shape: str, precision: str):
 
   qwen2 = _imported("tunix.models.qwen2.model")
   layers, width, heads, kv_heads, ffn, vocabulary, _ = DECODERS[shape]
+  dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
   config = qwen2.ModelConfig(
     num_layers=layers,
     vocab_size=vocabulary,
@@ -51,7 +52,8 @@ def _model(shape: str, precision: str):
     rope_theta=10_000,
     norm_eps=1e-6,
     use_tied_embedding=True,
-    dtype=jnp.bfloat16 if precision == "bf16" else jnp.float32,
+    dtype=dtype,
+    param_dtype=dtype,
   )
   return qwen2.Qwen2(config, rngs=nnx.Rngs(0)), config
 
