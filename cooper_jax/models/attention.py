@@ -63,7 +63,7 @@ def attend_shared(q_RLNH, shared, own):
 
 
 def _regroup(x, count: int):
-  """[K, B, X, *] as [K, count, X', *]: what is said of rows, of prefixes."""
+  """K, B, X and more axes as K, count, the rest and more: rows by prefix."""
   return einops.rearrange(
     einops.rearrange(x, "k b x y -> k (b x) y"), "k (b x) y -> k b x y", b=count
   )
@@ -78,9 +78,9 @@ def _of(q_KBXH, k_KBHS, mask_BS):
   return jnp.where(mask_BS[None, :, None], raw, NEGATIVE)
 
 
-def _weigh(raw_KBXS, largest_KBX1, v_KBSH):
-  """(sums of the weights [K, B, X, 1], values that they weigh [K, B, X, H])."""
-  weights = jnp.exp(raw_KBXS - largest_KBX1)
+def _weigh(raw_KBXS, largest, v_KBSH):
+  """(sums of the weights over S, values that they weigh [K, B, X, H])."""
+  weights = jnp.exp(raw_KBXS - largest)
   mixed = jnp.einsum(
     "kbxs,kbsh->kbxh",
     weights.astype(v_KBSH.dtype),
@@ -97,7 +97,7 @@ def attend_bins(
 
   Args:
     q_BLNH, k_BLKH, v_BLKH: trunk first, then whole bins.
-    masks: of `unified.bin_masks`, {"trunk": [B, trunk, trunk], "own":
+    masks: of `masks.bin_masks`, {"trunk": [B, trunk, trunk], "own":
       [B * n, bin_size, bin_size]}.
     bins: where the trunk ends and the bins begin, static.
   """
@@ -137,7 +137,7 @@ def _attend_heads(q_BNLH, k_BKSH, v_BKSH, mask_BLS):
 
   The values are mixed before the weights are divided by their sum: the result
   is, not the weights, which are larger, and the gradient, too, goes through the
-  sum in numbers [B, K, A, L] alone.
+  sum in one number a query and head alone.
   """
   q = einops.rearrange(q_BNLH, "b (k a) l h -> b k a l h", k=k_BKSH.shape[1])
   raw = products.scores(q, k_BKSH) * q.shape[-1] ** -0.5

@@ -89,7 +89,7 @@ def put(rung, new, position, layer=None):
 
 
 def of_layer(rung, layer=None):
-  """Keys and values of one layer of a rung."""
+  """Keys [K, R, H, T] and values [K, R, T, H] of one layer of a rung."""
   if layer is None:
     return rung
   return tuple(

@@ -75,13 +75,13 @@ def rope_angles(row_BL, column_BL, *, head_dim: int, theta: float):
   return position.astype(jnp.float32) * frequency
 
 
-def rope_turn(angles_BLI):
+def rope_turn(angles):
   """(cos, sin) [B, L, H] of rotary angles [B, L, H/2], as `apply_rope` has it.
 
   Computed once for all layers, and of the width of a head: a product and a
   shifted one are then all that a layer does.
   """
-  cos, sin = jnp.cos(angles_BLI), jnp.sin(angles_BLI)
+  cos, sin = jnp.cos(angles), jnp.sin(angles)
   both = functools.partial(jnp.concatenate, axis=-1)
   return both([cos, cos]), both([-sin, sin])
 

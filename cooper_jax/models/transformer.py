@@ -119,7 +119,7 @@ class Transformer(nn.Module):
   """Blocks and the final norm.
 
   `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and,
-  by mode, mask (see `unified.attention_mask` and `bin_masks`), or for a step
+  by mode, mask (see `masks.attention_mask` and `bin_masks`), or for a step
   prompt_mask [P, S] and valid, [R, T] of each rung that is read, of the cache,
   and rung and position, where the first of the new tokens goes.
   Returns hidden states in float32 and, for "prefill", the new keys and values

@@ -4,13 +4,19 @@ The parameters are a plain pytree; several trees (policy, reference, average)
 pass through the same functions.
 """
 
-import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from cooper_jax.models import attention, layers, products, transformer, vision
+from cooper_jax.models import (
+  attention,
+  layers,
+  masks,
+  products,
+  transformer,
+  vision,
+)
 from cooper_jax.models.cache import Cache
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
@@ -43,48 +49,6 @@ class Tokens:
   opening: jax.Array
   previous: jax.Array
   read: jax.Array
-
-
-@struct.dataclass
-class RowLayout:
-  """Who may attend to whom, each [B, L] int32 (see `attention_mask`)."""
-
-  document: jax.Array  # 0 is padding
-  branch: jax.Array  # 0 is the trunk
-  order: jax.Array
-
-
-def attention_mask(layout: RowLayout):
-  """Returns the mask [B, L, L]: the one rule of attention.
-
-  A query attends to a key iff both are of the same document, the key is on
-  the trunk or on the query's branch, and order[query] >= order[key].
-  """
-  query, key = (
-    jax.tree.map(lambda x: x[:, :, None], layout),
-    jax.tree.map(lambda x: x[:, None, :], layout),
-  )
-  return (
-    (query.document == key.document)
-    & (key.document > 0)
-    & ((key.branch == 0) | (key.branch == query.branch))
-    & (query.order >= key.order)
-  )
-
-
-def bin_masks(layout: RowLayout, bins: BinLayout):
-  """The same rule for rows of a trunk and n bins, as `attend_bins` takes it.
-
-  Returns {"trunk": [B, trunk, trunk], "own": [B * n, bin_size, bin_size]}.
-  """
-  trunk = jax.tree.map(lambda x: x[:, : bins.trunk], layout)
-  own = jax.tree.map(
-    lambda x: einops.rearrange(
-      x[:, bins.trunk :], "b (n l) -> (b n) l", l=bins.bin_size
-    ),
-    layout,
-  )
-  return {"trunk": attention_mask(trunk), "own": attention_mask(own)}
 
 
 def _look_up(table, ids, sharded: bool, dtype):
@@ -242,7 +206,7 @@ class Unified(nn.Module):
   def __call__(
     self,
     tokens: Tokens,
-    layout: RowLayout,
+    layout: masks.RowLayout,
     images,
     *,
     keep=False,
@@ -254,7 +218,10 @@ class Unified(nn.Module):
     laid out, None if free.
     """
     features = self.see(images)
-    mask = bin_masks(layout, bins) if bins else attention_mask(layout)
+    if bins:
+      mask = masks.bin_masks(layout, bins)
+    else:
+      mask = masks.attention_mask(layout)
     hidden, kv = self.decoder(
       self.embed(tokens, features, sharded=not keep),
       self.shared(tokens) | {"mask": mask},

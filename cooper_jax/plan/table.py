@@ -251,7 +251,7 @@ def plan(config) -> None:
 def _step(config, found: Slice, params) -> decode.StepReads:
   """A step of text of the sampler on a slice."""
   return decode.of_text(
-    make_policy(budget.settled(config, found)),
+    make_policy(config, platform=found.chip.platform),
     params,
     batch=config.grpo.batch,
     group=config.grpo.rl.group_size,

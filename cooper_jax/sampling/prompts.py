@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from cooper_jax import errors
-from cooper_jax.models import unified
+from cooper_jax.models import masks, unified
 from cooper_jax.sampling import grammar
 from cooper_jax.sequences import packing, segments
 
@@ -20,7 +20,7 @@ class Prompts:
   """P prompts, all but their last token, and what R = P * G rows may do."""
 
   tokens: unified.Tokens  # [P, S] each
-  layout: unified.RowLayout  # [P, S] each
+  layout: masks.RowLayout  # [P, S] each
   images: jax.Array  # [P, images, side, side, 3] u8
   image_at: jax.Array  # [P, J] i32 position of each image cell, -1 none
   last: jax.Array  # [P] i32 id of the last prompt token, fed first

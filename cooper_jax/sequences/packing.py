@@ -10,7 +10,7 @@ full mask and gives the same numbers.
 import numpy as np
 
 from cooper_jax import errors
-from cooper_jax.models import unified
+from cooper_jax.models import masks, unified
 from cooper_jax.sequences.row import (
   CODE_COLUMNS,
   TEXT_COLUMNS,
@@ -21,12 +21,12 @@ from cooper_jax.sequences.row import (
 from cooper_jax.sequences.segments import Document, Format, measure
 
 
-def inputs(batch) -> tuple[unified.Tokens, unified.RowLayout]:
+def inputs(batch) -> tuple[unified.Tokens, masks.RowLayout]:
   """Returns what the model reads of a packed batch, a dict of arrays [B, L]."""
   tokens = unified.Tokens(
     **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
   )
-  layout = unified.RowLayout(
+  layout = masks.RowLayout(
     document=batch["document"], branch=batch["branch"], order=batch["order"]
   )
   return tokens, layout
@@ -39,7 +39,7 @@ def pack(
 
   What the model reads, see `unified.Tokens`: ids, kind, row, column, cell,
   query, opening, previous [B, L] and read [B, L, M, 2], for M maps that are
-  read at once. Who sees whom, see `unified.RowLayout`: document, branch, order
+  read at once. Who sees whom, see `masks.RowLayout`: document, branch, order
   [B, L]. images u8 [B, images, side, side, 3] and image_at [B, J], where each
   image cell is in its row, -1 none.
 

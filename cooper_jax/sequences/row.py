@@ -21,7 +21,7 @@ from cooper_jax.sequences.segments import (
 )
 
 # What the model reads at each of L positions, see `unified.Tokens` and
-# `unified.RowLayout`; where a column is not written it is 0, or of EMPTY.
+# `masks.RowLayout`; where a column is not written it is 0, or of EMPTY.
 TOKEN_COLUMNS = (
   "ids", "kind", "row", "column", "cell", "query", "opening", "previous",
   "read", "document", "branch", "order",

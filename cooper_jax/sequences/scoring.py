@@ -116,7 +116,7 @@ def _judge(parts, target_BX):
 
 
 def logits_mib(model: unified.Unified, batch) -> float:
-  """MiB of all logits of a batch that one device has, of text and of codes."""
+  """MiB of a batch's logits [B, X, V] and [B, X, C] that one device has."""
   words = model.text_rows - model.config.locations
   sizes = (
     shard.local_size((*batch[at].shape, rows), *axes)

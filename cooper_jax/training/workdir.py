@@ -42,8 +42,8 @@ BEGINS_WITH = {
 # Settings that change how a run is watched or where it runs, not its result.
 FREE = frozenset(
   "log_every save_every image_every keep expected_minutes workers cache "
-  "in_memory rows remat attention unroll prompt_buckets micro_batches"
-  " kept_logits_mib".split()
+  "in_memory rows remat attention unroll kept_logits_mib prompt_buckets "
+  "micro_batches".split()
 )
 # As free, but only here: in other sections these names change what is learned.
 FREE_HERE = frozenset(["evaluate.batch", "evaluate.reuse", "grpo.bins"])
@@ -205,8 +205,7 @@ def differences(config, workdir, stage: str) -> list[str]:
   return [
     f"{name} is {before.get(name, 'absent')} there and "
     f"{now.get(name, 'absent')} here"
-    # Another pipeline around it, with sections of its own, is a reason to run
-    # again, not to refuse.
+    # Another pipeline around it is a reason to run again, not to refuse.
     for name in sorted(shared)
     if name != "after"
     and before.get(name) != now.get(name)
@@ -398,5 +397,4 @@ def add_summary(workdir, values: dict) -> None:
   if not processes.is_first():
     return
   path = Path(workdir) / "summary.json"
-  before = read_json(path) if path.exists() else {}
-  write_json(path, before | values)
+  write_json(path, (read_json(path) if path.exists() else {}) | values)

@@ -10,7 +10,7 @@ import pytest
 from cooper_jax import errors
 from cooper_jax.models import attention, kernels
 from cooper_jax.models.config import REMAT, BinLayout
-from cooper_jax.models.unified import RowLayout, attention_mask, bin_masks
+from cooper_jax.models.masks import RowLayout, attention_mask, bin_masks
 from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 from cooper_jax.sequences import packing
 from tests import tiny

@@ -14,7 +14,7 @@ import pytest
 
 from cooper_jax.models import attention, products
 from cooper_jax.models.config import BinLayout
-from cooper_jax.models.unified import RowLayout, attention_mask, bin_masks
+from cooper_jax.models.masks import RowLayout, attention_mask, bin_masks
 from cooper_jax.parallel.mesh import MeshConfig, make_mesh
 
 DEVICES = 8

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import errors
-from cooper_jax.models import layers, token_kinds, unified
+from cooper_jax.models import layers, masks, token_kinds, unified
 from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
@@ -135,7 +135,7 @@ def test_positions_reduce_to_ordinary_rope_on_text():
 
 def test_attention_rule():
   """Trunk of two tokens, an image of two, branches of one and two tokens."""
-  layout = unified.RowLayout(
+  layout = masks.RowLayout(
     document=jnp.array([[1, 1, 1, 1, 1, 1, 1, 0]]),
     branch=jnp.array([[0, 0, 0, 0, 1, 2, 2, 0]]),
     order=jnp.array([[1, 2, 3, 3, 4, 4, 5, 0]]),
@@ -153,7 +153,7 @@ def test_attention_rule():
     ],
     bool,
   )
-  np.testing.assert_array_equal(unified.attention_mask(layout)[0], expected)
+  np.testing.assert_array_equal(masks.attention_mask(layout)[0], expected)
 
 
 FLAGS = {

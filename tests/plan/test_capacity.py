@@ -12,7 +12,7 @@ from cooper_jax.policy import abstract_params, make_policy
 def built(variant):
   config = base.get_base(variant, ("grpo",))
   with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
-    policy = make_policy(config)
+    policy = make_policy(config, platform="tpu")
     return config, policy, abstract_params(policy)
 
 

@@ -21,7 +21,7 @@ V5E = chips.find_slice("v5e:4x4")
 def built(size):
   config = base.get_base(size, ("grpo",))
   with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
-    policy = make_policy(config)
+    policy = make_policy(config, platform="tpu")
     return config, policy, abstract_params(policy)
 
 

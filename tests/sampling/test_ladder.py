@@ -1,0 +1,42 @@
+"""Rungs of a row's own keys and values: only what is read, never what comes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from cooper_jax.sampling import grammar
+from tests import tiny
+from tests.sampling.test_exactness import eager_to_draw, run, trunks
+
+
+@pytest.mark.parametrize("temperature", [(1.3, 0.7), (0.0, 0.0)])
+@pytest.mark.parametrize(("text", "rung"), [(40, 16), (20, 128)])
+def test_what_a_step_leaves_unread_changes_no_bit(text, rung, temperature):
+  model, form, params = tiny.make(3, tied_head=False, unroll=True, layers=1)
+  params = eager_to_draw(params, form)
+  made = trunks(np.random.default_rng(1), form, 2)
+  few = grammar.Limits(text=text, maps=1, script=3, rung=rung)
+  found = [
+    run(model, form, params, made, range(6), limits=limits,
+        temperature=temperature)
+    for limits in (few, dataclasses.replace(few, reads_ahead=True))
+  ]  # fmt: skip
+  assert len(set((found[0].tokens > 0).sum(axis=1))) > 1 or not temperature[0]
+  assert (found[0].map_modality >= 0).any()
+  jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+@pytest.mark.parametrize("rung", [16, 128])
+def test_rungs_hold_every_position_once(rung):
+  _, form, _ = tiny.make(3)
+  for text in (7, 16, 17, 40, 100, 257):
+    limits = grammar.Limits(text=text, maps=2, script=3, rung=rung)
+    ladder = limits.ladder(form)
+    assert [at for rung in ladder for at in range(*rung)] == list(
+      range(limits.positions(form))
+    )
+    whole = min(text, rung)
+    assert all(end - first >= whole or end - first == form.model.map_positions
+               for first, end in ladder)  # fmt: skip
