@@ -102,5 +102,5 @@ def _draw_differences(axis, compared) -> None:
 def _finish(axis, names, title: str) -> None:
   axis.axvline(0, color="black", linewidth=0.8)
   axis.set_yticks(range(len(names)), names)
-  axis.set_ylim(len(names) - 0.5, -0.5)
+  axis.set_ylim(max(len(names), 1) - 0.5, -0.5)
   axis.set_xlabel(title)

@@ -77,15 +77,14 @@ def expand(module, named) -> tuple[str, ...]:
   """Rows in order, each once, of names of rows and of groups of them."""
   groups = getattr(module, "GROUPS", {})
   rows = [row for name in named for row in groups.get(name, (name,))]
-  known = (*groups, *module.ROWS)
   for row in rows:
-    try:
-      module.get_config(row)
-    except UserError as error:
+    head = row.partition("-")[0]  # what follows is a point of a curve
+    if head not in module.ROWS:
       raise UserError(
-        f'--rows names "{row}": {error}; groups: {", ".join(groups)}'
-        f"{'' if 'did you mean' in str(error) else nearest(row, known)}"
-      ) from error
+        f'--rows names "{row}"; there are {", ".join(module.ROWS)}, and groups'
+        f" {', '.join(groups)}{nearest(head, (*groups, *module.ROWS))}"
+      )
+    module.get_config(row)
   return tuple(dict.fromkeys(rows))
 
 

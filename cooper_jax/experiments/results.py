@@ -61,6 +61,7 @@ class Results:
   """All of an experiment."""
 
   rows: list
+  unlearned: dict  # chance, constant and blind -> column -> accuracy
   differences: list
   command: str
 
@@ -111,7 +112,37 @@ def collect(asked: Asked, jobs, argv) -> Results:
           continue
       made += _differences(name, there, over, runs, asked.seeds)
   said = shlex.join(["python", "-m", "cooper_jax.sweep", *argv])
-  return Results(rows, made, said)
+  done = [run for run in runs.values() if not run.gap]
+  unlearned = _unlearned(done[0].folders) if done else {}
+  return Results(rows, unlearned, made, said)
+
+
+def _unlearned(folders) -> dict[str, dict[str, float]]:
+  """What needs no learning, or no looking: accuracy by column, over seeds."""
+  found = {}
+  for name in ("chance", "constant", "blind"):
+    each = [_over_families(folder, name) for folder in folders]
+    found[name] = {
+      column: float(np.mean([one[column] for one in each]))
+      for column in each[0]
+    }
+  return found
+
+
+def _over_families(folder, name: str) -> dict[str, float]:
+  """Column -> accuracy, of what the summary has by family."""
+  summary = workdir.read_json(folder / "summary.json")
+  found = {}
+  for column, names in parts().items():
+    rates, counts = [], []
+    for family in names:
+      rates.append(summary.get(f"qa/accuracy/{family}/{name}", 0.0))
+      counts.append(summary.get(f"qa/accuracy/{family}/constant/n", 0))
+    some = sum(counts) > 0
+    found[column] = (
+      float(np.average(rates, weights=counts)) if some else math.nan
+    )
+  return found
 
 
 def _run(module, asked: Asked, jobs, name: str) -> _Run:

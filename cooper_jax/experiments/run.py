@@ -19,6 +19,7 @@ from cooper_jax.training import lock, telemetry, workdir
 
 CUDA = "CUDA_VISIBLE_DEVICES"
 POLL_S = 0.2  # seconds between looks at the processes
+SAY_S = 60.0  # seconds between last words of the jobs that run
 LOG = "log.txt"  # of a job, beside its workdir's stages
 
 
@@ -129,6 +130,7 @@ def run(jobs: dict[str, Job], *, at_once: int, begin=start) -> int:
         runner.begin_some()
         time.sleep(POLL_S)
         runner.end_some()
+        runner.say()
     finally:
       runner.stop()
   return next(iter(runner.failed.values()), errors.EXIT_DONE)
@@ -143,6 +145,7 @@ class _Runner:
     self.running = {}  # name -> (process, device, when it began)
     self.failed = {}  # name -> exit code
     self.taken = set()  # seen in the hands of another process
+    self.said = time.monotonic()
 
   def ready(self) -> list[str]:
     """Jobs to do whose parents are finished."""
@@ -188,6 +191,13 @@ class _Runner:
         self.failed[name] = code or errors.EXIT_USER
         print(f"error: {_failure(job, code)}", file=sys.stderr)
 
+  def say(self) -> None:
+    """Now and then the last line of each log, which tells how far it is."""
+    if time.monotonic() - self.said > SAY_S:
+      self.said = time.monotonic()
+      for name in self.running:
+        self.bar.say(f"{name}: {_last_words(self.jobs[name])}")
+
   def stop(self) -> None:
     """Asks what runs to save and stop, and waits until it has."""
     processes = [process for process, *_ in self.running.values()]
@@ -212,7 +222,13 @@ def _is_taken(job: Job) -> bool:
 
 def _failure(job: Job, code: int) -> str:
   """A line: which job, how it ended, and the last words of its log."""
-  lines = log_of(job).read_text(errors="replace").split("\n")
-  said = next((line.strip() for line in lines[::-1] if line.strip()), "")
   how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-  return f"{job.name} ended with {how}: {said} (all: {log_of(job)})"
+  return f"{job.name} ended with {how}: {_last_words(job)} (all: {log_of(job)})"
+
+
+def _last_words(job: Job) -> str:
+  """The last line of a job's log that says something."""
+  path = log_of(job)
+  text = path.read_text(errors="replace") if path.exists() else ""
+  lines = [line.strip() for line in text.replace("\r", "\n").split("\n")]
+  return next((line for line in lines[::-1] if line), "")

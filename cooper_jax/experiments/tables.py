@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from cooper_jax.experiments.results import BOTH, Results
+from cooper_jax.experiments.results import Results
 
 COLUMNS = ("comparison", "seeds", "n", "points", "low", "high")
 COLUMNS += ("command", "commit")
@@ -30,7 +30,7 @@ def to_csv(found: Results) -> str:
 def to_markdown(found: Results) -> str:
   """The table of rows, of modes before and after, and of comparisons."""
   done = [row for row in found.rows if not row.gap]
-  columns = [name for name in done[0].values if name != BOTH] if done else []
+  columns = list(done[0].values) if done else []
   lines = [f"`{found.command}`", "", "Accuracy in %, mean over seeds.", ""]
   columns = columns or ["gap"]
   lines += _head(["row", "seeds", "asked in", *columns])
@@ -40,6 +40,9 @@ def to_markdown(found: Results) -> str:
     if not row.gap:
       figures = [_figure(name, row.values[name]) for name in columns]
     lines.append(_line([row.name, seeds, row.mode, *figures]))
+  for name, values in found.unlearned.items():
+    figures = [_figure(each, values.get(each, math.nan)) for each in columns]
+    lines.append(_line([name, "", "", *figures]))
   changed = [row for row in done if row.modes]
   if changed:
     lines += ["", "Every mode before and after GRPO:", ""]
