@@ -119,7 +119,7 @@ def re_row(config) -> None:
   """Reinforcement of text alone, on the base without maps."""
   base_row(config)
   _reinforce(config)
-  config.grpo.families = METRIC  # what SFT taught
+  config.grpo.families = METRIC  # those of SFT
   config.grpo.rl.text_only = True
   config.grpo.rl.rewards.exploration = 0.0
 

@@ -17,6 +17,19 @@ from cooper_jax.experiments import figure, jobs, results, run, tables
 from cooper_jax.runtime import interrupt
 from cooper_jax.training import lock
 
+SWEEP_FLAGS = {
+  "config": dict(
+    default="configs/paper.py",
+    help="file with ROWS; FILE.py:smoke for rows that learn nothing",
+  ),
+  "rows": dict(default="all", help="names of rows or of groups of them"),
+  "seeds": dict(default="0,1,2", help="whole numbers"),
+  "out": dict(default="runs/paper", help="folder of the results"),
+  "jobs": dict(type=int, default=0, help="at once; default one a device"),
+  "plan": dict(action="store_true", help="print the jobs and stop"),
+  "mixed": dict(action="store_true", help="use what other commits made"),
+}
+
 
 class _Parser(argparse.ArgumentParser):
   """Says what is wrong in one line, as everything here."""
@@ -25,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
     raise errors.UserError(f"{message}; see python -m cooper_jax.sweep --help")
 
 
-def read(argv) -> tuple[argparse.Namespace, jobs.Asked]:
+def read(argv) -> tuple[argparse.Namespace, jobs.Experiment]:
   """The command line; raises UserError where something in it is wrong."""
   parser = _Parser(
     prog="python -m cooper_jax.sweep",
@@ -33,27 +46,19 @@ def read(argv) -> tuple[argparse.Namespace, jobs.Asked]:
     epilog="--config.NAME=VALUE changes a setting of every row.",
     allow_abbrev=False,
   )
-  add = parser.add_argument
-  add(
-    "--config",
-    default="configs/paper.py",
-    help="file with ROWS; FILE.py:smoke for rows that learn nothing",
-  )
-  add("--rows", default="all", help="names of rows or of groups of them")
-  add("--seeds", default="0,1,2", help="whole numbers")
-  add("--out", default="runs/paper", help="folder of the results")
-  add("--jobs", type=int, default=0, help="at once; default one a device")
-  add("--plan", action="store_true", help="print the jobs and stop")
-  add("--mixed", action="store_true", help="use what other commits made")
-  asked, more = parser.parse_known_args(argv)
-  for word in more:
-    if not word.startswith("--config.") or "=" not in word:
-      flag = word.partition("=")[0]
-      known = [f"--{name}" for name in vars(asked)]
+  for name, options in SWEEP_FLAGS.items():
+    parser.add_argument(f"--{name}", **options)
+  given = [word for word in argv if not word.startswith("--config.")]
+  settings = [word for word in argv if word.startswith("--config.")]
+  known = [f"--{name}" for name in SWEEP_FLAGS]
+  for word in given:
+    flag = word.partition("=")[0]
+    if flag.startswith("--") and flag not in (*known, "--help"):
       raise errors.UserError(
-        f'"{word}" is no flag; there are {", ".join(known)} and'
-        f" --config.NAME=VALUE{errors.nearest(flag, known)}"
+        f"no flag {flag}; there are {', '.join(known)} and --config.NAME=VALUE"
+        f"{errors.nearest(flag, known)}"
       )
+  asked = parser.parse_args(given)
   if asked.jobs < 0:
     raise errors.UserError(f"--jobs={asked.jobs}: write a whole number above 0")
   file, colon, variant = asked.config.partition(":")
@@ -73,7 +78,7 @@ def read(argv) -> tuple[argparse.Namespace, jobs.Asked]:
   if not rows or not seeds:
     raise errors.UserError("--rows and --seeds name at least one each")
   seeds = tuple(dict.fromkeys(seeds))
-  return asked, jobs.Asked(file, rows, seeds, bool(colon), tuple(more))
+  return asked, jobs.Experiment(file, rows, seeds, bool(colon), tuple(settings))
 
 
 def _split(text: str) -> list[str]:

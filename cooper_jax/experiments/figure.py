@@ -5,9 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.experiments.results import BOTH, Results
+from cooper_jax.experiments.results import DISTANCE_AND_SIZE, Results
 
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+LINE_COLOURS = (
+  "#4477aa",
+  "#ee6677",
+  "#228833",
+  "#ccbb44",
+  "#66ccee",
+  "#aa3377",
+)
 
 
 def write(found: Results, path) -> None:
@@ -64,9 +71,9 @@ def _curves(rows, axis: str, held: int) -> dict:
 
 
 def _draw_curves(axis, title: str, lines: dict) -> None:
-  for (arm, rows), colour in zip(lines.items(), COLOURS):
+  for (arm, rows), colour in zip(lines.items(), LINE_COLOURS):
     x, own = list(rows), list(rows.values())
-    means = [100 * row.values[BOTH] for row in own]
+    means = [100 * row.values[DISTANCE_AND_SIZE] for row in own]
     low, high = 100 * np.array([row.bounds for row in own]).T
     axis.plot(x, means, marker="o", color=colour, label=arm)
     axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
@@ -75,13 +82,13 @@ def _draw_curves(axis, title: str, lines: dict) -> None:
   axis.xaxis.set_major_formatter("{x:g}")
   axis.minorticks_off()
   axis.set_xlabel(title)
-  axis.set_ylabel(f"{BOTH}, %")
+  axis.set_ylabel(f"{DISTANCE_AND_SIZE}, %")
   axis.legend(frameon=False)
 
 
 def _draw_modes(axis, rows) -> None:
   names = list(dict.fromkeys(mode for row in rows for mode, *_ in row.modes))
-  for i, (row, colour) in enumerate(zip(rows, COLOURS * len(rows))):
+  for i, (row, colour) in enumerate(zip(rows, LINE_COLOURS * len(rows))):
     shift = 0.7 * ((i + 0.5) / len(rows) - 0.5)
     for mode, _, _, (mean, low, high, _) in row.modes:
       y, label = names.index(mode) + shift, row.name * (mode == names[0])
@@ -94,8 +101,8 @@ def _draw_modes(axis, rows) -> None:
 def _draw_differences(axis, compared) -> None:
   for y, each in enumerate(compared):
     mean, low, high, _ = (100 * value for value in each.found)
-    axis.plot([low, high], [y, y], color=COLOURS[0])
-    axis.plot(mean, y, marker="o", color=COLOURS[0])
+    axis.plot([low, high], [y, y], color=LINE_COLOURS[0])
+    axis.plot(mean, y, marker="o", color=LINE_COLOURS[0])
   _finish(axis, [each.name for each in compared], "points, 95 % interval")
 
 

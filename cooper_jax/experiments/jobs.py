@@ -18,12 +18,12 @@ from cooper_jax import command, package
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.training import workdir
 
-SFT, EVALUATE = "sft", "evaluate"
+EVALUATE = "evaluate"
 PACKAGE = "package"  # the job that packs a trained SFT as another row's start
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Experiment:
   """What an experiment runs: rows of a config file, for some seeds."""
 
   file: str  # the config file; it has ROWS and get_config(row)
@@ -88,7 +88,7 @@ def expand(module, named) -> tuple[str, ...]:
   return tuple(dict.fromkeys(rows))
 
 
-def plan(asked: Asked, out) -> dict[str, Job]:
+def plan(asked: Experiment, out) -> dict[str, Job]:
   """name -> job, each after those it needs; checks every config."""
   module = command.load_module(asked.file)
   grown = _Plan(module, asked, Path(out).expanduser().absolute())
@@ -114,7 +114,7 @@ def evaluation(jobs: dict[str, Job], row: str, seed: int) -> Job:
 class _Plan:
   """Jobs as rows are added."""
 
-  def __init__(self, module, asked: Asked, out: Path):
+  def __init__(self, module, asked: Experiment, out: Path):
     self.module, self.asked, self.out = module, asked, out
     self.jobs = {}
     self.config = functools.cache(self._parse)  # a row's, checked
@@ -179,7 +179,7 @@ class _Plan:
 
   def _package(self, row: str, seed: int) -> Job:
     """The job that packs the trained SFT of a row."""
-    made = self.add(row, seed, until=SFT)[SFT]
+    made = self.add(row, seed, until=package.STAGE)[package.STAGE]
     name = f"{PACKAGE}-{made.partition('-')[2]}"
     folder = self.out / "work" / name
     given = f"--workdir={self.jobs[made].folder}", f"--out={folder}"

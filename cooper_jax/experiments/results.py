@@ -13,19 +13,19 @@ import numpy as np
 from cooper_jax import command
 from cooper_jax.errors import UserError
 from cooper_jax.eval import comparison, pairing
-from cooper_jax.experiments.jobs import Asked, evaluation
+from cooper_jax.experiments.jobs import Experiment, evaluation
 from cooper_jax.grading import grade, intervals
 from cooper_jax.grading.metrics import ratio
 from cooper_jax.training import workdir
 from cooper_jax.world.questions import families
 
-BEFORE = "before"  # of a comparison: the SFT of the row itself
-BOTH = "distance and size"
+OWN_SFT = "before"  # of a comparison: the SFT of the row itself
+DISTANCE_AND_SIZE = "distance and size"
 FACTORS = (1.25, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
   """One row of the table; without `values` where `gap` says what is missing."""
 
   name: str
@@ -33,7 +33,7 @@ class Row:
   mode: str = ""
   gap: str = ""
   values: dict = dataclasses.field(default_factory=dict)  # column -> mean
-  bounds: tuple = (math.nan, math.nan)  # 95 % interval of BOTH
+  bounds: tuple = (math.nan, math.nan)  # 95 % interval of DISTANCE_AND_SIZE
   modes: tuple = ()  # (mode, before, after, (gain, low, high, n)), in shares
   scenes: int = 0  # labelled
   steps: int = 0  # of SFT
@@ -87,16 +87,16 @@ class _Run:
 def parts() -> dict[str, tuple[str, ...]]:
   """Column -> the families whose answers it is the accuracy of."""
   return {
-    **{n: f for n, f in comparison.groups().items() if n != BOTH},
+    **{n: f for n, f in comparison.groups().items() if n != DISTANCE_AND_SIZE},
     "other 3-D": ("occlusion", "viewpoint"),
     "2-D": ("left_right", "above_below"),
     "counts": ("count", "exists"),
     "all": families.names(),
-    BOTH: comparison.groups()[BOTH],
+    DISTANCE_AND_SIZE: comparison.groups()[DISTANCE_AND_SIZE],
   }
 
 
-def collect(asked: Asked, jobs, argv) -> Results:
+def collect(asked: Experiment, jobs, argv) -> Results:
   """Reads what is finished. Raises UserError where an answer can't be read."""
   module = command.load_module(asked.file)
   runs = {row: _run(module, asked, jobs, row) for row in asked.rows}
@@ -105,7 +105,7 @@ def collect(asked: Asked, jobs, argv) -> Results:
   points = [name[len(name.partition("-")[0]) :] for name in runs]
   for point in dict.fromkeys(["", *points]):
     for name, (one, other, over) in module.COMPARISONS.items():
-      there = one + point, other if other == BEFORE else other + point
+      there = one + point, other if other == OWN_SFT else other + point
       if point:
         name = " - ".join(there)
         if not {*there} <= {*runs}:
@@ -145,7 +145,7 @@ def _over_families(folder, name: str) -> dict[str, float]:
   return found
 
 
-def _run(module, asked: Asked, jobs, name: str) -> _Run:
+def _run(module, asked: Experiment, jobs, name: str) -> _Run:
   found = {seed: evaluation(jobs, name, seed) for seed in asked.seeds}
   missing = [str(s) for s, job in found.items() if not job.is_finished()]
   gap = f"not finished: seed {', '.join(missing)}" if missing else ""
@@ -161,8 +161,8 @@ def _run(module, asked: Asked, jobs, name: str) -> _Run:
   return run
 
 
-def _row(asked: Asked, name: str, run: _Run) -> Row:
-  row = Row(
+def _row(asked: Experiment, name: str, run: _Run) -> TableRow:
+  row = TableRow(
     name, asked.seeds, run.mode, run.gap,
     scenes=run.config.sft.scenes, steps=run.config.sft.steps,
   )  # fmt: skip
@@ -176,7 +176,7 @@ def _row(asked: Asked, name: str, run: _Run) -> Row:
   values = {
     column: float(np.mean([one[column] for one in each])) for column in each[0]
   }
-  about = comparison.groups()[BOTH]
+  about = comparison.groups()[DISTANCE_AND_SIZE]
   hits = [
     np.array([one["hit"] for one in own if one["family"] in about], float)
     for own in lines
@@ -284,15 +284,16 @@ def _interval(gaps) -> tuple:
 def _differences(name, there, over, runs, seeds) -> list[Difference]:
   """A comparison of right answers, and of lengths within a factor."""
   one, other = (runs.get(row) for row in there)
-  before = there[1] == BEFORE
+  before = there[1] == OWN_SFT
   gaps = []
-  for row, run in zip(there, (one, one if before else other)):
+  needed = zip(there[:1], [one]) if before else zip(there, (one, other))
+  for row, run in needed:
     if run is None:
       gaps.append(f"row {row} was not asked for")
     elif run.gap:
       gaps.append(f"row {row} {run.gap}")
   if gaps:
-    return [Difference(name, seeds, gap="; ".join(dict.fromkeys(gaps)))]
+    return [Difference(name, seeds, gap="; ".join(gaps))]
   here, said = [each[one.mode] for each in one.answers()], ""
   if before:
     found = one.answers(pairing.BEFORE)

@@ -124,19 +124,19 @@ def run(jobs: dict[str, Job], *, at_once: int, begin=start) -> int:
   todo = {n: job for n, job in jobs.items() if not job.is_finished()}
   done = len(jobs) - len(todo)
   with telemetry.Progress(len(jobs), "jobs", start=done) as bar:
-    runner = _Runner(jobs, todo, at_once, begin, bar)
+    crew = _Crew(jobs, todo, at_once, begin, bar)
     try:
-      while runner.running or runner.ready():
-        runner.begin_some()
+      while crew.running or crew.ready():
+        crew.begin_some()
         time.sleep(POLL_S)
-        runner.end_some()
-        runner.say()
+        crew.end_some()
+        crew.say()
     finally:
-      runner.stop()
-  return next(iter(runner.failed.values()), errors.EXIT_DONE)
+      crew.stop()
+  return next(iter(crew.failed.values()), errors.EXIT_DONE)
 
 
-class _Runner:
+class _Crew:
   """What is to do, what runs on which device, and what failed."""
 
   def __init__(self, jobs, todo, at_once: int, begin, bar):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from cooper_jax.experiments.results import Results
 
-COLUMNS = ("comparison", "seeds", "n", "points", "low", "high")
-COLUMNS += ("command", "commit")
+CSV_COLUMNS = ("comparison", "seeds", "n", "points", "low", "high")
+CSV_COLUMNS += ("command", "commit")
 
 
 def to_csv(found: Results) -> str:
   """The comparisons, a line each; empty figures are gaps."""
   out = io.StringIO()
   writer = csv.writer(out, lineterminator="\n")
-  writer.writerow(COLUMNS)
+  writer.writerow(CSV_COLUMNS)
   for each in found.differences:
     figures = ["", "", "", ""]
     if each.found:

@@ -16,8 +16,10 @@ MODES = ("direct", "text", "depth", "adaptive")
 GAINS = {"amg": 0.2, "cooper": 0.3}
 
 
-def asked(rows, seeds=(0,), **changes) -> jobs.Asked:
-  return jobs.Asked(PAPER, tuple(rows), tuple(seeds), smoke=True, **changes)
+def asked(rows, seeds=(0,), **changes) -> jobs.Experiment:
+  return jobs.Experiment(
+    PAPER, tuple(rows), tuple(seeds), smoke=True, **changes
+  )
 
 
 class Process:
