@@ -50,7 +50,7 @@ def _metric(config) -> None:
     single_object=0.0,  # it would show a map of the image itself
     families=WITHOUT_METRES,
     without_lengths=True,
-    expected_minutes=10.0,
+    expected_minutes=5.5,
   )
   config.sft.update(
     steps=1000,
@@ -62,10 +62,10 @@ def _metric(config) -> None:
     families=METRIC,
     scenes=LABELLED,
     lengths_need_map="depth",
-    expected_minutes=12.0,
+    expected_minutes=6.0,
   )
   _share(config, text=1.0)
-  config.evaluate.expected_minutes = 4.0
+  config.evaluate.expected_minutes = 3.0
 
 
 def _share(config, **shares) -> None:
@@ -111,7 +111,7 @@ def _alone(config, other: str) -> None:
 def pe(config) -> None:
   """Draws both maps before each answer, and reasons over them."""
   _metric(config)
-  config.sft.update(bin=224, maps=4, expected_minutes=20.0)
+  config.sft.update(bin=224, maps=4, expected_minutes=11.0)
   _share(config, both=1.0)
 
 
