@@ -55,6 +55,11 @@ def scratch(config: ConfigDict) -> None:
 def smoke(config: ConfigDict) -> None:
   """The whole chain in three minutes, for tests; nothing much is learned."""
   scratch(config)
+  shrink(config)
+
+
+def shrink(config: ConfigDict) -> None:
+  """Makes any recipe as small as `smoke`."""
   config.quick_compile = True  # a fifth less for the whole chain
   # Rendering, too, is a matter of seconds.
   config.data.update(

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -146,17 +147,10 @@ def _find_configs() -> None:
     sys.path.insert(0, str(ROOT))  # configs import configs.base
 
 
-def load_config(path: str) -> ConfigDict:
-  """Loads FILE.py[:VARIANT] without overrides."""
-  file, colon, variant = path.partition(":")
+def load_module(file: str) -> ModuleType:
+  """Loads a config FILE.py, which has a function get_config."""
   found = _find(file)
   _find_configs()
-  if colon and (not variant or variant.endswith("@")):
-    raise UserError(
-      f"--config={path} names no {'slice' if variant else 'variant'} after"
-      f' "{path[-1]}"; allowed: {", ".join(_variants())}, and sizes on a slice,'
-      f" as in --config={file}:7b@v6e:16x16; --config={file} is the default"
-    )
   spec = importlib.util.spec_from_file_location("settings", found)
   if spec is None:
     raise UserError(f"{found} is no Python file; --config takes FILE.py")
@@ -164,6 +158,19 @@ def load_config(path: str) -> ConfigDict:
   spec.loader.exec_module(module)
   if not hasattr(module, "get_config"):
     raise UserError(f"{found} has no function get_config(variant)")
+  return module
+
+
+def load_config(path: str) -> ConfigDict:
+  """Loads FILE.py[:VARIANT] without overrides."""
+  file, colon, variant = path.partition(":")
+  if colon and (not variant or variant.endswith("@")):
+    raise UserError(
+      f"--config={path} names no {'slice' if variant else 'variant'} after"
+      f' "{path[-1]}"; allowed: {", ".join(_variants())}, and sizes on a slice,'
+      f" as in --config={file}:7b@v6e:16x16; --config={file} is the default"
+    )
+  module = load_module(file)
   return module.get_config(variant) if colon else module.get_config()
 
 

@@ -26,7 +26,8 @@ FLOORS = [
   ["inference", "plan"],
   ["settings"],
   ["__init__", "bench", "compare", "ask", "command"],
-  ["main"],
+  ["main", "experiments"],
+  ["sweep"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # The rendered world is a source of data: what learns doesn't know it.

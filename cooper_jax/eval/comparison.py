@@ -25,28 +25,35 @@ def groups() -> dict[str, tuple[str, ...]]:
   }
 
 
-def read(workdir, stage: str, mode: str) -> dict[tuple, tuple[str, float]]:
-  """{(sample, question): (family, hit)} of one run; UserError without it."""
+def answers(workdir, stage: str) -> dict[str, dict[tuple, dict]]:
+  """mode -> {(sample, question): line} of one run; UserError without it."""
   path = Path(workdir).expanduser() / "evaluate" / f"{stage}.jsonl"
+  found = {}
   try:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    found = {
-      (line["sample"], line["question"]): (line["family"], line["hit"])
-      for line in lines
-      if line["mode"] == mode
-    }
+    for text in path.read_text(encoding="utf-8").splitlines():
+      line = json.loads(text)
+      asked = found.setdefault(line["mode"], {})
+      asked[line["sample"], line["question"]] = line
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
       f"{path} can't be read ({type(error).__name__}); evaluate that run with"
       " this version (configs/evaluate.py) and name a stage that it has"
     ) from error
-  if not found:
-    modes = sorted({line["mode"] for line in lines})
+  return found
+
+
+def read(workdir, stage: str, mode: str) -> dict[tuple, tuple[str, float]]:
+  """{(sample, question): (family, hit)} of one run; UserError without it."""
+  found = answers(workdir, stage)
+  if mode not in found:
+    path = Path(workdir).expanduser() / "evaluate" / f"{stage}.jsonl"
     raise UserError(
       f'{path} has no answers in mode "{mode}"; give --mode one of'
-      f" {', '.join(modes)}"
+      f" {', '.join(sorted(found))}"
     )
-  return found
+  return {
+    key: (line["family"], line["hit"]) for key, line in found[mode].items()
+  }
 
 
 def pairs(runs, against, stage: str, mode: str):

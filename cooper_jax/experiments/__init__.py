@@ -1,0 +1,1 @@
+"""Experiments: rows of one config, their shared stages, and the results."""

@@ -1,0 +1,228 @@
+"""Jobs of an experiment: each stage that some rows and seeds need, made once.
+
+A row is a variant of a config file, a whole pipeline. Two stages whose settings
+are equal, with all settings of the stages before them, have one result: they
+are one job, named by the digest of these settings. A job has a workdir of its
+own, `OUT/work/<stage>-<digest>/`, in which the folders of the stages before it
+are links to theirs.
+"""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from cooper_jax import command, package
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.training import workdir
+
+EVALUATE = "evaluate"
+PACKAGE = "package"  # the job that packs a trained SFT as another row's start
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What an experiment runs: rows of a config file, for some seeds."""
+
+  file: str  # the config file; it has ROWS and get_config(row)
+  rows: tuple[str, ...]
+  seeds: tuple[int, ...]
+  smoke: bool = False
+  settings: tuple[str, ...] = ()  # "--config.NAME=VALUE", of every row
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One stage of one or several rows."""
+
+  name: str
+  stage: str
+  folder: Path  # its workdir; of a package the package itself
+  arguments: tuple[str, ...]  # of the module that makes it
+  minutes: float  # expected, on two cores
+  config: ConfigDict | None = None  # up to this stage; None of a package
+  # Stage before it -> the job whose folder holds that.
+  parents: dict = dataclasses.field(default_factory=dict)
+  needs: tuple[str, ...] = ()  # jobs that are finished before
+  rows: list = dataclasses.field(default_factory=list)  # (row, seed) it is for
+
+  @property
+  def module(self) -> str:
+    made_by = PACKAGE if self.stage == PACKAGE else "main"
+    return f"cooper_jax.{made_by}"
+
+  def is_finished(self) -> bool:
+    """Whether its result is there, made with these very settings."""
+    if self.stage == PACKAGE:
+      return package.is_one(self.folder)
+    return workdir.is_finished(self.config, self.folder, self.stage)
+
+  def seconds(self) -> float | None:
+    """Seconds that it took, None where it is not finished."""
+    if self.stage == PACKAGE or not self.is_finished():
+      return None
+    return workdir.record(self.folder, self.stage)["seconds"]
+
+  def commits(self) -> list[str]:
+    """Commits of the code that has worked at it, in order."""
+    if self.stage == PACKAGE:
+      return []
+    found = workdir.record(self.folder, self.stage) or {}
+    return [each.get("commit", "unknown") for each in found.get("by", ())]
+
+
+def expand(module, named) -> tuple[str, ...]:
+  """Rows in order, each once, of names of rows and of groups of them."""
+  groups = getattr(module, "GROUPS", {})
+  rows = [row for name in named for row in groups.get(name, (name,))]
+  for row in rows:
+    head = row.partition("-")[0]  # what follows is a point of a curve
+    if head not in module.ROWS:
+      raise UserError(
+        f'--rows names "{row}"; there are {", ".join(module.ROWS)}, and groups'
+        f" {', '.join(groups)}{nearest(head, (*groups, *module.ROWS))}"
+      )
+    module.get_config(row)
+  return tuple(dict.fromkeys(rows))
+
+
+def plan(asked: Experiment, out) -> dict[str, Job]:
+  """name -> job, each after those it needs; checks every config."""
+  module = command.load_module(asked.file)
+  grown = _Plan(module, asked, Path(out).expanduser().absolute())
+  for row in asked.rows:
+    if grown.config(row).pipeline[-1] != EVALUATE:
+      raise UserError(
+        f"row {row} does not end with {EVALUATE}, so that it has no results"
+      )
+    for seed in asked.seeds:
+      grown.add(row, seed)
+  return grown.jobs
+
+
+def evaluation(jobs: dict[str, Job], row: str, seed: int) -> Job:
+  """The job that evaluates a row."""
+  return next(
+    job
+    for job in jobs.values()
+    if job.stage == EVALUATE and (row, seed) in job.rows
+  )
+
+
+class _Plan:
+  """Jobs as rows are added."""
+
+  def __init__(self, module, asked: Experiment, out: Path):
+    self.module, self.asked, self.out = module, asked, out
+    self.jobs = {}
+    self.config = functools.cache(self._parse)  # a row's, checked
+
+  def _parse(self, row: str) -> ConfigDict:
+    return command.parse([self._named(row), *self.asked.settings]).config
+
+  def _named(self, row: str) -> str:
+    small = ":smoke" if self.asked.smoke else ""
+    return f"--config={self.module.__file__}:{row}{small}"
+
+  def add(self, row: str, seed: int, *, until: str = EVALUATE) -> dict:
+    """Adds what a row needs up to a stage; gives stage -> job that has it."""
+    config = self.config(row).copy_and_resolve_references()
+    start = getattr(self.module, "STARTS", {}).get(row)
+    arguments, identity, homes, needs, packed = [], {}, {}, [], ()
+    with config.unlocked():
+      config.seed = seed
+      if start:
+        job = self._package(start, seed)
+        config.init_from, config.init_as = str(job.folder), "pretrain"
+        arguments = [f"--config.init_from={job.folder}"]
+        arguments += ["--config.init_as=pretrain"]
+        identity = {"init_from": job.name}  # wherever it lies
+        needs, packed = [job.name], package.replaced(config)
+    for stage in config.pipeline:
+      if stage in packed:  # main puts it into the first workdir
+        continue
+      cut = config.copy_and_resolve_references()
+      with cut.unlocked():
+        cut.pipeline = _until(config.pipeline, stage)
+      settings = workdir.stage_settings(cut, stage) | identity
+      name = f"{stage}-{workdir.digest(settings)}"
+      folder = self.out / "work" / name
+      given = (
+        self._named(row),
+        *self.asked.settings,
+        f"--config.seed={seed}",
+        f"--config.pipeline={cut.pipeline!r}",
+        *arguments,
+        f"--workdir={folder}",
+      )
+      self._put(
+        Job(
+          name=name,
+          stage=stage,
+          folder=folder,
+          arguments=given,
+          minutes=config[stage].expected_minutes,
+          config=cut,
+          parents=dict(homes),
+          needs=tuple(dict.fromkeys([*needs, *homes.values()])),
+        ),
+        (row, seed),
+      )
+      homes[stage] = name
+      for each in packed:
+        homes.setdefault(each, name)
+      if stage == until:
+        break
+    return homes
+
+  def _package(self, row: str, seed: int) -> Job:
+    """The job that packs the trained SFT of a row."""
+    made = self.add(row, seed, until=package.STAGE)[package.STAGE]
+    name = f"{PACKAGE}-{made.partition('-')[2]}"
+    folder = self.out / "work" / name
+    given = f"--workdir={self.jobs[made].folder}", f"--out={folder}"
+    job = Job(name, PACKAGE, folder, given, 0.3, needs=(made,))
+    return self._put(job, (row, seed))
+
+  def _put(self, job: Job, row) -> Job:
+    job = self.jobs.setdefault(job.name, job)
+    if row not in job.rows:
+      job.rows.append(row)
+    return job
+
+
+def _until(stages, last: str) -> tuple[str, ...]:
+  return tuple(stages[: list(stages).index(last) + 1])
+
+
+def prepare(job: Job, jobs: dict[str, Job]) -> None:
+  """Makes a job's workdir: links to the stages before it, and what they said.
+
+  Whatever was there before a kill is left as it is. Raises UserError where a
+  stage lies where a link should be.
+  """
+  if job.stage == PACKAGE:
+    return
+  job.folder.mkdir(parents=True, exist_ok=True)
+  for stage, parent in job.parents.items():
+    link = job.folder / stage
+    there = os.path.join("..", jobs[parent].folder.name, stage)
+    if link.is_symlink() and os.readlink(link) == there:
+      continue
+    if link.exists() and not link.is_symlink():
+      raise UserError(
+        f"{link} is a folder where a link to {there} belongs; move it away"
+      )
+    partial = job.folder / f"{stage}.partial"
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(there)
+    os.replace(partial, link)
+  summary = job.folder / "summary.json"
+  if not summary.exists():  # an evaluation reads what earlier stages measured
+    said = {}
+    for parent in dict.fromkeys(job.parents.values()):
+      before = jobs[parent].folder / "summary.json"
+      said |= workdir.read_json(before) if before.exists() else {}
+    workdir.write_json(summary, said)

@@ -1,0 +1,103 @@
+"""Results of an experiment: paired, with gaps where a row is not finished."""
+
+import csv
+import math
+
+import pytest
+
+from cooper_jax.experiments import figure, jobs, results, run, tables
+from tests.experiments import fake
+
+ARGUMENTS = ["--rows=all", "--out=runs/paper"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  monkeypatch.setattr(run, "POLL_S", 0.0)
+  monkeypatch.setenv("COOPER_COMMIT", "c0ffee")
+
+
+def made(folder, rows, seeds=(0, 1), **changes):
+  asked = fake.asked(rows, seeds)
+  planned = jobs.plan(asked, folder)
+  run.run(planned, at_once=1, begin=fake.Machine(**changes))
+  return results.collect(asked, planned, ARGUMENTS)
+
+
+def test_differences_are_found_where_they_are(tmp_path):
+  found = made(tmp_path, ["base", "amg", "amg_exchanged", "cooper", "shuffled"])
+  tables.write(found, tmp_path)
+  with open(tmp_path / "paper.csv", newline="") as file:
+    lines = {line["comparison"]: line for line in csv.DictReader(file)}
+  gained = lines["amg - base"]
+  assert gained["seeds"] == "0 1" and gained["commit"] == "c0ffee"
+  assert gained["command"].endswith("--rows=all --out=runs/paper")
+  # 4 of 5 families are of distance and size, 100 questions, two seeds.
+  assert gained["n"] == "160"
+  # Answers are right in 20 % more of the draws: the same questions, paired.
+  assert 10 < float(gained["points"]) < 30
+  low, high = float(gained["low"]), float(gained["high"])
+  assert 0 < low < float(gained["points"]) < high
+  near = lines["amg - base, lengths within a factor of 2"]
+  assert near["n"] == "120" and float(near["low"]) > 0
+  assert float(lines["cooper - best fixed mode before"]["low"]) > 0
+  assert lines["cooper - sft_more"]["points"] == ""  # a gap
+  figure.write(found, tmp_path / "figure.png")
+  assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+  text = (tmp_path / "table.md").read_text()
+  assert "row sft_more was not asked for" in text
+  assert "| cooper | depth |" in text and "| constant |" in text
+
+
+def test_a_row_is_read_in_its_mode(tmp_path):
+  found = made(tmp_path, ["base"], seeds=(0,))
+  (row,) = found.rows
+  assert row.mode == "text" and row.values["draws"] == 0
+  lengths = row.values["within 10 %"]
+  # Wrong lengths are off by 5 / 2.
+  assert row.values["factor 2"] == lengths < 1
+  assert row.values["median factor"] == pytest.approx(2.5)
+  assert row.values["held-out pair"] == 0.5 and row.values["AbsRel"] == 0.25
+  assert math.isnan(row.values["held-out words"])
+  assert found.unlearned["constant"]["distance"] == pytest.approx(0.1)
+
+
+def test_an_unfinished_row_is_a_gap(tmp_path):
+  asked = fake.asked(["base", "amg"], (0, 1))
+  planned = jobs.plan(asked, tmp_path)
+  broken = jobs.evaluation(planned, "amg", 1).name
+  run.run(planned, at_once=1, begin=fake.Machine(fail=[broken]))
+  found = results.collect(asked, planned, ARGUMENTS)
+  base, amg = found.rows
+  assert not base.gap and amg.gap == "not finished: seed 1" and not amg.values
+  assert all(not each.found for each in found.differences)
+  tables.write(found, tmp_path)
+  figure.write(found, tmp_path / "figure.png")
+  text = (tmp_path / "table.md").read_text()
+  assert "| amg | 0 1 | text | not finished: seed 1 |" in text
+  assert "amg - base,0 1,,,,," in (tmp_path / "paper.csv").read_text()
+
+
+def test_points_of_a_curve_are_compared_with_each_other(tmp_path):
+  rows = ["base", "amg", "base-50", "amg-50"]
+  found = made(tmp_path, rows, seeds=(0,))
+  named = [each.name for each in found.differences if each.found]
+  assert "amg - base" in named and "amg-50 - base-50" in named
+  assert {row.scenes for row in found.rows} == {96, 50}
+  figure.write(found, tmp_path / "figure.png")
+
+
+def test_the_same_answers_give_the_same_table(tmp_path):
+  written = []
+  for name in ("a", "b"):
+    (tmp_path / name).mkdir()
+    found = made(tmp_path / name, ["base", "amg"])
+    tables.write(found, tmp_path / name)
+    figure.write(found, tmp_path / name / "figure.png")
+    written.append(
+      [
+        (tmp_path / name / each).read_bytes()
+        for each in ("table.md", "paper.csv", "figure.png")
+      ]
+    )
+  assert written[0] == written[1]

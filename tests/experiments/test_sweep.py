@@ -1,0 +1,46 @@
+"""The command: what is asked is checked first, and said in one line."""
+
+import pytest
+
+from cooper_jax import errors, sweep
+from tests.experiments import fake
+
+SMOKE = f"--config={fake.PAPER}:smoke"
+
+
+@pytest.mark.parametrize(
+  ("words", "said"),
+  [
+    (["--rows=amg_exchangd"], 'did you mean "amg_exchanged"'),
+    (["--rows=sft-1000"], 'no row "sft-1000"'),
+    (["--rows=frist"], 'did you mean "first"'),
+    (["--seeds=0,one"], '--seeds names "one"'),
+    (["--rows=,"], "name at least one each"),
+    (["--row=base"], 'did you mean "--rows"'),
+    (["--jobs=two"], "invalid int value"),
+    (
+      ["--config.sft.stpes=3", "--rows=base"],
+      'did you mean "--config.sft.steps"',
+    ),
+    (["--config.sft.scenes=5000", "--rows=base"], "config.sft.scenes is 5000"),
+    ([f"--config={fake.PAPER}:long"], '"long" is not smoke'),
+    (["--config=configs/grpo.py"], "has no ROWS"),
+  ],
+)
+def test_what_is_wrong_is_said_in_one_line(words, said, capsys):
+  assert sweep.main([*words, "--plan"]) == errors.EXIT_USER
+  shown = capsys.readouterr().err
+  assert said in shown and len(shown.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
+  (tmp_path / "file").write_text("")
+  words = [SMOKE, "--rows=base", "--seeds=0", f"--out={tmp_path}/file/out"]
+  assert sweep.main(words) == errors.EXIT_USER
+  assert "can't be written" in capsys.readouterr().err
+
+
+def test_the_plan_changes_nothing(tmp_path, capsys):
+  out = tmp_path / "out"
+  assert sweep.main([SMOKE, "--rows=first", f"--out={out}", "--plan"]) == 0
+  assert "min" in capsys.readouterr().out and not out.exists()
