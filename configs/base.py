@@ -283,8 +283,8 @@ class EvaluateSettings:
   heldout_questions: int = 512  # questions of the held-out split; 0 = none
   batch: int = 256  # rollouts at once
   blind_scenes: int = 2000  # training scenes that the blind baseline sees
-  # What replaces a drawn map in the token replacement test; also: zero (code
-  # 0), random, first (its first code repeated).
+  # What replaces a drawn map in the token replacement test; also: zero, random,
+  # first (code repeated).
   replacements: tuple[str, ...] = ("own", "other", "true")
   gallery: int = 60  # questions shown in the report
   # Whether a packaged model's answers are kept in ~/.cache/cooper_jax.

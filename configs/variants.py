@@ -54,6 +54,7 @@ def scratch(config: ConfigDict) -> None:
 
 def smoke(config: ConfigDict) -> None:
   """The whole chain in three minutes, for tests; nothing much is learned."""
+  # The recipe that is over soonest, and less of it.
   scratch(config)
   shrink(config)
 

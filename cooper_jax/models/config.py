@@ -113,8 +113,8 @@ class ModelConfig:
   # What the backward pass computes again, for memory: none | attention | dots |
   # full, from least to most.
   remat: str = "none"
-  # Logits of a batch, MiB a device, up to which the backward pass finds them;
-  # more are computed again, a part at a time.
+  # MiB of logits a device that are kept for the backward pass; a batch with
+  # more computes them again.
   kept_logits_mib: int = 256
   dtype: str = "float32"  # of activations; parameters stay float32
   # What the matrix products of layers and heads multiply, summing in float32.

@@ -165,9 +165,11 @@ def _check_lengths(config) -> None:
   """No family is named whose questions `without_lengths` leaves out."""
   if not config.pretrain.without_lengths:
     return
+  from cooper_jax.data import counterfactual
   from cooper_jax.world.questions import families
 
-  measured = families.where(lambda family: "depth" in family.NEEDS)
+  read_off = counterfactual.changeable()
+  measured = families.where(lambda family: read_off in family.NEEDS)
   named = [f for f in config.pretrain.families if f in measured]
   if named:
     raise UserError(

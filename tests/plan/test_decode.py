@@ -43,9 +43,9 @@ def test_bytes_are_counted_by_kind():
   assert step.head == 152_320 * 1024 * 2
   each = 2 * 28 * 8 * 128 * 2  # a key and a value of 8 heads in 28 layers
   assert step.prompts == 384 * each  # one group's
-  # Rungs of 64 tokens of text and of a map's 272 positions: 592 of the 1,120
-  # on average, for 128, 592 and 1,056 are read in the three turns.
-  assert step.own == 8 * 592 * each
+  # A rung is a turn's 192 tokens or a map's 272 positions, so the three turns
+  # read 192, 656 and 1,120 of the 1,120 that there are: 59 % on average.
+  assert step.own == 8 * 656 * each
 
 
 def test_the_floor_is_bytes_by_bandwidth():
