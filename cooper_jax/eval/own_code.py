@@ -16,8 +16,8 @@ from pathlib import Path
 
 from cooper_jax import plugins
 
-PACKAGE = "cooper_jax"
-BEGINS = (f"{PACKAGE}.eval.stage_scores", f"{PACKAGE}.eval.kept")
+LIBRARY = "cooper_jax"
+BEGINS = (f"{LIBRARY}.eval.stage_scores", f"{LIBRARY}.eval.kept")
 REACHED = ("modalities", "sources", "benchmarks", "families")  # of plug-ins
 COUNTED = ("jax", "jaxlib", "flax", "numpy", "einops")
 
@@ -88,7 +88,7 @@ def _file(folder: Path, name: str) -> Path | None:
   In: "cooper_jax.policy.make_policy"   Out: cooper_jax/policy.py
   """
   parts = name.split(".")
-  if parts[0] != PACKAGE:
+  if parts[0] != LIBRARY:
     return None
   while len(parts) > 1:
     path = folder.joinpath(*parts[1:])
@@ -109,6 +109,6 @@ def _imports(path: Path) -> list[str]:
       names += [f"{node.module}.{alias.name}" for alias in node.names]
   for name in names:  # the list grows: packages, and those that they are in
     package = name.rpartition(".")[0]
-    if package.startswith(PACKAGE) and package not in names:
+    if package.startswith(LIBRARY) and package not in names:
       names.append(package)
   return names

@@ -67,7 +67,9 @@ def codecs():
   modules = tokenizer.find_modules(CONFIG)
   configs = tokenizer.make_configs(CONFIG, modules)
   init = jax.jit(functools.partial(tokenizer.init_params, configs))
-  return tokenizer.codecs(configs, modules, init(jax.random.key(3)))
+  # On no device, for tests have meshes of their own.
+  params = jax.device_get(init(jax.random.key(3)))
+  return tokenizer.codecs(configs, modules, params)
 
 
 OPTIMIZER = optim.make_optimizer(
