@@ -113,7 +113,7 @@ def test_what_is_packed_is_what_is_loaded(run, packed):
   assert made["hours"] == 0.5
   (by,) = made["by"]
   assert by["command"].startswith("python -m cooper_jax.main")
-  assert by.keys() == {"command", "commit", "machine"}
+  assert by.keys() == {"command", "commit", "dtypes", "machine"}
   count = sum(leaf.size for leaf in jax.tree.leaves(trees))
   assert manifest["parameters"] == count
 
