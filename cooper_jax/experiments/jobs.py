@@ -3,8 +3,8 @@
 A row is a variant of a config file, a whole pipeline. Two stages whose settings
 are equal, with all settings of the stages before them, have one result: they
 are one job, named by the digest of these settings. A job has a workdir of its
-own, `OUT/work/<stage>-<digest>/`, in which the folders of the stages before it
-are links to theirs.
+own, `<stage>-<digest>` in `OUT/work`, in which the folders of the stages
+before it are links to theirs.
 """
 
 import dataclasses

@@ -1,5 +1,6 @@
 """What text may say: the allowed set of a sampled token and of the data's."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,3 +52,31 @@ def test_an_opening_needs_its_bit_and_no_bit_is_a_mode(sampled):
         assert may_say(
           opening, after=5, allowed_maps=bits | more, sampled=sampled
         ) == bool(bits >> modality_id & 1)
+
+
+def test_the_gradient_of_a_judgement_is_that_of_its_parts():
+  """Its backward pass is written out; here JAX derives the same."""
+  rng = np.random.default_rng(0)
+  parts = tuple(
+    jnp.asarray(3 * rng.normal(size=(2, 5, rows)), jnp.float32)
+    for rows in (7, 4)
+  )
+  target = rng.integers(0, 11, (2, 5))
+  by_lse, by_picked = rng.normal(size=(2, 2, 5)).astype(np.float32)
+
+  def total(judge):
+    def of(parts):
+      lse, picked = judge(parts, target)
+      return jnp.sum(by_lse * lse + by_picked * picked)
+
+    return jax.value_and_grad(of)(parts)
+
+  def plain(parts, target):
+    logits = jnp.concatenate(parts, axis=-1)
+    picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1), picked
+
+  (ours, gradient), (value, expected) = map(total, (distribution.judge, plain))
+  np.testing.assert_allclose(ours, value, rtol=1e-5)
+  for one, other in zip(gradient, expected, strict=True):
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
