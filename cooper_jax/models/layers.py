@@ -28,12 +28,17 @@ class Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    kernel = self.param(
-      "kernel",
-      nn.with_logical_partitioning(self.init, self.axes),
-      (x.shape[-1], self.features),
-    )
-    y = products.linear(x.astype(self.dtype), kernel, operands=self.operands)
+    x = x.astype(self.dtype)
+    if self.has_variable("params", "laid_out"):  # of `transformer.unstack`
+      matrix = self.get_variable("params", "laid_out")
+      y = products.of_few(x, matrix, operands=self.operands)
+    else:
+      kernel = self.param(
+        "kernel",
+        nn.with_logical_partitioning(self.init, self.axes),
+        (x.shape[-1], self.features),
+      )
+      y = products.linear(x, kernel, operands=self.operands)
     if self.bias:
       bias = self.param(
         "bias",

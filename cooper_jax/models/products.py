@@ -18,6 +18,8 @@ import functools
 import jax
 from jax import lax
 
+FEW = 128  # x that are fewer stand second in a step's products
+
 
 def linear(x, kernel_DF, *, operands=None, result=None):
   """x W: x [..., D] times W [D, F], along its last axis.
@@ -34,6 +36,33 @@ def against_rows(x, table_VD, *, operands=None, result=None):
   operands, result: as in `linear`.
   """
   return _flat(_against_rows, x, table_VD, operands, result)
+
+
+def laid_out(kernel_DF, *, operands):
+  """A matrix [D, F] as `of_few` reads it: [F, D], where operands are float32.
+
+  Of bfloat16 ones it stays: AMX's kernels take none that is transposed.
+  """
+  return kernel_DF.T if operands == "float32" else kernel_DF
+
+
+def of_few(x, matrix, *, operands=None, result=None):
+  """x W as `linear`, of few x [..., D] and a matrix of `laid_out`; no gradient.
+
+  XLA's CPU backend first copies what stands second in a product. Of a step,
+  whose x are few, that is to be x and not the matrix.
+  """
+  rows = x.reshape(-1, x.shape[-1])
+  operands, result = (dtype or str(x.dtype) for dtype in (operands, result))
+  if operands != "float32":
+    y = _rounded(rows, matrix, 1, 0, operands, result)
+  elif len(rows) > FEW:
+    y = _rounded(rows, matrix, 1, 1, operands, result)
+  else:
+    # The barrier, or XLA would turn the product round again.
+    y_FL = _rounded(matrix, rows, 1, 1, operands, result)
+    y = lax.optimization_barrier(y_FL).T
+  return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def scores(q_BKALH, k_BKSH):

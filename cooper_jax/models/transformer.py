@@ -6,13 +6,16 @@ compile time flat in depth; where `ModelConfig.unroll` says so, the blocks of a
 model that is not too deep are called one after the other.
 """
 
+import functools
+from collections.abc import Mapping
+
 import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from cooper_jax.models import attention, cache, kernels, layers
+from cooper_jax.models import attention, cache, kernels, layers, products
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.parallel.shard import constrain
 
@@ -232,7 +235,8 @@ def layers_of(blocks, layers: int) -> tuple:
 
 
 def unstack(params, config: ModelConfig):
-  """The decoder's parameters with a tree a layer, as a step asks for them.
+  """The decoder's parameters with a tree a layer, as a step asks for them,
+  matrices as `products.of_few` does.
 
   Once a call, where `ModelConfig.unroll` has no loop over the layers: on a CPU
   that would copy each layer's weights, keys and values for every token.
@@ -241,5 +245,18 @@ def unstack(params, config: ModelConfig):
     return params
   inner = params["params"]
   decoder, blocks = inner["decoder"], inner["decoder"]["blocks"]
-  each = layers_of(blocks, config.layers)
+  each = layers_of(_laid_out(blocks, config.operands), config.layers)
   return {"params": inner | {"decoder": decoder | {"blocks": each}}}
+
+
+def _laid_out(blocks, operands: str):
+  """Blocks with each stacked "kernel" [layers, D, F] as one "laid_out"."""
+  if not isinstance(blocks, Mapping):
+    return blocks
+  arrange = jax.vmap(functools.partial(products.laid_out, operands=operands))
+  return {
+    ("laid_out" if name == "kernel" else name): (
+      arrange(x) if name == "kernel" else _laid_out(x, operands)
+    )
+    for name, x in blocks.items()
+  }

@@ -277,25 +277,28 @@ class Unified(nn.Module):
     )
     return self.point_to(at) if self.config.pointer else at
 
-  def columns(self):
-    """The head as `text_logits` and `code_logits` can be given it: of V rows
-    those of text and specials [D, V - locations], and [D, C]; made once for
-    many calls.
+  def laid_out(self):
+    """The head as `text_logits` and `code_logits` can be given it, made once
+    for many calls: of V rows those of text and specials, and those of codes,
+    each as `products.of_few` asks for it.
     """
     table = self.embedding if self.config.tied_head else self.head
     words = table[: self.text_rows - self.config.locations]
-    rounded = lambda rows: rows.astype(self.config.operands).T  # noqa: E731
-    return rounded(words), rounded(self._code_rows())
+    operands = self.config.operands
+    return tuple(
+      products.laid_out(rows.astype(operands).T, operands=operands)
+      for rows in (words, self._code_rows())
+    )
 
   def text_logits(
-    self, hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, words_DV=None
+    self, hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, laid_out=None
   ):
     """Logits f32 [B, L, V] over text, specials and locations.
 
     As `text_parts`, put together: for the sampler, whose tables are whole.
     """
     parts = self.text_parts(
-      hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, words_DV, sharded=False
+      hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, laid_out, sharded=False
     )
     return jnp.concatenate(parts, axis=-1)
 
@@ -305,7 +308,7 @@ class Unified(nn.Module):
     keys_BJD,
     cell_start_BL,
     exists_BJ,
-    words_DV=None,
+    laid_out=None,
     *,
     sharded,
   ):
@@ -318,7 +321,7 @@ class Unified(nn.Module):
       keys_BJD: of `cell_keys`, the cells of all images of the row.
       cell_start_BL: first cell of the image that a location would point at.
       exists_BJ: which cells there are; no location is named where none is.
-      words_DV: of `columns`, or None.
+      laid_out: the first of `laid_out`, or None.
       sharded: whether every device has some of the words for all rows of the
         batch, so that no device ever holds the table, nor sends it.
     """
@@ -329,7 +332,7 @@ class Unified(nn.Module):
     if sharded:
       asked_BLD = constrain(asked_BLD, "copies", None, None)
       named = constrain(named, "logits", None)
-    logits = self._logits(asked_BLD, named, words_DV)
+    logits = self._logits(asked_BLD, named, laid_out)
     if sharded:
       logits = constrain(logits, "copies", None, "logits")
     # Rows without room for an image have no cells at all.
@@ -350,17 +353,20 @@ class Unified(nn.Module):
       cells = jnp.take_along_axis(cells, index, axis=-1)
     return logits, jnp.where(exists, cells, attention.NEGATIVE)
 
-  def code_logits(self, hidden_BLD, codes_DC=None):
-    """Logits f32 [B, L, C] over the codes of a map; codes_DC: of `columns`."""
-    return self._logits(hidden_BLD, self._code_rows(), codes_DC)
+  def code_logits(self, hidden_BLD, laid_out=None):
+    """Logits f32 [B, L, C] over the codes of a map.
 
-  def _logits(self, hidden_BLD, rows_VD, columns_DV=None):
+    laid_out: the second of `laid_out`, or None.
+    """
+    return self._logits(hidden_BLD, self._code_rows(), laid_out)
+
+  def _logits(self, hidden_BLD, rows_VD, laid_out=None):
     # Hidden states are a norm's, of that dtype, and widened: nothing is lost.
     hidden_BLD = hidden_BLD.astype(self.config.dtype)
     dtypes = {"operands": self.config.operands, "result": "float32"}
-    if columns_DV is None:
+    if laid_out is None:
       return products.against_rows(hidden_BLD, rows_VD, **dtypes)
-    return products.linear(hidden_BLD, columns_DV, **dtypes)
+    return products.of_few(hidden_BLD, laid_out, **dtypes)
 
   def _code_rows(self):
     """The head's rows of codes, with those of their digits."""

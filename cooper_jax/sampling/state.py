@@ -62,8 +62,8 @@ class SamplerContext:
   keys: jax.Array  # [R, J, D] f32 what locations point at, of `cell_keys`
   exists: jax.Array  # [R, J] bool, the prompt has this image cell
   cell: jax.Array  # [R] i32 first cell of the image that locations point at
-  # The head's columns of text and specials [D, V - locations] and of codes
-  # [D, C], made once where layers are called one by one; None = the tables.
+  # The head's rows of text and specials and of codes, of `Unified.laid_out`,
+  # made once where layers are called one by one; None = the tables.
   words: jax.Array | None = None
   codes: jax.Array | None = None
 
@@ -106,7 +106,7 @@ def prefill(
     cell=spread(prompts.cell),
   )
   if form.model.unroll:
-    words, codes = model.apply(params, method=unified.Unified.columns)
+    words, codes = model.apply(params, method=unified.Unified.laid_out)
     context = context.replace(words=words, codes=codes)
   return state, context
 
