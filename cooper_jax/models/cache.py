@@ -1,10 +1,12 @@
 """The KV cache: an explicit argument and result, never module state.
 
 A prompt is prefilled once and shared by its group of G rollouts; each rollout
-owns the positions that it generates. Those are held in rungs, arrays of their
-own of so many positions each: a step reads the rungs that have been begun and
-nothing of the others. Layers lead, or are unstacked, where blocks are called
-one by one (`ModelConfig.unroll`).
+owns the positions that it generates. Of these a step reads no more than what
+may hold a token. Layers lead, and then the positions are in one array, of which
+a step reads the first so many. Or, where blocks are called one by one
+(`ModelConfig.unroll`), layers are unstacked and the positions are in rungs,
+arrays of their own, of which a step reads those that have been begun: on a CPU
+a part of an array would be copied before it is read.
 """
 
 import functools
@@ -20,15 +22,20 @@ from cooper_jax.parallel.shard import constrain
 LANES = 16  # positions come in so many: products of odd lengths take longer
 
 
+def aligned(positions: int) -> int:
+  """So many positions as an array holds for these."""
+  return -(-positions // LANES) * LANES
+
+
 @struct.dataclass
 class Cache:
   """Keys and values, as the two products of a step read them.
 
   Of prompts: keys [layers, K, P, H, S] and values [layers, K, P, S, H]; a row's
-  own: a tuple of rungs, each of the same, R and T for P and S. prompt_mask
-  [P, S] and, for each rung, valid [R, T] say which positions hold a token.
-  Where layers are unstacked, each array of keys or values is a tuple with an
-  entry a layer.
+  own: a tuple of rungs, each of the same, R and T for P and S; of one where
+  layers lead. prompt_mask [P, S] and, for each rung, valid [R, T] say which
+  positions hold a token. Where layers are unstacked, each array of keys or
+  values is a tuple with an entry a layer.
   """
 
   prompt_k: jax.Array | tuple[jax.Array, ...]
@@ -45,12 +52,12 @@ def start(
   """Returns a cache with prompts that are prefilled, [layers, P, S, K, H] of
   keys and of values, and empty own positions.
 
-  rungs: positions of each rung, at least.
+  rungs: positions of each rung, at least; stacked layers have all in one.
   unstacked: layers are in a list of trees, not stacked along a leading axis.
   """
   prompt_k, prompt_v = (jnp.moveaxis(x, 3, 1) for x in prompt_kv)
   layers, kv_heads, _, _, head_dim = prompt_v.shape
-  rungs = [-(-positions // LANES) * LANES for positions in rungs]
+  rungs = [aligned(each) for each in (rungs if unstacked else [sum(rungs)])]
 
   def arranged(stacked):
     names = ("layers", "kv_heads", "batch", None, None)
@@ -98,3 +105,8 @@ def of_layer(rung, layer=None):
     )
     for x in rung
   )
+
+
+def begin(rung, positions: int):
+  """Of keys [K, R, H, T] and values [K, R, T, H] the first positions."""
+  return rung[0][..., :positions], rung[1][..., :positions, :]

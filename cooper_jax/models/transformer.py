@@ -80,7 +80,7 @@ class Block(nn.Module):
         mixed = attention.attend_shared(
           q,
           (prompt_k, prompt_v, shared["prompt_mask"]),
-          [(*kv, valid) for kv, valid in own],
+          [(*cache.begin(kv, valid.shape[1]), valid) for kv, valid in own],
         )
       elif self.bins:
         mixed = attention.attend_bins(

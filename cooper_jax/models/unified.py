@@ -4,6 +4,8 @@ The parameters are a plain pytree; several trees (policy, reference, average)
 pass through the same functions.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -239,20 +241,21 @@ class Unified(nn.Module):
     active_R,
     *,
     rung: int,
-    read: int,
+    read: Sequence[int],
   ):
     """Feeds L tokens of one step to every row; returns hidden and the cache.
 
     Their keys and values go into a rung, to the positions position ..
-    position + L - 1 of it, which count from then on where the row is active;
-    the first `read` rungs are read, all L positions by every row.
+    position + L - 1 of it, which count from then on where the row is active.
+    Of each rung the first `read` positions are read, all L by every row; there
+    may be more rungs, which are not.
     """
     length = tokens.ids.shape[1]
     at = jnp.arange(cache.valid[rung].shape[1])
     fed = (at >= position) & (at < position + length)
     valid = list(cache.valid)
-    seen = valid[:read]
-    seen[rung] |= fed
+    seen = [each[:, :count] for each, count in zip(valid, read, strict=False)]
+    seen[rung] |= fed[: read[rung]]
     shared = self.shared(tokens) | {
       "valid": seen,
       "prompt_mask": cache.prompt_mask,
@@ -264,7 +267,7 @@ class Unified(nn.Module):
       self.embed(tokens, features_RJD, sharded=False),
       shared,
       mode="step",
-      cached=(cache.prompt_k, cache.prompt_v, rungs[:read]),
+      cached=(cache.prompt_k, cache.prompt_v, rungs[: len(read)]),
     )
     valid[rung] |= fed & active_R[:, None]
     k, v = zip(*rungs, strict=True)

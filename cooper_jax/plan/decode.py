@@ -23,7 +23,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from cooper_jax.models.cache import LANES
+from cooper_jax.models.cache import aligned
 from cooper_jax.parallel.chips import Slice
 from cooper_jax.parallel.loops import read
 from cooper_jax.plan import capacity
@@ -88,11 +88,11 @@ def of_map(policy, params, *, batch: int, group: int, prompt: int, sizes):
 
 def own_positions(policy, position: int) -> int:
   """Own positions that the sampler reads to feed a token at a position."""
-  return sum(
-    -(-(end - first) // LANES) * LANES
-    for first, end in policy.limits.ladder(policy.form)
-    if first <= position
-  )
+  ladder = policy.limits.ladder(policy.form)
+  begun = [rung for rung in ladder if rung[0] <= position]
+  if policy.form.model.unroll:
+    return sum(aligned(end - first) for first, end in begun)
+  return aligned(begun[-1][1])
 
 
 def _text_places(policy) -> list[int]:

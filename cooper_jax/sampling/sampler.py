@@ -6,8 +6,8 @@ codes; rows that asked for none stay inactive) alternate. Only sizes are static.
 Position s of a row holds the token that was fed there, and every per-token
 result is at the position of its token.
 
-Keys and values are held in rungs (`grammar.Limits.ladder`), of each a loop of
-its own: what a step reads is static, and no more than what may hold a token.
+Of each rung of the positions (`grammar.Limits.ladder`) there is a loop of its
+own: which keys and values a step reads is static, and no more than may be held.
 
 A row's randomness is fold_in(its key, tokens drawn so far): the same sample id
 gives the same tokens in any batch, order or bucket.
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from cooper_jax.models import rounding, token_kinds, transformer, unified
+from cooper_jax.models.cache import aligned
 from cooper_jax.sampling import grammar
 from cooper_jax.sampling.prompts import Prompts
 from cooper_jax.sampling.state import (
@@ -123,16 +124,20 @@ class _Sampler:
     rung: (first, end), one of `Limits.ladder`, that has the position.
     """
     ladder = self.limits.ladder(self.form)
-    index = ladder.index(rung)
+    index, first = ladder.index(rung), rung[0]
+    last = len(ladder) - 1 if self.limits.reads_ahead else index
+    read = [valid.shape[1] for valid in state.cache.valid[: last + 1]]
+    if not self.form.model.unroll:  # all are in one
+      index, first, read = 0, 0, [aligned(ladder[last][1])]
     hidden, cache = self.model.apply(
       self.params,
       tokens,
       self.context.features,
       state.cache,
-      position - rung[0],
+      position - first,
       state.active,
       rung=index,
-      read=len(ladder) if self.limits.reads_ahead else index + 1,
+      read=read,
       method=unified.Unified.step,
     )
     return hidden, state.replace(cache=cache)

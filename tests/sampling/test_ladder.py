@@ -12,9 +12,14 @@ from tests.sampling.test_exactness import eager_to_draw, run, trunks
 
 
 @pytest.mark.parametrize("temperature", [(1.3, 0.7), (0.0, 0.0)])
-@pytest.mark.parametrize(("text", "rung"), [(40, 16), (20, 128)])
-def test_what_a_step_leaves_unread_changes_no_bit(text, rung, temperature):
-  model, form, params = tiny.make(3, tied_head=False, unroll=True, layers=1)
+@pytest.mark.parametrize(
+  ("text", "rung", "unroll"),
+  [(40, 16, True), (40, 16, False), (20, 128, True)],
+)
+def test_what_a_step_leaves_unread_changes_no_bit(
+  text, rung, unroll, temperature
+):
+  model, form, params = tiny.make(3, tied_head=False, unroll=unroll, layers=1)
   params = eager_to_draw(params, form)
   made = trunks(np.random.default_rng(1), form, 2)
   few = grammar.Limits(text=text, maps=1, script=3, rung=rung)
