@@ -78,32 +78,23 @@ def start(
   )
 
 
-def put(rung, new, position, layer=None):
-  """Keys and values of a rung with new ones [R, L, K, H] from a position on.
+def turned(k_RLKH, v_RLKH):
+  """New keys [K, R, H, L] and values [K, R, L, H], as the cache holds them."""
+  return (
+    einops.rearrange(k_RLKH, "r l k h -> k r h l"),
+    einops.rearrange(v_RLKH, "r l k h -> k r l h"),
+  )
 
-  layer: which one of a rung of all layers; None = the rung is of one.
-  """
-  new_k = einops.rearrange(new[0], "r l k h -> k r h l")
-  new_v = einops.rearrange(new[1], "r l k h -> k r l h")
-  k_at, v_at = (0, 0, 0, position), (0, 0, position, 0)
-  if layer is not None:
-    new_k, new_v = new_k[None], new_v[None]
-    k_at, v_at = (layer, *k_at), (layer, *v_at)
+
+def put(rung, new, position):
+  """Keys and values of a rung with new ones, `turned`, from a position on."""
+  (k, v), none = new, (0,) * (rung[0].ndim - 2)
   write = functools.partial(
     jax.lax.dynamic_update_slice, allow_negative_indices=False
   )
-  return write(rung[0], new_k, k_at), write(rung[1], new_v, v_at)
-
-
-def of_layer(rung, layer=None):
-  """Keys [K, R, H, T] and values [K, R, T, H] of one layer of a rung."""
-  if layer is None:
-    return rung
-  return tuple(
-    jax.lax.dynamic_index_in_dim(
-      x, layer, keepdims=False, allow_negative_indices=False
-    )
-    for x in rung
+  return (
+    write(rung[0], k, (*none, 0, position)),
+    write(rung[1], v, (*none, position, 0)),
   )
 
 

@@ -26,9 +26,8 @@ class Block(nn.Module):
   """One decoder block; `mode` is "train", "prefill" or "step".
 
   Called as a scan body: carry x [B, L, D]; per layer nothing, or for a step
-  the prompt's keys and values, those of the rungs that are read, and how the
-  new ones are put into theirs; broadcast `shared`, a dict with turn, is_code
-  and the masks (see `Transformer`).
+  the prompt's keys and values and those of the rungs that are read; broadcast
+  `shared`, a dict with turn, is_code and the masks (see `Transformer`).
   """
 
   config: ModelConfig
@@ -71,17 +70,25 @@ class Block(nn.Module):
       q = layers.apply_rope(q, shared["turn"])
       k = layers.apply_rope(k, shared["turn"])
       if self.mode == "step":
-        prompt_k, prompt_v, rungs, layer = cached
-        held, rung = list(rungs), shared["rung"]
-        # Written before it is read, or it would be copied.
-        k, v = cache.put(held[rung], (k, v), shared["position"], layer)
-        held[rung] = cache.of_layer((k, v), layer)
-        own = zip(held, shared["valid"], strict=True)
+        prompt_k, prompt_v, rungs = cached
+        new = cache.turned(k, v)
+        held, valid = list(rungs), list(shared["valid"])
+        if c.unroll:
+          # Written before it is read, or it would be copied.
+          rung = shared["rung"]
+          new = held[rung] = cache.put(held[rung], new, shared["position"])
+        else:  # written of all layers at once
+          held.append(new)
+          valid.append(jnp.ones((q.shape[0], q.shape[1]), bool))
         mixed = attention.attend_shared(
           q,
           (prompt_k, prompt_v, shared["prompt_mask"]),
-          [(*cache.begin(kv, valid.shape[1]), valid) for kv, valid in own],
+          [
+            (*cache.begin(kv, seen.shape[1]), seen)
+            for kv, seen in zip(held, valid, strict=True)
+          ],
         )
+        k, v = new
       elif self.bins:
         mixed = attention.attend_bins(
           q, k, v, shared["mask"], self.bins, kernel=c.attention
@@ -182,27 +189,22 @@ class Transformer(nn.Module):
   def _step(self, x_BLD, cached, shared):
     """A step through the layers as one loop.
 
-    The rung that is written goes from layer to layer, and so stays in place.
+    What is new is written after it, of all layers at once: so the positions
+    keep one layout on an accelerator, whether a step writes one or many.
     """
     blocks = self.get_variable("params", "blocks")
     block = Block(self.config, "step", parent=None)
-    prompt_k, prompt_v, rungs = cached
-    rungs, rung = list(rungs), shared["rung"]
-    written = rungs.pop(rung)
     # Else the compiler computes angles and masks anew in every layer.
     same = {name: shared[name] for name in ("turn", "valid", "prompt_mask")}
     shared = shared | jax.lax.optimization_barrier(same)
 
-    def layer(carried, of_layer):
-      x_BLD, written = carried
-      params, prompt, others, index = of_layer
-      held = [*others[:rung], written, *others[rung:]]
-      held = *prompt, held, index
-      return block.apply({"params": params}, x_BLD, held, shared), None
+    def layer(x_BLD, of_layer):
+      params, held = of_layer
+      return block.apply({"params": params}, x_BLD, held, shared)
 
-    prompts, layers = (prompt_k, prompt_v), jnp.arange(self.config.layers)
-    each = blocks, prompts, rungs, layers
-    return jax.lax.scan(layer, (x_BLD, written), each)[0]
+    x_BLD, new = jax.lax.scan(layer, x_BLD, (blocks, cached))
+    (held,) = cached[2]
+    return x_BLD, cache.put(held, new, shared["position"])
 
   def _step_unrolled(self, x_BLD, cached, shared):
     """The same without a loop, of parameters that `unstack` has parted.
@@ -214,7 +216,7 @@ class Transformer(nn.Module):
     prompt_k, prompt_v, rungs = cached
     for layer, params in enumerate(blocks):
       held = [(k[layer], v[layer]) for k, v in rungs]
-      cached = prompt_k[layer], prompt_v[layer], held, None
+      cached = prompt_k[layer], prompt_v[layer], held
       x_BLD, kv = block.apply({"params": params}, x_BLD, cached, shared)
       kept.append(kv)
     return x_BLD, tuple(zip(*kept, strict=True))
