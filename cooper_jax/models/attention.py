@@ -22,7 +22,7 @@ def attend(q_BLNH, k_BSKH, v_BSKH, mask_BLS, *, kernel="xla"):
   return jnp.swapaxes(attend_heads(q, k, v, mask_BLS), 1, 2)
 
 
-def attend_shared(q_RLNH, shared, own):
+def attend_shared(q_RLNH, shared, own, new=None):
   """Attention of R = P * G rows to their shared prefix and to their own keys.
 
   Args:
@@ -31,6 +31,9 @@ def attend_shared(q_RLNH, shared, own):
     shared: (k, v, mask) of the prefixes, as the cache has it: k [K, P, H, S],
       v [K, P, S, H], mask [P, S].
     own: the same of each rung of what the rows hold, R and T for P and S.
+    new: (k, v, position) of L positions of the only rung, k [K, R, H, L] and v
+      [K, R, L, H], that are not in it yet: there it holds zeros. None = they
+      are.
 
   A prefix's keys are read once, not once per row. The softmax is one: parts are
   joined by their largest score and their sums, added in order. A rung that
@@ -49,7 +52,7 @@ def attend_shared(q_RLNH, shared, own):
   sums, mixed = _weigh(raw, largest, v_KPSH)
   # All that a row needs of its prefix: what it adds up to, and its mixture.
   mass, mixed = each(largest + jnp.log(sums)), each(mixed / sums)
-  scored = [_of(alone, k, mask) for k, _, mask in own]
+  scored = [_of(alone, k, mask, new) for k, _, mask in own]
   largest = functools.reduce(
     jnp.maximum, [raw.max(axis=-1, keepdims=True) for raw in scored], mass
   )
@@ -58,6 +61,11 @@ def attend_shared(q_RLNH, shared, own):
   for raw, (_, v_KRTH, _) in zip(scored, own, strict=True):
     more, mix = _weigh(raw, largest, v_KRTH)
     sums, mixed = sums + more, mixed + mix
+    if new is not None:
+      _, v_KRLH, position = new
+      count = v_KRLH.shape[2]
+      raw = jax.lax.dynamic_slice_in_dim(raw, position, count, axis=3)
+      mixed += _weigh(raw, largest, v_KRLH)[1]
   out = (mixed / sums).astype(q_RLNH.dtype)
   return einops.rearrange(out, "k r (l a) h -> r l (k a) h", l=q_RLNH.shape[1])
 
@@ -69,11 +77,16 @@ def _regroup(x, count: int):
   )
 
 
-def _of(q_KBXH, k_KBHS, mask_BS):
+def _of(q_KBXH, k_KBHS, mask_BS, new=None):
   """Scores [K, B, X, S] in float32; along X are all queries of a key head."""
-  raw = jnp.einsum(
-    "kbxh,kbhs->kbxs", q_KBXH, k_KBHS, preferred_element_type=jnp.float32
+  product = functools.partial(
+    jnp.einsum, "kbxh,kbhs->kbxs", preferred_element_type=jnp.float32
   )
+  raw = product(q_KBXH, k_KBHS)
+  if new is not None:
+    k_KBHL, _, position = new
+    at = (0, 0, 0, position)
+    raw = jax.lax.dynamic_update_slice(raw, product(q_KBXH, k_KBHL), at)
   raw = raw * (q_KBXH.shape[-1] ** -0.5)
   return jnp.where(mask_BS[None, :, None], raw, NEGATIVE)
 

@@ -98,6 +98,16 @@ def put(rung, new, position):
   )
 
 
-def begin(rung, positions: int):
-  """Of keys [K, R, H, T] and values [K, R, T, H] the first positions."""
-  return rung[0][..., :positions], rung[1][..., :positions, :]
+def begin(held, layer, positions: int):
+  """Of one of stacked layers the first positions, [K, R, H, T], [K, R, T, H].
+
+  In one slice: a slice of a slice would be two copies on a TPU.
+  """
+
+  def of(x, axis):
+    sizes = [1, *x.shape[1:]]
+    sizes[axis] = positions
+    at = (layer, 0, 0, 0, 0)
+    return jax.lax.dynamic_slice(x, at, sizes, allow_negative_indices=False)[0]
+
+  return of(held[0], 4), of(held[1], 3)

@@ -71,24 +71,22 @@ class Block(nn.Module):
       k = layers.apply_rope(k, shared["turn"])
       if self.mode == "step":
         prompt_k, prompt_v, rungs = cached
-        new = cache.turned(k, v)
-        held, valid = list(rungs), list(shared["valid"])
+        k, v = cache.turned(k, v)
+        rungs, position, fresh = list(rungs), shared["position"], None
         if c.unroll:
           # Written before it is read, or it would be copied.
           rung = shared["rung"]
-          new = held[rung] = cache.put(held[rung], new, shared["position"])
-        else:  # written of all layers at once
-          held.append(new)
-          valid.append(jnp.ones((q.shape[0], q.shape[1]), bool))
+          k, v = rungs[rung] = cache.put(rungs[rung], (k, v), position)
+        else:
+          fresh = k, v, position
         mixed = attention.attend_shared(
           q,
           (prompt_k, prompt_v, shared["prompt_mask"]),
           [
-            (*cache.begin(kv, seen.shape[1]), seen)
-            for kv, seen in zip(held, valid, strict=True)
+            (*kv, seen) for kv, seen in zip(rungs, shared["valid"], strict=True)
           ],
+          fresh,
         )
-        k, v = new
       elif self.bins:
         mixed = attention.attend_bins(
           q, k, v, shared["mask"], self.bins, kernel=c.attention
@@ -198,12 +196,16 @@ class Transformer(nn.Module):
     same = {name: shared[name] for name in ("turn", "valid", "prompt_mask")}
     shared = shared | jax.lax.optimization_barrier(same)
 
-    def layer(x_BLD, of_layer):
-      params, held = of_layer
-      return block.apply({"params": params}, x_BLD, held, shared)
+    prompt_k, prompt_v, (held,) = cached
+    read = shared["valid"][0].shape[1]
 
-    x_BLD, new = jax.lax.scan(layer, x_BLD, (blocks, cached))
-    (held,) = cached[2]
+    def layer(x_BLD, of_layer):
+      params, prompt, index = of_layer
+      seen = *prompt, [cache.begin(held, index, read)]
+      return block.apply({"params": params}, x_BLD, seen, shared)
+
+    each = blocks, (prompt_k, prompt_v), jnp.arange(self.config.layers)
+    x_BLD, new = jax.lax.scan(layer, x_BLD, each)
     return x_BLD, cache.put(held, new, shared["position"])
 
   def _step_unrolled(self, x_BLD, cached, shared):

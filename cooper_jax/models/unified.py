@@ -255,8 +255,7 @@ class Unified(nn.Module):
     fed = (at >= position) & (at < position + length)
     valid = list(cache.valid)
     seen = [each[:, :count] for each, count in zip(valid, read, strict=False)]
-    if self.config.unroll:  # else what is fed is not in it yet
-      seen[rung] |= fed[: read[rung]]
+    seen[rung] |= fed[: read[rung]]
     shared = self.shared(tokens) | {
       "valid": seen,
       "prompt_mask": cache.prompt_mask,
