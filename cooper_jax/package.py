@@ -6,7 +6,8 @@
 policy, by their path in the tree; `manifest.json` says what made them (config,
 version of the world, seed; the maps that they learned from; of each stage the
 commands, commits, machines and hours, as far as they were noted; figures) and
-gives a checksum of the parameters. Nothing in either can run code.
+gives a checksum of the parameters. Nothing in either can run code. The text
+files of a policy that speaks a downloaded model's text stand beside them.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def read_manifest(folder: Path) -> dict:
       f"{folder / MANIFEST} does not say how the model was made; {_restore()}"
     )
   config.setdefault("init_as", STAGE)  # not said in older packages
-  if config.get("text_digest"):  # its text lies beside it
+  if config.get("text_digest"):  # its text is beside it
     config["text_folder"] = str(folder)
   for name, here in (("format", FORMAT), ("world", WORLD_VERSION)):
     if manifest.get(name) != here:
@@ -327,7 +328,7 @@ def pack(run_folder, out) -> dict:
   }
   out.mkdir(parents=True, exist_ok=True)
   if config.text_folder:
-    # They lie in the package then, but for the config that tells the rows.
+    # They are in the package then, but for the config that tells the rows.
     rows = policy.form.vocabulary.text
     manifest["config"] |= {"text_folder": "", "text_rows": rows}
     text_files.copy(config.text_folder, out)
