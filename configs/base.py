@@ -41,7 +41,12 @@ class RunSettings:
   # CPU bf16 is for products alone, if faster.
   precision: str = "auto"
   quick_compile: bool = False  # compile sooner, run slower (CPU)
-  text_rows: int = 0  # rows of text in the embedding table; 0 = a row a token
+  # Folder of a downloaded model whose tokenizer.json is used; "" = our own.
+  text_folder: str = ""
+  # Digest of that tokenizer, noted when a run begins; "" = any.
+  text_digest: str = ""
+  # Rows of text in the embedding table; 0 = as the folder's, or a row a token.
+  text_rows: int = 0
   modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
 
 

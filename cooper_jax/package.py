@@ -6,7 +6,8 @@
 policy, by their path in the tree; `manifest.json` says what made them (config,
 version of the world, seed; the maps that they learned from; of each stage the
 commands, commits, machines and hours, as far as they were noted; figures) and
-gives a checksum of the parameters. Nothing in either can run code.
+gives a checksum of the parameters. Nothing in either can run code. The text
+files of a policy that speaks a downloaded model's text stand beside them.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.policy import Policy, init_params, load_stage, make_policy
 from cooper_jax.stages import tokenizer
+from cooper_jax.tokenizers import text_files
 from cooper_jax.training import settings_version, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 from cooper_jax.world.config import VIEWS, WORLD_VERSION
@@ -84,6 +86,8 @@ def read_manifest(folder: Path) -> dict:
       f"{folder / MANIFEST} does not say how the model was made; {_restore()}"
     )
   config.setdefault("init_as", STAGE)  # not said in older packages
+  if config.get("text_digest"):  # its text is beside it
+    config["text_folder"] = str(folder)
   for name, here in (("format", FORMAT), ("world", WORLD_VERSION)):
     if manifest.get(name) != here:
       raise UserError(
@@ -150,6 +154,7 @@ def _settings(config, sections) -> dict:
   config = workdir.plain(config)
   parts = {name: config.get(name) for name in sections}
   parts["data.image_size"] = config["data"]["image_size"]
+  parts["text_digest"] = config.get("text_digest", "")
   return {
     name: value
     for name, value in workdir.flat(parts).items()
@@ -282,6 +287,9 @@ def pack(run_folder, out) -> dict:
       raise UserError(
         f"{run_folder} has no finished {stage}; run it to its end"
       )
+  config.text_digest = text_files.checked(
+    config.text_folder, config.text_digest
+  )
   policy = make_policy(config)
   codecs = tokenizer.load(config, run_folder)
   params = load_stage(policy, config, run_folder, STAGE)
@@ -319,6 +327,11 @@ def pack(run_folder, out) -> dict:
     },
   }
   out.mkdir(parents=True, exist_ok=True)
+  if config.text_folder:
+    # They are in the package then, but for the config that tells the rows.
+    rows = policy.form.vocabulary.text
+    manifest["config"] |= {"text_folder": "", "text_rows": rows}
+    text_files.copy(config.text_folder, out)
   (out / WEIGHTS).write_bytes(data)
   workdir.write_json(out / MANIFEST, manifest)
   return manifest

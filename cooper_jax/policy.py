@@ -22,6 +22,7 @@ from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
 from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder
+from cooper_jax.tokenizers.folder_text import FolderText
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
 from cooper_jax.training import precision
@@ -40,6 +41,16 @@ class Policy:
   limits: Limits
 
 
+def find_text(config) -> TextTokenizer:
+  """The text tokenizer of a config: a downloaded folder's, or the package's.
+
+  Raises UserError where the folder has another than the one that was noted.
+  """
+  if config.text_folder or config.text_digest:
+    return FolderText.load(config.text_folder, digest=config.text_digest)
+  return TextTokenizer.load()
+
+
 def make_policy(config, *, platform: str = "") -> Policy:
   """Builds the policy of a config; raises UserError where sizes don't fit.
 
@@ -47,7 +58,7 @@ def make_policy(config, *, platform: str = "") -> Policy:
   here.
   """
   platform = platform or jax.default_backend()
-  text = TextTokenizer.load()
+  text = find_text(config)
   modalities = tuple(
     (name, plugins.find("modalities", name).MODALITY_ID)
     for name in config.modalities
@@ -67,7 +78,7 @@ def make_policy(config, *, platform: str = "") -> Policy:
       " parts have no names; take full, dots or none"
     )
   settings["unroll"] = kernels.unrolled(settings["unroll"], platform)
-  rows = config.text_rows or text.size
+  rows = config.text_rows or text.rows
   if rows < text.size:
     raise UserError(
       f"config.text_rows is {rows}, the text tokenizer has {text.size} tokens;"
@@ -86,7 +97,7 @@ def make_policy(config, *, platform: str = "") -> Policy:
     operands=dtypes.operands,
   )
   vocabulary = Vocabulary(
-    rows, model_config.locations, model_config.codes, words=text.size
+    rows, model_config.locations, model_config.codes, text.size, text.absent
   )
   calls = {
     modality_id: text.encode(" " + plugins.find("modalities", name).CALL)

@@ -28,6 +28,7 @@ def allowed_rows(form: Format) -> np.ndarray:
   allowed = np.ones(vocabulary.text_rows, bool)
   allowed[vocabulary.specials : vocabulary.specials + vocab.SPECIALS] = False
   allowed[vocabulary.words or vocabulary.text : vocabulary.text] = False
+  allowed[list(vocabulary.absent)] = False
   for name in CHOSEN:
     allowed[vocabulary.special(name)] = True
   return allowed

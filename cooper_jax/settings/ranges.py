@@ -59,7 +59,7 @@ SEED = Range(0, 2_000_000_000)
 # The first pattern that fits a name is taken. A tuple is judged by its items.
 TABLE = {
   "seed": SEED,
-  "text_rows": Range(0, why="0 = one a token"),
+  "text_rows": Range(0, why="0 = as many as the text has"),
   # Devices along an axis; whether they divide up is seen with the devices.
   "mesh.*": Range(1, also=-1, why="-1 = all that are left"),
   "world.seed": SEED,

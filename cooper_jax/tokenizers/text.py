@@ -73,9 +73,16 @@ class TextTokenizer:
         " the path empty for the one that the package ships with"
       ) from error
 
+  absent: tuple[int, ...] = ()  # ids below size that no token has
+
   @property
   def size(self) -> int:
     return self._tokenizer.get_vocab_size()
+
+  @property
+  def rows(self) -> int:
+    """Rows of an embedding for it, where no setting asks for more."""
+    return self.size
 
   def encode(self, text: str) -> list[int]:
     return list(self._encoded(text))

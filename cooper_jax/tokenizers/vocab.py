@@ -68,13 +68,15 @@ class Vocabulary:
   """Rows of the token table: from sizes, the first id of each kind, and names.
 
   words: tokens that the text tokenizer has, where `text` rows are more, as in
-  released models; nobody may choose the rest. 0: as many.
+  released models; nobody may choose the rest. 0: as many. absent: ids below
+  that which no token has, if there are any.
   """
 
   text: int
   locations: int
   codes: int
   words: int = 0
+  absent: tuple[int, ...] = ()
 
   @property
   def specials(self) -> int:

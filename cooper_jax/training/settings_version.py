@@ -21,6 +21,8 @@ ADDED = {
   "sft.direct_families": [],
   "sft.families": [],
   "sft.scenes": 0,
+  "text_digest": "",
+  "text_folder": "",
   "world.camera_height": [0.9, 2.2],
   "world.field_of_view": [44.0, 72.0],
   "world.object_size": 1.0,
@@ -56,6 +58,11 @@ def without_added(settings: dict) -> dict:
     for name, value in settings.items()
     if name not in ADDED or value != ADDED[name]
   }
+
+
+def completed(config: dict) -> dict:
+  """A saved config with the settings of its top that came since."""
+  return {name: ADDED[name] for name in ADDED if "." not in name} | config
 
 
 def paired(one: dict, other: dict) -> tuple[dict, dict]:

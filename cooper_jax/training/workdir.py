@@ -24,7 +24,7 @@ from cooper_jax.training import precision, settings_version
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
 COMMON = ("init_from", "init_as", "seed", "precision", "text_rows")
-COMMON += ("modalities", "world", "data")
+COMMON += ("text_digest", "modalities", "world", "data")
 SECTIONS = {
   "tokenizer": ("tokenizer",),
   "pretrain": ("model", "pretrain"),
@@ -131,7 +131,7 @@ def to_config(saved: dict) -> ConfigDict:
       return {name: restore(item) for name, item in value.items()}
     return tuple(map(restore, value)) if isinstance(value, list) else value
 
-  return ConfigDict(restore(saved)).lock()
+  return ConfigDict(restore(settings_version.completed(saved))).lock()
 
 
 def digest(settings: dict) -> str:
