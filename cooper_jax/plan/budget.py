@@ -115,7 +115,10 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
   inner = tokens * (3 * model.ffn / tensor + 6 * model.d_model) * width * 2
   layers = model.layers if model.remat == "none" else 1
   vocabulary = policy.form.vocabulary.text_rows
-  chunk = min(scoring.CHUNK, max(shape.texts, 1))
+  texts = max(shape.texts, 1)
+  logits = local * texts * vocabulary / tensor * F32
+  if logits > model.kept_logits_mib * 2**20:  # not all of them are kept
+    logits *= min(scoring.CHUNK, texts) / texts
   table = vocabulary * model.d_model * F32 / tensor
   return Budget(
     state=everything * F32 * 3 / sharded,
@@ -123,7 +126,7 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
     kept=tokens * model.d_model * model.layers * width,
     working=(scores + inner) * layers
     + (2 * layer * rounded / tensor + table) * (sharded > tensor),
-    logits=local * chunk * vocabulary / tensor * F32 * 3,
+    logits=logits * 3,  # restricted and their gradient, too
     cache=0.0,
   )
 

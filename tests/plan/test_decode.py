@@ -126,15 +126,21 @@ def test_what_is_shown_names_every_kind():
   assert "tokens/s a chip" in words
 
 
-def test_own_positions_are_read_up_to_a_rung():
-  """Text of 4 and 4 tokens about a map of 20: whole rungs of 16 positions."""
+@pytest.mark.parametrize(
+  ("unroll", "read"),
+  [(True, [16, 16, 48, 48, 64, 64]), (False, [16, 16, 32, 32, 32, 32])],
+)
+def test_own_positions_are_read_up_to_a_rung(unroll, read):
+  """Text of 4 and 4 tokens about a map of 20, in pieces of 16 positions.
+
+  Of rungs each is whole; of one array its beginning is.
+  """
 
   class Stepped:
     def ladder(self, form):
       return [(0, 4), (4, 24), (24, 28)]
 
-  policy = types.SimpleNamespace(limits=Stepped(), form=None)
-  read = [
-    decode.own_positions(policy, place) for place in (0, 3, 4, 23, 24, 27)
-  ]
-  assert read == [16, 16, 48, 48, 64, 64]
+  form = types.SimpleNamespace(model=types.SimpleNamespace(unroll=unroll))
+  policy = types.SimpleNamespace(limits=Stepped(), form=form)
+  places = 0, 3, 4, 23, 24, 27
+  assert [decode.own_positions(policy, place) for place in places] == read
