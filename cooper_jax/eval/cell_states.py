@@ -16,7 +16,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.models import masks, transformer, unified
 from cooper_jax.sequences import packing, segments
 
-BATCH = 20  # images at once
+IMAGES_AT_ONCE = 20
 ENCODER = "encoder"
 
 
@@ -43,17 +43,17 @@ def of_samples(form: segments.Format, params, samples) -> Cells:
   model = _plain(form)
   shape = packing.Shape(length=form.model.locations, texts=1, codes=0)
   states, truth = [], []
-  for start in range(0, len(samples), BATCH):
-    some = samples[start : start + BATCH]
+  for start in range(0, len(samples), IMAGES_AT_ONCE):
+    some = samples[start : start + IMAGES_AT_ONCE]
     documents = [
       segments.Document((segments.Image(each.image),)) for each in some
     ]
-    batch = packing.pack(documents, form=form, shape=shape, rows=BATCH)
-    each_SBJD = np.asarray(_forward(model, params, batch))
+    batch = packing.pack(documents, form=form, shape=shape, rows=IMAGES_AT_ONCE)
+    by_layer = np.asarray(_forward(model, params, batch))
     for b, sample in enumerate(some):
       depth_J = object_depth(sample, form.model.vision.grid)
       here = np.flatnonzero(np.isfinite(depth_J))
-      states.append(each_SBJD[:, b, here])
+      states.append(by_layer[:, b, here])
       truth.append(np.log(depth_J[here]))
   if not sum(map(len, truth)):
     raise UserError(
@@ -109,8 +109,8 @@ def _forward(model: unified.Unified, params, batch):
     return x_BLD, x_BLD
 
   blocks = params["params"]["decoder"]["blocks"]
-  _, each_SBLD = jax.lax.scan(layer, x_BLD, blocks)
+  _, by_layer = jax.lax.scan(layer, x_BLD, blocks)
   at = jnp.maximum(batch["image_at"], 0)[None, :, :, None]
-  decoder = jnp.take_along_axis(each_SBLD, at, axis=2)
+  decoder = jnp.take_along_axis(by_layer, at, axis=2)
   states = jnp.concatenate([features_BJD[None], decoder])
   return states.astype("float32")

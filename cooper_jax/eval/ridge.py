@@ -29,9 +29,9 @@ from cooper_jax.parallel import mesh, shard
 from cooper_jax.runtime import compilation
 from cooper_jax.training import workdir
 
-STAGES = ("grpo", "sft", "pretrain")  # the last first
-SCENES = {"train": 400, "validation": 100, "test": 200}
-PENALTIES = np.logspace(-4, 2, 13)  # times the number of cells
+LAST_FIRST = ("grpo", "sft", "pretrain")  # stages
+READ_SCENES = {"train": 400, "validation": 100, "test": 200}
+PENALTIES = np.logspace(-6, 2, 17)  # times the number of cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class LayerScores:
   """A run's scores by layer, and those of its network untrained."""
 
   name: str
@@ -94,7 +94,7 @@ def measure(made: policy.Policy, params, samples) -> tuple[dict, dict]:
   return {name: score(name, **cells) for name in names}, cells
 
 
-def of_workdir(folder, *, stage: str = "", scenes=SCENES) -> Found:
+def of_workdir(folder, *, stage: str = "", scenes=READ_SCENES) -> LayerScores:
   """Scores a run's policy; stage: "" = the last that it has trained.
 
   Raises UserError where there is no such stage.
@@ -110,7 +110,7 @@ def of_workdir(folder, *, stage: str = "", scenes=SCENES) -> Found:
   )
   untrained, _ = measure(made, fresh, samples)
   centre, test = cells["train"].log_depth.mean(), cells["test"].log_depth
-  return Found(
+  return LayerScores(
     name=f"{config.variant}, seed {config.seed}",
     stage=stage,
     trained=trained,
@@ -122,15 +122,15 @@ def of_workdir(folder, *, stage: str = "", scenes=SCENES) -> Found:
 
 def _load(made, config, folder: Path, stage: str):
   """The stage that is looked at, and its parameters."""
-  for each in (stage,) if stage else STAGES:
+  for each in (stage,) if stage else LAST_FIRST:
     if (workdir.record(folder, each) or {}).get("finished"):
       averaged = config[each].optim.ema_decay > 0
       params = policy.load_params(made, folder / each, averaged=averaged)
       if params is not None:  # a package has no pretraining
         return each, params
   raise UserError(
-    f"{folder} has trained no {stage or ' or '.join(STAGES)} to the end; give"
-    " a --workdir that has, or another --stage"
+    f"{folder} has trained no {stage or ' or '.join(LAST_FIRST)} to the end;"
+    " give a --workdir that has, or another --stage"
   )
 
 
@@ -145,7 +145,7 @@ def _samples(config, scenes) -> dict[str, list]:
   return found
 
 
-def lines(found: Found) -> list[str]:
+def lines(found: LayerScores) -> list[str]:
   """What is printed of a run."""
   made = [
     f"{found.name}, {found.stage}: log depth at {found.cells} cells of objects;"
@@ -161,7 +161,7 @@ def lines(found: Found) -> list[str]:
   return made
 
 
-def draw(runs: list[Found], path: Path) -> None:
+def draw(runs: list[LayerScores], path: Path) -> None:
   """Writes a PNG: R2 and AbsRel by layer, a line a run."""
   import matplotlib
 
@@ -189,7 +189,7 @@ def draw(runs: list[Found], path: Path) -> None:
   os.replace(partial, path)
 
 
-def _named(runs: list[Found], folders) -> list[Found]:
+def _named(runs: list[LayerScores], folders) -> list[LayerScores]:
   """Runs by their folders, where two have one name."""
   if len({run.name for run in runs}) == len(runs):
     return runs
@@ -207,7 +207,7 @@ def main(argv=None) -> int:
   )
   add = parser.add_argument
   add("--workdir", action="append", required=True, help="of a run; several")
-  add("--stage", default="", choices=("", *STAGES), help="default the last")
+  add("--stage", default="", choices=("", *LAST_FIRST), help="default the last")
   add("--figure", default="", help="default ridge.png in the first workdir")
   add("--json", action="store_true", help="print a JSON line alone")
   asked = parser.parse_args(argv)

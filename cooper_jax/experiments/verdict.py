@@ -12,8 +12,8 @@ import math
 from cooper_jax.experiments.comparisons import Difference
 
 SHOWN, REFUTED, NONE = "shown", "refuted at this size", "no verdict"
-ABOVE = 0.10  # of the base over the constant, of all answers
-SEEDS = 3  # or the interval would hardly be one over seeds
+LEAST_ABOVE = 0.10  # of the base over the constant, of all answers
+LEAST_SEEDS = 3  # or the interval would hardly be one over seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,10 @@ def _judge(claim, compared: list[Difference], doubt: str, base: str) -> Verdict:
   figures = "; ".join([*map(_figures, compared), base])
   seeds = len(compared[0].seeds)
   lows, highs = zip(*(each.found[1:3] for each in compared))
-  if seeds < SEEDS:
-    return Verdict(claim, NONE, f"{seeds} seeds, it takes {SEEDS}; {figures}")
+  if seeds < LEAST_SEEDS:
+    return Verdict(
+      claim, NONE, f"{seeds} seeds, it takes {LEAST_SEEDS}; {figures}"
+    )
   if min(lows) > 0:
     return Verdict(claim, SHOWN, figures)
   if min(highs) < 0:
@@ -83,6 +85,6 @@ def _base(name: str, rows) -> tuple[str, str]:
     f"{row.name} is {100 * (right - constant):.1f} points above the constant"
     f" ({100 * right:.1f} and {100 * constant:.1f} %)"
   )
-  if right - constant < ABOVE - 1e-9:
-    return f"{figures}, it takes {100 * ABOVE:.0f}", figures
+  if right - constant < LEAST_ABOVE - 1e-9:
+    return f"{figures}, it takes {100 * LEAST_ABOVE:.0f}", figures
   return "", figures

@@ -91,7 +91,7 @@ def test_what_a_layer_tells_is_found_and_nothing_where_there_is_nothing():
 def test_the_figure_has_a_line_a_run(tmp_path):
   score = ridge.Score(0.9, 0.1, 1.0)
   scores = {"encoder": score, "decoder 1": score}
-  run = ridge.Found("amg, seed 0", "sft", scores, scores, 0.7, 100)
+  run = ridge.LayerScores("amg, seed 0", "sft", scores, scores, 0.7, 100)
   ridge.draw([run, run], tmp_path / "ridge.png")
   assert (tmp_path / "ridge.png").read_bytes().startswith(b"\x89PNG")
   assert "decoder 1" in "\n".join(ridge.lines(run))
