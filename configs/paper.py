@@ -252,6 +252,21 @@ COMPARISONS = {
   "cooper - shuffled": ("cooper", "shuffled", UNTRACED),
 }
 
+# Claim -> the comparisons that have to be above 0, interval included.
+CLAIMS = {
+  "Claim 1, maps alone help distance and size": (
+    "amg - base",
+    "amg - amg_exchanged",
+  ),
+  "Claim 2, reinforcement helps the untraced families": (
+    "cooper - best fixed mode before",
+    "cooper - sft_more",
+    "cooper - shuffled",
+  ),
+}
+# Nothing is told where this row is hardly better than a constant.
+BASE = "base"
+
 
 def get_config(variant: str = "amg"):
   """Settings of a row, or of ROW:smoke, locked."""

@@ -107,6 +107,8 @@ def sweep(argv) -> int:
     found = results.collect(wanted, made, argv)
     tables.write(found, out)
     figure.write(found, out / "figure.png")
+  for each in found.verdicts:
+    print(each)
   print(f"written: {out}/table.md, paper.csv and figure.png", flush=True)
   return code
 

@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 
+from cooper_jax.experiments import lengths
 from cooper_jax.experiments.results import Results
 
 CSV_COLUMNS = ("comparison", "seeds", "n", "points", "low", "high")
@@ -28,10 +29,12 @@ def to_csv(found: Results) -> str:
 
 
 def to_markdown(found: Results) -> str:
-  """The table of rows, of modes before and after, and of comparisons."""
+  """Verdicts; the tables of rows, lengths, modes and comparisons."""
   done = [row for row in found.rows if not row.gap]
   columns = list(done[0].values) if done else []
-  lines = [f"`{found.command}`", "", "Accuracy in %, mean over seeds.", ""]
+  lines = [f"`{found.command}`", ""]
+  lines += [f"- {each}" for each in found.verdicts]
+  lines += ["", "Accuracy in %, mean over seeds.", ""]
   columns = columns or ["gap"]
   lines += _head(["row", "seeds", "asked in", *columns])
   for row in found.rows:
@@ -43,6 +46,7 @@ def to_markdown(found: Results) -> str:
   for name, values in found.unlearned.items():
     figures = [_figure(each, values.get(each, math.nan)) for each in columns]
     lines.append(_line([name, "", "", *figures]))
+  lines += _lengths(done)
   changed = [row for row in done if row.modes]
   if changed:
     lines += ["", "Every mode before and after GRPO:", ""]
@@ -53,7 +57,8 @@ def to_markdown(found: Results) -> str:
         lines.append(
           _line([row.name, mode, *cells, _points(mean, low, high), str(n)])
         )
-  lines += ["", "Differences, over seeds and questions:", ""]
+  title = "Differences, over seeds and questions"
+  lines += ["", f"{title} (of a median factor in hundredths):", ""]
   lines += _head(["comparison", "points (95 %)", "n", "note"])
   for each in found.differences:
     if each.gap:
@@ -62,6 +67,28 @@ def to_markdown(found: Results) -> str:
       *points, n = each.found
       lines.append(_line([each.name, _points(*points), str(n), each.said]))
   return "\n".join(lines) + "\n"
+
+
+def _lengths(rows) -> list[str]:
+  """The table of answers that are lengths, [] of none."""
+  asked = [row for row in rows if row.factors.n]
+  if not asked:
+    return []
+  lines = ["", "Lengths, with 95 % intervals over seeds and questions:", ""]
+  titles = [f"within a factor of {most:g}, %" for most in lengths.FACTORS]
+  lines += _head(["row", "asked in", *titles, "median error factor", "n"])
+  for row in asked:
+    shares = [
+      f"{100 * mean:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+      for mean, low, high in row.factors.within.values()
+    ]
+    mean, low, high = row.factors.median
+    median = f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    if not math.isfinite(mean):
+      median = "most can't be read"
+    n = str(row.factors.n)
+    lines.append(_line([row.name, row.mode, *shares, median, n]))
+  return lines
 
 
 def _points(mean, low, high) -> str:
@@ -73,7 +100,7 @@ def _figure(column: str, value: float) -> str:
     return "-"
   if column in ("AbsRel", "mIoU"):
     return f"{value:.3f}"
-  return f"{value:.2f}" if column == "median factor" else f"{100 * value:.1f}"
+  return f"{100 * value:.1f}"
 
 
 def _head(cells) -> list[str]:

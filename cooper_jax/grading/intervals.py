@@ -85,20 +85,25 @@ def bootstrap_difference(
 
 
 def nested_bootstrap(
-  runs, *, draws: int = 2000, seed: int = 0, level: float = 0.95
+  runs,
+  *,
+  statistic=np.mean,
+  draws: int = 2000,
+  seed: int = 0,
+  level: float = 0.95,
 ) -> tuple[float, float]:
-  """Interval of the mean over runs of each run's mean.
+  """Interval of the mean over runs of each run's mean, or other statistic.
 
-  runs: a list of arrays [n], one a run. Runs are drawn with replacement and
-  then the values of each; with few runs it is still too narrow, as every
-  bootstrap.
+  runs: a list of arrays [n] or [n, ...], one a run. Runs are drawn with
+  replacement and then the values of each; with few runs it is still too
+  narrow, as every bootstrap.
   """
   rng = np.random.Generator(np.random.Philox(key=seed))
   means = np.empty(draws)
   for i in range(draws):
     chosen = rng.integers(0, len(runs), len(runs))
     means[i] = np.mean(
-      [rng.choice(runs[c], len(runs[c])).mean() for c in chosen]
+      [statistic(rng.choice(runs[c], len(runs[c]))) for c in chosen]
     )
   tail = (1 - level) / 2
   low, high = np.quantile(means, (tail, 1 - tail))

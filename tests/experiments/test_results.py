@@ -38,8 +38,12 @@ def test_differences_are_found_where_they_are(tmp_path):
   assert 10 < float(gained["points"]) < 30
   low, high = float(gained["low"]), float(gained["high"])
   assert 0 < low < float(gained["points"]) < high
-  near = lines["amg - base, lengths within a factor of 2"]
+  near = lines["amg - base within a factor of 2"]
   assert near["n"] == "120" and float(near["low"]) > 0
+  # Wrong lengths are off by 2.5, right ones by 1: base errs more often than
+  # not, amg less often, so that the median falls by 1.5, or 150 hundredths.
+  median = lines["amg - base median error factor"]
+  assert float(median["points"]) == -150 and float(median["low"]) == -150
   assert float(lines["cooper - best fixed mode before"]["low"]) > 0
   assert lines["cooper - sft_more"]["points"] == ""  # a gap
   figure.write(found, tmp_path / "figure.png")
@@ -55,8 +59,10 @@ def test_a_row_is_read_in_its_mode(tmp_path):
   assert row.mode == "text" and row.values["draws"] == 0
   lengths = row.values["within 10 %"]
   # Wrong lengths are off by 5 / 2.
-  assert row.values["factor 2"] == lengths < 1
-  assert row.values["median factor"] == pytest.approx(2.5)
+  mean, low, high = row.factors.within[2.0]
+  assert low < mean == lengths < high < 1 and row.factors.n == 60
+  assert row.factors.within[1.25] == (mean, low, high)
+  assert row.factors.median[0] == pytest.approx(2.5)
   assert row.values["held-out pair"] == 0.5 and row.values["AbsRel"] == 0.25
   assert math.isnan(row.values["held-out words"])
   assert found.unlearned["constant"]["distance"] == pytest.approx(0.1)
