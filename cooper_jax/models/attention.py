@@ -61,11 +61,10 @@ def attend_shared(q_RLNH, shared, own, new=None):
   for raw, (_, v_KRTH, _) in zip(scored, own, strict=True):
     more, mix = _weigh(raw, largest, v_KRTH)
     sums, mixed = sums + more, mixed + mix
-    if new is not None:
-      _, v_KRLH, position = new
-      count = v_KRLH.shape[2]
-      raw = jax.lax.dynamic_slice_in_dim(raw, position, count, axis=3)
-      mixed += _weigh(raw, largest, v_KRLH)[1]
+  if new is not None:
+    (raw,), (_, v_KRLH, position) = scored, new
+    raw = jax.lax.dynamic_slice_in_dim(raw, position, v_KRLH.shape[2], axis=3)
+    mixed += _weigh(raw, largest, v_KRLH)[1]
   out = (mixed / sums).astype(q_RLNH.dtype)
   return einops.rearrange(out, "k r (l a) h -> r l (k a) h", l=q_RLNH.shape[1])
 

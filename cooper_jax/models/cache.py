@@ -87,7 +87,10 @@ def turned(k_RLKH, v_RLKH):
 
 
 def put(rung, new, position):
-  """Keys and values of a rung with new ones, `turned`, from a position on."""
+  """Keys and values of a rung with new ones, `turned`, from a position on.
+
+  rung: [K, R, H, T] and [K, R, T, H], or with layers before it; new as well.
+  """
   (k, v), none = new, (0,) * (rung[0].ndim - 2)
   write = functools.partial(
     jax.lax.dynamic_update_slice, allow_negative_indices=False

@@ -46,22 +46,22 @@ def laid_out(kernel_DF, *, operands):
   return kernel_DF.T if operands == "float32" else kernel_DF
 
 
-def of_few(x, matrix, *, operands=None, result=None):
+def of_few(x, matrix, *, operands, result=None):
   """x W as `linear`, of few x [..., D] and a matrix of `laid_out`; no gradient.
 
   XLA's CPU backend first copies what stands second in a product. Of a step,
   whose x are few, that is to be x and not the matrix.
   """
   rows = x.reshape(-1, x.shape[-1])
-  operands, result = (dtype or str(x.dtype) for dtype in (operands, result))
+  result = result or str(x.dtype)
   if operands != "float32":
     y = _rounded(rows, matrix, 1, 0, operands, result)
   elif len(rows) > FEW:
     y = _rounded(rows, matrix, 1, 1, operands, result)
   else:
     # The barrier, or XLA would turn the product round again.
-    y_FL = _rounded(matrix, rows, 1, 1, operands, result)
-    y = lax.optimization_barrier(y_FL).T
+    turned = _rounded(matrix, rows, 1, 1, operands, result)
+    y = lax.optimization_barrier(turned).T
   return y.reshape(*x.shape[:-1], y.shape[-1])
 
 

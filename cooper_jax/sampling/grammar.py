@@ -28,8 +28,8 @@ class Limits:
   script: forced tokens at the start of a turn, at most.
   rung: positions of a turn of text whose keys and values are held together, at
     least, where it has so many; a map's are together.
-  reads_ahead: whether rungs that hold nothing yet are read too. It changes
-    nothing but the time that it takes: for tests.
+  reads_ahead: whether rungs that hold nothing yet are read too. They add exact
+    zeros, so that it takes longer and changes nothing else: for tests.
   """
 
   text: int

@@ -214,3 +214,23 @@ def test_the_gradient_of_logits_is_made_once():
   """And not once in each of the two products that take it."""
   program = compiled(products.against_rows, *normal((2, 64, 8), (96, 8)))
   assert results(program, "cosine") == [2 * 64 * 96]
+
+
+@pytest.mark.parametrize("operands", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [1, 7, products.FEW, products.FEW + 1])
+def test_the_product_of_a_step_is_that_of_training(rows, operands):
+  x, kernel = normal((rows, 1, 24), (24, 40), seed=rows)
+  laid_out = products.laid_out(jnp.asarray(kernel), operands=operands)
+  found = jax.jit(products.of_few, static_argnames=("operands", "result"))(
+    x, laid_out, operands=operands, result="float32"
+  )
+  wanted = products.linear(x, kernel, operands=operands, result="float32")
+  assert found.shape == (rows, 1, 40)
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=CLOSE * 20)
+
+
+def test_the_few_stand_second_in_what_is_compiled():
+  x, kernel = normal((3, 24), (24, 40))
+  matrix = products.laid_out(jnp.asarray(kernel), operands="float32")
+  run = jax.jit(lambda x, y: products.of_few(x, y, operands="float32"))
+  assert "f32[40,3]" in run.lower(x, matrix).compile().as_text()
