@@ -11,7 +11,7 @@ import math
 
 from cooper_jax.experiments.comparisons import Difference
 
-SHOWN, REFUTED, NONE = "shown", "refuted at this size", "no verdict"
+HOLDS, REFUTED, NONE = "shown", "refuted at this size", "no verdict"
 LEAST_ABOVE = 0.10  # of the base over the constant, of all answers
 LEAST_SEEDS = 3  # or the interval would hardly be one over seeds
 
@@ -21,7 +21,7 @@ class Verdict:
   """What a claim has come to, and the figures that decide."""
 
   claim: str
-  said: str  # SHOWN, REFUTED or NONE
+  said: str  # HOLDS, REFUTED or NONE
   why: str
 
   def __str__(self) -> str:
@@ -53,7 +53,7 @@ def _judge(claim, compared: list[Difference], doubt: str, base: str) -> Verdict:
       claim, NONE, f"{seeds} seeds, it takes {LEAST_SEEDS}; {figures}"
     )
   if min(lows) > 0:
-    return Verdict(claim, SHOWN, figures)
+    return Verdict(claim, HOLDS, figures)
   if min(highs) < 0:
     return Verdict(claim, REFUTED, figures)
   return Verdict(claim, NONE, f"an interval holds 0; {figures}")

@@ -45,11 +45,11 @@ def judge(*figures, rows=None, seeds=SEEDS, claim=ONE, gap=()):
 @pytest.mark.parametrize(
   ("claim", "figures", "said"),
   [
-    (ONE, (ABOVE, ABOVE), verdict.SHOWN),
+    (ONE, (ABOVE, ABOVE), verdict.HOLDS),
     (ONE, (ABOVE, AROUND), verdict.NONE),
     (ONE, (ABOVE, BELOW), verdict.REFUTED),
     (ONE, (AROUND, BELOW), verdict.REFUTED),
-    (TWO, (ABOVE, ABOVE, ABOVE), verdict.SHOWN),
+    (TWO, (ABOVE, ABOVE, ABOVE), verdict.HOLDS),
     # Better than before, and not than as many steps of cross-entropy.
     (TWO, (ABOVE, AROUND, ABOVE), verdict.NONE),
     (TWO, (ABOVE, ABOVE, BELOW), verdict.REFUTED),
@@ -69,7 +69,7 @@ def test_a_gap_is_never_guessed():
 
 
 def test_no_verdict_where_the_base_is_hardly_above_the_constant():
-  for right, said in ((0.46, verdict.NONE), (0.47, verdict.SHOWN)):
+  for right, said in ((0.46, verdict.NONE), (0.47, verdict.HOLDS)):
     found = judge(ABOVE, ABOVE, rows=[row(right=right)])
     assert found.said == said
     # 46 less 37 is 9, 47 less 37 the 10 that it takes.
@@ -84,7 +84,7 @@ def test_the_base_is_looked_at_where_it_has_most_labels():
   assert found.said == verdict.NONE and "base-30000 not finished" in found.why
   # Of several with as many labels the row itself, not one trained otherwise.
   short = row("base-3000x2000", right=0.1, steps=2000)
-  assert judge(ABOVE, ABOVE, rows=[row(), short]).said == verdict.SHOWN
+  assert judge(ABOVE, ABOVE, rows=[row(), short]).said == verdict.HOLDS
 
 
 def test_no_verdict_without_a_base_or_from_few_seeds():
