@@ -5,6 +5,7 @@ their weights load without a transform beyond a transpose.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -62,17 +63,40 @@ class RMSNorm(nn.Module):
     return (x_f32 * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
 
 
-def rope_angles(row_BL, column_BL, *, head_dim: int, theta: float):
+def rope_angles(
+  row_BL,
+  column_BL,
+  *,
+  head_dim: int,
+  theta: float,
+  llama3: tuple[float, ...] = (),
+):
   """Returns the rotary angles [B, L, H/2] of two-axis positions.
 
   Even frequencies turn with the row, odd ones with the column; a text token
   has row == column, and then this is ordinary RoPE.
+
+  llama3: `ModelConfig.rope_llama3`.
   """
   half = head_dim // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if llama3:
+    frequency = _stretched(frequency, *llama3)
   by_row = jnp.arange(half) % 2 == 0
   position = jnp.where(by_row, row_BL[..., None], column_BL[..., None])
   return position.astype(jnp.float32) * frequency
+
+
+def _stretched(frequency, factor, low, high, length):
+  """Llama 3's frequencies, for contexts of `factor` times the first `length`.
+
+  Those that turn at least `high` times within `length` positions stay, those
+  that turn at most `low` times are divided by the factor, and between the two
+  it goes over evenly (`rope_type` llama3 of Hugging Face).
+  """
+  turns = length * frequency / (2 * math.pi)
+  kept = jnp.clip((turns - low) / (high - low), 0, 1)
+  return kept * frequency + (1 - kept) * frequency / factor
 
 
 def rope_turn(angles):
