@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from cooper_jax.models import products
@@ -81,22 +82,25 @@ def rope_angles(
   half = head_dim // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
   if llama3:
-    frequency = _stretched(frequency, *llama3)
+    frequency = jnp.asarray(_stretched(half, theta, *llama3))
   by_row = jnp.arange(half) % 2 == 0
   position = jnp.where(by_row, row_BL[..., None], column_BL[..., None])
   return position.astype(jnp.float32) * frequency
 
 
-def _stretched(frequency, factor, low, high, length):
-  """Llama 3's frequencies, for contexts of `factor` times the first `length`.
+def _stretched(half, theta, factor, low, high, length) -> np.ndarray:
+  """Llama 3's frequencies [H/2], for contexts of `factor` times `length`.
 
   Those that turn at least `high` times within `length` positions stay, those
   that turn at most `low` times are divided by the factor, and between the two
   it goes over evenly (`rope_type` llama3 of Hugging Face).
   """
+  # Rounded once, at the end: an error grows with the position.
+  frequency = theta ** (-np.arange(half) / half)
   turns = length * frequency / (2 * math.pi)
-  kept = jnp.clip((turns - low) / (high - low), 0, 1)
-  return kept * frequency + (1 - kept) * frequency / factor
+  kept = np.clip((turns - low) / (high - low), 0, 1)
+  stretched = kept * frequency + (1 - kept) * frequency / factor
+  return stretched.astype(np.float32)
 
 
 def rope_turn(angles):
