@@ -95,12 +95,14 @@ def _stretched(half, theta, factor, low, high, length) -> np.ndarray:
   that turn at most `low` times are divided by the factor, and between the two
   it goes over evenly (`rope_type` llama3 of Hugging Face).
   """
-  # Rounded once, at the end: an error grows with the position.
-  frequency = theta ** (-np.arange(half) / half)
-  turns = length * frequency / (2 * math.pi)
-  kept = np.clip((turns - low) / (high - low), 0, 1)
-  stretched = kept * frequency + (1 - kept) * frequency / factor
-  return stretched.astype(np.float32)
+  # In float32 and in the reference's order of operations: an error of one
+  # rounding grows with the position.
+  frequency = 1 / theta ** (np.arange(half, dtype=np.float32) / half)
+  wavelength = 2 * math.pi / frequency
+  share = (length / wavelength - low) / (high - low)
+  between = (1 - share) * frequency / factor + share * frequency
+  stays, slow = share >= 1, share <= 0
+  return np.where(stays, frequency, np.where(slow, frequency / factor, between))
 
 
 def rope_turn(angles):

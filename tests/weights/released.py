@@ -40,7 +40,12 @@ MULTI = {"rope_type": "default", "mrope_section": [1, 2, 1]}
 def text(model_type, tied=False, **more):
   """A config as transformers writes it."""
   more = {"rope_parameters": ROPE} | more
-  return {"model_type": model_type, "tie_word_embeddings": tied, **SIZES, **more}
+  return {
+    "model_type": model_type,
+    "tie_word_embeddings": tied,
+    **SIZES,
+    **more,
+  }
 
 
 def seeing(model_type, tied, **more):
@@ -253,6 +258,8 @@ def write(folder, name):
   found = {"ids": ids, "logits": logits, "hidden": hidden, "logp_next": logp}
   if "vision_config" in config:
     found |= {"text_ids": ids, "text_logits": logits}
-  found = {k: v if v.dtype == np.int32 else v.astype("f4") for k, v in found.items()}
+  found = {
+    k: v if v.dtype == np.int32 else v.astype("f4") for k, v in found.items()
+  }
   np.savez(folder / "io.npz", **found)
   return every
