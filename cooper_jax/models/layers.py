@@ -89,7 +89,7 @@ def rope_angles(
 
 
 def _stretched(half, theta, factor, low, high, length) -> np.ndarray:
-  """Llama 3's frequencies [H/2], for contexts of `factor` times `length`.
+  """Llama 3's frequencies [half], for contexts of `factor` times `length`.
 
   Those that turn at least `high` times within `length` positions stay, those
   that turn at most `low` times are divided by the factor, and between the two

@@ -1,4 +1,4 @@
-"""A folder of weights in and out again: python -m cooper_jax.weights.convert
+"""Conversion of a folder of released weights: into our tree and out again.
 
   python -m cooper_jax.weights.convert --from=DIR --to=NEW
 

@@ -1,7 +1,8 @@
-"""What decoders with RMSNorm, grouped-query attention, rotary positions and a
-gated MLP have in common: their sizes, and where each of their tensors goes.
+"""Decoders of the Llama kind: their sizes, and where each tensor of them goes.
 
-One table, `names`, is all that import, export and the check of coverage have.
+RMSNorm, grouped-query attention, rotary positions, a gated MLP: that is what
+their families have in common. One table, `names`, is all that import, export
+and the check of coverage have.
 """
 
 import dataclasses
@@ -11,7 +12,9 @@ from cooper_jax.weights.fields import REQUIRED, ConfigFields
 # How a tensor of a folder becomes part of a leaf of ours.
 AS_IT_IS = "as it is"
 TRANSPOSED = "transposed"  # [out, in] there, [in, out] here
-ROWS = "rows"  # the first rows of a table that has rows of ours behind them
+FIRST_ROWS = (
+  "rows"  # the first rows of a table that has rows of ours behind them
+)
 BLOCKS = "params/decoder/blocks/"
 
 
@@ -119,13 +122,15 @@ def names(sizes: dict) -> dict[str, TensorName]:
   wide["v"] = wide["k"]
   table = (sizes["text"], width)
   found = {
-    "params/embedding": TensorName("{prefix}embed_tokens.weight", ROWS, table),
+    "params/embedding": TensorName(
+      "{prefix}embed_tokens.weight", FIRST_ROWS, table
+    ),
     "params/decoder/norm_final/main/scale": TensorName(
       "{prefix}norm.weight", AS_IT_IS, (width,)
     ),
   }
   if not sizes["tied_head"]:
-    found["params/head"] = TensorName("{head}", ROWS, table)
+    found["params/head"] = TensorName("{head}", FIRST_ROWS, table)
 
   def add(own: str, key: str, transform: str, *shape: int):
     pattern = f"{{prefix}}layers.{{layer}}.{key}"

@@ -1,5 +1,4 @@
-"""Fields of a released model's config: each is read, known to be harmless, or
-refused by name.
+"""Fields of a released model's config: read, known as harmless, or refused.
 
 A field that is overlooked (a window, a layer without positions, another norm)
 changes what a model computes and no name of a tensor: the result is a model

@@ -31,7 +31,7 @@ DTYPES = {
   )
 }
 LARGEST_HEADER = 100_000_000  # bytes; the library's own limit
-LENGTH = 8  # bytes in front of the header
+LENGTH_BYTES = 8  # bytes in front of the header
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 AGAIN = "get the file anew"
 
@@ -66,13 +66,13 @@ def read_header(path: Path, name: str) -> tuple[dict[str, TensorEntry], dict]:
   """
   size = path.stat().st_size
   with path.open("rb") as file:
-    start, first = file.read(LENGTH), file.read(1)
+    start, first = file.read(LENGTH_BYTES), file.read(1)
     if start.startswith(PICKLES) and first != b"{":
       raise UserError(
         f"{path} is a pickle under a safetensors name; {no_pickle()}"
       )
     length = int.from_bytes(start, "little")
-    if len(start) < LENGTH or LENGTH + length > size:
+    if len(start) < LENGTH_BYTES or LENGTH_BYTES + length > size:
       raise UserError(
         f"{path} is cut, or no safetensors file: its header would have"
         f" {length:,} bytes, the file has {size:,}; {AGAIN}"
@@ -90,7 +90,7 @@ def read_header(path: Path, name: str) -> tuple[dict[str, TensorEntry], dict]:
   if not isinstance(header, dict):
     raise UserError(f"the header of {path} is no JSON object; {AGAIN}")
   metadata = header.pop("__metadata__", {})
-  base = LENGTH + length
+  base = LENGTH_BYTES + length
   found = {key: _entry(path, name, base, key, header[key]) for key in header}
   _check_places(path, found, base, size)
   return found, metadata if isinstance(metadata, dict) else {}
@@ -177,9 +177,9 @@ def write_file(path: Path, entries: dict, data, metadata: dict) -> None:
     header[key] = dict(dtype=dtype, shape=list(shape), data_offsets=[at, end])
     at = end
   text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-  text += b" " * (-len(text) % LENGTH)
+  text += b" " * (-len(text) % LENGTH_BYTES)
   with path.open("wb") as file:
-    file.write(len(text).to_bytes(LENGTH, "little") + text)
+    file.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
     for key in order:
       array = np.ascontiguousarray(data(key))
       file.write(array.reshape(-1).view(np.uint8).data)

@@ -190,7 +190,7 @@ def tensor(planned: ImportPlan, leaves: dict, key: str) -> np.ndarray:
   name, part = planned.names[path], leaves[path]
   if _stacked(name):
     part = part[planned.keys[path].index(key)]
-  if name.transform == decoder.ROWS:
+  if name.transform == decoder.FIRST_ROWS:
     part = part[: name.shape[0]]
   if name.transform == decoder.TRANSPOSED:
     part = part.T

@@ -1,5 +1,4 @@
-"""Origins: of every array of a model, what it was imported from or how it was
-made.
+"""Origins of a model's arrays: what each was imported from, or how it was made.
 
 A part that was forgotten has the values of a fresh model, which trains and is
 worse: so every array has a line, and what has none is an error.

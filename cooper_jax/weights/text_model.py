@@ -1,5 +1,4 @@
-"""The decoder of an import run on text alone: logits, and the hidden states of
-each layer.
+"""The decoder of an import on text alone: logits, and hidden states by layer.
 
 It is the model itself with all that is our own turned off; the arrays that text
 does not read (vision, maps) are zeros.

@@ -1,4 +1,4 @@
-"""What a folder's model gives in our decoder, against what it ought to give.
+"""Comparison of a released model in our decoder with what its own class gave.
 
   python -m cooper_jax.weights.verify DIR
 
