@@ -46,6 +46,7 @@ MACHINERY = {
     "folder",
     "headers",
     "importing",
+    "live",
     "origins",
     "text_model",
     "verify",

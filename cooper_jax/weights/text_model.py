@@ -4,6 +4,8 @@ It is the model itself with all that is our own turned off; the arrays that text
 does not read (vision, maps) are zeros.
 """
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,20 +85,26 @@ def _abstract(model: unified.Unified):
   return shard.unbox(jax.eval_shape(init))
 
 
-def fill(model: unified.Unified, leaves: dict[str, np.ndarray]):
-  """The tree of a model in float32: leaves by path, the others zeros.
+def placed(params, leaves: dict[str, np.ndarray]):
+  """A model's tree with the leaves of an import, by path, in its dtype.
 
-  Of a table [rows, D] the leaf's rows are the first.
+  Of a table [rows, D] the leaf's rows are the first, the others stay.
   """
-  tree = _abstract(model)
   found = []
-  for path, wanted in flatten(tree).items():
-    leaf = np.zeros(wanted.shape, np.float32)
+  for path, array in flatten(params).items():
     if path in leaves:
-      own = leaves[path]
-      leaf[: len(own)] = own
-    found.append(jnp.asarray(leaf))
-  return jax.tree.unflatten(jax.tree.structure(tree), found)
+      own = jnp.asarray(leaves[path], array.dtype)
+      array = jnp.concatenate([own, array[len(own) :]])
+    found.append(array)
+  return jax.tree.unflatten(jax.tree.structure(params), found)
+
+
+def fill(model: unified.Unified, leaves: dict[str, np.ndarray]):
+  """The tree of a model in float32: leaves by path, the others zeros."""
+  zeros = jax.tree.map(
+    lambda leaf: np.zeros(leaf.shape, np.float32), _abstract(model)
+  )
+  return placed(zeros, leaves)
 
 
 def run(model: unified.Unified, params, ids_BL: np.ndarray):
@@ -121,7 +129,8 @@ def _run(model, params, ids_BL):
   decoder = params["params"]["decoder"]
   block = transformer.Block(config, "train", parent=None)
   hidden = [x]
-  for own in transformer.layers_of(decoder["blocks"], config.layers):
+  for layer in range(config.layers):
+    own = jax.tree.map(operator.itemgetter(layer), decoder["blocks"])
     x, _ = block.apply({"params": own}, x, None, shared)
     hidden.append(x)
   norm = layers.RMSNorm(config.norm_eps, parent=None)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-WIDTH, HEADS, KV_HEADS, HEAD, FFN, ROWS, LAYERS = 24, 3, 1, 8, 20, 48, 2
+WIDTH, HEADS, KV_HEADS, HEAD, FFN, ROWS, LAYERS = 24, 3, 1, 8, 20, 40, 2
 ROPE = {"rope_type": "default", "rope_theta": 500.0}
 LLAMA3 = {
   "rope_type": "llama3",

@@ -137,17 +137,20 @@ def test_values_that_are_not_finite_are_a_difference():
   ("change", "said"),
   [
     (None, "io.npz does not exist"),
-    ({"ids": np.full((1, 2), 99)}, "has the id 99, the embedding 48 rows"),
+    (
+      {"ids": np.full((1, 2), 99)},
+      "has ids from 99 to 99, the embedding 40 rows",
+    ),
     ({"ids": np.zeros((1, 2))}, "ids are not whole numbers"),
     ({"logits": np.zeros((1, 2, 3))}, "has no ids, only logits"),
     ({"ids": np.zeros((1, 2), int)}, "has nothing to compare with"),
     (
       {"ids": np.zeros((1, 2), int), "logits": np.zeros((1, 2, 3))},
-      "its shape is [1, 2, 3], ours [1, 2, 48]",
+      "its shape is [1, 2, 3] of float64, ours [1, 2, 40]",
     ),
     (
       {"ids": np.zeros((1, 2), int), "hidden": np.zeros((6, 1, 2, 24))},
-      "has hidden states of 5 layers, the model 2",
+      "hidden states of 5 layers, ours 2",
     ),
   ],
 )
@@ -165,3 +168,46 @@ def test_an_archive_that_is_none_is_said(tmp_path, capsys):
   (tmp_path / "a/io.npz").write_bytes(b"PK\x03\x04 and no more")
   assert verify.main([str(tmp_path / "a")]) == 2
   assert "can't be read" in capsys.readouterr().err
+
+
+def test_the_own_class_is_run_where_that_is_asked_for(
+  tmp_path, monkeypatch, capsys
+):
+  released.write(tmp_path / "a", "llama")
+  with np.load(tmp_path / "a/io.npz") as file:
+    given = dict(file)
+  asked = []
+
+  def run(path, config, ids):
+    asked.append((path, config["model_type"], ids))
+    return {"logits": given["logits"] + 1e-3, "hidden": given["hidden"]}
+
+  monkeypatch.setattr(verify.live, "run", run)
+  assert verify.main([str(tmp_path / "a"), "--live"]) == 1
+  said = capsys.readouterr().out.splitlines()
+  assert said[-1] == "differs first in live logits"
+  assert "live hidden 2: max difference" in "\n".join(said)
+  assert asked[0][:2] == (tmp_path / "a", "llama")
+  np.testing.assert_array_equal(asked[0][2], given["ids"])
+  # Without an io.npz, of ids that are drawn: another model than the stub's.
+  (tmp_path / "a/io.npz").unlink()
+  assert verify.main([str(tmp_path / "a"), "--live"]) == 1
+  assert "differs first in live hidden 0" in capsys.readouterr().out
+
+
+def test_where_the_own_class_fails_the_cause_is_said(
+  tmp_path, monkeypatch, capsys
+):
+  released.write(tmp_path / "a", "llama")
+  monkeypatch.setitem(verify.sys.modules, "torch", None)
+  assert verify.main([str(tmp_path / "a"), "--live"]) == 2
+  assert "--live needs torch and a transformers" in capsys.readouterr().err
+  try:
+    try:
+      raise RuntimeError("operator torchvision::nms does not exist")
+    except RuntimeError as error:
+      raise ImportError("cannot import name 'LlamaConfig'") from error
+  except ImportError as error:
+    assert verify.live.cause(error) == (
+      "RuntimeError: operator torchvision::nms does not exist"
+    )
