@@ -22,6 +22,7 @@ KINDS = {
   "benchmarks": "cooper_jax.eval.benchmarks",
   "families": "cooper_jax.world.questions.families",
   "stages": "cooper_jax.stages",
+  "weights": "cooper_jax.weights",
 }
 SINGULAR = {
   "modalities": "modality",
@@ -30,12 +31,26 @@ SINGULAR = {
   "benchmarks": "benchmark",
   "families": "question family",
   "stages": "stage",
+  "weights": "weights family",
 }
 # Files in a plug-in folder that are machinery, not plug-ins.
 MACHINERY = {
   "modalities": {"depth_files", "depth_pictures"},
   "rewards": {"map_quality"},
   "stages": {"supervised"},
+  "weights": {
+    "convert",
+    "decoder",
+    "families",
+    "fields",
+    "folder",
+    "headers",
+    "importing",
+    "live",
+    "origins",
+    "text_model",
+    "verify",
+  },
 }
 
 

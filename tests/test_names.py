@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from cooper_jax import plugins
+
 ROOT = pathlib.Path(__file__).parents[1]
 CONSTANT = re.compile("[A-Z][A-Z0-9_]*")
 FILES = sorted((ROOT / "cooper_jax").rglob("*.py"))
@@ -16,6 +18,7 @@ PLUGINS = (
   "modalities",
   "rl/rewards",
   "stages",
+  "weights",
   "world/questions/families",
 )
 
@@ -25,7 +28,8 @@ def part(path: pathlib.Path) -> str:
 
 
 def is_plugin(path: pathlib.Path) -> bool:
-  return part(path.parent) in PLUGINS and path.name != "__init__.py"
+  machinery = {"__init__"} | plugins.MACHINERY.get(path.parent.name, set())
+  return part(path.parent) in PLUGINS and path.stem not in machinery
 
 
 def classes(tree: ast.Module):

@@ -109,6 +109,9 @@ class ModelConfig:
   code_digits: bool = True  # codes share what is learned of their digits
   smear: bool = True  # a text token sees its predecessor's embedding
   rope_theta: float = 10_000.0  # base of the rotary embedding's wavelengths
+  # Wavelengths stretched as Llama 3 has them: (factor, low, high, positions
+  # trained on), by the names of its config; () = not.
+  rope_llama3: tuple[float, ...] = ()
   norm_eps: float = 1e-6  # added to the mean square in RMSNorm
   # What the backward pass computes again, for memory: none | attention | dots |
   # full, from least to most.
@@ -130,6 +133,8 @@ class ModelConfig:
       raise errors.UserError(
         f"config.model.remat is {self.remat!r}; allowed: {', '.join(REMAT)}"
       )
+    if self.rope_llama3:
+      self._check_llama3()
     if self.code_levels and math.prod(self.code_levels) != self.codes:
       raise errors.UserError(
         f"code_levels {self.code_levels} make {math.prod(self.code_levels)}"
@@ -145,6 +150,16 @@ class ModelConfig:
       raise errors.UserError(
         f"config.model.head_dim is {self.head_dim}; allowed: multiples of 4,"
         " for RoPE has two axes"
+      )
+
+  def _check_llama3(self) -> None:
+    given = self.rope_llama3
+    good = len(given) == 4 and given[0] >= 1 and 0 < given[1] < given[2]
+    if not good or given[3] < 1:
+      raise errors.UserError(
+        f"config.model.rope_llama3 is {given}; allowed: () and (factor from 1"
+        " on, low above 0, high above low, positions from 1 on), as in (8.0,"
+        " 1.0, 4.0, 8192.0)"
       )
 
   @property

@@ -5,9 +5,11 @@ their weights load without a transform beyond a transpose.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from cooper_jax.models import products
@@ -67,17 +69,45 @@ class RMSNorm(nn.Module):
     return (x_f32 * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
 
 
-def rope_angles(row_BL, column_BL, *, head_dim: int, theta: float):
+def rope_angles(
+  row_BL,
+  column_BL,
+  *,
+  head_dim: int,
+  theta: float,
+  llama3: tuple[float, ...] = (),
+):
   """Returns the rotary angles [B, L, H/2] of two-axis positions.
 
   Even frequencies turn with the row, odd ones with the column; a text token
   has row == column, and then this is ordinary RoPE.
+
+  llama3: `ModelConfig.rope_llama3`.
   """
   half = head_dim // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if llama3:
+    frequency = jnp.asarray(_stretched(half, theta, *llama3))
   by_row = jnp.arange(half) % 2 == 0
   position = jnp.where(by_row, row_BL[..., None], column_BL[..., None])
   return position.astype(jnp.float32) * frequency
+
+
+def _stretched(half, theta, factor, low, high, length) -> np.ndarray:
+  """Llama 3's frequencies [half], for contexts of `factor` times `length`.
+
+  Those that turn at least `high` times within `length` positions stay, those
+  that turn at most `low` times are divided by the factor, and between the two
+  it goes over evenly (`rope_type` llama3 of Hugging Face).
+  """
+  # In float32 and in the reference's order of operations: an error of one
+  # rounding grows with the position.
+  frequency = 1 / theta ** (np.arange(half, dtype=np.float32) / half)
+  wavelength = 2 * math.pi / frequency
+  share = (length / wavelength - low) / (high - low)
+  between = (1 - share) * frequency / factor + share * frequency
+  stays, slow = share >= 1, share <= 0
+  return np.where(stays, frequency, np.where(slow, frequency / factor, between))
 
 
 def rope_turn(angles):

@@ -198,7 +198,11 @@ class Unified(nn.Module):
   def shared(self, tokens: Tokens):
     c = self.config
     angles = layers.rope_angles(
-      tokens.row, tokens.column, head_dim=c.head_dim, theta=c.rope_theta
+      tokens.row,
+      tokens.column,
+      head_dim=c.head_dim,
+      theta=c.rope_theta,
+      llama3=c.rope_llama3,
     )
     return {
       "turn": layers.rope_turn(angles),

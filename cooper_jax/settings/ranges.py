@@ -74,6 +74,7 @@ TABLE = {
   "data.image_size": COUNT,
   "data.*_scenes": COUNT,
   "model.rope_theta": ABOVE,
+  "model.rope_llama3": ABOVE,  # ModelConfig looks at the four together
   "model.norm_eps": ABOVE,
   "model.kept_logits_mib": Range(0, why="0 = none are kept"),
   "model.*": COUNT,

@@ -15,6 +15,7 @@ ADDED = {
   "evaluate.replacements": ["own", "other", "true"],
   "grpo.phrasings": "usual",
   "grpo.skip_scenes": 0,
+  "model.rope_llama3": [],
   "pretrain.exchanged_maps": False,
   "pretrain.families": [],
   "pretrain.without_lengths": False,

@@ -133,6 +133,31 @@ def test_positions_reduce_to_ordinary_rope_on_text():
   np.testing.assert_array_equal(changed, [False, True, False, True])
 
 
+def test_positions_stretched_as_llama_3_has_them():
+  """7.6 turns in 48 positions stay, 0.76 are between, fewer are divided."""
+  position = jnp.arange(5)[None]
+  options = {"head_dim": 8, "theta": 1e4}
+  plain = layers.rope_angles(position, position, **options)[0, 1]
+  turns = 48 * np.asarray(plain) / (2 * np.pi)
+  np.testing.assert_allclose(turns, [7.64, 0.764, 0.0764, 0.00764], rtol=1e-3)
+  stretched = layers.rope_angles(
+    position, position, **options, llama3=(8.0, 0.5, 4.0, 48.0)
+  )
+  share = (turns[1] - 0.5) / 3.5
+  kept = np.array([1, share + (1 - share) / 8, 1 / 8, 1 / 8])
+  found = stretched[0] / jnp.arange(5)[:, None]
+  np.testing.assert_allclose(found[1:], [plain * kept] * 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "given",
+  [(8.0,), (0.5, 1.0, 4.0, 8.0), (8.0, 4.0, 1.0, 8.0), (8.0, 0.0, 4.0, 8.0)],
+)
+def test_what_stretches_positions_is_checked(given):
+  with pytest.raises(errors.UserError, match=r"config\.model\.rope_llama3 is"):
+    tiny.make_config(rope_llama3=given)
+
+
 def test_attention_rule():
   """Trunk of two tokens, an image of two, branches of one and two tokens."""
   layout = masks.RowLayout(

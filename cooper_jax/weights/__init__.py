@@ -1,0 +1,1 @@
+"""Weights: released models in and out, as folders of safetensors files."""

@@ -1,0 +1,158 @@
+"""Decoders of the Llama kind: their sizes, and where each tensor of them goes.
+
+RMSNorm, grouped-query attention, rotary positions, a gated MLP: that is what
+their families have in common. One table, `names`, is all that import, export
+and the check of coverage have.
+"""
+
+import dataclasses
+
+from cooper_jax.weights.fields import REQUIRED, ConfigFields
+
+# How a tensor of a folder becomes part of a leaf of ours.
+AS_IT_IS = "as it is"
+TRANSPOSED = "transposed"  # [out, in] there, [in, out] here
+FIRST_ROWS = (
+  "rows"  # the first rows of a table that has rows of ours behind them
+)
+BLOCKS = "params/decoder/blocks/"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorName:
+  """Where a leaf is in a folder.
+
+  pattern: of the key; {prefix} stands for how the folder calls the decoder, and
+  {layer} for a layer, whose tensors are stacked in the leaf.
+  """
+
+  pattern: str
+  transform: str
+  shape: tuple[int, ...]  # of a tensor in the folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+  """Tensors that are not imported: keys by pattern (of fnmatch), and why.
+
+  carried: whether `convert` writes them as they are.
+  """
+
+  pattern: str
+  why: str
+  carried: bool
+
+
+# Old folders hold what is computed from the config.
+FREQUENCIES = Skipped(
+  "*rotary_emb.inv_freq", "frequencies, computed from the config", False
+)
+
+
+def config(fields: ConfigFields, *, kv_heads=REQUIRED) -> dict:
+  """The sizes of `ModelConfig` that all such decoders spell alike.
+
+  kv_heads: the class's own where a config has none; None = as many as heads.
+  """
+  for name, allowed, why in (
+    ("hidden_act", "silu", "other activations are not supported"),
+    ("attention_bias", False, "bias of attention's output is not supported"),
+    ("mlp_bias", False, "bias in the MLP is not supported"),
+    ("rope_interleaved", False, "interleaved rotary is not supported"),
+    ("partial_rotary_factor", 1.0, "partial rotary is not supported"),
+    ("is_encoder_decoder", False, "encoders are not supported"),
+  ):
+    fields.only(name, allowed, why)
+  width, heads = (
+    fields.count("hidden_size"),
+    fields.count("num_attention_heads"),
+  )
+  kv_heads = heads if kv_heads is None else kv_heads
+  found = {
+    "text": fields.count("vocab_size"),
+    "d_model": width,
+    "layers": fields.count("num_hidden_layers"),
+    "heads": heads,
+    "kv_heads": fields.count("num_key_value_heads", kv_heads),
+    "ffn": fields.count("intermediate_size"),
+    "norm_eps": fields.real("rms_norm_eps", 1e-6),
+  }
+  own = fields.get("head_dim", None)
+  if own is None and width % heads:
+    fields.refuse(
+      "hidden_size", width, f"{heads} heads don't divide it; give head_dim"
+    )
+  found["head_dim"] = fields.count("head_dim", width // heads)
+  return found
+
+
+def no_windows(
+  fields: ConfigFields, layers: int, *, default=None, used: bool = True
+) -> None:
+  """Refuses windows that are in use, by any of the fields that say so.
+
+  default, used: the class's own `sliding_window` and `use_sliding_window`,
+  where a config has none.
+  """
+  why = "sliding windows are not supported"
+  window = fields.config.get("sliding_window", default)
+  fields.known |= {"sliding_window", "max_window_layers"}
+  kinds = fields.get("layer_types", None)
+  full = ["full_attention"] * layers
+  if kinds is not None:
+    if kinds != full:
+      fields.refuse("layer_types", kinds, f"{why}; allowed: {full}")
+    fields.known.add("use_sliding_window")  # the layers' own word counts
+    return
+  used = fields.flag("use_sliding_window", used)
+  first = fields.get("max_window_layers", 0)  # layers before it have none
+  past = type(first) is int and first >= layers
+  if used and window is not None and not past:
+    said = "" if "sliding_window" in fields.config else ", where none is said"
+    fields.refuse("sliding_window", window, f"{why}{said}; allowed: null")
+
+
+def names(sizes: dict) -> dict[str, TensorName]:
+  """Path in our tree -> where it is in a folder.
+
+  sizes: fields of `ModelConfig`, as a family's `config` gives them.
+  """
+  width, ffn, head = sizes["d_model"], sizes["ffn"], sizes["head_dim"]
+  wide = {"q": sizes["heads"] * head, "k": sizes["kv_heads"] * head}
+  wide["v"] = wide["k"]
+  table = (sizes["text"], width)
+  found = {
+    "params/embedding": TensorName(
+      "{prefix}embed_tokens.weight", FIRST_ROWS, table
+    ),
+    "params/decoder/norm_final/main/scale": TensorName(
+      "{prefix}norm.weight", AS_IT_IS, (width,)
+    ),
+  }
+  if not sizes["tied_head"]:
+    found["params/head"] = TensorName("{head}", FIRST_ROWS, table)
+
+  def add(own: str, key: str, transform: str, *shape: int):
+    pattern = f"{{prefix}}layers.{{layer}}.{key}"
+    found[BLOCKS + own] = TensorName(pattern, transform, shape)
+
+  def kernel(name: str, key: str, out: int, into: int):
+    add(f"{name}/main/kernel", f"{key}.weight", TRANSPOSED, out, into)
+
+  for name, size in wide.items():
+    kernel(name, f"self_attn.{name}_proj", size, width)
+    if sizes.get("qkv_bias"):
+      key = f"self_attn.{name}_proj.bias"
+      add(f"{name}/main/bias", key, AS_IT_IS, size)
+  kernel("out", "self_attn.o_proj", width, wide["q"])
+  kernel("gate", "mlp.gate_proj", ffn, width)
+  kernel("up", "mlp.up_proj", ffn, width)
+  kernel("down", "mlp.down_proj", width, ffn)
+  norms = {"attention": "input_layernorm", "mlp": "post_attention_layernorm"}
+  for name, key in norms.items():
+    add(f"norm_{name}/main/scale", f"{key}.weight", AS_IT_IS, width)
+  if sizes.get("qk_norm"):
+    for name in ("q", "k"):
+      key = f"self_attn.{name}_norm.weight"
+      add(f"norm_{name}/main/scale", key, AS_IT_IS, head)
+  return found

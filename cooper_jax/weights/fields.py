@@ -1,0 +1,156 @@
+"""Fields of a released model's config: read, known as harmless, or refused.
+
+A field that is overlooked (a window, a layer without positions, another norm)
+changes what a model computes and no name of a tensor: the result is a model
+that loads and is wrong. So every family lists what it knows, and the rest is an
+error.
+"""
+
+import math
+
+from cooper_jax.errors import UserError
+
+# What these say doesn't change what a model computes.
+HARMLESS = frozenset(
+  "architectures model_type _name_or_path name_or_path transformers_version"
+  " dtype torch_dtype initializer_range use_cache max_position_embeddings"
+  " attention_dropout bos_token_id eos_token_id pad_token_id return_dict"
+  " output_attentions output_hidden_states _attn_implementation"
+  " attn_implementation pretraining_tp is_llama_config transformers.js_config"
+  " unsloth_fixed unsloth_version id2label label2id problem_type"
+  " task_specific_params tokenizer_class torchscript use_bfloat16 do_sample"
+  " temperature top_k top_p max_length".split()
+)
+# Fields that are refused unless they say that nothing is there, with what is.
+MEANS = {
+  "quantization_config": "the weights are quantised; take the folder that they"
+  " were made from",
+  "compression_config": "the weights are quantised; take the folder that they"
+  " were made from",
+  "auto_map": "the model has code of its own, which is never run",
+  "no_rope_layers": "layers without positions (NoPE) are not supported",
+  "no_rope_layer_interval": "layers without positions (NoPE) are not supported",
+  "num_experts": "mixtures of experts are not supported",
+  "num_local_experts": "mixtures of experts are not supported",
+  "n_routed_experts": "mixtures of experts are not supported",
+  "moe_intermediate_size": "mixtures of experts are not supported",
+  "linear_num_key_heads": "linear attention is not supported",
+  "full_attention_interval": "linear attention is not supported",
+  "attn_logit_softcapping": "Gemma's soft caps are not supported",
+  "final_logit_softcapping": "Gemma's soft caps are not supported",
+  "query_pre_attn_scalar": "Gemma's scale of queries is not supported",
+}
+REQUIRED = object()
+
+
+class ConfigFields:
+  """Reads a config field by field; `finish` refuses what nobody read.
+
+  config: the JSON object; where: how errors name it.
+  """
+
+  def __init__(self, config: dict, where: str):
+    self.config, self.where = config, where
+    self.known = set(HARMLESS)
+
+  def has(self, name: str) -> bool:
+    """Whether a field is there and not null."""
+    return self.config.get(name) is not None
+
+  def get(self, name: str, default=REQUIRED):
+    """The value of a field; UserError where it must be there and is not."""
+    self.known.add(name)
+    value = self.config.get(name)
+    if value is None and default is REQUIRED:
+      raise UserError(f"{self.where} has no {name}; get the folder whole")
+    return default if value is None else value
+
+  def count(self, name: str, default=REQUIRED) -> int:
+    """A whole number from 1 on."""
+    value = self.get(name, default)
+    if type(value) is not int or value < 1:
+      self.refuse(name, value, "allowed: whole numbers from 1 on")
+    return value
+
+  def real(self, name: str, default=REQUIRED) -> float:
+    """A finite number above 0."""
+    value = self.get(name, default)
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+      self.refuse(name, value, "allowed: finite numbers above 0")
+    return float(value)
+
+  def flag(self, name: str, default=REQUIRED) -> bool:
+    """True or false."""
+    value = self.get(name, default)
+    if type(value) is not bool:
+      self.refuse(name, value, "allowed: true, false")
+    return value
+
+  def only(self, name: str, allowed, why: str) -> None:
+    """Refuses every value but one; the field may be absent."""
+    value = self.get(name, allowed)
+    if value != allowed:
+      self.refuse(name, value, f"{why}; allowed: {allowed}")
+
+  def refuse(self, name: str, value, why: str) -> None:
+    """Raises UserError of a field's value."""
+    raise UserError(f"{self.where}: {name} is {value!r}; {why}")
+
+  def finish(self) -> None:
+    """Raises UserError with the first field that nobody knows."""
+    for name, value in self.config.items():
+      off = value is None or (name in MEANS and not value)
+      if off or name in self.known:
+        continue
+      why = MEANS.get(
+        name,
+        "this field is not known here, and may change what the model computes:"
+        " the folder is refused",
+      )
+      self.refuse(name, value, why)
+
+
+def rope(fields: ConfigFields, *, theta=REQUIRED, axes: bool = False) -> dict:
+  """`rope_theta` and, of Llama 3, `rope_llama3` of `ModelConfig`.
+
+  Reads the spellings of transformers 4 (`rope_theta`, `rope_scaling`) and 5
+  (`rope_parameters`). theta: the class's own where a config has none. axes:
+  whether the table of three turning axes is known, which text doesn't need:
+  there, all three positions are one.
+  """
+  kinds = ("default", "llama3", *(("mrope",) if axes else ()))
+  own = ConfigFields({}, fields.where)
+  for name in ("rope_scaling", "rope_parameters"):
+    said = fields.get(name, {})
+    if not isinstance(said, dict):
+      fields.refuse(name, said, "allowed: an object")
+    differing = [k for k in said if own.config.get(k, said[k]) != said[k]]
+    if differing:
+      fields.refuse(name, said, f"rope_scaling has another {differing[0]}")
+    own.config |= said
+    own.where = f"{fields.where}: {name}" if said else own.where
+  top = fields.get("rope_theta", None)
+  if top is not None and own.config.setdefault("rope_theta", top) != top:
+    fields.refuse(
+      "rope_theta", top, f"but {own.where} has {own.config['rope_theta']!r}"
+    )
+  older = own.get("type", "default")
+  kind = own.get("rope_type", older)
+  for each in (kind, older):
+    if each not in kinds:
+      own.refuse("rope_type", each, f"allowed: {', '.join(kinds)}")
+  if "llama3" in (kind, older) and own.get("type", kind) != kind:
+    own.refuse("rope_type", kind, f"but its type is {older!r}")
+  if axes:
+    own.known |= {"mrope_section", "mrope_interleaved"}
+  own.only("partial_rotary_factor", 1.0, "partial rotary is not supported")
+  found = {"rope_theta": own.real("rope_theta", theta)}
+  if kind == "llama3":
+    found["rope_llama3"] = (
+      own.real("factor"),
+      own.real("low_freq_factor"),
+      own.real("high_freq_factor"),
+      own.real("original_max_position_embeddings"),
+    )
+  own.finish()
+  return found

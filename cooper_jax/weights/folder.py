@@ -1,0 +1,268 @@
+"""Folders of weights as the hub has them: one safetensors file, or an index.
+
+Nothing that a folder says is followed out of it, nothing in it is run, and what
+is written appears whole or not at all.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cooper_jax.errors import UserError
+from cooper_jax.weights import headers
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+CONFIG = "config.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
+# Files beside the weights that belong to a model.
+BESIDE = (".json", ".txt", ".model", ".jinja", ".md", ".npz")
+ROOM = 2**20  # bytes asked for on top of the files
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsFolder:
+  """A folder whose files were checked; no tensor is read yet."""
+
+  path: Path
+  config: dict
+  tensors: dict[str, headers.TensorEntry]
+  metadata: dict  # of the safetensors files
+  notes: tuple[str, ...] = ()  # what was ignored, a line each
+  nonfinite: bool = False  # tensors may hold NaN and infinite values
+
+  def raw(self, key: str) -> np.ndarray:
+    """The bytes of a tensor, u8 [bytes], as they are in the file."""
+    entry = self.tensors[key]
+    path = self.path / entry.file
+    count = entry.end - entry.begin
+    return np.fromfile(path, np.uint8, count=count, offset=entry.begin)
+
+  def read(self, key: str) -> np.ndarray:
+    """The tensor of a key, in its own dtype and shape [...].
+
+    Raises UserError where it holds NaN or infinite values.
+    """
+    entry = self.tensors[key]
+    array = self.raw(key).view(headers.DTYPES[entry.dtype])
+    array = array.reshape(entry.shape)
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad and not self.nonfinite:
+      raise UserError(
+        f"{self.path / entry.file}: {key} has {bad:,} of {array.size:,} values"
+        " that are NaN or infinite; give --allow_nonfinite to take them as they"
+        " are"
+      )
+    return array
+
+
+def open_folder(
+  path, *, single: str = SINGLE, nonfinite: bool = False
+) -> WeightsFolder:
+  """Looks a folder through: its config, its index, the headers of its files.
+
+  Raises UserError with the first thing that is wrong, before any tensor is
+  read. single: the name of the file of a folder that has no index.
+  """
+  path = Path(path).expanduser()
+  if path.suffix in PICKLED and path.is_file():
+    raise UserError(f"{path} is a pickle, or as unsafe; {headers.no_pickle()}")
+  if not path.is_dir():
+    hint = "; give the folder that it is in" if path.is_file() else ""
+    raise UserError(f"{path} is no folder{hint}")
+  config = read_json(path, CONFIG)
+  here = sorted(file.name for file in path.glob("*.safetensors"))
+  notes = []
+  if os.path.lexists(path / INDEX):
+    listed = _index(path)
+    files = sorted(set(listed.values()))
+    notes += [
+      f"{name} is ignored: {INDEX} does not name it"
+      for name in here
+      if name not in files
+    ]
+  elif os.path.lexists(path / single):
+    listed, files = None, [single]
+    notes += [
+      f"{name} is ignored: there is no {INDEX}"
+      for name in here
+      if name != single
+    ]
+  else:
+    raise UserError(_nothing(path, here, single))
+  tensors, metadata = {}, {}
+  for file in files:
+    found, said = headers.read_header(inside(path, file), file)
+    for key in found:
+      if key in tensors:
+        raise UserError(
+          f"{path}: {key} is given twice, in {tensors[key].file} and in {file}"
+        )
+    tensors |= found
+    metadata |= said
+  if listed is not None:
+    _check_listed(path, listed, tensors)
+  return WeightsFolder(path, config, tensors, metadata, tuple(notes), nonfinite)
+
+
+def _index(path: Path) -> dict[str, str]:
+  """Key -> file, of the index."""
+  listed = read_json(path, INDEX).get("weight_map")
+  if not isinstance(listed, dict) or not listed:
+    raise UserError(f"{path / INDEX} has no weight_map of key to file")
+  for key, file in listed.items():
+    if not isinstance(file, str):
+      raise UserError(f"{path / INDEX}: {key} is in {file!r}, which is no name")
+  return listed
+
+
+def _check_listed(path: Path, listed: dict[str, str], tensors) -> None:
+  for key in sorted(listed.keys() | tensors.keys()):
+    if key not in listed:
+      raise UserError(
+        f"{path}: {key} is in {tensors[key].file}, but {INDEX} does not list it"
+      )
+    if key not in tensors or tensors[key].file != listed[key]:
+      raise UserError(
+        f"{path}: {key} is not in {listed[key]}, where {INDEX} has it"
+      )
+
+
+def _nothing(path: Path, here: list[str], single: str) -> str:
+  """Why a folder without the files that were looked for is refused."""
+  pickles = sorted(f.name for f in path.iterdir() if f.suffix in PICKLED)
+  if here:
+    return (
+      f"{path} has neither {single} nor {INDEX}, only {', '.join(here[:3])};"
+      " get the folder whole"
+    )
+  if pickles:
+    return (
+      f"{path} has no safetensors file, only {', '.join(pickles[:3])};"
+      f" {headers.no_pickle()}"
+    )
+  return f"{path} has neither {single} nor {INDEX}; get the folder whole"
+
+
+def inside(path: Path, name: str) -> Path:
+  """The file of a folder by its name; UserError where that leads out of it."""
+  plain = name and name not in (".", "..") and not set(name) & set("/\\\0")
+  if not plain:
+    raise UserError(
+      f"{path} names the file {name!r}; allowed: names of files in the folder,"
+      " without a path"
+    )
+  file, folder = path / name, path.resolve()
+  there = file.resolve()
+  if folder not in there.parents:
+    raise UserError(
+      f"{file} is a symbolic link out of the folder, to {there}; copy the"
+      " folder with its files (cp -rL)"
+    )
+  if not file.is_file():
+    raise UserError(f"{file} does not exist; get the folder whole")
+  return file
+
+
+def read_json(path: Path, name: str) -> dict:
+  """The JSON object of a file in a folder; UserError where it is none."""
+  file = inside(path, name)
+  try:
+    found = json.loads(file.read_text("utf-8"), object_pairs_hook=headers.once)
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{file} is no JSON: {error}") from error
+  if not isinstance(found, dict):
+    raise UserError(f"{file} is no JSON object")
+  return found
+
+
+@contextlib.contextmanager
+def new_folder(target, *, size: int) -> Iterator[Path]:
+  """Gives a folder to fill, which becomes `target` when all is in it.
+
+  Raises UserError where the target exists or the disk has no room for `size`
+  bytes. Where anything fails, nothing is left.
+  """
+  target = Path(target).expanduser()
+  if os.path.lexists(target):
+    raise UserError(f"{target} exists; name a folder that does not")
+  parent = target.absolute().parent
+  if not parent.is_dir():
+    raise UserError(f"{parent} is no folder; make it first")
+  free = shutil.disk_usage(parent).free
+  if free < size + ROOM:
+    raise UserError(
+      f"{target} needs {math.ceil((size + ROOM) / 2**20)} MiB, the disk of"
+      f" {parent} has {free // 2**20} MiB free; make room, or choose another"
+    )
+  made = Path(
+    tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=parent)
+  )
+  try:
+    yield made
+    # As a folder that anyone makes; this one was for its owner alone.
+    mask = os.umask(0)
+    os.umask(mask)
+    made.chmod(0o777 & ~mask)
+    if os.path.lexists(target):
+      raise UserError(f"{target} was made meanwhile; name another folder")
+    made.rename(target)
+  except BaseException:
+    shutil.rmtree(made, ignore_errors=True)
+    raise
+
+
+def write_weights(
+  made: Path,
+  entries: dict[str, headers.TensorEntry],
+  data: Callable[[str], np.ndarray],
+  metadata: dict,
+) -> list[str]:
+  """Writes tensors into the files that they came in; gives the files' names.
+
+  Several files have an index, of exactly what was written. entries: dtype,
+  shape and file of each key; data: the array of a key.
+  """
+  files = collections.defaultdict(dict)
+  for key, entry in entries.items():
+    files[entry.file][key] = (entry.dtype, entry.shape)
+  names = [SINGLE]
+  if len(files) > 1:
+    count = len(files)
+    names = [
+      f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)
+    ]
+  listed = {}
+  for name, file in zip(names, sorted(files), strict=True):
+    headers.write_file(made / name, files[file], data, metadata)
+    listed |= dict.fromkeys(files[file], name)
+  if len(files) > 1:
+    whole = {
+      "metadata": {
+        "total_parameters": sum(math.prod(e.shape) for e in entries.values()),
+        "total_size": sum(e.end - e.begin for e in entries.values()),
+      },
+      "weight_map": dict(sorted(listed.items())),
+    }
+    text = json.dumps(whole, indent=2, ensure_ascii=False)
+    (made / INDEX).write_text(text + "\n", "utf-8")
+  return names
+
+
+def beside(path: Path) -> list[Path]:
+  """Files of a model beside its weights: config, tokenizer, licence."""
+  return sorted(
+    inside(path, file.name)
+    for file in path.iterdir()
+    if file.is_file()
+    and (file.suffix in BESIDE or file.name.upper() == "LICENSE")
+    and not file.name.endswith(".index.json")
+  )

@@ -1,0 +1,229 @@
+"""Import and export of a text decoder: tensors of a folder <-> leaves of ours.
+
+Both follow the one table of names that the family gives, and so does the check
+that nothing is left over on either side.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterable
+
+import numpy as np
+
+from cooper_jax.errors import UserError, nearest
+from cooper_jax.weights import decoder, families, folder, headers
+from cooper_jax.weights.origins import Origin
+
+SHOWN = 3  # keys in one error
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportPlan:
+  """What of a folder goes where; no tensor is read yet."""
+
+  source: folder.WeightsFolder
+  sizes: dict  # fields of `ModelConfig`
+  names: dict[str, decoder.TensorName]  # by path in our tree
+  keys: dict[str, tuple[str, ...]]  # by path, one a layer where it has layers
+  carried: tuple[str, ...]  # keys that are written as they are
+  notes: tuple[str, ...]  # what was skipped, a line each
+
+  def origins(self) -> list[Origin]:
+    """What each imported leaf is from."""
+    return [
+      Origin(
+        path,
+        self._pattern(path),
+        "",
+        self._shape(path),
+        "+".join(sorted({self.source.tensors[k].dtype for k in keys})),
+      )
+      for path, keys in self.keys.items()
+    ]
+
+  def _pattern(self, path: str) -> str:
+    keys, pattern = self.keys[path], self.names[path].pattern
+    if "{layer}" not in pattern:
+      return keys[0]
+    prefix = keys[0].partition("layers.")[0]
+    layers = f"{{0..{len(keys) - 1}}}"
+    return pattern.format(prefix=prefix, layer=layers)
+
+  def _shape(self, path: str) -> tuple[int, ...]:
+    name = self.names[path]
+    shape = name.shape
+    if name.transform == decoder.TRANSPOSED:
+      shape = shape[::-1]
+    return (len(self.keys[path]), *shape) if _stacked(name) else shape
+
+
+def _stacked(name: decoder.TensorName) -> bool:
+  return "{layer}" in name.pattern
+
+
+def plan(source: folder.WeightsFolder) -> ImportPlan:
+  """Matches every tensor of a folder with a leaf, or with a reason not to.
+
+  Raises UserError where the config has what is not supported, where a key is
+  missing or unknown, a shape is not what the config says, or the head is not.
+  """
+  where = f"{source.path / folder.CONFIG}"
+  family = families.find(source.config, where)
+  sizes = family.config(source.config, where)
+  prefix, head = _layout(source, family)
+  names, tensors = family.names(sizes), source.tensors
+  keys = {
+    path: tuple(
+      name.pattern.format(prefix=prefix, head=head, layer=layer)
+      for layer in range(sizes["layers"] if _stacked(name) else 1)
+    )
+    for path, name in names.items()
+  }
+  wanted = {key: names[path] for path, each in keys.items() for key in each}
+  notes, carried, rest = [], [], set(tensors) - set(wanted)
+  if sizes["tied_head"] and head in tensors:
+    rest.discard(head)
+    notes.append(_same_head(source, wanted, head, where))
+  for skip in family.skipped(source.config):
+    found = sorted(fnmatch.filter(rest, skip.pattern))
+    rest -= set(found)
+    carried += found if skip.carried else []
+    if found:
+      notes.append(
+        f"{len(found)} tensors {skip.pattern} are skipped: {skip.why}"
+      )
+  missing = sorted(wanted.keys() - tensors.keys())
+  if head in missing:
+    raise UserError(
+      f"{source.path} has no {head}, and {where} says that the head is not the"
+      " embedding: get the folder whole, or, if it is, write"
+      ' "tie_word_embeddings": true there'
+    )
+  if missing:
+    raise UserError(
+      f"{source.path} lacks {_some(missing)}, which {where} asks for; get the"
+      " folder whole"
+    )
+  if rest:
+    raise UserError(
+      f"{source.path} has {_some(sorted(rest))}, which the family"
+      f" {source.config['model_type']} does not know"
+      f"{nearest(min(rest), wanted)}; they would be lost, so the folder is"
+      " refused"
+    )
+  for key, name in wanted.items():
+    _check(source, key, name, where)
+  return ImportPlan(source, sizes, names, keys, tuple(carried), tuple(notes))
+
+
+def _layout(source: folder.WeightsFolder, family) -> tuple[str, str]:
+  """(prefix of the decoder's keys, key of the head), as the folder has them."""
+  for prefix, head in family.LAYOUTS:
+    if f"{prefix}embed_tokens.weight" in source.tensors:
+      return prefix, head
+  looked = [f"{prefix}embed_tokens.weight" for prefix, _ in family.LAYOUTS]
+  raise UserError(
+    f"{source.path} has no embedding; looked for {', '.join(looked)}"
+  )
+
+
+def _some(keys: list[str]) -> str:
+  more = len(keys) - SHOWN
+  said = ", ".join(keys[:SHOWN])
+  return f"{said} and {more} more" if more > 0 else said
+
+
+def _same_head(source, wanted, head: str, where: str) -> str:
+  """Says that a head that is tied is there as well; UserError if it differs."""
+  table = next(key for key in wanted if key.endswith("embed_tokens.weight"))
+  one, other = source.tensors[head], source.tensors[table]
+  same = (one.dtype, one.shape) == (other.dtype, other.shape)
+  if not same or not np.array_equal(source.raw(head), source.raw(table)):
+    raise UserError(
+      f"{source.path}: {head} is not {table}, and {where} says that they are"
+      ' one; write "tie_word_embeddings": false there, or remove the tensor'
+    )
+  return f"{head} is left out: it is {table}, as the config says"
+
+
+def _check(source, key: str, name: decoder.TensorName, where: str) -> None:
+  entry = source.tensors[key]
+  if entry.dtype not in headers.DTYPES:
+    quantised = entry.dtype.startswith(("F8", "I", "U"))
+    raise UserError(
+      f"{source.path}: {key} is of dtype {entry.dtype}"
+      f"{' (quantised?)' if quantised else ''}; allowed:"
+      f" {', '.join(headers.DTYPES)}"
+    )
+  if entry.shape != name.shape:
+    raise UserError(
+      f"{source.path}: {key} has shape {list(entry.shape)}, by {where} it is"
+      f" {list(name.shape)}; one of them is of another model"
+    )
+
+
+def read(planned: ImportPlan) -> dict[str, np.ndarray]:
+  """The leaves by path, in the folder's dtype; layers are stacked in front.
+
+  Where the layers of one leaf differ in dtype, it is float32, which holds them
+  all exactly. Raises UserError where a value is not finite.
+  """
+  found = {}
+  for path, keys in planned.keys.items():
+    name = planned.names[path]
+    parts = [planned.source.read(key) for key in keys]
+    if name.transform == decoder.TRANSPOSED:
+      parts = [part.T for part in parts]
+    if len({part.dtype for part in parts}) > 1:
+      parts = [part.astype(np.float32) for part in parts]
+    found[path] = np.stack(parts) if _stacked(name) else parts[0]
+  return found
+
+
+def tensor(planned: ImportPlan, leaves: dict, key: str) -> np.ndarray:
+  """A tensor of the folder, of the leaves: what `read` has done, undone.
+
+  leaves: by path, of any dtype; of a table [rows, D] the folder's rows are
+  taken. Comes in the folder's dtype.
+  """
+  path = next(path for path, keys in planned.keys.items() if key in keys)
+  name, part = planned.names[path], leaves[path]
+  if _stacked(name):
+    part = part[planned.keys[path].index(key)]
+  if name.transform == decoder.FIRST_ROWS:
+    part = part[: name.shape[0]]
+  if name.transform == decoder.TRANSPOSED:
+    part = part.T
+  dtype = headers.DTYPES[planned.source.tensors[key].dtype]
+  return np.asarray(part).astype(dtype, copy=False)
+
+
+def written(planned: ImportPlan) -> Iterable[str]:
+  """Keys that an export has: what was imported, and what is carried along."""
+  for keys in planned.keys.values():
+    yield from keys
+  yield from planned.carried
+
+
+def export(planned: ImportPlan, leaves: dict, target) -> list[str]:
+  """Writes leaves as a folder like the one that they came from.
+
+  Names, dtypes and the division into files are the source's, tensors that were
+  not imported are its own; a head that is the embedding is not written. Gives
+  the names of the files of weights.
+  """
+  source = planned.source
+  entries = {key: source.tensors[key] for key in written(planned)}
+  carried = set(planned.carried)
+  more = folder.beside(source.path)
+
+  def data(key: str) -> np.ndarray:
+    return source.raw(key) if key in carried else tensor(planned, leaves, key)
+
+  size = sum(entry.end - entry.begin for entry in entries.values())
+  size += sum(file.stat().st_size for file in more) + 256 * len(entries)
+  with folder.new_folder(target, size=size) as made:
+    names = folder.write_weights(made, entries, data, source.metadata)
+    for file in more:
+      (made / file.name).write_bytes(file.read_bytes())
+  return names

@@ -1,0 +1,184 @@
+"""Comparison of a released model in our decoder with what its own class gave.
+
+  python -m cooper_jax.weights.verify DIR
+
+`io.npz` in the folder holds what the model's own class gave: ids [B, L], logits
+[B, L, V], hidden [layers + 1, B, L, D] (the last is behind the final norm) and
+logp_next [B, L - 1], or of a model that sees text_ids and text_logits. Any of
+them may be absent. Neither torch nor transformers is needed; with --live the
+folder's own class is run by them as well. Ends with 0 where all are as they
+ought to be, else with 1, and says which layer is the first that is not.
+"""
+
+import argparse
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
+from cooper_jax.parallel.mesh import make_mesh
+from cooper_jax.weights import folder, importing, live, origins, text_model
+
+EXPECTED = "io.npz"
+TOLERANCE = 2e-5  # absolute, of float32
+EXIT_DIFFERS = 1
+# Of a model that sees, what needs its tower and its pictures.
+TEXT_OF_SEEING = {"ids": "text_ids", "logits": "text_logits"}
+
+
+def expected(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+  """What `io.npz` holds of text, and names of what else is in it.
+
+  Of text: ids [B, L], and some of logits, hidden and logp_next.
+  """
+  file = folder.inside(path, EXPECTED)
+  try:
+    with np.load(file, allow_pickle=False) as found:
+      arrays = dict(found)
+  except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    raise UserError(f"{file} can't be read: {error}") from error
+  if "text_ids" in arrays:
+    names = TEXT_OF_SEEING
+  else:
+    names = {name: name for name in ("ids", "logits", "hidden", "logp_next")}
+  if names["ids"] not in arrays:
+    raise UserError(f"{file} has no ids, only {', '.join(sorted(arrays))}")
+  found = {name: arrays[at] for name, at in names.items() if at in arrays}
+  return found, sorted(arrays.keys() - set(names.values()))
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+  """Largest absolute difference of two arrays [...] alike; of NaN, infinite."""
+  if ours.shape != theirs.shape or theirs.dtype.kind not in "fiu":
+    raise UserError(
+      f"what is expected is of another model: its shape is"
+      f" {list(theirs.shape)} of {theirs.dtype}, ours {list(ours.shape)}"
+    )
+  gap = np.abs(np.asarray(ours, np.float64) - theirs)
+  return float(np.max(np.where(np.isfinite(gap), gap, np.inf), initial=0.0))
+
+
+def differences(ours: dict, theirs: dict) -> dict[str, float]:
+  """The largest difference of each, in the order in which they are computed.
+
+  ours: logits, hidden and logp_next; theirs: some of them. The hidden states
+  are parted by layer, 0 is the embedding.
+  """
+  found = {}
+  if "hidden" in theirs:
+    count = len(theirs["hidden"]) if theirs["hidden"].ndim else 0
+    if count != len(ours["hidden"]):
+      raise UserError(
+        f"what is expected is of another model: it has hidden states of"
+        f" {count - 1} layers, ours {len(ours['hidden']) - 1}"
+      )
+    pairs = zip(ours["hidden"], theirs["hidden"], strict=True)
+    for layer, pair in enumerate(pairs):
+      found[f"hidden {layer}"] = difference(*pair)
+  for name in ("logits", "logp_next"):
+    if name in theirs:
+      found[name] = difference(ours[name], theirs[name])
+  return found
+
+
+def verify(
+  path, *, nonfinite: bool = False, is_live: bool = False
+) -> tuple[dict[str, float], list[str]]:
+  """(largest difference of each of what a folder's model gives, notes).
+
+  is_live: whether the folder's own class is run, too.
+  """
+  opened = folder.open_folder(path, nonfinite=nonfinite)
+  planned = importing.plan(opened)
+  notes = [*opened.notes, *planned.notes]
+  config = text_model.make_config(planned.sizes)
+  if is_live and not (opened.path / EXPECTED).exists():
+    ids = np.random.default_rng(0).integers(0, config.text, (2, 21))
+    wanted = {}
+  else:
+    wanted, others = expected(opened.path)
+    ids = _checked(wanted.pop("ids"), config.text)
+    if others:
+      notes.append(f"not compared, for only text is: {', '.join(others)}")
+    if not wanted:
+      raise UserError(f"{opened.path / EXPECTED} has nothing to compare with")
+  model = text_model.make_model(config)
+  origins.table(planned.origins(), text_model.shapes(model))
+  params = text_model.fill(model, importing.read(planned))
+  logits, hidden = text_model.run(model, params, ids)
+  ours = {"logits": logits, "hidden": hidden, "logp_next": _next(logits, ids)}
+  found = differences(ours, wanted)
+  if is_live:
+    given = live.run(opened.path, opened.config, ids)
+    again = differences(ours, given)
+    found |= {f"live {name}": gap for name, gap in again.items()}
+  return found, notes
+
+
+def _checked(ids: np.ndarray, rows: int) -> np.ndarray:
+  if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
+    raise UserError(f"{EXPECTED}: ids are not whole numbers [B, L]")
+  if ids.min() < 0 or ids.max() >= rows:
+    raise UserError(
+      f"{EXPECTED} has ids from {ids.min()} to {ids.max()}, the embedding"
+      f" {rows} rows; one of them is of another model"
+    )
+  return ids
+
+
+def _next(logits_BLV, ids_BL):
+  """Log-probability [B, L - 1] of each id after the first."""
+  each = jax.nn.log_softmax(logits_BLV[:, :-1])
+  return np.take_along_axis(np.asarray(each), ids_BL[:, 1:, None], axis=-1)[
+    ..., 0
+  ]
+
+
+def lines(found: dict[str, float]) -> list[str]:
+  """What is printed: each difference, the largest, and the first too large."""
+  said = [f"{name}: max difference {gap:.3g}" for name, gap in found.items()]
+  largest = max(found.values())
+  said.append(f"max difference {largest:.3g}, allowed {TOLERANCE:g}")
+  wrong = [name for name, gap in found.items() if gap > TOLERANCE]
+  if wrong:
+    said.append(f"differs first in {wrong[0]}")
+  return said
+
+
+def main(argv=None) -> int:
+  """Verifies a folder; gives the exit code."""
+  printable()
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.weights.verify",
+    description="Compares our decoder with what a folder's io.npz expects.",
+    epilog="Ends with 0, with 1 where it differs, with 2 where it can't be.",
+  )
+  parser.add_argument("folder", help="folder of weights, with io.npz")
+  parser.add_argument(
+    "--allow_nonfinite",
+    action="store_true",
+    help="takes NaN and infinite values as they are",
+  )
+  parser.add_argument(
+    "--live",
+    action="store_true",
+    help="also runs the folder's own class, with torch and transformers",
+  )
+  asked = parser.parse_args(argv)
+  try:
+    with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
+      found, notes = verify(
+        asked.folder, nonfinite=asked.allow_nonfinite, is_live=asked.live
+      )
+  except (UserError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  print("\n".join([*(f"note: {note}" for note in notes), *lines(found)]))
+  return EXIT_DIFFERS if max(found.values()) > TOLERANCE else EXIT_DONE
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,153 @@
+"""Fields of a config that would change a model are refused by name."""
+
+import dataclasses
+
+import pytest
+
+from cooper_jax.errors import UserError
+from cooper_jax.models.config import ModelConfig
+from cooper_jax.weights import families
+from tests.weights import released
+
+
+def sizes(name, **more):
+  """The sizes of a case whose config was changed."""
+  config = released.CASES[name][0] | more
+  return families.find(config, "config.json").config(config, "config.json")
+
+
+# Case, what is changed, and what is said of it.
+REFUSED = [
+  ("mistral", dict(sliding_window=6), "sliding_window is 6"),
+  ("qwen2", dict(use_sliding_window=True), "sliding_window is 4096"),
+  (
+    "qwen2",
+    dict(layer_types=["full_attention", "sliding_attention"]),
+    "layer_types is",
+  ),
+  ("llama", dict(sliding_window=6), "sliding_window is 6"),
+  ("llama", dict(no_rope_layers=[1, 0]), "(NoPE)"),
+  ("llama", dict(partial_rotary_factor=0.5), "partial rotary"),
+  (
+    "llama",
+    dict(rope_parameters=released.ROPE | {"partial_rotary_factor": 0.25}),
+    "partial rotary",
+  ),
+  ("llama", dict(attention_bias=True), "bias of attention's output"),
+  ("qwen3", dict(attention_bias=True), "bias of attention's output"),
+  ("llama", dict(mlp_bias=True), "bias in the MLP"),
+  ("llama", dict(num_local_experts=8), "mixtures of experts"),
+  ("qwen3", dict(num_experts=8), "mixtures of experts"),
+  ("llama", dict(final_logit_softcapping=30.0), "Gemma's"),
+  ("llama", dict(hidden_act="gelu"), "hidden_act is 'gelu'"),
+  (
+    "qwen3",
+    dict(quantization_config={"quant_method": "gptq"}),
+    "the weights are quantised",
+  ),
+  ("llama", dict(auto_map={"AutoModel": "x.Y"}), "code of its own"),
+  ("llama", dict(surprise=False), "surprise is False; this field is not known"),
+  ("llama", dict(vision_config={"depth": 1}), "vision_config"),
+  *(
+    ("llama", dict(rope_parameters=released.ROPE | {"rope_type": kind}), kind)
+    for kind in ("linear", "dynamic", "yarn", "longrope", "mrope")
+  ),
+  (
+    "qwen2_older",
+    dict(rope_scaling={"type": "yarn", "factor": 4.0}),
+    "rope_type is 'yarn'",
+  ),
+  (
+    "llama",
+    dict(rope_parameters=released.ROPE | {"factor": 2.0}),
+    "factor is 2.0",
+  ),
+  ("llama", dict(rope_theta=3.0), "rope_theta is 3.0; but"),
+  ("qwen2_older", dict(rope_theta=None), "has no rope_theta"),
+  ("llama", dict(hidden_size=True), "allowed: whole numbers from 1 on"),
+  ("llama", dict(rms_norm_eps=float("nan")), "allowed: finite numbers above 0"),
+  ("llama", dict(vocab_size=None), "has no vocab_size"),
+  ("llama", dict(tie_word_embeddings="yes"), "allowed: true, false"),
+  ("llama", dict(model_type="qwen3_next"), "it has linear attention"),
+  ("llama", dict(model_type="gemma3_text"), "norms of Gemma's"),
+  ("llama", dict(model_type="qwen3_moe"), "mixture of experts"),
+  ("llama", dict(model_type="smollm3"), "(NoPE)"),
+  ("llama", dict(model_type=None), "model_type is None"),
+  ("llama", dict(model_type=["llama"]), "allowed: llama, mistral, qwen2"),
+  (
+    "qwen3_vl",
+    dict(text_config={"model_type": "qwen3_vl_moe_text"}),
+    "another text model",
+  ),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "said"), REFUSED)
+def test_what_is_not_supported_is_refused_by_name(name, change, said):
+  with pytest.raises(UserError) as caught:
+    sizes(name, **change)
+  assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_config_of_mistral_without_a_window_has_one():
+  config = dict(released.CASES["mistral"][0])
+  del config["sliding_window"]
+  with pytest.raises(UserError, match="sliding_window is 4096"):
+    families.find(config, "c").config(config, "c")
+
+
+def test_a_part_of_the_text_half_is_refused_as_well():
+  config = released.CASES["qwen3_vl"][0]
+  own = config["text_config"] | {"quantization_config": {"bits": 4}}
+  with pytest.raises(UserError, match="text_config: quantization_config"):
+    sizes("qwen3_vl", text_config=own)
+
+
+@pytest.mark.parametrize(
+  ("name", "change"),
+  [
+    ("qwen2", dict(use_sliding_window=True, max_window_layers=2)),
+    ("llama", dict(quantization_config=None, num_experts=0, novelty=None)),
+    ("llama", dict(rope_parameters=None, rope_theta=500.0, rope_scaling=None)),
+    ("llama", dict(head_dim=None, transformers_version="5.0", bos_token_id=1)),
+  ],
+)
+def test_what_is_there_and_off_is_no_change(name, change):
+  assert sizes(name, **change) == sizes(name)
+
+
+def test_sizes_are_fields_of_the_model():
+  known = {field.name for field in dataclasses.fields(ModelConfig)}
+  for name in released.CASES:
+    assert sizes(name).keys() <= known
+
+
+def test_each_spelling_of_llama3_is_read():
+  said = dict(released.LLAMA3)
+  theta = said.pop("rope_theta")
+  older = dict(rope_parameters=None, rope_scaling=said, rope_theta=theta)
+  found = sizes("llama3")
+  assert found["rope_llama3"] == (8.0, 1.0, 4.0, 24.0)
+  assert sizes("llama3", **older) == found
+  assert sizes("llama3", rope_scaling=dict(released.LLAMA3)) == found
+  with pytest.raises(UserError, match="has no high_freq_factor"):
+    del said["high_freq_factor"]
+    sizes("llama3", **older)
+
+
+def test_the_whole_model_says_what_the_head_is():
+  config = released.CASES["qwen3_vl"][0]
+  assert sizes("qwen3_vl")["tied_head"]
+  # Of a large one, whose text half was written with the class's default.
+  own = config["text_config"] | {"tie_word_embeddings": True}
+  large = dict(text_config=own, tie_word_embeddings=False)
+  assert not sizes("qwen3_vl", **large)["tied_head"]
+
+
+def test_a_text_half_may_be_written_a_second_time_on_top():
+  own = dict(released.CASES["qwen3_vl"][0]["text_config"])
+  model_type = own.pop("model_type")
+  assert sizes("qwen3_vl", **own) == sizes("qwen3_vl")
+  assert model_type == "qwen3_vl_text"
+  with pytest.raises(UserError, match="hidden_size is 25"):
+    sizes("qwen3_vl", **(own | {"hidden_size": 25}))
