@@ -50,6 +50,7 @@ MACHINERY = {
     "origins",
     "text_model",
     "verify",
+    "writing",
   },
 }
 

@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
-from cooper_jax.weights import folder, importing, origins
+from cooper_jax.weights import folder, importing, origins, writing
 
 
 def convert(source, target, *, nonfinite: bool = False) -> list[str]:
@@ -19,6 +19,7 @@ def convert(source, target, *, nonfinite: bool = False) -> list[str]:
 
   nonfinite: NaN and infinite values are taken as they are.
   """
+  writing.check_new(target)  # before all of it is read
   opened = folder.open_folder(source, nonfinite=nonfinite)
   planned = importing.plan(opened)
   leaves = importing.read(planned)

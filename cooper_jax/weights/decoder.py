@@ -16,6 +16,7 @@ FIRST_ROWS = (
   "rows"  # the first rows of a table that has rows of ours behind them
 )
 BLOCKS = "params/decoder/blocks/"
+MOST_LAYERS = 10_000  # more is a damaged config, and would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,7 @@ def config(fields: ConfigFields, *, kv_heads=REQUIRED) -> dict:
     ("rope_interleaved", False, "interleaved rotary is not supported"),
     ("partial_rotary_factor", 1.0, "partial rotary is not supported"),
     ("is_encoder_decoder", False, "encoders are not supported"),
+    ("add_cross_attention", False, "encoders are not supported"),
   ):
     fields.only(name, allowed, why)
   width, heads = (
@@ -68,10 +70,13 @@ def config(fields: ConfigFields, *, kv_heads=REQUIRED) -> dict:
     fields.count("num_attention_heads"),
   )
   kv_heads = heads if kv_heads is None else kv_heads
+  layers = fields.count("num_hidden_layers")
+  if layers > MOST_LAYERS:
+    fields.refuse("num_hidden_layers", layers, f"allowed: 1 to {MOST_LAYERS}")
   found = {
     "text": fields.count("vocab_size"),
     "d_model": width,
-    "layers": fields.count("num_hidden_layers"),
+    "layers": layers,
     "heads": heads,
     "kv_heads": fields.count("num_key_value_heads", kv_heads),
     "ffn": fields.count("intermediate_size"),

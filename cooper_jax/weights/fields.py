@@ -10,16 +10,26 @@ import math
 
 from cooper_jax.errors import UserError
 
-# What these say doesn't change what a model computes.
+# What these say doesn't change what a model computes: names, ids, training, and
+# how text is drawn, as transformers writes them into every kind of config.
 HARMLESS = frozenset(
-  "architectures model_type _name_or_path name_or_path transformers_version"
-  " dtype torch_dtype initializer_range use_cache max_position_embeddings"
-  " attention_dropout bos_token_id eos_token_id pad_token_id return_dict"
-  " output_attentions output_hidden_states _attn_implementation"
-  " attn_implementation pretraining_tp is_llama_config transformers.js_config"
-  " unsloth_fixed unsloth_version id2label label2id problem_type"
-  " task_specific_params tokenizer_class torchscript use_bfloat16 do_sample"
-  " temperature top_k top_p max_length".split()
+  "architectures model_type _name_or_path name_or_path _model_name_or_path"
+  " transformers_version transformers.js_config is_llama_config"
+  " unsloth_fixed unsloth_version finetuning_task problem_type"
+  " task_specific_params tokenizer_class prefix id2label label2id"
+  " dtype torch_dtype torchscript use_bfloat16 tf_legacy_loss pruned_heads"
+  " initializer_range attention_dropout pretraining_tp use_cache"
+  " max_position_embeddings chunk_size_feed_forward is_decoder"
+  " _attn_implementation attn_implementation output_attentions"
+  " output_hidden_states output_scores return_dict return_dict_in_generate"
+  " bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id"
+  " forced_bos_token_id forced_eos_token_id decoder_start_token_id"
+  " suppress_tokens begin_suppress_tokens bad_words_ids max_length min_length"
+  " do_sample early_stopping num_beams num_beam_groups num_return_sequences"
+  " temperature top_k top_p typical_p diversity_penalty repetition_penalty"
+  " length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size"
+  " exponential_decay_length_penalty remove_invalid_values"
+  " tie_encoder_decoder".split()
 )
 # Fields that are refused unless they say that nothing is there, with what is.
 MEANS = {

@@ -1,18 +1,11 @@
 """Folders of weights as the hub has them: one safetensors file, or an index.
 
-Nothing that a folder says is followed out of it, nothing in it is run, and what
-is written appears whole or not at all.
+Nothing that a folder says is followed out of it, and nothing in it is run.
 """
 
-import collections
-import contextlib
 import dataclasses
 import json
-import math
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +16,6 @@ from cooper_jax.weights import headers
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
-# Files beside the weights that belong to a model.
-BESIDE = (".json", ".txt", ".model", ".jinja", ".md", ".npz")
-ROOM = 2**20  # bytes asked for on top of the files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,87 +172,3 @@ def read_json(path: Path, name: str) -> dict:
   if not isinstance(found, dict):
     raise UserError(f"{file} is no JSON object")
   return found
-
-
-@contextlib.contextmanager
-def new_folder(target, *, size: int) -> Iterator[Path]:
-  """Gives a folder to fill, which becomes `target` when all is in it.
-
-  Raises UserError where the target exists or the disk has no room for `size`
-  bytes. Where anything fails, nothing is left.
-  """
-  target = Path(target).expanduser()
-  if os.path.lexists(target):
-    raise UserError(f"{target} exists; name a folder that does not")
-  parent = target.absolute().parent
-  if not parent.is_dir():
-    raise UserError(f"{parent} is no folder; make it first")
-  free = shutil.disk_usage(parent).free
-  if free < size + ROOM:
-    raise UserError(
-      f"{target} needs {math.ceil((size + ROOM) / 2**20)} MiB, the disk of"
-      f" {parent} has {free // 2**20} MiB free; make room, or choose another"
-    )
-  made = Path(
-    tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=parent)
-  )
-  try:
-    yield made
-    # As a folder that anyone makes; this one was for its owner alone.
-    mask = os.umask(0)
-    os.umask(mask)
-    made.chmod(0o777 & ~mask)
-    if os.path.lexists(target):
-      raise UserError(f"{target} was made meanwhile; name another folder")
-    made.rename(target)
-  except BaseException:
-    shutil.rmtree(made, ignore_errors=True)
-    raise
-
-
-def write_weights(
-  made: Path,
-  entries: dict[str, headers.TensorEntry],
-  data: Callable[[str], np.ndarray],
-  metadata: dict,
-) -> list[str]:
-  """Writes tensors into the files that they came in; gives the files' names.
-
-  Several files have an index, of exactly what was written. entries: dtype,
-  shape and file of each key; data: the array of a key.
-  """
-  files = collections.defaultdict(dict)
-  for key, entry in entries.items():
-    files[entry.file][key] = (entry.dtype, entry.shape)
-  names = [SINGLE]
-  if len(files) > 1:
-    count = len(files)
-    names = [
-      f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)
-    ]
-  listed = {}
-  for name, file in zip(names, sorted(files), strict=True):
-    headers.write_file(made / name, files[file], data, metadata)
-    listed |= dict.fromkeys(files[file], name)
-  if len(files) > 1:
-    whole = {
-      "metadata": {
-        "total_parameters": sum(math.prod(e.shape) for e in entries.values()),
-        "total_size": sum(e.end - e.begin for e in entries.values()),
-      },
-      "weight_map": dict(sorted(listed.items())),
-    }
-    text = json.dumps(whole, indent=2, ensure_ascii=False)
-    (made / INDEX).write_text(text + "\n", "utf-8")
-  return names
-
-
-def beside(path: Path) -> list[Path]:
-  """Files of a model beside its weights: config, tokenizer, licence."""
-  return sorted(
-    inside(path, file.name)
-    for file in path.iterdir()
-    if file.is_file()
-    and (file.suffix in BESIDE or file.name.upper() == "LICENSE")
-    and not file.name.endswith(".index.json")
-  )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.weights import decoder, families, folder, headers
+from cooper_jax.weights import decoder, families, folder, headers, writing
 from cooper_jax.weights.origins import Origin
 
 SHOWN = 3  # keys in one error
@@ -215,15 +215,15 @@ def export(planned: ImportPlan, leaves: dict, target) -> list[str]:
   source = planned.source
   entries = {key: source.tensors[key] for key in written(planned)}
   carried = set(planned.carried)
-  more = folder.beside(source.path)
+  more = writing.beside(source.path)
 
   def data(key: str) -> np.ndarray:
     return source.raw(key) if key in carried else tensor(planned, leaves, key)
 
   size = sum(entry.end - entry.begin for entry in entries.values())
   size += sum(file.stat().st_size for file in more) + 256 * len(entries)
-  with folder.new_folder(target, size=size) as made:
-    names = folder.write_weights(made, entries, data, source.metadata)
+  with writing.new_folder(target, size=size) as made:
+    names = writing.write_weights(made, entries, data, source.metadata)
     for file in more:
       (made / file.name).write_bytes(file.read_bytes())
   return names

@@ -137,12 +137,12 @@ def _next(logits_BLV, ids_BL):
   ]
 
 
-def lines(found: dict[str, float]) -> list[str]:
+def lines(found: dict[str, float], tolerance: float) -> list[str]:
   """What is printed: each difference, the largest, and the first too large."""
   said = [f"{name}: max difference {gap:.3g}" for name, gap in found.items()]
   largest = max(found.values())
-  said.append(f"max difference {largest:.3g}, allowed {TOLERANCE:g}")
-  wrong = [name for name, gap in found.items() if gap > TOLERANCE]
+  said.append(f"max difference {largest:.3g}, allowed {tolerance:g}")
+  wrong = [name for name, gap in found.items() if gap > tolerance]
   if wrong:
     said.append(f"differs first in {wrong[0]}")
   return said
@@ -163,12 +163,22 @@ def main(argv=None) -> int:
     help="takes NaN and infinite values as they are",
   )
   parser.add_argument(
+    "--tolerance",
+    type=float,
+    default=TOLERANCE,
+    help=f"largest difference allowed ({TOLERANCE:g})",
+  )
+  parser.add_argument(
     "--live",
     action="store_true",
     help="also runs the folder's own class, with torch and transformers",
   )
   asked = parser.parse_args(argv)
   try:
+    if not 0 <= asked.tolerance < np.inf:
+      raise UserError(
+        f"--tolerance is {asked.tolerance}; allowed: finite numbers from 0 on"
+      )
     with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
       found, notes = verify(
         asked.folder, nonfinite=asked.allow_nonfinite, is_live=asked.live
@@ -176,8 +186,13 @@ def main(argv=None) -> int:
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
-  print("\n".join([*(f"note: {note}" for note in notes), *lines(found)]))
-  return EXIT_DIFFERS if max(found.values()) > TOLERANCE else EXIT_DONE
+  print(
+    "\n".join(
+      [*(f"note: {note}" for note in notes), *lines(found, asked.tolerance)]
+    )
+  )
+  largest = max(found.values())
+  return EXIT_DIFFERS if largest > asked.tolerance else EXIT_DONE
 
 
 if __name__ == "__main__":

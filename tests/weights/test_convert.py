@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors
 
-from cooper_jax.weights import convert, folder, headers, importing
+from cooper_jax.weights import convert, folder, headers, importing, writing
 from tests.weights import released
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -125,9 +125,9 @@ def test_the_target_must_be_new_and_have_a_place(tmp_path, capsys):
 
 def test_a_disk_without_room_is_seen_first(tmp_path, monkeypatch, capsys):
   released.write(tmp_path / "a", "llama")
-  usage = folder.shutil.disk_usage(tmp_path)
+  usage = writing.shutil.disk_usage(tmp_path)
   full = usage._replace(free=2**20 + 4096)
-  monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: full)
+  monkeypatch.setattr(writing.shutil, "disk_usage", lambda _: full)
   assert run(tmp_path / "a", tmp_path / "b") == 2
   assert "the disk of" in capsys.readouterr().err
   assert [f.name for f in tmp_path.iterdir()] == ["a"]

@@ -64,6 +64,7 @@ REFUSED = [
   ),
   ("llama", dict(rope_theta=3.0), "rope_theta is 3.0; but"),
   ("qwen2_older", dict(rope_theta=None), "has no rope_theta"),
+  ("llama", dict(num_hidden_layers=10**9), "allowed: 1 to 10000"),
   ("llama", dict(hidden_size=True), "allowed: whole numbers from 1 on"),
   ("llama", dict(rms_norm_eps=float("nan")), "allowed: finite numbers above 0"),
   ("llama", dict(vocab_size=None), "has no vocab_size"),

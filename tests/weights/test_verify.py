@@ -126,6 +126,16 @@ def test_a_wrong_flag_of_the_head_names_the_fix(
   assert said in capsys.readouterr().err
 
 
+def test_what_is_allowed_can_be_said(tmp_path, capsys):
+  released.write(tmp_path / "a", "llama")
+  changed(tmp_path / "a", eps)
+  folder = str(tmp_path / "a")
+  assert verify.main([folder, "--tolerance=1e-1"]) == 0
+  assert "allowed 0.1" in capsys.readouterr().out
+  assert verify.main([folder, "--tolerance=nan"]) == 2
+  assert "--tolerance is nan" in capsys.readouterr().err
+
+
 def test_values_that_are_not_finite_are_a_difference():
   nothing = np.zeros((2, 3), np.float32)
   assert verify.difference(nothing, nothing) == 0
