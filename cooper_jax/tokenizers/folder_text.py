@@ -24,7 +24,7 @@ from cooper_jax.tokenizers.text import TextTokenizer
 PROBE = " The red box: 2.40 m, (not 13)? No; it's < 5 and > 0."
 # A byte's name is letters, too; where it is the byte, a text can fake a line.
 PROBES = (PROBE, "<0x0A>")
-MOST_TOKENS = 10_000_000  # tokens; the largest tables have some 300,000
+MOST_IDS = 10_000_000  # tokens; the largest tables have some 300,000
 # Where a token that ends a text is named: in settings by word, here by id.
 ENDS = ("generation_config.json", "config.json")
 
@@ -61,10 +61,10 @@ class FolderText(TextTokenizer):
     # Before anything is made that has an entry for each id up to the largest.
     size = _size(make(said, folder / text_files.TOKENIZER))
     rows = text_files.embedding_rows(folder)
-    if size > MOST_TOKENS:
+    if size > MOST_IDS:
       raise UserError(
-        f"{folder}: its tokenizer has the id {size - 1:,}, and {MOST_TOKENS:,} tokens"
-        " are the most; download it again"
+        f"{folder}: its tokenizer has the id {size - 1:,}, and {MOST_IDS:,}"
+        " tokens are the most; download it again"
       )
     if rows and rows < size:
       raise UserError(
