@@ -16,7 +16,6 @@ from ml_collections import ConfigDict, config_flags
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
 from cooper_jax.settings import checks, meaning, page, suggest
-from cooper_jax.tokenizers import text_files
 from cooper_jax.training import workdir
 
 ROOT = Path(__file__).parent.parent
@@ -265,10 +264,9 @@ def parse(argv: list[str]) -> Command | None:
   config = _override(found, given)
   if not folder:
     folder = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
-  # Noted in the config, so that a run and a package know their tokenizer.
-  config.text_digest = text_files.checked(
-    config.text_folder, config.text_digest
-  )
+  from cooper_jax import package
+
+  package.take_text(config)
   checks.validate(config)
   return Command(config, Path(folder), cache, plan, topology, profile)
 

@@ -23,7 +23,13 @@ from cooper_jax.errors import EXIT_USER, UserError, printable
 from cooper_jax.eval import own_code
 from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.mesh import make_mesh
-from cooper_jax.policy import Policy, init_params, load_stage, make_policy
+from cooper_jax.policy import (
+  Policy,
+  init_params,
+  load_stage,
+  make_policy,
+  note_text,
+)
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import text_files
 from cooper_jax.training import settings_version, workdir
@@ -154,7 +160,9 @@ def _settings(config, sections) -> dict:
   config = workdir.plain(config)
   parts = {name: config.get(name) for name in sections}
   parts["data.image_size"] = config["data"]["image_size"]
+  # Older packages know neither; they have our own text and a row a token.
   parts["text_digest"] = config.get("text_digest", "")
+  parts["text_rows"] = config.get("text_rows", 0)
   return {
     name: value
     for name, value in workdir.flat(parts).items()
@@ -167,6 +175,16 @@ def _instead() -> str:
     "train every stage (variant long, or scratch in 40 minutes), or start from"
     " a package that fits (--config.init_from=FOLDER)"
   )
+
+
+def take_text(config) -> None:
+  """Notes which text a config has: of the package that it begins with, where
+  it names no folder."""
+  if config.init_from and not config.text_folder:
+    folder = find(config.init_from)
+    if read_manifest(folder)["config"].get("text_digest"):
+      config.text_folder = str(folder)
+  note_text(config)
 
 
 def trained_on(manifest: dict) -> list[str]:
@@ -280,6 +298,11 @@ def pack(run_folder, out) -> dict:
   import safetensors.numpy
 
   run_folder, out = Path(run_folder).expanduser(), Path(out).expanduser()
+  if (out / text_files.CONFIG).exists() and not is_one(out):
+    raise UserError(
+      f"{out} is no package, and has a {text_files.CONFIG} that would be lost;"
+      " give another --out"
+    )
   config = workdir.read_config(run_folder)
   found = {stage: workdir.record(run_folder, stage) for stage in STAGES}
   for stage, record in found.items():
@@ -287,9 +310,7 @@ def pack(run_folder, out) -> dict:
       raise UserError(
         f"{run_folder} has no finished {stage}; run it to its end"
       )
-  config.text_digest = text_files.checked(
-    config.text_folder, config.text_digest
-  )
+  note_text(config)
   policy = make_policy(config)
   codecs = tokenizer.load(config, run_folder)
   params = load_stage(policy, config, run_folder, STAGE)
@@ -328,10 +349,11 @@ def pack(run_folder, out) -> dict:
   }
   out.mkdir(parents=True, exist_ok=True)
   if config.text_folder:
-    # They are in the package then, but for the config that tells the rows.
     rows = policy.form.vocabulary.text
     manifest["config"] |= {"text_folder": "", "text_rows": rows}
-    text_files.copy(config.text_folder, out)
+    text_files.copy(config.text_folder, out, rows)
+  else:
+    text_files.remove(out)
   (out / WEIGHTS).write_bytes(data)
   workdir.write_json(out / MANIFEST, manifest)
   return manifest

@@ -22,6 +22,7 @@ from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
 from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder
+from cooper_jax.tokenizers import text_files
 from cooper_jax.tokenizers.folder_text import FolderText
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
@@ -49,6 +50,18 @@ def find_text(config) -> TextTokenizer:
   if config.text_folder or config.text_digest:
     return FolderText.load(config.text_folder, digest=config.text_digest)
   return TextTokenizer.load()
+
+
+def note_text(config) -> None:
+  """Notes in a config its text's digest and rows, by which a run knows it.
+
+  The digest is of the tokenizer's file alone; the rows stand in another one.
+  """
+  config.text_digest = text_files.checked(
+    config.text_folder, config.text_digest
+  )
+  if config.text_folder and not config.text_rows:
+    config.text_rows = find_text(config).rows
 
 
 def make_policy(config, *, platform: str = "") -> Policy:

@@ -163,6 +163,23 @@ def test_a_run_goes_on_with_its_own_tokenizer_alone(tmp_path):
     policy.make_policy(saved)
 
 
+def test_a_run_goes_on_with_its_own_rows_alone(tmp_path):
+  """They stand in the folder's config.json, which the digest does not cover."""
+  there, work = folders.write(tmp_path / "there", rows=600), tmp_path / "work"
+  config = parse(there, work)
+  assert config.text_rows == 600
+  assert parse(there, work, "text_rows=700").text_rows == 700
+  assert parse("", work).text_rows == 0
+  workdir.begin(config, workdir.prepare(config, work), "pretrain")
+  folders.change(there, "config.json", vocab_size=640)
+  with pytest.raises(UserError, match="text_rows is 600 there and 640 here"):
+    workdir.check(parse(there, work), work)
+  manifest = package.read_manifest(package.find("tiny"))
+  del manifest["config"]["text_rows"]  # as older packages are
+  there = package._settings(manifest["config"], ())
+  assert (there["text_digest"], there["text_rows"]) == ("", 0)
+
+
 def test_an_older_run_and_package_speak_our_own_text(tmp_path):
   manifest = package.read_manifest(package.find("tiny"))
   assert "text_folder" not in manifest["config"]
@@ -201,6 +218,17 @@ def test_a_package_holds_its_tokenizer(tmp_path, monkeypatch):
   jax.tree.map(np.testing.assert_array_equal, model.params, params)
   said = json.loads((out / "manifest.json").read_text())["config"]
   assert str(tmp_path) not in json.dumps(said["text_folder"])
+  # It is a whole folder, and a run that begins with it speaks its text.
+  for named in ("", out):
+    again = config_of(named, init_from=str(out))
+    package.take_text(again)
+    assert (again.text_folder, again.text_rows) == (str(out), ROWS)
+    assert package.check(again, out)
+  again.text_rows += 1
+  with pytest.raises(UserError, match=f"text_rows is {ROWS} there and"):
+    package.check(again, out)
+  with pytest.raises(UserError, match=r"config\.json that would be lost"):
+    package.pack(work, work)
   folders.write(out, "metaspace")
   with pytest.raises(UserError, match=f"made with {config.text_digest}"):
     loading.load(out)

@@ -22,9 +22,11 @@ def load(start="tiny", *, stage: str | None = None) -> Model:
   Raises UserError, one line, where there is none, and says what there is.
   """
   folder = Path(start).expanduser()
-  if (folder / "config.json").is_file() and str(start) not in package.names():
+  # A package with a folder's text has a config.json, too, of that folder.
+  packaged = str(start) in package.names() or package.is_one(folder)
+  if (folder / "config.json").is_file() and not packaged:
     return load_run(folder, stage)
-  if str(start) not in package.names() and not package.is_one(folder):
+  if not packaged:
     there = package.names()
     runs = sorted(str(p.parent) for p in Path("runs").glob("*/config.json"))
     listed = f"; runs here: {', '.join(runs[:5])}" if runs else ""

@@ -40,8 +40,18 @@ class _Generation(ext.Extension):
 class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
   """Jinja's own, which says so where a template reaches for Python's inside.
 
-  Jinja itself would print nothing in its place.
+  Jinja itself would print nothing in its place. And `'a' * 10**11` is refused
+  before it takes memory, here and when the template is compiled.
   """
+
+  intercepted_binops = frozenset("*")
+
+  def call_binop(self, context, operator, left, right):
+    for said, times in ((left, right), (right, left)):
+      many = isinstance(said, (str, list, tuple)) and isinstance(times, int)
+      if many and len(said) * times > LONGEST:
+        raise jinja2.TemplateRuntimeError(f"{times:,} times a text")
+    return super().call_binop(context, operator, left, right)
 
   def unsafe_undefined(self, obj, attribute):
     raise jinja2.exceptions.SecurityError(
@@ -60,7 +70,7 @@ class ChatTemplate:
     self._names, self._whose = names, whose
     try:
       self._template = _environment().from_string(source)
-    except (jinja2.TemplateError, RecursionError) as error:
+    except (jinja2.TemplateError, RecursionError, MemoryError) as error:
       raise UserError(
         f"{whose}: its chat template is not one ({_line(error)})"
       ) from error
@@ -116,6 +126,11 @@ class ChatTemplate:
       ) from error
     except UserError:
       raise
+    except MemoryError as error:
+      raise UserError(
+        f"{self._whose}: its chat template takes more memory than there is;"
+        " give fewer messages, or take another folder"
+      ) from error
     except Exception as error:  # whatever the template does with the messages
       raise UserError(
         f"{self._whose}: its chat template refuses these messages"
@@ -174,4 +189,4 @@ def _now(form: str) -> str:
 
 
 def _line(error: Exception) -> str:
-  return " ".join(f"{type(error).__name__}: {error}".split())
+  return text_files.shown(f"{type(error).__name__}: {error}")

@@ -3,9 +3,9 @@
 Ids are the folder's, those of `<|im_end|>` and the like included; our own
 specials, locations and codes are rows behind its embedding. Two things differ
 from the folder's own class, which `whole` gives: text comes in pieces that are
-joined, so no space is put before one and none is taken away in decoding; and a
-special token that a text spells out is letters, so that no question and no
-caption can end a turn.
+joined, so no space is put before one and none is taken away in decoding; and an
+added token that a text spells out is letters, so that no question and no
+caption can end a turn or begin one.
 """
 
 import copy
@@ -22,6 +22,9 @@ from cooper_jax.tokenizers.text import TextTokenizer
 
 # What every policy has to be able to say, and to read back.
 PROBE = " The red box: 2.40 m, (not 13)? No; it's < 5 and > 0."
+# A byte's name is letters, too; where it is the byte, a text can fake a line.
+PROBES = (PROBE, "<0x0A>")
+MOST_IDS = 10_000_000  # tokens; the largest tables have some 300,000
 # Where a token that ends a text is named: in settings by word, here by id.
 ENDS = ("generation_config.json", "config.json")
 
@@ -36,11 +39,11 @@ class FolderText(TextTokenizer):
   def __init__(self, said: dict, rows: int = 0, ends: tuple[int, ...] = ()):
     self._said = said
     self._whole = make(said)
-    pieces = make(without_prefix(said))
+    pieces = make(without_added(without_prefix(said)))
     pieces.encode_special_tokens = True  # they are letters in a text
     super().__init__(pieces)
     ids = set(self._whole.get_vocab(with_added_tokens=True).values())
-    self._size = 1 + max(ids, default=-1)
+    self._size = _size(self._whole)
     self.absent = tuple(sorted(set(range(self._size)) - ids))
     self._rows, self.ends = rows, tuple(ends)
 
@@ -51,25 +54,27 @@ class FolderText(TextTokenizer):
     Raises UserError where it has no tokenizer or another one than `digest`
     says, where that loses text, or has more tokens than the embedding rows.
     """
+    if not text_files.checked(str(folder), digest):
+      raise UserError("no folder is named; give that of a downloaded model")
     folder = Path(folder).expanduser()
-    text_files.checked(str(folder), digest)
     said = text_files.read_tokenizer(folder)
-    make(said, folder / text_files.TOKENIZER)  # for an error that names it
-    made = cls(said, text_files.embedding_rows(folder))
+    # Before anything is made that has an entry for each id up to the largest.
+    size = _size(make(said, folder / text_files.TOKENIZER))
+    rows = text_files.embedding_rows(folder)
+    if size > MOST_IDS:
+      raise UserError(
+        f"{folder}: its tokenizer has the id {size - 1:,}, and {MOST_IDS:,}"
+        " tokens are the most; download it again"
+      )
+    if rows and rows < size:
+      raise UserError(
+        f"{folder}: its tokenizer has {size:,} tokens, its embedding {rows:,}"
+        " rows (vocab_size); the two are not of one model"
+      )
+    made = cls(said, rows)
     _check_ids(made, folder)
     made.ends = _ends(made, folder)
-    if made.rows < made.size:
-      raise UserError(
-        f"{folder}: its tokenizer has {made.size:,} tokens, its embedding"
-        f" {made.rows:,} rows (vocab_size); the two are not of one model"
-      )
-    back = made.decode(made.encode(PROBE))
-    if unicodedata.normalize("NFKC", back) != PROBE:
-      raise UserError(
-        f"{folder}: its tokenizer loses text ({PROBE!r} comes back as"
-        f" {back!r}), so answers could not be read; take a model whose"
-        " tokenizer keeps letters, digits and spaces"
-      )
+    _check_text(made, folder)
     return made
 
   @property
@@ -92,6 +97,11 @@ class FolderText(TextTokenizer):
     """Id of an added token, as `<|im_end|>`; None where there is none."""
     added = self._whole.get_added_tokens_decoder()
     return next((i for i, t in added.items() if t.content == name), None)
+
+  def control(self) -> dict[int, str]:
+    """Id -> spelling of the added tokens that are special or end a text."""
+    added = self._whole.get_added_tokens_decoder().items()
+    return {i: t.content for i, t in added if t.special or i in self.ends}
 
   def tokens(self, ids: Iterable[int]) -> list[str | None]:
     """The table's entries, as they are spelt there."""
@@ -119,18 +129,30 @@ def make(said: dict, path=text_files.TOKENIZER) -> tokenizers.Tokenizer:
     made = tokenizers.Tokenizer.from_str(json.dumps(said))
   except Exception as error:  # the Rust side raises bare Exception
     raise UserError(
-      f"{path} is not a tokenizers JSON file ({error})"
+      f"{path} is not a tokenizers JSON file ({text_files.shown(error)})"
     ) from error
   # The library gives an added token the next free id, whatever the file says.
   for token in said.get("added_tokens") or ():
     name, number = token["content"], token["id"]
-    if made.token_to_id(name) != number:
+    here = made.token_to_id(name)
+    if here != number:
       raise UserError(
-        f"{path} gives {name} the id {number}, and loaded it has"
-        f" {made.token_to_id(name)}; added tokens have to follow the vocabulary"
-        " without a gap"
+        f"{path} gives {text_files.shown(name)} the id {number}, and loaded it"
+        f" has {here}; added tokens have to follow the vocabulary without a gap"
       )
   return made
+
+
+def without_added(said: dict) -> dict:
+  """The same tokenizer, all of whose added tokens are special.
+
+  A text is not to hold any: DeepSeek's turns begin with some that no file calls
+  special. Runs of white space stay, which tell nobody's turn.
+  """
+  added = said.get("added_tokens") or []
+  spelt = [t | {"special": True} for t in added if not t["content"].isspace()]
+  changed = {t["content"]: t for t in spelt}
+  return said | {"added_tokens": [changed.get(t["content"], t) for t in added]}
 
 
 def without_prefix(said: dict) -> dict:
@@ -165,12 +187,37 @@ def _without(part, place: str):
   # Of the decoders, Strip alone takes the space away again.
   if place == "decoder" and kind == "Strip" and part.get("content") == " ":
     return None
-  if kind in ("Metaspace", "ByteLevel"):
-    if "add_prefix_space" in part:
-      part["add_prefix_space"] = False
-    if "prepend_scheme" in part:
-      part["prepend_scheme"] = "never"
+  if kind == "ByteLevel" and "add_prefix_space" in part:
+    part["add_prefix_space"] = False
+  if kind == "Metaspace":
+    # Its older name for the same; the library refuses some pairs of the two.
+    part.pop("add_prefix_space", None)
+    part["prepend_scheme"] = "never"
   return part
+
+
+def _size(made: tokenizers.Tokenizer) -> int:
+  """Ids up to the largest that a token has."""
+  return 1 + max(made.get_vocab(with_added_tokens=True).values(), default=-1)
+
+
+def _check_text(text: FolderText, folder: Path) -> None:
+  """Text comes back from its tokens, and holds no special one."""
+  for said in PROBES:
+    back = text.decode(text.encode(said))
+    if unicodedata.normalize("NFKC", back) != said:
+      raise UserError(
+        f"{folder}: its tokenizer loses text ({said!r} comes back as"
+        f" {back!r}), so answers could not be read; take a model whose"
+        " tokenizer keeps letters, digits and spaces"
+      )
+  for number, name in text.control().items():
+    if number in text.encode(name):
+      raise UserError(
+        f"{folder}: a text that spells {text_files.shown(name)} has that token"
+        f" itself ({number}), so a question could end a turn; take a model"
+        " whose tokenizer is byte-level or BPE"
+      )
 
 
 def _check_ids(text: FolderText, folder: Path) -> None:
@@ -182,7 +229,8 @@ def _check_ids(text: FolderText, folder: Path) -> None:
     here = text.special(name) if name else None
     if not number.isdecimal() or here != int(number):
       raise UserError(
-        f"{folder / text_files.SETTINGS} gives {name} the id {number},"
+        f"{folder / text_files.SETTINGS} gives {text_files.shown(name)} the id"
+        f" {number},"
         f" {text_files.TOKENIZER} gives it"
         f" {'none' if here is None else here}; download both again"
       )

@@ -12,8 +12,8 @@ from cooper_jax.tokenizers import text_files
 from cooper_jax.tokenizers.chat_template import ChatTemplate
 from cooper_jax.tokenizers.folder_text import PROBE, FolderText
 
-EXPECTED = "chat.json"
-SHOWN = 40  # characters around a difference
+EXPECTED_CHAT = "chat.json"
+AROUND = 40  # characters around a difference
 # No space before, several, and what only looks like a special token.
 SAMPLES = (PROBE, "red", "  2.5 m ", "a<|im_end|><|endoftext|></s>b")
 
@@ -34,7 +34,7 @@ def differences(folder, *, live: bool = False) -> list[str]:
   try:
     text = FolderText.load(folder)
     found = _losses(text)
-    expected = text_files.read_object(folder, EXPECTED)
+    expected = text_files.read_object(folder, EXPECTED_CHAT)
     size = expected.get("size", text.size)
     if text.size != size:
       found.append(f"tokenizer has {text.size} tokens, expected {size}")
@@ -50,7 +50,7 @@ def differences(folder, *, live: bool = False) -> list[str]:
   except UserError as error:
     return [str(error)]
   except (KeyError, TypeError, AttributeError) as error:
-    return [f"{folder / EXPECTED} is not as it should be ({error!r})"]
+    return [f"{folder / EXPECTED_CHAT} is not as it should be ({error!r})"]
   return found
 
 
@@ -74,7 +74,9 @@ def _live(folder: Path, text: FolderText) -> list[str]:
   """The same samples and a chat, of the class that `transformers` has."""
   from transformers import AutoTokenizer
 
-  own = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+  own = AutoTokenizer.from_pretrained(
+    folder, local_files_only=True, trust_remote_code=False
+  )
   found = []
   if len(own) != text.size:
     found.append(f"tokenizer has {text.size} tokens, its class {len(own)}")
@@ -94,7 +96,7 @@ def _texts(what: str, made: str, expected: str) -> list[str]:
   if made == expected:
     return []
   at = _first(made, expected)
-  near = slice(max(0, at - SHOWN // 2), at + SHOWN // 2)
+  near = slice(max(0, at - AROUND // 2), at + AROUND // 2)
   return [
     f"{what} differs at character {at}: {made[near]!r}, expected"
     f" {expected[near]!r}"
@@ -108,7 +110,7 @@ def _ids(text: FolderText, said: str, expected: list[int]) -> list[str]:
   at = _first(made, expected)
   here, there = made[at : at + 4], list(expected[at : at + 4])
   return [
-    f"ids of {said[:SHOWN]!r} differ at token {at}: {here}"
+    f"ids of {said[:AROUND]!r} differ at token {at}: {here}"
     f" {text.tokens(here)}, expected {there} {text.tokens(there)}"
   ]
 

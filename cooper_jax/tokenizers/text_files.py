@@ -12,12 +12,13 @@ from cooper_jax.errors import UserError
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
+CONFIG = "config.json"  # of the folder's model
 # What a policy needs of a folder to read and write text as it does.
 KEPT = (
-  TOKENIZER, SETTINGS, "chat_template.jinja", "chat_template.json",
-  "generation_config.json",
+  CONFIG, TOKENIZER, SETTINGS, "chat_template.jinja", "chat_template.json",
+  "generation_config.json", "special_tokens_map.json",
 )  # fmt: skip
-MODELS = ("config.json", "llm_config.json")  # where the embedding's rows stand
+MODELS = (CONFIG, "llm_config.json")  # where the embedding's rows stand
 SENTENCEPIECE = ("tokenizer.model", "vocab.json", "spiece.model")
 
 
@@ -102,12 +103,29 @@ def checked(folder: str, noted: str) -> str:
   return found
 
 
-def copy(folder, out) -> None:
-  """Copies what a policy needs of a folder's text into another folder."""
-  for name in KEPT:
-    said = read(folder, name)
+def copy(folder, out, rows: int) -> None:
+  """Copies what a policy needs of a folder's text into another folder.
+
+  Of an earlier copy nothing is left. rows: of the embedding; they and the ends
+  are all that is said of the model.
+  """
+  found = {name: read(folder, name) for name in KEPT}  # it may be the same
+  ends = read_object(folder, CONFIG).get("eos_token_id")
+  model = {"vocab_size": rows} | (
+    {} if ends is None else {"eos_token_id": ends}
+  )
+  found[CONFIG] = json.dumps(model) + "\n"
+  remove(out)
+  for name, said in found.items():
     if said is not None:
       (Path(out) / name).write_text(said, "utf-8")
+
+
+def remove(out) -> None:
+  """Removes what `copy` wrote into a folder, if it did."""
+  if (Path(out) / TOKENIZER).exists():
+    for name in KEPT:
+      (Path(out) / name).unlink(missing_ok=True)
 
 
 def embedding_rows(folder) -> int:
@@ -125,6 +143,12 @@ def embedding_rows(folder) -> int:
           )
         return rows
   return 0
+
+
+def shown(said) -> str:
+  """A stranger's words for a message: a line that steers no terminal."""
+  seen = "".join(c if c.isprintable() else " " for c in str(said))
+  return " ".join(seen.split())
 
 
 def token_text(said) -> str | None:

@@ -78,6 +78,28 @@ def metaspace() -> dict:
   return said
 
 
+def old_metaspace() -> dict:
+  """As what `transformers` before 4.40 wrote, without a scheme."""
+  said = _pieces()
+  part = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+  said["pre_tokenizer"] = said["decoder"] = part
+  fallback = {"type": "ByteFallback"}
+  said["decoder"] = {"type": "Sequence", "decoders": [fallback, part]}
+  return said
+
+
+def unigram() -> dict:
+  """As SentencePiece's other kind, which is refused: every piece is found."""
+  pieces = ["<unk>", "</s>", "▁", *CORPUS[0].split(), *map(chr, range(33, 127))]
+  pieces = list(dict.fromkeys(pieces))
+  scores = [(piece, -float(len(pieces) - i)) for i, piece in enumerate(pieces)]
+  made = tokenizers.Tokenizer(models.Unigram(scores, unk_id=0))
+  made.pre_tokenizer = pre_tokenizers.Metaspace()
+  made.decoder = decoders.Metaspace()
+  made.add_special_tokens(["<unk>", "</s>"])
+  return json.loads(made.to_str())
+
+
 def _pieces() -> dict:
   made = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
   made.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -118,6 +140,7 @@ KINDS = {
   "byte_level": (byte_level, ENDS),
   "sentencepiece": (sentencepiece, "</s>"),
   "metaspace": (metaspace, "</s>"),
+  "old_metaspace": (old_metaspace, "</s>"),
 }
 
 

@@ -95,6 +95,9 @@ def test_a_template_that_reaches_out_of_its_sandbox_is_refused(source):
     ("{{ messages[0].content + 1 }}", "refuses these messages"),
     ("{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}", "more than"),
     ("{{ raise_exception('one\ntwo') }}", "one two"),
+    ("{{ raise_exception('a\x1b[2J\u202eb') }}", "TemplateError: a [2J b)"),
+    ("{{ 'a' * 10**11 }}", "100,000,000,000 times a text"),
+    ("{{ (10**11 * [1]) | length }}", "100,000,000,000 times a text"),
   ],
 )
 def test_a_template_that_fails_is_one_line(source, said):
@@ -103,6 +106,15 @@ def test_a_template_that_fails_is_one_line(source, said):
   message = str(error.value)
   assert said in message and message.startswith("there: ")
   assert "\n" not in message
+
+
+def test_a_template_without_memory_is_one_line():
+  def none_left():
+    raise MemoryError
+
+  with pytest.raises(UserError, match=r"there: .* more memory than there is"):
+    render("{{ f() }}", f=none_left)
+  assert render("{{ 'ab' * 3 }}{{ 2 * 3 }}") == "ababab6"
 
 
 def test_where_a_template_is_looked_for(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import sys
+import types
 import unicodedata
 
 import numpy as np
@@ -54,7 +56,8 @@ def test_pieces_join_to_the_text_and_its_ids(text):
 
 
 def test_the_space_before_a_text_is_only_the_whole_texts(tmp_path):
-  for kind, put in (("byte_level", 0), ("sentencepiece", 1), ("metaspace", 1)):
+  for kind in folders.KINDS:
+    put = int(kind != "byte_level")
     text = FolderText.load(folders.write(tmp_path / kind, kind))
     assert text.whole("box") == text.encode(put * " " + "box"), kind
 
@@ -62,14 +65,13 @@ def test_the_space_before_a_text_is_only_the_whole_texts(tmp_path):
 def test_special_tokens_keep_their_ids_and_no_text_has_them(folder, text):
   said = text_files.read_tokenizer(folder)
   added = {t["content"]: t["id"] for t in said["added_tokens"]}
-  control = {t["content"] for t in said["added_tokens"] if t["special"]}
-  assert len(control) >= 3
+  assert len(added) >= 3
   for name, number in added.items():
     assert text.special(name) == number
     assert text.whole(name)[-1:] == [number]  # Llama's puts a space before
     assert text.decode([number]) == name
     spelt = text.encode(f" say {name} !")
-    assert (number in spelt) == (name not in control), name
+    assert number not in spelt, name  # nor where the folder says "not special"
     assert text.decode(spelt) == f" say {name} !"
   assert text.ends == (added[folders.KINDS[folder.name][1]],)
   assert text.special("<none>") is None
@@ -221,8 +223,107 @@ def test_a_prefix_is_taken_from_every_part():
         {"type": "Metaspace", "prepend_scheme": "never"},
       ],
     },
-    "decoder": {"type": "Metaspace", "add_prefix_space": False},
+    "decoder": {"type": "Metaspace", "prepend_scheme": "never"},
   }
+
+
+def test_white_space_of_the_added_tokens_stays_one(tmp_path):
+  folder = folders.write(tmp_path / "f")
+  said = text_files.read_tokenizer(folder)
+  added = said["added_tokens"]
+  gap = added[-1] | {"id": added[-1]["id"] + 1, "content": "    "}
+  folders.change(folder, "tokenizer.json", added_tokens=[*added, gap])
+  text = FolderText.load(folder)
+  assert gap["id"] in text.encode("a    b")
+  assert text.decode(text.encode("a    b")) == "a    b"
+
+
+def test_a_tokenizer_that_finds_special_tokens_in_letters_is_refused(
+  tmp_path, monkeypatch
+):
+  kind = {"unigram": (folders.unigram, "</s>")}
+  monkeypatch.setattr(folders, "KINDS", folders.KINDS | kind)
+  folder = folders.write(tmp_path / "f", "unigram")
+  assert "spells <unk> has that token itself (0)" in refusal(folder)
+  # A table whose special tokens are only added, and which has bytes.
+  said = text_files.read_tokenizer(folder)
+  said["model"]["vocab"][1][0] = "<0x0A>"
+  said["model"] |= {"byte_fallback": True}
+  said["added_tokens"] = []
+  said["decoder"] = {
+    "type": "Sequence",
+    "decoders": [{"type": "ByteFallback"}, said["decoder"]],
+  }
+  folders.change(folder, "tokenizer.json", **said)
+  assert r"('<0x0A>' comes back as '\n')" in refusal(folder)
+
+
+def test_an_id_past_all_tables_is_refused_before_memory_is_taken(tmp_path):
+  folder = folders.write(tmp_path / "f")
+  said = text_files.read_tokenizer(folder)
+  said["added_tokens"] = []
+  table = said["model"]["vocab"]
+  said["model"]["merges"].pop()
+  table[max(table, key=table.get)] = 4_000_000_000
+  folders.change(folder, "tokenizer.json", **said)
+  assert "has the id 4,000,000,000" in refusal(folder)
+  (folder / "config.json").write_text('{"vocab_size": 4100000000}')
+  assert "has the id 4,000,000,000" in refusal(folder)
+
+
+def test_no_folder_is_not_the_one_that_one_stands_in(tmp_path, monkeypatch):
+  monkeypatch.chdir(folders.write(tmp_path / "f"))
+  with pytest.raises(UserError, match=r"config\.text_folder is empty"):
+    FolderText.load("", digest="0123")
+  with pytest.raises(UserError, match="no folder is named"):
+    FolderText.load("")
+  assert FolderText.load(".").size
+
+
+def test_a_strangers_words_steer_no_terminal(tmp_path):
+  folder = folders.write(tmp_path / "f")
+  wrong = {"5": {"content": "\x1b[2J\u202ename"}}
+  folders.change(folder, "tokenizer_config.json", added_tokens_decoder=wrong)
+  assert "gives [2J name the id 5" in refusal(folder)
+
+
+def test_a_copy_is_a_whole_folder_and_nothing_of_an_earlier_one(tmp_path):
+  folder = folders.write(tmp_path / "f", eos_token=None)
+  there = folders.write(tmp_path / "earlier", "metaspace", rows=900)
+  (there / "chat_template.jinja").write_text("earlier")
+  names = {"bos_token": "<|im_start|>"}
+  (folder / "special_tokens_map.json").write_text(json.dumps(names))
+  end = FolderText.load(folder).special("<|im_end|>")
+  model = {"vocab_size": 600, "eos_token_id": end, "hidden_size": 8}
+  (folder / "config.json").write_text(json.dumps(model))
+  for out in (there, folder):  # onto itself, too
+    text_files.copy(folder, out, 600)
+    text = FolderText.load(out)
+    assert (text.rows, text.ends) == (600, (end,))
+    assert not (out / "chat_template.jinja").exists()
+    assert text_files.read_object(out, "special_tokens_map.json") == names
+    assert "hidden_size" not in text_files.read_object(out, "config.json")
+  text_files.remove(there)
+  assert list(there.iterdir()) == []
+  (there / "config.json").write_text("{}")  # not one that `copy` wrote
+  text_files.remove(there)
+  assert (there / "config.json").exists()
+
+
+def test_the_folders_own_class_runs_none_of_its_code(tmp_path, monkeypatch):
+  given = {}
+
+  class AutoTokenizer:
+    @classmethod
+    def from_pretrained(cls, _, **options):
+      given.update(options)
+      raise UserError("asked")
+
+  fake = types.SimpleNamespace(AutoTokenizer=AutoTokenizer)
+  monkeypatch.setitem(sys.modules, "transformers", fake)
+  folder = folders.write(tmp_path / "f")
+  assert text_check.differences(folder, live=True) == ["asked"]
+  assert given == {"local_files_only": True, "trust_remote_code": False}
 
 
 def expected(folder):
@@ -234,7 +335,7 @@ def expected(folder):
 def test_differences_from_what_was_noted(folder):
   assert text_check.has_text(folder)
   assert text_check.differences(folder) == []
-  path = folder / text_check.EXPECTED
+  path = folder / text_check.EXPECTED_CHAT
   size = FolderText.load(folder).size
   try:
     for said, line in (

@@ -28,7 +28,7 @@ from cooper_jax.world.tools.classifiers import logistic
 from cooper_jax.world.tools.known import BY_NAMES, TOLD, by_names, look
 
 CELL_PIXELS = (8, 4, 1)
-TOLERANCE = 0.1  # of a length
+RIGHT_WITHIN = 0.1  # of a length
 PENALTY = 1e-3  # of a regression, a question
 WITHOUT, WITH = "without lens", "with lens"
 
@@ -76,7 +76,7 @@ def _right(family: str, x, asked: list[Question]) -> np.ndarray:
       ours = apart * (1 - inside)
     else:
       ours = np.exp(_regression(_with_one(x), np.log(truth)))
-    return np.abs(ours - truth) <= TOLERANCE * truth
+    return np.abs(ours - truth) <= RIGHT_WITHIN * truth
   truth = np.array([is_first(q) for q in asked])
   if x.shape[1] == 1:  # a formula: its sign, and a coin where it tells nothing
     return np.where(x[:, 0] == 0, 0.5, (x[:, 0] > 0) == truth)
@@ -91,7 +91,7 @@ def constant(family: str, asked: list[Question]) -> float:
   if family in families.lengths():
     truth = np.array([q.value for q in asked])
     tried = np.exp(np.linspace(*np.log([truth.min(), truth.max()]), 400))
-    hit = np.abs(tried[:, None] - truth) <= TOLERANCE * truth
+    hit = np.abs(tried[:, None] - truth) <= RIGHT_WITHIN * truth
     return float(hit.mean(1).max())
   if families.find(family).ANSWER_TYPE == "number":
     counts = collections.Counter(q.answer for q in asked)
