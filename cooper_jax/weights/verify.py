@@ -5,9 +5,10 @@
 `io.npz` in the folder holds what the model's own class gave: ids [B, L], logits
 [B, L, V], hidden [layers + 1, B, L, D] (the last is behind the final norm) and
 logp_next [B, L - 1], or of a model that sees text_ids and text_logits. Any of
-them may be absent. Neither torch nor transformers is needed; with --live the
-folder's own class is run by them as well. Ends with 0 where all are as they
-ought to be, else with 1, and says which layer is the first that is not.
+them may be absent. Text is compared with `chat.json` (`tokenizers/text_check`).
+Neither torch nor transformers is needed; with --live the folder's own classes
+are run by them as well. Ends with 0 where all are as they ought to be, else
+with 1, and says which layer is the first that is not.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import numpy as np
 
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.parallel.mesh import make_mesh
+from cooper_jax.tokenizers import text_check
 from cooper_jax.weights import folder, importing, live, origins, text_model
 
 EXPECTED = "io.npz"
@@ -183,16 +185,26 @@ def main(argv=None) -> int:
       found, notes = verify(
         asked.folder, nonfinite=asked.allow_nonfinite, is_live=asked.live
       )
+    texts = []
+    if text_check.has_text(asked.folder):
+      texts = text_check.differences(asked.folder, live=asked.live)
+      notes += [] if texts else ["its text and its ids are as they should be"]
+    else:
+      notes.append("no tokenizer.json: text is not compared")
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
   print(
     "\n".join(
-      [*(f"note: {note}" for note in notes), *lines(found, asked.tolerance)]
+      [
+        *(f"note: {note}" for note in notes),
+        *(f"text differs: {each}" for each in texts),
+        *lines(found, asked.tolerance),
+      ]
     )
   )
-  largest = max(found.values())
-  return EXIT_DIFFERS if largest > asked.tolerance else EXIT_DONE
+  differs = texts or max(found.values()) > asked.tolerance
+  return EXIT_DIFFERS if differs else EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.weights import verify
+from tests.tokenizers import folders
 from tests.weights import released
 
 
@@ -221,3 +222,17 @@ def test_where_the_own_class_fails_the_cause_is_said(
     assert verify.live.cause(error) == (
       "RuntimeError: operator torchvision::nms does not exist"
     )
+
+
+def test_a_text_that_is_not_the_folders_own_is_told(tmp_path, capsys):
+  """The tokenizer is of another model: it has more tokens than rows."""
+  folder = tmp_path / "a"
+  released.write(folder, "llama")
+  written = tmp_path / "text"
+  folders.write(written)
+  (folder / "tokenizer.json").write_bytes(
+    (written / "tokenizer.json").read_bytes()
+  )
+  assert verify.main([str(folder)]) == 1
+  said = capsys.readouterr().out
+  assert "text differs: " in said and "of one model" in said
