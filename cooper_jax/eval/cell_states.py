@@ -13,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import depth as of_metres
 from cooper_jax.models import masks, transformer, unified
 from cooper_jax.sequences import packing, segments
 
 IMAGES_AT_ONCE = 20
 ENCODER = "encoder"
+
+METRES = of_metres.__name__.rpartition(".")[2]  # the modality that has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ def of_samples(form: segments.Format, params, samples) -> Cells:
 
 def object_depth(sample, grid: int) -> np.ndarray:
   """Median metres [J] of the object pixels of each cell, NaN where too few."""
-  depth = sample.maps.get("depth")
+  depth = sample.maps.get(METRES)
   if depth is None:
     return np.full(grid * grid, np.nan)
   inside = depth > 0
