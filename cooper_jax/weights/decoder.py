@@ -31,6 +31,11 @@ class TensorName:
   transform: str
   shape: tuple[int, ...]  # of a tensor in the folder
 
+  @property
+  def is_stacked(self) -> bool:
+    """Whether there is one tensor a layer."""
+    return "{layer}" in self.pattern
+
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
@@ -63,6 +68,7 @@ def config(fields: ConfigFields, *, kv_heads=REQUIRED) -> dict:
     ("partial_rotary_factor", 1.0, "partial rotary is not supported"),
     ("is_encoder_decoder", False, "encoders are not supported"),
     ("add_cross_attention", False, "encoders are not supported"),
+    ("is_causal", True, "attention to what follows is not supported"),
   ):
     fields.only(name, allowed, why)
   width, heads = (
@@ -91,30 +97,51 @@ def config(fields: ConfigFields, *, kv_heads=REQUIRED) -> dict:
   return found
 
 
-def no_windows(
-  fields: ConfigFields, layers: int, *, default=None, used: bool = True
-) -> None:
-  """Refuses windows that are in use, by any of the fields that say so.
+NO_WINDOWS = "sliding windows are not supported"
 
-  default, used: the class's own `sliding_window` and `use_sliding_window`,
-  where a config has none.
+
+def no_window(fields: ConfigFields, layers: int, *, absent=None) -> None:
+  """Refuses the one window of Mistral's kind, which all layers have.
+
+  absent: the class's own `sliding_window`, where a config has none. No other
+  field turns it off: the class asks none.
   """
-  why = "sliding windows are not supported"
-  window = fields.config.get("sliding_window", default)
-  fields.known |= {"sliding_window", "max_window_layers"}
-  kinds = fields.get("layer_types", None)
-  full = ["full_attention"] * layers
-  if kinds is not None:
-    if kinds != full:
-      fields.refuse("layer_types", kinds, f"{why}; allowed: {full}")
-    fields.known.add("use_sliding_window")  # the layers' own word counts
-    return
-  used = fields.flag("use_sliding_window", used)
-  first = fields.get("max_window_layers", 0)  # layers before it have none
+  fields.known |= {"use_sliding_window", "max_window_layers"}
+  _full_layers(fields, layers)
+  _null_window(fields, absent)
+
+
+def no_windows(fields: ConfigFields, layers: int) -> None:
+  """Refuses windows of Qwen's kind, which layers have one by one.
+
+  Where no `layer_types` says which, those from `max_window_layers` on, if
+  `use_sliding_window` is true.
+  """
+  used = fields.flag("use_sliding_window", False)
+  first = fields.get("max_window_layers", 0)
   past = type(first) is int and first >= layers
-  if used and window is not None and not past:
+  if _full_layers(fields, layers) or past or not used:
+    fields.known.add("sliding_window")
+  else:
+    _null_window(fields, 4096)
+
+
+def _full_layers(fields: ConfigFields, layers: int) -> bool:
+  """Whether `layer_types` is there; refused unless all see everything."""
+  kinds, full = fields.get("layer_types", None), ["full_attention"] * layers
+  if kinds not in (None, full):
+    fields.refuse("layer_types", kinds, f"{NO_WINDOWS}; allowed: {full}")
+  return kinds is not None
+
+
+def _null_window(fields: ConfigFields, absent) -> None:
+  fields.known.add("sliding_window")
+  window = fields.config.get("sliding_window", absent)
+  if window is not None:
     said = "" if "sliding_window" in fields.config else ", where none is said"
-    fields.refuse("sliding_window", window, f"{why}{said}; allowed: null")
+    fields.refuse(
+      "sliding_window", window, f"{NO_WINDOWS}{said}; allowed: null"
+    )
 
 
 def names(sizes: dict) -> dict[str, TensorName]:

@@ -6,7 +6,7 @@ that loads and is wrong. So every family lists what it knows, and the rest is an
 error.
 """
 
-import math
+import sys
 
 from cooper_jax.errors import UserError
 
@@ -29,7 +29,11 @@ HARMLESS = frozenset(
   " temperature top_k top_p typical_p diversity_penalty repetition_penalty"
   " length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size"
   " exponential_decay_length_penalty remove_invalid_values"
-  " tie_encoder_decoder".split()
+  " tie_encoder_decoder _attn_implementation_autoset _flash_attn_2_enabled"
+  " use_flash_attention use_flash_attn gradient_checkpointing"
+  " neftune_noise_alpha max_sequence_length model_max_length bos_token"
+  " eos_token pad_token output_past _num_labels tokenizer_name embd_pdrop"
+  " resid_pdrop hidden_dropout".split()
 )
 # Fields that are refused unless they say that nothing is there, with what is.
 MEANS = {
@@ -85,7 +89,8 @@ class ConfigFields:
   def real(self, name: str, default=REQUIRED) -> float:
     """A finite number above 0."""
     value = self.get(name, default)
-    if type(value) not in (int, float) or not 0 < value < math.inf:
+    # A whole number may be too large for a float.
+    if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
       self.refuse(name, value, "allowed: finite numbers above 0")
     return float(value)
 
@@ -154,6 +159,7 @@ def rope(fields: ConfigFields, *, theta=REQUIRED, axes: bool = False) -> dict:
   if axes:
     own.known |= {"mrope_section", "mrope_interleaved"}
   own.only("partial_rotary_factor", 1.0, "partial rotary is not supported")
+  own.only("attention_factor", 1.0, "scaled attention is not supported")
   found = {"rope_theta": own.real("rope_theta", theta)}
   if kind == "llama3":
     found["rope_llama3"] = (
@@ -162,5 +168,8 @@ def rope(fields: ConfigFields, *, theta=REQUIRED, axes: bool = False) -> dict:
       own.real("high_freq_factor"),
       own.real("original_max_position_embeddings"),
     )
+  else:
+    own.only("factor", 1.0, f"rope_type {kind} has none")
+    own.known.add("original_max_position_embeddings")  # nothing is stretched
   own.finish()
   return found

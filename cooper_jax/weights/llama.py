@@ -5,6 +5,7 @@ from cooper_jax.weights import decoder, fields
 MODEL_TYPES = ("llama", "mistral")
 # How a folder may call the decoder and the head.
 LAYOUTS = (("model.", "lm_head.weight"), ("", "lm_head.weight"))
+names = decoder.names
 
 
 def config(said: dict, where: str) -> dict:
@@ -16,7 +17,7 @@ def config(said: dict, where: str) -> dict:
   is_llama = said["model_type"] == "llama"
   found = decoder.config(read, kv_heads=None if is_llama else 8)
   # Mistral has a window unless its config says null.
-  decoder.no_windows(read, found["layers"], default=None if is_llama else 4096)
+  decoder.no_window(read, found["layers"], absent=None if is_llama else 4096)
   # Early folders of Llama name no base of the wavelengths: it was a constant.
   theta = 10_000.0 if is_llama else fields.REQUIRED
   found |= fields.rope(read, theta=theta)
@@ -24,11 +25,6 @@ def config(said: dict, where: str) -> dict:
   found["tied_head"] = read.flag("tie_word_embeddings", False)
   read.finish()
   return found
-
-
-def names(sizes: dict) -> dict[str, decoder.TensorName]:
-  """Path in our tree -> where it is in a folder."""
-  return decoder.names(sizes)
 
 
 def skipped(said: dict) -> tuple[decoder.Skipped, ...]:

@@ -16,9 +16,9 @@ LAYOUTS = (
   ("model.", "lm_head.weight"),
   ("", "lm_head.weight"),
 )
-# Ids of what stands for a picture, and the tower that is not imported.
-OF_PICTURES = (
-  "vision_config",
+names = decoder.names
+# Ids of what stands for a picture; some versions wrote them in the text half.
+IDS_OF_PICTURES = (
   "image_token_id",
   "video_token_id",
   "vision_token_id",
@@ -44,26 +44,41 @@ def config(said: dict, where: str) -> dict:
     read.only("model_type", f"{model_type}_text", "that is another text model")
     # Some versions wrote the text half's fields a second time, on top.
     top.known |= {name for name in own if said.get(name) == own[name]}
+    if not said.get("use_sliding_window"):  # the text half's word counts
+      top.known |= {"use_sliding_window", "sliding_window", "max_window_layers"}
+  parts = (read, top) if top else (read,)
   if sees:
-    (top or read).known |= set(OF_PICTURES)
+    parts[-1].known.add("vision_config")
+    for each in parts:
+      each.known |= set(IDS_OF_PICTURES)
   found = decoder.config(read)
-  decoder.no_windows(read, found["layers"], used=False)
+  decoder.no_windows(read, found["layers"])
   # `use_mrope` says that there may be pictures.
   read.known.add("use_mrope")
   found |= fields.rope(read, axes=sees)
   with_norms = model_type.startswith("qwen3")
   found |= {"qk_norm": with_norms, "qkv_bias": not with_norms}
-  # The whole model's word on its head counts before that of its text half.
-  tied = read.flag("tie_word_embeddings", False)
-  found["tied_head"] = top.flag("tie_word_embeddings", tied) if top else tied
-  for each in (read, top) if top else (read,):
+  if top:
+    found["tied_head"] = _tied(top, read)
+  else:
+    found["tied_head"] = read.flag("tie_word_embeddings", False)
+  for each in parts:
     each.finish()
   return found
 
 
-def names(sizes: dict) -> dict[str, decoder.TensorName]:
-  """Path in our tree -> where it is in a folder."""
-  return decoder.names(sizes)
+def _tied(top: fields.ConfigFields, own: fields.ConfigFields) -> bool | None:
+  """Whether the head is the embedding, by the whole and by its text half.
+
+  None where their words differ, as defaults of a class were written that no
+  model meant, or where neither says: then the tensors tell.
+  """
+  said = {
+    part.flag("tie_word_embeddings")
+    for part in (top, own)
+    if part.has("tie_word_embeddings")
+  }
+  return said.pop() if len(said) == 1 else None
 
 
 def skipped(said: dict) -> tuple[decoder.Skipped, ...]:

@@ -19,7 +19,20 @@ def sizes(name, **more):
 # Case, what is changed, and what is said of it.
 REFUSED = [
   ("mistral", dict(sliding_window=6), "sliding_window is 6"),
+  *(
+    ("mistral", dict(sliding_window=6) | off, "sliding_window is 6")
+    for off in (
+      released.FULL,
+      dict(use_sliding_window=False),
+      dict(max_window_layers=2),
+    )
+  ),
   ("qwen2", dict(use_sliding_window=True), "sliding_window is 4096"),
+  (
+    "qwen2_older",
+    dict(use_sliding_window=True, max_window_layers=1),
+    "sliding_window is 4096",
+  ),
   (
     "qwen2",
     dict(layer_types=["full_attention", "sliding_attention"]),
@@ -62,6 +75,13 @@ REFUSED = [
     dict(rope_parameters=released.ROPE | {"factor": 2.0}),
     "factor is 2.0",
   ),
+  (
+    "llama3",
+    dict(rope_parameters=released.LLAMA3 | {"attention_factor": 1.5}),
+    "attention_factor is 1.5",
+  ),
+  ("llama", dict(is_causal=False), "is_causal is False"),
+  ("llama", dict(rms_norm_eps=10**400), "allowed: finite numbers above 0"),
   ("llama", dict(rope_theta=3.0), "rope_theta is 3.0; but"),
   ("qwen2_older", dict(rope_theta=None), "has no rope_theta"),
   ("llama", dict(num_hidden_layers=10**9), "allowed: 1 to 10000"),
@@ -93,8 +113,18 @@ def test_what_is_not_supported_is_refused_by_name(name, change, said):
 def test_a_config_of_mistral_without_a_window_has_one():
   config = dict(released.CASES["mistral"][0])
   del config["sliding_window"]
-  with pytest.raises(UserError, match="sliding_window is 4096"):
-    families.find(config, "c").config(config, "c")
+  for off in ({}, released.FULL, dict(use_sliding_window=False)):
+    with pytest.raises(UserError, match="sliding_window is 4096"):
+      families.find(config, "c").config(config | off, "c")
+
+
+def test_a_window_of_qwen_that_is_used_and_not_said_is_the_class_s():
+  config = dict(released.CASES["qwen2"][0])
+  del config["sliding_window"]
+  found = families.find(config, "c")
+  assert found.config(config, "c") == sizes("qwen2")
+  with pytest.raises(UserError, match=r"4096; .*, where none is said"):
+    found.config(config | dict(use_sliding_window=True), "c")
 
 
 def test_a_part_of_the_text_half_is_refused_as_well():
@@ -108,6 +138,19 @@ def test_a_part_of_the_text_half_is_refused_as_well():
   ("name", "change"),
   [
     ("qwen2", dict(use_sliding_window=True, max_window_layers=2)),
+    ("mistral", dict(released.FULL, max_window_layers=2)),
+    ("llama", dict(pad_token="<pad>", neftune_noise_alpha=5, is_causal=True)),
+    (
+      "llama",
+      dict(
+        rope_parameters=released.ROPE
+        | dict(factor=1.0, original_max_position_embeddings=64)
+      ),
+    ),
+    (
+      "llama3",
+      dict(rope_parameters=released.LLAMA3 | {"attention_factor": 1.0}),
+    ),
     ("llama", dict(quantization_config=None, num_experts=0, novelty=None)),
     ("llama", dict(rope_parameters=None, rope_theta=500.0, rope_scaling=None)),
     ("llama", dict(head_dim=None, transformers_version="5.0", bos_token_id=1)),
@@ -136,13 +179,45 @@ def test_each_spelling_of_llama3_is_read():
     sizes("llama3", **older)
 
 
-def test_the_whole_model_says_what_the_head_is():
-  config = released.CASES["qwen3_vl"][0]
-  assert sizes("qwen3_vl")["tied_head"]
-  # Of a large one, whose text half was written with the class's default.
-  own = config["text_config"] | {"tie_word_embeddings": True}
-  large = dict(text_config=own, tie_word_embeddings=False)
-  assert not sizes("qwen3_vl", **large)["tied_head"]
+@pytest.mark.parametrize(
+  ("whole", "half", "tied"),
+  [
+    (True, True, True),
+    (False, False, False),
+    (True, None, True),
+    (None, False, False),
+    # A class's default was written into one half: the tensors tell.
+    (False, True, None),
+    (True, False, None),
+    (None, None, None),
+  ],
+)
+def test_the_whole_model_and_its_text_half_say_what_the_head_is(
+  whole, half, tied
+):
+  own = released.CASES["qwen3_vl"][0]["text_config"]
+  own = own | {"tie_word_embeddings": half}
+  change = dict(text_config=own, tie_word_embeddings=whole)
+  assert sizes("qwen3_vl", **change)["tied_head"] is tied
+
+
+def qwen2_5_vl_of_a_year(**top):
+  """As transformers 4.52 to 4.54 wrote it: all of it twice, not all alike."""
+  own = released.text("qwen2_5_vl_text", True, sliding_window=None)
+  own |= released.FULL | dict(use_sliding_window=False, max_window_layers=28)
+  own |= dict(vision_start_token_id=1, vision_end_token_id=2, vision_token_id=3)
+  whole = own | {"model_type": "qwen2_5_vl", "sliding_window": 32768}
+  del whole["layer_types"]
+  whole |= {"text_config": own, "vision_config": {"depth": 1}} | top
+  return families.find(whole, "c").config(whole, "c")
+
+
+def test_a_window_on_top_that_is_off_is_none():
+  found = qwen2_5_vl_of_a_year()
+  assert found == qwen2_5_vl_of_a_year(use_sliding_window=None)
+  assert found["tied_head"] and found["qkv_bias"]
+  with pytest.raises(UserError, match="sliding_window is 32768"):
+    qwen2_5_vl_of_a_year(use_sliding_window=True)
 
 
 def test_a_text_half_may_be_written_a_second_time_on_top():
