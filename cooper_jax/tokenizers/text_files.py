@@ -31,7 +31,11 @@ def read(folder, name: str) -> str | None:
   path = folder / name
   if not path.exists() and not path.is_symlink():
     return None
-  if not path.resolve().is_relative_to(folder.resolve()):
+  try:
+    within = path.resolve().is_relative_to(folder.resolve())
+  except (OSError, RuntimeError) as error:
+    raise UserError(f"{path} is a link to itself") from error
+  if not within:
     raise UserError(
       f"{path} is a link out of the folder; copy the files themselves (cp -rL)"
     )

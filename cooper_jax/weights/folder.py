@@ -15,6 +15,7 @@ from cooper_jax.weights import headers
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
+EXPECTED = "io.npz"  # what the model's own class gave
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 
 
@@ -74,6 +75,11 @@ def open_folder(
   if os.path.lexists(path / INDEX):
     listed = _index(path)
     files = sorted(set(listed.values()))
+    if single in here and single not in files:
+      raise UserError(
+        f"{path} has {single}, and {INDEX}, which does not name it: two models,"
+        " maybe; remove the one that you don't mean"
+      )
     notes += [
       f"{name} is ignored: {INDEX} does not name it"
       for name in here
@@ -144,14 +150,17 @@ def _nothing(path: Path, here: list[str], single: str) -> str:
 
 def inside(path: Path, name: str) -> Path:
   """The file of a folder by its name; UserError where that leads out of it."""
-  plain = name and name not in (".", "..") and not set(name) & set("/\\\0")
-  if not plain:
+  plain = name not in ("", ".", "..") and name.isprintable()
+  if not plain or set(name) & set("/\\"):
     raise UserError(
       f"{path} names the file {name!r}; allowed: names of files in the folder,"
       " without a path"
     )
-  file, folder = path / name, path.resolve()
-  there = file.resolve()
+  file = path / name
+  try:
+    folder, there = path.resolve(), file.resolve()
+  except (OSError, RuntimeError) as error:
+    raise UserError(f"{file} is a symbolic link to itself") from error
   if folder not in there.parents:
     raise UserError(
       f"{file} is a symbolic link out of the folder, to {there}; copy the"
@@ -166,7 +175,9 @@ def read_json(path: Path, name: str) -> dict:
   """The JSON object of a file in a folder; UserError where it is none."""
   file = inside(path, name)
   try:
-    found = json.loads(file.read_text("utf-8"), object_pairs_hook=headers.once)
+    text = file.read_text("utf-8")
+    headers.check_fetched(file, text.encode())
+    found = json.loads(text, object_pairs_hook=headers.once)
   except (ValueError, RecursionError) as error:
     raise UserError(f"{file} is no JSON: {error}") from error
   if not isinstance(found, dict):

@@ -17,7 +17,8 @@ import numpy as np
 
 from cooper_jax.errors import UserError
 
-# Bytes of a value, of every dtype that the format has.
+# Bytes of a value, of the dtypes that a file may hold; the format has others,
+# of less than a byte among them, and a file with one is refused.
 BYTES = dict(BOOL=1, U8=1, I8=1, F8_E5M2=1, F8_E4M3=1, F8_E8M0=1)
 BYTES |= dict(I16=2, U16=2, F16=2, BF16=2, I32=4, U32=4, F32=4)
 BYTES |= dict(F64=8, I64=8, U64=8)
@@ -34,6 +35,7 @@ LARGEST_HEADER = 100_000_000  # bytes; the library's own limit
 LENGTH_BYTES = 8  # bytes in front of the header
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 AGAIN = "get the file anew"
+LFS = b"version https://git-lfs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,11 @@ class TensorEntry:
 
 
 def once(pairs) -> dict:
-  """For `json.loads`: an object's pairs; ValueError where a key is twice."""
+  """For `json.loads`: an object's pairs; ValueError of keys that can't be."""
   found = {}
   for key, value in pairs:
+    if not key.isprintable():
+      raise ValueError(f"{key!r} is no name")
     if key in found:
       raise ValueError(f"{key} is given twice")
     found[key] = value
@@ -72,6 +76,9 @@ def read_header(path: Path, name: str) -> tuple[dict[str, TensorEntry], dict]:
         f"{path} is a pickle under a safetensors name; {no_pickle()}"
       )
     length = int.from_bytes(start, "little")
+    if first != b"{":
+      check_fetched(path, start + first + file.read(2 * len(LFS)))
+      file.seek(LENGTH_BYTES + 1)
     if len(start) < LENGTH_BYTES or LENGTH_BYTES + length > size:
       raise UserError(
         f"{path} is cut, or no safetensors file: its header would have"
@@ -90,10 +97,17 @@ def read_header(path: Path, name: str) -> tuple[dict[str, TensorEntry], dict]:
   if not isinstance(header, dict):
     raise UserError(f"the header of {path} is no JSON object; {AGAIN}")
   metadata = header.pop("__metadata__", {})
+  if not isinstance(metadata, dict) or not all(
+    isinstance(value, str) for value in metadata.values()
+  ):
+    raise UserError(
+      f"the header of {path} is damaged: its __metadata__ is no object of"
+      f" strings; {AGAIN}"
+    )
   base = LENGTH_BYTES + length
   found = {key: _entry(path, name, base, key, header[key]) for key in header}
   _check_places(path, found, base, size)
-  return found, metadata if isinstance(metadata, dict) else {}
+  return found, metadata
 
 
 def _entry(path: Path, name: str, base: int, key: str, said) -> TensorEntry:
@@ -102,12 +116,12 @@ def _entry(path: Path, name: str, base: int, key: str, said) -> TensorEntry:
   place = said.get("data_offsets")
   if not (_counts(shape) and _counts(place) and len(place) == 2):
     raise UserError(
-      f"the header of {path} is damaged: {key} has shape {shape} and"
-      f" data_offsets {place}; {AGAIN}"
+      f"the header of {path} is damaged: {key} has shape {shape!r} and"
+      f" data_offsets {place!r}; {AGAIN}"
     )
-  if dtype not in BYTES:
+  if not isinstance(dtype, str) or dtype not in BYTES:
     raise UserError(
-      f"{path}: {key} is of dtype {dtype}; allowed: {', '.join(BYTES)}"
+      f"{path}: {key} is of dtype {dtype!r}; allowed: {', '.join(BYTES)}"
     )
   begin, end = place
   needed = math.prod(shape) * BYTES[dtype]
@@ -154,6 +168,19 @@ def _check_places(path: Path, found, base: int, size: int) -> None:
     )
 
 
+def check_fetched(path: Path, start: bytes) -> None:
+  """Raises UserError where a file is what stands for it, by its first bytes."""
+  if start.startswith(LFS):
+    raise UserError(
+      f"{path} is a pointer of Git LFS, not the file; get it with git lfs pull"
+    )
+  if start.lstrip().startswith(b"<"):
+    raise UserError(
+      f"{path} is a web page, not the file; download the file itself, which may"
+      " need a login"
+    )
+
+
 def no_pickle() -> str:
   """Why pickles are refused, and what to do with one."""
   return (
@@ -182,6 +209,9 @@ def write_file(path: Path, entries: dict, data, metadata: dict) -> None:
     file.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
     for key in order:
       array = np.ascontiguousarray(data(key))
+      begin, end = header[key]["data_offsets"]
+      if array.nbytes != end - begin:
+        raise ValueError(f"{key} has {array.nbytes} bytes, not {end - begin}")
       file.write(array.reshape(-1).view(np.uint8).data)
     file.flush()
     os.fsync(file.fileno())

@@ -92,6 +92,72 @@ def no_dtype(path):
   header(path, lambda found: found[NORM].update(dtype="F2"))
 
 
+def dtype_list(path):
+  header(path, lambda found: found[NORM].update(dtype=["F32"]))
+
+
+def two_lines(path):
+  header(path, lambda found: found.update({"a\nb": found.pop(NORM)}))
+
+
+def metadata_of_numbers(path):
+  header(path, lambda found: found.update(__metadata__={"format": 1}))
+
+
+def pointer(path):
+  (path / SINGLE).write_bytes(
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+  )
+
+
+def web_page(path):
+  (path / SINGLE).write_bytes(b"<!DOCTYPE html>\n<html></html>")
+
+
+def config_pointer(path):
+  (path / "config.json").write_text(
+    "version https://git-lfs.github.com/spec/v1"
+  )
+
+
+def config_page(path):
+  (path / "config.json").write_text("\n <html></html>")
+
+
+def field_of_two_lines(path):
+  config = json.loads((path / "config.json").read_text("utf-8"))
+  released.write_json(path / "config.json", config | {"a\nb": 1})
+
+
+def link_to_itself(path):
+  (path / SINGLE).unlink()
+  (path / SINGLE).symlink_to(SINGLE)
+
+
+def tokenizer_link(path):
+  (path / "tokenizer.json").symlink_to("tokenizer.json")
+
+
+def licence_link_out(path):
+  (path.parent / "NOTICE").write_text("")
+  (path / "NOTICE").symlink_to("../NOTICE")
+
+
+def no_tokenizer(path):
+  (path / "tokenizer.json").write_text("{}")
+
+
+def head_of_six(path):
+  """Heads of six channels, which the rules of RoPE allow and ours do not."""
+  config = json.loads((path / "config.json").read_text("utf-8"))
+  released.write_json(path / "config.json", config | {"head_dim": 6})
+
+
+def index_beside(path):
+  tensors = released.write(path.parent / "other", "llama")
+  released.write_tensors(path, tensors, 3)
+
+
 def quantised(path):
   rows = released.ROWS * released.WIDTH
   header(
@@ -180,7 +246,21 @@ BAD = [
   (more, "7 bytes behind"),
   (another_size, "needs 92 bytes and has 96"),
   (negative, "has shape [-24]"),
-  (no_dtype, "of dtype F2; allowed"),
+  (no_dtype, "of dtype 'F2'; allowed"),
+  (dtype_list, f"{NORM} is of dtype ['F32']; allowed"),
+  (two_lines, r"damaged: 'a\nb' is no name"),
+  (metadata_of_numbers, "its __metadata__ is no object of strings"),
+  (pointer, f"{SINGLE} is a pointer of Git LFS"),
+  (web_page, f"{SINGLE} is a web page"),
+  (config_pointer, "config.json is a pointer of Git LFS"),
+  (config_page, "config.json is a web page"),
+  (field_of_two_lines, r"no JSON: 'a\nb' is no name"),
+  (link_to_itself, f"{SINGLE} is a symbolic link to itself"),
+  (tokenizer_link, "tokenizer.json is a link to itself"),
+  (licence_link_out, "NOTICE is a symbolic link out of the folder"),
+  (no_tokenizer, "no tokenizer"),
+  (head_of_six, "config.json: config.model.head_dim is 6"),
+  (index_beside, f"has {SINGLE}, and {INDEX}, which does not name it"),
   (quantised, "of dtype F8_E4M3 (quantised?); allowed: F32, BF16, F16"),
   (lost_pickle, "only pytorch_model.bin; reading a pickle can run any code"),
   (lost, f"neither {SINGLE} nor {INDEX}, only adapter_model.safetensors"),
@@ -191,6 +271,7 @@ BAD = [
   (index(lambda _, m: m.update({NORM: "../x"})), "names the file '../x'"),
   (index(lambda _, m: m.update({NORM: "/x"})), "names the file '/x'"),
   (index(lambda _, m: m.update({NORM: ".."})), "names the file '..'"),
+  (index(lambda _, m: m.update({NORM: "x\ny"})), r"names the file 'x\ny'"),
   (index(lambda _, m: m.update({NORM: 3})), "is in 3, which is no name"),
   (index(lambda _, m: m.clear()), "has no weight_map"),
   (index(lambda _, m: m.pop(NORM)), f"but {INDEX} does not list it"),
