@@ -16,6 +16,18 @@ EXIT_NUMERICS = 43  # the loss or a gradient is not finite, or nothing moves
 EXIT_PREEMPTED = 75  # state saved: the same command goes on from there
 
 
+# What a library raises that is missing, broken, or too old for a file.
+LIBRARY_FAILS = (
+  AttributeError,
+  ImportError,
+  LookupError,
+  OSError,
+  RuntimeError,
+  TypeError,
+  ValueError,
+)
+
+
 class UserError(Exception):
   """Something the user can mend, said in one line without a traceback."""
 
@@ -59,6 +71,13 @@ def tell(error: BaseException) -> int:
     print(f"error: the disk is full ({error.filename})", file=sys.stderr)
     return EXIT_USER
   raise error
+
+
+def cause(error: BaseException) -> str:
+  """The first error of a chain, in one line: the last one hides it."""
+  while before := error.__cause__ or error.__context__:
+    error = before
+  return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def nearest(name: str, allowed: Iterable[str], *, prefix: str = "") -> str:

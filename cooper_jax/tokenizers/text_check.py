@@ -7,7 +7,7 @@ and its `ids`, and the tokenizer's `size`; `texts` may hold more pairs.
 import unicodedata
 from pathlib import Path
 
-from cooper_jax.errors import UserError
+from cooper_jax.errors import LIBRARY_FAILS, UserError, cause
 from cooper_jax.tokenizers import text_files
 from cooper_jax.tokenizers.chat_template import ChatTemplate
 from cooper_jax.tokenizers.folder_text import PROBE, FolderText
@@ -28,7 +28,8 @@ def differences(folder, *, live: bool = False) -> list[str]:
 
   Without `chat.json`, what can be seen without it: that the folder loads, and
   that text comes back from its tokens. live: whether to ask the folder's own
-  class of `transformers`, too, which has to be installed.
+  class of `transformers`, too, which has to be installed; UserError where it
+  can't be asked.
   """
   folder = Path(folder).expanduser()
   try:
@@ -45,13 +46,11 @@ def differences(folder, *, live: bool = False) -> list[str]:
     pairs += [(t["text"], t["ids"]) for t in expected.get("texts", ())]
     for said, ids in pairs:
       found += _ids(text, said, ids)
-    if live:
-      found += _live(folder, text)
   except UserError as error:
     return [str(error)]
   except (KeyError, TypeError, AttributeError) as error:
     return [f"{folder / EXPECTED_CHAT} is not as it should be ({error!r})"]
-  return found
+  return found + (_live(folder, text) if live else [])
 
 
 def _losses(text: FolderText) -> list[str]:
@@ -72,22 +71,34 @@ def _losses(text: FolderText) -> list[str]:
 
 def _live(folder: Path, text: FolderText) -> list[str]:
   """The same samples and a chat, of the class that `transformers` has."""
-  from transformers import AutoTokenizer
+  messages = [{"role": "user", "content": said} for said in SAMPLES[:1]]
+  try:
+    from transformers import AutoTokenizer
 
-  own = AutoTokenizer.from_pretrained(
-    folder, local_files_only=True, trust_remote_code=False
-  )
-  found = []
-  if len(own) != text.size:
-    found.append(f"tokenizer has {text.size} tokens, its class {len(own)}")
-  for said in SAMPLES:
-    found += _ids(text, said, own(said, add_special_tokens=False)["input_ids"])
-  if own.chat_template:
-    messages = [{"role": "user", "content": said} for said in SAMPLES[:1]]
-    expected = own.apply_chat_template(
-      messages, tokenize=False, add_generation_prompt=True
+    own = AutoTokenizer.from_pretrained(
+      folder, local_files_only=True, trust_remote_code=False
     )
-    made = ChatTemplate.load(folder).chat(messages)
+    size, expected = len(own), None
+    ids = [own(said, add_special_tokens=False)["input_ids"] for said in SAMPLES]
+    if own.chat_template:
+      expected = own.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+      )
+  except LIBRARY_FAILS as error:
+    raise UserError(
+      f"--live needs a transformers that reads the tokenizer of {folder}:"
+      f" {cause(error)}"
+    ) from error
+  found = []
+  if size != text.size:
+    found.append(f"tokenizer has {text.size} tokens, its class {size}")
+  for said, each in zip(SAMPLES, ids, strict=True):
+    found += _ids(text, said, each)
+  if expected is not None:
+    try:
+      made = ChatTemplate.load(folder).chat(messages)
+    except UserError as error:
+      return [*found, str(error)]
     found += _texts("chat text of its class", made, expected)
   return found
 

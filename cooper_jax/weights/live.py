@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.errors import UserError
+from cooper_jax.errors import LIBRARY_FAILS, UserError, cause
 
 SEEING = "vision_config"  # a config with this is of a model that sees
 
@@ -31,18 +31,11 @@ def run(path: Path, config: dict, ids_BL: np.ndarray) -> dict[str, np.ndarray]:
     with torch.no_grad():
       ids = torch.from_numpy(np.asarray(ids_BL, np.int64))
       given = model.eval()(input_ids=ids, output_hidden_states=True)
-  except (ImportError, RuntimeError, ValueError, OSError) as error:
+      found = {"logits": given.logits}
+      if given.hidden_states:
+        found["hidden"] = torch.stack(given.hidden_states)
+  except LIBRARY_FAILS as error:
     raise UserError(
       f"--live needs torch and a transformers that reads {path}: {cause(error)}"
     ) from error
-  found = {"logits": given.logits}
-  if given.hidden_states:
-    found["hidden"] = torch.stack(given.hidden_states)
   return {name: array.numpy() for name, array in found.items()}
-
-
-def cause(error: BaseException) -> str:
-  """The first error of a chain, in one line: the last one hides it."""
-  while before := error.__cause__ or error.__context__:
-    error = before
-  return f"{type(error).__name__}: {' '.join(str(error).split())}"

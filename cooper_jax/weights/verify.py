@@ -14,6 +14,7 @@ with 1, and says which layer is the first that is not.
 import argparse
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import jax
@@ -24,7 +25,16 @@ from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.tokenizers import text_check
 from cooper_jax.weights import folder, importing, live, origins, text_model
 
-EXPECTED = "io.npz"
+# What numpy raises of an archive that is cut, changed, encrypted, or none.
+DAMAGED = (
+  OSError,
+  EOFError,
+  TypeError,
+  ValueError,
+  RuntimeError,  # NotImplementedError is one
+  zipfile.BadZipFile,
+  zlib.error,
+)
 TOLERANCE = 2e-5  # absolute, of float32
 EXIT_DIFFERS = 1
 # Of a model that sees, what needs its tower and its pictures.
@@ -36,12 +46,13 @@ def expected(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
   Of text: ids [B, L], and some of logits, hidden and logp_next.
   """
-  file = folder.inside(path, EXPECTED)
+  file = folder.inside(path, folder.EXPECTED)
   try:
     with np.load(file, allow_pickle=False) as found:
       arrays = dict(found)
-  except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
-    raise UserError(f"{file} can't be read: {error}") from error
+  except DAMAGED as error:
+    said = " ".join(str(error).split())
+    raise UserError(f"{file} can't be read: {said}") from error
   if "text_ids" in arrays:
     names = TEXT_OF_SEEING
   else:
@@ -97,7 +108,7 @@ def verify(
   planned = importing.plan(opened)
   notes = [*opened.notes, *planned.notes]
   config = text_model.make_config(planned.sizes)
-  if is_live and not (opened.path / EXPECTED).exists():
+  if is_live and not (opened.path / folder.EXPECTED).exists():
     ids = np.random.default_rng(0).integers(0, config.text, (2, 21))
     wanted = {}
   else:
@@ -106,7 +117,9 @@ def verify(
     if others:
       notes.append(f"not compared, for only text is: {', '.join(others)}")
     if not wanted:
-      raise UserError(f"{opened.path / EXPECTED} has nothing to compare with")
+      raise UserError(
+        f"{opened.path / folder.EXPECTED} has nothing to compare with"
+      )
   model = text_model.make_model(config)
   origins.table(planned.origins(), text_model.shapes(model))
   params = text_model.fill(model, importing.read(planned))
@@ -122,11 +135,11 @@ def verify(
 
 def _checked(ids: np.ndarray, rows: int) -> np.ndarray:
   if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
-    raise UserError(f"{EXPECTED}: ids are not whole numbers [B, L]")
+    raise UserError(f"{folder.EXPECTED}: ids are not whole numbers [B, L]")
   if ids.min() < 0 or ids.max() >= rows:
     raise UserError(
-      f"{EXPECTED} has ids from {ids.min()} to {ids.max()}, the embedding"
-      f" {rows} rows; one of them is of another model"
+      f"{folder.EXPECTED} has ids from {ids.min()} to {ids.max()}, the"
+      f" embedding {rows} rows; one of them is of another model"
     )
   return ids
 

@@ -310,19 +310,29 @@ def test_a_copy_is_a_whole_folder_and_nothing_of_an_earlier_one(tmp_path):
   assert (there / "config.json").exists()
 
 
-def test_the_folders_own_class_runs_none_of_its_code(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (UserError("asked"), "asked"),
+    (AttributeError("no\nsuch"), "tokenizer of .*: AttributeError: no such$"),
+  ],
+)
+def test_the_folders_own_class_runs_none_of_its_code(
+  error, said, tmp_path, monkeypatch
+):
   given = {}
 
   class AutoTokenizer:
     @classmethod
     def from_pretrained(cls, _, **options):
       given.update(options)
-      raise UserError("asked")
+      raise error
 
   fake = types.SimpleNamespace(AutoTokenizer=AutoTokenizer)
   monkeypatch.setitem(sys.modules, "transformers", fake)
   folder = folders.write(tmp_path / "f")
-  assert text_check.differences(folder, live=True) == ["asked"]
+  with pytest.raises(UserError, match=said):
+    text_check.differences(folder, live=True)
   assert given == {"local_files_only": True, "trust_remote_code": False}
 
 

@@ -1,10 +1,13 @@
 """A released model gives in our decoder what its published rules give."""
 
 import json
+import types
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from cooper_jax import errors
 from cooper_jax.weights import verify
 from tests.tokenizers import folders
 from tests.weights import released
@@ -174,9 +177,32 @@ def test_what_is_expected_must_fit(change, said, tmp_path, capsys):
   assert said in capsys.readouterr().err
 
 
-def test_an_archive_that_is_none_is_said(tmp_path, capsys):
+def packed(folder, *, at, value):
+  """The archive of a folder, compressed, with some bytes changed."""
+  with np.load(folder / "io.npz") as file:
+    found = dict(file)
+  np.savez_compressed(folder / "io.npz", **found)
+  made = bytearray((folder / "io.npz").read_bytes())
+  made[at : at + len(value)] = value
+  if at < 20:  # flags and method are noted a second time in the directory
+    again = made.index(b"PK\x01\x02") + at + 2
+    made[again : again + len(value)] = value
+  return bytes(made)
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda _: b"",
+    lambda _: b"PK\x03\x04 and no more",
+    lambda path: packed(path, at=60, value=b"\xff" * 20),
+    lambda path: packed(path, at=8, value=b"\x63\x00"),  # method 99
+    lambda path: packed(path, at=6, value=b"\x01\x00"),  # encrypted
+  ],
+)
+def test_an_archive_that_is_none_is_said(damage, tmp_path, capsys):
   released.write(tmp_path / "a", "llama")
-  (tmp_path / "a/io.npz").write_bytes(b"PK\x03\x04 and no more")
+  (tmp_path / "a/io.npz").write_bytes(damage(tmp_path / "a"))
   assert verify.main([str(tmp_path / "a")]) == 2
   assert "can't be read" in capsys.readouterr().err
 
@@ -213,13 +239,25 @@ def test_where_the_own_class_fails_the_cause_is_said(
   monkeypatch.setitem(verify.sys.modules, "torch", None)
   assert verify.main([str(tmp_path / "a"), "--live"]) == 2
   assert "--live needs torch and a transformers" in capsys.readouterr().err
+
+  def older(*_, **__):
+    raise TypeError("unexpected keyword\nargument 'dtype'")
+
+  causal = types.SimpleNamespace(from_pretrained=older)
+  fake = types.SimpleNamespace(AutoModelForCausalLM=causal)
+  monkeypatch.setitem(verify.sys.modules, "torch", mock.MagicMock())
+  monkeypatch.setitem(verify.sys.modules, "transformers", fake)
+  assert verify.main([str(tmp_path / "a"), "--live"]) == 2
+  said = capsys.readouterr().err
+  assert "TypeError: unexpected keyword argument" in said
+  assert said.count("\n") == 1
   try:
     try:
       raise RuntimeError("operator torchvision::nms does not exist")
     except RuntimeError as error:
       raise ImportError("cannot import name 'LlamaConfig'") from error
   except ImportError as error:
-    assert verify.live.cause(error) == (
+    assert errors.cause(error) == (
       "RuntimeError: operator torchvision::nms does not exist"
     )
 
