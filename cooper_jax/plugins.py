@@ -41,6 +41,7 @@ MACHINERY = {
   "weights": {
     "convert",
     "decoder",
+    "exporting",
     "families",
     "fields",
     "folder",

@@ -4,14 +4,16 @@
 
 Reads the folder into the leaves of our model and writes them as a folder of the
 same names, dtypes and bits; it shows what is imported from where. A model that
-was trained from the folder is written the same way (`importing.export`).
+was trained from the folder is written the same way (`exporting.export`).
 """
 
 import argparse
 import sys
 
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
-from cooper_jax.weights import folder, importing, origins, writing
+from cooper_jax.tokenizers import text_check
+from cooper_jax.tokenizers.folder_text import FolderText
+from cooper_jax.weights import exporting, folder, importing, origins
 
 
 def convert(source, target, *, nonfinite: bool = False) -> list[str]:
@@ -19,15 +21,21 @@ def convert(source, target, *, nonfinite: bool = False) -> list[str]:
 
   nonfinite: NaN and infinite values are taken as they are.
   """
-  writing.check_new(target)  # before all of it is read
   opened = folder.open_folder(source, nonfinite=nonfinite)
   planned = importing.plan(opened)
-  leaves = importing.read(planned)
-  names = importing.export(planned, leaves, target)
+  notes = [*opened.notes, *planned.notes]
+  if text_check.has_text(opened.path):
+    FolderText.load(opened.path)  # of another model, or one that loses text
+  else:
+    notes.append("no tokenizer.json: there is no text to read or to write with")
+  # Place is made before the tensors are read, which takes minutes.
+  with exporting.new_export(planned, target, unchanged=True) as write:
+    leaves = importing.read(planned)
+    names = write(leaves)
   parameters = sum(leaf.size for leaf in leaves.values())
   return [
     *origins.lines(planned.origins()),
-    *(f"note: {note}" for note in (*opened.notes, *planned.notes)),
+    *(f"note: {note}" for note in notes),
     f"{target}: {parameters:,} parameters in {len(names)} files",
   ]
 

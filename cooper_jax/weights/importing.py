@@ -1,17 +1,16 @@
-"""Import and export of a text decoder: tensors of a folder <-> leaves of ours.
+"""Import of a text decoder: tensors of a folder -> leaves of ours.
 
-Both follow the one table of names that the family gives, and so does the check
-that nothing is left over on either side.
+Import and export follow the one table of names that the family gives, and so
+does the check that nothing is left over on either side.
 """
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable
 
 import numpy as np
 
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.weights import decoder, families, folder, headers, writing
+from cooper_jax.weights import decoder, families, folder, headers, text_model
 from cooper_jax.weights.origins import Origin
 
 SHOWN = 3  # keys in one error
@@ -35,7 +34,7 @@ class ImportPlan:
         path,
         self._pattern(path),
         "",
-        self._shape(path),
+        self.shape(path),
         "+".join(sorted({self.source.tensors[k].dtype for k in keys})),
       )
       for path, keys in self.keys.items()
@@ -49,16 +48,13 @@ class ImportPlan:
     layers = f"{{0..{len(keys) - 1}}}"
     return pattern.format(prefix=prefix, layer=layers)
 
-  def _shape(self, path: str) -> tuple[int, ...]:
+  def shape(self, path: str) -> tuple[int, ...]:
+    """Of a leaf, layers in front, without rows of our own."""
     name = self.names[path]
     shape = name.shape
     if name.transform == decoder.TRANSPOSED:
       shape = shape[::-1]
-    return (len(self.keys[path]), *shape) if _stacked(name) else shape
-
-
-def _stacked(name: decoder.TensorName) -> bool:
-  return "{layer}" in name.pattern
+    return (len(self.keys[path]), *shape) if name.is_stacked else shape
 
 
 def plan(source: folder.WeightsFolder) -> ImportPlan:
@@ -71,16 +67,25 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
   family = families.find(source.config, where)
   sizes = family.config(source.config, where)
   prefix, head = _layout(source, family)
-  names, tensors = family.names(sizes), source.tensors
+  tensors, notes = source.tensors, []
+  if sizes["tied_head"] is None:
+    sizes["tied_head"] = head not in tensors
+    is_own = "is there" if head in tensors else "is not there: the embedding is"
+    notes.append(
+      f"{where} does not say, or not with one voice, whether the head is the"
+      f" embedding; {head} {is_own}"
+    )
+  _check_sizes(sizes, where)
+  names = family.names(sizes)
   keys = {
     path: tuple(
       name.pattern.format(prefix=prefix, head=head, layer=layer)
-      for layer in range(sizes["layers"] if _stacked(name) else 1)
+      for layer in range(sizes["layers"] if name.is_stacked else 1)
     )
     for path, name in names.items()
   }
   wanted = {key: names[path] for path, each in keys.items() for key in each}
-  notes, carried, rest = [], [], set(tensors) - set(wanted)
+  carried, rest = [], set(tensors) - set(wanted)
   if sizes["tied_head"] and head in tensors:
     rest.discard(head)
     notes.append(_same_head(source, wanted, head, where))
@@ -114,6 +119,13 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
   for key, name in wanted.items():
     _check(source, key, name, where)
   return ImportPlan(source, sizes, names, keys, tuple(carried), tuple(notes))
+
+
+def _check_sizes(sizes: dict, where: str) -> None:
+  try:
+    text_model.make_config(sizes)
+  except UserError as error:
+    raise UserError(f"{where}: {error}") from error
 
 
 def _layout(source: folder.WeightsFolder, family) -> tuple[str, str]:
@@ -176,54 +188,5 @@ def read(planned: ImportPlan) -> dict[str, np.ndarray]:
       parts = [part.T for part in parts]
     if len({part.dtype for part in parts}) > 1:
       parts = [part.astype(np.float32) for part in parts]
-    found[path] = np.stack(parts) if _stacked(name) else parts[0]
+    found[path] = np.stack(parts) if name.is_stacked else parts[0]
   return found
-
-
-def tensor(planned: ImportPlan, leaves: dict, key: str) -> np.ndarray:
-  """A tensor of the folder, of the leaves: what `read` has done, undone.
-
-  leaves: by path, of any dtype; of a table [rows, D] the folder's rows are
-  taken. Comes in the folder's dtype.
-  """
-  path = next(path for path, keys in planned.keys.items() if key in keys)
-  name, part = planned.names[path], leaves[path]
-  if _stacked(name):
-    part = part[planned.keys[path].index(key)]
-  if name.transform == decoder.FIRST_ROWS:
-    part = part[: name.shape[0]]
-  if name.transform == decoder.TRANSPOSED:
-    part = part.T
-  dtype = headers.DTYPES[planned.source.tensors[key].dtype]
-  return np.asarray(part).astype(dtype, copy=False)
-
-
-def written(planned: ImportPlan) -> Iterable[str]:
-  """Keys that an export has: what was imported, and what is carried along."""
-  for keys in planned.keys.values():
-    yield from keys
-  yield from planned.carried
-
-
-def export(planned: ImportPlan, leaves: dict, target) -> list[str]:
-  """Writes leaves as a folder like the one that they came from.
-
-  Names, dtypes and the division into files are the source's, tensors that were
-  not imported are its own; a head that is the embedding is not written. Gives
-  the names of the files of weights.
-  """
-  source = planned.source
-  entries = {key: source.tensors[key] for key in written(planned)}
-  carried = set(planned.carried)
-  more = writing.beside(source.path)
-
-  def data(key: str) -> np.ndarray:
-    return source.raw(key) if key in carried else tensor(planned, leaves, key)
-
-  size = sum(entry.end - entry.begin for entry in entries.values())
-  size += sum(file.stat().st_size for file in more) + 256 * len(entries)
-  with writing.new_folder(target, size=size) as made:
-    names = writing.write_weights(made, entries, data, source.metadata)
-    for file in more:
-      (made / file.name).write_bytes(file.read_bytes())
-  return names

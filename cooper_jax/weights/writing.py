@@ -16,7 +16,8 @@ from cooper_jax.errors import UserError
 from cooper_jax.weights import folder, headers
 
 # Files beside the weights that belong to a model.
-BESIDE = (".json", ".txt", ".model", ".jinja", ".md", ".npz")
+BESIDE = (".json", ".txt", ".model", ".jinja", ".md")
+BESIDE_NAMES = ("LICENSE", "LICENCE", "NOTICE", folder.EXPECTED.upper())
 ROOM = 2**20  # bytes asked for on top of the files
 
 
@@ -28,6 +29,15 @@ def check_new(target) -> None:
   parent = target.absolute().parent
   if not parent.is_dir():
     raise UserError(f"{parent} is no folder; make it first")
+
+
+def check_outside(target, source: Path) -> None:
+  """Raises UserError where a new folder would be a part of its source."""
+  parent = Path(target).expanduser().absolute().parent.resolve()
+  if parent.is_relative_to(source.resolve()):
+    raise UserError(
+      f"{target} is in {source}, which is read; name a folder outside of it"
+    )
 
 
 @contextlib.contextmanager
@@ -105,6 +115,6 @@ def beside(path: Path) -> list[Path]:
     folder.inside(path, file.name)
     for file in path.iterdir()
     if file.is_file()
-    and (file.suffix in BESIDE or file.name.upper() == "LICENSE")
+    and (file.suffix in BESIDE or file.name.upper() in BESIDE_NAMES)
     and not file.name.endswith(".index.json")
   )
