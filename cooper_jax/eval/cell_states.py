@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.modalities import depth as of_metres
+from cooper_jax.modalities import depth
 from cooper_jax.models import masks, transformer, unified
 from cooper_jax.sequences import packing, segments
 
 IMAGES_AT_ONCE = 20
 ENCODER = "encoder"
-
-METRES = of_metres.__name__.rpartition(".")[2]  # the modality that has them
+METRES = depth.__name__.rpartition(".")[2]  # the modality that has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +70,14 @@ def of_samples(form: segments.Format, params, samples) -> Cells:
 
 def object_depth(sample, grid: int) -> np.ndarray:
   """Median metres [J] of the object pixels of each cell, NaN where too few."""
-  depth = sample.maps.get(METRES)
-  if depth is None:
+  metres = sample.maps.get(METRES)
+  if metres is None:
     return np.full(grid * grid, np.nan)
-  inside = depth > 0
+  inside = metres > 0
   if sample.instances is not None:
     inside &= sample.instances > 0
   cells = einops.rearrange(
-    np.where(inside, depth, np.nan).astype(np.float64),
+    np.where(inside, metres, np.nan).astype(np.float64),
     "(h p) (w q) -> (h w) (p q)",
     h=grid,
     w=grid,
