@@ -57,6 +57,17 @@ def test_state_falls_as_one_over_the_chips():
   assert sizes[0] == pytest.approx(12 * budget.count(params) / 16)
 
 
+def test_logits_that_are_kept_take_their_room():
+  config, params = seven()
+  found = {}
+  for limit in (0, 10**6):
+    changed = config.copy_and_resolve_references()
+    changed.model.kept_logits_mib = limit
+    kind = chips.find_slice("v6e:4x4")
+    found[limit] = budget.budgets(changed, kind, params)["sft"].logits
+  assert found[10**6] > 1.5 * found[0] > 0
+
+
 def test_what_does_not_fit_is_advised_largest_gain_first():
   config, params = seven()
   small = chips.find_slice("v5e:2x2")
