@@ -28,10 +28,13 @@ class _Noted:
   asked = False  # by a signal that may not have ended the run yet
   number = 0  # of that signal
   repeated = False  # the next signal is `_repeat`'s, not a person's
+  dropping = False  # in the hook: what is raised now is dropped, too
 
 
 def _stop(number, frame):
   del frame
+  if _Noted.dropping:
+    return  # `_repeat` raises
   if _Noted.repeated:
     _Noted.repeated = False
     if _Noted.held:
@@ -61,13 +64,19 @@ def _unraisable(otherwise):
       otherwise(dropped)
       return
     # Later and from elsewhere: what is raised here would be dropped again.
-    threading.Thread(target=_repeat, daemon=True).start()
+    _Noted.dropping = True
+    try:
+      threading.Thread(target=_repeat, daemon=True).start()
+    finally:
+      _Noted.dropping = False
 
   return hook
 
 
 def _repeat():
   time.sleep(SOON_S)
+  while _Noted.dropping:  # it waits for this thread to have begun
+    time.sleep(SOON_S)
   # A training loop has a handler of its own, and sees `asked` at its next step.
   if _Noted.catching and signal.getsignal(_Noted.number) is _stop:
     _Noted.repeated = True

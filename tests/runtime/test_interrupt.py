@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 
@@ -142,6 +143,23 @@ def test_a_stop_that_python_drops_is_raised_again_and_nothing_printed(
   assert went == ["on"] * times
   said = capfd.readouterr().err
   assert said.splitlines() == [interrupt.GOES_ON]
+
+
+def test_a_stop_is_raised_again_however_long_the_hook_takes(monkeypatch, capfd):
+  start = threading.Thread.start
+
+  def slow_start(thread):
+    start(thread)
+    time.sleep(20 * interrupt.SOON_S)  # as on a busy machine
+
+  monkeypatch.setattr(threading.Thread, "start", slow_start)
+
+  def work():
+    in_a_callback(term)
+    time.sleep(10)
+
+  assert run(monkeypatch, work) == 75
+  assert capfd.readouterr().err.splitlines() == [interrupt.GOES_ON]
 
 
 def test_a_dropped_stop_lets_a_checkpoint_end(monkeypatch, capfd):
