@@ -34,6 +34,8 @@ SETTINGS = {
     "grpo.steps=1",
     "evaluate.questions=16",
     "evaluate.batch=8",
+    "evaluate.heldout_questions=0",
+    "model.layers=1",
     *SCENES,
   ),
   "tour": (),

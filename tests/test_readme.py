@@ -18,7 +18,7 @@ from cooper_jax.data.entries import JsonlSource, read_entries
 from cooper_jax.rl import scoring
 from cooper_jax.training import telemetry
 from launch import hosts, tpu
-from tests import own_data, pages
+from tests import compiling, own_data, pages
 from tests.pages import blocks, commands, words
 
 ROOT = pages.ROOT
@@ -194,6 +194,7 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
       "data.source=jsonl",
       f"data.settings.jsonl.path={own_scenes(tmp_path)}",
       "tokenizer.steps=16",
+      "model.layers=1",
       "pretrain.steps=2",
       "sft.steps=2",
       "sft.modality_weights.normals=2.0",
@@ -211,9 +212,12 @@ def test_the_example_modality_trains_with_no_other_edit(tmp_path):
     cwd=tmp_path,
     check=True,
     timeout=900,
-    # No compiling.QUICK: one run goes through the emitters that users get.
     env=os.environ
-    | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(tmp_path)},
+    | {
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": compiling.QUICK,
+      "PYTHONPATH": str(tmp_path),
+    },
   )
   run = tmp_path / "runs" / "normals"
   logged = {
