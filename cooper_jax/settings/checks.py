@@ -15,6 +15,7 @@ from cooper_jax.settings import ranges, selection
 from cooper_jax.training import precision, workdir
 
 STARTS = ("sft", "pretrain")
+RESULTS = ("last", "best")  # what later stages take of GRPO
 
 
 def validate(config: ConfigDict) -> None:
@@ -213,6 +214,16 @@ def _check_rl(config: ConfigDict) -> None:
     raise UserError(
       "config.grpo.rl.pipeline samples before rewards are known and"
       " config.grpo.rl.resample after; turn one of them off"
+    )
+  if config.grpo.result not in RESULTS:
+    raise UserError(
+      f'config.grpo.result is "{config.grpo.result}"; allowed:'
+      f" {', '.join(RESULTS)}{nearest(config.grpo.result, RESULTS)}"
+    )
+  if config.grpo.result == "best" and not config.grpo.validate_every:
+    raise UserError(
+      "config.grpo.result=best is the best by validation, and"
+      " config.grpo.validate_every is 0: set it to a number of steps"
     )
   try:
     grammar.Limits(text=config.sampling.text, maps=config.sampling.maps)

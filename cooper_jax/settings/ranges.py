@@ -117,6 +117,8 @@ TABLE = {
   "pretrain.text_bins": AMOUNT,
   "sft.maps": AMOUNT,
   "grpo.skip_scenes": Range(0, why="0 = none"),
+  "grpo.validate_every": Range(0, why="0 = none"),
+  "grpo.validation_questions": COUNT,
   "sft.scenes": Range(0, why="0 = all"),
   "sft.self_map_scenes": Range(0, why="0 = none"),
   "*.extra_counting": AMOUNT,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
+from cooper_jax.eval import validation
 from cooper_jax.parallel import processes
 from cooper_jax.policy import init_state, load_stage, make_policy, start_from
 from cooper_jax.rl import losses, scoring
@@ -98,6 +99,9 @@ def run(config, workdir) -> None:
     with processes.alone():
       return log.pictures(generate.decoder(codecs))
 
+  watched = None
+  if settings.validate_every:
+    watched = validation.Validation(config, policy, codecs, folder)
   writer = telemetry.make_writer(folder)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   _, figures = loop.Loop(
@@ -112,10 +116,13 @@ def run(config, workdir) -> None:
     save_every=settings.save_every,
     images=pictures,
     image_every=settings.image_every,
+    validation=watched,
     shown=_SHOWN,
   ).run()
   writer.close()
   checkpoints.close()
+  if watched:
+    watched.close()
   if not processes.is_first():
     return
   speed = {f"speed/{STAGE}/{name}": v for name, v in figures.items()}
@@ -123,4 +130,4 @@ def run(config, workdir) -> None:
   curve = [row["reward/total"] for row in logged if "reward/total" in row]
   if curve:
     speed |= {"reward/first": curve[0], "reward/last": curve[-1]}
-  add_summary(workdir, speed)
+  add_summary(workdir, speed | validation.scores(logged, STAGE))

@@ -14,7 +14,12 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 ADDED = {
   "evaluate.replacements": ["own", "other", "true"],
   "grpo.phrasings": "usual",
+  "grpo.result": "last",
+  "grpo.rl.settings.answer.graded_by": "mra",
+  "grpo.rl.settings.answer.width": 0.1,
   "grpo.skip_scenes": 0,
+  "grpo.validate_every": 0,
+  "grpo.validation_questions": 256,
   "model.rope_llama3": [],
   "pretrain.exchanged_maps": False,
   "pretrain.families": [],

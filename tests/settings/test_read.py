@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from configs import base
+from configs import base, reinforcement
 from cooper_jax import plugins
 from cooper_jax.training import workdir
 
@@ -101,7 +101,7 @@ def owner(name: str) -> tuple[str, type | None]:
   while section not in base.SECTION_CLASSES and section:
     section = section.rpartition(".")[0]
   if name.startswith("grpo.rl.") and section == "grpo":
-    return "grpo.rl", base.RLSettings
+    return "grpo.rl", reinforcement.RLSettings
   return section, base.SECTION_CLASSES[section]
 
 

@@ -44,6 +44,7 @@ def settings(cache):
   for stage in STAGES:
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
     config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0
+  config.grpo.validate_every, config.grpo.validation_questions = 2, 4
   config.sft.image_every = config.grpo.image_every = 5
   config.lock()
   return config
@@ -113,7 +114,7 @@ def test_stopped_and_resumed_is_uninterrupted(
     )
   ]
   assert max(moved) > 0
-  keys = ("loss", "reward/total", "grad_norm")
+  keys = ("loss", "reward/total", "grad_norm", "validation/accuracy")
   logs = [
     [
       {k: row[k] for k in keys if k in row}
