@@ -90,6 +90,9 @@ class GRPOSettings(StageSettings):
   families: tuple[str, ...] = ()  # question families reinforced; () = all
   # Words of the questions: usual | heldout, those of the held-out split.
   phrasings: str = "usual"
+  # Order of the questions: random | epochs (each once before any again) |
+  # difficulty (most often those that are neither sure nor hopeless).
+  order: str = "random"
   # Training scenes that are not asked about, the first so many (of SFT).
   skip_scenes: int = 0
   # Steps between greedy answers to the validation split; 0 = none. The first

@@ -19,11 +19,11 @@ from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.eval import questions
+from cooper_jax.eval.pairing import FREE
 from cooper_jax.parallel import processes
 from cooper_jax.policy import own_params
 from cooper_jax.training.checkpoint import Checkpoints
 
-FREE = "adaptive"
 ACCURACY, DREW = "validation/accuracy", "validation/drew"
 
 

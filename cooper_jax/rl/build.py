@@ -1,7 +1,8 @@
 """A GRPO step made from a config: its four functions and their wrappers.
 
 Here alone it is decided what a run adds to the six lines of `step.py`: dynamic
-or pipelined sampling, shuffled rewards, scoring by several processes, a log.
+or pipelined sampling, shuffled rewards, questions by difficulty, scoring by
+several processes, a log.
 """
 
 import functools
@@ -15,6 +16,7 @@ from cooper_jax.rl import advantages, losses, process_shares, scoring
 from cooper_jax.rl.dynamic_sampling import Resample
 from cooper_jax.rl.one_step_ahead import SampleAhead
 from cooper_jax.rl.pack import to_rows
+from cooper_jax.rl.question_order import observed
 from cooper_jax.rl.rollout_log import logged
 from cooper_jax.rl.sample import (
   begin_rollouts,
@@ -48,6 +50,9 @@ def build_step(
   sample = functools.partial(sample_rollouts, begin=begin, read=read)
   score = build_score(config, policy, scorer)
   advantages_of = build_advantages(config, policy)
+  if hasattr(stream, "observe"):
+    column = list(scoring.weights_of(rl)).index("answer")
+    score = observed(score, stream, column)
   if rl.resample:
     resample = Resample(
       sample,

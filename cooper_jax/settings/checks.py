@@ -178,7 +178,7 @@ def check_data(asked) -> list[str]:
 
 def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
-  from cooper_jax.rl import advantages, losses, scoring
+  from cooper_jax.rl import advantages, losses, question_order, scoring
   from cooper_jax.sampling import grammar
 
   rl = config.grpo.rl
@@ -215,11 +215,24 @@ def _check_rl(config: ConfigDict) -> None:
       "config.grpo.rl.pipeline samples before rewards are known and"
       " config.grpo.rl.resample after; turn one of them off"
     )
-  if config.grpo.result not in RESULTS:
-    raise UserError(
-      f'config.grpo.result is "{config.grpo.result}"; allowed:'
-      f" {', '.join(RESULTS)}{nearest(config.grpo.result, RESULTS)}"
-    )
+  for name, allowed in (("result", RESULTS), ("order", question_order.ORDERS)):
+    value = config.grpo[name]
+    if value not in allowed:
+      raise UserError(
+        f'config.grpo.{name} is "{value}"; allowed: {", ".join(allowed)}'
+        f"{nearest(value, allowed)}"
+      )
+  if config.grpo.order == "difficulty":
+    if rl.rewards.answer is None:
+      raise UserError(
+        "config.grpo.order=difficulty goes by the answers that are right, and"
+        " config.grpo.rl.rewards.answer is None; set it to 0 or more"
+      )
+    if rl.pipeline:
+      raise UserError(
+        "config.grpo.order=difficulty goes by the step before, and"
+        " config.grpo.rl.pipeline samples before it is scored; turn one off"
+      )
   if config.grpo.result == "best" and not config.grpo.validate_every:
     raise UserError(
       "config.grpo.result=best is the best by validation, and"

@@ -18,9 +18,8 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import validation
 from cooper_jax.parallel import processes
 from cooper_jax.policy import init_state, load_stage, make_policy, start_from
-from cooper_jax.rl import losses, scoring
+from cooper_jax.rl import losses, question_order, scoring
 from cooper_jax.rl.build import build_step
-from cooper_jax.rl.questions import QuestionStream
 from cooper_jax.rl.rollout_log import RolloutLog
 from cooper_jax.rollouts import generate
 from cooper_jax.stages import tokenizer
@@ -67,7 +66,7 @@ def run(config, workdir) -> None:
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
   )
   asked = selection.after(source, settings.skip_scenes)
-  stream = QuestionStream(
+  stream = question_order.ORDERS[settings.order](
     selection.phrased(asked, settings.phrasings),
     batch=settings.batch,
     seed=config.seed,

@@ -13,6 +13,7 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 # not know them. Having it, they are not noted: an older run goes on.
 ADDED = {
   "evaluate.replacements": ["own", "other", "true"],
+  "grpo.order": "random",
   "grpo.phrasings": "usual",
   "grpo.result": "last",
   "grpo.rl.settings.answer.graded_by": "mra",

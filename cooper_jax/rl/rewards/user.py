@@ -1,4 +1,4 @@
-"""User reward: a function of a file of your own, named as path.py:function.
+"""User reward: a function of a file of your own, named as FILE.py:function.
 
 It is called once a step with everything by keyword, as TRL's GRPOTrainer calls
 a reward function, and returns a number for each response, None to abstain:
@@ -38,7 +38,7 @@ _SETTING = "config.grpo.rl.settings.user.function"
 class Config:
   """Settings of the user's reward."""
 
-  function: str = ""  # path.py:function; its file is run when a run begins
+  function: str = ""  # FILE.py:function; its file is run when a run begins
 
 
 def check(config: Config) -> None:
@@ -65,12 +65,12 @@ def reward(view, columns, config: Config) -> np.ndarray:
 
 
 def load(named: str) -> Callable:
-  """The function of path.py:function; its file is run once a process."""
+  """The function of FILE.py:function; its file is run once a process."""
   path, colon, name = named.rpartition(":")
   if not (colon and path and name.isidentifier()):
     raise UserError(
       f'{_SETTING} is "{named}"; name a file and a function in it, as in'
-      " rewards.py:reward"
+      " a.py:reward"
     )
   return _load(str(Path(path).expanduser().absolute()), name)
 
