@@ -15,6 +15,17 @@ class SamplingSettings:
 
   temperature: float = 1.0  # temperature of text tokens; 0 = greedy
   code_temperature: float = 1.0  # temperature of map codes; 0 = greedy
+  # Rollouts are drawn from a part of the distribution and scored under it, as
+  # in TRL: the likeliest top_k, of these the likeliest that together have
+  # probability top_p, of these all with min_p of the likeliest's.
+  top_k: int = 0  # likeliest text tokens that are drawn from; 0 = all
+  top_p: float = 1.0  # probability of the text tokens that are drawn from
+  min_p: float = 0.0  # least share of the likeliest's probability, of text
+  code_top_k: int = 0  # likeliest codes that are drawn from; 0 = all
+  code_top_p: float = 1.0  # probability of the codes that are drawn from
+  code_min_p: float = (
+    0.0  # least share of the likeliest's probability, of codes
+  )
   text: int = 40  # tokens in one turn of text, at most
   maps: int = 2  # maps in one answer, at most
   prompt_buckets: tuple[int, ...] = (96, 160)  # lengths of padded prompts
@@ -69,7 +80,10 @@ class RLSettings:
   # differ by .02 to .04 in quality; this makes up for it (recipe.md).
   map_weight: float = 20.0
   text_only: bool = False  # no gradient through codes
-  updates: int = 1  # optimiser steps on one batch of rollouts
+  updates: int = 1  # times that a batch of rollouts is gone through
+  # Parts of a batch, whole prompts, with an optimiser step each. All but the
+  # first are learned from by newer parameters than sampled them: clips work.
+  minibatches: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

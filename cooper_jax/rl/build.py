@@ -31,6 +31,7 @@ from cooper_jax.rl.step import grpo_step
 from cooper_jax.rl.targets import make_targets, token_advantages
 from cooper_jax.rl.update import Update, make_update
 from cooper_jax.rollouts import generate
+from cooper_jax.sequences.truncation import Truncation
 
 
 def build_step(
@@ -89,6 +90,7 @@ def build_sampler(config, policy, codecs):
     key=jax.random.key(config.seed + 17),
     group_size=config.grpo.rl.group_size,
     temperatures=(sampling.temperature, sampling.code_temperature),
+    truncations=truncations_of(sampling),
     buckets=sampling.prompt_buckets,
     turns=config.grpo.rl.resample + 1,
   )
@@ -98,6 +100,19 @@ def build_sampler(config, policy, codecs):
   if processes.several():
     respond = process_shares.respond_to_own(respond)
   return begin, functools.partial(read_rollouts, respond=respond)
+
+
+def optimiser_steps(settings) -> int:
+  """Optimiser steps of a run by `config.grpo`; the schedule is over them."""
+  return settings.steps * settings.rl.updates * settings.rl.minibatches
+
+
+def truncations_of(sampling) -> tuple[Truncation, Truncation]:
+  """How text and codes are truncated; raises UserError where they can't be."""
+  return (
+    Truncation(sampling.top_k, sampling.top_p, sampling.min_p),
+    Truncation(sampling.code_top_k, sampling.code_top_p, sampling.code_min_p),
+  )
 
 
 def build_score(config, policy, scorer=None):
@@ -163,6 +178,7 @@ def build_update(config, policy, optimizer, reference=None) -> Update:
     reference=reference,
     temperatures=(sampling.temperature, sampling.code_temperature),
     updates=rl.updates,
+    minibatches=rl.minibatches,
     stale=rl.pipeline,
   )
 

@@ -178,7 +178,7 @@ def check_data(asked) -> list[str]:
 
 def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
-  from cooper_jax.rl import advantages, losses, question_order, scoring
+  from cooper_jax.rl import advantages, build, losses, question_order, scoring
   from cooper_jax.sampling import grammar
 
   rl = config.grpo.rl
@@ -204,11 +204,18 @@ def _check_rl(config: ConfigDict) -> None:
       f"config.grpo.rl.resample is {rl.resample}; allowed: 0 (off) and more"
       " rounds"
     )
-  if (rl.updates > 1 or rl.pipeline) and rl.loss.correction != "none":
+  if config.grpo.batch % rl.minibatches:
     raise UserError(
-      "config.grpo.rl.loss.correction needs config.grpo.rl.updates=1 and"
-      " grpo.rl.pipeline=False: else the sampler's own log-probabilities are"
-      " the old ones, and there is no gap"
+      f"config.grpo.batch is {config.grpo.batch}, which"
+      f" config.grpo.rl.minibatches={rl.minibatches} can't divide evenly; make"
+      " it a divisor"
+    )
+  several = rl.updates > 1 or rl.minibatches > 1 or rl.pipeline
+  if several and rl.loss.correction != "none":
+    raise UserError(
+      "config.grpo.rl.loss.correction needs config.grpo.rl.updates=1,"
+      " grpo.rl.minibatches=1 and grpo.rl.pipeline=False: else the sampler's"
+      " own log-probabilities are the old ones, and there is no gap"
     )
   if rl.pipeline and rl.resample:
     raise UserError(
@@ -244,6 +251,7 @@ def _check_rl(config: ConfigDict) -> None:
     raise UserError(f"config.sampling: {error}") from error
   try:
     advantages.find(rl.advantage)
+    build.truncations_of(config.sampling)
     losses.configs_of(rl)
     scoring.make_scorer(rl)
   except UserError as error:

@@ -19,7 +19,7 @@ from cooper_jax.eval import validation
 from cooper_jax.parallel import processes
 from cooper_jax.policy import init_state, load_stage, make_policy, start_from
 from cooper_jax.rl import losses, question_order, scoring
-from cooper_jax.rl.build import build_step
+from cooper_jax.rl.build import build_step, optimiser_steps
 from cooper_jax.rl.rollout_log import RolloutLog
 from cooper_jax.rollouts import generate
 from cooper_jax.stages import tokenizer
@@ -47,7 +47,7 @@ def run(config, workdir) -> None:
   policy = make_policy(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim),
-    steps=settings.steps * config.grpo.rl.updates,
+    steps=optimiser_steps(settings),
   )
   start = load_stage(policy, config, workdir, "sft")
   state = start_from(
