@@ -55,6 +55,8 @@ class RunSettings:
   # Rows of text in the embedding table; 0 = as the folder's, or a row a token.
   text_rows: int = 0
   modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
+  # Where metrics go beside the workdir: wandb | mlflow, where installed.
+  trackers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

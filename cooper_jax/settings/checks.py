@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.settings import ranges, selection
-from cooper_jax.training import precision, workdir
+from cooper_jax.training import precision, trackers, workdir
 
 STARTS = ("sft", "pretrain")
 RESULTS = ("last", "best")  # what later stages take of GRPO
@@ -27,6 +27,7 @@ def validate(config: ConfigDict) -> None:
   _check_plugins(config)
   _check_order(config)
   precision.check(config.precision)
+  trackers.check(config.trackers)
   ranges.check(config)
   size, patch = config.data.image_size, config.model.vision.patch
   if size % patch:

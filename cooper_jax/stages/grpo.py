@@ -101,7 +101,7 @@ def run(config, workdir) -> None:
   watched = None
   if settings.validate_every:
     watched = validation.Validation(config, policy, codecs, folder)
-  writer = telemetry.make_writer(folder)
+  writer = telemetry.make_writer(folder, config.trackers)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   _, figures = loop.Loop(
     label=STAGE,
