@@ -22,13 +22,13 @@ from cooper_jax.rl.rollout_batch import RolloutBatch
 from cooper_jax.rollouts import prompts
 
 PRIOR = 1.0  # groups that the family's chance counts as, beside the own ones
-DECAY = 0.5  # what an older group counts: the policy has moved on
+AGED = 0.5  # what an older group counts: the policy has moved on
 LEAST = 0.1  # weight of what is always right or always wrong, beside at most 1
 
 
 @dataclasses.dataclass
 class ListedStream(QuestionStream):
-  """A stream that knows all its questions, N of them."""
+  """A stream that knows all its questions, n of them."""
 
   def __post_init__(self):
     super().__post_init__()
@@ -38,13 +38,13 @@ class ListedStream(QuestionStream):
         if not self.families or question.family in self.families:
           places.append((i, j))
           families.append(question.family)
-    self.places_N2 = np.array(places)  # of the sample, and of its question
-    self.families_N = np.unique(families, return_inverse=True)[1]
+    self.places = np.array(places)  # of the sample, and of its question
+    self.family_of = np.unique(families, return_inverse=True)[1]
 
   def asked(self, number: int, turn: int, chosen_P) -> Questions:
-    """The questions of a step, given by their numbers [P], 0 to N - 1."""
+    """The questions of a step, given by their numbers [P], 0 to n - 1."""
     items = []
-    for i, j in self.places_N2[chosen_P]:
+    for i, j in self.places[chosen_P]:
       sample = self.source[int(i)]
       items.append(prompts.Item(sample, sample.questions[j]))
     return Questions(number, items, turn)
@@ -56,11 +56,11 @@ class EpochStream(ListedStream):
 
   def __post_init__(self):
     super().__post_init__()
-    self._orders = collections.OrderedDict()  # (turn, epoch) -> order [N]
+    self._orders = collections.OrderedDict()  # (turn, epoch) -> order [n]
 
   def draw(self, number: int, turn: int = 0) -> Questions:
     """The questions of a step, whichever was asked for before."""
-    count = len(self.places_N2)
+    count = len(self.places)
     epoch_P, at_P = divmod(number * self.batch + np.arange(self.batch), count)
     chosen = [self._order(turn, int(e))[at] for e, at in zip(epoch_P, at_P)]
     return self.asked(number, turn, np.array(chosen))
@@ -71,7 +71,7 @@ class EpochStream(ListedStream):
       rng = np.random.Generator(
         np.random.Philox(key=[self.seed + (turn << 32), epoch])
       )
-      self._orders[key] = rng.permutation(len(self.places_N2))
+      self._orders[key] = rng.permutation(len(self.places))
       if len(self._orders) > 4:
         self._orders.popitem(last=False)
     return self._orders[key]
@@ -87,31 +87,31 @@ class DifficultyStream(ListedStream):
 
   def __post_init__(self):
     super().__post_init__()
-    self.right_N = np.zeros(len(self.places_N2))  # groups' shares right, added
-    self.groups_N = np.zeros(len(self.places_N2))  # how many, older ones less
+    self.right = np.zeros(len(self.places))  # groups' shares right, added
+    self.groups = np.zeros(len(self.places))  # how many, older ones less
     self._drawn = {}  # turn -> (number of the step, questions [P])
 
-  def chance_N(self) -> np.ndarray:
-    """The estimated chance [N] of a right answer."""
-    right_F = np.bincount(self.families_N, self.right_N)
-    groups_F = np.bincount(self.families_N, self.groups_N)
-    prior_F = (right_F + 0.5 * PRIOR) / (groups_F + PRIOR)
-    prior_N = prior_F[self.families_N]
-    return (self.right_N + PRIOR * prior_N) / (self.groups_N + PRIOR)
+  def chance(self) -> np.ndarray:
+    """The estimated chance [n] of a right answer to each question."""
+    right_in = np.bincount(self.family_of, self.right)
+    groups_in = np.bincount(self.family_of, self.groups)
+    of_family = (right_in + 0.5 * PRIOR) / (groups_in + PRIOR)
+    prior = of_family[self.family_of]
+    return (self.right + PRIOR * prior) / (self.groups + PRIOR)
 
   def draw(self, number: int, turn: int = 0) -> Questions:
     """The questions of a step, by what `observe` has told so far."""
     rng = np.random.Generator(
       np.random.Philox(key=[self.seed + (turn << 32), number])
     )
-    chance_N = self.chance_N()
-    weight_N = LEAST + 4 * chance_N * (1 - chance_N)
+    chance = self.chance()
+    weight = LEAST + 4 * chance * (1 - chance)
     chosen_P = rng.choice(
-      len(weight_N),
+      len(weight),
       self.batch,
       # As often as it takes where there are fewer questions than are asked.
-      replace=len(weight_N) < self.batch,
-      p=weight_N / weight_N.sum(),
+      replace=len(weight) < self.batch,
+      p=weight / weight.sum(),
     )
     self._drawn[turn] = number, chosen_P
     return self.asked(number, turn, chosen_P)
@@ -124,11 +124,11 @@ class DifficultyStream(ListedStream):
     """
     number, chosen_P = self._drawn[questions.turn]
     assert number == questions.number, (number, questions.number)
-    expected, before_P = self.chance_N()[chosen_P], self.groups_N[chosen_P] > 0
+    expected, before_P = self.chance()[chosen_P], self.groups[chosen_P] > 0
     for i, right in zip(chosen_P, np.asarray(right_P, float)):
       if np.isfinite(right):
-        self.right_N[i] = DECAY * self.right_N[i] + right
-        self.groups_N[i] = DECAY * self.groups_N[i] + 1
+        self.right[i] = AGED * self.right[i] + right
+        self.groups[i] = AGED * self.groups[i] + 1
     return {
       "questions/expected": float(expected.mean()),
       "questions/again": float(before_P.mean()),
@@ -136,20 +136,20 @@ class DifficultyStream(ListedStream):
 
   def state(self) -> dict:
     """The position, and what is known of those that were asked."""
-    known = np.flatnonzero(self.groups_N)
+    known = np.flatnonzero(self.groups)
     return super().state() | {
       "known": known,
-      "right": self.right_N[known],
-      "groups": self.groups_N[known],
+      "right": self.right[known],
+      "groups": self.groups[known],
     }
 
   def restore(self, state) -> None:
-    """Goes on from what `state` gave."""
+    """Goes on from what `state` gave: `right` and `groups` [k] of k known."""
     super().restore(state)
-    self.right_N[:], self.groups_N[:] = 0.0, 0.0
+    self.right[:], self.groups[:] = 0.0, 0.0
     known = np.asarray(state["known"], int)
-    self.right_N[known] = state["right"]
-    self.groups_N[known] = state["groups"]
+    self.right[known] = state["right"]
+    self.groups[known] = state["groups"]
 
 
 ORDERS = {

@@ -85,25 +85,25 @@ def test_what_is_sure_or_hopeless_is_seldom_asked():
   # 5 questions of odd with weight .1 + 1, 15 of others with .1 or a little
   # more: 5.5 of 7 and fewer.
   assert count["odd"] > 0.6 * len(late) and min(count.values()) > 0
-  chance = dict(zip(map(tuple, asked.places_N2), asked.chance_N()))
+  chance = dict(zip(map(tuple, asked.places), asked.chance()))
   assert chance[0, 0] > 0.9 and chance[0, 1] < 0.1  # easy, hard
   assert chance[3, 0] == pytest.approx(0.5)
 
 
 def test_a_question_that_was_not_asked_is_as_its_family():
   asked = stream("difficulty", batch=1)
-  assert set(asked.chance_N()) == {0.5}
-  easy = asked.families_N == 0
+  assert set(asked.chance()) == {0.5}
+  easy = asked.family_of == 0
   number = int(np.flatnonzero(easy)[0])
   asked._drawn[0] = 0, np.array([number])
   told = asked.observe(Questions(0, [None]), [1.0])
   assert told == {"questions/expected": 0.5, "questions/again": 0.0}
   # The family: (1 + .5) / (1 + 1); the question: (1 + that) / (1 + 1).
-  chance = asked.chance_N()
+  chance = asked.chance()
   assert set(np.delete(chance[easy], 0)) == {0.75}
   assert chance[number] == 0.875 and set(chance[~easy]) == {0.5}
   asked.observe(Questions(0, [None]), [np.nan])  # nothing was said of it
-  assert asked.chance_N()[number] == 0.875
+  assert asked.chance()[number] == 0.875
 
 
 def test_after_a_stop_the_same_questions_come():
@@ -115,7 +115,7 @@ def test_after_a_stop_the_same_questions_come():
   ask(again, 2)  # forgotten
   again.restore(saved)
   assert ask(again, 7) == straight[5:]
-  np.testing.assert_array_equal(again.chance_N(), whole.chance_N())
+  np.testing.assert_array_equal(again.chance(), whole.chance())
   fresh = stream("difficulty")
   fresh.restore({**saved, "known": [], "right": [], "groups": []})
   assert ask(fresh, 7) != straight[5:]  # so the estimates matter
@@ -142,8 +142,8 @@ def test_a_step_tells_the_stream_how_its_groups_did():
   assert metrics["questions/expected"] == 0.5
   # The first group was wrong throughout, the second right where known.
   first, second = asked._drawn[0][1]
-  assert asked.right_N[first] == 0 and asked.right_N[second] == 1
-  assert list(asked.groups_N) == [1, 1]
+  assert asked.right[first] == 0 and asked.right[second] == 1
+  assert list(asked.groups) == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from cooper_jax.sequences import packing, scoring, truncation
 from cooper_jax.sequences.truncation import NONE, Truncation
 from tests import tiny
 from tests.rl import toy
-from tests.sampling import test_exactness as exactness
+from tests.sampling.test_exactness import LIMITS, eager_to_draw, trunks
 
 score = jax.jit(scoring.score, static_argnames=("model", "form", "sampled"))
-LIMITS, TEMPERATURE, GROUP = exactness.LIMITS, (1.3, 0.7), 3
+TEMPERATURE, GROUP = (1.3, 0.7), 3
 
 
 def left_by_rules(logits, how):
@@ -110,12 +110,12 @@ def trained(model, form, params, out, made, *, replay=True):
 @pytest.fixture(scope="module")
 def drawer():
   model, form, params = tiny.make(3, tied_head=False)
-  params = exactness.eager_to_draw(params, form)
+  params = eager_to_draw(params, form)
   return (
     model,
     form,
     params,
-    exactness.trunks(np.random.default_rng(1), form, 4),
+    trunks(np.random.default_rng(1), form, 4),
   )
 
 
