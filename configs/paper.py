@@ -5,10 +5,10 @@
     --seeds=0,1,2 --out=runs/paper
   python -m cooper_jax.main --config=configs/paper.py:amg --workdir=runs/amg
 
-The first half (`first`) takes some 8 hours and 6 GB on two cores. A row with
-":smoke" after it learns nothing and takes a minute. `base-1000`, or with the
-steps of SFT `base-1000x500`, is that row with so many labelled scenes: a point
-of a curve.
+What decides both claims (`first`) takes some 8 hours and 6 GB on two cores. A
+row with ":smoke" after it learns nothing and takes a minute. `base-1000`, or
+with the steps of SFT `base-1000x500`, is that row with so many labelled scenes:
+a point of a curve.
 
 Claim 1, maps alone help distance and size: pretraining tells words and places
 and no metres, with the maps of each image (amg), of another (amg_exchanged) or
@@ -226,7 +226,7 @@ ARMS = ("base", "amg", "amg_exchanged")
 # Names of several rows, for --rows.
 GROUPS = {
   "all": tuple(ROWS),
-  "first": (*ARMS, "sft", "cooper", "shuffled"),
+  "first": (*ARMS, "sft", "cooper", "shuffled", "sft_more"),
   "claim1": (*ARMS, "amg_depth", "amg_segmentation"),
   "claim2": tuple(ROWS)[tuple(ROWS).index("sft") :],
   "curve": tuple(

@@ -25,7 +25,7 @@ from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.policy import (
   Policy,
-  init_params,
+  boxed_params,
   load_stage,
   make_policy,
   note_text,
@@ -208,7 +208,7 @@ def load(config, policy: Policy, folder: Path):
     raise UserError(f"{path} can't be read: {error}; {_restore()}") from error
   if digest(data) != manifest.get("sha256"):
     raise UserError(f"{path} is not what {MANIFEST} describes; {_restore()}")
-  boxed = jax.eval_shape(lambda: init_params(policy, jax.random.key(0)))
+  boxed = boxed_params(policy)
   modules = tokenizer.find_modules(config)
   configs = tokenizer.make_configs(config, modules)
   wanted = {

@@ -150,10 +150,14 @@ def make_policy(config, *, platform: str = "") -> Policy:
 
 def init_params(policy: Policy, key):
   """Returns fresh parameters, boxed with their logical axis names."""
+  return _init_params(policy.model, policy.form, key)
+
+
+def _init_params(model: unified.Unified, form: segments.Format, key):
   shape = packing.Shape(length=8, texts=1, codes=1)
-  empty = packing.pack([], form=policy.form, shape=shape, rows=1)
+  empty = packing.pack([], form=form, shape=shape, rows=1)
   tokens, layout = packing.inputs(empty)
-  return policy.model.init(
+  return model.init(
     key,
     tokens,
     layout,
@@ -163,20 +167,51 @@ def init_params(policy: Policy, key):
   )
 
 
+def boxed_params(policy: Policy):
+  """The shapes of `init_params`, which is traced once for a model."""
+  return _boxed(policy.model, policy.form, jax.sharding.get_abstract_mesh())
+
+
+@functools.lru_cache(maxsize=8)
+def _boxed(model, form, mesh):
+  del mesh  # it is read where the model names its axes
+  init = functools.partial(_init_params, model, form)
+  return jax.eval_shape(init, jax.random.key(0))
+
+
 def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
   """Returns the state before the first step, sharded as it is made.
 
   parts: `ema` and `stale_params`, as in `state.create`.
   """
-  make = functools.partial(_create, policy, optimizer, **parts)
-  abstract = abstract_state(policy, optimizer, **parts)
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+  def make(key):
+    params = shard.unbox(init_params(policy, key))
+    return create(params, optimizer, key=key, **parts)
+
+  shardings = _state_shardings(policy, optimizer, **parts)
   return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
 
 
-def _create(policy: Policy, optimizer, key, **parts: bool):
-  params = shard.unbox(init_params(policy, key))
-  return create(params, optimizer, key=key, **parts)
+def start_from(policy: Policy, optimizer, params, *, seed: int, **parts: bool):
+  """Returns the state before the first step from a former stage's parameters.
+
+  Copied: the step donates its state, and the caller may keep the parameters
+  as a reference policy.
+  """
+
+  def make(params, key):
+    params = jax.tree.map(jnp.copy, params)
+    return create(params, optimizer, key=key, **parts)
+
+  shardings = _state_shardings(policy, optimizer, **parts)
+  params = jax.device_put(params, shardings.params)
+  return jax.jit(make, out_shardings=shardings)(params, jax.random.key(seed))
+
+
+def _state_shardings(policy: Policy, optimizer, **parts: bool):
+  abstract = abstract_state(policy, optimizer, **parts)
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
 def check_heads(policy: Policy, tensor: int) -> None:
@@ -193,7 +228,7 @@ def check_heads(policy: Policy, tensor: int) -> None:
 def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
   """The parameters' shapes, with their shardings by a table of rules."""
   check_heads(policy, jax.sharding.get_mesh().shape["tensor"])
-  boxed = jax.eval_shape(lambda: init_params(policy, jax.random.key(0)))
+  boxed = boxed_params(policy)
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh(), rules)
   return shard.placed(shard.unbox(boxed), shardings)
 
@@ -205,8 +240,11 @@ def param_shardings(policy: Policy):
 
 def abstract_state(policy: Policy, optimizer, **parts: bool):
   """The state's shapes with their shardings; no array is made."""
+  make = functools.partial(create, optimizer=optimizer, **parts)
   abstract = jax.eval_shape(
-    lambda: _create(policy, optimizer, jax.random.key(0), **parts)
+    lambda params, key: make(params, key=key),
+    shard.unbox(boxed_params(policy)),
+    jax.random.key(0),
   )
   mesh = jax.sharding.get_mesh()
   shardings = shard.state_shardings(abstract, param_shardings(policy), mesh)
@@ -248,25 +286,6 @@ def sampling_params(policy: Policy):
   )
 
 
-def start_from(state, params):
-  """Puts a former stage's parameters into a fresh state.
-
-  Copied: the step donates its state, and the caller may keep the parameters
-  as a reference policy.
-  """
-  placed = jax.tree.map(
-    lambda new, old: jnp.copy(jax.device_put(new, old.sharding)),
-    params,
-    state.params,
-  )
-  again = {
-    name: jax.tree.map(jnp.copy, placed)
-    for name in ("ema", "stale_params")
-    if getattr(state, name) is not None
-  }
-  return state.replace(params=placed, **again)
-
-
 def load_params(
   policy: Policy, folder: Path, *, averaged: bool = False, older: bool = False
 ):
@@ -276,9 +295,7 @@ def load_params(
   whether, where it is corrupt, the one before it will do.
   """
   checkpoints = Checkpoints(Path(folder) / "checkpoints")
-  boxed = jax.eval_shape(
-    functools.partial(init_params, policy), jax.random.key(0)
-  )
+  boxed = boxed_params(policy)
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
   abstract = jax.tree.map(
     lambda leaf, sharding: leaf.update(sharding=sharding),
@@ -298,9 +315,7 @@ def own_params(policy: Policy, params):
   """
   if not processes.several():
     return params
-  boxed = jax.eval_shape(
-    functools.partial(init_params, policy), jax.random.key(0)
-  )
+  boxed = boxed_params(policy)
   shardings = shard.abstract_shardings(boxed, own_mesh())
   return jax.device_put(shard.whole(params), shardings)
 

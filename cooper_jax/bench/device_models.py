@@ -254,8 +254,10 @@ class Reinforcement:
     optimizer = optim.make_optimizer(
       optim.OptimConfig(**config.grpo.optim), steps=1000
     )
-    state = policy.init_state(made, optimizer, seed=config.seed)
-    self._state = policy.start_from(state, params) if params else state
+    if params:
+      self._state = policy.start_from(made, optimizer, params, seed=config.seed)
+    else:
+      self._state = policy.init_state(made, optimizer, seed=config.seed)
     world = DataConfig.from_config(config).world
     self._questions = QuestionStream(
       scenes.generate(world, split="train", start=0, count=ROOMS),

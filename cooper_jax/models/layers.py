@@ -10,12 +10,28 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import errors
 from flax import linen as nn
 
 from cooper_jax.models import products
 from cooper_jax.models.config import ModelConfig
 
 _fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def parameter(module: nn.Module, name: str, init, shape: tuple[int, ...]):
+  """The array of `module.param`, by less tracing where it is given.
+
+  `param` traces the initialiser of every parameter at every call, to compare
+  shapes. Raises flax's ScopeParamShapeError, too.
+  """
+  if not module.has_variable("params", name):
+    return module.param(name, init, shape)
+  given = nn.unbox(module.get_variable("params", name))
+  if given.shape != shape:
+    path = "/".join(module.path)
+    raise errors.ScopeParamShapeError(name, path, given.shape, shape)
+  return given
 
 
 class Linear(nn.Module):
@@ -35,14 +51,16 @@ class Linear(nn.Module):
       matrix = self.get_variable("params", "laid_out")
       y = products.of_few(x, matrix, operands=self.operands)
     else:
-      kernel = self.param(
+      kernel = parameter(
+        self,
         "kernel",
         nn.with_logical_partitioning(self.init, self.axes),
         (x.shape[-1], self.features),
       )
       y = products.linear(x, kernel, operands=self.operands)
     if self.bias:
-      bias = self.param(
+      bias = parameter(
+        self,
         "bias",
         nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:]),
         (self.features,),
@@ -59,7 +77,8 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    scale = self.param(
+    scale = parameter(
+      self,
       "scale",
       nn.with_logical_partitioning(nn.initializers.ones, (self.axis,)),
       (x.shape[-1],),

@@ -95,15 +95,18 @@ class Unified(nn.Module):
     # A tied table must start small for its logits; a table of inputs alone
     # starts at the scale of the image features beside it.
     scale = 0.02 if c.tied_head else 0.5
-    self.embedding = self.param("embedding", table(scale), (rows, c.d_model))
+    self.embedding = layers.parameter(
+      self, "embedding", table(scale), (rows, c.d_model)
+    )
     if not c.tied_head:
-      self.head = self.param("head", table(0.02), (rows, c.d_model))
+      self.head = layers.parameter(self, "head", table(0.02), (rows, c.d_model))
     if c.digits:
       each = scale * len(c.digits) ** -0.5
       self.embedding_digits = self._digits("embedding_digits", each)
       if not c.tied_head:
         self.head_digits = self._digits("head_digits", 0.02)
-    self.map_query = self.param(
+    self.map_query = layers.parameter(
+      self,
       "map_query",
       nn.with_logical_partitioning(
         nn.initializers.normal(0.02), ("cells", "embed")
@@ -128,7 +131,9 @@ class Unified(nn.Module):
       place = nn.with_logical_partitioning(
         nn.initializers.normal(scale), ("cells", "embed")
       )
-      self.place = self.param("place", place, (2 * c.vision.grid, c.d_model))
+      self.place = layers.parameter(
+        self, "place", place, (2 * c.vision.grid, c.d_model)
+      )
       self.look = layers.Linear(**rounded)
       self.point_from = layers.Linear(**square)
       self.point_to = layers.Linear(**square)
@@ -138,7 +143,7 @@ class Unified(nn.Module):
       nn.initializers.normal(scale), ("digits", "embed")
     )
     shape = (sum(self.config.digits), self.config.d_model)
-    return self.param(name, init, shape)
+    return layers.parameter(self, name, init, shape)
 
   def see(self, images):
     """Image features [B, J, D] of images u8 [B, images, side, side, 3]."""

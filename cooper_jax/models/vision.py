@@ -71,7 +71,8 @@ class Vision(nn.Module):
       x = layers.Linear(
         c.width, ("pixels", "embed"), True, *dtypes, name="stem"
       )(x)
-    position = self.param(
+    position = layers.parameter(
+      self,
       "position",
       nn.with_logical_partitioning(
         nn.initializers.normal(0.02), ("cells", "embed")

@@ -1,8 +1,8 @@
-"""The settings as tables: docs/settings.md and docs/settings_rl.md.
+"""The settings as tables: docs/settings.md, settings_model.md, settings_rl.md.
 
   python -m cooper_jax.settings.page
 
-Writes both anew from the dataclasses that the config is made of: default and
+Writes them anew from the dataclasses that the config is made of: default and
 meaning from each field, what is allowed from the table of ranges.
 """
 
@@ -119,7 +119,11 @@ def settings_pages() -> dict[str, str]:
     for n in TURNED_OFTEN
   ]
   main = [
-    PAGE_HEAD.format(of="", other="GRPO: [settings_rl.md](settings_rl.md)."),
+    PAGE_HEAD.format(
+      of="",
+      other="Data and model: [settings_model.md](settings_model.md). "
+      "GRPO: [settings_rl.md](settings_rl.md).",
+    ),
     "## Turned most often",
     "",
     *_head("setting", "default", "meaning"),
@@ -127,11 +131,6 @@ def settings_pages() -> dict[str, str]:
     "",
     *part("The run", ""),
     *part("Devices", "mesh"),
-    *part("Data", "data"),
-    *part("The rendered world", "world"),
-    *part("The transformer", "model", "vision"),
-    *part("The image encoder", "model.vision"),
-    *part("Rollouts", "sampling"),
     "## Every training stage: `config.<stage>`",
     "",
     *_stages(found, shared),
@@ -140,6 +139,16 @@ def settings_pages() -> dict[str, str]:
     *part("Stage 1, pretraining", "pretrain"),
     *part("Stage 2, SFT", "sft"),
     *part("Evaluation", "evaluate"),
+  ]
+  model = [
+    PAGE_HEAD.format(
+      of=" of data and model", other="The others: [settings.md](settings.md)."
+    ),
+    *part("Data", "data"),
+    *part("The rendered world", "world"),
+    *part("The transformer", "model", "vision"),
+    *part("The image encoder", "model.vision"),
+    *part("Rollouts", "sampling"),
   ]
   rl = [
     PAGE_HEAD.format(
@@ -156,7 +165,11 @@ def settings_pages() -> dict[str, str]:
     *part("The policy loss, of text and codes alike", "grpo.rl.loss"),
     *part("The loss of codes where it differs", "grpo.rl.code"),
   ]
-  texts = {"settings.md": main, "settings_rl.md": rl}
+  texts = {
+    "settings.md": main,
+    "settings_model.md": model,
+    "settings_rl.md": rl,
+  }
   return {
     name: "\n".join(lines).rstrip() + "\n" for name, lines in texts.items()
   }

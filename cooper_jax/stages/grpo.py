@@ -17,7 +17,7 @@ from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import validation
 from cooper_jax.parallel import processes
-from cooper_jax.policy import init_state, load_stage, make_policy, start_from
+from cooper_jax.policy import load_stage, make_policy, start_from
 from cooper_jax.rl import losses, question_order, scoring
 from cooper_jax.rl.build import build_step, optimiser_steps
 from cooper_jax.rl.rollout_log import RolloutLog
@@ -51,14 +51,12 @@ def run(config, workdir) -> None:
   )
   start = load_stage(policy, config, workdir, "sft")
   state = start_from(
-    init_state(
-      policy,
-      optimizer,
-      seed=config.seed,
-      ema=settings.optim.ema_decay > 0,
-      stale_params=config.grpo.rl.pipeline,
-    ),
+    policy,
+    optimizer,
     start,
+    seed=config.seed,
+    ema=settings.optim.ema_decay > 0,
+    stale_params=config.grpo.rl.pipeline,
   )
   reference = start if losses.needs_reference(config.grpo.rl) else None
   source = processes.in_turn(

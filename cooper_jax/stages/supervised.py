@@ -46,11 +46,12 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim), steps=settings.steps
   )
-  state = init_state(
-    policy, optimizer, seed=config.seed, ema=settings.optim.ema_decay > 0
-  )
+  parts = {"seed": config.seed, "ema": settings.optim.ema_decay > 0}
   if before:
-    state = start_from(state, load_stage(policy, config, workdir, before))
+    start = load_stage(policy, config, workdir, before)
+    state = start_from(policy, optimizer, start, **parts)
+  else:
+    state = init_state(policy, optimizer, **parts)
   overview(state.params, stage)
   source = processes.in_turn(
     "scenes",

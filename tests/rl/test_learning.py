@@ -27,6 +27,7 @@ from tests.rl.toy import (
   CONFIG,
   ITEMS,
   MODALITY_ID,
+  OPTIMIZER,
   POLICY,
   asked,
   fresh,
@@ -174,9 +175,10 @@ def scored_by(scorer, shuffled=False):
 
 def reinforce(step, scorer, *, steps, params=None, shuffled=False):
   """What the scorer's `measure` says of the last ten steps, on average."""
-  state = fresh()
-  if params is not None:
-    state = start_from(state, params)
+  if params is None:
+    state = fresh()
+  else:
+    state = start_from(POLICY, OPTIMIZER, params, seed=0)
   score, seen = scored_by(scorer, shuffled), []
   for number in range(steps):
     state, _ = step(state, asked(number), score=score)

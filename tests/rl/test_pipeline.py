@@ -75,9 +75,10 @@ def test_with_two_updates_a_stop_loses_nothing_either():
 
 
 def test_the_first_rollouts_are_of_the_stage_before():
-  fresh = toy.fresh(stale_params=True)
   trained = toy.fresh(seed=1, stale_params=True).params
-  state = start_from(fresh, trained)
+  state = start_from(
+    toy.POLICY, toy.OPTIMIZER, trained, seed=0, stale_params=True
+  )
   jax.tree.map(np.testing.assert_array_equal, state.stale_params, trained)
 
 

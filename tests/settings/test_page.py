@@ -11,7 +11,9 @@ from cooper_jax.training import workdir
 ROWS = page.setting_rows()
 
 
-@pytest.mark.parametrize("name", ["settings.md", "settings_rl.md"])
+@pytest.mark.parametrize(
+  "name", ["settings.md", "settings_model.md", "settings_rl.md"]
+)
 def test_a_page_is_what_the_command_writes(name):
   text = page.settings_pages()[name]
   # Else: python -m cooper_jax.settings.page
