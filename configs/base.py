@@ -5,16 +5,23 @@ used (ModelConfig, DataConfig, OptimConfig, ...), so that a default stands once,
 at its field, and a typo dies at start-up naming the field; what has no such
 class has one here. `docs/settings.md` lists them all, with what they may be.
 
-The other files of this folder choose a pipeline; `variants.py` says what the
-variants `long`, `scratch` and `smoke` change of this and why, `sizes.py` what
-the sizes `0p6b`, `7b` and `7b_mot` do, on a named slice as `7b@v6e:16x16`.
+Those of sampling and GRPO stand in `reinforcement.py`. The other files of this
+folder choose a pipeline; `variants.py` says what the variants `long`, `scratch`
+and `smoke` change of this and why, `sizes.py` what the sizes `0p6b`, `7b` and
+`7b_mot` do, on a named slice as `7b@v6e:16x16`.
 """
 
 import dataclasses
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from configs import sizes, variants
+from configs.reinforcement import (
+  CodeLossSettings,
+  GRPOSettings,
+  SamplingSettings,
+)
+from configs.stage import StageSettings
 from cooper_jax import plugins
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError, nearest
@@ -48,33 +55,8 @@ class RunSettings:
   # Rows of text in the embedding table; 0 = as the folder's, or a row a token.
   text_rows: int = 0
   modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplingSettings:
-  """Rollouts; lengths in tokens."""
-
-  temperature: float = 1.0  # temperature of text tokens; 0 = greedy
-  code_temperature: float = 1.0  # temperature of map codes; 0 = greedy
-  text: int = 40  # tokens in one turn of text, at most
-  maps: int = 2  # maps in one answer, at most
-  prompt_buckets: tuple[int, ...] = (96, 160)  # lengths of padded prompts
-
-
-@dataclasses.dataclass(frozen=True)
-class StageSettings:
-  """What every training stage has."""
-
-  steps: int  # optimiser steps
-  batch: int  # images (grpo: prompts) a step
-  expected_minutes: float  # minutes on two cores, for the plan alone
-  optim: OptimConfig  # optimiser
-  log_every: int = 20  # steps between log lines
-  save_every: int = 500  # steps between checkpoints
-  # Steps between pictures in TensorBoard; 0 = none. The maps that a tokenizer
-  # leaves, those that the policy draws of validation scenes, a group of GRPO's.
-  image_every: int = 500
-  keep: int = 2  # checkpoints kept on disk
+  # Where metrics go beside the workdir: wandb | mlflow, where installed.
+  trackers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,81 +183,6 @@ class SftSettings(SupervisedSettings):
   # Share of the questions by the mode of their trace ("needed": the maps that a
   # question needs). Every way of answering is shown for all questions alike.
   shares: dict = dataclasses.field(default_factory=mode_shares)
-
-
-def rewards() -> dict:
-  """Weights of all rewards there are; those not named are not computed."""
-  none = {n: config_dict.placeholder(float) for n in plugins.names("rewards")}
-  return none | dict(
-    answer=1.0, format=0.2, exploration=1.0, depth=0.0, segmentation=0.0
-  )
-
-
-def reward_settings() -> dict:
-  """The Config of every reward there is."""
-  return {
-    name: plugins.find("rewards", name).Config()
-    for name in plugins.names("rewards")
-  }
-
-
-@dataclasses.dataclass(frozen=True)
-class CodeLossSettings:
-  """The loss of codes where it differs from that of text."""
-
-  weight: float = 0.5  # loss weight of codes beside the text's 1
-  clip_low: float = -1.0  # clip below a ratio of 1; -1 = as grpo.rl.loss
-  clip_high: float = -1.0  # clip above a ratio of 1; -1 = as grpo.rl.loss
-  kl_weight: float = -1.0  # weight of the KL penalty; -1 = as grpo.rl.loss
-
-
-@dataclasses.dataclass(frozen=True)
-class RLSettings:
-  """Rewards, advantages and the policy loss."""
-
-  group_size: int = 8  # rollouts of one prompt
-  # Advantage (rl/advantages.py: ADVANTAGES). Divided by its std, a group whose
-  # maps alone differ would count as much as one whose answers do.
-  advantage: str = "mean_only"
-  advantage_eps: float = 1e-4  # added to the std that rewards are divided by
-  shuffle_rewards: bool = False  # control: rewards go to other rollouts
-  resample: int = 0  # rounds that replace groups of equal rewards, at most
-  pipeline: bool = False  # sample a step ahead, from parameters one step old
-  overlong_filter: bool = False  # rollouts that were cut off: not in the loss
-  # Weight of each reward in the sum; 0 = only logged, None = not computed. Map
-  # quality counts through the advantages of the maps' own codes (map_weight):
-  # in the sum it would pay for drawing as such.
-  rewards: dict = dataclasses.field(default_factory=rewards)
-  # Settings of each reward (its Config in rl/rewards/).
-  settings: dict = dataclasses.field(default_factory=reward_settings)
-  # Weight of a map's own advantage beside the answer's. Maps of one image
-  # differ by .02 to .04 in quality; this makes up for it (recipe.md).
-  map_weight: float = 20.0
-  text_only: bool = False  # no gradient through codes
-  updates: int = 1  # optimiser steps on one batch of rollouts
-
-
-@dataclasses.dataclass(frozen=True)
-class GRPOSettings(StageSettings):
-  """Stage 3: when to draw, what to draw, what to answer."""
-
-  steps: int = 84
-  batch: int = 16
-  expected_minutes: float = 10.0
-  optim: OptimConfig = OptimConfig(
-    learning_rate=1e-4, schedule="linear", warmup_steps=4
-  )
-  log_every: int = 2
-  save_every: int = 100
-  image_every: int = 20
-  bins: int = 2  # bins (blocks) of a row of the update; one holds any rollout
-  rows: int = 4  # rows of the update at once; more on an accelerator
-  families: tuple[str, ...] = ()  # question families reinforced; () = all
-  # Words of the questions: usual | heldout, those of the held-out split.
-  phrasings: str = "usual"
-  # Training scenes that are not asked about, the first so many (of SFT).
-  skip_scenes: int = 0
-  rl: RLSettings = dataclasses.field(default_factory=RLSettings)
 
 
 @dataclasses.dataclass(frozen=True)

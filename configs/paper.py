@@ -179,7 +179,7 @@ def cooper_answer(config) -> None:
 def cooper_maps(config) -> None:
   """CPR, and each map's own reward on its codes."""
   cooper(config)
-  config.grpo.rl.map_weight = base.RLSettings().map_weight
+  config.grpo.rl.map_weight = base.GRPOSettings().rl.map_weight
 
 
 def shuffled(config) -> None:

@@ -323,12 +323,15 @@ def own_params(policy: Policy, params):
 def load_stage(
   policy: Policy, config, workdir, stage: str, *, older: bool = False
 ):
-  """Returns the parameters that a stage ended with; an error names it.
+  """Returns the parameters that a stage ended with, or its best; UserError.
 
   older: as in `load_params`; not for what is trained further or measured.
   """
   averaged = config[stage].optim.ema_decay > 0
   folder = Path(workdir) / stage
+  # Older configs do not say which; the best are the averages where there are.
+  if "result" in config[stage] and config[stage].result == "best":
+    folder, averaged = folder / "best", False
   params = load_params(policy, folder, averaged=averaged, older=older)
   if params is None:
     raise UserError(

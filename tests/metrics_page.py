@@ -16,6 +16,7 @@ SECTIONS = {  # of the page, by what logs: the first is of every stage
     "GRPO: rewards",
     "GRPO: advantages and groups",
     "GRPO: how it answers",
+    "GRPO: validation",
     "GRPO: the policy",
   ),
 }

@@ -141,7 +141,7 @@ WORDS = {
     r"|stages/(sft|pretrain|grpo))|configs/",
     (
       (r".*", r"network\.", "residual blocks of the map tokenizer"),
-      (r"configs/base", r"^  bins?: int", COMMENT),
+      (r"configs/(base|reinforcement)", r"^  bins?: int", COMMENT),
     ),
   ),
   "start_as": Word(r"start_as|config\.start\b", "init_as, init_from"),

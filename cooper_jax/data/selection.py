@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from cooper_jax.data import traces
-from cooper_jax.data.mixture import Mixture
+from cooper_jax.data.mixture import Mixture, questions_of
 from cooper_jax.data.sources import Source
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.sample import Question, Sample
@@ -71,6 +71,12 @@ class Part:
     if not 0 <= index < len(self):
       raise IndexError(index)
     return self.source[self.start + index]
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A scene's questions alone."""
+    if not 0 <= index < len(self):
+      raise IndexError(index)
+    return questions_of(self.source, self.start + index)
 
   def __repr__(self) -> str:
     return f"{self.start} to {self.stop} of {self.source!r}"

@@ -16,13 +16,17 @@ from cooper_jax.parallel import shard
 from cooper_jax.plan import decode
 from cooper_jax.policy import abstract_state, make_policy, sampling_params
 from cooper_jax.rl import losses
-from cooper_jax.rl.build import build_update
+from cooper_jax.rl.build import (
+  build_update,
+  optimiser_steps,
+  truncations_of,
+)
 from cooper_jax.rl.targets import TokenTargets
 from cooper_jax.rollouts import documents
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling.prompts import make
 from cooper_jax.sampling.state import prefill
-from cooper_jax.sequences import packing, segments
+from cooper_jax.sequences import packing, segments, truncation
 from cooper_jax.stages import supervised
 from cooper_jax.training import optim
 
@@ -78,6 +82,7 @@ def _gradients(config) -> Program:
   policy, optimizer, update = _update(config)
   state = abstract_state(policy, optimizer)
   limits, rows = policy.limits, config.grpo.batch * config.grpo.rl.group_size
+  rows //= config.grpo.rl.minibatches
   shape = documents.row_shape(
     policy.form,
     limits,
@@ -92,6 +97,7 @@ def _gradients(config) -> Program:
     advantage_RT=of_tokens(np.float32, positions),
     text_RT=of_tokens(np.bool_, positions),
     code_RT=of_tokens(np.bool_, positions),
+    kept_RT=of_tokens(np.int32, positions) if truncated(config) else None,
   )
   penalised = losses.needs_reference(config.grpo.rl)
   trace = lambda: update.gradients.trace(  # noqa: E731
@@ -169,8 +175,9 @@ def _sample(config, *, whole: bool) -> Program:
     keys.shape, keys.dtype, sharding=_rows(rows, np.int32).sharding
   )
   trace = lambda: sampler.sample.trace(  # noqa: E731
-    params, asked, keys, **fixed, text_temperature=1.0, code_temperature=1.0
-  )
+    params, asked, keys, **fixed, text_temperature=1.0, code_temperature=1.0,
+    truncations=truncations_of(config.sampling),
+  )  # fmt: skip
   flops = (read + 2.0 * rows * limits.positions(policy.form)) * matrices
   sizes = dict(
     batch=prompts, group=group, prompt=max(config.sampling.prompt_buckets)
@@ -190,10 +197,13 @@ def _sample(config, *, whole: bool) -> Program:
 def _update(config):
   """(policy, optimizer, Update) of GRPO."""
   policy = make_policy(config, platform="tpu")
-  optimizer = _optimizer(
-    config.grpo, config.grpo.steps * config.grpo.rl.updates
-  )
+  optimizer = _optimizer(config.grpo, optimiser_steps(config.grpo))
   return policy, optimizer, build_update(config, policy, optimizer)
+
+
+def truncated(config) -> bool:
+  """Whether rollouts are drawn from a part of the distribution."""
+  return any(how != truncation.NONE for how in truncations_of(config.sampling))
 
 
 def _optimizer(settings, steps: int):

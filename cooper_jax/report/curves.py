@@ -10,6 +10,7 @@ _STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 # In this order; then other rewards, accuracies and losses.
 STORY = {
   "loss": "What is made smaller",
+  "validation/accuracy": "Greedy answers to validation questions, share right",
   "reward/total": "The reward of an answer, all parts together",
   "reward/answer": "Its part for being right",
   "maps/drew": "Share of the answers that hold a map",

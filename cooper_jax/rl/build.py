@@ -1,7 +1,8 @@
 """A GRPO step made from a config: its four functions and their wrappers.
 
 Here alone it is decided what a run adds to the six lines of `step.py`: dynamic
-or pipelined sampling, shuffled rewards, scoring by several processes, a log.
+or pipelined sampling, shuffled rewards, questions by difficulty, scoring by
+several processes, a log.
 """
 
 import functools
@@ -15,6 +16,7 @@ from cooper_jax.rl import advantages, losses, process_shares, scoring
 from cooper_jax.rl.dynamic_sampling import Resample
 from cooper_jax.rl.one_step_ahead import SampleAhead
 from cooper_jax.rl.pack import to_rows
+from cooper_jax.rl.question_order import observed
 from cooper_jax.rl.rollout_log import logged
 from cooper_jax.rl.sample import (
   begin_rollouts,
@@ -29,6 +31,7 @@ from cooper_jax.rl.step import grpo_step
 from cooper_jax.rl.targets import make_targets, token_advantages
 from cooper_jax.rl.update import Update, make_update
 from cooper_jax.rollouts import generate
+from cooper_jax.sequences.truncation import Truncation
 
 
 def build_step(
@@ -48,6 +51,9 @@ def build_step(
   sample = functools.partial(sample_rollouts, begin=begin, read=read)
   score = build_score(config, policy, scorer)
   advantages_of = build_advantages(config, policy)
+  if hasattr(stream, "observe"):
+    column = list(scoring.weights_of(rl)).index("answer")
+    score = observed(score, stream, column)
   if rl.resample:
     resample = Resample(
       sample,
@@ -84,6 +90,7 @@ def build_sampler(config, policy, codecs):
     key=jax.random.key(config.seed + 17),
     group_size=config.grpo.rl.group_size,
     temperatures=(sampling.temperature, sampling.code_temperature),
+    truncations=truncations_of(sampling),
     buckets=sampling.prompt_buckets,
     turns=config.grpo.rl.resample + 1,
   )
@@ -93,6 +100,19 @@ def build_sampler(config, policy, codecs):
   if processes.several():
     respond = process_shares.respond_to_own(respond)
   return begin, functools.partial(read_rollouts, respond=respond)
+
+
+def optimiser_steps(settings) -> int:
+  """Optimiser steps of a run by `config.grpo`; the schedule is over them."""
+  return settings.steps * settings.rl.updates * settings.rl.minibatches
+
+
+def truncations_of(sampling) -> tuple[Truncation, Truncation]:
+  """How text and codes are truncated; raises UserError where they can't be."""
+  return (
+    Truncation(sampling.top_k, sampling.top_p, sampling.min_p),
+    Truncation(sampling.code_top_k, sampling.code_top_p, sampling.code_min_p),
+  )
 
 
 def build_score(config, policy, scorer=None):
@@ -158,6 +178,7 @@ def build_update(config, policy, optimizer, reference=None) -> Update:
     reference=reference,
     temperatures=(sampling.temperature, sampling.code_temperature),
     updates=rl.updates,
+    minibatches=rl.minibatches,
     stale=rl.pipeline,
   )
 

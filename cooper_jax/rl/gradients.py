@@ -57,6 +57,14 @@ def gradients(
     for kind, mask_RT in masks_of(targets).items()
   }
 
+  kept = None
+  if targets.kept_RT is not None:  # at the targets of the packed rows, [B, X]
+    flat = targets.kept_RT.ravel()
+    kept = tuple(
+      flat[jnp.maximum(packed[f"{kind}_source"], 0)]
+      for kind in ("text", "code")
+    )
+
   def by_position(params):
     """Log-probabilities and entropies [R, T], by position of their tokens."""
     scores = scoring.score(
@@ -68,6 +76,7 @@ def gradients(
       bins=bins,
       text_temperature=temperatures[0],
       code_temperature=temperatures[1],
+      kept=kept,
     )
     out = []
     for name in ("log_prob", "entropy"):

@@ -25,14 +25,15 @@ def sample_rollouts(state, questions: Questions, *, begin, read):
 
 def begin_rollouts(
   params, questions: Questions, *, policy: Policy, key, group_size: int,
-  temperatures, buckets, turns: int = 1,
+  temperatures, truncations, buckets, turns: int = 1,
 ) -> RolloutBatch:  # fmt: skip
   """Begins to sample R = P * G rollouts and does not wait for the device.
 
   params: of the policy in training, as TrainState has them.
   key: of the run; with the rollout's id it decides what is drawn.
-  temperatures: (of text, of codes). buckets: lengths that prompts are padded
-  to, tokens. turns: lots of questions that a step may take, itself included.
+  temperatures, truncations: (of text, of codes). buckets: lengths that prompts
+  are padded to, tokens. turns: lots of questions that a step may take, itself
+  included.
   """
   trunks = [trunk_of(item, policy) for item in questions.items]
   rows = len(trunks) * group_size
@@ -49,6 +50,7 @@ def begin_rollouts(
     limits=policy.limits,
     buckets=buckets,
     temperature=temperatures,
+    truncations=truncations,
   )
   return RolloutBatch(questions, trunks, ids_R, rollout)
 

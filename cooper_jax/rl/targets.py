@@ -18,6 +18,8 @@ class TokenTargets:
   advantage_RT: jax.Array  # f32
   text_RT: jax.Array  # bool, text tokens in the loss
   code_RT: jax.Array  # bool, codes in the loss
+  # i32, of how many of the likeliest each was drawn; None = of all.
+  kept_RT: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,7 @@ def make_targets(
     advantage_RT=advantage_RT,
     text_RT=mask_RT & (rollout.state == token_kinds.TEXT),
     code_RT=mask_RT & (rollout.state == token_kinds.CODE),
+    kept_RT=rollout.kept,
   )
   metrics = advantages.summary(
     scored.total_R,

@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cooper_jax.policy import param_shardings
 from cooper_jax.rl.gradients import gradients, normalisers
 from cooper_jax.rl.pack import PackedRows
-from cooper_jax.rl.rollout_batch import RolloutBatch
+from cooper_jax.rl.rollout_batch import RolloutBatch, take_prompts
 from cooper_jax.rl.targets import Targets, TokenTargets
 from cooper_jax.training import optim
 
@@ -35,19 +36,26 @@ class Update:
   pack: Callable | None = None  # RolloutBatch -> [PackedRows], see pack.py
   reference: Any = None  # parameters of the KL penalty; None = no penalty
   temperatures: tuple[float, float] = (1.0, 1.0)  # that text, codes had
-  updates: int = 1  # optimiser steps on each batch of rollouts
+  updates: int = 1  # times that a batch of rollouts is gone through
+  minibatches: int = 1  # parts of a batch, an optimiser step each
   stale: bool = False  # rollouts are of the parameters before the last step
 
   @property
   def on_policy(self) -> bool:
     """Whether the rollouts are of the very parameters that are updated."""
-    return self.updates == 1 and not self.stale
+    return self.updates == self.minibatches == 1 and not self.stale
 
   def __call__(self, state, scored: RolloutBatch, targets: Targets):
     """(state, metrics) after all updates on a batch; the state is used up."""
-    rows, figures = self.pack(scored), []
-    for number in range(self.updates):
-      state, found = self.learn(state, rows, targets.tokens, first=number == 0)
+    parts = [(self.pack(scored), targets.tokens)]
+    if self.minibatches > 1:
+      parts = [
+        (self.pack(some), tokens)
+        for some, tokens in divided(scored, targets.tokens, self.minibatches)
+      ]
+    figures = []
+    for rows, tokens in parts * self.updates:
+      state, found = self.learn(state, rows, tokens, first=not figures)
       figures.append(found)
     return state, together(figures)
 
@@ -110,6 +118,15 @@ def make_update(
     ),
     **settings,
   )
+
+
+def divided(scored: RolloutBatch, tokens: TokenTargets, count: int):
+  """A batch as `count` smaller ones of whole prompts, with their targets."""
+  groups = np.split(np.arange(len(scored.items)), count)
+  for prompts in groups:
+    rows = np.flatnonzero(np.isin(scored.group_R, prompts))
+    own = jax.tree.map(lambda x, rows=rows: x[rows], tokens)
+    yield take_prompts(scored, prompts), own
 
 
 def together(figures: list[dict]) -> dict:

@@ -14,7 +14,7 @@ from cooper_jax.policy import Policy
 from cooper_jax.rollouts.prompts import mode_of, trunk_of, trunk_with_map
 from cooper_jax.rollouts.response import Responses
 from cooper_jax.sampling import grammar, prompts, sampler
-from cooper_jax.sequences import segments
+from cooper_jax.sequences import segments, truncation
 from cooper_jax.sequences.markup import request_of
 from cooper_jax.tokenizers import map_tokenizer
 
@@ -36,7 +36,8 @@ def fetch(out):
 
 def begin(
   policy: Policy, params, trunks, modes, *, key, ids, group, limits, buckets,
-  temperature=(0.0, 0.0), last="<assistant>",
+  temperature=(0.0, 0.0), truncations=(truncation.NONE, truncation.NONE),
+  last="<assistant>",
 ):  # fmt: skip
   """Begins to sample rollouts of prompts; a Rollout of device arrays."""
   length = prompts.bucket(trunks, policy.form, buckets)
@@ -61,6 +62,7 @@ def begin(
     group=group,
     text_temperature=temperature[0],
     code_temperature=temperature[1],
+    truncations=truncations,
   )
 
 

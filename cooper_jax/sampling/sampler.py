@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from cooper_jax.models import rounding, token_kinds, transformer, unified
 from cooper_jax.models.cache import aligned
-from cooper_jax.sampling import grammar
+from cooper_jax.sampling import grammar, inputs
 from cooper_jax.sampling.prompts import Prompts
 from cooper_jax.sampling.state import (
   Rollout,
@@ -30,11 +30,12 @@ from cooper_jax.sampling.state import (
   SamplerState,
   prefill,
 )
-from cooper_jax.sequences import distribution, segments
+from cooper_jax.sequences import distribution, segments, truncation
 
 
 @functools.partial(
-  jax.jit, static_argnames=("model", "form", "limits", "group")
+  jax.jit,
+  static_argnames=("model", "form", "limits", "group", "truncations"),
 )
 def sample(
   params,
@@ -47,6 +48,7 @@ def sample(
   group: int,
   text_temperature,
   code_temperature,
+  truncations=(truncation.NONE, truncation.NONE),
 ) -> Rollout:
   """Samples `group` rows for each prompt.
 
@@ -56,9 +58,13 @@ def sample(
     keys: R = P * group random keys, one a row, from the row's sample id.
     model: static, like form, limits and group.
     text_temperature, code_temperature: scalars; 0 is greedy.
+    truncations: of text and of codes, static; a greedy choice knows none.
   """
   params = rounding.rounded(params, form.model)
   state, context = prefill(params, prompts, model, form, limits, group)
+  if any(how != truncation.NONE for how in truncations):
+    kept = jnp.zeros_like(state.rollout.tokens)
+    state = state.replace(rollout=state.rollout.replace(kept=kept))
   params = transformer.unstack(params, form.model)
   sampler = _Sampler(
     params=params,
@@ -68,6 +74,7 @@ def sample(
     limits=limits,
     text_temperature=text_temperature,
     code_temperature=code_temperature,
+    truncations=truncations,
     context=context,
     forced=prompts.forced,
   )
@@ -99,22 +106,30 @@ class _Sampler:
   limits: grammar.Limits
   text_temperature: jax.Array  # []
   code_temperature: jax.Array  # []
+  truncations: tuple  # of text, of codes
   context: SamplerContext
   forced: jax.Array  # [R, turns, script] ids, -1 free
 
-  def draw(self, logits_RLV, count_R, temperature, levels=()):
-    """Draws from logits that are scaled and restricted; greedily at 0."""
+  def draw(self, logits_RLV, count_R, temperature, how, levels=()):
+    """Draws from logits that are scaled and restricted; greedily at 0.
+
+    Returns ids, their log-probabilities and of how many each was drawn [R, L].
+    """
+    every = jnp.full(logits_RLV.shape[:-1], logits_RLV.shape[-1], jnp.int32)
 
     def at_random():
       step_keys = jax.vmap(jax.random.fold_in)(self.keys, count_R)
       uniform_RL = jax.vmap(
         lambda key: jax.random.uniform(key, logits_RLV.shape[1:-1])
       )(step_keys)
-      return distribution.draw(logits_RLV, uniform_RL)
+      if how == truncation.NONE:
+        return *distribution.draw(logits_RLV, uniform_RL), every
+      left_RLV, kept_RL = truncation.truncate(logits_RLV, how)
+      return *distribution.draw(left_RLV, uniform_RL), kept_RL
 
     def greedily():
       ids = distribution.greedy(logits_RLV, levels).astype(jnp.int32)
-      return ids, distribution.log_prob(logits_RLV, ids)
+      return ids, distribution.log_prob(logits_RLV, ids), every
 
     return jax.lax.cond(temperature > 0, at_random, greedily)
 
@@ -175,7 +190,8 @@ class _Sampler:
     form, limits = self.form, self.limits
     start = limits.text_start(turn, form)
     position = start + state.step
-    hidden, state = self.feed(state, self.text_tokens(state), position, rung)
+    tokens = inputs.text_tokens(state, self.context, form)
+    hidden, state = self.feed(state, tokens, position, rung)
     logits = self.model.apply(
       self.params,
       hidden,
@@ -196,8 +212,11 @@ class _Sampler:
       state.current[:, None],
       sampled=True,
     )
-    drawn, drawn_log_prob = self.draw(
-      logits, state.rollout.count, self.text_temperature
+    drawn, drawn_log_prob, kept = self.draw(
+      logits,
+      state.rollout.count,
+      self.text_temperature,
+      self.truncations[0],
     )
     script = jnp.pad(
       self.forced[:, turn],
@@ -219,6 +238,7 @@ class _Sampler:
       jnp.where(is_forced, 0.0, drawn_log_prob[:, 0]),
       jnp.where(is_forced, token_kinds.FORCED, token_kinds.TEXT),
       allowed_maps,
+      kept[:, 0],
     )
     opened = jnp.full_like(state.opened, -1)
     for modality in form.modality_ids:
@@ -240,7 +260,7 @@ class _Sampler:
     )
 
   def record(
-    self, rollout, position, writes, token, log_prob, kind, allowed_maps
+    self, rollout, position, writes, token, log_prob, kind, allowed_maps, kept
   ):
     """Writes one drawn token at a position, in the rows that wrote."""
 
@@ -250,6 +270,8 @@ class _Sampler:
       return jax.lax.dynamic_update_index_in_dim(array, new, position, 1)
 
     chosen = kind == token_kinds.TEXT
+    if rollout.kept is not None:
+      rollout = rollout.replace(kept=put(rollout.kept, kept))
     return rollout.replace(
       tokens=put(rollout.tokens, token),
       log_prob=put(rollout.log_prob, log_prob),
@@ -258,32 +280,6 @@ class _Sampler:
       trainable=put(rollout.trainable, chosen),
       count=rollout.count + (writes & chosen),
     )
-
-  def text_tokens(self, state: SamplerState) -> unified.Tokens:
-    """The current token of each row as the model reads it, [R, 1]."""
-    location = state.current - self.form.vocabulary.locations_start
-    points = (location >= 0) & (location < self.form.model.locations)
-    none = jnp.full_like(state.current, -1)
-    fields = unified.Tokens(
-      ids=state.current,
-      kind=jnp.full_like(state.current, token_kinds.TEXT),
-      row=state.rope_position,
-      column=state.rope_position,
-      cell=jnp.where(points, self.context.cell + location, -1),
-      query=none,
-      opening=jnp.zeros_like(state.current),
-      previous=state.previous,
-      read=self.read(state.seen, location, points),
-    )
-    return jax.tree.map(lambda x: x[:, None], fields)
-
-  def read(self, seen, location, points):
-    """The codes [R, M, 2] under a location token, with their openings."""
-    under = jnp.asarray(segments.cells_under(self.form.model))
-    cell = under[jnp.where(points, location, 0)][:, None, None]
-    code = jnp.take_along_axis(seen[..., :-1], cell, axis=-1)
-    both = jnp.concatenate([code, seen[..., -1:]], axis=-1)
-    return jnp.where(points[:, None, None], both, -1)
 
   def draw_map(self, state: SamplerState, index: int) -> SamplerState:
     """Draws the map that each row opened; the others wait."""
@@ -301,7 +297,9 @@ class _Sampler:
     def body(carried, step):
       # held [R, g]: ids that the g positions of this step hold.
       state, held = carried
-      tokens = self.map_tokens(state, held, opening, places, step)
+      tokens = inputs.map_tokens(
+        state, self.context, form, held, opening, places, step
+      )
       position = start + step * size
       hidden, state = self.feed(state, tokens, position, rung)
       logits = self.model.apply(
@@ -311,8 +309,12 @@ class _Sampler:
         method=unified.Unified.code_logits,
       )
       logits = distribution.scale(logits, self.code_temperature)
-      codes, log_prob = self.draw(
-        logits, state.rollout.count, self.code_temperature, model.code_levels
+      codes, log_prob, kept = self.draw(
+        logits,
+        state.rollout.count,
+        self.code_temperature,
+        self.truncations[1],
+        model.code_levels,
       )
       last = step == groups - 1
       draws = state.active & ~last
@@ -320,16 +322,16 @@ class _Sampler:
         count=state.rollout.count + draws.astype(jnp.int32)
       )
       held = form.vocabulary.codes_start + codes
-      return (state.replace(rollout=rollout), held), (codes, log_prob)
+      return (state.replace(rollout=rollout), held), (codes, log_prob, kept)
 
     rows = active.shape[0]
     state = state.replace(active=active)
-    (state, _), (codes, log_prob) = jax.lax.scan(
+    (state, _), drawn = jax.lax.scan(
       body, (state, jnp.zeros((rows, size), jnp.int32)), jnp.arange(groups)
     )
     # The last group only fills the cache; what it would draw is dropped.
     flat = lambda x: jnp.moveaxis(x[:-1], 0, 1).reshape(rows, model.map_codes)  # noqa: E731
-    codes, log_prob = flat(codes), flat(log_prob)
+    codes, log_prob, kept = map(flat, drawn)
     here = jnp.broadcast_to(active[:, None], codes.shape)
     first = start + size  # the position that holds the first code
 
@@ -339,6 +341,8 @@ class _Sampler:
       return jax.lax.dynamic_update_slice_in_dim(array, new, first, 1)
 
     rollout = state.rollout
+    if rollout.kept is not None:
+      rollout = rollout.replace(kept=put(rollout.kept, kept))
     rollout = rollout.replace(
       tokens=put(rollout.tokens, form.vocabulary.codes_start + codes),
       log_prob=put(rollout.log_prob, log_prob),
@@ -366,29 +370,4 @@ class _Sampler:
       rope_position=state.rope_position + advance,
       allowed_maps=state.allowed_maps & ~bit,
       seen=jnp.where(active[:, None, None], seen, state.seen),
-    )
-
-  def map_tokens(self, state, held, opening, places, step):
-    """The g positions of one step of a map as the model reads them, [R, g].
-
-    held: ids [R, g] of the codes before; opening: [R]; places: of `map_layout`,
-    [steps, g] each.
-    """
-    place = {
-      name: jax.lax.dynamic_index_in_dim(x, step, keepdims=False)[None]
-      for name, x in places.items()
-    }
-    fill = lambda x: jnp.broadcast_to(x, held.shape)  # noqa: E731
-    cell = place["cell"] + self.context.cell[:, None]
-    sees = jnp.any(self.context.exists, axis=1)[:, None]  # has an image
-    return unified.Tokens(
-      ids=held,
-      kind=fill(token_kinds.CODE),
-      row=state.rope_position[:, None] + place["row"],
-      column=state.rope_position[:, None] + place["column"],
-      cell=jnp.where(sees & (place["cell"] >= 0), cell, -1),
-      query=fill(place["query"]),
-      opening=fill(opening[:, None]),
-      previous=fill(-1),
-      read=jnp.full((*held.shape, self.form.model.max_maps, 2), -1),
     )

@@ -33,6 +33,9 @@ class Rollout:
   codes: jax.Array  # [R, M, Q] i32 codes 0..C-1 of each map, 0 where none
   stop: jax.Array  # [R] i32 why it ended: grammar.EOS or LENGTH; RUNNING before
   count: jax.Array  # [R] i32 draws so far, one for each step of a map
+  # [R, T] i32 how many of the likeliest each token was drawn from; None where
+  # nothing is truncated (`sequences.truncation`).
+  kept: jax.Array | None = None
 
 
 @struct.dataclass

@@ -14,7 +14,7 @@ from cooper_jax.models import unified
 from cooper_jax.models.config import BinLayout
 from cooper_jax.parallel import shard
 from cooper_jax.parallel.shard import constrain
-from cooper_jax.sequences import distribution, packing
+from cooper_jax.sequences import distribution, packing, truncation
 from cooper_jax.sequences.segments import Format
 
 CHUNK = 256  # scored positions whose logits are in memory at once, per row
@@ -44,13 +44,15 @@ def score(
   bins: BinLayout | None = None,
   text_temperature=1.0,
   code_temperature=1.0,
+  kept=None,
 ) -> TokenScores:
   """Scores [B, X] every target of packed rows as the sampler would draw it.
 
   `sampled` says whether the targets were drawn by the sampler, whose calls for
   maps that may not be opened are barred (`distribution.restrict`), or are text
   to be learned; `bins` is how the rows are laid out, None if free. Both are
-  static.
+  static. kept: of how many of the likeliest each target of text and of codes
+  was drawn, a pair of i32 [B, X]; None where of all.
 
   Logits exist for the scored positions only. Up to `kept_logits_mib` of them
   are kept for the backward pass; more are made CHUNK positions at a time, and
@@ -63,7 +65,7 @@ def score(
   )
   exists = batch["image_at"] >= 0
 
-  def text(at, target, cell, allowed_maps):
+  def text(at, target, cell, allowed_maps, *left):
     after = jnp.take_along_axis(batch["ids"], at, axis=1)
     words, cells = model.apply(
       params,
@@ -79,14 +81,16 @@ def score(
       words, allowed_maps, form, after, sampled=sampled
     )
     cells = distribution.scale(cells, text_temperature)
-    return _judge((words, cells), target)
+    return _judge((words, cells), target, *left)
 
-  def code(at, target):
+  def code(at, target, *left):
     logits = model.apply(
       params, _gather(hidden, at), method=unified.Unified.code_logits
     )
-    return _judge((distribution.scale(logits, code_temperature),), target)
+    scaled = distribution.scale(logits, code_temperature)
+    return _judge((scaled,), target, *left)
 
+  left = [()] * 2 if kept is None else [(each,) for each in kept]
   keep = logits_mib(model, batch) <= model.config.kept_logits_mib
   text_scores = _chunked(
     text,
@@ -94,10 +98,11 @@ def score(
     batch["text_target"],
     batch["text_cell"],
     batch["text_allowed_maps"],
+    *left[0],
     keep=keep,
   )
   code_scores = _chunked(
-    code, batch["code_at"], batch["code_target"], keep=keep
+    code, batch["code_at"], batch["code_target"], *left[1], keep=keep
   )
   return TokenScores(*text_scores, *code_scores)
 
@@ -106,9 +111,16 @@ def _gather(hidden_BLD, at_BX):
   return jnp.take_along_axis(hidden_BLD, at_BX[..., None], axis=1)
 
 
-def _judge(parts, target_BX):
-  """Fields of TokenScores, of targets under logits that come in parts."""
+def _judge(parts, target_BX, kept_BX=None):
+  """Fields of TokenScores, of targets under logits that come in parts.
+
+  kept_BX: of how many of the likeliest they were drawn, None = of all.
+  """
   lse, picked = distribution.judge(parts, target_BX)
+  if kept_BX is not None:
+    # The target's own logit stays: by rounding it may be the next one here.
+    parts = truncation.keep(parts, kept_BX)
+    lse, _ = distribution.judge(parts, target_BX)
   entropy = distribution.entropy(*jax.lax.stop_gradient((parts, lse)))
   hit = picked >= distribution.highest(parts)
   found = (picked - lse, entropy, lse, hit.astype(jnp.float32))

@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from cooper_jax import plugins
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.settings import ranges, selection
-from cooper_jax.training import precision, workdir
+from cooper_jax.training import precision, trackers, workdir
 
 STARTS = ("sft", "pretrain")
+RESULTS = ("last", "best")  # what later stages take of GRPO
 
 
 def validate(config: ConfigDict) -> None:
@@ -26,6 +27,7 @@ def validate(config: ConfigDict) -> None:
   _check_plugins(config)
   _check_order(config)
   precision.check(config.precision)
+  trackers.check(config.trackers)
   ranges.check(config)
   size, patch = config.data.image_size, config.model.vision.patch
   if size % patch:
@@ -177,7 +179,7 @@ def check_data(asked) -> list[str]:
 
 def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
-  from cooper_jax.rl import advantages, losses, scoring
+  from cooper_jax.rl import advantages, build, losses, question_order, scoring
   from cooper_jax.sampling import grammar
 
   rl = config.grpo.rl
@@ -203,16 +205,46 @@ def _check_rl(config: ConfigDict) -> None:
       f"config.grpo.rl.resample is {rl.resample}; allowed: 0 (off) and more"
       " rounds"
     )
-  if (rl.updates > 1 or rl.pipeline) and rl.loss.correction != "none":
+  if config.grpo.batch % rl.minibatches:
     raise UserError(
-      "config.grpo.rl.loss.correction needs config.grpo.rl.updates=1 and"
-      " grpo.rl.pipeline=False: else the sampler's own log-probabilities are"
-      " the old ones, and there is no gap"
+      f"config.grpo.batch is {config.grpo.batch}, which"
+      f" config.grpo.rl.minibatches={rl.minibatches} can't divide evenly; make"
+      " it a divisor"
+    )
+  several = rl.updates > 1 or rl.minibatches > 1 or rl.pipeline
+  if several and rl.loss.correction != "none":
+    raise UserError(
+      "config.grpo.rl.loss.correction needs config.grpo.rl.updates=1,"
+      " grpo.rl.minibatches=1 and grpo.rl.pipeline=False: else the sampler's"
+      " own log-probabilities are the old ones, and there is no gap"
     )
   if rl.pipeline and rl.resample:
     raise UserError(
       "config.grpo.rl.pipeline samples before rewards are known and"
       " config.grpo.rl.resample after; turn one of them off"
+    )
+  for name, allowed in (("result", RESULTS), ("order", question_order.ORDERS)):
+    value = config.grpo[name]
+    if value not in allowed:
+      raise UserError(
+        f'config.grpo.{name} is "{value}"; allowed: {", ".join(allowed)}'
+        f"{nearest(value, allowed)}"
+      )
+  if config.grpo.order == "difficulty":
+    if rl.rewards.answer is None:
+      raise UserError(
+        "config.grpo.order=difficulty goes by the answers that are right, and"
+        " config.grpo.rl.rewards.answer is None; set it to 0 or more"
+      )
+    if rl.pipeline:
+      raise UserError(
+        "config.grpo.order=difficulty goes by the step before, and"
+        " config.grpo.rl.pipeline samples before it is scored; turn one off"
+      )
+  if config.grpo.result == "best" and not config.grpo.validate_every:
+    raise UserError(
+      "config.grpo.result=best is the best by validation, and"
+      " config.grpo.validate_every is 0: set it to a number of steps"
     )
   try:
     grammar.Limits(text=config.sampling.text, maps=config.sampling.maps)
@@ -220,6 +252,7 @@ def _check_rl(config: ConfigDict) -> None:
     raise UserError(f"config.sampling: {error}") from error
   try:
     advantages.find(rl.advantage)
+    build.truncations_of(config.sampling)
     losses.configs_of(rl)
     scoring.make_scorer(rl)
   except UserError as error:

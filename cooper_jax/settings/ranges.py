@@ -80,6 +80,9 @@ TABLE = {
   "model.*": COUNT,
   "sampling.temperature": Range(0, why="0 = the most likely token"),
   "sampling.code_temperature": Range(0, why="0 = the most likely code"),
+  "sampling.*top_k": Range(0, why="0 = all"),
+  "sampling.*top_p": Range(0, 1, above=True, why="1 = all"),
+  "sampling.*min_p": Range(0, 1, why="0 = all"),
   "sampling.maps": AMOUNT,
   "sampling.*": COUNT,
   "tokenizer.network.levels": Range(2),
@@ -88,6 +91,7 @@ TABLE = {
   "tokenizer.network.*_weight": AMOUNT,
   "grpo.rl.group_size": COUNT,  # 2 and more where there is reinforcement
   "grpo.rl.updates": COUNT,
+  "grpo.rl.minibatches": COUNT,  # a divisor of grpo.batch
   "grpo.rl.resample": Range(0, why="0 = off"),
   "grpo.rl.advantage_eps": AMOUNT,
   "grpo.rl.map_weight": AMOUNT,
@@ -117,6 +121,8 @@ TABLE = {
   "pretrain.text_bins": AMOUNT,
   "sft.maps": AMOUNT,
   "grpo.skip_scenes": Range(0, why="0 = none"),
+  "grpo.validate_every": Range(0, why="0 = none"),
+  "grpo.validation_questions": COUNT,
   "sft.scenes": Range(0, why="0 = all"),
   "sft.self_map_scenes": Range(0, why="0 = none"),
   "*.extra_counting": AMOUNT,

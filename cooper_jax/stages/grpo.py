@@ -15,11 +15,11 @@ from pathlib import Path
 
 from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
+from cooper_jax.eval import validation
 from cooper_jax.parallel import processes
 from cooper_jax.policy import load_stage, make_policy, start_from
-from cooper_jax.rl import losses, scoring
-from cooper_jax.rl.build import build_step
-from cooper_jax.rl.questions import QuestionStream
+from cooper_jax.rl import losses, question_order, scoring
+from cooper_jax.rl.build import build_step, optimiser_steps
 from cooper_jax.rl.rollout_log import RolloutLog
 from cooper_jax.rollouts import generate
 from cooper_jax.stages import tokenizer
@@ -47,7 +47,7 @@ def run(config, workdir) -> None:
   policy = make_policy(config)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim),
-    steps=settings.steps * config.grpo.rl.updates,
+    steps=optimiser_steps(settings),
   )
   start = load_stage(policy, config, workdir, "sft")
   state = start_from(
@@ -64,7 +64,7 @@ def run(config, workdir) -> None:
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
   )
   asked = selection.after(source, settings.skip_scenes)
-  stream = QuestionStream(
+  stream = question_order.ORDERS[settings.order](
     selection.phrased(asked, settings.phrasings),
     batch=settings.batch,
     seed=config.seed,
@@ -96,7 +96,10 @@ def run(config, workdir) -> None:
     with processes.alone():
       return log.pictures(generate.decoder(codecs))
 
-  writer = telemetry.make_writer(folder)
+  watched = None
+  if settings.validate_every:
+    watched = validation.Validation(config, policy, codecs, folder)
+  writer = telemetry.make_writer(folder, config.trackers)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   _, figures = loop.Loop(
     label=STAGE,
@@ -110,10 +113,13 @@ def run(config, workdir) -> None:
     save_every=settings.save_every,
     images=pictures,
     image_every=settings.image_every,
+    validation=watched,
     shown=_SHOWN,
   ).run()
   writer.close()
   checkpoints.close()
+  if watched:
+    watched.close()
   if not processes.is_first():
     return
   speed = {f"speed/{STAGE}/{name}": v for name, v in figures.items()}
@@ -121,4 +127,4 @@ def run(config, workdir) -> None:
   curve = [row["reward/total"] for row in logged if "reward/total" in row]
   if curve:
     speed |= {"reward/first": curve[0], "reward/last": curve[-1]}
-  add_summary(workdir, speed)
+  add_summary(workdir, speed | validation.scores(logged, STAGE))

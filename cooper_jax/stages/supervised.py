@@ -69,7 +69,7 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
     seed=config.seed + 1 + len(stage),
     bad_samples=config.data.bad_samples,
   )
-  writer = telemetry.make_writer(folder)
+  writer = telemetry.make_writer(folder, config.trackers)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   shape = task.shape
   with batches:

@@ -58,7 +58,7 @@ def run(config, workdir) -> None:
       checkpoints.save(0, {"params": state.params}, data_state={}, meta={})
     add_summary(workdir, counts)
     return checkpoints.close()
-  writer = telemetry.make_writer(folder)
+  writer = telemetry.make_writer(folder, config.trackers)
   batches = pipeline.make_batches(
     opened["train"],
     build=map_examples.Build(tuple(modules), opened["train"], places),

@@ -47,7 +47,8 @@ class Checkpoints:
   the same methods in the same order.
   """
 
-  def __init__(self, directory, *, keep: int = 2):
+  def __init__(self, directory, *, keep: int | None = 2):
+    """keep: of the newest; None = all, until `delete`."""
     self.directory = Path(directory).absolute()
     self.keep = keep
     self._opened = None
@@ -118,6 +119,19 @@ class Checkpoints:
           meta=ocp.args.JsonSave(make_record(step, state, data, meta)),
         ),
       )
+
+  def delete(self, step: int) -> None:
+    """Removes a finished checkpoint."""
+    with interrupt.held():
+      self._manager.delete(step)
+
+  def meta(self, step: int) -> dict:
+    """What `save` was given as meta; raises UserError where it is damaged."""
+    try:
+      record = checkpoint_folder.describe(self.directory / str(step))[1]
+    except checkpoint_folder.Damaged as error:
+      raise self._refusal({step: str(error)}) from error
+    return from_json(record["meta"])
 
   def restore(self, abstract_state):
     """Gives (state, data_state, meta), or None where nothing was saved.

@@ -84,6 +84,11 @@ class Loop:
   # images(step, state) -> {name: u8 [H, W, 3]}; all processes call.
   images: Callable | None = None
   image_every: int = 0  # steps; 0 = never
+  # Measured before the first step, every `validation.every` steps and at the
+  # end: begin(step) when a run begins at it, then validation(step, state,
+  # saved=step of the newest checkpoint) -> (scalars, what is said). All
+  # processes call.
+  validation: Any = None
   flops_per_step: float | None = None
   shown: dict[str, str] | None = None  # what the log line has, see `log_line`
 
@@ -99,6 +104,10 @@ class Loop:
       StopRequest(self.label) as stop,
       workdir.noting_loss(self.folder),
     ):
+      if self.validation:
+        self.validation.begin(self.start)
+        if self.start == 0:
+          self.validate(0)
       for step in range(self.start + 1, self.steps + 1):
         self.train(step)
         last = step == self.steps
@@ -107,6 +116,8 @@ class Loop:
         shows = self.images and self.image_every
         if shows and (step % self.image_every == 0 or last):
           self.writer.images(step, self.images(step, self.state))
+        if self.validation and (step % self.validation.every == 0 or last):
+          self.validate(step)
         stopping = stop.made(step) and not last
         due = self.save_every and step % self.save_every == 0
         if due or last or stopping:
@@ -169,6 +180,13 @@ class Loop:
     speed = {f"speed/{name}": value for name, value in rate.items()}
     self.writer.scalars(step, means | (extra or {}) | speed)
     self.health.line(means, step, last=step == self.steps)
+
+  def validate(self, step: int) -> None:
+    """Measures the state, says so and writes it."""
+    self._settle()
+    values, said = self.validation(step, self.state, saved=self.saved)
+    self.bar.say(said)
+    self.writer.scalars(step, values)
 
   def save(self, step: int, position: dict) -> None:
     """Saves what `restore` reads; `position` is that of the data."""

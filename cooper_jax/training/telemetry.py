@@ -18,15 +18,21 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax.parallel import processes
+from cooper_jax.training import trackers
 
 # Characters of a message that fit into 80 columns, a label of nine before it
 # and an ETA of hours after it.
 MESSAGE = 80 - len("tokenizer ") - len("  eta 99h59m")
 
 
-def make_writer(directory):
-  """The writer of a stage's directory; of several processes one writes."""
-  return MetricWriter(directory) if processes.is_first() else SilentWriter()
+def make_writer(directory, also=()):
+  """The writer of a stage's directory; of several processes one writes.
+
+  also: names of `trackers` that get the scalars, too.
+  """
+  if not processes.is_first():
+    return SilentWriter()
+  return MetricWriter(directory, also)
 
 
 class SilentWriter:
@@ -48,7 +54,8 @@ class SilentWriter:
 class MetricWriter:
   """Writes scalars and images of one stage into its directory."""
 
-  def __init__(self, directory):
+  def __init__(self, directory, also=()):
+    """also: names of `trackers` that get the scalars, too."""
     # Imported here: half a second that `--help` need not pay.
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -57,6 +64,7 @@ class MetricWriter:
     self._path = self.directory / "metrics.jsonl"
     self._file = self._path.open("a", encoding="utf-8")
     self._events = EventFileWriter(str(self.directory))
+    self._also = trackers.make(also, self.directory)
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Appends one line; a value that is not finite is written as null."""
@@ -76,6 +84,7 @@ class MetricWriter:
         for name, value in values.items()
       ],
     )
+    trackers.send(self._also, step, values)
 
   def images(self, step: int, images: dict[str, np.ndarray]) -> None:
     """Writes u8[H,W,3] pictures to the event file."""
@@ -134,6 +143,8 @@ class MetricWriter:
   def close(self) -> None:
     self._file.close()
     self._events.close()
+    for each in self._also:
+      each.close()
 
 
 def read_metrics(path) -> list[dict]:

@@ -7,12 +7,15 @@ import pathlib
 
 import pytest
 
-from configs import base, variants
+from configs import base, reinforcement, stage, variants
 from cooper_jax.training import workdir
 from cooper_jax.training.optim import OptimConfig
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
-SOURCE = pathlib.Path(base.__file__).read_text()
+SOURCE = "\n".join(
+  pathlib.Path(module.__file__).read_text()
+  for module in (stage, reinforcement, base)
+)
 
 
 def at(config, path):

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from configs import base
+from configs import base, reinforcement
 from cooper_jax import plugins
 from cooper_jax.training import workdir
 
@@ -101,7 +101,7 @@ def owner(name: str) -> tuple[str, type | None]:
   while section not in base.SECTION_CLASSES and section:
     section = section.rpartition(".")[0]
   if name.startswith("grpo.rl.") and section == "grpo":
-    return "grpo.rl", base.RLSettings
+    return "grpo.rl", reinforcement.RLSettings
   return section, base.SECTION_CLASSES[section]
 
 
@@ -121,7 +121,7 @@ def is_read(name: str, files: dict[str, Source]) -> bool:
   below = name.removeprefix(f"{section}.").split(".")
   if name.startswith("grpo.rl.settings."):  # the Config of one reward
     return files[reward_file(below[1])].reads(leaf)
-  if cls.__module__ != base.__name__:
+  if not cls.__module__.startswith("configs."):
     module = inspect.getmodule(cls).__name__
     if "astuple(" in files[module].text:
       return True
@@ -129,7 +129,7 @@ def is_read(name: str, files: dict[str, Source]) -> bool:
     readers = [s for n, s in files.items() if n.startswith(part)]
     readers += about(name.split(".")[0], files)
     return any(each.reads(leaf) for each in readers)
-  if len(below) > 1 or cls is base.CodeLossSettings:
+  if len(below) > 1 or cls is reinforcement.CodeLossSettings:
     leaf = below[0] if len(below) > 1 else "code"
   if not section:
     return any(each.reads(leaf) for each in files.values())

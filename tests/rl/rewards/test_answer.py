@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cooper_jax.errors import UserError
 from cooper_jax.rl.rewards import answer
 from cooper_jax.rollouts.response import DrawnMap, Responses
 
@@ -89,6 +90,48 @@ def test_graded_numbers_rise_with_nearness():
   assert scores == sorted(scores) and scores[0] == 0 and scores[-1] == 1
   assert 0 < scores[1] < scores[2] < 1
   assert _score(_say("red ball"), CHOICE, graded=True) == 1
+
+
+def test_the_sigmoid_falls_smoothly_with_the_log_error():
+  said = ("2.43 m", "2.6 m", "2.25 m", "3.5 m", "9 m", "a lot", "-1 m")
+  scores = [
+    _score(_say(each), LENGTH, graded=True, graded_by="sigmoid")
+    for each in said
+  ]
+  assert scores == sorted(scores, reverse=True) and scores[0] == 1
+  assert len(set(scores[:5])) == 5
+  assert scores[4] < 1e-3 and scores[5:] == [0, 0]
+  # At the tolerance: half, over the sigmoid's value where there is no error,
+  # 1 / (1 + exp(-log(1.1) / 0.1)).
+  at = answer.sigmoid(np.log([1.1]), 0.1, 0.1)
+  np.testing.assert_allclose(at, 0.5 * (1 + np.exp(-np.log(1.1) / 0.1)))
+  steep = _score(
+    _say("2.6 m"), LENGTH, graded=True, graded_by="sigmoid", width=0.01
+  )
+  assert scores[1] < steep < 1
+  assert _score(_say("red ball"), CHOICE, graded=True, graded_by="sigmoid") == 1
+
+
+def test_ranks_compare_numbers_with_their_own_group():
+  said = ["2 m", "2.5 m", "none", "9 m", "1 m", "1 m", "red ball"]
+  view = Responses.from_texts(
+    [_say(each) for each in said], group=[0, 0, 0, 0, 1, 1, 2]
+  )
+  asked = [LENGTH] * 6 + [CHOICE]
+  columns = {name: [each[name] for each in asked] for name in CHOICE}
+  config = answer.Config(graded=True, graded_by="rank")
+  # Of the first four 2.5 is nearest to 2.43 and 9 farther off than 2; nothing
+  # was read of "none". Two alike share what there is.
+  np.testing.assert_allclose(
+    answer.reward(view, columns, config), [2 / 3, 1, 0, 1 / 3, 0.5, 0.5, 1]
+  )
+
+
+def test_numbers_graded_by_something_else_are_refused():
+  with pytest.raises(UserError, match=r'"ranks"; allowed: .*"rank"'):
+    answer.Config(graded_by="ranks")
+  with pytest.raises(UserError, match="width is 0"):
+    answer.Config(width=0.0)
 
 
 def test_settings_reach_the_rules():
