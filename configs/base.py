@@ -18,6 +18,7 @@ from configs import sizes, variants
 from cooper_jax import plugins
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.modalities import default_settings
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel.mesh import MeshConfig
 from cooper_jax.rl.losses import LossConfig
@@ -48,6 +49,8 @@ class RunSettings:
   # Rows of text in the embedding table; 0 = as the folder's, or a row a token.
   text_rows: int = 0
   modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
+  # What maps may hold (each modality's Config in modalities/).
+  maps: dict = dataclasses.field(default_factory=default_settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,7 +321,7 @@ SECTION_CLASSES = {
 # Fields that are no settings: derived from others where the class is used, or
 # what makes the world the one that it is.
 DERIVED_FIELDS = {
-  "data": ("world",),
+  "data": ("world", "maps"),
   "world": (
     "image_size", "pixels_to_name", "held_out", "near", "far", "pitch", "roll",
     "shaded",

@@ -120,7 +120,7 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
   total = len(source)
   maps = {m: np.full((total, cells), -1, np.int32) for m in codecs}
   marking = modalities.having("MARKS")
-  marked = np.zeros(total, np.uint8)
+  marked = np.zeros(total, np.uint16)
   mark = np.zeros((total, cells), np.int32)
   ids = []
   with telemetry.Progress(total, f"codes {name}") as progress:

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import (
   fingerprints,
+  fitting,
   map_files,
   own_questions,
   picture_files,
@@ -34,8 +36,18 @@ class Entry:
 class JsonlSource:
   """Samples of a JSONL file; images are opened when a sample is read."""
 
-  def __init__(self, path: pathlib.Path, entries: list[Entry], size: int):
-    self.path, self.entries, self.size = path, entries, size
+  def __init__(
+    self,
+    path: pathlib.Path,
+    entries: list[Entry],
+    size: int,
+    *,
+    fit: str = fitting.SQUASH,
+    modalities: Mapping[str, Any] | None = None,
+  ):
+    """modalities: those that are not as they stand, as `set_up` gives them."""
+    self.path, self.entries, self.size, self.fit = path, entries, size, fit
+    self.modalities = dict(modalities or {})
 
   def __len__(self) -> int:
     return len(self.entries)
@@ -53,7 +65,7 @@ class JsonlSource:
     where = f"{self.path}:{entry.line}"
     folder = self.path.parent
     file = picture_files.beside(folder, entry.image)
-    image = pictures.read_image(file, self.size, where)
+    image = pictures.read_image(file, self.size, where, self.fit)
     frame = pictures.read_frame(file, where) if entry.maps else None
     maps = {
       name: map_files.read(
@@ -63,6 +75,8 @@ class JsonlSource:
         where,
         scale=entry.scales.get(name),
         frame=frame,
+        modality=self.modalities.get(name),
+        fit=self.fit,
       )
       for name, written in entry.maps.items()
     }
@@ -89,7 +103,9 @@ class JsonlSource:
     return fingerprints.of_files(written, beside)
 
 
-def check_files(path: pathlib.Path, entry: Entry) -> list[str]:
+def check_files(
+  path: pathlib.Path, entry: Entry, modalities: Mapping[str, Any] | None = None
+) -> list[str]:
   """What the files' headers and ends show to be wrong, as `file:line: why`."""
   where, folder = f"{path}:{entry.line}", path.parent
   frame, errors = None, []
@@ -103,7 +119,8 @@ def check_files(path: pathlib.Path, entry: Entry) -> list[str]:
 
   frame = tried(pictures.check_image, entry.image)
   for name, written in entry.maps.items():
-    check = functools.partial(map_files.check, name)
+    own = (modalities or {}).get(name)
+    check = functools.partial(map_files.check, name, modality=own)
     tried(check, written, scale=entry.scales.get(name), frame=frame)
   return errors
 

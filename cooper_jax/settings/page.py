@@ -128,6 +128,7 @@ def settings_pages() -> dict[str, str]:
     *part("The run", ""),
     *part("Devices", "mesh"),
     *part("Data", "data"),
+    *part("What maps may hold", "maps"),
     *part("The rendered world", "world"),
     *part("The transformer", "model", "vision"),
     *part("The image encoder", "model.vision"),

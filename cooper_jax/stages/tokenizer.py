@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
 from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -132,8 +132,11 @@ def with_maps(modules, places, samples: int) -> dict:
 
 
 def find_modules(config) -> dict:
-  """Name -> module of every modality in the config."""
-  return {name: plugins.find("modalities", name) for name in config.modalities}
+  """Name -> modality of the config, as its settings set it up."""
+  every = modalities.of(config)
+  for name in config.modalities:
+    plugins.check("modalities", name)
+  return {name: every[name] for name in config.modalities}
 
 
 def make_configs(config, modules) -> dict:
@@ -275,6 +278,7 @@ def measure(modules, targets, drawn: dict[str, Redrawn]) -> dict:
     )
     for metric, value in scores.items():
       result[f"{name}/tokenizer_{metric}"] = value
+    result |= {f"{name}/{k}": v for k, v in modules[name].facts().items()}
     size = drawn[name].size
     share = np.bincount(drawn[name].codes.ravel(), minlength=size)
     used = share[share > 0] / share.sum()

@@ -26,10 +26,9 @@ import dataclasses
 import functools
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from cooper_jax import modalities
 from cooper_jax.data import map_files, picture_files, splits
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -76,8 +75,11 @@ def source(config: DataConfig, split: str) -> JsonlSource:
       f"{path} has no lines for split {split!r}; add some, or give each split "
       "its own file: config.data.settings.jsonl.path=path/to/{split}.jsonl"
     )
-  _check_maps(path, entries, strict=not config.bad_samples)
-  return JsonlSource(path, entries, config.image_size)
+  own = config.modalities
+  _check_maps(path, entries, own, strict=not config.bad_samples)
+  return JsonlSource(
+    path, entries, config.image_size, fit=config.fit, modalities=own
+  )
 
 
 def survey(config: DataConfig) -> list[str]:
@@ -120,14 +122,18 @@ def _path(config: DataConfig, split: str) -> pathlib.Path:
 
 
 def _check_maps(
-  path: pathlib.Path, entries: Sequence[Entry], *, strict: bool
+  path: pathlib.Path,
+  entries: Sequence[Entry],
+  own: Mapping[str, Any],
+  *,
+  strict: bool,
 ) -> None:
   """Some maps of each modality, spread over the file, before a run.
 
   Raises UserError for one that can't be what it should, if strict, and where
   they are not together: of another scale than is usual.
   """
-  for name, module in modalities.found().items():
+  for name, module in own.items():
     have = [entry for entry in entries if name in entry.maps]
     files = [
       map_files.MapFile(
