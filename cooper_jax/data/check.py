@@ -208,12 +208,12 @@ def chosen(found: dict[str, survey.Survey], count: int):
   samples, titles = [], []
   for each, entry in (every[i] for i in np.unique(places.astype(int))):
     samples.append(JsonlSource(each.path, [entry], TILE_SIDE)[0])
-    first = entry.questions[0]
     span = spans(samples[-1])
+    asked = entry.questions[:1]
     titles.append(
       (
         f"{entry.id} (line {entry.line}){span}",
-        f"{first.text.strip()}  {first.answer}",
+        "".join(f"{q.text.strip()}  {q.answer}" for q in asked),
       )
     )
   return samples, titles

@@ -129,7 +129,8 @@ def checked(
   for number, line in enumerate(lines):
     where = wheres[number] if wheres else f"{whole}, class {number}"
     match = _LINE.fullmatch(line)
-    if not match or not line.isprintable() or len(line) > 200:
+    strange = not line.isprintable() or "/" in line  # of a metric's key
+    if not match or strange or len(line) > 200:
       raise UserError(
         f"{where}: {line[:60]!r} is no class; write a name, and marks behind it"
         f" in square brackets: {', '.join(MARKS)}"

@@ -30,6 +30,7 @@ STAGE = "tokenizer"
 BASELINE_SCENES = 1024  # train scenes that the constant map is made of
 _SHOWN = 6  # maps in a picture
 LEAST_USAGE = 0.2  # share of the codes
+OVER = f"{STAGE}/over"  # key: what the metrics of a modality are over
 TRAINED = f"{STAGE}/maps"  # key: how many maps trained that of a modality
 
 
@@ -99,7 +100,7 @@ def run(config, workdir) -> None:
 
   def score():
     summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
-    summary |= counts
+    summary |= counts | over(modules)
     for split in ("validation", "test"):
       targets = map_examples.read_maps(opened[split], modules)
       drawn = redraw(trained, targets)
@@ -278,7 +279,6 @@ def measure(modules, targets, drawn: dict[str, Redrawn]) -> dict:
     )
     for metric, value in scores.items():
       result[f"{name}/tokenizer_{metric}"] = value
-    result |= {f"{name}/{k}": v for k, v in modules[name].facts().items()}
     size = drawn[name].size
     share = np.bincount(drawn[name].codes.ravel(), minlength=size)
     used = share[share > 0] / share.sum()
@@ -316,7 +316,16 @@ def test_scores(config, trained: dict[str, Codec]) -> dict:
   targets = map_examples.read_maps(test, modules)
   found = measure(modules, targets, redraw(trained, targets))
   train = mixture.open_split(data, "train")
-  return found | constant_scores(modules, train, targets)
+  return over(modules) | found | constant_scores(modules, train, targets)
+
+
+def over(modules) -> dict[str, float]:
+  """What the metrics of each modality are over, as it says of itself."""
+  return {
+    f"{OVER}/{name}/{fact}": value
+    for name, module in modules.items()
+    for fact, value in module.facts().items()
+  }
 
 
 def constant_scores(modules, train, test) -> dict:
@@ -367,6 +376,8 @@ def report(modules, summary) -> None:
     ]
     usage = summary[f"{head}usage"]
     print(f"{STAGE} {name}: {usage:.0%} of the codes used")
+    for fact, value in modules[name].facts().items():
+      print(f"  {fact.replace('_', ' ')} {value:g}")
     for metric in metrics:
       constant = summary[f"{name}/{metric}_constant"]
       print(
