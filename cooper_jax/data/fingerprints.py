@@ -15,7 +15,7 @@ from pathlib import Path
 
 PART = 2048  # bytes read at each of the three places
 COMPRESSED = (b"\x89PNG", b"\xff\xd8\xff")
-WHOLE = 1 << 25  # bytes of a file that are all read, at most
+ALL_BYTES = 1 << 25  # bytes of a file that are all read, at most
 THREADS = 32  # files are waited for, not computed on
 
 
@@ -42,7 +42,7 @@ def _part(path: str | Path) -> bytes:
     digest.update(str(size).encode())
     with open(path, "rb") as file:
       head = file.read(PART)
-      if not head.startswith(COMPRESSED) and size <= WHOLE:
+      if not head.startswith(COMPRESSED) and size <= ALL_BYTES:
         digest.update(head + file.read())
         return digest.digest()
       for place in sorted({0, max(0, size // 2), max(0, size - PART)}):

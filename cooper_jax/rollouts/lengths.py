@@ -62,7 +62,7 @@ def _some(every: Iterable[Asked], split: str, stage: str):
     raise UserError(
       f"no image of the {split} split has a question, and {stage} asks them;"
       " add some, or train on maps alone:"
-      " --config.pipeline=tokenizer,pretrain"
+      " --config=configs/pretrain.py"
     )
 
 

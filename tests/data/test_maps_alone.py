@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax import sample as samples
+from cooper_jax import sample
 from cooper_jax.data import codes, mixture
 from cooper_jax.data.entries import read_entries, scan
 from cooper_jax.errors import UserError
@@ -108,7 +108,7 @@ class Few:
 
   def __getitem__(self, index):
     image = np.zeros((8, 8, 3), np.uint8)
-    return samples.Sample(self.ids[index], "few", image)
+    return sample.Sample(self.ids[index], "few", image)
 
 
 def test_two_samples_of_one_id_are_refused():
@@ -128,7 +128,7 @@ def test_depth_and_labels_survive_their_bytes_to_the_quantum():
   rng = np.random.default_rng(0)
   kitti = rng.integers(0, 256 * 85, (7, 11)).astype(np.float32) / 256
   labels = rng.integers(0, 65_536, (7, 11)).astype(np.uint16)
-  before = samples.Sample(
+  before = sample.Sample(
     "a",
     "few",
     rng.integers(0, 256, (7, 11, 3)).astype(np.uint8),
@@ -136,12 +136,12 @@ def test_depth_and_labels_survive_their_bytes_to_the_quantum():
     instances=labels[::-1],
     camera=np.array([[700, 0, 5], [0, 700, 3], [0, 0, 1]], np.float32),
   )
-  after = samples.from_bytes(samples.to_bytes(before))
+  after = sample.from_bytes(sample.to_bytes(before))
   np.testing.assert_array_equal(after.maps["depth"], kitti)
   np.testing.assert_array_equal(after.maps["segmentation"], labels)
   np.testing.assert_array_equal(after.instances, labels[::-1])
   np.testing.assert_array_equal(after.camera, before.camera)
   assert after.maps["segmentation"].dtype == after.instances.dtype == np.uint16
   # As the rendered world keeps it, steps are .06 m at 80: the control.
-  halved = samples.from_bytes(samples.to_bytes(before, half=("depth",)))
+  halved = sample.from_bytes(sample.to_bytes(before, half=("depth",)))
   assert np.abs(halved.maps["depth"] - kitti).max() > 1 / 256

@@ -4,12 +4,14 @@
    "options": ["red ball", "blue box"], "depth": "a_depth.png",
    "segmentation": "a_classes.png", "unit": "", "reasoning": "..."}
 
-Only `image`, `question` and `answer` are needed.  Paths are relative to the
-JSONL file, absolute or under `~`.  A map is named by its modality, and read as
+Only `image`, `question` and `answer` are needed; a line with a map may be
+without a question.  Paths are relative to the JSONL file, absolute or under
+`~`.  A map is named by its modality, and read as
 `modalities/<name>.py` says.  Depth is planar, 0 or NaN = no reading: a
 `.npy` of metres, or integers (16-bit PNG or TIFF, `.npy`) of `depth_scale`
-units a metre, 1000 by default; segmentation an 8-bit PNG of class ids, 0 =
-unlabelled, 255 = ignore.  Maps have the aspect of their picture, and are turned
+units a metre, 1000 by default; segmentation an 8-bit PNG of class ids of
+`config.maps.segmentation.classes`, 255 = ignore.  `camera` is [fx, fy, cx, cy]
+in pixels of the picture.  Maps have the aspect of their picture, and are turned
 with it where EXIF turns it.  Lines in a row with the same image are one sample
 with several questions.  The path may hold `{split}`; without it the lines
 are divided 8:1:1 by a hash of the image's path (`data/splits.py`).
