@@ -19,6 +19,7 @@ from cooper_jax.data import (
   records,
 )
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import SetUp
 from cooper_jax.sample import Question, Sample
 
 
@@ -50,7 +51,12 @@ class JsonlSource:
   ):
     """modalities: those that are not as they stand, as `set_up` gives them."""
     self.path, self.entries, self.size, self.fit = path, entries, size, fit
-    self.modalities = dict(modalities or {})
+    # Those that are modules are found again: a module can't be pickled.
+    self.modalities = {
+      name: each
+      for name, each in (modalities or {}).items()
+      if isinstance(each, SetUp)
+    }
 
   def __len__(self) -> int:
     return len(self.entries)

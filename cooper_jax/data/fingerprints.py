@@ -3,8 +3,8 @@
 A compressed picture by its size and some bytes of its head, its middle and its
 end: a PNG ends with a checksum of all its pixels, and a JPEG has other bytes
 from where its pixels are others. A file of plain numbers, where one object may
-differ and nothing else, by all its bytes. Times of change are no part, so that a copy
-is the same data.
+differ and nothing else, by all its bytes. Times of change are no part, so that
+a copy is the same data.
 """
 
 import concurrent.futures

@@ -11,8 +11,9 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import picture_files, splits, tag_checks
@@ -33,6 +34,7 @@ class Survey:
   """One JSONL file: what it holds, what is wrong, which samples are bad.
 
   summaries: by modality, of the maps that were decoded.
+  modalities: as they were set up to read the maps.
   """
 
   path: Path
@@ -40,6 +42,7 @@ class Survey:
   line_errors: list[str]
   file_errors: dict[int, list[str]]  # by index of the entry
   summaries: dict[str, list]
+  modalities: Mapping[str, Any]
 
   @property
   def errors(self) -> list[str]:
@@ -68,14 +71,14 @@ def look(path: Path, *, decode: str = "all", own=None) -> Survey:
   chosen = range(len(entries)) if decode == "all" else _few(entries)
   own = own or modalities.found()
   source = JsonlSource(path, entries, SIDE, modalities=own)
-  work = functools.partial(_one, source, frozenset(chosen))
+  work = functools.partial(_one, source, own, frozenset(chosen))
   file_errors, summaries = {}, {name: [] for name in modalities.names()}
   for index, (found, maps) in enumerate(_in_threads(work, len(entries))):
     if found:
       file_errors[index] = found
     for name, summary in maps.items():
       summaries[name].append(summary)
-  return Survey(path, entries, errors, file_errors, summaries)
+  return Survey(path, entries, errors, file_errors, summaries, own)
 
 
 def _few(entries: list[Entry]) -> Collection[int]:
@@ -96,7 +99,7 @@ def _in_threads(work, count: int) -> Iterable:
         yield done
 
 
-def _one(source: JsonlSource, decoded: Collection[int], index: int):
+def _one(source: JsonlSource, own, decoded: Collection[int], index: int):
   """(errors, {modality: what an overview needs of its map}) of a sample."""
   entry = source.entries[index]
   found = check_files(source.path, entry, source.modalities)
@@ -112,8 +115,7 @@ def _one(source: JsonlSource, decoded: Collection[int], index: int):
   except UserError as error:
     return [str(error)], {}
   summaries = {
-    name: source.modalities[name].summarize(target)
-    for name, target in sample.maps.items()
+    name: own[name].summarize(target) for name, target in sample.maps.items()
   }
   return [], {n: s for n, s in summaries.items() if s is not None}
 

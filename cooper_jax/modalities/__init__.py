@@ -159,6 +159,9 @@ def set_up(name: str, given: Any = None):
     }
     try:
       given = module.Config(**fields)
+      if module.noted:  # now, for what a file holds may change
+        settings = dataclasses.asdict(given)
+        given = dataclasses.replace(given, **module.noted(settings))
       if hasattr(module, "check"):
         module.check(given)
     except (TypeError, UserError) as error:

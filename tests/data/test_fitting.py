@@ -1,12 +1,13 @@
 """Pictures that are not square: image, maps and camera are fitted alike."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import fitting, map_files, mixture, pictures
+from cooper_jax.data import check, fitting, map_files, mixture, pictures
 from cooper_jax.data.entries import JsonlSource, read_entries
 from cooper_jax.errors import UserError
 from cooper_jax.inference import images
@@ -167,3 +168,32 @@ def test_a_model_is_asked_about_what_it_learned_from(tmp_path, fit):
 def test_another_word_is_refused():
   with pytest.raises(UserError, match=r"data.fit is 'pda'; allowed: .*\"pad\""):
     fitting.place("pda", (3, 4), 8)
+
+
+def test_a_source_set_up_for_its_data_can_be_pickled(tmp_path):
+  path, depth, _ = write(tmp_path)
+  maps = {"depth": {"farthest": 80.0}}
+  source = mixture.open_split(reading(path, image_size=32, maps=maps), "train")
+  again = pickle.loads(pickle.dumps(source))
+  assert again.modalities["depth"].facts()["farthest"] == 80.0
+  assert {*again.modalities} == {"depth"} and repr(again) == repr(source)
+  assert np.isin(again[0].maps["depth"], depth).all()
+
+
+def test_the_check_reads_data_as_a_run_will(tmp_path, capsys):
+  path, *_ = write(tmp_path)
+  names = [f"class {i}" for i in range(14)]
+  (tmp_path / "list.txt").write_text("\n".join(names[:9]))
+  few = f"--maps=segmentation.classes={tmp_path}/list.txt"
+  assert check.main([str(path), few]) == 2
+  assert "class ids above 8" in capsys.readouterr().out
+  (tmp_path / "list.txt").write_text("\n".join(names))
+  out = tmp_path / "sheet.png"
+  far = "--maps=depth.farthest=80"
+  check.main([str(path), few, far, "--json", f"--out={out}"])
+  found = json.loads(capsys.readouterr().out)
+  assert {*found["classes"]} == set(names) and out.exists()
+  # The one image is in training: the other splits have none to be opened.
+  assert all("no lines for split" in each for each in found["errors"])
+  assert check.main([str(path), "--maps=depth.father=80"]) == 2
+  assert "--maps=depth.father=80: write NAME.FIELD" in capsys.readouterr().err
