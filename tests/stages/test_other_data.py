@@ -65,7 +65,7 @@ def settings(folder, **changes):
     "maps.segmentation.classes": f"{folder}/street.txt",
   }
   config = test_own_data.settings(
-    f"{folder}/{{split}}.jsonl", **street, **changes
+    f"{folder}/{{split}}.jsonl", **(street | changes)
   )
   modalities.note(config)
   return config
