@@ -25,6 +25,7 @@ from configs.stage import StageSettings
 from cooper_jax import plugins
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.modalities import default_settings
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel.mesh import MeshConfig
 from cooper_jax.rl.losses import LossConfig
@@ -57,6 +58,8 @@ class RunSettings:
   modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
   # Where metrics go beside the workdir: wandb | mlflow, where installed.
   trackers: tuple[str, ...] = ()
+  # What maps may hold (each modality's Config in modalities/).
+  maps: dict = dataclasses.field(default_factory=default_settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +228,7 @@ SECTION_CLASSES = {
 # Fields that are no settings: derived from others where the class is used, or
 # what makes the world the one that it is.
 DERIVED_FIELDS = {
-  "data": ("world",),
+  "data": ("world", "maps"),
   "world": (
     "image_size", "pixels_to_name", "held_out", "near", "far", "pitch", "roll",
     "shaded",

@@ -92,9 +92,9 @@ def look(asked, config):
   from cooper_jax.inference import images
   from cooper_jax.world import scenes
 
-  size = config.data.image_size
+  size, fit = config.data.image_size, config.data.get("fit", "squash")
   if asked.image is not None:
-    return images.read(asked.image, size, f"--image={asked.image}")
+    return images.read(asked.image, size, f"--image={asked.image}", fit=fit)
   count = config.data.test_scenes
   if asked.scene >= count:
     raise UserError(

@@ -264,9 +264,10 @@ def parse(argv: list[str]) -> Command | None:
   config = _override(found, given)
   if not folder:
     folder = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
-  from cooper_jax import package
+  from cooper_jax import modalities, package
 
   package.take_text(config)
+  modalities.note(config)
   checks.validate(config)
   return Command(config, Path(folder), cache, plan, topology, profile)
 

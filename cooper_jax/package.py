@@ -109,13 +109,12 @@ def check(config, folder: Path) -> dict:
   A world in which only cameras, lenses or sizes differ is said in one line.
   """
   manifest = read_manifest(folder)
-  sections = ("modalities", "world", "model", *replaced(config))
+  sections = ("modalities", "maps", "world", "model", *replaced(config))
   there, here = settings_version.paired(
     *(_settings(each, sections) for each in (manifest["config"], config))
   )
   differing = {
-    name: f"{name} is {there.get(name, 'absent')} there and"
-    f" {here.get(name, 'absent')} here"
+    name: settings_version.differing(name, there, here)
     for name in sorted(there.keys() | here.keys())
     if there.get(name, "absent") != here.get(name, "absent")
     and (_is_strict(name) or (name in there and name in here))
@@ -158,8 +157,9 @@ def replaced(config) -> tuple[str, ...]:
 def _settings(config, sections) -> dict:
   """What the parameters depend on; how they were sharded is not in it."""
   config = workdir.plain(config)
-  parts = {name: config.get(name) for name in sections}
+  parts = {name: config.get(name, {}) for name in sections}
   parts["data.image_size"] = config["data"]["image_size"]
+  parts["data.fit"] = config["data"].get("fit", "squash")
   # Older packages know neither; they have our own text and a row a token.
   parts["text_digest"] = config.get("text_digest", "")
   parts["text_rows"] = config.get("text_rows", 0)
@@ -167,6 +167,7 @@ def _settings(config, sections) -> dict:
     name: value
     for name, value in workdir.flat(parts).items()
     if name.rsplit(".", 1)[-1] not in workdir.FREE
+    and name not in workdir.FREE_HERE
   }
 
 

@@ -35,7 +35,7 @@ SINGULAR = {
 }
 # Files in a plug-in folder that are machinery, not plug-ins.
 MACHINERY = {
-  "modalities": {"depth_files", "depth_pictures"},
+  "modalities": {"class_lists", "depth_files", "depth_pictures"},
   "rewards": {"map_quality"},
   "stages": {"supervised"},
   "weights": {

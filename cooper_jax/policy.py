@@ -7,12 +7,14 @@ of one stage is a start for the next.
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
 from cooper_jax.errors import UserError
 from cooper_jax.models import kernels, rounding, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
@@ -40,6 +42,8 @@ class Policy:
   text: TextTokenizer
   markup: MarkupEncoder
   limits: Limits
+  # Every modality there is, as the config sets it up.
+  modalities: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def find_text(config) -> TextTokenizer:
@@ -72,7 +76,7 @@ def make_policy(config, *, platform: str = "") -> Policy:
   """
   platform = platform or jax.default_backend()
   text = find_text(config)
-  modalities = tuple(
+  drawn = tuple(
     (name, plugins.find("modalities", name).MODALITY_ID)
     for name in config.modalities
   )
@@ -114,7 +118,7 @@ def make_policy(config, *, platform: str = "") -> Policy:
   )
   calls = {
     modality_id: text.encode(" " + plugins.find("modalities", name).CALL)
-    for name, modality_id in modalities
+    for name, modality_id in drawn
   }
   if len({ids[0] for ids in calls.values()}) < len(calls):
     raise UserError(
@@ -125,7 +129,7 @@ def make_policy(config, *, platform: str = "") -> Policy:
   form = segments.Format(
     vocabulary,
     model_config,
-    modality_ids=tuple(modality_id for _, modality_id in modalities),
+    modality_ids=tuple(modality_id for _, modality_id in drawn),
     max_maps=model_config.max_maps,
     calls=tuple((modality_id, ids[0]) for modality_id, ids in calls.items()),
   )
@@ -138,13 +142,14 @@ def make_policy(config, *, platform: str = "") -> Policy:
     model=unified.Unified(model_config, vocabulary.text_rows),
     form=form,
     text=text,
-    markup=MarkupEncoder(form, text, modalities),
+    markup=MarkupEncoder(form, text, drawn),
     limits=Limits(
       text=config.sampling.text,
       maps=config.sampling.maps,
       # A call is held between two tags and followed by the map's opening.
       script=max(Limits.script, 3 + max(map(len, calls.values()))),
     ),
+    modalities=modalities.of(config),
   )
 
 

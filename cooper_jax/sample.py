@@ -49,7 +49,7 @@ class Sample:
   image: np.ndarray  # u8 [H, W, 3]
   # [H, W] or [H, W, channels] by modality; absent = not known.
   maps: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  instances: np.ndarray | None = None  # u8 [H, W], 0 = none
+  instances: np.ndarray | None = None  # u8 or u16 [H, W], 0 = none
   camera: np.ndarray | None = None  # f32 [3, 3] pinhole K, pixel centres at .5
   questions: tuple[Question, ...] = ()
   grounding: tuple[Question, ...] = ()
@@ -58,12 +58,16 @@ class Sample:
 _ARRAYS = ("image", "instances", "camera")
 
 
-def to_bytes(sample: Sample, *, unit: Collection[str] = ()) -> bytes:
+def to_bytes(
+  sample: Sample, *, unit: Collection[str] = (), half: Collection[str] = ()
+) -> bytes:
   """Packs a sample with msgpack: no code runs when it is read back.
 
-  Maps of floats are kept in half precision (5e-4 relative), those that `unit`
-  names, of vectors of length one, in one byte an axis (1/254): a 64-pixel
-  record of the world has 45 kB, with f32 it would have 90.
+  Every array is kept as it is, of any type: labels up to 65,535, and depth in
+  f32, which holds 1/256 m at 80 m where a half float has steps of .06. The
+  maps of floats that `half` names are kept in half precision (5e-4 relative),
+  those that `unit` names, of vectors of length one, in one byte an axis
+  (1/254): a 64-pixel record of the world has 45 kB, with f32 it would have 90.
   """
   record: dict[str, Any] = {
     "version": VERSION,
@@ -81,7 +85,7 @@ def to_bytes(sample: Sample, *, unit: Collection[str] = ()) -> bytes:
     kept = np.asarray(array)
     if name in unit:
       kept = np.rint(kept * 127).astype(np.int8)
-    elif kept.dtype == np.float32:
+    elif name in half and kept.dtype == np.float32:
       kept = kept.astype(np.float16)
     maps[name] = [*_pack(kept), name in unit]
   return msgpack.packb(record, use_bin_type=True)

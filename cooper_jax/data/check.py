@@ -11,6 +11,7 @@ import collections
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,13 @@ def overviews(found: dict[str, survey.Survey]) -> list[tuple]:
     module.overview(
       [s for each in found.values() for s in each.summaries[name]]
     )
-    for name, module in modalities.found().items()
+    for name, module in own(found).items()
   ]
+
+
+def own(found: dict[str, survey.Survey]) -> dict:
+  """The modalities as all the files were read."""
+  return dict(next(iter(found.values())).modalities)
 
 
 def longest(asked) -> dict | None:
@@ -156,8 +162,11 @@ def lines_of(found: dict, maps: list[tuple], most: int) -> list[str]:
   return lines
 
 
-def sheet(samples, titles) -> np.ndarray:
-  """A contact sheet u8 [H, W, 3]: image and maps under a title."""
+def sheet(samples, titles, modules) -> np.ndarray:
+  """A contact sheet u8 [H, W, 3]: image and maps under a title.
+
+  modules: name -> modality, as it was set up to read the maps.
+  """
   font = ImageFont.load_default(size=11)
   columns = max(1, min(COLUMNS, len(samples)))
   rows = -(-len(samples) // columns)
@@ -174,7 +183,7 @@ def sheet(samples, titles) -> np.ndarray:
     pen.text((x, y), _cut(name, font, across), fill=INK, font=font)
     pen.text((x, y + 14), _cut(asked, font, across), fill=QUIET, font=font)
     pictures = [("", sample.image)]
-    for which, module in modalities.found().items():
+    for which, module in modules.items():
       target = module.read(sample)
       drawn = None if target is None else module.picture(target)
       pictures.append((which, drawn))
@@ -207,22 +216,24 @@ def chosen(found: dict[str, survey.Survey], count: int):
   places = np.linspace(0, len(every) - 1, min(count, len(every)))
   samples, titles = [], []
   for each, entry in (every[i] for i in np.unique(places.astype(int))):
-    samples.append(JsonlSource(each.path, [entry], TILE_SIDE)[0])
-    first = entry.questions[0]
-    span = spans(samples[-1])
+    modules = each.modalities
+    source = JsonlSource(each.path, [entry], TILE_SIDE, modalities=modules)
+    samples.append(source[0])
+    span = spans(samples[-1], modules)
+    asked = entry.questions[:1]
     titles.append(
       (
         f"{entry.id} (line {entry.line}){span}",
-        f"{first.text.strip()}  {first.answer}",
+        "".join(f"{q.text.strip()}  {q.answer}" for q in asked),
       )
     )
   return samples, titles
 
 
-def spans(sample) -> str:
+def spans(sample, modules) -> str:
   """The range that the colours of its maps stand for.  ", 0.9 to 7.5 m" """
   said = ""
-  for module in modalities.found().values():
+  for module in modules.values():
     found = module.scale([module.read(sample)])
     said += (
       f", {found.low:.2g} to {found.high:.2g} {found.unit}" if found else ""
@@ -230,10 +241,33 @@ def spans(sample) -> str:
   return said
 
 
-def opening_errors(written: str) -> list[str]:
-  """What a run would refuse when it opens the splits, files aside."""
-  own = {"jsonl": jsonl.Config(path=written)}
-  config, errors = DataConfig(source="jsonl", settings=own), []
+def set_up(settings: Sequence[str]) -> dict[str, dict]:
+  """Fields by modality, of NAME.FIELD=VALUE; UserError where it has none."""
+  given: dict[str, dict] = {}
+  defaults = modalities.default_settings()
+  for each in settings:
+    named, _, value = each.partition("=")
+    name, _, field = named.partition(".")
+    before = getattr(defaults.get(name), field, None)
+    if not isinstance(before, (float, str)):
+      raise UserError(
+        f"--maps={each}: write NAME.FIELD=VALUE, a setting of config.maps"
+      )
+    try:
+      given.setdefault(name, {})[field] = type(before)(value)
+    except ValueError as error:
+      raise UserError(f"--maps={each}: {error}") from error
+  return given
+
+
+def opening_errors(written: str, maps=None) -> list[str]:
+  """What a run would refuse when it opens the splits, files aside.
+
+  maps: what `config.maps` sets, by modality.
+  """
+  path = {"jsonl": jsonl.Config(path=written)}
+  config = DataConfig(source="jsonl", settings=path, maps=maps or {})
+  errors = []
   for split in survey.splits.NAMES:
     try:
       mixture.open_split(config, split)
@@ -261,16 +295,25 @@ def main(argv=None) -> int:
   parser.add_argument(
     "--json", action="store_true", help="prints all of it as JSON"
   )
+  parser.add_argument(
+    "--maps",
+    action="append",
+    default=[],
+    metavar="NAME.FIELD=VALUE",
+    help="a setting of config.maps; as often as there are any",
+  )
   asked = parser.parse_args(argv)
   printable()
   try:
+    maps = set_up(asked.maps)
+    modules = {n: modalities.set_up(n, maps.get(n)) for n in modalities.names()}
     found = {
-      split: survey.look(path)
+      split: survey.look(path, own=modules)
       for split, path in survey.paths_of(asked.file).items()
     }
     result = counts(found)
     if not result["errors"]:
-      result["errors"] = opening_errors(asked.file)
+      result["errors"] = opening_errors(asked.file, maps)
     if asked.json:
       print(json.dumps(result, indent=2), flush=True)
     else:
@@ -293,7 +336,7 @@ def draw(found: dict[str, survey.Survey], out: Path, rows: int) -> None:
   samples, titles = chosen(found, rows)
   if samples:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(drawing.png(sheet(samples, titles)))
+    out.write_bytes(drawing.png(sheet(samples, titles, own(found))))
 
 
 if __name__ == "__main__":

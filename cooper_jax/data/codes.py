@@ -4,6 +4,7 @@ Encoding is deterministic and cheap beside training, so it is done before the
 first step and kept beside the tokenizers that made it.
 """
 
+import collections
 import dataclasses
 import re
 from pathlib import Path
@@ -120,7 +121,7 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
   total = len(source)
   maps = {m: np.full((total, cells), -1, np.int32) for m in codecs}
   marking = modalities.having("MARKS")
-  marked = np.zeros(total, np.uint8)
+  marked = np.zeros(total, np.uint16)
   mark = np.zeros((total, cells), np.int32)
   ids = []
   with telemetry.Progress(total, f"codes {name}") as progress:
@@ -145,7 +146,12 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
         ]
         _encode(codec, found, mark[start:])
       progress.advance(len(samples))
-  assert len(set(ids)) == total, f"{source!r} has an id twice"
+  if len(set(ids)) < total:
+    twice = next(i for i, n in collections.Counter(ids).items() if n > 1)
+    raise UserError(
+      f"{source!r}: two samples have the id {twice!r}, by which maps are kept;"
+      " give each its own, in all files of a mixture"
+    )
   arrays = {f"map/{m}": codes for m, codes in maps.items()}
   arrays |= {"marked": marked, "mark": mark, "ids": np.array(ids)}
   arrays["source"] = np.array(repr(source))

@@ -41,7 +41,8 @@ def changeable() -> str:
 class CounterfactualMaps:
   """One changed depth map of each sample, in the order of the source.
 
-  codes: i32 [n, Q], -1 where a sample has no depth or no instances.
+  codes: i32 [n, Q], -1 where a sample has no depth, no instances, or more of
+    them than steps.
   steps: i8 [n, 256], by how much each instance was moved; 0 is what is none.
   """
 
@@ -91,6 +92,8 @@ def make(
         sample = source[i]
         depth = drawn.get(i, codec.modality.read(sample))
         if depth is None or sample.instances is None:
+          continue
+        if sample.instances.max(initial=0) >= INSTANCES:
           continue
         steps[i] = choose(np.random.default_rng((seed, i)))
         places.append(i)

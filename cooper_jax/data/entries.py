@@ -3,11 +3,15 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from cooper_jax import modalities
 from cooper_jax.data import (
   fingerprints,
+  fitting,
   map_files,
   own_questions,
   picture_files,
@@ -15,6 +19,7 @@ from cooper_jax.data import (
   records,
 )
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import SetUp
 from cooper_jax.sample import Question, Sample
 
 
@@ -29,13 +34,29 @@ class Entry:
   questions: tuple[Question, ...]
   # Modality -> units in which its file counts; absent = as is usual.
   scales: dict[str, float] = dataclasses.field(default_factory=dict)
+  camera: tuple[float, ...] = ()  # fx, fy, cx, cy; () = not known
 
 
 class JsonlSource:
   """Samples of a JSONL file; images are opened when a sample is read."""
 
-  def __init__(self, path: pathlib.Path, entries: list[Entry], size: int):
-    self.path, self.entries, self.size = path, entries, size
+  def __init__(
+    self,
+    path: pathlib.Path,
+    entries: list[Entry],
+    size: int,
+    *,
+    fit: str = fitting.SQUASH,
+    modalities: Mapping[str, Any] | None = None,
+  ):
+    """modalities: those that are not as they stand, as `set_up` gives them."""
+    self.path, self.entries, self.size, self.fit = path, entries, size, fit
+    # Those that are modules are found again: a module can't be pickled.
+    self.modalities = {
+      name: each
+      for name, each in (modalities or {}).items()
+      if isinstance(each, SetUp)
+    }
 
   def __len__(self) -> int:
     return len(self.entries)
@@ -53,8 +74,9 @@ class JsonlSource:
     where = f"{self.path}:{entry.line}"
     folder = self.path.parent
     file = picture_files.beside(folder, entry.image)
-    image = pictures.read_image(file, self.size, where)
-    frame = pictures.read_frame(file, where) if entry.maps else None
+    image = pictures.read_image(file, self.size, where, self.fit)
+    known = entry.maps or entry.camera
+    frame = pictures.read_frame(file, where) if known else None
     maps = {
       name: map_files.read(
         name,
@@ -63,6 +85,8 @@ class JsonlSource:
         where,
         scale=entry.scales.get(name),
         frame=frame,
+        modality=self.modalities.get(name),
+        fit=self.fit,
       )
       for name, written in entry.maps.items()
     }
@@ -71,8 +95,23 @@ class JsonlSource:
       source="jsonl",
       image=image,
       maps=maps,
+      camera=self._camera(entry, frame, where),
       questions=entry.questions,
     )
+
+  def _camera(self, entry: Entry, frame, where: str) -> np.ndarray | None:
+    """Pinhole K f32 [3, 3] of the square, None where it is not known."""
+    if not entry.camera:
+      return None
+    if frame.orientation != 1:
+      raise UserError(
+        f"{where}: EXIF turns the picture (orientation {frame.orientation}),"
+        " which 'camera' does not say; save the picture upright"
+      )
+    fx, fy, cx, cy = entry.camera
+    camera = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    placed = fitting.place(self.fit, frame.upright, self.size)
+    return placed.camera(camera, frame.upright)
 
   def __repr__(self) -> str:
     return f"JsonlSource({self.path.name}, {len(self)}, {self._fingerprint})"
@@ -89,7 +128,9 @@ class JsonlSource:
     return fingerprints.of_files(written, beside)
 
 
-def check_files(path: pathlib.Path, entry: Entry) -> list[str]:
+def check_files(
+  path: pathlib.Path, entry: Entry, modalities: Mapping[str, Any] | None = None
+) -> list[str]:
   """What the files' headers and ends show to be wrong, as `file:line: why`."""
   where, folder = f"{path}:{entry.line}", path.parent
   frame, errors = None, []
@@ -103,7 +144,8 @@ def check_files(path: pathlib.Path, entry: Entry) -> list[str]:
 
   frame = tried(pictures.check_image, entry.image)
   for name, written in entry.maps.items():
-    check = functools.partial(map_files.check, name)
+    own = (modalities or {}).get(name)
+    check = functools.partial(map_files.check, name, modality=own)
     tried(check, written, scale=entry.scales.get(name), frame=frame)
   return errors
 
@@ -138,10 +180,12 @@ def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
       question, more = own_questions.make(record)
       problems = problems + more
     scales = _scales(record, problems)
+    camera = _camera(record, problems)
     if not problems:
-      problems = _add(entries, record, scales, question, number, path)
+      more = scales, camera, question
+      problems = _add(entries, record, *more, number, path)
     if not problems:
-      problems = _check(entries[-1], ids, kinds, number)
+      problems = _check(entries[-1], question, ids, kinds, number)
     errors += [f"{path}:{number}: {problem}" for problem in problems]
   return entries, errors
 
@@ -150,20 +194,27 @@ def _add(
   entries: list[Entry],
   record: dict[str, Any],
   scales: dict[str, float],
-  question: Question,
+  camera: tuple[float, ...],
+  question: Question | None,
   number: int,
   path: pathlib.Path,
 ) -> list[str]:
   """Adds a line as a sample, or as a question of the sample before it."""
   maps = {name: record[name] for name in modalities.names() if record.get(name)}
   last = entries[-1] if entries else None
+  asked = () if question is None else (question,)
   if last is None or last.image != record["image"]:
     name = record.get("id") or f"{path.stem}-{number}"
     entries.append(
-      Entry(number, name, record["image"], maps, (question,), scales)
+      Entry(number, name, record["image"], maps, asked, scales, camera)
     )
     return []
   problems = []
+  if camera and last.camera and camera != last.camera:
+    problems.append(
+      f"camera is {list(camera)}, line {last.line} with the same image has"
+      f" {list(last.camera)}"
+    )
   for now, before, key in (
     (maps, last.maps, "{}"),
     (scales, last.scales, "{}_scale"),
@@ -179,12 +230,15 @@ def _add(
       last,
       maps={**maps, **last.maps},
       scales={**scales, **last.scales},
-      questions=(*last.questions, question),
+      questions=(*last.questions, *asked),
+      camera=last.camera or camera,
     )
   return problems
 
 
-def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
+def _check(
+  entry: Entry, question: Question | None, ids: dict, kinds: dict, number: int
+) -> list[str]:
   """An id belongs to one image, a family to one kind of answer."""
   problems = []
   line = ids.setdefault(entry.id, entry.line)
@@ -193,7 +247,8 @@ def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
       f"id {entry.id!r} is that of line {line}; lines of one image stand"
       " together, another image needs another id"
     )
-  question = entry.questions[-1]
+  if question is None:
+    return problems
   now = own_questions.noun(question.answer_type, question.unit)
   kind, line = kinds.setdefault(question.family, (now, number))
   if kind != now:
@@ -202,6 +257,26 @@ def _check(entry: Entry, ids: dict, kinds: dict, number: int) -> list[str]:
       f" line {line}; give each its own family"
     )
   return problems
+
+
+def _camera(record: dict[str, Any], problems: list[str]) -> tuple[float, ...]:
+  """The line's fx, fy, cx, cy, pixels of its picture; () without any."""
+  if records.CAMERA not in record:
+    return ()
+  written = record[records.CAMERA]
+  try:
+    if not isinstance(written, list) or len(written) != 4:
+      raise ValueError
+    found = tuple(own_questions.exact(each, records.CAMERA) for each in written)
+    if min(found[:2]) <= 0:
+      raise ValueError
+  except ValueError:
+    problems.append(
+      f"'camera' is {records.said(written)}; it should be [fx, fy, cx, cy] in"
+      " pixels of the picture, the first two above 0"
+    )
+    return ()
+  return found
 
 
 def _scales(record: dict[str, Any], problems: list[str]) -> dict[str, float]:

@@ -12,12 +12,13 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from cooper_jax import plugins
-from cooper_jax.data import file_ends
+from cooper_jax.data import file_ends, fitting
 from cooper_jax.data.picture_files import BROKEN, opened, reason, shown, sized
 from cooper_jax.data.pictures import Frame, frame_of
 from cooper_jax.errors import UserError
@@ -121,10 +122,17 @@ def read(
   *,
   scale: float | None = None,
   frame: Frame | None = None,
+  modality: Any = None,
+  fit: str = fitting.SQUASH,
 ) -> np.ndarray:
-  """The map [size, size, ...] of a file, as the modality `name` reads it."""
-  file = MapFile(name, path, where, frame, scale)
-  return _nearest(plugins.find("modalities", name).read_file(file), size)
+  """The map [size, size, ...] of a file, as the modality `name` reads it.
+
+  modality: as `modalities.set_up` gives it; None = as it stands.
+  """
+  modality = modality or plugins.find("modalities", name)
+  array = modality.read_file(MapFile(name, path, where, frame, scale))
+  sides = frame.upright if frame else array.shape[1::-1]
+  return fitting.place(fit, sides, size).array(array, modality.fill())
 
 
 def check(
@@ -134,11 +142,13 @@ def check(
   *,
   scale: float | None = None,
   frame: Frame | None = None,
+  modality: Any = None,
 ) -> None:
   """UserError where a file's header and end show that it is no such map."""
+  modality = modality or plugins.find("modalities", name)
   file = MapFile(name, path, where, frame, scale, decode=False)
   try:
-    plugins.find("modalities", name).read_file(file)
+    modality.read_file(file)
   except _Checked:
     return
 
@@ -215,12 +225,3 @@ def _otherwise(size: tuple[int, int], seen: tuple[int, int]) -> str:
     f"is {size[0]}x{size[1]}, of another aspect than its picture of "
     f"{seen[0]}x{seen[1]}; cut or pad one of them alike, a map is not stretched"
   )
-
-
-def _nearest(array: np.ndarray, size: int) -> np.ndarray:
-  """Resized to [size, size] without blending across edges."""
-  rows, columns = (
-    ((np.arange(size) + 0.5) * side / size).astype(int)
-    for side in array.shape[:2]
-  )
-  return np.ascontiguousarray(array[rows[:, None], columns])

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax.data import file_ends
+from cooper_jax.data import file_ends, fitting
 from cooper_jax.data.picture_files import (
   BROKEN,
   PIXELS,
@@ -51,13 +51,18 @@ class Frame:
     return sides[::-1] if self.orientation >= 5 else sides
 
 
-def read_image(path: str | Path, size: int, where: str) -> np.ndarray:
-  """RGB u8 [size, size, 3], turned upright, cubic, on white."""
+def read_image(
+  path: str | Path, size: int, where: str, fit: str = fitting.SQUASH
+) -> np.ndarray:
+  """RGB u8 [size, size, 3], turned upright, cubic, on white.
+
+  fit: what makes it square (`fitting.WAYS`).
+  """
   with opened(path, where, "image") as picture:
     _check_depth_of_colour(picture, path, where)
     _draft(picture, size)
-    rgb = _turned(picture).resize((size, size), Image.Resampling.BICUBIC)
-  return np.array(rgb, np.uint8)
+    rgb = _turned(picture)
+    return fitting.place(fit, rgb.size, size).image(rgb)
 
 
 def read_upright(path: str | Path, longest: int, where: str) -> np.ndarray:

@@ -18,6 +18,8 @@ from cooper_jax.data import picture_files
 from cooper_jax.errors import UserError, nearest
 
 REQUIRED_KEYS = ("image", "question", "answer")
+ASKING = REQUIRED_KEYS[1:]  # what a line with a map may be without, together
+CAMERA = "camera"  # [fx, fy, cx, cy], pixels of the picture
 TEXTS = ("unit", "reasoning", "flag", "id", "family", "answer_type")
 NUMERIC = ("answer", "id")  # may be numbers, and are then read as written
 LINE_BYTES = 1 << 20
@@ -105,7 +107,8 @@ def texts() -> tuple[str, ...]:
 def keys() -> tuple[str, ...]:
   """All keys that a line may have."""
   scaled = [n for n, module in modalities.found().items() if module.SCALED]
-  return (*texts(), "options", "value", *(f"{name}_scale" for name in scaled))
+  more = (CAMERA, "options", "value", *(f"{name}_scale" for name in scaled))
+  return (*texts(), *more)
 
 
 def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
@@ -119,6 +122,14 @@ def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
   except ValueError as error:
     return {}, [str(error)]
   problems, known = [], keys()
+  several = [k for k in ("image", "images") if isinstance(record.get(k), list)]
+  for key in several:
+    problems.append(
+      f"{key!r} is a list of {len(record.pop(key))}: several images a question"
+      " are not read; write a line with one path as 'image'"
+    )
+  bare = not any(record.get(key) for key in ASKING)
+  bare = bare and any(record.get(name) for name in modalities.names())
   for key in record:
     if key not in known:
       problems.append(
@@ -131,6 +142,9 @@ def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
     if value is not None and key in known
   }
   for key in texts():
+    if key in several or (bare and key in ASKING):
+      record.pop(key, None)
+      continue
     value = record.get(key, "")
     if isinstance(value, Number) and key in NUMERIC:
       record[key] = str(value)
@@ -141,7 +155,10 @@ def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
       problems.append(f"{key!r} is {said(value)}; it should be {wanted}")
       del record[key]
     elif key in REQUIRED_KEYS and not value.strip():
-      problems.append(f"no {key!r}; a line needs {', '.join(REQUIRED_KEYS)}")
+      problems.append(
+        f"no {key!r}; a line needs {', '.join(REQUIRED_KEYS)}, or an image and"
+        f" a map ({', '.join(modalities.names())}) without a question"
+      )
       record.pop(key, None)
   return record, problems
 

@@ -11,8 +11,9 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import picture_files, splits, tag_checks
@@ -33,6 +34,7 @@ class Survey:
   """One JSONL file: what it holds, what is wrong, which samples are bad.
 
   summaries: by modality, of the maps that were decoded.
+  modalities: as they were set up to read the maps.
   """
 
   path: Path
@@ -40,6 +42,7 @@ class Survey:
   line_errors: list[str]
   file_errors: dict[int, list[str]]  # by index of the entry
   summaries: dict[str, list]
+  modalities: Mapping[str, Any]
 
   @property
   def errors(self) -> list[str]:
@@ -57,23 +60,25 @@ class Survey:
     return [e for i, e in enumerate(self.entries) if i not in self.file_errors]
 
 
-def look(path: Path, *, decode: str = "all") -> Survey:
+def look(path: Path, *, decode: str = "all", own=None) -> Survey:
   """Looks at a file and at all that it names, in threads.
 
   decode: "all" samples, or the maps of a "few".
+  own: modalities as `DataConfig.modalities` has them; None = as they stand.
   Raises UserError where the JSONL file itself can't be read.
   """
   entries, errors = scan(path)
   chosen = range(len(entries)) if decode == "all" else _few(entries)
-  source = JsonlSource(path, entries, SIDE)
-  work = functools.partial(_one, source, frozenset(chosen))
+  own = own or modalities.found()
+  source = JsonlSource(path, entries, SIDE, modalities=own)
+  work = functools.partial(_one, source, own, frozenset(chosen))
   file_errors, summaries = {}, {name: [] for name in modalities.names()}
   for index, (found, maps) in enumerate(_in_threads(work, len(entries))):
     if found:
       file_errors[index] = found
     for name, summary in maps.items():
       summaries[name].append(summary)
-  return Survey(path, entries, errors, file_errors, summaries)
+  return Survey(path, entries, errors, file_errors, summaries, own)
 
 
 def _few(entries: list[Entry]) -> Collection[int]:
@@ -94,10 +99,10 @@ def _in_threads(work, count: int) -> Iterable:
         yield done
 
 
-def _one(source: JsonlSource, decoded: Collection[int], index: int):
+def _one(source: JsonlSource, own, decoded: Collection[int], index: int):
   """(errors, {modality: what an overview needs of its map}) of a sample."""
   entry = source.entries[index]
-  found = check_files(source.path, entry)
+  found = check_files(source.path, entry, source.modalities)
   found += [
     f"{source.path}:{entry.line}: a trace about this image draws <{name}>, and"
     f" none of its lines has {name!r}"
@@ -110,8 +115,7 @@ def _one(source: JsonlSource, decoded: Collection[int], index: int):
   except UserError as error:
     return [str(error)], {}
   summaries = {
-    name: modalities.found()[name].summarize(target)
-    for name, target in sample.maps.items()
+    name: own[name].summarize(target) for name, target in sample.maps.items()
   }
   return [], {n: s for n, s in summaries.items() if s is not None}
 
@@ -171,7 +175,7 @@ def at_start(config: DataConfig) -> list[str]:
   Raises UserError as `check` does; bad files that are allowed are said.
   """
   found = {
-    split: looked_at(path, config.bad_samples)
+    split: looked_at(path, config)
     for split, path in paths_of(path_in(config)).items()
   }
   check(list(found.values()), config)
@@ -213,19 +217,20 @@ def have(entries: list[Entry], name: str) -> int:
   return sum(name in entry.maps for entry in entries)
 
 
-def looked_at(path: Path, bad_samples: float) -> Survey:
+def looked_at(path: Path, config: DataConfig) -> Survey:
   """The file, looked at once a run; wholly decoded where bad ones may be."""
   try:
     changed = path.stat().st_mtime_ns
   except OSError:
     changed = 0  # `look` says what is wrong with it
-  return _looked_at(path, changed, "all" if bad_samples else "few")
+  decode = "all" if config.bad_samples else "few"
+  return _looked_at(path, changed, decode, tuple(config.modalities.items()))
 
 
 @functools.lru_cache(maxsize=8)
-def _looked_at(path: Path, changed: int, decode: str) -> Survey:
+def _looked_at(path: Path, changed: int, decode: str, own) -> Survey:
   del changed  # part of the key
-  return look(path, decode=decode)
+  return look(path, decode=decode, own=dict(own))
 
 
 def check(found: list[Survey], config: DataConfig) -> None:
@@ -262,7 +267,7 @@ def check(found: list[Survey], config: DataConfig) -> None:
 
 def without_bad(path: Path, config: DataConfig) -> list[Entry]:
   """The samples of a file but for bad ones; UserError where too many are."""
-  found = {n: looked_at(p, config.bad_samples)
+  found = {n: looked_at(p, config)
            for n, p in paths_of(path_in(config)).items()}  # fmt: skip
   check(list(found.values()), config)
   return next(each.sound for each in found.values() if each.path == path)

@@ -212,6 +212,8 @@ class ReasoningTask(Task):
   direct_families: tuple[str, ...] = ()
 
   def __call__(self, sample, rng):
+    if not sample.questions and not sample.grounding:
+      return None  # maps alone: of pretraining
     sample = self.selection(sample)
     questions = (*sample.questions, *self.counted(sample, rng))
     asked = []  # of each question, its branch and the branch's size by mode

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cooper_jax import plugins
+from cooper_jax import modalities
 from cooper_jax.data import counterfactual, modes
 from cooper_jax.eval import (
   benchmark,
@@ -148,7 +148,10 @@ def ask_own(
     )
   found.hits |= {mode: each.hits.tolist() for mode, each in answers.items()}
   found.gallery += show(
-    items, answers, config.evaluate.gallery, config.modalities
+    items,
+    answers,
+    config.evaluate.gallery,
+    {name: who.policy.modalities[name] for name in config.modalities},
   )
 
 
@@ -220,14 +223,15 @@ def score_heldout(items, who: Speaker, options, found: Found) -> None:
   }
 
 
-def show(items, found, count: int, names) -> list[dict]:
+def show(items, found, count: int, modules) -> list[dict]:
   """Rows of the report's gallery, half adaptive, half with both maps.
 
-  names: the modalities in use, whose maps are shown beside the true ones.
+  modules: name -> modality in use, whose maps are shown beside the true ones.
 
   One question of each image, the k-th of the k-th: nothing is picked by hand.
   """
-  modules = {name: plugins.find("modalities", name) for name in names}
+  own = {name: modalities.settings_in(each) for name, each in modules.items()}
+  own = {name: settings for name, settings in own.items() if settings}
   by_image = {}
   for i, item in enumerate(items):
     by_image.setdefault(item.sample.id, []).append(i)
@@ -252,6 +256,7 @@ def show(items, found, count: int, names) -> list[dict]:
         "mode": mode,
         "trace": answers.view.text[i],
         "image": item.sample.image,
+        "set_up": own,
         "maps": {
           name: (module.read(item.sample), maps.get(name))
           for name, module in modules.items()

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cooper_jax import modalities
-
 
 def map_quality(view, columns: Mapping[str, Sequence]) -> np.ndarray:
   """Quality [R, M] in [0, 1] of the k-th map of each rollout, NaN = none.
@@ -21,8 +19,7 @@ def map_quality(view, columns: Mapping[str, Sequence]) -> np.ndarray:
         continue
       target = columns[drawn.modality][row]
       if target is not None:
-        quality = modalities.found()[drawn.modality].quality
-        quality_RM[row, k] = quality(drawn.target, target)
+        quality_RM[row, k] = drawn.module.quality(drawn.target, target)
   return quality_RM
 
 
@@ -34,12 +31,13 @@ def mean_quality(view, columns, modality: str) -> np.ndarray:
   result_R = np.full(len(view), np.nan, np.float32)
   if modality not in columns:
     return result_R
-  quality = modalities.found()[modality].quality
   for row, maps in enumerate(view.maps):
     target = columns[modality][row]
     if target is None:
       continue
-    scores = [quality(m.target, target) for m in maps if m.modality == modality]
+    scores = [
+      m.module.quality(m.target, target) for m in maps if m.modality == modality
+    ]
     scores = [score for score in scores if not np.isnan(score)]
     if scores:
       result_R[row] = np.mean(scores)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax import modalities
 from cooper_jax.errors import UserError
 from cooper_jax.eval import trace
 from cooper_jax.pictures import drawing
@@ -84,10 +83,9 @@ class Answer:
   def picture(self) -> np.ndarray:
     """Question, photo, maps, trace and answer as one picture u8 [h, w, 3]."""
     strange = bool(self.notes)  # then maps are checked best over the photo
-    found = modalities.found()
     return answer_page.page(
       self.photo,
-      [(found[each.modality], each.target) for each in self.drawn],
+      [(each.module, each.target) for each in self.drawn],
       self.places,
       self.question,
       self._lines(),

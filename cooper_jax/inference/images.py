@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax.data import pictures
+from cooper_jax.data import fitting, pictures
 from cooper_jax.errors import UserError
 from cooper_jax.report import answer_page
 from cooper_jax.sample import Sample
@@ -34,32 +34,36 @@ class InputImage:
   path: Path | None = None
 
 
-def read(image, size: int, where: str = "image") -> InputImage:
+def read(
+  image, size: int, where: str = "image", *, fit: str = fitting.SQUASH
+) -> InputImage:
   """Takes a path, a PIL image, an array u8 [H, W, 3] or a `Sample`.
 
-  where: what names the image in an error. Raises UserError for all else, and
-  for files that are missing, broken or huge.
+  fit: what makes it square (`config.data.fit`); the photo shows what the model
+  is given, so that maps lie on it. where: what names the image in an error.
+  Raises UserError for all else, and for files that are missing, broken or huge.
   """
   if isinstance(image, (str, os.PathLike)):
+    photo = pictures.read_upright(image, answer_page.MAX_SIDE, where)
     return InputImage(
-      square=pictures.read_image(image, size, where),
-      photo=pictures.read_upright(image, answer_page.MAX_SIDE, where),
+      square=pictures.read_image(image, size, where, fit),
+      photo=_fitted(photo, fit),
       path=Path(image).expanduser(),
     )
   if isinstance(image, Sample):
-    found = _of_pixels(image.image, size, where)
+    found = _of_pixels(image.image, size, where, fit)
     return dataclasses.replace(found, sample=image)
   if isinstance(image, Image.Image):
-    return _of_picture(pictures.upright(image, where), size)
+    return _of_picture(pictures.upright(image, where), size, fit)
   if hasattr(image, "shape") and hasattr(image, "dtype"):
-    return _of_pixels(image, size, where)
+    return _of_pixels(image, size, where, fit)
   raise UserError(
     f"{where} is of type {type(image).__name__}; give a path, a PIL image, an"
     " array u8 [H, W, 3] or a Sample"
   )
 
 
-def _of_pixels(array, size: int, where: str) -> InputImage:
+def _of_pixels(array, size: int, where: str, fit: str) -> InputImage:
   array = np.asarray(array)
   right = array.ndim == 3 and array.shape[-1] == 3 and array.size
   if array.dtype != np.uint8 or not right:
@@ -67,10 +71,19 @@ def _of_pixels(array, size: int, where: str) -> InputImage:
       f"{where} is {array.dtype}{list(array.shape)}; an array must be"
       " uint8[H, W, 3], red, green, blue from 0 to 255"
     )
-  return _of_picture(Image.fromarray(np.ascontiguousarray(array)), size)
+  return _of_picture(Image.fromarray(np.ascontiguousarray(array)), size, fit)
 
 
-def _of_picture(rgb: Image.Image, size: int) -> InputImage:
-  square = rgb.resize((size, size), Image.Resampling.BICUBIC)
+def _of_picture(rgb: Image.Image, size: int, fit: str) -> InputImage:
+  square = fitting.place(fit, rgb.size, size).image(rgb)
   photo = pictures.within(rgb, answer_page.MAX_SIDE)
-  return InputImage(np.array(square, np.uint8), np.array(photo, np.uint8))
+  return InputImage(square, _fitted(np.array(photo, np.uint8), fit))
+
+
+def _fitted(photo: np.ndarray, fit: str) -> np.ndarray:
+  """The photo [H, W, 3] as its square shows it, at its own size."""
+  down, across = photo.shape[:2]
+  if fit == fitting.SQUASH:
+    return photo
+  side = min(down, across) if fit == "crop" else max(down, across)
+  return fitting.place(fit, (across, down), side).array(photo, fitting.GREY)

@@ -121,7 +121,8 @@ class Model:
   def _read(self, image) -> InputImage:
     if isinstance(image, InputImage):
       return image
-    return images.read(image, self.config.data.image_size)
+    data = self.config.data
+    return images.read(image, data.image_size, fit=data.get("fit", "squash"))
 
   @contextlib.contextmanager
   def _running(self):

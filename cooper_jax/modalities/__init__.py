@@ -10,11 +10,19 @@ modalities are drawn.
 
 The contract is the names in `REQUIRED` and what `OPTIONAL` says of the rest.
 A module that leaves out an optional name gets its default when it is found.
+
+What depends on the data (how far depth reaches, which classes there are) are
+fields of a module's frozen `Config`, each with a default:
+`config.maps.<modality>.<field>` of a run. Its functions that need them have a
+parameter `config`, which `of` fills in: modules are used as `of` gives them.
 """
 
+import dataclasses
 import functools
+import inspect
 import types
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +46,18 @@ REQUIRED = (
   "picture",  # picture(map) -> u8 [H, W, 3]
 )
 OPTIONAL = {
+  "Config": "a frozen dataclass of what `config.maps.<name>` may set; hashable;"
+  " default none. A function `check(config)` refuses what can't be",
+  "sizes": "sizes(config) -> (CHANNELS, OUTPUTS) where they depend on it;"
+  " default as they stand",
+  "noted": "noted(settings) -> {field: value}: what files that settings name"
+  " hold, noted as a run begins; default nothing",
+  "facts": "facts(config) -> {name: number}: what the metrics are over, for"
+  " summary.json; default nothing",
+  "renumber": "renumber(names) -> the id here of each name of another list [n],"
+  " None where they are the same; default None",
+  "fill": "fill() -> the value of a pixel that is in no picture, where"
+  " `data.fit` pads; default 0",
   "REQUEST": "what pretraining asks for by name; default TITLE",
   "NOUN": 'the map in a caption, "true depth"; default TITLE in lower case',
   "HEADLINE": "(metric, title, sentence) of the report's top; default none",
@@ -95,6 +115,87 @@ def names() -> tuple[str, ...]:
   return tuple(found())
 
 
+@dataclasses.dataclass(frozen=True)
+class SetUp:
+  """A modality with settings of its own: its functions know them.
+
+  Equal where name and settings are, so that jit may take it as static.
+  """
+
+  name: str
+  config: Any
+
+  def __getattr__(self, part: str):
+    if part.startswith("__"):  # of pickle and copy: not the module's
+      raise AttributeError(part)
+    module = plugins.find("modalities", self.name)
+    if part in ("CHANNELS", "OUTPUTS"):
+      return module.sizes(self.config)[part == "OUTPUTS"]
+    found = getattr(module, part)
+    return _knowing(found, self.config) if callable(found) else found
+
+
+def _knowing(function, config):
+  """A function that is given the settings, where it asks for them."""
+  try:
+    asks = "config" in inspect.signature(function).parameters
+  except ValueError:  # of C
+    return function
+  return functools.partial(function, config=config) if asks else function
+
+
+def set_up(name: str, given: Any = None):
+  """A modality with settings: its module itself where none differ.
+
+  given: its `Config`, or a mapping of some of its fields.
+  Raises UserError that names the setting that is wrong.
+  """
+  module = plugins.find("modalities", name)
+  if module.Config is None or not given:
+    return module
+  if isinstance(given, Mapping) or hasattr(given, "to_dict"):
+    fields = {
+      k: tuple(v) if isinstance(v, list) else v for k, v in dict(given).items()
+    }
+    try:
+      given = module.Config(**fields)
+      if module.noted:  # now, for what a file holds may change
+        settings = dataclasses.asdict(given)
+        given = dataclasses.replace(given, **module.noted(settings))
+      if hasattr(module, "check"):
+        module.check(given)
+    except (TypeError, UserError) as error:
+      raise UserError(f"config.maps.{name}: {error}") from error
+  return module if given == module.Config() else SetUp(name, given)
+
+
+def of(config) -> dict[str, Any]:
+  """Every modality there is as a run's config sets it up, by MODALITY_ID."""
+  given = config.get("maps", {})
+  return {name: set_up(name, given.get(name)) for name in names()}
+
+
+def note(config) -> None:
+  """Notes in a run's config what the files that its maps name hold."""
+  for name, module in found().items():
+    if module.noted and name in config.get("maps", {}):
+      config.maps[name].update(module.noted(config.maps[name]))
+
+
+def default_settings() -> dict[str, Any]:
+  """Modality -> its Config as it stands, of those that have one."""
+  return {
+    name: module.Config() for name, module in found().items() if module.Config
+  }
+
+
+def settings_in(module) -> dict[str, Any]:
+  """The settings of a modality as `set_up` gave it, {} where none differ."""
+  if not isinstance(module, SetUp):
+    return {}
+  return dataclasses.asdict(module.config)
+
+
 def having(part: str) -> str:
   """The first modality whose optional `part` is set, "" without one."""
   every = found().items()
@@ -114,6 +215,10 @@ def complete(module) -> None:
     "REQUEST": module.TITLE,
     "NOUN": module.TITLE.lower(),
     "SCALED": False,
+    "sizes": lambda config: (module.CHANNELS, module.OUTPUTS),
+    "facts": lambda: {},
+    "fill": lambda: 0,
+    "renumber": lambda names: None,
     "MARKS": 0.0,
     "read": lambda sample: sample.maps.get(name),
     "panels": functools.partial(_panels, module),

@@ -2,13 +2,18 @@
 
 Coded in the logarithm, so that one step of the code book is the same share
 of the distance near and far, with a second channel that says where there is
-a reading at all: holes of a real sensor then cost nothing.
+a reading at all: holes of a real sensor then cost nothing. Its range are
+settings: rooms end at 20 m, streets at 80.
 """
+
+import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooper_jax.errors import UserError
 from cooper_jax.modalities import depth_files, depth_pictures
 from cooper_jax.modalities.depth_files import overview, summarize  # noqa: F401
 from cooper_jax.modalities.depth_pictures import (  # noqa: F401
@@ -29,9 +34,27 @@ SCALED = True  # a JSONL line may say "depth_scale"
 CHANNELS = 6  # log depth in [-1, 1], validity, and its waves (see `to_input`)
 OUTPUTS = 4  # log depth of two layers, which of them (logit), validity logit
 
-NEAREST = 0.2  # metres; what is nearer or farther is drawn at the bound
-FARTHEST = 20.0
-LOG_SPAN = float(np.log(FARTHEST / NEAREST))
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Range of depth, and what a reward needs of a true map."""
+
+  # Nearest depth that is drawn, metres; what is nearer is drawn there.
+  nearest: float = 0.2
+  # Farthest depth that is drawn, metres; what is farther is drawn there.
+  farthest: float = 20.0
+  # Share of the pixels with a reading that a true map needs to earn a reward.
+  # KITTI has a fifth.
+  least_valid: float = 0.5
+
+  @property
+  def span(self) -> float:
+    """The range in natural logarithms."""
+    return float(np.log(self.farthest / self.nearest))
+
+
+DEFAULT = Config()
+NEAREST, FARTHEST = DEFAULT.nearest, DEFAULT.farthest
 
 WAVES = (4.0, 8.0)  # half turns over [0, 1]; 8 is one wave per level of 8
 EDGE_WEIGHT = 0.1  # of the difference to the next pixel, against the value
@@ -42,38 +65,60 @@ UNDER_SLOPE = 0.2  # slope that is left far below the truth
 
 # Quality: what scores nothing, and what is too flat to have been drawn.
 WORST_ABS_REL = 0.6
-LEAST_VALID = 0.5
 FLAT = 0.02  # standard deviation of the logarithm
 
 
-def read_file(file) -> np.ndarray:
+def check(config: Config) -> None:
+  """UserError for a range that is none, or no share."""
+  low, high = config.nearest, config.farthest
+  if not (0 < low < high and math.isfinite(high) and high / low >= 1.1):
+    raise UserError(
+      f"nearest={low:g} and farthest={high:g}: allowed are metres above 0, the"
+      " farthest at least a tenth beyond the nearest"
+    )
+  if high >= depth_files.FAR:
+    raise UserError(
+      f"farthest={high:g}: allowed is less than {depth_files.FAR} m"
+    )
+  if not 0 <= config.least_valid <= 1:
+    raise UserError(f"least_valid={config.least_valid:g}: allowed are 0 to 1")
+
+
+def facts(config: Config = DEFAULT) -> dict[str, float]:
+  """The range that is drawn, metres."""
+  return {"nearest": config.nearest, "farthest": config.farthest}
+
+
+def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   """Planar metres f32 [h, w], 0 = no reading; of .npy, PNG or TIFF.
 
   `file.scale` is units a metre; without it integers are millimetres and floats
   are metres.
   """
   raw = depth_files.read(file)
-  return depth_files.to_metres(raw, file.scale, file.said, (NEAREST, FARTHEST))
+  assumed = (config.nearest, config.farthest)
+  return depth_files.to_metres(raw, file.scale, file.said, assumed)
 
 
-def check_files(files, *, strict: bool) -> None:
+def check_files(files, *, strict: bool, config: Config = DEFAULT) -> None:
   """UserError where the files of a data set are not of one likely scale."""
-  depth_files.check(files, strict=strict, assumed=(NEAREST, FARTHEST))
+  assumed = (config.nearest, config.farthest)
+  depth_files.check(files, strict=strict, assumed=assumed)
 
 
-def to_log(depth):
+def to_log(depth, config: Config = DEFAULT):
   """Metres -> [-1, 1]."""
-  bounded = jnp.clip(depth, NEAREST, FARTHEST)
-  return 2.0 * jnp.log(bounded / NEAREST) / LOG_SPAN - 1.0
+  bounded = jnp.clip(depth, config.nearest, config.farthest)
+  return 2.0 * jnp.log(bounded / config.nearest) / config.span - 1.0
 
 
-def from_log(value):
+def from_log(value, config: Config = DEFAULT):
   """[-1, 1] -> metres, the inverse of `to_log`."""
   share = (jnp.clip(value, -1.0, 1.0) + 1.0) / 2.0
-  return NEAREST * jnp.exp(share * LOG_SPAN)
+  return config.nearest * jnp.exp(share * config.span)
 
 
-def to_input(target_BHW):
+def to_input(target_BHW, config: Config = DEFAULT):
   """Log depth, validity, and two sine-cosine pairs of the log depth.
 
   A code's first coordinate can only hold the depth coarsely; what is left
@@ -81,7 +126,7 @@ def to_input(target_BHW):
   ever in the plain value.
   """
   valid_BHW = (target_BHW > 0).astype(jnp.float32)
-  log_BHW = to_log(target_BHW) * valid_BHW
+  log_BHW = to_log(target_BHW, config) * valid_BHW
   waves = [
     function(jnp.pi * turns * log_BHW) * valid_BHW
     for turns in WAVES
@@ -90,11 +135,12 @@ def to_input(target_BHW):
   return jnp.stack([log_BHW, valid_BHW, *waves], axis=-1)
 
 
-def loss(outputs_BHWO, target_BHW):
+def loss(outputs_BHWO, target_BHW, config: Config = DEFAULT):
   """(sum, weight) of relative error, difference at edges, and validity."""
   valid_BHW = (target_BHW > 0).astype(jnp.float32)
-  miss_BHW = (_drawn(outputs_BHWO) - to_log(target_BHW)) * valid_BHW
-  miss_BHW = miss_BHW * LOG_SPAN / 2  # natural logarithm of drawn / true
+  true_BHW = to_log(target_BHW, config)
+  miss_BHW = (_drawn(outputs_BHWO) - true_BHW) * valid_BHW
+  miss_BHW = miss_BHW * config.span / 2  # natural logarithm of drawn / true
   value = jnp.sum(_huber(_relative(miss_BHW)))
   down_BHW = (miss_BHW[:, 1:] - miss_BHW[:, :-1]) * (
     valid_BHW[:, 1:] * valid_BHW[:, :-1]
@@ -138,8 +184,8 @@ def _drawn(outputs_BHWO):
   return one_BHW + share_BHW * (other_BHW - one_BHW)
 
 
-def from_output(outputs_BHWO):
-  depth_BHW = from_log(_drawn(outputs_BHWO))
+def from_output(outputs_BHWO, config: Config = DEFAULT):
+  depth_BHW = from_log(_drawn(outputs_BHWO), config)
   return jnp.where(outputs_BHWO[..., 3] > 0, depth_BHW, 0.0)
 
 
@@ -207,13 +253,13 @@ def metrics(stats) -> dict[str, float]:
   return result
 
 
-def constant(targets) -> np.ndarray:
+def constant(targets, config: Config = DEFAULT) -> np.ndarray:
   """The one map that has the least AbsRel against all targets, f32[H,W].
 
   |p - g| / g is least, pixel by pixel, at the median weighted by 1 / g.
   """
   targets = np.asarray(targets, np.float64)
-  weight = np.where(targets > 0, 1.0 / np.maximum(targets, NEAREST), 0.0)
+  weight = np.where(targets > 0, 1.0 / np.maximum(targets, config.nearest), 0.0)
   order = np.argsort(targets, axis=0)
   reached = np.cumsum(np.take_along_axis(weight, order, axis=0), axis=0)
   middle = np.argmax(reached >= reached[-1:] / 2, axis=0)[None]
@@ -221,19 +267,22 @@ def constant(targets) -> np.ndarray:
   return np.take_along_axis(targets, chosen, axis=0)[0].astype(np.float32)
 
 
-def quality(prediction, target) -> float:
+def quality(prediction, target, config: Config = DEFAULT) -> float:
   """How good one drawn map is, in [0, 1], in metres: nothing is aligned.
 
   A reward that forgives the scale lets it drift: thirty steps of GRPO on a
   median-aligned one took the drawn maps' AbsRel from .38 to 1.7.
   Half delta1, half AbsRel counted down from `WORST_ABS_REL`; a flat map
-  scores 0; NaN where less than half of the target has a reading or where
-  the target itself is flat, so that nothing could have been told.
+  scores 0; NaN where less than `least_valid` of the target has a reading or
+  where the target itself is flat, so that nothing could have been told.
   """
   prediction = np.asarray(prediction, np.float64)
   target = np.asarray(target, np.float64)
   valid = target > 0
-  if valid.mean() < LEAST_VALID or np.std(np.log(target[valid])) < FLAT:
+  share = valid.mean()
+  if not share or share < config.least_valid:
+    return float("nan")
+  if np.std(np.log(target[valid])) < FLAT:
     return float("nan")
   drawn = valid & (prediction > 0)
   if not drawn.any() or np.std(np.log(prediction[drawn])) < FLAT:
@@ -256,7 +305,7 @@ def move(target, instances, steps) -> np.ndarray:
   return (target * factor[instances]).astype(np.float32)
 
 
-def corrupt(target, rng) -> np.ndarray:
+def corrupt(target, rng, config: Config = DEFAULT) -> np.ndarray:
   """A wrong map f32 [H, W] that looks like one.
 
   Mirrored, near for far, or off by a factor of about two.
@@ -268,8 +317,8 @@ def corrupt(target, rng) -> np.ndarray:
     return target[:, ::-1].copy()
   if kind == 1 and valid.any() and np.ptp(np.log(target[valid])) > 5 * FLAT:
     product = target[valid].min() * target[valid].max()
-    turned = product / np.maximum(target, NEAREST)
+    turned = product / np.maximum(target, config.nearest)
     return np.where(valid, turned, 0.0).astype(np.float32)
   factor = np.exp(rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 0.9))
-  wrong = np.clip(target * factor, NEAREST, FARTHEST)
+  wrong = np.clip(target * factor, config.nearest, config.farthest)
   return np.where(valid, wrong, 0.0).astype(np.float32)

@@ -1,36 +1,51 @@
-"""Segmentation: the class of every pixel, 0 = background, 255 = ignore.
+"""Segmentation: the class of every pixel; of 255 classes at most 255 = ignore.
 
 Drawn as class logits with cross-entropy, not as palette colours: measured
-4 points of mIoU better for the same tokenizer. The classes are those of the
-embedded world; another data set sets its own names by editing `CLASSES`.
+4 points of mIoU better for the same tokenizer. The classes are those of a list
+(`class_lists.py`), by default the embedded world's; data of other classes
+names its own with `config.maps.segmentation.classes`.
 """
+
+import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import class_lists
+
+GREY = (128, 128, 128)  # of ignored pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Which classes there are, and what a reward needs of a true map."""
+
+  # Class list: world | ade20k | nyu40 | vkitti, or a text file, a name a line.
+  classes: str = class_lists.WORLD
+  # Lines of that list, noted when a run begins; () = those of the world.
+  names: tuple[str, ...] = ()
+  # Share of the pixels with a class that a true map needs to earn a reward.
+  least_valid: float = 0.5
+
+
+DEFAULT = Config()
+
+
+@functools.cache
+def listed(config: Config = DEFAULT) -> class_lists.ClassList:
+  """The classes of some settings; what is noted goes before the file."""
+  if config.names:
+    return class_lists.checked(config.names)
+  return class_lists.read(config.classes)
+
 
 # Order = id. The embedded world uses the same list (a test compares them).
-CLASSES = (
-  "background",
-  "floor",
-  "wall",
-  "ceiling",
-  "box",
-  "ball",
-  "can",
-  "cone",
-  "dome",
-  "pillar",
-  "disc",
-  "plank",
-  "table",
-  "shelf",
-)
-ROOM = 4  # ids below are background and room surfaces, above are objects
-IGNORE = 255
-GREY = (128, 128, 128)  # of ignored pixels
+CLASSES = listed().names
+ROOM = 4  # of these, ids below are background and room surfaces
+IGNORE = 255  # of lists that have at most 255 classes
 
 MODALITY_ID = 1
 TITLE = "Segmentation"
@@ -71,38 +86,112 @@ PALETTE = np.array(
 )
 
 
-def read_file(file) -> np.ndarray:
-  """Class ids u8 [h, w], of an 8-bit PNG, TIFF or BMP."""
-  classes = file.pixels(
-    lambda mode: mode in ("L", "P"),
-    wanted="write an 8-bit grey or palette PNG whose values are class ids",
+def check(config: Config) -> None:
+  """UserError for a list that can't be read, or no share."""
+  listed(config)
+  if not 0 <= config.least_valid <= 1:
+    raise UserError(f"least_valid={config.least_valid:g}: allowed are 0 to 1")
+
+
+def noted(settings) -> dict[str, tuple[str, ...]]:
+  """The lines of the list that settings name, () where it is the world's.
+
+  Raises UserError where the list can't be read.
+  """
+  before = tuple(settings["names"])
+  if before:  # of a run or a package; its file may be gone
+    return {"names": before}
+  lines = class_lists.read(settings["classes"]).lines
+  return {"names": () if lines == listed().lines else lines}
+
+
+def renumber(names, config: Config = DEFAULT) -> np.ndarray | None:
+  """The id of each of some names [n], None where they are the list's own.
+
+  Raises UserError that says which names the list has not.
+  """
+  known = listed(config).names
+  if tuple(names) == known[: len(names)]:
+    return None
+  missing = [name for name in names if name not in known]
+  if missing:
+    raise UserError(
+      f"config.maps.segmentation.classes={config.classes} has no"
+      f" {', '.join(missing[:6])}{', ...' * (len(missing) > 6)}, which these"
+      " maps show; name a list that has all classes, the world's too where"
+      " config.data.source reads it"
+    )
+  return np.array([known.index(name) for name in names], listed(config).dtype)
+
+
+def sizes(config: Config = DEFAULT) -> tuple[int, int]:
+  """Channels of the one-hot input, and logits."""
+  return len(listed(config)), len(listed(config))
+
+
+def fill(config: Config = DEFAULT) -> int:
+  """What a pixel outside the picture is: ignored."""
+  return listed(config).ignore
+
+
+def facts(config: Config = DEFAULT) -> dict[str, int]:
+  """How many classes there are, how many the mean IoU is over, and if 0 is."""
+  classes = listed(config)
+  return {
+    "classes": len(classes),
+    "classes_counted": int(classes.counted.sum()),
+    "class_0_counted": int(classes.counted[0]),
+  }
+
+
+def palette(config: Config = DEFAULT) -> np.ndarray:
+  """A colour of each class, u8 [n, 3]."""
+  classes = listed(config)
+  own = classes.names == CLASSES
+  return PALETTE if own else class_lists.palette(len(classes))
+
+
+def read_file(file, config: Config = DEFAULT) -> np.ndarray:
+  """Class ids [h, w] of an 8-bit PNG, TIFF or BMP, 16-bit if ids need it."""
+  classes = listed(config)
+  wide = classes.dtype == np.uint16
+  modes = ("L", "P", "I;16", "I;16B", "I;16L") if wide else ("L", "P")
+  ids = file.pixels(
+    lambda mode: mode in modes,
+    wanted=f"write {'a 16-bit grey' if wide else 'an 8-bit grey or palette'}"
+    " PNG whose values are class ids",
   )
-  ids, known = np.unique(classes), len(CLASSES)
-  strange = [int(i) for i in ids if i >= known and i != IGNORE]
+  present, known, ignore = np.unique(ids), len(classes), classes.ignore
+  strange = [int(i) for i in present if i >= known and i != ignore]
   if strange:
     few = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
     raise UserError(
       f"{file.said} has class ids above {known - 1} ({few}); map them"
-      f" to the {known} of modalities/segmentation.py, or to"
-      f" {IGNORE} (ignore)"
+      f" to the {known} of config.maps.segmentation.classes={config.classes},"
+      f" or to {ignore} (ignore), or name the list that has them"
     )
-  if ids.tolist() == [IGNORE]:
+  read = np.append(np.where(classes.ignored, ignore, np.arange(known)), ignore)
+  ids = read[np.minimum(ids, known)].astype(classes.dtype)
+  if (ids == ignore).all():
     raise UserError(
-      f"{file.said} has no reading, all is {IGNORE} (ignore); leave"
+      f"{file.said} has no reading, all is {ignore} (ignore); leave"
       " the map out of its line"
     )
-  return classes
+  return ids
 
 
-def summarize(target) -> np.ndarray:
-  """Pixels of each id [256]."""
-  return np.bincount(target.ravel(), minlength=256)
+def summarize(target, config: Config = DEFAULT) -> np.ndarray:
+  """Pixels of each class and of "ignore" [n + 1]."""
+  known = len(listed(config))
+  return np.bincount(np.minimum(target.ravel(), known), minlength=known + 1)
 
 
-def overview(found) -> tuple[str, dict[str, float], str]:
+def overview(
+  found, config: Config = DEFAULT
+) -> tuple[str, dict[str, float], str]:
   """Share of the pixels by class name, most frequent first."""
-  totals = sum(found, np.zeros(256, np.int64))
-  names = {**dict(enumerate(CLASSES)), IGNORE: "ignore"}
+  names = (*listed(config).names, "ignore")
+  totals = sum(found, np.zeros(len(names), np.int64))
   order = sorted(np.flatnonzero(totals), key=lambda i: -totals[i])
   shares = {
     names[int(i)]: round(float(totals[i] / totals.sum()), 4) for i in order
@@ -111,30 +200,39 @@ def overview(found) -> tuple[str, dict[str, float], str]:
   return NOUN, shares, words
 
 
-def to_input(target_BHW):
+def to_input(target_BHW, config: Config = DEFAULT):
   """One-hot; an ignored pixel is all zeros."""
-  return jax.nn.one_hot(target_BHW, CHANNELS, dtype=jnp.float32)
+  return jax.nn.one_hot(target_BHW, len(listed(config)), dtype=jnp.float32)
 
 
-def loss(outputs_BHWO, target_BHW):
+def loss(outputs_BHWO, target_BHW, config: Config = DEFAULT):
   """(sum, weight) of the cross-entropy; object pixels count more."""
+  classes = listed(config)
   target_BHW = target_BHW.astype(jnp.int32)
-  known_BHW = target_BHW != IGNORE
+  known_BHW = target_BHW != classes.ignore
   log_prob_BHWO = jax.nn.log_softmax(outputs_BHWO.astype(jnp.float32))
-  one_hot_BHWO = jax.nn.one_hot(target_BHW, OUTPUTS, dtype=jnp.float32)
+  one_hot_BHWO = jax.nn.one_hot(target_BHW, len(classes), dtype=jnp.float32)
   surprise_BHW = -jnp.sum(one_hot_BHWO * log_prob_BHWO, axis=-1)
-  weight_BHW = jnp.where(target_BHW >= ROOM, OBJECT_WEIGHT, 1.0) * known_BHW
+  objects = jnp.asarray(np.append(classes.objects, False))
+  object_BHW = objects[jnp.minimum(target_BHW, len(classes))]
+  weight_BHW = jnp.where(object_BHW, OBJECT_WEIGHT, 1.0) * known_BHW
   return jnp.sum(surprise_BHW * weight_BHW), jnp.sum(weight_BHW)
 
 
-def from_output(outputs_BHWO):
-  return jnp.argmax(outputs_BHWO, axis=-1).astype(jnp.uint8)
+def from_output(outputs_BHWO, config: Config = DEFAULT):
+  return jnp.argmax(outputs_BHWO, axis=-1).astype(listed(config).dtype)
 
 
-def confusion(prediction, target, *, classes: int = len(CLASSES)):
-  """Pixel counts [true class, drawn class]; ignored pixels are left out."""
+def confusion(
+  prediction, target, *, classes: int = 0, config: Config = DEFAULT
+):
+  """Pixel counts [true class, drawn class]; ignored pixels are left out.
+
+  classes: how many there are; 0 = as many as the list has.
+  """
+  classes = classes or len(listed(config))
   prediction, target = np.asarray(prediction), np.asarray(target)
-  known = target != IGNORE
+  known = target != listed(config).ignore
   pairs = target[known].astype(np.int64) * classes + prediction[known]
   return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
@@ -149,93 +247,126 @@ def iou(matrix) -> np.ndarray:
   return np.where(union > 0, np.diag(matrix) / np.maximum(union, 1), np.nan)
 
 
-def statistics(prediction_BHW, target_BHW, objects_BHW=None):
+def statistics(
+  prediction_BHW, target_BHW, objects_BHW=None, config: Config = DEFAULT
+):
   """One confusion matrix, to be summed over the whole data set."""
   del objects_BHW
-  return {"confusion": confusion(prediction_BHW, target_BHW)}
+  return {"confusion": confusion(prediction_BHW, target_BHW, config=config)}
 
 
-def metrics(stats) -> dict[str, float]:
-  """Mean IoU over the classes that the truth shows, background aside.
+def metrics(stats, config: Config = DEFAULT) -> dict[str, float]:
+  """Mean IoU over the classes that the truth shows and that count.
 
   Never the mean of per-image values: `stats` has one matrix [n, n] for all.
-  A background pixel drawn as a class still counts against that class.
+  A pixel of a class that does not count, the world's background, still counts
+  against the class that it is drawn as.
   """
+  classes = listed(config)
   matrix = np.asarray(stats["confusion"])
   each = iou(matrix)
   shown = np.flatnonzero(matrix.sum(1))
-  shown = shown[shown > 0]
+  shown = shown[classes.counted[shown]]
   result = {
     "miou": float(np.mean(each[shown])) if shown.size else float("nan"),
     "accuracy": float(np.trace(matrix) / max(matrix.sum(), 1)),
   }
   for name, members in (
-    ("object_miou", shown[shown >= ROOM]),
-    ("room_miou", shown[shown < ROOM]),
+    ("object_miou", shown[classes.objects[shown]]),
+    ("room_miou", shown[classes.room[shown]]),
   ):
     if members.size:
       result[name] = float(np.mean(each[members]))
   for index in shown:
-    result[f"iou/{CLASSES[index]}"] = float(each[index])
+    result[f"iou/{classes.names[index]}"] = float(each[index])
   return result
 
 
-def constant(targets) -> np.ndarray:
-  """The most frequent class of every pixel, u8[H,W]."""
-  targets = np.asarray(targets)
-  counts = np.stack([(targets == index).sum(0) for index in range(CHANNELS)])
-  return np.argmax(counts, axis=0).astype(np.uint8)
+def constant(targets, config: Config = DEFAULT) -> np.ndarray:
+  """The most frequent class of every pixel, [H,W]."""
+  targets, classes = np.asarray(targets), listed(config)
+  best = np.zeros(targets.shape[1:], classes.dtype)
+  most = np.zeros(targets.shape[1:], np.int64)
+  for index in range(len(classes)):  # all counts at once would fill the memory
+    count = (targets == index).sum(0)
+    best = np.where(count > most, index, best).astype(classes.dtype)
+    most = np.maximum(count, most)
+  return best
 
 
-def quality(prediction, target) -> float:
+def quality(prediction, target, config: Config = DEFAULT) -> float:
   """Mean IoU of one drawn map over the classes its truth shows, in [0, 1].
 
   A map of a single class scores 0; NaN where the truth itself is one class
-  or less than half of it is labelled.
+  or less than `least_valid` of it is labelled.
   """
   prediction, target = np.asarray(prediction), np.asarray(target)
-  known = target != IGNORE
-  if known.mean() < 0.5 or np.unique(target[known]).size < 2:
+  known = target != listed(config).ignore
+  if known.mean() < config.least_valid or np.unique(target[known]).size < 2:
     return float("nan")
   if np.unique(prediction).size < 2:
     return 0.0
-  return metrics({"confusion": confusion(prediction, target)})["miou"]
+  matrix = confusion(prediction, target, config=config)
+  return metrics({"confusion": matrix}, config)["miou"]
 
 
-def picture(target) -> np.ndarray:
-  """Class ids as palette colours; 255 (ignore) is grey; u8[H,W,3]."""
-  ids_HW = np.asarray(target).astype(np.int64)
-  picture_HWC = PALETTE[ids_HW % len(PALETTE)].copy()
-  picture_HWC[ids_HW == IGNORE] = GREY
+def picture(target, config: Config = DEFAULT) -> np.ndarray:
+  """Class ids as palette colours; ignored pixels are grey; u8[H,W,3]."""
+  colours, ids_HW = palette(config), np.asarray(target).astype(np.int64)
+  picture_HWC = colours[ids_HW % len(colours)].copy()
+  picture_HWC[ids_HW == listed(config).ignore] = GREY
   return picture_HWC
 
 
-def legend(maps) -> list[tuple[tuple[int, ...], str]]:
-  """(colour, name) of the classes that some maps show, by id."""
-  present = set().union(*(np.unique(m).tolist() for m in maps if m is not None))
+def panels(true, drawn, config: Config = DEFAULT):
+  """The true and the drawn map, as captioned."""
   return [
-    (
-      tuple(int(part) for part in PALETTE[i % len(PALETTE)]),
-      CLASSES[i] if i < len(CLASSES) else f"class {i}",
-    )
-    for i in sorted(present - {IGNORE})
+    (f"{kind} {NOUN}", None if m is None else picture(m, config))
+    for kind, m in (("true", true), ("drawn", drawn))
   ]
 
 
-def corrupt(target, rng) -> np.ndarray:
-  """A wrong map u8 [H, W] that looks like one.
+def legend(maps, config: Config = DEFAULT) -> list[tuple[tuple[int, ...], str]]:
+  """(colour, name) of the classes that some maps show, by id."""
+  classes, colours = listed(config), palette(config)
+  present = set().union(*(np.unique(m).tolist() for m in maps if m is not None))
+  return [
+    (
+      tuple(int(part) for part in colours[i % len(colours)]),
+      classes.names[i] if i < len(classes) else f"class {i}",
+    )
+    for i in sorted(present - {classes.ignore})
+  ]
+
+
+def corrupt(target, rng, config: Config = DEFAULT) -> np.ndarray:
+  """A wrong map [H, W] that looks like one.
 
   Mirrored, or with the objects' classes exchanged for others.
   """
-  target = np.asarray(target, np.uint8)
+  classes = listed(config)
+  target = np.asarray(target, classes.dtype)
   if rng.integers(2) and not np.array_equal(target, target[:, ::-1]):
     return target[:, ::-1].copy()
-  shift = rng.integers(1, CHANNELS - ROOM)
-  exchanged = ROOM + (target.astype(np.int64) - ROOM + shift) % (
-    CHANNELS - ROOM
+  known = np.minimum(target, len(classes))  # the last entry: ignore
+  objects = np.flatnonzero(classes.objects)
+  shift = rng.integers(1, max(2, objects.size))
+  if objects.size > 1 and np.isin(target, objects).any():
+    return _exchanged(classes, objects, shift)[known]
+  # Each surface of the room for the next; where there are too few, any class.
+  room = np.flatnonzero(classes.room)
+  if room.size > 1:
+    return _exchanged(classes, room, 1, others=room[0])[known]
+  return _exchanged(classes, np.arange(len(classes)), 1)[known]
+
+
+def _exchanged(classes, cycle, shift: int, *, others=None) -> np.ndarray:
+  """What each id becomes [n + 1]: in a cycle of ids the one `shift` on.
+
+  others: what the ids outside become; None = they stay.
+  """
+  ids = (
+    np.arange(len(classes)) if others is None else np.full(len(classes), others)
   )
-  is_object = (target >= ROOM) & (target < CHANNELS)
-  if is_object.any():
-    return np.where(is_object, exchanged, target).astype(np.uint8)
-  wrong = np.where(target == IGNORE, target, target % (ROOM - 1) + 1)
-  return wrong.astype(np.uint8)
+  ids[cycle] = np.roll(cycle, -shift)
+  return np.append(ids, classes.ignore).astype(classes.dtype)

@@ -82,15 +82,16 @@ def plot_curves(curves, columns=4):
   return figure
 
 
-def plot_maps(image, maps, title="", places=()):
+def plot_maps(image, maps, title="", places=(), modules=None):
   """A matplotlib figure of an image and its maps, with scales and names.
 
   maps: {modality: target}, shown in this order; what no modality draws is left
   out. places: (y, x) as fractions, numbered on the image in their order.
+  modules: the modalities as a run set them up; None = as they stand.
   """
   import matplotlib.pyplot as plt
 
-  known = modalities.found()
+  known = modules or modalities.found()
   maps = {name: np.asarray(m) for name, m in maps.items() if name in known}
   figure, axes = plt.subplots(
     1,

@@ -127,11 +127,16 @@ def trace(markup):
   return "".join(parts), places
 
 
+def _modality(row, name: str):
+  """The modality of a map, as the run that drew it set it up."""
+  return modalities.set_up(name, row.get("set_up", {}).get(name))
+
+
 def panels(row):
   """[(caption, picture or None)] of the input and the maps of a row."""
   found = [("input", np.asarray(row["image"]))]
   for name, pair in row["maps"].items():
-    found += modalities.found()[name].panels(*pair)
+    found += _modality(row, name).panels(*pair)
   return found
 
 
@@ -142,7 +147,7 @@ def _pictures(row, places):
     if picture is not None:
       drawn += _figure(name, picture, "" if i else _dots(places), words)
   for name, pair in row["maps"].items():
-    if scale := modalities.found()[name].scale(pair):
+    if scale := _modality(row, name).scale(pair):
       drawn += _bar(scale)
   return drawn
 
@@ -179,7 +184,7 @@ def _bar(scale):
 def _legend(row):
   named = {}
   for name, pair in row["maps"].items():
-    for colour, said in modalities.found()[name].legend(pair):
+    for colour, said in _modality(row, name).legend(pair):
       named.setdefault(said, colour)
   items = "".join(
     f'<span><i style="background:rgb({r},{g},{b})"></i>'

@@ -77,6 +77,7 @@ def maps(summary):
     name = rest.removesuffix("_constant").removeprefix("tokenizer_")
     groups.setdefault(modality, {}).setdefault(name, None)
   shown = ""
+  facts = [said for modality in groups if (said := _facts(summary, modality))]
   for modality, names in groups.items():
     names = sorted(names, key=_metric_order)
     one = [name for name in names if "/" not in name]
@@ -95,7 +96,16 @@ def maps(summary):
     "area over their union. Perplexity of the codes: how many codes there "
     "would be, were they used alike. ↓ lower is better, ↑ higher."
   )
+  note = " ".join([note, *facts])
   return section("Maps", f'<div class="pair">{shown}</div>', note)
+
+
+def _facts(summary, modality) -> str:
+  """What the metrics of a modality are over, in a sentence; "" unknown."""
+  head = f"tokenizer/over/{modality}/"
+  found = {k[len(head) :]: v for k, v in summary.items() if k.startswith(head)}
+  parts = [f"{name.replace('_', ' ')} {v:g}" for name, v in found.items()]
+  return f"{title_of(modality)}: {', '.join(parts)}." if parts else ""
 
 
 def _map_table(summary, modality, names):

@@ -10,7 +10,6 @@ import functools
 import jax
 import numpy as np
 
-from cooper_jax import plugins
 from cooper_jax.parallel import mesh, processes
 from cooper_jax.rl import advantages, losses, process_shares, scoring
 from cooper_jax.rl.dynamic_sampling import Resample
@@ -123,9 +122,7 @@ def build_score(config, policy, scorer=None):
   rewards = functools.partial(
     call_rewards,
     scorer=scorer,
-    modalities={
-      name: plugins.find("modalities", name) for name in config.modalities
-    },
+    modalities={name: policy.modalities[name] for name in config.modalities},
   )
   if processes.several():
     rewards = process_shares.score_own(rewards)

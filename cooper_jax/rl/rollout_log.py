@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax import modalities
 from cooper_jax.pictures import drawing
 from cooper_jax.rl.rollout_batch import RolloutBatch, take_prompts
 from cooper_jax.rl.sample import responses_of
@@ -93,16 +92,13 @@ class RolloutLog:
     item, responses = self.last
     image = np.asarray(item.sample.image)
     widest = max(map(len, responses.maps))
-    found = modalities.found()
     every, targets = [m for maps in responses.maps[:_SHOWN] for m in maps], {}
     for name in {m.modality for m in every}:  # a kind at once: compiles less
       codes = [m.codes for m in every if m.modality == name]
       targets[name] = iter(decode(name, np.stack(codes)))
     rows = []
     for maps in filter(len, responses.maps[:_SHOWN]):
-      shown = [
-        found[m.modality].picture(next(targets[m.modality])) for m in maps
-      ]
+      shown = [m.module.picture(next(targets[m.modality])) for m in maps]
       shown += [None] * (widest - len(maps))
       rows.append(drawing.strip([image, *shown]))
     return {"rollouts": drawing.rows(rows) if rows else image}

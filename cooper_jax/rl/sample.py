@@ -77,6 +77,7 @@ def responses_of(batch: RolloutBatch, *, policy: Policy, decode) -> Responses:
     group=batch.group_R,
     sample_id=batch.ids_R,
     modalities=modality_names(policy),
+    set_up=policy.modalities,
   )
 
 

@@ -105,6 +105,7 @@ def view_of(policy: Policy, out, codecs) -> Responses:
     modalities={
       modality_id: name for name, modality_id in policy.markup.modalities
     },
+    set_up=policy.modalities,
   )
 
 

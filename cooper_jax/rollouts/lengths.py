@@ -6,6 +6,7 @@ would be left out without a word.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -42,14 +43,27 @@ def check(config, stages) -> None:
     _check_requests(config, policy)
   for stage in prompts:
     kept = Selection(config.grpo.families if stage == "grpo" else ())
-    for asked in of_split(data, SPLIT_OF[stage]):
+    for asked in _some(of_split(data, SPLIT_OF[stage]), SPLIT_OF[stage], stage):
       if kept.kept([asked.question]):
         _check_prompt(config, policy, asked.question.text, asked.where)
   if "sft" in stages:
     kept = Selection(config.sft.families)
-    for asked in of_split(data, "train"):
+    for asked in _some(of_split(data, "train"), "train", "sft"):
       if kept.kept([asked.question]):
         _check_trace(config, policy, asked)
+
+
+def _some(every: Iterable[Asked], split: str, stage: str):
+  """What is asked; UserError where that is nothing: maps alone pretrain."""
+  asked = None
+  for asked in every:
+    yield asked
+  if asked is None:
+    raise UserError(
+      f"no image of the {split} split has a question, and {stage} asks them;"
+      " add some, or train on maps alone:"
+      " --config=configs/pretrain.py"
+    )
 
 
 def of_split(data: DataConfig, split: str):

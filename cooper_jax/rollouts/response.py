@@ -9,7 +9,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,20 @@ from cooper_jax.sampling.grammar import EOS
 
 
 class DrawnMap(NamedTuple):
-  """One drawn map: its modality, its codes and the decoded target."""
+  """One drawn map: its modality, its codes and the decoded target.
+
+  set_up: the modality as the policy's run set it up; None = as it stands.
+  """
 
   modality: str
   codes: np.ndarray
   target: np.ndarray
+  set_up: Any = None
+
+  @property
+  def module(self):
+    """What scores and shows it."""
+    return self.set_up or plugins.find("modalities", self.modality)
 
 
 class Turn(NamedTuple):
@@ -53,7 +62,7 @@ class Responses:
     object.__setattr__(self, "text", tuple(self.text))
     frozen = tuple(
       tuple(
-        DrawnMap(m.modality, read_only(m.codes), read_only(m.target))
+        m._replace(codes=read_only(m.codes), target=read_only(m.target))
         for m in maps
       )
       for maps in self.maps
@@ -91,13 +100,15 @@ class Responses:
     group=None,
     sample_id=None,
     modalities: Mapping[int, str] | None = None,
+    set_up: Mapping[str, Any] | None = None,
   ) -> "Responses":
     """Reads a rollout that was fetched to the host (numpy arrays).
 
     group and sample_id [R] are the rollout's own where they are not given.
     decode_maps(modality, codes [n, Q]) -> targets [n, ...]; maps of one
     modality are decoded in one call. `modalities` maps MODALITY_ID to
-    name and is every modality there is by default.
+    name and is every modality there is by default, `set_up` has those that
+    are not as they stand by name.
     """
     if modalities is None:
       modalities = _modalities()
@@ -107,7 +118,7 @@ class Responses:
         _read(tokens, states, vocabulary, text_tokenizer, modalities)
         for tokens, states in zip(np.asarray(rollout.tokens), state)
       ),
-      maps=_maps(rollout, decode_maps, modalities),
+      maps=_maps(rollout, decode_maps, modalities, set_up or {}),
       truncated=np.asarray(rollout.stop) != EOS,
       group=rollout.group if group is None else group,
       sample_id=rollout.sample_id if sample_id is None else sample_id,
@@ -156,7 +167,7 @@ def _modalities() -> dict[int, str]:
   return {plugins.find("modalities", name).MODALITY_ID: name for name in names}
 
 
-def _maps(rollout, decode_maps, modalities):
+def _maps(rollout, decode_maps, modalities, set_up):
   modality_RM = np.asarray(rollout.map_modality)
   codes_RMQ = np.asarray(rollout.codes)
   targets = {}
@@ -167,7 +178,12 @@ def _maps(rollout, decode_maps, modalities):
     targets |= dict(zip(zip(rows.tolist(), columns.tolist()), decoded))
   return tuple(
     tuple(
-      DrawnMap(modalities[int(modality_id)], codes_RMQ[row, k], targets[row, k])
+      DrawnMap(
+        modalities[int(modality_id)],
+        codes_RMQ[row, k],
+        targets[row, k],
+        set_up.get(modalities[int(modality_id)]),
+      )
       for k, modality_id in enumerate(modality_ids)
       if modality_id >= 0
     )

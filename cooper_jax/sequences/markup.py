@@ -126,4 +126,5 @@ def mark(segmentation, instances, instance: int):
     raise errors.UserError(
       "a map of one object needs instances, and this sample has none"
     )
-  return np.where(instances == instance, segmentation, 0).astype(np.uint8)
+  shown = np.where(instances == instance, segmentation, 0)
+  return shown.astype(segmentation.dtype)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
+from cooper_jax.data import fitting
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.settings import ranges, selection
 from cooper_jax.training import precision, trackers, workdir
@@ -35,6 +36,8 @@ def validate(config: ConfigDict) -> None:
       f"image size {size} is not divisible by the patch {patch}; set "
       "config.data.image_size to a multiple of config.model.vision.patch"
     )
+  modalities.of(config)
+  fitting.check(config.data.fit)
   _check_data(config)
   _check_shapes(config)
   _check_reading(config)

@@ -145,6 +145,7 @@ def settings_pages() -> dict[str, str]:
       of=" of data and model", other="The others: [settings.md](settings.md)."
     ),
     *part("Data", "data"),
+    *part("What maps may hold", "maps"),
     *part("The rendered world", "world"),
     *part("The transformer", "model", "vision"),
     *part("The image encoder", "model.vision"),

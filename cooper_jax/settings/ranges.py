@@ -67,6 +67,8 @@ TABLE = {
   "world.field_of_view": ABOVE,
   "world.object_size": ABOVE,
   "world.*": COUNT,
+  "maps.*.least_valid": SHARE,
+  "maps.*": ANY,  # each modality looks at its own
   "data.weights": ABOVE,
   "data.workers": Range(0, why="0 = one per core"),
   "data.bad_samples": SHARE,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
 from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -30,6 +30,7 @@ STAGE = "tokenizer"
 BASELINE_SCENES = 1024  # train scenes that the constant map is made of
 _SHOWN = 6  # maps in a picture
 LEAST_USAGE = 0.2  # share of the codes
+OVER = f"{STAGE}/over"  # key: what the metrics of a modality are over
 TRAINED = f"{STAGE}/maps"  # key: how many maps trained that of a modality
 
 
@@ -99,7 +100,7 @@ def run(config, workdir) -> None:
 
   def score():
     summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
-    summary |= counts
+    summary |= counts | over(modules)
     for split in ("validation", "test"):
       targets = map_examples.read_maps(opened[split], modules)
       drawn = redraw(trained, targets)
@@ -132,8 +133,11 @@ def with_maps(modules, places, samples: int) -> dict:
 
 
 def find_modules(config) -> dict:
-  """Name -> module of every modality in the config."""
-  return {name: plugins.find("modalities", name) for name in config.modalities}
+  """Name -> modality of the config, as its settings set it up."""
+  every = modalities.of(config)
+  for name in config.modalities:
+    plugins.check("modalities", name)
+  return {name: every[name] for name in config.modalities}
 
 
 def make_configs(config, modules) -> dict:
@@ -312,7 +316,16 @@ def test_scores(config, trained: dict[str, Codec]) -> dict:
   targets = map_examples.read_maps(test, modules)
   found = measure(modules, targets, redraw(trained, targets))
   train = mixture.open_split(data, "train")
-  return found | constant_scores(modules, train, targets)
+  return over(modules) | found | constant_scores(modules, train, targets)
+
+
+def over(modules) -> dict[str, float]:
+  """What the metrics of each modality are over, as it says of itself."""
+  return {
+    f"{OVER}/{name}/{fact}": value
+    for name, module in modules.items()
+    for fact, value in module.facts().items()
+  }
 
 
 def constant_scores(modules, train, test) -> dict:
@@ -363,6 +376,8 @@ def report(modules, summary) -> None:
     ]
     usage = summary[f"{head}usage"]
     print(f"{STAGE} {name}: {usage:.0%} of the codes used")
+    for fact, value in modules[name].facts().items():
+      print(f"  {fact.replace('_', ' ')} {value:g}")
     for metric in metrics:
       constant = summary[f"{name}/{metric}_constant"]
       print(

@@ -4,6 +4,7 @@ A run that goes on under other names would train everything anew without a
 word; it is refused, and the line says which code made it.
 """
 
+import itertools
 from pathlib import Path
 
 from cooper_jax.errors import UserError
@@ -12,6 +13,7 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 # Settings that came since, with the value that runs and packages had which do
 # not know them. Having it, they are not noted: an older run goes on.
 ADDED = {
+  "data.fit": "squash",
   "evaluate.replacements": ["own", "other", "true"],
   "grpo.order": "random",
   "grpo.phrasings": "usual",
@@ -22,6 +24,12 @@ ADDED = {
   "grpo.skip_scenes": 0,
   "grpo.validate_every": 0,
   "grpo.validation_questions": 256,
+  "maps.depth.farthest": 20.0,
+  "maps.depth.least_valid": 0.5,
+  "maps.depth.nearest": 0.2,
+  "maps.segmentation.classes": "world",
+  "maps.segmentation.least_valid": 0.5,
+  "maps.segmentation.names": [],
   "model.rope_llama3": [],
   "pretrain.exchanged_maps": False,
   "pretrain.families": [],
@@ -42,6 +50,9 @@ ADDED = {
   "world.field_of_view": [44.0, 72.0],
   "world.object_size": 1.0,
 }
+
+
+SHORT = 120  # characters of two lists that are shown whole
 
 
 def made_by(saved: dict) -> str:
@@ -76,11 +87,37 @@ def without_added(settings: dict) -> dict:
 
 
 def completed(config: dict) -> dict:
-  """A saved config with the settings of its top that came since."""
-  return {name: ADDED[name] for name in ADDED if "." not in name} | config
+  """A saved config with the settings and sections that came to its top."""
+  missing: dict = {}
+  for name, value in ADDED.items():
+    top, *below = name.split(".")
+    if top in config:
+      continue
+    here = missing
+    for part in [top, *below][:-1]:
+      here = here.setdefault(part, {})
+    here[(below or [top])[-1]] = value
+  return missing | config
 
 
 def paired(one: dict, other: dict) -> tuple[dict, dict]:
   """Two flat settings, each with what an added setting of the other was."""
   there = {n: ADDED[n] for n in one.keys() | other.keys() if n in ADDED}
   return there | one, there | other
+
+
+def differing(name: str, there: dict, here: dict) -> str:
+  """How a setting of two flat ones differs; of long lists, where.
+
+  In: "seed", {"seed": 1}, {"seed": 2}   Out: "seed is 1 there and 2 here"
+  """
+  one, other = there.get(name, "absent"), here.get(name, "absent")
+  lists = isinstance(one, list) and isinstance(other, list)
+  if not lists or len(f"{one}{other}") < SHORT:
+    return f"{name} is {one} there and {other} here"
+  pairs = enumerate(itertools.zip_longest(one, other))
+  place, (first, second) = next(p for p in pairs if p[1][0] != p[1][1])
+  return (
+    f"{name} has {len(one)} entries there and {len(other)} here, entry {place}"
+    f" is {first!r} there and {second!r} here"
+  )

@@ -24,7 +24,7 @@ from cooper_jax.training import precision, settings_version
 # Sections of the config that a stage is the first to depend on; it depends
 # on those of the stages before it as well.
 COMMON = ("init_from", "init_as", "seed", "precision", "text_rows")
-COMMON += ("text_digest", "modalities", "world", "data")
+COMMON += ("text_digest", "modalities", "maps", "world", "data")
 SECTIONS = {
   "tokenizer": ("tokenizer",),
   "pretrain": ("model", "pretrain"),
@@ -47,6 +47,7 @@ FREE = frozenset(
 )
 # As free, but only here: in other sections these names change what is learned.
 FREE_HERE = frozenset(["evaluate.batch", "evaluate.reuse", "grpo.bins"])
+FREE_HERE |= {"maps.segmentation.classes"}  # what it names is noted beside it
 # What may be more than it was: the stage goes on from its last step.
 GROWS = frozenset(["grpo.steps"])
 # What may be another in a stage whose training was lost, when it goes on.
@@ -203,8 +204,7 @@ def differences(config, workdir, stage: str) -> list[str]:
     noted = before.keys() | now.keys()
     shared |= {name for name in noted if name.startswith("grpo.rl.rewards.")}
   return [
-    f"{name} is {before.get(name, 'absent')} there and "
-    f"{now.get(name, 'absent')} here"
+    settings_version.differing(name, before, now)
     # Another pipeline around it is a reason to run again, not to refuse.
     for name in sorted(shared)
     if name != "after"
@@ -223,10 +223,10 @@ def check(config, workdir) -> Path:
   workdir = Path(workdir).expanduser().absolute()
   _check_name(workdir)
   for stage in config.pipeline:
-    differing = differences(config, workdir, stage)
-    if differing:
-      shown = "; ".join(differing[:4])
-      more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+    found = differences(config, workdir, stage)
+    if found:
+      shown = "; ".join(found[:4])
+      more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
       raise UserError(
         f"{workdir} was made by another config: {shown}{more} (stage {stage});"
         " use another --workdir, or give the old values, or delete "

@@ -29,6 +29,7 @@ from cooper_jax.sample import (
 )
 from cooper_jax.training import telemetry
 from cooper_jax.world import cache_writer
+from cooper_jax.world.config import CLASSES
 
 FOLDER_VERSION = 1  # of the folder's layout
 SHARD = 512  # scenes in a file
@@ -36,6 +37,7 @@ ROOT = "~/.cache/cooper_jax"
 MANIFEST = "manifest.json"
 ARRAYS = ("image", "instances")  # of a sample, beside its maps
 MAPS = ("depth", "segmentation", "normals")
+CLASS_NAMES = {"segmentation": CLASSES}  # of maps of ids, in their order
 
 
 def build(
@@ -272,9 +274,8 @@ def _render(
 ) -> list[dict[str, Any]]:
   """Writes all shards and describes them for the manifest."""
   first = next(iter(cache_writer.generate(world, split, 0, 1)))
-  needed = int(1.1 * count * len(to_bytes(first, unit=cache_writer.UNIT))) + (
-    1 << 20
-  )
+  kept = to_bytes(first, unit=cache_writer.UNIT, half=cache_writer.HALF)
+  needed = int(1.1 * count * len(kept)) + (1 << 20)
   free = shutil.disk_usage(folder).free
   if free < needed:
     raise UserError(

@@ -20,6 +20,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample, to_bytes
 
 UNIT = ("normals",)  # maps of vectors of length one
+HALF = ("depth",)  # maps of floats that half precision is enough for
 SCENES_AT_ONCE = 32  # scenes rendered at once
 Job = tuple[str, int, int]  # file, first scene, number of scenes
 
@@ -50,7 +51,7 @@ def write_shards(
     for begin in range(start, start + count, SCENES_AT_ONCE):
       size = min(SCENES_AT_ONCE, start + count - begin)
       for sample in generate(world, split, begin, size):
-        writer.write(to_bytes(sample, unit=UNIT))
+        writer.write(to_bytes(sample, unit=UNIT, half=HALF))
       yield size
     writer.close()
 

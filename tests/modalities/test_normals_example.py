@@ -178,6 +178,7 @@ def test_evaluation_shows_the_maps_in_use(normals):
   drawn = DrawnMap("normals", np.zeros(4, int), up())
   view = Responses.from_texts(["<answer> yes </answer>"], maps=[(drawn,)])
   found = {"adaptive": questions.graded(view, [item])}
-  (row,) = stage_scores.show([item], found, 1, NAMES)
+  modules = {name: plugins.find("modalities", name) for name in NAMES}
+  (row,) = stage_scores.show([item], found, 1, modules)
   assert row["maps"]["depth"] == (None, None)
   assert all(each is not None for each in row["maps"]["normals"])

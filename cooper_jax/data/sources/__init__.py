@@ -26,7 +26,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample
 from cooper_jax.world.config import WorldConfig
@@ -53,6 +53,8 @@ class DataConfig:
   source: str = "world"  # file in data/sources; several: "world,jsonl"
   weights: tuple[float, ...] = ()  # share of each source; () = equal
   image_size: int = 64  # pixels a side, a multiple of the patch
+  # What makes pictures square: squash | crop (the middle) | pad (all of it).
+  fit: str = "squash"
   cache: str = ""  # folder of rendered worlds; "" = ~/.cache/cooper_jax
   in_memory: bool = False  # hold rendered worlds decoded in memory
   train_scenes: int = 4000  # scenes rendered for training
@@ -64,6 +66,8 @@ class DataConfig:
   # The Config of every source that has settings of its own.
   settings: Mapping[str, Any] = dataclasses.field(default_factory=own_settings)
   world: WorldConfig | None = None  # the WorldConfig (`config.world`)
+  # Settings of modalities that are not as they stand (`config.maps`).
+  maps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -74,6 +78,13 @@ class DataConfig:
     """The settings of one source: its `Config`, by default as it stands."""
     module = plugins.find("sources", source)
     return self.settings.get(source) or module.Config()
+
+  @property
+  def modalities(self) -> dict[str, Any]:
+    """Every modality there is, as the run sets it up."""
+    return {
+      n: modalities.set_up(n, self.maps.get(n)) for n in modalities.names()
+    }
 
   @classmethod
   def from_config(cls, config: Any) -> "DataConfig":
@@ -91,7 +102,8 @@ class DataConfig:
       for name, given in config.data.get("settings", {}).items()
     }
     try:
-      return cls(**{**config.data, "settings": settings}, world=world)
+      data = {**config.data, "settings": settings}
+      return cls(**data, world=world, maps=dict(config.get("maps", {})))
     except TypeError as error:
       raise UserError(f"config.data: {error}") from error
 

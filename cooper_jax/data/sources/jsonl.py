@@ -4,12 +4,14 @@
    "options": ["red ball", "blue box"], "depth": "a_depth.png",
    "segmentation": "a_classes.png", "unit": "", "reasoning": "..."}
 
-Only `image`, `question` and `answer` are needed.  Paths are relative to the
-JSONL file, absolute or under `~`.  A map is named by its modality, and read as
+Only `image`, `question` and `answer` are needed; a line with a map may be
+without a question.  Paths are relative to the JSONL file, absolute or under
+`~`.  A map is named by its modality, and read as
 `modalities/<name>.py` says.  Depth is planar, 0 or NaN = no reading: a
 `.npy` of metres, or integers (16-bit PNG or TIFF, `.npy`) of `depth_scale`
-units a metre, 1000 by default; segmentation an 8-bit PNG of class ids, 0 =
-unlabelled, 255 = ignore.  Maps have the aspect of their picture, and are turned
+units a metre, 1000 by default; segmentation an 8-bit PNG of class ids of
+`config.maps.segmentation.classes`, 255 = ignore.  `camera` is [fx, fy, cx, cy]
+in pixels of the picture.  Maps have the aspect of their picture, and are turned
 with it where EXIF turns it.  Lines in a row with the same image are one sample
 with several questions.  The path may hold `{split}`; without it the lines
 are divided 8:1:1 by a hash of the image's path (`data/splits.py`).
@@ -26,10 +28,9 @@ import dataclasses
 import functools
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from cooper_jax import modalities
 from cooper_jax.data import map_files, picture_files, splits
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -76,8 +77,11 @@ def source(config: DataConfig, split: str) -> JsonlSource:
       f"{path} has no lines for split {split!r}; add some, or give each split "
       "its own file: config.data.settings.jsonl.path=path/to/{split}.jsonl"
     )
-  _check_maps(path, entries, strict=not config.bad_samples)
-  return JsonlSource(path, entries, config.image_size)
+  own = config.modalities
+  _check_maps(path, entries, own, strict=not config.bad_samples)
+  return JsonlSource(
+    path, entries, config.image_size, fit=config.fit, modalities=own
+  )
 
 
 def survey(config: DataConfig) -> list[str]:
@@ -120,14 +124,18 @@ def _path(config: DataConfig, split: str) -> pathlib.Path:
 
 
 def _check_maps(
-  path: pathlib.Path, entries: Sequence[Entry], *, strict: bool
+  path: pathlib.Path,
+  entries: Sequence[Entry],
+  own: Mapping[str, Any],
+  *,
+  strict: bool,
 ) -> None:
   """Some maps of each modality, spread over the file, before a run.
 
   Raises UserError for one that can't be what it should, if strict, and where
   they are not together: of another scale than is usual.
   """
-  for name, module in modalities.found().items():
+  for name, module in own.items():
     have = [entry for entry in entries if name in entry.maps]
     files = [
       map_files.MapFile(

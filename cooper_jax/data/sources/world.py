@@ -1,12 +1,17 @@
 """The embedded world: rendered rooms with exact maps, cached on disk."""
 
+import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from cooper_jax import modalities
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.sample import Question
+from cooper_jax.sample import Question, Sample
 from cooper_jax.world import cache
 from cooper_jax.world.config import SPLITS
 from cooper_jax.world.questions import families
@@ -33,7 +38,44 @@ def source(config: DataConfig, split: str) -> Source:
     root=config.cache,
     workers=config.workers or None,
   )
-  return _in_memory(path) if config.in_memory else cache.CachedSource(path)
+  found = _in_memory(path) if config.in_memory else cache.CachedSource(path)
+  tables = {
+    name: table
+    for name, names in cache.CLASS_NAMES.items()
+    if (table := config.modalities[name].renumber(names)) is not None
+  }
+  return Renumbered(found, tables) if tables else found
+
+
+@dataclasses.dataclass(frozen=True)
+class Renumbered:
+  """Rendered scenes with the class ids of a run's own list.
+
+  tables: by modality, the new id of each [n].
+  """
+
+  scenes: Any
+  tables: Mapping[str, np.ndarray]
+
+  def __len__(self) -> int:
+    return len(self.scenes)
+
+  def __getitem__(self, index: int) -> Sample:
+    sample = self.scenes[index]
+    maps = {name: t[sample.maps[name]] for name, t in self.tables.items()}
+    return dataclasses.replace(sample, maps={**sample.maps, **maps})
+
+  def kind(self, index: int):
+    """As the scenes have it."""
+    return self.scenes.kind(index)
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A scene's questions alone."""
+    return self.scenes.questions(index)
+
+  def __repr__(self) -> str:
+    ids = {name: table.tolist() for name, table in self.tables.items()}
+    return f"Renumbered({self.scenes!r}, {ids})"
 
 
 def _drawable() -> tuple[str, ...]:
