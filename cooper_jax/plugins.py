@@ -51,6 +51,7 @@ MACHINERY = {
     "origins",
     "text_model",
     "verify",
+    "vision_model",
     "writing",
   },
 }
