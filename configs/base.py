@@ -21,6 +21,7 @@ from cooper_jax.errors import UserError, nearest
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel.mesh import MeshConfig
 from cooper_jax.rl.losses import LossConfig
+from cooper_jax.settings import meaning
 from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
 from cooper_jax.training.optim import OptimConfig
 from cooper_jax.world.config import WorldConfig
@@ -48,6 +49,28 @@ class RunSettings:
   # Rows of text in the embedding table; 0 = as the folder's, or a row a token.
   text_rows: int = 0
   modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
+
+
+def maps_of(value: str) -> dict[str, str]:
+  """One value for each modality that there is."""
+  return dict.fromkeys(plugins.names("modalities"), value)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitSettings:
+  """Folders of released weights that the first stage begins with."""
+
+  # Folder of a model of text: decoder, embedding, head and tokenizer; "" =
+  # none.
+  text: str = ""
+  vision: str = ""  # folder of a model whose image tower is taken; "" = none
+  from_: str = ""  # folder of a model that sees and speaks; "" = none
+  # Folder of an image tokenizer, by modality; "" = trained here.
+  tokenizer: dict = dataclasses.field(default_factory=lambda: maps_of(""))
+  # Digest of each folder's weights, noted when a run begins; "" = any.
+  digests: dict = dataclasses.field(
+    default_factory=lambda: {"text": "", "vision": "", "from": ""}
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,6 +323,7 @@ class EvaluateSettings:
 # Section -> the class that it is made from.
 SECTION_CLASSES = {
   "": RunSettings,
+  "init": InitSettings,
   "mesh": MeshConfig,
   "data": DataConfig,
   "world": WorldConfig,
@@ -324,7 +348,7 @@ DERIVED_FIELDS = {
     "shaded",
   ),
   "model": ("text", "codes", "code_levels", "dtype", "operands"),
-  "model.vision": ("image_size", "norm_eps"),
+  "model.vision": ("image_size",),
   "tokenizer.network": ("channels", "outputs", "image_size", "grid"),
   "grpo.rl.loss": ("weight",),
 }  # fmt: skip
@@ -379,10 +403,11 @@ def make_section(cls, derived=()) -> ConfigDict:
   for field in dataclasses.fields(cls):
     if field.name in derived:
       continue
+    name = meaning.setting(field)
     if field.default_factory is not dataclasses.MISSING:
-      values[field.name] = field.default_factory()
+      values[name] = field.default_factory()
     elif field.default is not dataclasses.MISSING:
-      values[field.name] = field.default
+      values[name] = field.default
   return _to_config(values)
 
 

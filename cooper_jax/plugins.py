@@ -49,6 +49,7 @@ MACHINERY = {
     "importing",
     "live",
     "origins",
+    "starting",
     "text_model",
     "verify",
     "vision_model",

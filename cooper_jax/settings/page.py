@@ -126,6 +126,7 @@ def settings_pages() -> dict[str, str]:
     *common,
     "",
     *part("The run", ""),
+    *part("Weights to start from", "init"),
     *part("Devices", "mesh"),
     *part("Data", "data"),
     *part("The rendered world", "world"),

@@ -15,7 +15,16 @@ ADDED = {
   "evaluate.replacements": ["own", "other", "true"],
   "grpo.phrasings": "usual",
   "grpo.skip_scenes": 0,
+  "init.digests.from": "",
+  "init.digests.text": "",
+  "init.digests.vision": "",
+  "init.from": "",
+  "init.text": "",
+  "init.vision": "",
+  "model.one_position": False,
   "model.rope_llama3": [],
+  "model.vision.cell_table": False,
+  "model.vision.norm_eps": 1e-6,
   "pretrain.exchanged_maps": False,
   "pretrain.families": [],
   "pretrain.without_lengths": False,
@@ -28,6 +37,8 @@ ADDED = {
   "world.field_of_view": [44.0, 72.0],
   "world.object_size": 1.0,
 }
+# The same of settings that each modality has: they were "".
+BY_MODALITY = "init.tokenizer."
 
 
 def made_by(saved: dict) -> str:
@@ -57,13 +68,24 @@ def without_added(settings: dict) -> dict:
   return {
     name: value
     for name, value in settings.items()
-    if name not in ADDED or value != ADDED[name]
+    if (name not in ADDED or value != ADDED[name])
+    and (value or not name.startswith(BY_MODALITY))
   }
 
 
 def completed(config: dict) -> dict:
-  """A saved config with the settings of its top that came since."""
-  return {name: ADDED[name] for name in ADDED if "." not in name} | config
+  """A saved config with the settings of its top, and the sections, that came
+  since."""
+  found = {name: ADDED[name] for name in ADDED if "." not in name} | config
+  for name in ADDED:
+    section, *parts = name.split(".")
+    if section in config or not parts:
+      continue
+    here = found.setdefault(section, {})
+    for part in parts[:-1]:
+      here = here.setdefault(part, {})
+    here[parts[-1]] = ADDED[name]
+  return found
 
 
 def paired(one: dict, other: dict) -> tuple[dict, dict]:
