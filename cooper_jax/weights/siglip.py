@@ -32,9 +32,10 @@ def config(said: dict, where: str) -> dict:
       read.refuse("vision_config", own, "allowed: an object")
     read.known |= {"text_config", "initializer_factor"}
     read.finish()
-    model_type = f"{model_type}_vision_model"
     read = fields.ConfigFields(own, f"{where}: vision_config")
-    read.only("model_type", model_type, "that is another tower")
+    model_type = read.get("model_type", f"{model_type}_vision_model")
+    if model_type not in TOWERS:
+      read.refuse("model_type", model_type, f"allowed: {', '.join(TOWERS)}")
   found = tower(read, naflex=model_type == TOWERS[1])
   read.finish()
   return {"vision": found}

@@ -17,6 +17,7 @@ import numpy as np
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 from cooper_jax.tokenizers import text_check
+from cooper_jax.tokenizers.folder_text import FolderText
 from cooper_jax.training import workdir
 from cooper_jax.training.manifest import flatten
 from cooper_jax.training.start_folders import folders
@@ -138,6 +139,13 @@ def _take_text(config, role: str, planned: importing.ImportPlan, given) -> None:
         " nothing without; set config.text_folder to a folder that has it"
       )
     config.text_folder = str(path)
+  tokens = FolderText.load(config.text_folder).size
+  if tokens > rows:
+    raise UserError(
+      f"config.init.{role}: {path} has {rows} rows of text, the tokenizer of"
+      f" {config.text_folder} has {tokens} tokens; one of them is of another"
+      " model"
+    )
   if "text_rows" in given and 0 < config.text_rows < rows:
     raise UserError(
       f"config.text_rows is {config.text_rows}, {path} has {rows}; leave it out"
