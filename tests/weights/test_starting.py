@@ -119,7 +119,7 @@ def test_text_alone_gives_what_the_folder_gives(here):
 
 
 def whole(here, side=4):
-  """A run from a folder like BAGEL's; its pictures have 4 x 4 of 5 x 5 cells."""
+  """A run from a folder like BAGEL's, of pictures of 4 x 4 cells."""
   released_pictures.write_bagel(here / "bagel")
   starts.write_tokenizer(here / "spoken")
   changes = {
