@@ -23,6 +23,7 @@ from cooper_jax.parallel.mesh import MeshConfig
 from cooper_jax.rl.losses import LossConfig
 from cooper_jax.settings import meaning
 from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
+from cooper_jax.training import start_folders
 from cooper_jax.training.optim import OptimConfig
 from cooper_jax.world.config import WorldConfig
 
@@ -49,28 +50,6 @@ class RunSettings:
   # Rows of text in the embedding table; 0 = as the folder's, or a row a token.
   text_rows: int = 0
   modalities: tuple[str, ...] = ("depth", "segmentation")  # maps to draw
-
-
-def maps_of(value: str) -> dict[str, str]:
-  """One value for each modality that there is."""
-  return dict.fromkeys(plugins.names("modalities"), value)
-
-
-@dataclasses.dataclass(frozen=True)
-class InitSettings:
-  """Folders of released weights that the first stage begins with."""
-
-  # Folder of a model of text: decoder, embedding, head and tokenizer; "" =
-  # none.
-  text: str = ""
-  vision: str = ""  # folder of a model whose image tower is taken; "" = none
-  from_: str = ""  # folder of a model that sees and speaks; "" = none
-  # Folder of an image tokenizer, by modality; "" = trained here.
-  tokenizer: dict = dataclasses.field(default_factory=lambda: maps_of(""))
-  # Digest of each folder's weights, noted when a run begins; "" = any.
-  digests: dict = dataclasses.field(
-    default_factory=lambda: {"text": "", "vision": "", "from": ""}
-  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,7 +302,7 @@ class EvaluateSettings:
 # Section -> the class that it is made from.
 SECTION_CLASSES = {
   "": RunSettings,
-  "init": InitSettings,
+  "init": start_folders.InitSettings,
   "mesh": MeshConfig,
   "data": DataConfig,
   "world": WorldConfig,

@@ -74,17 +74,23 @@ def without_added(settings: dict) -> dict:
 
 
 def completed(config: dict) -> dict:
-  """A saved config with the settings of its top, and the sections, that came
-  since."""
+  """A saved config with what came since: settings of its top, and `init`."""
   found = {name: ADDED[name] for name in ADDED if "." not in name} | config
+  if "init" not in config:
+    found["init"] = _nested("init.")
+  return found
+
+
+def _nested(prefix: str) -> dict:
+  """A section of the added settings, whose names begin with a prefix."""
+  found = {}
   for name in ADDED:
-    section, *parts = name.split(".")
-    if section in config or not parts:
-      continue
-    here = found.setdefault(section, {})
-    for part in parts[:-1]:
-      here = here.setdefault(part, {})
-    here[parts[-1]] = ADDED[name]
+    if name.startswith(prefix):
+      *sections, last = name.removeprefix(prefix).split(".")
+      here = found
+      for section in sections:
+        here = here.setdefault(section, {})
+      here[last] = ADDED[name]
   return found
 
 

@@ -25,7 +25,7 @@ from cooper_jax.weights import decoder, folder, importing, origins
 
 ORIGINS = "origins.json"  # beside a stage's checkpoints
 LOOKED_AT = 2**16  # bytes of each tensor, at either end, that a digest is of
-EMBEDDING, HEAD = "params/embedding", "params/head"
+EMBEDDING, OUT_OF = "params/embedding", "params/head"
 # Of a folder's text nothing else stands between the embedding and the layers.
 OF_TEXT = {"smear": False}
 OF_ONE_TABLE = {"rope_llama3": ()}  # where a family says nothing of it
@@ -245,7 +245,7 @@ def _of_our_own(config, shapes: dict, leaves: dict) -> dict[str, tuple]:
   made = {}
   for path, added in (
     (EMBEDDING, ("params/embedding_digits", "params/place")),
-    (HEAD, ("params/head_digits",)),
+    (OUT_OF, ("params/head_digits",)),
   ):
     if path not in leaves:
       continue

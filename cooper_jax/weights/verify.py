@@ -128,19 +128,19 @@ def verify(
       f" put what its class gives into {folder.EXPECTED}"
     )
   arrays = {} if is_live and not file.exists() else expected(opened.path)
-  given, found = vision_model.Given(arrays), {}
+  rest, found = vision_model.Expected(arrays), {}
   leaves = importing.read(planned)
   if "text" not in planned.sizes:
-    pairs = vision_model.compare_tower(planned.sizes, leaves, given)
-    return _gaps(pairs), notes + given.left()
+    pairs = vision_model.compare_tower(planned.sizes, leaves, rest)
+    return _gaps(pairs), notes + rest.left()
   wanted = of_text(arrays, file) if arrays else {}
   config = text_model.make_config(planned.sizes)
   model = text_model.make_model(config)
   origins.table(planned.origins(), text_model.shapes(model))
   params = text_model.fill(model, leaves)
-  if "patches" in given and sees:
-    found |= _gaps(vision_model.compare_whole(model, params, given))
-  given.used |= {*wanted, *TEXT_OF_SEEING.values()}
+  if "patches" in rest and sees:
+    found |= _gaps(vision_model.compare_whole(model, params, rest))
+  rest.used |= {*wanted, *TEXT_OF_SEEING.values()}
   ids = np.random.default_rng(0).integers(0, config.text, (2, 21))
   ids = _checked(wanted.pop("ids", ids), config.text)
   if arrays and not wanted:
@@ -154,7 +154,7 @@ def verify(
     theirs = live.run(opened.path, opened.config, ids)
     again = differences(ours, theirs)
     found |= {f"live {each}": gap for each, gap in again.items()}
-  return found, notes + given.left()
+  return found, notes + rest.left()
 
 
 def _gaps(pairs: dict) -> dict[str, float]:

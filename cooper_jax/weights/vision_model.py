@@ -11,7 +11,6 @@ import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax import traverse_util
 
 from cooper_jax.errors import UserError
@@ -22,10 +21,10 @@ from cooper_jax.models.unified import Tokens, Unified
 from cooper_jax.weights import text_model
 
 KINDS = (TEXT, IMAGE, CODE)  # of a token, as `kind` of an io.npz counts them
-FLOATS, WHOLE = "f", "iu"
+FLOATS, INTEGERS = "f", "iu"
 
 
-class Given:
+class Expected:
   """Arrays of an io.npz, each by its name and with a shape that fits."""
 
   def __init__(self, arrays: dict[str, np.ndarray]):
@@ -83,9 +82,10 @@ def tower(config: VisionConfig, params, patches_BJP, position_BJD, exists_BJ):
     own = jax.tree.map(lambda leaf: leaf[layer], params["blocks"])  # noqa: B023
     x, _ = block.apply({"params": own}, x, exists_BJ)
     states.append(x)
-  norm = nn.LayerNorm(config.norm_eps, parent=None)
-  states.append(norm.apply({"params": params["norm"]}, x))
-  return states
+  own, centred = params["norm"], x - x.mean(axis=-1, keepdims=True)
+  variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+  x = centred * jax.lax.rsqrt(variance + config.norm_eps)
+  return [*states, x * own["scale"] + own["bias"]]
 
 
 def connected(params, x_BJD):
@@ -93,7 +93,7 @@ def connected(params, x_BJD):
   for i in (1, 2):
     own = params[f"connector{i}"]
     x_BJD = x_BJD @ own["kernel"] + own["bias"]
-    x_BJD = nn.gelu(x_BJD, approximate=True) if i == 1 else x_BJD
+    x_BJD = jax.nn.gelu(x_BJD, approximate=True) if i == 1 else x_BJD
   return x_BJD
 
 
@@ -121,7 +121,7 @@ def resized(table_JD, height: int, width: int) -> np.ndarray:
   return np.reshape(made, (height * width, -1))
 
 
-def compare_tower(sizes: dict, leaves: dict, arrays: Given):
+def compare_tower(sizes: dict, leaves: dict, arrays: Expected):
   """Pairs of arrays (ours, theirs) by name, of a tower alone.
 
   sizes, leaves: of an import. arrays: pixels [B, 3, side, side] and
@@ -138,7 +138,7 @@ def compare_tower(sizes: dict, leaves: dict, arrays: Given):
     return _compare_tower(config, params, arrays)
 
 
-def _compare_tower(config: VisionConfig, params, arrays: Given):
+def _compare_tower(config: VisionConfig, params, arrays: Expected):
   found, table, side = {}, params["position"], config.image_size
   states = (None, config.cells, config.width)
   if "pixels" in arrays:
@@ -158,8 +158,8 @@ def _compare_tower(config: VisionConfig, params, arrays: Given):
   if "spatial_shapes" in arrays:
     values = 3 * config.patch**2
     patches = arrays.take("patches", FLOATS, None, None, values)
-    exists = arrays.take("mask", WHOLE, *patches.shape[:2], below=2) > 0
-    grids = arrays.take("spatial_shapes", WHOLE, len(patches), 2)
+    exists = arrays.take("mask", INTEGERS, *patches.shape[:2], below=2) > 0
+    grids = arrays.take("spatial_shapes", INTEGERS, len(patches), 2)
     if grids.min() < 1 or (grids.prod(axis=1) != exists.sum(axis=1)).any():
       raise UserError("io.npz: mask and spatial_shapes are of other pictures")
     position = np.zeros((*patches.shape[:2], config.width), np.float32)
@@ -185,25 +185,14 @@ def _square(shape, side: int, patch: int) -> None:
     )
 
 
-class _Seen(nn.Module):
-  """A tower's own forward pass, for what lies before its connector."""
-
-  config: VisionConfig
-
-  @nn.compact
-  def __call__(self, images):
-    return vision.Vision(
-      self.config, self.config.width, "float32", "float32", name="vision"
-    )(images)
-
-
 def _whole(config: VisionConfig, params, images):
   """What the model's own forward pass has behind the tower's norm."""
   square = jnp.zeros((config.width, config.width))
   own = {"kernel": square, "bias": square[0]}
   params = dict(params, connector1=own, connector2=own)
-  _, kept = _Seen(config).apply(
-    {"params": {"vision": params}},
+  whole = vision.Vision(config, config.width, "float32", "float32")
+  _, kept = whole.apply(
+    {"params": params},
     images,
     capture_intermediates=lambda module, _: module.name == "norm",
     mutable=["intermediates"],
@@ -212,25 +201,25 @@ def _whole(config: VisionConfig, params, images):
   return found
 
 
-def compare_whole(model: Unified, params, arrays: Given):
+def compare_whole(model: Unified, params, arrays: Expected):
   """Pairs of arrays (ours, theirs) by name, of a model that sees and draws.
 
   arrays, of one row of L tokens: ids [L], kind [L] (0 text, 1 picture, 2
   drawn), position [L], group [L] (a token attends to those of its own group and
   of those before), patches [J, values] and patch_position [J] (row * side +
-  column) of the picture, gen_inputs [M, D] where something is drawn ->
+  column) of the picture, gen_inputs [drawn, D] where something is drawn ->
   image_features [J, D], hidden [L, D], logits [L, V].
   """
   with jax.default_matmul_precision("highest"):
     return _compare_whole(model, params, arrays)
 
 
-def _compare_whole(model: Unified, params, arrays: Given):
+def _compare_whole(model: Unified, params, arrays: Expected):
   config, own = model.config, params["params"]["vision"]
   tables, values = config.vision, 3 * config.vision.patch**2
   patches = arrays.take("patches", FLOATS, None, values)
   count = len(patches)
-  place = arrays.take("patch_position", WHOLE, count, below=tables.cells)
+  place = arrays.take("patch_position", INTEGERS, count, below=tables.cells)
   states = tower(tables, own, patches[None], own["position"][place], None)
   features = connected(own, states[-1]) + own["cell_table"][place]
   found = {
@@ -239,16 +228,16 @@ def _compare_whole(model: Unified, params, arrays: Given):
       arrays.take("image_features", FLOATS, count, config.d_model),
     )
   }
-  kind = arrays.take("kind", WHOLE, None, below=len(KINDS))
+  kind = arrays.take("kind", INTEGERS, None, below=len(KINDS))
   length, drawn = len(kind), int(np.sum(kind == 2))
   if np.sum(kind == 1) != count:
     raise UserError(
       f"io.npz: kind has {np.sum(kind == 1)} cells of a picture, patches"
       f" {count}"
     )
-  ids = arrays.take("ids", WHOLE, length, below=config.text)
-  position = arrays.take("position", WHOLE, length)
-  group = arrays.take("group", WHOLE, length)
+  ids = arrays.take("ids", INTEGERS, length, below=config.text)
+  position = arrays.take("position", INTEGERS, length)
+  group = arrays.take("group", INTEGERS, length)
   tokens, layout, _ = text_model.inputs(ids[None], config)
   tokens = tokens.replace(
     kind=jnp.asarray(KINDS, jnp.int32)[kind][None],
