@@ -35,4 +35,6 @@ class InitSettings:
 
 def folders(config) -> dict[str, str]:
   """The folders that a config names, by what they are for."""
-  return {role: config.init[role] for role in ROLES if config.init[role]}
+  init = config.init
+  paths = (init.text, init.vision, init["from"])
+  return {role: path for role, path in zip(ROLES, paths) if path}

@@ -121,6 +121,8 @@ def is_read(name: str, files: dict[str, Source]) -> bool:
   below = name.removeprefix(f"{section}.").split(".")
   if name.startswith("grpo.rl.settings."):  # the Config of one reward
     return files[reward_file(below[1])].reads(leaf)
+  if section == "init":  # a dictionary, too, is read as one
+    leaf = below[0]
   if cls.__module__ != base.__name__:
     module = inspect.getmodule(cls).__name__
     if "astuple(" in files[module].text:
