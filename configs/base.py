@@ -29,7 +29,9 @@ from cooper_jax.modalities import default_settings
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel.mesh import MeshConfig
 from cooper_jax.rl.losses import LossConfig
+from cooper_jax.settings import meaning
 from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
+from cooper_jax.training import start_folders
 from cooper_jax.training.optim import OptimConfig
 from cooper_jax.world.config import WorldConfig
 
@@ -210,6 +212,7 @@ class EvaluateSettings:
 # Section -> the class that it is made from.
 SECTION_CLASSES = {
   "": RunSettings,
+  "init": start_folders.InitSettings,
   "mesh": MeshConfig,
   "data": DataConfig,
   "world": WorldConfig,
@@ -234,7 +237,7 @@ DERIVED_FIELDS = {
     "shaded",
   ),
   "model": ("text", "codes", "code_levels", "dtype", "operands"),
-  "model.vision": ("image_size", "norm_eps"),
+  "model.vision": ("image_size",),
   "tokenizer.network": ("channels", "outputs", "image_size", "grid"),
   "grpo.rl.loss": ("weight",),
 }  # fmt: skip
@@ -289,10 +292,11 @@ def make_section(cls, derived=()) -> ConfigDict:
   for field in dataclasses.fields(cls):
     if field.name in derived:
       continue
+    name = meaning.setting(field)
     if field.default_factory is not dataclasses.MISSING:
-      values[field.name] = field.default_factory()
+      values[name] = field.default_factory()
     elif field.default is not dataclasses.MISSING:
-      values[field.name] = field.default
+      values[name] = field.default
   return _to_config(values)
 
 

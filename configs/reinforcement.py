@@ -15,10 +15,9 @@ class SamplingSettings:
 
   temperature: float = 1.0  # temperature of text tokens; 0 = greedy
   code_temperature: float = 1.0  # temperature of map codes; 0 = greedy
-  # Rollouts are drawn from a part of the distribution and scored under it, as
-  # in TRL: the likeliest top_k, of these the likeliest that together have
-  # probability top_p, of these all with min_p of the likeliest's.
-  top_k: int = 0  # likeliest text tokens that are drawn from; 0 = all
+  # Likeliest text tokens that are drawn from, then top_p of these, then min_p;
+  # rollouts are scored under the same; 0 = all.
+  top_k: int = 0
   top_p: float = 1.0  # probability of the text tokens that are drawn from
   min_p: float = 0.0  # least share of the likeliest's probability, of text
   code_top_k: int = 0  # likeliest codes that are drawn from; 0 = all

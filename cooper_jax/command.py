@@ -29,6 +29,7 @@ FLAGS = {
   "profile": "steps of every stage to trace, for TensorBoard",
 }
 REWARDS = "config.grpo.rl.rewards."
+FROM = "config.init.from"
 HELP = """\
 usage: python -m cooper_jax.main --config=FILE.py[:VARIANT] [--workdir=DIR]
            [--config.KEY=VALUE ...] [--compile_cache=DIR|off]
@@ -210,11 +211,13 @@ def _meanings(config: ConfigDict) -> dict[str, str]:
 def _override(path: str, given: dict[str, str]) -> ConfigDict:
   """Applies the overrides with config_flags, which knows the types.
 
-  It knows no None, which a reward's weight may be.
+  It knows no None, which a reward's weight may be, and no name that is a word
+  of Python.
   """
   off = [k for k, v in given.items() if v == "None" and k.startswith(REWARDS)]
   argv = ["cooper_jax", f"--config={path}"]
-  argv += [f"--{k}={v}" for k, v in given.items() if k not in off]
+  own = {*off, FROM}
+  argv += [f"--{k}={v}" for k, v in given.items() if k not in own]
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
     "config", flag_values=values, sys_argv=argv, lock_config=True
@@ -222,6 +225,8 @@ def _override(path: str, given: dict[str, str]) -> ConfigDict:
   values(argv)
   for key in off:
     values.config.grpo.rl.rewards[key.removeprefix(REWARDS)] = None
+  if FROM in given:
+    values.config.init["from"] = given[FROM]
   return values.config
 
 
@@ -265,7 +270,9 @@ def parse(argv: list[str]) -> Command | None:
   if not folder:
     folder = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
   from cooper_jax import modalities, package
+  from cooper_jax.weights import starting
 
+  starting.take(config, {key.removeprefix("config.") for key in given})
   package.take_text(config)
   modalities.note(config)
   checks.validate(config)

@@ -32,7 +32,7 @@ from cooper_jax.policy import (
 )
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import text_files
-from cooper_jax.training import settings_version, workdir
+from cooper_jax.training import settings_version, start_folders, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 from cooper_jax.world.config import VIEWS, WORLD_VERSION
 
@@ -348,6 +348,8 @@ def pack(run_folder, out) -> dict:
       if name.startswith((*KEPT, *(f"{each}/" for each in codecs)))
     },
   }
+  # Where it began is of this machine; which weights those were, is not.
+  manifest["config"]["init"] |= dict.fromkeys(start_folders.ROLES, "")
   out.mkdir(parents=True, exist_ok=True)
   if config.text_folder:
     rows = policy.form.vocabulary.text

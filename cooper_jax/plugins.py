@@ -49,8 +49,10 @@ MACHINERY = {
     "importing",
     "live",
     "origins",
+    "starting",
     "text_model",
     "verify",
+    "vision_model",
     "writing",
   },
 }

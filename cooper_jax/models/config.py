@@ -27,7 +27,10 @@ class VisionConfig:
   ffn: int = 256  # hidden channels of the feed-forward layers
   # First layer: linear (SigLIP2) | conv (two convolutions, from scratch).
   stem: str = "conv"
-  norm_eps: float = 1e-6
+  norm_eps: float = 1e-6  # added to the variance in LayerNorm
+  # A table of sines, a row a cell, is added behind the connector and never
+  # trained (BAGEL).
+  cell_table: bool = False
 
   def __post_init__(self):
     if self.image_size % self.patch:
@@ -107,6 +110,8 @@ class ModelConfig:
   aligned_queries: bool = True  # a map position sees the feature of its cell
   code_levels: tuple[int, ...] = ()  # of an FSQ code's digits; () = no FSQ
   code_digits: bool = True  # codes share what is learned of their digits
+  # All cells of a picture have one position, else by row and column (BAGEL).
+  one_position: bool = False
   smear: bool = True  # a text token sees its predecessor's embedding
   rope_theta: float = 10_000.0  # base of the rotary embedding's wavelengths
   # Wavelengths stretched as Llama 3 has them: (factor, low, high, positions
@@ -188,6 +193,11 @@ class ModelConfig:
   def map_positions(self) -> int:
     """Positions of one map: Q codes shifted by one step, Q + g."""
     return self.map_codes + self.step_codes
+
+  @property
+  def image_advance(self) -> int:
+    """Positions that the text after a picture moves on by."""
+    return 1 if self.one_position else self.vision.grid
 
   @property
   def map_advance(self) -> int:

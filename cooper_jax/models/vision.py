@@ -1,7 +1,11 @@
 """The image encoder: a ViT of SigLIP2's shape and a two-layer connector."""
 
+import math
+
 import einops
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from cooper_jax.models import attention, kernels, layers
@@ -13,7 +17,8 @@ from cooper_jax.parallel.shard import constrain
 class VisionBlock(nn.Module):
   """Pre-norm self-attention and GELU MLP, biases everywhere (SigLIP).
 
-  Called as a scan body: carry x [B, J, D], J cells of one image.
+  Called as a scan body: carry x [B, J, D], J cells of one image, and which of
+  them exist, [B, J]; None = all.
   """
 
   config: VisionConfig
@@ -21,7 +26,7 @@ class VisionBlock(nn.Module):
   operands: str
 
   @nn.compact
-  def __call__(self, x_BJD, _):
+  def __call__(self, x_BJD, exists_BJ):
     c = self.config
     kernel = {"bias": True, "dtype": self.dtype, "operands": self.operands}
     h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm1")(x_BJD)
@@ -33,9 +38,11 @@ class VisionBlock(nn.Module):
       )
       for name in ("q", "k", "v")
     )
-    everything = jnp.ones((1, 1, 1), bool)
+    seen = jnp.ones((1, 1, 1), bool)
+    if exists_BJ is not None:
+      seen = exists_BJ[:, None]
     mixed = einops.rearrange(
-      attention.attend(q, k, v, everything), "b j n h -> b j (n h)"
+      attention.attend(q, k, v, seen), "b j n h -> b j (n h)"
     )
     x_BJD = x_BJD + layers.Linear(
       c.width, ("heads", "embed"), name="out", **kernel
@@ -97,4 +104,28 @@ class Vision(nn.Module):
     x = layers.Linear(
       self.d_model, ("ffn", "embed"), True, *dtypes, name="connector2"
     )(x)
+    if c.cell_table:
+      table = self.param(
+        "cell_table",
+        nn.with_logical_partitioning(
+          lambda _, shape: jnp.asarray(sines(*shape)), ("cells", "embed")
+        ),
+        (c.cells, self.d_model),
+      )
+      x = x + jax.lax.stop_gradient(table).astype(self.dtype)
     return constrain(x, "batch", None, "embed_out")
+
+
+def sines(cells: int, width: int) -> np.ndarray:
+  """A table of sines [cells, width] of the cells of a square, row by row.
+
+  Half of the channels are of the column, then half of the row, each sines and
+  then cosines; wavelengths go from 2 pi to 10,000 times that (BAGEL, and MAE's
+  `get_2d_sincos_pos_embed`).
+  """
+  side = math.isqrt(cells)
+  frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
+  row, column = np.divmod(np.arange(cells), side)
+  angles = [np.outer(place, frequency) for place in (column, row)]
+  parts = [part(each) for each in angles for part in (np.sin, np.cos)]
+  return np.concatenate(parts, axis=-1).astype(np.float32)

@@ -227,19 +227,20 @@ class Row:
       )
     cursor.image = len(self.images)
     self.images.append(image.image)
-    cell = np.arange(model.locations)
+    cell, grid = np.arange(model.locations), model.vision.grid
+    apart = 0 if model.one_position else 1
     start = self._write(
       model.locations,
       branch,
       kind=IMAGE,
-      row=cursor.position + cell // model.vision.grid,
-      column=cursor.position + cell % model.vision.grid,
+      row=cursor.position + apart * (cell // grid),
+      column=cursor.position + apart * (cell % grid),
       cell=cursor.image * model.locations + cell,
       order=cursor.order + 1,
     )
     first = cursor.image * model.locations
     self.image_at[first : first + model.locations] = start + cell
-    cursor.position += model.vision.grid
+    cursor.position += model.image_advance
     cursor.order += 1
     cursor.predictor, cursor.previous = start + model.locations - 1, -1
 

@@ -13,6 +13,11 @@ import tokenize
 from collections.abc import Mapping
 
 
+def setting(field: dataclasses.Field) -> str:
+  """A field's name in a config: `from_`, a word of Python, is `from` there."""
+  return field.name.rstrip("_")
+
+
 def meanings(sections: Mapping[str, type]) -> dict[str, str]:
   """Name -> meaning of every field of the classes, nested ones included.
 
@@ -22,7 +27,7 @@ def meanings(sections: Mapping[str, type]) -> dict[str, str]:
   for path, cls in sections.items():
     said = comments(cls)
     for field in dataclasses.fields(cls):
-      name = f"{path}.{field.name}" if path else field.name
+      name = f"{path}.{setting(field)}" if path else setting(field)
       found |= _below(_default(field), name, said.get(field.name, ""))
   return found
 

@@ -130,6 +130,8 @@ def settings_pages() -> dict[str, str]:
     *common,
     "",
     *part("The run", ""),
+    *part("Weights to start from", "init", "tokenizer"),
+    *part("Image tokenizers to start from", "init.tokenizer"),
     *part("Devices", "mesh"),
     "## Every training stage: `config.<stage>`",
     "",

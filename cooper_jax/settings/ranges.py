@@ -78,6 +78,7 @@ TABLE = {
   "model.rope_theta": ABOVE,
   "model.rope_llama3": ABOVE,  # ModelConfig looks at the four together
   "model.norm_eps": ABOVE,
+  "model.vision.norm_eps": ABOVE,
   "model.kept_logits_mib": Range(0, why="0 = none are kept"),
   "model.*": COUNT,
   "sampling.temperature": Range(0, why="0 = the most likely token"),

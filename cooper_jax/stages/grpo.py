@@ -13,19 +13,28 @@ longer run, and the steps before were taken at other rates than in that.
 
 from pathlib import Path
 
+import jax
+
 from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import validation
 from cooper_jax.parallel import processes
-from cooper_jax.policy import load_stage, make_policy, start_from
+from cooper_jax.policy import (
+  init_state,
+  load_stage,
+  make_policy,
+  param_shardings,
+  start_from,
+)
 from cooper_jax.rl import losses, question_order, scoring
 from cooper_jax.rl.build import build_step, optimiser_steps
 from cooper_jax.rl.rollout_log import RolloutLog
 from cooper_jax.rollouts import generate
 from cooper_jax.stages import tokenizer
-from cooper_jax.training import loop, optim, telemetry
+from cooper_jax.training import loop, optim, start_folders, telemetry
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.workdir import add_summary
+from cooper_jax.weights import starting
 
 STAGE = "grpo"
 # What the log line shows, most important first; see training/log_line.py.
@@ -40,8 +49,18 @@ _SHOWN = {
 }
 
 
+def _begins_with_folders(config, workdir) -> bool:
+  """Whether no stage comes before, here or in the workdir."""
+  before = (Path(workdir) / "sft/checkpoints").is_dir()
+  named = start_folders.folders(config)
+  return bool(named) and "sft" not in config.pipeline and not before
+
+
 def run(config, workdir) -> None:
-  """Reinforces the SFT policy on questions of the training split."""
+  """Reinforces the SFT policy on questions of the training split.
+
+  Without SFT it begins with the folders of weights that the config names.
+  """
   folder, settings = Path(workdir) / STAGE, config.grpo
   processes.share(settings.batch, "config.grpo.batch")  # refused now, not later
   policy = make_policy(config)
@@ -49,7 +68,15 @@ def run(config, workdir) -> None:
     optim.OptimConfig(**settings.optim),
     steps=optimiser_steps(settings),
   )
-  start = load_stage(policy, config, workdir, "sft")
+  checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
+  has_reference = losses.needs_reference(config.grpo.rl)
+  if _begins_with_folders(config, workdir):
+    start = init_state(policy, optimizer, seed=config.seed).params
+    if has_reference or checkpoints.latest() is None:
+      start = starting.load(config, start, folder)
+      start = jax.device_put(start, param_shardings(policy))
+  else:
+    start = load_stage(policy, config, workdir, "sft")
   state = start_from(
     policy,
     optimizer,
@@ -58,7 +85,7 @@ def run(config, workdir) -> None:
     ema=settings.optim.ema_decay > 0,
     stale_params=config.grpo.rl.pipeline,
   )
-  reference = start if losses.needs_reference(config.grpo.rl) else None
+  reference = start if has_reference else None
   source = processes.in_turn(
     "scenes",
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
@@ -100,7 +127,6 @@ def run(config, workdir) -> None:
   if settings.validate_every:
     watched = validation.Validation(config, policy, codecs, folder)
   writer = telemetry.make_writer(folder, config.trackers)
-  checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   _, figures = loop.Loop(
     label=STAGE,
     steps=settings.steps,

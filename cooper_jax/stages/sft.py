@@ -8,6 +8,7 @@ to each of them later, and can choose.
 from cooper_jax.data import tasks
 from cooper_jax.data.selection import Selection
 from cooper_jax.stages import supervised
+from cooper_jax.training import start_folders
 
 
 def row_shape(config, policy):
@@ -39,10 +40,14 @@ def task(config, policy, codes):
 
 
 def run(config, workdir) -> None:
-  """Trains the pretrained policy on traces; from nothing if there is none."""
+  """Trains the pretrained policy on traces.
+
+  Without one it begins with folders of weights, or with nothing.
+  """
   before = "pretrain" if "pretrain" in config.pipeline else None
   if before is None:
-    print("sft       starts from nothing: no pretrain in config.pipeline")
+    named = ", ".join(start_folders.folders(config).values()) or "nothing"
+    print(f"sft       starts from {named}: no pretrain in config.pipeline")
   supervised.run(
     config,
     workdir,

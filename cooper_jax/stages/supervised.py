@@ -25,11 +25,18 @@ from cooper_jax.policy import (
 from cooper_jax.rollouts import self_maps, validation_pictures
 from cooper_jax.sequences import packing, scoring
 from cooper_jax.stages import tokenizer
-from cooper_jax.training import accumulate, loop, optim, telemetry
+from cooper_jax.training import (
+  accumulate,
+  loop,
+  optim,
+  start_folders,
+  telemetry,
+)
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.log_line import fitted
 from cooper_jax.training.state import TrainState
 from cooper_jax.training.workdir import add_summary
+from cooper_jax.weights import starting
 
 
 def run(config, workdir, *, stage: str, make_task, before: str | None):
@@ -47,11 +54,15 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
     optim.OptimConfig(**settings.optim), steps=settings.steps
   )
   parts = {"seed": config.seed, "ema": settings.optim.ema_decay > 0}
+  checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   if before:
     start = load_stage(policy, config, workdir, before)
     state = start_from(policy, optimizer, start, **parts)
   else:
     state = init_state(policy, optimizer, **parts)
+    if start_folders.folders(config) and checkpoints.latest() is None:
+      begun = starting.load(config, state.params, folder)
+      state = start_from(policy, optimizer, begun, **parts)
   overview(state.params, stage)
   source = processes.in_turn(
     "scenes",
@@ -70,7 +81,6 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
     bad_samples=config.data.bad_samples,
   )
   writer = telemetry.make_writer(folder, config.trackers)
-  checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   shape = task.shape
   with batches:
     _, figures = loop.Loop(

@@ -24,13 +24,22 @@ ADDED = {
   "grpo.skip_scenes": 0,
   "grpo.validate_every": 0,
   "grpo.validation_questions": 256,
+  "init.digests.from": "",
+  "init.digests.text": "",
+  "init.digests.vision": "",
+  "init.from": "",
+  "init.text": "",
+  "init.vision": "",
   "maps.depth.farthest": 20.0,
   "maps.depth.least_valid": 0.5,
   "maps.depth.nearest": 0.2,
   "maps.segmentation.classes": "world",
   "maps.segmentation.least_valid": 0.5,
   "maps.segmentation.names": [],
+  "model.one_position": False,
   "model.rope_llama3": [],
+  "model.vision.cell_table": False,
+  "model.vision.norm_eps": 1e-6,
   "pretrain.exchanged_maps": False,
   "pretrain.families": [],
   "pretrain.without_lengths": False,
@@ -50,6 +59,8 @@ ADDED = {
   "world.field_of_view": [44.0, 72.0],
   "world.object_size": 1.0,
 }
+# The same of settings that each modality has: they were "".
+BY_MODALITY = "init.tokenizer."
 
 
 SHORT = 120  # characters of two lists that are shown whole
@@ -82,7 +93,8 @@ def without_added(settings: dict) -> dict:
   return {
     name: value
     for name, value in settings.items()
-    if name not in ADDED or value != ADDED[name]
+    if (name not in ADDED or value != ADDED[name])
+    and (value or not name.startswith(BY_MODALITY))
   }
 
 

@@ -6,6 +6,9 @@ and the check of coverage have.
 """
 
 import dataclasses
+import math
+
+import numpy as np
 
 from cooper_jax.weights.fields import REQUIRED, ConfigFields
 
@@ -14,6 +17,12 @@ AS_IT_IS = "as it is"
 TRANSPOSED = "transposed"  # [out, in] there, [in, out] here
 FIRST_ROWS = (
   "rows"  # the first rows of a table that has rows of ours behind them
+)
+# [out, colour, row, column] of a convolution, or [out, in] of the same as a
+# product; [row column colour, out] here.
+PATCHES = "patches"
+CORNER = (
+  "corner"  # a table of a square of cells; here one of its corner will do
 )
 BLOCKS = "params/decoder/blocks/"
 MOST_LAYERS = 10_000  # more is a damaged config, and would fill the memory
@@ -30,11 +39,33 @@ class TensorName:
   pattern: str
   transform: str
   shape: tuple[int, ...]  # of a tensor in the folder
+  layers: int = 0  # tensors that are stacked; 0 = one that is not
 
   @property
   def is_stacked(self) -> bool:
     """Whether there is one tensor a layer."""
-    return "{layer}" in self.pattern
+    return self.layers > 0
+
+  @property
+  def shapes(self) -> tuple[tuple[int, ...], ...]:
+    """All that a tensor may have in the folder."""
+    if self.transform != PATCHES:
+      return (self.shape,)
+    return self.shape, (self.shape[0], math.prod(self.shape[1:]))
+
+  @property
+  def leaf(self) -> tuple[int, ...]:
+    """Shape of the leaf, without rows of our own, layers in front."""
+    shape = self.shapes[-1]
+    if self.transform in (TRANSPOSED, PATCHES):
+      shape = shape[::-1]
+    return (self.layers, *shape) if self.is_stacked else shape
+
+
+def corner(side: int, own: int) -> np.ndarray:
+  """Rows [own * own] of a table of side * side cells: own rows and columns."""
+  at = np.arange(own)
+  return (at[:, None] * side + at).reshape(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +197,7 @@ def names(sizes: dict) -> dict[str, TensorName]:
 
   def add(own: str, key: str, transform: str, *shape: int):
     pattern = f"{{prefix}}layers.{{layer}}.{key}"
-    found[BLOCKS + own] = TensorName(pattern, transform, shape)
+    found[BLOCKS + own] = TensorName(pattern, transform, shape, sizes["layers"])
 
   def kernel(name: str, key: str, out: int, into: int):
     add(f"{name}/main/kernel", f"{key}.weight", TRANSPOSED, out, into)

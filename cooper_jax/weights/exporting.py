@@ -1,8 +1,10 @@
-"""Export of a text decoder: leaves of ours -> a folder like their source."""
+"""Export of released weights: leaves of ours -> a folder like their source."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
+import einops
 import numpy as np
 
 from cooper_jax.errors import UserError, nearest
@@ -81,9 +83,12 @@ def _check(planned: ImportPlan, leaves: dict) -> None:
         " were read"
       )
     shape, wanted = np.shape(leaves[path]), planned.shape(path)
-    compared = shape
-    if planned.names[path].transform == decoder.FIRST_ROWS and shape:
+    compared, transform = shape, planned.names[path].transform
+    if transform == decoder.FIRST_ROWS and shape:
       compared = (min(shape[0], wanted[0]), *shape[1:])
+    elif transform == decoder.CORNER and shape[:1] < wanted[:1]:
+      side = math.isqrt(shape[0])
+      compared = wanted if (side**2, *wanted[1:]) == shape else shape
     if compared != wanted:
       raise UserError(
         f"the leaf {path} has shape {list(shape)}, {planned.source.path} has"
@@ -97,8 +102,19 @@ def _tensor(planned: ImportPlan, leaf, key: str, path: str, layer: int):
   part = leaf[layer] if name.is_stacked else leaf
   if name.transform == decoder.FIRST_ROWS:
     part = part[: name.shape[0]]
-  if name.transform == decoder.TRANSPOSED:
-    part = part.T
+  if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
+    part = np.asarray(part).T
+  shape = source.tensors[key].shape
+  if name.transform == decoder.PATCHES and len(shape) == 4:
+    part = einops.rearrange(
+      part, "d (p q c) -> d c p q", p=shape[2], q=shape[3]
+    )
+  if name.transform == decoder.CORNER and len(part) < shape[0]:
+    # The other cells are as they were: no picture was that large.
+    whole, side = source.read(key), math.isqrt(shape[0])
+    whole = whole.astype(np.float32)
+    whole[decoder.corner(side, math.isqrt(len(part)))] = part
+    part = whole
   dtype = source.tensors[key].dtype
   with np.errstate(over="ignore", invalid="ignore"):  # told below
     array = np.asarray(part).astype(headers.DTYPES[dtype], copy=False)

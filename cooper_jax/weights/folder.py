@@ -13,6 +13,8 @@ import numpy as np
 from cooper_jax.errors import UserError
 from cooper_jax.weights import headers
 
+BAGEL = ("llm_config.json", "vit_config.json")  # configs of such a folder
+BAGEL_SINGLE = "ema.safetensors"  # its weights, averaged
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
 EXPECTED = "io.npz"  # what the model's own class gave
@@ -55,13 +57,11 @@ class WeightsFolder:
     return array
 
 
-def open_folder(
-  path, *, single: str = SINGLE, nonfinite: bool = False
-) -> WeightsFolder:
+def open_folder(path, *, nonfinite: bool = False) -> WeightsFolder:
   """Looks a folder through: its config, its index, the headers of its files.
 
   Raises UserError with the first thing that is wrong, before any tensor is
-  read. single: the name of the file of a folder that has no index.
+  read.
   """
   path = Path(path).expanduser()
   if path.suffix in PICKLED and path.is_file():
@@ -69,7 +69,11 @@ def open_folder(
   if not path.is_dir():
     hint = "; give the folder that it is in" if path.is_file() else ""
     raise UserError(f"{path} is no folder{hint}")
-  config = read_json(path, CONFIG)
+  config = read_config(path)
+  averaged = config.get("model_type") == "bagel" and os.path.lexists(
+    path / BAGEL_SINGLE
+  )
+  single = BAGEL_SINGLE if averaged else SINGLE
   here = sorted(file.name for file in path.glob("*.safetensors"))
   notes = []
   if os.path.lexists(path / INDEX):
@@ -107,6 +111,14 @@ def open_folder(
   if listed is not None:
     _check_listed(path, listed, tensors)
   return WeightsFolder(path, config, tensors, metadata, tuple(notes), nonfinite)
+
+
+def read_config(path: Path) -> dict:
+  """The config of a folder; of BAGEL's two that say what it is, one."""
+  if not any(os.path.lexists(path / name) for name in BAGEL):
+    return read_json(path, CONFIG)
+  parts = {name.removesuffix(".json"): read_json(path, name) for name in BAGEL}
+  return {"model_type": "bagel", **parts}
 
 
 def _index(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Import of a text decoder: tensors of a folder -> leaves of ours.
+"""Import of released weights: tensors of a folder -> leaves of ours.
 
 Import and export follow the one table of names that the family gives, and so
 does the check that nothing is left over on either side.
@@ -7,6 +7,7 @@ does the check that nothing is left over on either side.
 import dataclasses
 import fnmatch
 
+import einops
 import numpy as np
 
 from cooper_jax.errors import UserError, nearest
@@ -41,20 +42,15 @@ class ImportPlan:
     ]
 
   def _pattern(self, path: str) -> str:
-    keys, pattern = self.keys[path], self.names[path].pattern
-    if "{layer}" not in pattern:
+    keys = self.keys[path]
+    if not self.names[path].is_stacked:
       return keys[0]
-    prefix = keys[0].partition("layers.")[0]
-    layers = f"{{0..{len(keys) - 1}}}"
-    return pattern.format(prefix=prefix, layer=layers)
+    layers = f"layers.{{0..{len(keys) - 1}}}."
+    return keys[0].replace("layers.0.", layers, 1)
 
   def shape(self, path: str) -> tuple[int, ...]:
     """Of a leaf, layers in front, without rows of our own."""
-    name = self.names[path]
-    shape = name.shape
-    if name.transform == decoder.TRANSPOSED:
-      shape = shape[::-1]
-    return (len(self.keys[path]), *shape) if name.is_stacked else shape
+    return self.names[path].leaf
 
 
 def plan(source: folder.WeightsFolder) -> ImportPlan:
@@ -68,7 +64,9 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
   sizes = family.config(source.config, where)
   prefix, head = _layout(source, family)
   tensors, notes = source.tensors, []
-  if sizes["tied_head"] is None:
+  if hasattr(family, "settle"):
+    notes += family.settle(sizes, tensors, where)
+  if sizes.get("tied_head", False) is None:
     sizes["tied_head"] = head not in tensors
     is_own = "is there" if head in tensors else "is not there: the embedding is"
     notes.append(
@@ -80,13 +78,13 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
   keys = {
     path: tuple(
       name.pattern.format(prefix=prefix, head=head, layer=layer)
-      for layer in range(sizes["layers"] if name.is_stacked else 1)
+      for layer in range(name.layers or 1)
     )
     for path, name in names.items()
   }
   wanted = {key: names[path] for path, each in keys.items() for key in each}
   carried, rest = [], set(tensors) - set(wanted)
-  if sizes["tied_head"] and head in tensors:
+  if sizes.get("tied_head") and head in tensors:
     rest.discard(head)
     notes.append(_same_head(source, wanted, head, where))
   for skip in family.skipped(source.config):
@@ -123,17 +121,18 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
 
 def _check_sizes(sizes: dict, where: str) -> None:
   try:
-    text_model.make_config(sizes)
+    text_model.check(sizes)
   except UserError as error:
     raise UserError(f"{where}: {error}") from error
 
 
 def _layout(source: folder.WeightsFolder, family) -> tuple[str, str]:
-  """(prefix of the decoder's keys, key of the head), as the folder has them."""
+  """(prefix of the keys, key of the head), as the folder has them."""
+  first = getattr(family, "FIRST", "embed_tokens.weight")
   for prefix, head in family.LAYOUTS:
-    if f"{prefix}embed_tokens.weight" in source.tensors:
+    if f"{prefix}{first}" in source.tensors:
       return prefix, head
-  looked = [f"{prefix}embed_tokens.weight" for prefix, _ in family.LAYOUTS]
+  looked = [f"{prefix}{first}" for prefix, _ in family.LAYOUTS]
   raise UserError(
     f"{source.path} has no embedding; looked for {', '.join(looked)}"
   )
@@ -167,7 +166,7 @@ def _check(source, key: str, name: decoder.TensorName, where: str) -> None:
       f"{' (quantised?)' if quantised else ''}; allowed:"
       f" {', '.join(headers.DTYPES)}"
     )
-  if entry.shape != name.shape:
+  if entry.shape not in name.shapes:
     raise UserError(
       f"{source.path}: {key} has shape {list(entry.shape)}, by {where} it is"
       f" {list(name.shape)}; one of them is of another model"
@@ -184,7 +183,14 @@ def read(planned: ImportPlan) -> dict[str, np.ndarray]:
   for path, keys in planned.keys.items():
     name = planned.names[path]
     parts = [planned.source.read(key) for key in keys]
-    if name.transform == decoder.TRANSPOSED:
+    if name.transform == decoder.PATCHES:
+      parts = [
+        einops.rearrange(part, "d c p q -> d (p q c)")
+        if part.ndim == 4
+        else part
+        for part in parts
+      ]
+    if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
       parts = [part.T for part in parts]
     if len({part.dtype for part in parts}) > 1:
       parts = [part.astype(np.float32) for part in parts]

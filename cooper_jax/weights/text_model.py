@@ -23,12 +23,22 @@ NO_VISION = VisionConfig(
 )
 
 
+def check(sizes: dict) -> None:
+  """Raises UserError where sizes of a folder don't go together."""
+  if "text" in sizes:
+    make_config(sizes)
+  else:
+    VisionConfig(**sizes["vision"])
+
+
 def make_config(sizes: dict) -> ModelConfig:
-  """The decoder of a family, its sizes being fields of `ModelConfig`."""
+  """The model of a family, its sizes being fields of `ModelConfig`."""
+  sizes = dict(sizes)
+  vision = sizes.pop("vision", None)
   return ModelConfig(
     **sizes,
     codes=1,
-    vision=NO_VISION,
+    vision=VisionConfig(**vision) if vision else NO_VISION,
     attention="xla",
     unroll=False,
     map_grid=1,

@@ -1,14 +1,15 @@
-"""Comparison of a released model in our decoder with what its own class gave.
+"""Comparison of a released model, as we compute it, with its own class.
 
   python -m cooper_jax.weights.verify DIR
 
 `io.npz` in the folder holds what the model's own class gave: ids [B, L], logits
 [B, L, V], hidden [layers + 1, B, L, D] (the last is behind the final norm) and
 logp_next [B, L - 1], or of a model that sees text_ids and text_logits. Any of
-them may be absent. Text is compared with `chat.json` (`tokenizers/text_check`).
-Neither torch nor transformers is needed; with --live the folder's own classes
-are run by them as well. Ends with 0 where all are as they ought to be, else
-with 1, and says which layer is the first that is not.
+them may be absent; what of pictures is compared is in `vision_model`. Text is
+compared with `chat.json` (`tokenizers/text_check`). Neither torch nor
+transformers is needed; with --live the folder's own classes are run by them as
+well. Ends with 0 where all are as they ought to be, else with 1, and says which
+layer is the first that is not.
 """
 
 import argparse
@@ -23,7 +24,14 @@ import numpy as np
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.tokenizers import text_check
-from cooper_jax.weights import folder, importing, live, origins, text_model
+from cooper_jax.weights import (
+  folder,
+  importing,
+  live,
+  origins,
+  text_model,
+  vision_model,
+)
 
 # What numpy raises of an archive that is cut, changed, encrypted, or none.
 DAMAGED = (
@@ -41,26 +49,31 @@ EXIT_DIFFERS = 1
 TEXT_OF_SEEING = {"ids": "text_ids", "logits": "text_logits"}
 
 
-def expected(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-  """What `io.npz` holds of text, and names of what else is in it.
-
-  Of text: ids [B, L], and some of logits, hidden and logp_next.
-  """
+def expected(path: Path) -> dict[str, np.ndarray]:
+  """What the `io.npz` of a folder holds, arrays [...] by name."""
   file = folder.inside(path, folder.EXPECTED)
   try:
     with np.load(file, allow_pickle=False) as found:
-      arrays = dict(found)
+      return dict(found)
   except DAMAGED as error:
     said = " ".join(str(error).split())
     raise UserError(f"{file} can't be read: {said}") from error
+
+
+def of_text(arrays: dict, file: Path) -> dict[str, np.ndarray]:
+  """What is expected of text: ids [B, L], and logits, hidden, logp_next.
+
+  Of the last three, some. file: how errors name it.
+  """
+  names = {name: name for name in ("ids", "logits", "hidden", "logp_next")}
   if "text_ids" in arrays:
     names = TEXT_OF_SEEING
-  else:
-    names = {name: name for name in ("ids", "logits", "hidden", "logp_next")}
   if names["ids"] not in arrays:
     raise UserError(f"{file} has no ids, only {', '.join(sorted(arrays))}")
   found = {name: arrays[at] for name, at in names.items() if at in arrays}
-  return found, sorted(arrays.keys() - set(names.values()))
+  if names is TEXT_OF_SEEING and found["ids"].ndim == 1:  # of one row
+    found = {name: array[None] for name, array in found.items()}
+  return found
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -107,30 +120,45 @@ def verify(
   opened = folder.open_folder(path, nonfinite=nonfinite)
   planned = importing.plan(opened)
   notes = [*opened.notes, *planned.notes]
+  file = opened.path / folder.EXPECTED
+  sees = "vision" in planned.sizes
+  if is_live and sees:
+    raise UserError(
+      f"--live runs classes of text, and {opened.path} sees: leave it out, and"
+      f" put what its class gives into {folder.EXPECTED}"
+    )
+  arrays = {} if is_live and not file.exists() else expected(opened.path)
+  rest, found = vision_model.Expected(arrays), {}
+  leaves = importing.read(planned)
+  if "text" not in planned.sizes:
+    pairs = vision_model.compare_tower(planned.sizes, leaves, rest)
+    return _gaps(pairs), notes + rest.left()
+  wanted = of_text(arrays, file) if arrays else {}
   config = text_model.make_config(planned.sizes)
-  if is_live and not (opened.path / folder.EXPECTED).exists():
-    ids = np.random.default_rng(0).integers(0, config.text, (2, 21))
-    wanted = {}
-  else:
-    wanted, others = expected(opened.path)
-    ids = _checked(wanted.pop("ids"), config.text)
-    if others:
-      notes.append(f"not compared, for only text is: {', '.join(others)}")
-    if not wanted:
-      raise UserError(
-        f"{opened.path / folder.EXPECTED} has nothing to compare with"
-      )
   model = text_model.make_model(config)
   origins.table(planned.origins(), text_model.shapes(model))
-  params = text_model.fill(model, importing.read(planned))
+  params = text_model.fill(model, leaves)
+  if "patches" in rest and sees:
+    found |= _gaps(vision_model.compare_whole(model, params, rest))
+  rest.used |= {*wanted, *TEXT_OF_SEEING.values()}
+  ids = np.random.default_rng(0).integers(0, config.text, (2, 21))
+  ids = _checked(wanted.pop("ids", ids), config.text)
+  if arrays and not wanted:
+    raise UserError(f"{file} has nothing to compare with")
   logits, hidden = text_model.run(model, params, ids)
   ours = {"logits": logits, "hidden": hidden, "logp_next": _next(logits, ids)}
-  found = differences(ours, wanted)
+  name = "text {}" if found else "{}"
+  again = differences(ours, wanted)
+  found |= {name.format(each): gap for each, gap in again.items()}
   if is_live:
-    given = live.run(opened.path, opened.config, ids)
-    again = differences(ours, given)
-    found |= {f"live {name}": gap for name, gap in again.items()}
-  return found, notes
+    theirs = live.run(opened.path, opened.config, ids)
+    again = differences(ours, theirs)
+    found |= {f"live {each}": gap for each, gap in again.items()}
+  return found, notes + rest.left()
+
+
+def _gaps(pairs: dict) -> dict[str, float]:
+  return {name: difference(*pair) for name, pair in pairs.items()}
 
 
 def _checked(ids: np.ndarray, rows: int) -> np.ndarray:
@@ -168,7 +196,7 @@ def main(argv=None) -> int:
   printable()
   parser = argparse.ArgumentParser(
     prog="python -m cooper_jax.weights.verify",
-    description="Compares our decoder with what a folder's io.npz expects.",
+    description="Compares our model with what a folder's io.npz expects.",
     epilog="Ends with 0, with 1 where it differs, with 2 where it can't be.",
   )
   parser.add_argument("folder", help="folder of weights, with io.npz")

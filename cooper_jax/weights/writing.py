@@ -87,6 +87,8 @@ def write_weights(
   for key, entry in entries.items():
     files[entry.file][key] = (entry.dtype, entry.shape)
   names = [folder.SINGLE]
+  if folder.BAGEL_SINGLE in files:
+    names = [folder.BAGEL_SINGLE]
   if len(files) > 1:
     count = len(files)
     names = [

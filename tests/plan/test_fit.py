@@ -75,10 +75,10 @@ def test_sizes_that_fit_are_not_refused(settings):
 
 
 def test_whatever_a_module_raises_is_one_line(monkeypatch):
-  def broken(policy, key):
+  def broken(policy):
     raise ValueError("two shapes\nthat do not go together")
 
-  monkeypatch.setattr(policy, "init_params", broken)
+  monkeypatch.setattr(policy, "boxed_params", broken)
   with pytest.raises(UserError, match=r"two shapes; look at config\.model"):
     check()
 

@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from configs import base, reinforcement, stage, variants
+from cooper_jax.settings import meaning
 from cooper_jax.training import workdir
 from cooper_jax.training.optim import OptimConfig
 
@@ -31,14 +32,15 @@ def test_a_section_has_what_its_dataclass_says(path):
   names = {field.name for field in dataclasses.fields(cls)}
   assert set(derived) < names  # else the list is out of date
   for field in dataclasses.fields(cls):
-    name = f"{path}.{field.name}" if path else field.name
+    own = meaning.setting(field)
+    name = f"{path}.{own}" if path else own
     if field.name in derived:
       assert field.name not in here
     elif field.default is dataclasses.MISSING:
       known = field.default_factory is not dataclasses.MISSING
       assert known or name in {*base.WITHOUT_DEFAULT, *base.SECTION_CLASSES}
     elif not dataclasses.is_dataclass(field.default):
-      assert here[field.name] == field.default
+      assert here[own] == field.default
       assert name not in base.WITHOUT_DEFAULT  # it would stand twice
 
 

@@ -121,6 +121,8 @@ def is_read(name: str, files: dict[str, Source]) -> bool:
   below = name.removeprefix(f"{section}.").split(".")
   if name.startswith("grpo.rl.settings."):  # the Config of one reward
     return files[reward_file(below[1])].reads(leaf)
+  if section == "init":  # a dictionary, too, is read as one
+    leaf = below[0]
   if name.startswith("maps."):  # the Config of one modality
     return files[f"cooper_jax.modalities.{below[1]}"].reads(leaf)
   if not cls.__module__.startswith("configs."):

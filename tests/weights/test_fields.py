@@ -94,7 +94,11 @@ REFUSED = [
   ("llama", dict(model_type="qwen3_moe"), "mixture of experts"),
   ("llama", dict(model_type="smollm3"), "(NoPE)"),
   ("llama", dict(model_type=None), "model_type is None"),
-  ("llama", dict(model_type=["llama"]), "allowed: llama, mistral, qwen2"),
+  (
+    "llama",
+    dict(model_type=["llama"]),
+    "allowed: bagel, llama, mistral, qwen2",
+  ),
   (
     "qwen3_vl",
     dict(text_config={"model_type": "qwen3_vl_moe_text"}),

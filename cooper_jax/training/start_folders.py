@@ -1,0 +1,40 @@
+"""Folders of released weights that a run starts from, as its config names them.
+
+Where they lie may change in a run; which weights they hold is a digest.
+"""
+
+import dataclasses
+
+from cooper_jax import plugins
+
+ROLES = ("text", "vision", "from")
+PATHS = frozenset(f"init.{role}" for role in ROLES)  # names of settings
+
+
+def maps_of(value: str) -> dict[str, str]:
+  """One value for each modality that there is."""
+  return dict.fromkeys(plugins.names("modalities"), value)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitSettings:
+  """Folders of released weights that the first stage begins with."""
+
+  # Folder of a model of text: decoder, embedding, head and tokenizer; "" =
+  # none.
+  text: str = ""
+  vision: str = ""  # folder of a model whose image tower is taken; "" = none
+  from_: str = ""  # folder of a model that sees and speaks; "" = none
+  # Folder of an image tokenizer, by modality; "" = trained here.
+  tokenizer: dict = dataclasses.field(default_factory=lambda: maps_of(""))
+  # Digest of each folder's weights, noted when a run begins; "" = any.
+  digests: dict = dataclasses.field(
+    default_factory=lambda: dict.fromkeys(ROLES, "")
+  )
+
+
+def folders(config) -> dict[str, str]:
+  """The folders that a config names, by what they are for."""
+  init = config.init
+  paths = (init.text, init.vision, init["from"])
+  return {role: path for role, path in zip(ROLES, paths) if path}

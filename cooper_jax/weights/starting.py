@@ -1,0 +1,267 @@
+"""Start of a run from folders of released weights: sizes, text, parameters.
+
+`take` completes a config when a run begins: sizes and text are the folders',
+and a digest of each is noted. `load` gives the parameters that the first stage
+begins with: what the folders have, and of our own what goes with it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cooper_jax.errors import UserError
+from cooper_jax.parallel import processes
+from cooper_jax.tokenizers import text_check
+from cooper_jax.tokenizers.folder_text import FolderText
+from cooper_jax.training import workdir
+from cooper_jax.training.manifest import flatten
+from cooper_jax.training.start_folders import folders
+from cooper_jax.weights import decoder, folder, importing, origins
+
+ORIGINS = "origins.json"  # beside a stage's checkpoints
+LOOKED_AT = 2**16  # bytes of each tensor, at either end, that a digest is of
+EMBEDDING, OUT_OF = "params/embedding", "params/head"
+# Of a folder's text nothing else stands between the embedding and the layers.
+OF_TEXT = {"smear": False}
+OF_ONE_TABLE = {"rope_llama3": ()}  # where a family says nothing of it
+
+
+def take(config, given=()) -> None:
+  """Takes sizes, text and digests of the folders that a config names into it.
+
+  given: names of settings that were asked for, as "model.layers": one that
+  disagrees with a folder is refused, others are what the folder says. Raises
+  UserError where folders don't go together or can't be read.
+  """
+  named = folders(config)
+  for modality, path in config.init.tokenizer.items():
+    if path:
+      raise UserError(
+        f"config.init.tokenizer.{modality} is {path}; image tokenizers of"
+        " others are not read yet: leave it out, and one is trained here"
+      )
+  if not named:
+    return
+  _check_together(config, named)
+  for role, path in named.items():
+    planned = _plan(role, path)
+    _check_role(role, planned)
+    _take_sizes(config, planned, given)
+    config.init.digests[role] = _noted(config, role, planned)
+    if "text" in planned.sizes:
+      _take_text(config, role, planned, given)
+
+
+def _check_together(config, named: dict) -> None:
+  whole = [
+    f"config.init.{role}" for role in ("text", "vision") if role in named
+  ]
+  if "from" in named and whole:
+    raise UserError(
+      f"config.init.from is a whole model, and {' and '.join(whole)} a part of"
+      " one; leave one of them out"
+    )
+  if config.init_from:
+    raise UserError(
+      f"config.init_from={config.init_from} begins with a package, and"
+      f" config.init.{min(named)} with a folder of weights; set"
+      " --config.init_from='' or take a variant that trains every stage (long,"
+      " scratch, smoke)"
+    )
+
+
+def _plan(role: str, path) -> importing.ImportPlan:
+  try:
+    return importing.plan(folder.open_folder(path))
+  except UserError as error:
+    raise UserError(f"config.init.{role}: {error}") from error
+
+
+def _check_role(role: str, planned: importing.ImportPlan) -> None:
+  """A folder has what it is named for, and no more that would be left out."""
+  has = {n for n in ("text", "vision") if n in planned.sizes}
+  wanted = {"text", "vision"} if role == "from" else {role}
+  if has != wanted:
+    right = "from" if len(has) == 2 else min(has)
+    raise UserError(
+      f"config.init.{role}: {planned.source.path} is a model of"
+      f" {' and '.join(sorted(has))}; name it as config.init.{right}"
+    )
+
+
+def _take_sizes(config, planned: importing.ImportPlan, given) -> None:
+  sizes = dict(planned.sizes)
+  vision = dict(sizes.pop("vision", {}))
+  if "text" in sizes:
+    sizes = OF_ONE_TABLE | OF_TEXT | sizes
+    del sizes["text"]
+  found = {f"model.{name}": value for name, value in sizes.items()}
+  pixels = vision.pop("image_size", 0)
+  found |= {f"model.vision.{name}": value for name, value in vision.items()}
+  if vision and not vision.get("cell_table"):
+    found |= {"data.image_size": pixels}
+  elif pixels:
+    _check_pixels(config, planned, pixels)
+  for name, value in found.items():
+    *sections, last = name.split(".")
+    here = config
+    for section in sections:
+      here = here[section]
+    if name in given and here[last] != value:
+      raise UserError(
+        f"config.{name} is {here[last]}, {planned.source.path} has {value};"
+        " leave it out"
+      )
+    here[last] = value
+
+
+def _check_pixels(config, planned: importing.ImportPlan, most: int) -> None:
+  """Pictures of any size up to the tables' are a corner of them."""
+  pixels, patch = config.data.image_size, planned.sizes["vision"]["patch"]
+  if pixels > most or pixels % patch:
+    raise UserError(
+      f"config.data.image_size is {pixels}, {planned.source.path} takes"
+      f" multiples of its patch {patch} up to {most}; set one"
+    )
+
+
+def _take_text(config, role: str, planned: importing.ImportPlan, given) -> None:
+  rows, path = planned.sizes["text"], planned.source.path
+  if not config.text_folder:
+    if not text_check.has_text(path):
+      raise UserError(
+        f"config.init.{role}: {path} has no tokenizer.json, and its rows mean"
+        " nothing without; set config.text_folder to a folder that has it"
+      )
+    config.text_folder = str(path)
+  tokens = FolderText.load(config.text_folder).size
+  if tokens > rows:
+    raise UserError(
+      f"config.init.{role}: {path} has {rows} rows of text, the tokenizer of"
+      f" {config.text_folder} has {tokens} tokens; one of them is of another"
+      " model"
+    )
+  if "text_rows" in given and 0 < config.text_rows < rows:
+    raise UserError(
+      f"config.text_rows is {config.text_rows}, {path} has {rows}; leave it out"
+    )
+  config.text_rows = max(config.text_rows, rows)
+
+
+def digest(source: folder.WeightsFolder) -> str:
+  """Sixteen hex digits that say which weights a folder has.
+
+  Of its config, of name, dtype and shape of each tensor, and of the bytes at
+  either end of each: weights that were trained further differ in all.
+  """
+  found = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
+  for key, entry in sorted(source.tensors.items()):
+    found.update(f"{key} {entry.dtype} {entry.shape}\n".encode())
+    with (source.path / entry.file).open("rb") as file:
+      for at in (entry.begin, max(entry.begin, entry.end - LOOKED_AT)):
+        file.seek(at)
+        found.update(file.read(min(LOOKED_AT, entry.end - at)))
+  return found.hexdigest()[:16]
+
+
+def _noted(config, role: str, planned: importing.ImportPlan) -> str:
+  """The digest of a folder; UserError where another one was noted."""
+  found, noted = digest(planned.source), config.init.digests[role]
+  if noted not in ("", found):
+    raise UserError(
+      f"config.init.{role}: {planned.source.path} has the weights {found}, and"
+      f" this was begun with {noted}; name the folder that has them"
+    )
+  return found
+
+
+def load(config, params, stage_folder: Path):
+  """The parameters that a stage begins with, of the folders of a config.
+
+  What each array is from is printed, and stored in the stage's folder, beside
+  its checkpoints. params: as in `build`.
+  """
+  params, table = build(config, params)
+  if processes.is_first():
+    print("\n".join(origins.lines(table)), flush=True)
+    stage_folder.mkdir(parents=True, exist_ok=True)
+    found = {"folders": folders(config), "digests": dict(config.init.digests)}
+    found |= {"arrays": origins.as_json(table)}
+    workdir.write_json(stage_folder / ORIGINS, found)
+  return params
+
+
+def build(config, params):
+  """(parameters, their origins) of a model that begins with folders.
+
+  params: of a new model, whose leaves stay where nothing is imported and
+  nothing follows from it. Every leaf that changes is a numpy array on the host.
+  """
+  shapes, leaves, found = flatten(params), {}, []
+  for role, path in folders(config).items():
+    planned = _plan(role, path)
+    _noted(config, role, planned)
+    read = importing.read(planned)
+    for origin in planned.origins():
+      leaf = read.pop(origin.path)
+      if planned.names[origin.path].transform == decoder.CORNER:
+        leaf = _corner(leaf, shapes[origin.path].shape[0])
+      leaves[origin.path] = leaf
+      said = f"{role}: {origin.imported}"
+      found.append(dataclasses.replace(origin, imported=said, shape=leaf.shape))
+  table = origins.table(found, shapes)
+  made = _of_our_own(config, shapes, leaves)
+  table = [
+    dataclasses.replace(row, initialised=made[row.path][1])
+    if row.path in made
+    else row
+    for row in table
+  ]
+  leaves |= {path: leaf for path, (leaf, _) in made.items()}
+  tree = [
+    np.asarray(leaves[path], old.dtype) if path in leaves else old
+    for path, old in shapes.items()
+  ]
+  return jax.tree.unflatten(jax.tree.structure(params), tree), table
+
+
+def _corner(table_JD: np.ndarray, cells: int) -> np.ndarray:
+  sides = (round(len(table_JD) ** 0.5), round(cells**0.5))
+  return table_JD[decoder.corner(*sides)]
+
+
+def _of_our_own(config, shapes: dict, leaves: dict) -> dict[str, tuple]:
+  """(leaf, how it was made) of what is not in a folder and follows from it.
+
+  Rows of our own (specials, locations, codes) are drawn as the folder's rows
+  are spread, so that none stands out; the rows that are added to those begin
+  with nothing; and the weights of map positions begin as those of text.
+  """
+  made = {}
+  for path, added in (
+    (EMBEDDING, ("params/embedding_digits", "params/place")),
+    (OUT_OF, ("params/head_digits",)),
+  ):
+    if path not in leaves:
+      continue
+    rows, old = shapes[path].shape[0], np.asarray(leaves[path], np.float32)
+    count = rows - len(old)
+    rng = np.random.default_rng([config.seed, zlib.crc32(path.encode())])
+    own = rng.standard_normal((count, old.shape[1]), np.float32)
+    own = old.mean(axis=0) + old.std(axis=0) * own
+    said = f"last {count:,} rows drawn from mean and variance of those imported"
+    made[path] = np.concatenate([old, own]), said
+    for other in added:
+      if other in shapes:
+        zeros = np.zeros(shapes[other].shape, np.float32)
+        made[other] = zeros, f"zeros, for it is added to {path}"
+  for path in shapes:
+    source = path.replace("/code/", "/main/")
+    if source != path and source in leaves and path not in leaves:
+      made[path] = np.asarray(leaves[source]), f"copy of {source}"
+  return made
