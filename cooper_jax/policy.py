@@ -43,7 +43,9 @@ class Policy:
   markup: MarkupEncoder
   limits: Limits
   # Every modality there is, as the config sets it up.
-  modalities: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  modalities: Mapping[str, Any] = dataclasses.field(
+    default_factory=dict, hash=False
+  )
 
 
 def find_text(config) -> TextTokenizer:

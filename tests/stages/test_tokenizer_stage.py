@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from configs import base
 from cooper_jax.data import map_examples, mixture
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import depth
 from cooper_jax.parallel import mesh
 from cooper_jax.sample import Sample
 from cooper_jax.stages import tokenizer
@@ -176,7 +177,7 @@ def test_unused_codes_are_warned_of(capsys):
     "depth/abs_rel_constant": 0.4,
     "depth/tokenizer_usage": 0.017,
   }
-  tokenizer.report(["depth"], summary)
+  tokenizer.report({"depth": depth}, summary)
   said = capsys.readouterr().out
   assert "abs_rel 0.1000 (constant map 0.4000)" in said
   assert "warning: the depth tokenizer uses 1.7%" in said
