@@ -184,9 +184,8 @@ def _check_rl(config: ConfigDict) -> None:
   """What reinforcement would refuse, said before the stages that lead to it."""
   from cooper_jax.rl import advantages, build, losses, question_order, scoring
   from cooper_jax.sampling import grammar
-  from cooper_jax.sequences import truncation
 
-  rl, sampling = config.grpo.rl, config.sampling
+  rl = config.grpo.rl
   if config.grpo.optim.micro_batches != 1:
     raise UserError(
       "config.grpo.optim.micro_batches must be 1; the update takes"
@@ -222,8 +221,9 @@ def _check_rl(config: ConfigDict) -> None:
       " grpo.rl.minibatches=1 and grpo.rl.pipeline=False: else the sampler's"
       " own log-probabilities are the old ones, and there is no gap"
     )
-  cut = any(how != truncation.NONE for how in build.truncations_of(sampling))
-  if cut and (several or losses.needs_reference(rl)):
+  if any(build.cut_of(config.sampling)) and (
+    several or losses.needs_reference(rl)
+  ):
     raise UserError(
       "config.sampling.top_k, top_p and min_p (and those of codes) need"
       " config.grpo.rl.updates=1, minibatches=1, pipeline=False and no KL"

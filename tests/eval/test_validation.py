@@ -79,6 +79,16 @@ def test_after_a_stop_it_is_as_if_there_had_been_none(make, tmp_path):
   again.close()
 
 
+def test_it_needs_room_for_two_and_the_one_that_is_written(make):
+  watched = make()
+  watched.begin(0)
+  state = types.SimpleNamespace(params={"step": jnp.zeros(2**18)})  # 1 MiB
+  assert watched.room(state) / 2**20 == pytest.approx(3 * 2.2)
+  list(go(watched, (0, 2)))
+  assert watched.room(state) / 2**20 == pytest.approx(2.2)
+  watched.close()
+
+
 def test_the_stage_may_end_with_its_best(tmp_path):
   config = toy.CONFIG.copy_and_resolve_references()
   for folder, seed in (("", 1), ("best", 2)):

@@ -36,7 +36,7 @@ class Config:
   tolerance: float = 0.1  # relative error of a length that still is right
   graded: bool = False  # numbers get a reward between 0 and 1
   graded_by: str = "mra"  # mra | sigmoid | rank (rl/rewards/answer.py)
-  width: float = WIDTH  # of the sigmoid, in log error; smaller is steeper
+  width: float = WIDTH  # width of the sigmoid in log error; smaller is steeper
   tags_only: bool = True  # nothing outside <answer>..</answer> counts
   unit_required: bool = False  # a length without its unit is wrong
 

@@ -48,7 +48,7 @@ class Config:
   """Settings of the user's reward."""
 
   function: str = ""  # FILE.py:function; its file is run when a run begins
-  digest: str = ""  # of that file, noted when a run begins; "" = any
+  digest: str = ""  # digest of the file, noted when a run begins; "" = any
 
 
 def check(config: Config) -> None:
