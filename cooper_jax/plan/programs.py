@@ -18,8 +18,8 @@ from cooper_jax.policy import abstract_state, make_policy, sampling_params
 from cooper_jax.rl import losses
 from cooper_jax.rl.build import (
   build_update,
-  cut_of,
   optimiser_steps,
+  truncated_kinds,
   truncations_of,
 )
 from cooper_jax.rl.targets import TokenTargets
@@ -204,7 +204,7 @@ def _update(config):
 
 def truncated(config) -> bool:
   """Whether rollouts are drawn from a part of the distribution."""
-  return any(cut_of(config.sampling))
+  return any(truncated_kinds(config.sampling))
 
 
 def _optimizer(settings, steps: int):

@@ -114,7 +114,7 @@ def truncations_of(sampling) -> tuple[Truncation, Truncation]:
   )
 
 
-def cut_of(sampling) -> tuple[bool, bool]:
+def truncated_kinds(sampling) -> tuple[bool, bool]:
   """Whether text and codes are drawn from a part of their distributions."""
   text, codes = (how != NONE for how in truncations_of(sampling))
   return text, codes
@@ -177,7 +177,7 @@ def build_update(config, policy, optimizer, reference=None) -> Update:
     optimizer,
     configs,
     ema_decay=config.grpo.optim.ema_decay,
-    cut=cut_of(sampling),
+    truncated=truncated_kinds(sampling),
     pack=pack,
     reference=reference,
     temperatures=(sampling.temperature, sampling.code_temperature),

@@ -95,12 +95,18 @@ class Update:
 
 
 def make_update(
-  policy, optimizer, configs, *, ema_decay: float, cut=(True, True), **settings
+  policy,
+  optimizer,
+  configs,
+  *,
+  ema_decay: float,
+  truncated=(True, True),
+  **settings,
 ) -> Update:
   """Jits the functions of an update for a policy on the mesh that is set.
 
-  configs: LossConfig of "text" and of "code". cut: as in `gradients`. settings:
-  other fields of Update.
+  configs: LossConfig of "text" and of "code". truncated: as in `gradients`.
+  settings: other fields of Update.
   """
   shardings = param_shardings(policy)
   return Update(
@@ -110,7 +116,7 @@ def make_update(
         gradients,
         policy=policy,
         configs=configs,
-        cut=cut,
+        truncated=truncated,
         shardings=shardings,
       ),
       static_argnames=("bins", "on_policy"),

@@ -221,7 +221,7 @@ def _check_rl(config: ConfigDict) -> None:
       " grpo.rl.minibatches=1 and grpo.rl.pipeline=False: else the sampler's"
       " own log-probabilities are the old ones, and there is no gap"
     )
-  if any(build.cut_of(config.sampling)) and (
+  if any(build.truncated_kinds(config.sampling)) and (
     several or losses.needs_reference(rl)
   ):
     raise UserError(
