@@ -270,11 +270,13 @@ def parse(argv: list[str]) -> Command | None:
   if not folder:
     folder = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
   from cooper_jax import modalities, package
+  from cooper_jax.rl.rewards import user
   from cooper_jax.weights import starting
 
   starting.take(config, {key.removeprefix("config.") for key in given})
   package.take_text(config)
   modalities.note(config)
+  user.note(config)
   checks.validate(config)
   return Command(config, Path(folder), cache, plan, topology, profile)
 

@@ -330,19 +330,26 @@ def own_params(policy: Policy, params):
 def load_stage(
   policy: Policy, config, workdir, stage: str, *, older: bool = False
 ):
-  """Returns the parameters that a stage ended with, or its best; UserError.
+  """Returns `stage_params`; UserError where there are none.
 
   older: as in `load_params`; not for what is trained further or measured.
   """
-  averaged = config[stage].optim.ema_decay > 0
-  folder = Path(workdir) / stage
-  # Older configs do not say which; the best are the averages where there are.
-  if "result" in config[stage] and config[stage].result == "best":
-    folder, averaged = folder / "best", False
-  params = load_params(policy, folder, averaged=averaged, older=older)
+  params = stage_params(policy, config, workdir, stage, older=older)
   if params is None:
     raise UserError(
       f"no {stage} checkpoint in {workdir}; put {stage!r} into config.pipeline"
       " before this stage"
     )
   return params
+
+
+def stage_params(
+  policy: Policy, config, workdir, stage: str, *, older: bool = False
+):
+  """Returns the parameters that a stage ended with, or its best, or None."""
+  averaged = config[stage].optim.ema_decay > 0
+  folder = Path(workdir) / stage
+  # Older configs do not say which; the best are the averages where there are.
+  if "result" in config[stage] and config[stage].result == "best":
+    folder, averaged = folder / "best", False
+  return load_params(policy, folder, averaged=averaged, older=older)

@@ -94,6 +94,10 @@ class Rephrased:
   def __getitem__(self, index: int) -> Sample:
     return rephrasing.in_heldout_words(self.source[index])
 
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A scene's questions alone."""
+    return rephrasing.rephrased(questions_of(self.source, index))
+
   def __repr__(self) -> str:
     return f"{self.source!r} in held-out words"
 

@@ -124,8 +124,7 @@ def _load(made, config, folder: Path, stage: str):
   """The stage that is looked at, and its parameters."""
   for each in (stage,) if stage else LAST_FIRST:
     if (workdir.record(folder, each) or {}).get("finished"):
-      averaged = config[each].optim.ema_decay > 0
-      params = policy.load_params(made, folder / each, averaged=averaged)
+      params = policy.stage_params(made, config, folder, each)
       if params is not None:  # a package has no pretraining
         return each, params
   raise UserError(

@@ -8,7 +8,9 @@ greedily and freely. (TRL: eval_strategy="steps" with load_best_model_at_end.)
 The best parameters are kept beside the checkpoints, in `<stage>/best`. A best
 of a step that a stop has lost is forgotten, for the run may go on otherwise,
 and the best one that the newest checkpoint knew of stays until there is another
-checkpoint: a resumed run ends with what an uninterrupted one has.
+checkpoint: a resumed run ends with what an uninterrupted one has. Where a run
+goes farther back, for its newest checkpoint is damaged, it begins anew: what it
+goes on from is measured first.
 """
 
 from pathlib import Path
@@ -22,6 +24,7 @@ from cooper_jax.eval import questions
 from cooper_jax.eval.pairing import FREE
 from cooper_jax.parallel import processes
 from cooper_jax.policy import own_params
+from cooper_jax.training import disk_space
 from cooper_jax.training.checkpoint import Checkpoints
 
 ACCURACY, DREW = "validation/accuracy", "validation/drew"
@@ -69,6 +72,11 @@ class Validation:
       f" (best {best:.1%}, step {at})"
     )
     return {ACCURACY: accuracy, DREW: drew}, said
+
+  def room(self, state) -> float:
+    """Bytes of the best to come: two that stay, and the one being written."""
+    left = max(1, 3 - len(self._kept.steps()))
+    return left * disk_space.room_of({"params": state.params})
 
   def _measure(self, params) -> tuple[float, float]:
     own, found = own_params(self._policy, params), None

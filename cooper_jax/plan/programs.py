@@ -19,6 +19,7 @@ from cooper_jax.rl import losses
 from cooper_jax.rl.build import (
   build_update,
   optimiser_steps,
+  truncated_kinds,
   truncations_of,
 )
 from cooper_jax.rl.targets import TokenTargets
@@ -26,7 +27,7 @@ from cooper_jax.rollouts import documents
 from cooper_jax.sampling import grammar, sampler
 from cooper_jax.sampling.prompts import make
 from cooper_jax.sampling.state import prefill
-from cooper_jax.sequences import packing, segments, truncation
+from cooper_jax.sequences import packing, segments
 from cooper_jax.stages import supervised
 from cooper_jax.training import optim
 
@@ -203,7 +204,7 @@ def _update(config):
 
 def truncated(config) -> bool:
   """Whether rollouts are drawn from a part of the distribution."""
-  return any(how != truncation.NONE for how in truncations_of(config.sampling))
+  return any(truncated_kinds(config.sampling))
 
 
 def _optimizer(settings, steps: int):

@@ -30,7 +30,7 @@ from cooper_jax.rl.step import grpo_step
 from cooper_jax.rl.targets import make_targets, token_advantages
 from cooper_jax.rl.update import Update, make_update
 from cooper_jax.rollouts import generate
-from cooper_jax.sequences.truncation import Truncation
+from cooper_jax.sequences.truncation import NONE, Truncation
 
 
 def build_step(
@@ -114,6 +114,12 @@ def truncations_of(sampling) -> tuple[Truncation, Truncation]:
   )
 
 
+def truncated_kinds(sampling) -> tuple[bool, bool]:
+  """Whether text and codes are drawn from a part of their distributions."""
+  text, codes = (how != NONE for how in truncations_of(sampling))
+  return text, codes
+
+
 def build_score(config, policy, scorer=None):
   """RolloutBatch -> RolloutBatch with scores, by the rewards of the config."""
   rl = config.grpo.rl
@@ -171,6 +177,7 @@ def build_update(config, policy, optimizer, reference=None) -> Update:
     optimizer,
     configs,
     ema_decay=config.grpo.optim.ema_decay,
+    truncated=truncated_kinds(sampling),
     pack=pack,
     reference=reference,
     temperatures=(sampling.temperature, sampling.code_temperature),

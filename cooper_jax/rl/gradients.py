@@ -40,6 +40,7 @@ def gradients(
   temperatures,
   bins,
   on_policy,
+  truncated=(True, True),
   shardings=None,
 ):
   """(gradients, metrics) of some of a step's rollouts; they add up over all.
@@ -48,8 +49,9 @@ def gradients(
   rollouts; weights: of `normalisers`; reference: parameters of the KL penalty,
   or None; configs: LossConfig of "text" and of "code"; temperatures: those
   that text and codes were sampled with; on_policy: the sampler's parameters
-  are these; shardings: of the parameters, and so of their gradients; None
-  leaves that to the compiler.
+  are these; truncated: whether text and codes were drawn from a part of their
+  distributions, where the targets say from how much; shardings: of the
+  parameters, and so of their gradients; None leaves that to the compiler.
   """
   shape = targets.log_prob_RT.shape
   masks = {
@@ -61,8 +63,8 @@ def gradients(
   if targets.kept_RT is not None:  # at the targets of the packed rows, [B, X]
     flat = targets.kept_RT.ravel()
     kept = tuple(
-      flat[jnp.maximum(packed[f"{kind}_source"], 0)]
-      for kind in ("text", "code")
+      flat[jnp.maximum(packed[f"{kind}_source"], 0)] if is_part else None
+      for kind, is_part in zip(("text", "code"), truncated)
     )
 
   def by_position(params):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from cooper_jax.data import mixture
 from cooper_jax.errors import UserError
 from cooper_jax.rollouts import prompts
 
@@ -35,7 +36,7 @@ class QuestionStream:
     for i in range(len(self.source)):
       if known and not missing:
         return
-      known |= {question.family for question in self.source[i].questions}
+      known |= {q.family for q in mixture.questions_of(self.source, i)}
       missing -= known
     if not known:
       raise UserError("the training split has no questions to reinforce")

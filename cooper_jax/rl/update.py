@@ -95,18 +95,29 @@ class Update:
 
 
 def make_update(
-  policy, optimizer, configs, *, ema_decay: float, **settings
+  policy,
+  optimizer,
+  configs,
+  *,
+  ema_decay: float,
+  truncated=(True, True),
+  **settings,
 ) -> Update:
   """Jits the functions of an update for a policy on the mesh that is set.
 
-  configs: LossConfig of "text" and of "code". settings: other fields of Update.
+  configs: LossConfig of "text" and of "code". truncated: as in `gradients`.
+  settings: other fields of Update.
   """
   shardings = param_shardings(policy)
   return Update(
     normalisers=jax.jit(functools.partial(normalisers, configs=configs)),
     gradients=jax.jit(
       functools.partial(
-        gradients, policy=policy, configs=configs, shardings=shardings
+        gradients,
+        policy=policy,
+        configs=configs,
+        truncated=truncated,
+        shardings=shardings,
       ),
       static_argnames=("bins", "on_policy"),
     ),
@@ -121,9 +132,13 @@ def make_update(
 
 
 def divided(scored: RolloutBatch, tokens: TokenTargets, count: int):
-  """A batch as `count` smaller ones of whole prompts, with their targets."""
-  groups = np.split(np.arange(len(scored.items)), count)
-  for prompts in groups:
+  """A batch as `count` smaller ones of whole prompts, with their targets.
+
+  Dealt out in turn: dynamic sampling leaves groups without advantage last, and
+  they would all be in one.
+  """
+  for start in range(count):
+    prompts = np.arange(start, len(scored.items), count)
     rows = np.flatnonzero(np.isin(scored.group_R, prompts))
     own = jax.tree.map(lambda x, rows=rows: x[rows], tokens)
     yield take_prompts(scored, prompts), own

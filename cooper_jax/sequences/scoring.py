@@ -52,7 +52,7 @@ def score(
   maps that may not be opened are barred (`distribution.restrict`), or are text
   to be learned; `bins` is how the rows are laid out, None if free. Both are
   static. kept: of how many of the likeliest each target of text and of codes
-  was drawn, a pair of i32 [B, X]; None where of all.
+  was drawn, a pair of i32 [B, X]; None, of both or of one, where of all.
 
   Logits exist for the scored positions only. Up to `kept_logits_mib` of them
   are kept for the backward pass; more are made CHUNK positions at a time, and
@@ -90,7 +90,7 @@ def score(
     scaled = distribution.scale(logits, code_temperature)
     return _judge((scaled,), target, *left)
 
-  left = [()] * 2 if kept is None else [(each,) for each in kept]
+  left = [() if each is None else (each,) for each in kept or (None, None)]
   keep = logits_mib(model, batch) <= model.config.kept_logits_mib
   text_scores = _chunked(
     text,
@@ -116,11 +116,13 @@ def _judge(parts, target_BX, kept_BX=None):
 
   kept_BX: of how many of the likeliest they were drawn, None = of all.
   """
-  lse, picked = distribution.judge(parts, target_BX)
-  if kept_BX is not None:
+  if kept_BX is None:
+    lse, picked = distribution.judge(parts, target_BX)
+  else:
     # The target's own logit stays: by rounding it may be the next one here.
+    picked = distribution.pick(parts, target_BX)
     parts = truncation.keep(parts, kept_BX)
-    lse, _ = distribution.judge(parts, target_BX)
+    lse = distribution.judge(parts, target_BX)[0]
   entropy = distribution.entropy(*jax.lax.stop_gradient((parts, lse)))
   hit = picked >= distribution.highest(parts)
   found = (picked - lse, entropy, lse, hit.astype(jnp.float32))

@@ -6,7 +6,9 @@ than the one that a trainer scores, unless the trainer knows which part it was
 each token is how many of the likeliest the sampler could choose from, one
 number; the trainer takes as many of its own. A set found anew by its rule could
 be another by rounding, and then off by all the mass of a token at the edge;
-sets of equal size differ by tokens that are nearly alike.
+sets of equal size differ by tokens that are nearly alike. That holds for the
+sampler's own parameters, with one update a batch: under later ones, or those of
+a reference, the likeliest are others, so `settings.checks` refuses these.
 
 The names and the order, each rule over what the one before left, are those of
 transformers and TRL.

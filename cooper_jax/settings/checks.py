@@ -221,6 +221,15 @@ def _check_rl(config: ConfigDict) -> None:
       " grpo.rl.minibatches=1 and grpo.rl.pipeline=False: else the sampler's"
       " own log-probabilities are the old ones, and there is no gap"
     )
+  if any(build.truncated_kinds(config.sampling)) and (
+    several or losses.needs_reference(rl)
+  ):
+    raise UserError(
+      "config.sampling.top_k, top_p and min_p (and those of codes) need"
+      " config.grpo.rl.updates=1, minibatches=1, pipeline=False and no KL"
+      " penalty: under other parameters the likeliest are other tokens than the"
+      " sampler drew from"
+    )
   if rl.pipeline and rl.resample:
     raise UserError(
       "config.grpo.rl.pipeline samples before rewards are known and"
@@ -239,6 +248,13 @@ def _check_rl(config: ConfigDict) -> None:
         "config.grpo.order=difficulty goes by the answers that are right, and"
         " config.grpo.rl.rewards.answer is None; set it to 0 or more"
       )
+    how = rl.settings.answer
+    if how.graded and how.graded_by == "rank":
+      raise UserError(
+        "config.grpo.order=difficulty goes by the answers that are right, and"
+        " grpo.rl.settings.answer.graded_by=rank pays half of any group; take"
+        " mra or sigmoid, or another order"
+      )
     if rl.pipeline:
       raise UserError(
         "config.grpo.order=difficulty goes by the step before, and"
@@ -255,11 +271,30 @@ def _check_rl(config: ConfigDict) -> None:
     raise UserError(f"config.sampling: {error}") from error
   try:
     advantages.find(rl.advantage)
-    build.truncations_of(config.sampling)
     losses.configs_of(rl)
     scoring.make_scorer(rl)
   except UserError as error:
     raise UserError(f"config.grpo.rl: {error}") from error
+  _check_rewards(rl)
+
+
+def _check_rewards(rl) -> None:
+  """Nothing set of a reward that is not computed; no price that pays."""
+  for name, given in rl.settings.items():
+    usual = plugins.find("rewards", name).Config()
+    for field, value in given.items():
+      if rl.rewards[name] is None and value != getattr(usual, field):
+        raise UserError(
+          f"config.grpo.rl.settings.{name}.{field} is {value}, and nothing"
+          f" reads it: config.grpo.rl.rewards.{name} is None; set it to a"
+          " weight"
+        )
+  price = rl.rewards.map_price
+  if price is not None and price < 0:
+    raise UserError(
+      f"config.grpo.rl.rewards.map_price is {price}, which pays for drawing;"
+      " allowed: 0 and more, as 0.05 of a right answer's 1"
+    )
 
 
 def _check_reading(config: ConfigDict) -> None:

@@ -56,6 +56,13 @@ def _begins_with_folders(config, workdir) -> bool:
   return bool(named) and "sft" not in config.pipeline and not before
 
 
+def _shown(config) -> dict[str, str]:
+  """What the log line has; a graded reward is no share of right answers."""
+  if config.grpo.rl.settings.answer.graded:
+    return _SHOWN | {"reward/answer": "answer {:.2f}"}
+  return _SHOWN
+
+
 def run(config, workdir) -> None:
   """Reinforces the SFT policy on questions of the training split.
 
@@ -140,7 +147,7 @@ def run(config, workdir) -> None:
     images=pictures,
     image_every=settings.image_every,
     validation=watched,
-    shown=_SHOWN,
+    shown=_shown(config),
   ).run()
   writer.close()
   checkpoints.close()

@@ -87,7 +87,8 @@ class Loop:
   # Measured before the first step, every `validation.every` steps and at the
   # end: begin(step) when a run begins at it, then validation(step, state,
   # saved=step of the newest checkpoint) -> (scalars, what is said). All
-  # processes call.
+  # processes call. `best` is None where nothing was measured or it is lost;
+  # room(state) is the bytes that it may take on disk.
   validation: Any = None
   flops_per_step: float | None = None
   shown: dict[str, str] | None = None  # what the log line has, see `log_line`
@@ -106,8 +107,8 @@ class Loop:
     ):
       if self.validation:
         self.validation.begin(self.start)
-        if self.start == 0:
-          self.validate(0)
+        if self.validation.best is None:
+          self.validate(self.start)
       for step in range(self.start + 1, self.steps + 1):
         self.train(step)
         last = step == self.steps
@@ -184,9 +185,12 @@ class Loop:
   def validate(self, step: int) -> None:
     """Measures the state, says so and writes it."""
     self._settle()
+    begun = telemetry.Stopwatch()
     values, said = self.validation(step, self.state, saved=self.saved)
     self.bar.say(said)
     self.writer.scalars(step, values)
+    self.recent.leave_out(*begun.read())
+    self.total.leave_out(*begun.read())
 
   def save(self, step: int, position: dict) -> None:
     """Saves what `restore` reads; `position` is that of the data."""
@@ -216,7 +220,11 @@ class Loop:
     every = self.save_every or self.steps
     saves = -(-self.steps // every) - self.start // every
     disk_space.check(
-      self.checkpoints, self.state, label=self.label, saves=saves
+      self.checkpoints,
+      self.state,
+      label=self.label,
+      saves=saves,
+      beside=self.validation.room(self.state) if self.validation else 0,
     )
 
   def _settle(self) -> None:

@@ -46,6 +46,11 @@ class Rate:
 
   def start(self) -> None:
     self._watch, self._steps, self._tokens = telemetry.Stopwatch(), 0, 0.0
+    self._wall = self._cpu = 0.0  # that are left out
+
+  def leave_out(self, wall: float, cpu: float) -> None:
+    """Seconds in which no step was taken."""
+    self._wall, self._cpu = self._wall + wall, self._cpu + cpu
 
   def count(self, tokens: float) -> None:
     self._steps += 1
@@ -53,6 +58,7 @@ class Rate:
 
   def read(self) -> dict[str, float]:
     wall, cpu = self._watch.read()
+    wall, cpu = wall - self._wall, cpu - self._cpu
     if not self._steps or wall <= 0:
       return {}
     rate = {"steps_per_s": self._steps / wall, "cpu_cores": cpu / wall}

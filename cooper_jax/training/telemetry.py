@@ -143,8 +143,7 @@ class MetricWriter:
   def close(self) -> None:
     self._file.close()
     self._events.close()
-    for each in self._also:
-      each.close()
+    trackers.close(self._also)
 
 
 def read_metrics(path) -> list[dict]:

@@ -7,10 +7,11 @@ there, under the same name after a stop; steps that are done again have the same
 numbers. metrics.jsonl stays what programs read.
 """
 
-import hashlib
 import importlib.util
 import math
+import secrets
 import sys
+import time
 from pathlib import Path
 
 from cooper_jax.errors import UserError, nearest
@@ -67,9 +68,15 @@ class MLflowTracker:
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Logs the values of a step; MLflow takes no number that isn't finite."""
-    for name, value in values.items():
-      if math.isfinite(value):
-        self._client.log_metric(self._run, name, value, step=step)
+    from mlflow.entities import Metric
+
+    now = int(1000 * time.time())
+    metrics = [
+      Metric(name, value, now, step)
+      for name, value in values.items()
+      if math.isfinite(value)
+    ]
+    self._client.log_batch(self._run, metrics=metrics)
 
   def close(self) -> None:
     self._client.set_terminated(self._run)
@@ -116,12 +123,25 @@ def send(trackers: list, step: int, values: dict[str, float]) -> None:
       each.scalars(step, values)
     except Exception as error:  # of their network: many kinds
       trackers.remove(each)
-      print(
-        f"{type(each).__name__} fails at step {step}"
-        f" ({type(error).__name__}) and gets no more; metrics.jsonl has all",
-        file=sys.stderr,
-        flush=True,
-      )
+      _say(each, f"at step {step}", error)
+
+
+def close(trackers: list) -> None:
+  """Ends all; one that fails is said, for the stage is done."""
+  for each in trackers:
+    try:
+      each.close()
+    except Exception as error:  # as in `send`
+      _say(each, "at the end", error)
+
+
+def _say(tracker, when: str, error: Exception) -> None:
+  print(
+    f"{type(tracker).__name__} fails {when} ({type(error).__name__}) and gets"
+    " no more; metrics.jsonl has all",
+    file=sys.stderr,
+    flush=True,
+  )
 
 
 def run_name(folder: Path) -> str:
@@ -130,5 +150,11 @@ def run_name(folder: Path) -> str:
 
 
 def run_id(folder: Path) -> str:
-  """The same for the same folder, so that a resumed stage is the same run."""
-  return hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+  """Of the run that a stage's folder notes: a stage that resumes is the same.
+
+  Not made of its path: a new run in the place of a removed one is another.
+  """
+  path = Path(folder) / "tracker_id"
+  if not path.exists():
+    path.write_text(secrets.token_hex(8))
+  return path.read_text()

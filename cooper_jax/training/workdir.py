@@ -49,6 +49,8 @@ FREE = frozenset(
 FREE_HERE = {"evaluate.batch", "evaluate.reuse", "grpo.bins"}
 # What these name is noted beside them.
 FREE_HERE |= {*start_folders.PATHS, "maps.segmentation.classes"}
+# Where the last parameters are taken, validation only watches.
+FREE_LAST = FREE_HERE | {"grpo.validate_every", "grpo.validation_questions"}
 # What may be more than it was: the stage goes on from its last step.
 GROWS = frozenset(["grpo.steps"])
 # What may be another in a stage whose training was lost, when it goes on.
@@ -102,10 +104,11 @@ def stage_settings(config, stage: str) -> dict:
 
 def _bound(settings: dict) -> dict:
   """Those of flat settings that may not change in a workdir."""
+  free = FREE_HERE if settings.get("grpo.result") == "best" else FREE_LAST
   return {
     name: value
     for name, value in settings_version.without_added(settings).items()
-    if name not in FREE_HERE and name.rsplit(".", 1)[-1] not in FREE
+    if name not in free and name.rsplit(".", 1)[-1] not in FREE
   }
 
 
@@ -179,14 +182,11 @@ def record(workdir, stage: str) -> dict | None:
 
 
 def is_finished(config, workdir, stage: str) -> bool:
-  """True if the stage is done with these very settings."""
+  """True if the stage is done with these very settings, less the free ones."""
   found = record(workdir, stage)
-  return bool(
-    found
-    and found["finished"]
-    # Less what was not yet free when it was written.
-    and _bound(found["settings"]) == stage_settings(config, stage)
-  )
+  if not found or not found["finished"]:
+    return False
+  return _bound(found["settings"]) == stage_settings(config, stage)
 
 
 def differences(config, workdir, stage: str) -> list[str]:

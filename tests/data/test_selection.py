@@ -13,6 +13,7 @@ from cooper_jax.data.counterfactual import CounterfactualMaps
 from cooper_jax.data.selection import Selection, after, first, phrased
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
+from cooper_jax.rl.questions import QuestionStream
 from cooper_jax.stages import pretrain, sft
 from cooper_jax.tokenizers.lengths import NUMBERS
 from cooper_jax.world.questions import families
@@ -238,3 +239,20 @@ def test_questions_in_held_out_words_are_the_same_questions():
       assert (one.answer, one.options, one.reasoning) == (
         other.answer, other.options, other.reasoning,
       )  # fmt: skip
+
+
+def test_the_questions_of_others_words_are_had_without_a_picture():
+  class Listed:
+    def __len__(self):
+      return len(SAMPLES)
+
+    def __getitem__(self, index):
+      raise AssertionError("a picture is read")
+
+    def questions(self, index):
+      return SAMPLES[index].questions
+
+  asked = phrased(Listed(), "heldout")
+  wanted = phrased(SAMPLES, "heldout")[2].questions
+  assert mixture.questions_of(asked, 2) == wanted != ()
+  QuestionStream(asked, batch=2, seed=0, families=(wanted[0].family,))

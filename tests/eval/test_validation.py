@@ -9,9 +9,10 @@ import pytest
 
 from configs import base
 from cooper_jax.errors import UserError
-from cooper_jax.eval import validation
+from cooper_jax.eval import ridge, validation
 from cooper_jax.policy import load_stage
 from cooper_jax.settings import checks
+from cooper_jax.training import settings_version, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from tests.rl import toy
 
@@ -79,6 +80,16 @@ def test_after_a_stop_it_is_as_if_there_had_been_none(make, tmp_path):
   again.close()
 
 
+def test_it_needs_room_for_two_and_the_one_that_is_written(make):
+  watched = make()
+  watched.begin(0)
+  state = types.SimpleNamespace(params={"step": jnp.zeros(2**18)})  # 1 MiB
+  assert watched.room(state) / 2**20 == pytest.approx(3 * 2.2)
+  list(go(watched, (0, 2)))
+  assert watched.room(state) / 2**20 == pytest.approx(2.2)
+  watched.close()
+
+
 def test_the_stage_may_end_with_its_best(tmp_path):
   config = toy.CONFIG.copy_and_resolve_references()
   for folder, seed in (("", 1), ("best", 2)):
@@ -86,11 +97,17 @@ def test_the_stage_may_end_with_its_best(tmp_path):
     saved = Checkpoints(tmp_path / "grpo" / folder / "checkpoints")
     saved.save(1, {"params": params}, data_state={}, meta={})
     saved.close()
+  about = {"finished": True, "digest": "", "settings": {}}
+  about["version"] = settings_version.SETTINGS_VERSION
+  workdir.write_json(tmp_path / "grpo" / "stage.json", about)
   for result, seed in (("last", 1), ("best", 2)):
     config.grpo.result = result
     found = load_stage(toy.POLICY, config, tmp_path, "grpo")
+    stage, looked_at = ridge._load(toy.POLICY, config, tmp_path, "")
+    assert stage == "grpo"
     wanted = toy.fresh(seed=seed).params
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    for each in (found, looked_at):
+      jax.tree.map(np.testing.assert_array_equal, each, wanted)
 
 
 def test_the_toy_policy_is_measured_greedily(monkeypatch, tmp_path):

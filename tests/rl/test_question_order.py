@@ -152,6 +152,14 @@ def test_a_step_tells_the_stream_how_its_groups_did():
     ({"order": "epoch"}, r'order is "epoch"; .*"epochs"'),
     ({"order": "difficulty", "rl.pipeline": True}, "rl.pipeline samples"),
     ({"order": "difficulty", "rl.rewards.answer": None}, "answer is None"),
+    (
+      {
+        "order": "difficulty",
+        "rl.settings.answer.graded": True,
+        "rl.settings.answer.graded_by": "rank",
+      },
+      "graded_by=rank pays half",
+    ),
   ],
 )
 def test_an_order_that_can_not_be_is_refused(settings, said):

@@ -47,6 +47,27 @@ def test_every_config_that_is_here_passes(variant):
   checks.validate(command.load_config(f"configs/grpo.py:{variant}"))
 
 
+@pytest.mark.parametrize(
+  ("settings", "said"),
+  [
+    ({"sampling.top_k": 9, "grpo.rl.updates": 2}, "top_k, top_p and min_p"),
+    ({"sampling.top_p": 0.9, "grpo.rl.minibatches": 2}, "likeliest are other"),
+    ({"sampling.min_p": 0.1, "grpo.rl.pipeline": True}, "likeliest are other"),
+    ({"sampling.code_top_k": 9, "grpo.rl.loss.kl_weight": 0.1}, "no KL"),
+    ({"grpo.rl.settings.map_price.free": 1}, "map_price is None"),
+    ({"grpo.rl.settings.user.function": "a.py:b"}, "user is None"),
+    ({"grpo.rl.rewards.map_price": -0.1}, "pays for drawing"),
+  ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, said):
+  made = config()
+  for name, value in settings.items():
+    put(made, name, value)
+  with pytest.raises(UserError, match=said) as caught:
+    checks.validate(made)
+  assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e39])
 def test_no_number_may_be_none(bad):
   """In every place where a real number stands; 1e39 is inf on the device."""

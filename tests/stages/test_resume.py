@@ -17,6 +17,7 @@ from cooper_jax.rl import rollout_log
 from cooper_jax.rl.rewards import answer
 from cooper_jax.runtime import interrupt
 from cooper_jax.training import telemetry, workdir
+from cooper_jax.training.checkpoint import Checkpoints
 from tests import metrics_page
 
 STAGES = ("pretrain", "sft", "grpo")
@@ -45,6 +46,7 @@ def settings(cache):
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
     config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0
   config.grpo.validate_every, config.grpo.validation_questions = 2, 4
+  config.grpo.order = "difficulty"  # its estimates have to come back, too
   config.sft.image_every = config.grpo.image_every = 5
   config.lock()
   return config
@@ -56,7 +58,7 @@ def varied_reward():
 
   def reward(view, columns, config):
     del columns, config
-    return np.array([len(text) % 7 for text in view.text], np.float32)
+    return np.array([len(text) % 7 / 6 for text in view.text], np.float32)
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(answer, "reward", reward)
@@ -80,6 +82,14 @@ def parameters(config, run, stage):
   with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
     policy = make_policy(config)
     return jax.tree.map(np.asarray, load_params(policy, run / stage))
+
+
+def best(config, run):
+  """(steps that are kept, parameters of the best by validation)."""
+  kept = Checkpoints(run / "grpo/best/checkpoints")
+  steps = kept.steps()
+  kept.close()
+  return steps, parameters(config, run, "grpo/best")
 
 
 @pytest.mark.parametrize("stage", ("tokenizer", *STAGES))
@@ -115,6 +125,7 @@ def test_stopped_and_resumed_is_uninterrupted(
   ]
   assert max(moved) > 0
   keys = ("loss", "reward/total", "grad_norm", "validation/accuracy")
+  keys += ("questions/expected",)
   logs = [
     [
       {k: row[k] for k in keys if k in row}
@@ -130,6 +141,10 @@ def test_stopped_and_resumed_is_uninterrupted(
   assert said[0] == said[1]
   assert [row["step"] for row in said[0]] == [2, 4, 6] * (stage == "grpo")
   assert any(logs[0])
+  if stage == "grpo":
+    (steps, ours), (wanted, theirs) = (best(config, d) for d in (tmp_path, run))
+    assert steps[-1] == wanted[-1]
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_a_finished_grpo_goes_on_where_it_is_given_more_steps(chain, tmp_path):

@@ -53,6 +53,15 @@ def test_the_need_is_that_of_all_checkpoints_to_come(
   assert "MiB free" in text and ("config.toy.keep" in text) == (more > 1)
 
 
+def test_the_best_by_validation_needs_room_too(tmp_path, monkeypatch):
+  has(monkeypatch, 8)  # enough for the checkpoints of this toy alone
+  test_loop.run(tmp_path / "alone")
+  watched = test_loop.Watched()
+  watched.room = lambda state: 8 * MIB
+  with pytest.raises(UserError, match=r"toy needs .* and the best by"):
+    test_loop.run(tmp_path / "watched", validation=watched)
+
+
 def test_no_step_is_taken_where_the_disk_is_full(tmp_path, monkeypatch):
   taken = []
 

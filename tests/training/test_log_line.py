@@ -9,6 +9,7 @@ import pytest
 
 from cooper_jax.stages import evaluate, grpo, supervised
 from cooper_jax.training import log_line, loop, telemetry
+from cooper_jax.training.meters import Rate
 from tests.training import test_loop
 
 # What a step of GRPO measures, as it is logged.
@@ -134,3 +135,13 @@ def test_pretraining_and_sft_show_each_map():
   }  # fmt: skip
   said = log_line.line(1050, 1050, means, RATE, shown)
   assert said == "1050/1050 loss 3.24 text 50% depth 12% segmentation 34%"
+
+
+def test_seconds_without_a_step_are_in_no_rate():
+  rate = Rate(None)
+  rate._watch = types.SimpleNamespace(read=lambda: (10.0, 8.0))
+  rate.count(12.0)
+  rate.leave_out(6.0, 2.0)
+  # One step and 12 tokens in 10 - 6 seconds, of 8 - 2 of the CPU.
+  wanted = {"steps_per_s": 0.25, "tokens_per_s": 3.0, "cpu_cores": 1.5}
+  assert rate.read() == wanted

@@ -18,7 +18,7 @@ from cooper_jax.training import (
   telemetry,
 )
 from cooper_jax.training.loop import Loop
-from cooper_jax.training.meters import Window
+from cooper_jax.training.meters import Rate, Window
 
 STEPS = 6
 SETTINGS = optim.OptimConfig(learning_rate=0.05, warmup_steps=0, ema_decay=0.9)
@@ -352,3 +352,40 @@ def test_window_weighs_pairs_and_counts_numbers():
   # (6 + 0) / (2 + 4) = 1; (1 + 3) / 2 = 2; nothing without weight.
   assert window.read() == {"loss": 1.0, "norm": 2.0}
   assert window.sums == {}
+
+
+class Watched:
+  """A validation that knows no best at first."""
+
+  every = 4
+
+  def __init__(self):
+    self.best, self.asked = None, []
+
+  def begin(self, step):
+    self.asked.append(("begin", step))
+
+  def room(self, state):
+    return 0
+
+  def __call__(self, step, state, *, saved):
+    self.best = 0.5, step
+    self.asked.append(step)
+    return {}, "said"
+
+
+def test_a_run_that_knows_no_best_measures_first(tmp_path, monkeypatch):
+  def fail():
+    raise UserError("the judge is down")
+
+  left_out = []
+  note = lambda self, *seconds: left_out.append(seconds)  # noqa: E731
+  monkeypatch.setattr(Rate, "leave_out", note)
+  watched = Watched()
+  with pytest.raises(UserError, match="judge"):
+    run(tmp_path, step_fn=at_call(4, fail), validation=watched)
+  assert watched.asked == [("begin", 0), 0]
+  watched = Watched()
+  run(tmp_path, validation=watched)
+  assert watched.asked == [("begin", 3), 3, 4, 6]
+  assert len(left_out) == 2 * 4  # of the line's rate and of the whole run's

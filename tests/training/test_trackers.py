@@ -1,6 +1,7 @@
 """Metrics also go to W&B or MLflow where asked; never in the run's way."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -17,7 +18,9 @@ class Run:
   def log(self, values, step):
     if values.get("loss") == 13: raise OSError("the network is gone")
     print(json.dumps([step, values]), file=self.file, flush=True)
-  def finish(self): print('"end"', file=self.file, flush=True)
+  def finish(self):
+    if "unended" in self.file.name: raise OSError("the network is gone")
+    print('"end"', file=self.file, flush=True)
 def init(*, project, name, id, resume, dir):
   if name.endswith("/refused"): raise RuntimeError("no API key\\nlog in first")
   run = Run(dir)
@@ -25,8 +28,11 @@ def init(*, project, name, id, resume, dir):
   return run
 """
 MLFLOW = """
-import types
+import sys, types
 RUNS, LOGGED = {}, []
+entities = types.ModuleType("mlflow.entities")
+entities.Metric = lambda *fields: fields
+sys.modules["mlflow.entities"] = entities
 class MlflowClient:
   def get_experiment_by_name(self, name): return None
   def create_experiment(self, name): return name
@@ -37,8 +43,8 @@ class MlflowClient:
     info = types.SimpleNamespace(run_id=own)
     RUNS[own] = types.SimpleNamespace(info=info)
     return RUNS[own]
-  def log_metric(self, run, name, value, step):
-    LOGGED.append((run, name, value, step))
+  def log_batch(self, run, metrics):
+    LOGGED.extend((run, name, value, step) for name, value, _, step in metrics)
   def set_terminated(self, run): LOGGED.append("end")
 """
 
@@ -51,10 +57,11 @@ def libraries(tmp_path, monkeypatch):
   (folder / "wandb.py").write_text(WANDB)
   (folder / "mlflow.py").write_text(MLFLOW)
   monkeypatch.syspath_prepend(str(folder))
-  for name in ("wandb", "mlflow"):
+  names = ("wandb", "mlflow", "mlflow.entities")
+  for name in names:
     monkeypatch.delitem(sys.modules, name, raising=False)
   yield
-  for name in ("wandb", "mlflow"):
+  for name in names:
     sys.modules.pop(name, None)
 
 
@@ -74,6 +81,24 @@ def test_a_stage_is_one_run_also_after_a_stop(tmp_path):
   assert (first, second, end) == ([1, {"loss": 1.0}], [2, {"loss": 0.5}], "end")
   kept = telemetry.read_metrics(folder / "metrics.jsonl")
   assert kept == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
+
+
+def test_a_new_run_in_the_place_of_a_removed_one_is_another(tmp_path):
+  folder = tmp_path / "grpo"
+  folder.mkdir()
+  first = trackers.run_id(folder)
+  assert trackers.run_id(folder) == first
+  shutil.rmtree(folder)
+  folder.mkdir()
+  assert trackers.run_id(folder) != first
+
+
+def test_one_that_fails_at_the_end_costs_no_finished_stage(tmp_path, capsys):
+  writer = telemetry.make_writer(tmp_path / "unended", ("wandb",))
+  writer.scalars(1, {"loss": 1.0})
+  writer.close()
+  (said,) = capsys.readouterr().err.splitlines()
+  assert "fails at the end (OSError)" in said
 
 
 def test_mlflow_gets_finite_numbers_of_one_run(tmp_path):

@@ -89,6 +89,24 @@ def test_more_steps_of_grpo_go_on_and_are_evaluated_again(done):
   assert todo(longer, done) == []
 
 
+def test_where_validation_only_watches_it_may_be_switched_on(done):
+  watched = config_of(grpo__validate_every=10, grpo__validation_questions=64)
+  assert todo(watched, done) == []
+  chosen = config_of(grpo__validate_every=10, grpo__result="best")
+  with pytest.raises(UserError, match=r"grpo\.result is last there and best"):
+    workdir.prepare(chosen, done)
+
+
+def test_where_the_best_is_taken_validation_is_bound(tmp_path):
+  def chosen(every):
+    return config_of(grpo__validate_every=every, grpo__result="best")
+
+  workdir.prepare(chosen(10), tmp_path)
+  workdir.begin(chosen(10), tmp_path, "grpo")
+  with pytest.raises(UserError, match=r"validate_every is 10 there and 5"):
+    workdir.prepare(chosen(5), tmp_path)
+
+
 def test_a_record_from_before_a_setting_was_free_is_still_of_this_run(done):
   """As runs have it that were made when buckets could not change."""
   for stage in STAGES:

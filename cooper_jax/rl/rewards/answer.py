@@ -26,6 +26,7 @@ from cooper_jax.errors import UserError, nearest
 from cooper_jax.grading.grade import Grade, Rules, grade, truth
 
 GRADED_BY = ("mra", "sigmoid", "rank")
+WIDTH = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Config:
   tolerance: float = 0.1  # relative error of a length that still is right
   graded: bool = False  # numbers get a reward between 0 and 1
   graded_by: str = "mra"  # mra | sigmoid | rank (rl/rewards/answer.py)
-  width: float = 0.1  # width of the sigmoid in log error; smaller is steeper
+  width: float = WIDTH  # width of the sigmoid in log error; smaller is steeper
   tags_only: bool = True  # nothing outside <answer>..</answer> counts
   unit_required: bool = False  # a length without its unit is wrong
 
@@ -54,6 +55,16 @@ class Config:
       raise UserError(
         f"answer width is {self.width}; allowed are numbers above 0 (log"
         " error; 0.1 is about ten per cent)"
+      )
+    if self.graded_by != "mra" and not self.graded:
+      raise UserError(
+        f"answer graded_by is {self.graded_by}, which does nothing without"
+        " graded=True; set both"
+      )
+    if self.width != WIDTH and self.graded_by != "sigmoid":
+      raise UserError(
+        f"answer width is {self.width}, which does nothing without"
+        " graded_by=sigmoid; set both"
       )
 
 

@@ -13,18 +13,21 @@ maps, what was drawn, as (modality, codes, target) a map; groups, the prompt's
 number; truncated. All are tuples or read-only arrays of one entry a response.
 
 Whatever is wrong with it ends the run in one line, naming its file and line:
-training on without a reward would go unseen.
+training on without a reward would go unseen. A digest of the file is among the
+stage's settings: a run does not go on with another file. What that one imports
+is not looked at.
 
 Ways to game it: whatever the function leaves open.
 """
 
 import dataclasses
 import functools
+import hashlib
 import importlib.util
 import math
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,12 @@ import numpy as np
 from cooper_jax.errors import UserError, nearest
 
 _SETTING = "config.grpo.rl.settings.user.function"
+_LARGEST = float(np.finfo(np.float32).max)
+_FAILURES = (Exception, SystemExit)  # sys.exit() would end a run as if done
+_WANTED = (
+  "return a list with a finite number for each response, None to abstain"
+)
+_NO_LIST = (str, bytes, Mapping, Set)  # iterated over, no number a response
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +48,27 @@ class Config:
   """Settings of the user's reward."""
 
   function: str = ""  # FILE.py:function; its file is run when a run begins
+  digest: str = ""  # digest of the file, noted when a run begins; "" = any
 
 
 def check(config: Config) -> None:
   """Raises UserError where there is no such function."""
   load(config.function)
+
+
+def note(config) -> None:
+  """Notes the file's digest in a run's config; UserError for another one."""
+  settings = config.grpo.rl.settings.user
+  path = Path(settings.function.rpartition(":")[0]).expanduser()
+  if config.grpo.rl.rewards.user is None or not path.is_file():
+    return  # `check` says what is wrong
+  found = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+  if settings.digest not in ("", found):
+    raise UserError(
+      f"{_SETTING}: {path} has the digest {found}, and {settings.digest} was"
+      " asked for; name the file that has it"
+    )
+  settings.digest = found
 
 
 def reward(view, columns, config: Config) -> np.ndarray:
@@ -59,7 +84,9 @@ def reward(view, columns, config: Config) -> np.ndarray:
       truncated=view.truncated,
       **given,
     )
-  except Exception as error:
+    if isinstance(values, Iterable) and not isinstance(values, _NO_LIST):
+      values = [*values]  # here, for a generator fails where it is read
+  except _FAILURES as error:
     raise UserError(_said(config.function, error)) from error
   return _numbers(values, len(view), config.function)
 
@@ -89,7 +116,7 @@ def _load(path: str, name: str) -> Callable:
   sys.modules[spec.name] = module  # its dataclasses look there
   try:
     spec.loader.exec_module(module)
-  except Exception as error:
+  except _FAILURES as error:
     raise UserError(_said(path, error)) from error
   found = getattr(module, name, None)
   if not callable(found):
@@ -101,7 +128,7 @@ def _load(path: str, name: str) -> Callable:
   return found
 
 
-def _said(where: str, error: Exception) -> str:
+def _said(where: str, error: BaseException) -> str:
   """One line: which file and line, and what went wrong."""
   path = str(Path(where.rpartition(":")[0] or where).expanduser().absolute())
   frames = traceback.extract_tb(error.__traceback__)
@@ -109,32 +136,42 @@ def _said(where: str, error: Exception) -> str:
   if isinstance(error, SyntaxError) and error.filename == path:
     line = error.lineno
   at = f"{path}, line {line}" if line else path
-  words = " ".join(str(error).split())
-  return f"the reward {where} failed ({at}): {type(error).__name__}: {words}"
+  return (
+    f"the reward {where} failed ({at}): {type(error).__name__}:"
+    f" {_short(error, str, most=200)}"
+  )
 
 
 def _numbers(values, rows: int, named: str) -> np.ndarray:
   """[R] f32 of what a function returned; raises UserError for other things."""
-  try:
-    found = [math.nan if v is None else float(v) for v in values]
-  except (TypeError, ValueError) as error:
+  if not isinstance(values, list):
+    raise UserError(f"the reward {named} returned {_short(values)}; {_WANTED}")
+  if len(values) != rows:
     raise UserError(
-      f"the reward {named} returned {_short(values)}; return a list with a"
-      " number for each response, None to abstain"
-    ) from error
-  if len(found) != rows:
-    raise UserError(
-      f"the reward {named} returned {len(found)} numbers for {rows} responses;"
+      f"the reward {named} returned {len(values)} numbers for {rows} responses;"
       " return one for each"
     )
-  if any(math.isinf(value) for value in found):
-    raise UserError(
-      f"the reward {named} returned an infinite number; return finite ones,"
-      " None to abstain"
-    )
-  return np.array(found, np.float32)
+  found_R = np.full(rows, np.nan, np.float32)
+  for row, value in enumerate(values):
+    if value is None:
+      continue
+    try:
+      number = math.nan if isinstance(value, str) else float(value)
+    except Exception:
+      number = math.nan
+    if not abs(number) <= _LARGEST:
+      raise UserError(
+        f"the reward {named} returned {_short(value)} for response {row};"
+        f" {_WANTED}"
+      )
+    found_R[row] = number
+  return found_R
 
 
-def _short(value) -> str:
-  words = " ".join(repr(value).split())
-  return words if len(words) <= 60 else f"{words[:57]}.."
+def _short(value, shown=repr, *, most=60) -> str:
+  """One line of at most so many characters."""
+  try:
+    words = " ".join(shown(value).split())
+  except Exception:  # of a class of the user's, or of an endless integer
+    words = type(value).__name__
+  return words if len(words) <= most else f"{words[: most - 3]}.."

@@ -8,6 +8,7 @@ written in the last: names, answer and trace stay the same.
 import dataclasses
 import functools
 import re
+from collections.abc import Iterable
 
 from cooper_jax.sample import Question, Sample
 from cooper_jax.world.questions import families
@@ -38,10 +39,13 @@ def rephrase(
 
 def in_heldout_words(sample: Sample) -> Sample:
   """The sample with those of its questions that have such words, in these."""
-  asked = [rephrase(question) for question in sample.questions]
-  return dataclasses.replace(
-    sample, questions=tuple(q for q in asked if q is not None)
-  )
+  return dataclasses.replace(sample, questions=rephrased(sample.questions))
+
+
+def rephrased(questions: Iterable[Question]) -> tuple[Question, ...]:
+  """Those of some questions that have the held-out split's words, in these."""
+  asked = map(rephrase, questions)
+  return tuple(question for question in asked if question is not None)
 
 
 @functools.cache

@@ -134,6 +134,19 @@ def test_numbers_graded_by_something_else_are_refused():
     answer.Config(width=0.0)
 
 
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"graded_by": "rank"},
+    {"width": 0.2},
+    {"graded": True, "width": 0.2},
+  ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(settings):
+  with pytest.raises(UserError, match="does nothing without"):
+    answer.Config(**settings)
+
+
 def test_settings_reach_the_rules():
   assert _score(_say("2.7 m"), LENGTH, tolerance=0.2) == 1
   assert _score(_say("2.4"), LENGTH) == 1

@@ -17,21 +17,19 @@ VIEW = Responses.from_texts(
 @pytest.mark.parametrize(
   ("settings", "paid"),
   [
-    ({"price": 0.25}, [0, -0.25, -0.5]),
-    ({"price": 0.25, "free": 1}, [0, 0, -0.25]),
-    ({"price": 0.0}, [0, 0, 0]),
+    ({}, [0, -1, -2]),
+    ({"free": 1}, [0, 0, -1]),
+    ({"free": 9}, [0, 0, 0]),
   ],
 )
-def test_each_map_past_the_free_ones_costs_its_price(settings, paid):
+def test_each_map_past_the_free_ones_costs_one(settings, paid):
   got = map_price.reward(VIEW, {}, map_price.Config(**settings))
   assert got.dtype == np.float32 and not np.signbit(got[0])
   np.testing.assert_array_equal(got, np.array(paid, np.float32))
 
 
-def test_it_is_taken_from_the_sum_by_its_weight():
-  scorer = scoring.Scorer(
-    {"answer": 1.0, "map_price": 2.0}, {"map_price": {"price": 0.1}}
-  )
+def test_the_price_is_its_weight():
+  scorer = scoring.Scorer({"answer": 1.0, "map_price": 0.2})
   columns = {
     "answer": ["yes"] * 3,
     "answer_type": ["yes_no"] * 3,
@@ -42,10 +40,6 @@ def test_it_is_taken_from_the_sum_by_its_weight():
   np.testing.assert_allclose(scorer(VIEW, columns).total, [1.0, 0.8, 0.6])
 
 
-@pytest.mark.parametrize(
-  ("settings", "said"),
-  [({"price": -0.1}, "price is -0.1"), ({"free": -1}, "free is -1")],
-)
-def test_a_price_that_pays_for_drawing_is_refused(settings, said):
-  with pytest.raises(UserError, match=said):
-    map_price.Config(**settings)
+def test_fewer_than_no_free_maps_are_refused():
+  with pytest.raises(UserError, match="free is -1"):
+    map_price.Config(free=-1)
