@@ -17,7 +17,7 @@ from pathlib import Path
 PART = 2048  # bytes read at each of the three places
 COMPRESSED = (b"\x89PNG", b"\xff\xd8\xff")
 ALL_BYTES = 1 << 19  # bytes of plain numbers that are all read, at most
-ENDS = 1 << 16  # bytes read at each end of a larger file of these
+END_BYTES = 1 << 16  # bytes read at each end of a larger file of these
 THREADS = 32  # files are waited for, not computed on
 
 
@@ -60,7 +60,7 @@ def _part(path: str | Path) -> bytes:
         return digest.digest()
       else:
         digest.update(str(found.st_mtime_ns).encode())
-        part, places = ENDS, {0, size - ENDS}
+        part, places = END_BYTES, {0, size - END_BYTES}
       for place in sorted(places):
         file.seek(place)
         digest.update(file.read(part))

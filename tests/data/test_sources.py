@@ -157,7 +157,7 @@ def test_a_source_is_named_by_its_lines_too(tmp_path):
 def test_large_files_of_plain_numbers_are_not_read_whole(tmp_path, monkeypatch):
   file = tmp_path / "a.npy"
   monkeypatch.setattr(fingerprints, "ALL_BYTES", 9000)
-  monkeypatch.setattr(fingerprints, "ENDS", 3000)
+  monkeypatch.setattr(fingerprints, "END_BYTES", 3000)
 
   def named(changed, time):
     numbers = np.zeros(10_000, np.uint8)
