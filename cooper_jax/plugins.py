@@ -35,7 +35,13 @@ SINGULAR = {
 }
 # Files in a plug-in folder that are machinery, not plug-ins.
 MACHINERY = {
-  "modalities": {"class_lists", "depth_files", "depth_pictures"},
+  "modalities": {
+    "class_files",
+    "class_lists",
+    "depth_files",
+    "depth_pictures",
+    "valid_share",
+  },
   "rewards": {"map_quality"},
   "stages": {"supervised"},
   "weights": {

@@ -8,6 +8,7 @@ anything is wrong, so that a script can stop there. A path may hold {split}.
 
 import argparse
 import collections
+import dataclasses
 import json
 import os
 import sys
@@ -18,10 +19,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cooper_jax import modalities
-from cooper_jax.data import mixture, survey
+from cooper_jax.data import fitting, mixture, survey
 from cooper_jax.data.entries import JsonlSource
 from cooper_jax.data.sources import DataConfig, jsonl
-from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
+from cooper_jax.errors import (
+  EXIT_DONE,
+  EXIT_USER,
+  UserError,
+  nearest,
+  printable,
+)
 from cooper_jax.pictures import drawing
 from cooper_jax.tokenizers.text import TextTokenizer
 
@@ -217,7 +224,9 @@ def chosen(found: dict[str, survey.Survey], count: int):
   samples, titles = [], []
   for each, entry in (every[i] for i in np.unique(places.astype(int))):
     modules = each.modalities
-    source = JsonlSource(each.path, [entry], TILE_SIDE, modalities=modules)
+    source = JsonlSource(
+      each.path, [entry], TILE_SIDE, fit=each.fit, modalities=modules
+    )
     samples.append(source[0])
     span = spans(samples[-1], modules)
     asked = entry.questions[:1]
@@ -248,10 +257,12 @@ def set_up(settings: Sequence[str]) -> dict[str, dict]:
   for each in settings:
     named, _, value = each.partition("=")
     name, _, field = named.partition(".")
-    before = getattr(defaults.get(name), field, None)
-    if not isinstance(before, (float, str)):
+    before = _settable(defaults.get(name)).get(field)
+    if before is None:
+      allowed = [f"{n}.{f}" for n, d in defaults.items() for f in _settable(d)]
       raise UserError(
-        f"--maps={each}: write NAME.FIELD=VALUE, a setting of config.maps"
+        f"--maps={each}: write NAME.FIELD=VALUE, a setting of config.maps;"
+        f" allowed are {', '.join(allowed)}{nearest(named, allowed)}"
       )
     try:
       given.setdefault(name, {})[field] = type(before)(value)
@@ -260,13 +271,21 @@ def set_up(settings: Sequence[str]) -> dict[str, dict]:
   return given
 
 
-def opening_errors(written: str, maps=None) -> list[str]:
+def _settable(settings) -> dict[str, float | str]:
+  """Field -> default of a modality's Config, of those that are one word."""
+  fields = dataclasses.asdict(settings) if settings is not None else {}
+  return {n: v for n, v in fields.items() if isinstance(v, (float, str))}
+
+
+def opening_errors(
+  written: str, maps=None, fit: str = fitting.SQUASH
+) -> list[str]:
   """What a run would refuse when it opens the splits, files aside.
 
-  maps: what `config.maps` sets, by modality.
+  maps: what `config.maps` sets, by modality; fit: as `config.data.fit`.
   """
   path = {"jsonl": jsonl.Config(path=written)}
-  config = DataConfig(source="jsonl", settings=path, maps=maps or {})
+  config = DataConfig(source="jsonl", settings=path, maps=maps or {}, fit=fit)
   errors = []
   for split in survey.splits.NAMES:
     try:
@@ -302,18 +321,24 @@ def main(argv=None) -> int:
     metavar="NAME.FIELD=VALUE",
     help="a setting of config.maps; as often as there are any",
   )
+  parser.add_argument(
+    "--fit",
+    choices=fitting.WAYS,
+    default=fitting.SQUASH,
+    help="config.data.fit of the run (squash)",
+  )
   asked = parser.parse_args(argv)
   printable()
   try:
     maps = set_up(asked.maps)
     modules = {n: modalities.set_up(n, maps.get(n)) for n in modalities.names()}
     found = {
-      split: survey.look(path, own=modules)
+      split: survey.look(path, own=modules, fit=asked.fit)
       for split, path in survey.paths_of(asked.file).items()
     }
     result = counts(found)
     if not result["errors"]:
-      result["errors"] = opening_errors(asked.file, maps)
+      result["errors"] = opening_errors(asked.file, maps, asked.fit)
     if asked.json:
       print(json.dumps(result, indent=2), flush=True)
     else:

@@ -138,7 +138,10 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
         codec = codecs[marking]
         found = [
           modalities.only(
-            codec.modality.read(s), s.instances, marked[start + i]
+            codec.modality.read(s),
+            s.instances,
+            marked[start + i],
+            codec.modality.nothing(),
           )
           if marked[start + i]
           else None

@@ -17,10 +17,13 @@ from cooper_jax.data import (
   picture_files,
   pictures,
   records,
+  tag_checks,
 )
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import SetUp
 from cooper_jax.sample import Question, Sample
+
+MOST_CAMERA = 1_000_000  # pixels of a focal length or a principal point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,7 @@ class JsonlSource:
     modalities: Mapping[str, Any] | None = None,
   ):
     """modalities: those that are not as they stand, as `set_up` gives them."""
+    check_places(path, entries, fit)
     self.path, self.entries, self.size, self.fit = path, entries, size, fit
     # Those that are modules are found again: a module can't be pickled.
     self.modalities = {
@@ -118,14 +122,34 @@ class JsonlSource:
 
   @functools.cached_property
   def _fingerprint(self) -> str:
-    """Of what the samples' files hold, read once."""
+    """Of what the samples' lines and files hold, read once."""
     written = [
       name
       for entry in self.entries
       for name in (entry.image, *entry.maps.values())
     ]
     beside = [picture_files.beside(self.path.parent, name) for name in written]
-    return fingerprints.of_files(written, beside)
+    # The numbers of lines are no part: a blank one changes nothing.
+    lines = [repr(dataclasses.replace(e, line=0)) for e in self.entries]
+    return fingerprints.of_files(written, beside, lines)
+
+
+def check_places(path: pathlib.Path, entries: list[Entry], fit: str) -> None:
+  """UserError where a trace points and its picture is not shown whole.
+
+  `<at Y X>` are shares of the picture as it is, and what `crop` and `pad` make
+  of it has the same point elsewhere.
+  """
+  if fit == fitting.SQUASH:
+    return
+  for entry in entries:
+    if any(tag_checks.points(q.reasoning) for q in entry.questions):
+      raise UserError(
+        f"{path}:{entry.line}: a trace about this image points (<at Y X>), by"
+        f" shares of the whole picture, and config.data.fit={fit} shows"
+        f" another square; set config.data.fit={fitting.SQUASH}, or leave"
+        " places out of the traces"
+      )
 
 
 def check_files(
@@ -264,19 +288,21 @@ def _camera(record: dict[str, Any], problems: list[str]) -> tuple[float, ...]:
   if records.CAMERA not in record:
     return ()
   written = record[records.CAMERA]
-  try:
-    if not isinstance(written, list) or len(written) != 4:
-      raise ValueError
-    found = tuple(own_questions.exact(each, records.CAMERA) for each in written)
-    if min(found[:2]) <= 0:
-      raise ValueError
-  except ValueError:
-    problems.append(
-      f"'camera' is {records.said(written)}; it should be [fx, fy, cx, cy] in"
-      " pixels of the picture, the first two above 0"
-    )
-    return ()
-  return found
+  if isinstance(written, list) and len(written) == 4:
+    numbers = [each for each in written if isinstance(each, records.Number)]
+    found = tuple(float(each) for each in numbers)
+    if (
+      len(found) == 4
+      and max(map(abs, found)) <= MOST_CAMERA
+      and min(found[:2]) >= 1
+    ):
+      return found
+  problems.append(
+    f"'camera' is {records.said(written)}; it should be [fx, fy, cx, cy],"
+    " numbers in pixels of the picture (not shares of its sides), the first"
+    f" two from 1, none beyond {MOST_CAMERA:,}"
+  )
+  return ()
 
 
 def _scales(record: dict[str, Any], problems: list[str]) -> dict[str, float]:

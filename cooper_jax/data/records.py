@@ -21,6 +21,9 @@ REQUIRED_KEYS = ("image", "question", "answer")
 ASKING = REQUIRED_KEYS[1:]  # what a line with a map may be without, together
 CAMERA = "camera"  # [fx, fy, cx, cy], pixels of the picture
 TEXTS = ("unit", "reasoning", "flag", "id", "family", "answer_type")
+ASKED = (  # what says more of a question, and means nothing without one
+  "options", "value", "unit", "reasoning", "flag", "family", "answer_type"
+)  # fmt: skip
 NUMERIC = ("answer", "id")  # may be numbers, and are then read as written
 LINE_BYTES = 1 << 20
 DIGITS = 30  # of a number, at most
@@ -141,6 +144,12 @@ def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
     for key, value in record.items()
     if value is not None and key in known
   }
+  problems += [
+    f"{key!r} belongs to a question, and this line has none; write 'question'"
+    f" and 'answer', or leave {key!r} out"
+    for key in ASKED
+    if bare and record.get(key)
+  ]
   for key in texts():
     if key in several or (bare and key in ASKING):
       record.pop(key, None)
@@ -243,5 +252,10 @@ def said(value: Any) -> str:
   """A value as a message shows it; of JSON, as it was written."""
   if isinstance(value, bool):
     return str(value).lower()
-  written = str(value) if isinstance(value, Number) else repr(value)
-  return picture_files.shown(written)
+  return picture_files.shown(_written(value))
+
+
+def _written(value: Any) -> str:
+  if isinstance(value, list):
+    return f"[{', '.join(map(_written, value))}]"
+  return str(value) if isinstance(value, Number) else repr(value)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities
-from cooper_jax.data import picture_files, splits, tag_checks
+from cooper_jax.data import fitting, picture_files, splits, tag_checks
 from cooper_jax.data.entries import Entry, JsonlSource, check_files, scan
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -43,6 +43,7 @@ class Survey:
   file_errors: dict[int, list[str]]  # by index of the entry
   summaries: dict[str, list]
   modalities: Mapping[str, Any]
+  fit: str = fitting.SQUASH  # as `config.data.fit`
 
   @property
   def errors(self) -> list[str]:
@@ -60,17 +61,20 @@ class Survey:
     return [e for i, e in enumerate(self.entries) if i not in self.file_errors]
 
 
-def look(path: Path, *, decode: str = "all", own=None) -> Survey:
+def look(
+  path: Path, *, decode: str = "all", own=None, fit: str = fitting.SQUASH
+) -> Survey:
   """Looks at a file and at all that it names, in threads.
 
   decode: "all" samples, or the maps of a "few".
   own: modalities as `DataConfig.modalities` has them; None = as they stand.
-  Raises UserError where the JSONL file itself can't be read.
+  Raises UserError where the JSONL file itself can't be read, or its traces
+  point into pictures that are not shown whole.
   """
   entries, errors = scan(path)
   chosen = range(len(entries)) if decode == "all" else _few(entries)
   own = own or modalities.found()
-  source = JsonlSource(path, entries, SIDE, modalities=own)
+  source = JsonlSource(path, entries, SIDE, fit=fit, modalities=own)
   work = functools.partial(_one, source, own, frozenset(chosen))
   file_errors, summaries = {}, {name: [] for name in modalities.names()}
   for index, (found, maps) in enumerate(_in_threads(work, len(entries))):
@@ -78,7 +82,7 @@ def look(path: Path, *, decode: str = "all", own=None) -> Survey:
       file_errors[index] = found
     for name, summary in maps.items():
       summaries[name].append(summary)
-  return Survey(path, entries, errors, file_errors, summaries, own)
+  return Survey(path, entries, errors, file_errors, summaries, own, fit)
 
 
 def _few(entries: list[Entry]) -> Collection[int]:
@@ -224,13 +228,14 @@ def looked_at(path: Path, config: DataConfig) -> Survey:
   except OSError:
     changed = 0  # `look` says what is wrong with it
   decode = "all" if config.bad_samples else "few"
-  return _looked_at(path, changed, decode, tuple(config.modalities.items()))
+  own = tuple(config.modalities.items())
+  return _looked_at(path, changed, decode, own, config.fit)
 
 
 @functools.lru_cache(maxsize=8)
-def _looked_at(path: Path, changed: int, decode: str, own) -> Survey:
+def _looked_at(path: Path, changed: int, decode: str, own, fit: str) -> Survey:
   del changed  # part of the key
-  return look(path, decode=decode, own=dict(own))
+  return look(path, decode=decode, own=dict(own), fit=fit)
 
 
 def check(found: list[Survey], config: DataConfig) -> None:

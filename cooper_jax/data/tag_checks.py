@@ -14,6 +14,11 @@ TAG = re.compile(r"<[^<>]*>")
 _AT = re.compile(r"<at (\d+\.?\d*|\.\d+) (\d+\.?\d*|\.\d+)>", re.ASCII)
 
 
+def points(reasoning: str) -> bool:
+  """Whether a trace names a place in the image."""
+  return any(_AT.fullmatch(tag) for tag in TAG.findall(reasoning))
+
+
 def problems(answer: str, reasoning: str) -> list[str]:
   """What is wrong with the tags of a line; maps that it lacks: `lacking`."""
   names = plugins.names("modalities")

@@ -77,8 +77,10 @@ class Model:
   def draw(self, image, modality: str) -> np.ndarray:
     """The map [H, W, ...] that it draws on request, pixel by pixel.
 
-    Depth is f32 metres, classes are u8 ids. H, W are the image's own, at most
-    2048; the model draws a small square, and each pixel has its nearest value.
+    Depth is f32 metres, classes are u8 ids (u16 of lists beyond 255). H, W are
+    at most 2048: the image's own, of a model of `data.fit` = crop or pad those
+    of the square that it makes of the image. The model draws a small square,
+    and each pixel has its nearest value.
     """
     if modality not in self.drawable:
       raise UserError(

@@ -50,12 +50,14 @@ OPTIONAL = {
   " default none. A function `check(config)` refuses what can't be",
   "sizes": "sizes(config) -> (CHANNELS, OUTPUTS) where they depend on it;"
   " default as they stand",
-  "noted": "noted(settings) -> {field: value}: what files that settings name"
-  " hold, noted as a run begins; default nothing",
+  "noted": "noted(settings, begins=False) -> {field: value}: what files that"
+  " settings name hold, noted as a run begins; default nothing",
   "facts": "facts(config) -> {name: number}: what the metrics are over, for"
   " summary.json; default nothing",
   "renumber": "renumber(names) -> the id here of each name of another list [n],"
   " None where they are the same; default None",
+  "nothing": "nothing() -> the value where a map shows one object alone and it"
+  " is not; default 0",
   "fill": "fill() -> the value of a pixel that is in no picture, where"
   " `data.fit` pads; default 0",
   "REQUEST": "what pretraining asks for by name; default TITLE",
@@ -179,7 +181,11 @@ def note(config) -> None:
   """Notes in a run's config what the files that its maps name hold."""
   for name, module in found().items():
     if module.noted and name in config.get("maps", {}):
-      config.maps[name].update(module.noted(config.maps[name]))
+      try:
+        new = module.noted(config.maps[name], begins=True)
+      except UserError as error:
+        raise UserError(f"config.maps.{name}: {error}") from error
+      config.maps[name].update(new)
 
 
 def default_settings() -> dict[str, Any]:
@@ -218,6 +224,7 @@ def complete(module) -> None:
     "sizes": lambda config: (module.CHANNELS, module.OUTPUTS),
     "facts": lambda: {},
     "fill": lambda: 0,
+    "nothing": lambda: 0,
     "renumber": lambda names: None,
     "MARKS": 0.0,
     "read": lambda sample: sample.maps.get(name),
@@ -242,8 +249,11 @@ def _panels(module, true, drawn):
   ]
 
 
-def only(target, instances, instance: int):
-  """The map [H, W, ...] of one instance alone, all else 0 (nothing there)."""
+def only(target, instances, instance: int, nothing=0):
+  """The map [H, W, ...] of one instance alone, all else `nothing`.
+
+  nothing: the modality's value of what is not there (its `nothing()`).
+  """
   chosen = instances == instance
   chosen = chosen.reshape(chosen.shape + (1,) * (target.ndim - chosen.ndim))
-  return np.where(chosen, target, np.zeros((), target.dtype))
+  return np.where(chosen, target, np.asarray(nothing, target.dtype))

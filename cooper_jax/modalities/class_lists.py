@@ -12,7 +12,9 @@ Lists that come with the package (assets/classes) are named by their file.
 
 import dataclasses
 import functools
+import os
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +27,8 @@ MOST_CLASSES = 512  # classes: a confusion matrix of each test image is held
 WORLD = "world"
 FOLDER = Path(__file__).parents[1] / "assets" / "classes"
 _LINE = re.compile(r"([^\[\]]+?)\s*((?:\[[^\[\]]*\]\s*)*)")
+# A number before a name, or three behind it, as of a file of colours.
+_COLUMNS = re.compile(r"^\d+\b|(?:\s\d+){3}$")
 _FILE_BYTES = 1 << 18
 
 
@@ -94,11 +98,19 @@ def read(which: str) -> ClassList:
 
   Raises UserError, one line that names file and line.
   """
-  path = Path(which).expanduser()
+  if not which.strip():
+    raise UserError(
+      "classes is empty; name a text file with a name a line, or one of"
+      f" {', '.join(packaged())}"
+    )
+  path = Path(os.path.expanduser(which))
   if which in packaged():
     path = FOLDER / f"{which}.txt"
   try:
-    if path.stat().st_size > _FILE_BYTES:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+      raise ValueError("no regular file")
+    if found.st_size > _FILE_BYTES:
       raise UserError(f"class list {which} is over {_FILE_BYTES >> 10} kB")
     text = path.read_text(encoding="utf-8-sig")
   except (OSError, ValueError) as error:
@@ -107,13 +119,27 @@ def read(which: str) -> ClassList:
       f" ({getattr(error, 'strerror', None) or error}); name a text file, or"
       f" one of {', '.join(packaged())}{nearest(which, packaged())}"
     ) from error
-  numbered = [
-    (number, " ".join(line.partition("#")[0].split()))
-    for number, line in enumerate(text.splitlines(), 1)
-  ]
-  kept = [(number, line) for number, line in numbered if line]
-  wheres = [f"{path}:{number}" for number, _ in kept]
-  return checked([line for _, line in kept], wheres, str(path))
+  kept, wheres, blank = [], [], 0
+  for number, written in enumerate(text.splitlines(), 1):
+    line = written.partition("#")[0].strip()
+    if not written.strip() and kept:
+      blank = blank or number
+    if not line:
+      continue
+    if blank:
+      raise UserError(
+        f"{path}:{blank}: a blank line among the names; the ids of those below"
+        " are unclear: remove it, or write a name"
+      )
+    if "\t" in line or _COLUMNS.search(line):
+      raise UserError(
+        f"{path}:{number}: {line[:60]!r} is a line of a table; write a name a"
+        " line in the order of the ids from 0, without ids, colours or other"
+        " columns"
+      )
+    kept.append(" ".join(line.split()))
+    wheres.append(f"{path}:{number}")
+  return checked(kept, wheres, str(path))
 
 
 def checked(
@@ -129,8 +155,13 @@ def checked(
   for number, line in enumerate(lines):
     where = wheres[number] if wheres else f"{whole}, class {number}"
     match = _LINE.fullmatch(line)
-    strange = not line.isprintable() or "/" in line  # of a metric's key
-    if not match or strange or len(line) > 200:
+    for c in line:
+      if c == "/" or not c.isprintable():  # a slash parts the keys of metrics
+        raise UserError(
+          f"{where}: {line[:60]!r} is no class: it holds the character {c!r};"
+          " write a name without it"
+        )
+    if not match or len(line) > 200:
       raise UserError(
         f"{where}: {line[:60]!r} is no class; write a name, and marks behind it"
         f" in square brackets: {', '.join(MARKS)}"

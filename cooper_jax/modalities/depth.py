@@ -21,6 +21,7 @@ from cooper_jax.modalities.depth_pictures import (  # noqa: F401
   scale,
   scales,
 )
+from cooper_jax.modalities.valid_share import valid_share
 
 MODALITY_ID = 0
 TITLE = "Depth"
@@ -43,8 +44,8 @@ class Config:
   nearest: float = 0.2
   # Farthest depth that is drawn, metres; what is farther is drawn there.
   farthest: float = 20.0
-  # Share of the pixels with a reading that a true map needs to earn a reward.
-  # KITTI has a fifth.
+  # Share of its pixels, padding aside, with a reading that a true map needs to
+  # earn a reward. KITTI has a fifth.
   least_valid: float = 0.5
 
   @property
@@ -273,13 +274,13 @@ def quality(prediction, target, config: Config = DEFAULT) -> float:
   A reward that forgives the scale lets it drift: thirty steps of GRPO on a
   median-aligned one took the drawn maps' AbsRel from .38 to 1.7.
   Half delta1, half AbsRel counted down from `WORST_ABS_REL`; a flat map
-  scores 0; NaN where less than `least_valid` of the target has a reading or
-  where the target itself is flat, so that nothing could have been told.
+  scores 0; NaN where less than `least_valid` of the target, padding aside, has
+  a reading or where it is flat, so that nothing could have been told.
   """
   prediction = np.asarray(prediction, np.float64)
   target = np.asarray(target, np.float64)
   valid = target > 0
-  share = valid.mean()
+  share = valid_share(valid)
   if not share or share < config.least_valid:
     return float("nan")
   if np.std(np.log(target[valid])) < FLAT:

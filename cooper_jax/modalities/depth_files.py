@@ -16,8 +16,8 @@ USUAL = 1000.0  # of integers; floats are metres
 # Metres, centimetres, KITTI, millimetres, Matterport3D, TUM, tenths of mm.
 SCALES = (1, 100, 256, 1000, 4000, 5000, 10_000)
 # Where the median of a picture may lie, metres: where the scale is stated, or
-# floats say metres; and over several pictures. Where millimetres are assumed,
-# the range is that of the modality.
+# floats say metres, the modality's range too; and over several pictures. Where
+# millimetres are assumed, the range is that of the modality.
 STATED = (0.05, 100.0)
 TOGETHER = (1.2, 10.0)
 FAR = 65_504  # the greatest half float; as a length, a mark for sky or nothing
@@ -56,7 +56,9 @@ def to_metres(
   typical = median(raw, valid)
   integer = raw.dtype.kind in "iu"
   used = scale or (USUAL if integer else 1.0)
-  low, high = assumed if integer and not scale else STATED
+  low, high = assumed
+  if scale or not integer:
+    low, high = min(STATED[0], low), max(STATED[1], high)
   if not low <= typical / used <= high:
     raise UserError(f"{said} {unlikely(typical, used)}")
   metres = raw.astype(np.float32) / np.float32(used)

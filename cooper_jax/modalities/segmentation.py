@@ -8,15 +8,18 @@ names its own with `config.maps.segmentation.classes`.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.modalities import class_lists
+from cooper_jax.modalities import class_files, class_lists
+from cooper_jax.modalities.valid_share import valid_share
 
 GREY = (128, 128, 128)  # of ignored pixels
+BACKGROUND = "background"  # of the world's list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +28,11 @@ class Config:
 
   # Class list: world | ade20k | nyu40 | vkitti, or a text file, a name a line.
   classes: str = class_lists.WORLD
-  # Lines of that list, noted when a run begins; () = those of the world.
+  # Lines of that list: noted when a run begins, not to be set; () = those of
+  # the world.
   names: tuple[str, ...] = ()
-  # Share of the pixels with a class that a true map needs to earn a reward.
+  # Share of its pixels, padding aside, with a class that a true map needs to
+  # earn a reward.
   least_valid: float = 0.5
 
 
@@ -93,26 +98,35 @@ def check(config: Config) -> None:
     raise UserError(f"least_valid={config.least_valid:g}: allowed are 0 to 1")
 
 
-def noted(settings) -> dict[str, tuple[str, ...]]:
-  """The lines of the list that settings name, () where it is the world's.
+def noted(settings, *, begins: bool = False) -> dict[str, Any]:
+  """The lines of the list that settings name; the world's own go without.
 
-  Raises UserError where the list can't be read.
+  begins: whether a run begins, of which nothing can have been noted before.
+  Raises UserError where the list can't be read, or is not what was noted.
   """
   before = tuple(settings["names"])
-  if before:  # of a run or a package; its file may be gone
+  if before and not begins:  # of a run or a package; its file may be gone
     return {"names": before}
   lines = class_lists.read(settings["classes"]).lines
-  return {"names": () if lines == listed().lines else lines}
+  if before not in ((), lines):
+    raise UserError(
+      f"names is set, and is not what classes={settings['classes']} lists; it"
+      " is noted, not set: write the names to a text file, a name a line, and"
+      " set config.maps.segmentation.classes=FILE"
+    )
+  if lines == class_lists.read(class_lists.WORLD).lines:
+    return {"classes": class_lists.WORLD, "names": ()}
+  return {"names": lines}
 
 
 def renumber(names, config: Config = DEFAULT) -> np.ndarray | None:
-  """The id of each of some names [n], None where they are the list's own.
+  """The id of each of some names [n], "ignore" of those that say nothing.
 
+  None where they are the list's own and none is ignored.
   Raises UserError that says which names the list has not.
   """
-  known = listed(config).names
-  if tuple(names) == known[: len(names)]:
-    return None
+  classes = listed(config)
+  known = classes.names
   missing = [name for name in names if name not in known]
   if missing:
     raise UserError(
@@ -121,7 +135,10 @@ def renumber(names, config: Config = DEFAULT) -> np.ndarray | None:
       " maps show; name a list that has all classes, the world's too where"
       " config.data.source reads it"
     )
-  return np.array([known.index(name) for name in names], listed(config).dtype)
+  ids = np.array([known.index(name) for name in names])
+  ids = np.where(classes.ignored[ids], classes.ignore, ids)
+  same = np.array_equal(ids, np.arange(len(names)))
+  return None if same else ids.astype(classes.dtype)
 
 
 def sizes(config: Config = DEFAULT) -> tuple[int, int]:
@@ -132,6 +149,20 @@ def sizes(config: Config = DEFAULT) -> tuple[int, int]:
 def fill(config: Config = DEFAULT) -> int:
   """What a pixel outside the picture is: ignored."""
   return listed(config).ignore
+
+
+def nothing(config: Config = DEFAULT) -> int:
+  """What a pixel is where a map shows one object alone: background.
+
+  Of a list without one the first class that is drawn and does not count, else
+  ignored: never a class that counts, which the map would claim to be there.
+  """
+  classes = listed(config)
+  drawn = np.flatnonzero(~classes.counted & ~classes.ignored)
+  if BACKGROUND in classes.names:
+    found = classes.names.index(BACKGROUND)
+    return classes.ignore if classes.ignored[found] else found
+  return int(drawn[0]) if drawn.size else classes.ignore
 
 
 def facts(config: Config = DEFAULT) -> dict[str, int]:
@@ -153,31 +184,7 @@ def palette(config: Config = DEFAULT) -> np.ndarray:
 
 def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   """Class ids [h, w] of an 8-bit PNG, TIFF or BMP, 16-bit if ids need it."""
-  classes = listed(config)
-  wide = classes.dtype == np.uint16
-  modes = ("L", "P", "I;16", "I;16B", "I;16L") if wide else ("L", "P")
-  ids = file.pixels(
-    lambda mode: mode in modes,
-    wanted=f"write {'a 16-bit grey' if wide else 'an 8-bit grey or palette'}"
-    " PNG whose values are class ids",
-  )
-  present, known, ignore = np.unique(ids), len(classes), classes.ignore
-  strange = [int(i) for i in present if i >= known and i != ignore]
-  if strange:
-    few = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
-    raise UserError(
-      f"{file.said} has class ids above {known - 1} ({few}); map them"
-      f" to the {known} of config.maps.segmentation.classes={config.classes},"
-      f" or to {ignore} (ignore), or name the list that has them"
-    )
-  read = np.append(np.where(classes.ignored, ignore, np.arange(known)), ignore)
-  ids = read[np.minimum(ids, known)].astype(classes.dtype)
-  if (ids == ignore).all():
-    raise UserError(
-      f"{file.said} has no reading, all is {ignore} (ignore); leave"
-      " the map out of its line"
-    )
-  return ids
+  return class_files.read(file, listed(config), config.classes)
 
 
 def summarize(target, config: Config = DEFAULT) -> np.ndarray:
@@ -298,11 +305,13 @@ def quality(prediction, target, config: Config = DEFAULT) -> float:
   """Mean IoU of one drawn map over the classes its truth shows, in [0, 1].
 
   A map of a single class scores 0; NaN where the truth itself is one class
-  or less than `least_valid` of it is labelled.
+  or less than `least_valid` of it, padding aside, is labelled.
   """
   prediction, target = np.asarray(prediction), np.asarray(target)
   known = target != listed(config).ignore
-  if known.mean() < config.least_valid or np.unique(target[known]).size < 2:
+  if valid_share(known) < config.least_valid:
+    return float("nan")
+  if np.unique(target[known]).size < 2:
     return float("nan")
   if np.unique(prediction).size < 2:
     return 0.0

@@ -92,7 +92,8 @@ def write_maps(page: Path, maps, photograph=None) -> list[dict]:
   """Writes each (modality, target) beside a page; says what is where.
 
   Depth as .npy of f32 metres and 16-bit PNG of millimetres, 0 = no reading;
-  classes as .npy of u8 ids and 8-bit PNG; all else as .npy.
+  classes as .npy of u8 ids and 8-bit PNG, of wide lists u16 and 16-bit; all
+  else as .npy.
   """
   found, seen = [], {}
   for modality, target in maps:
@@ -121,5 +122,7 @@ def arrays(target: np.ndarray):
     millimetres = np.rint(np.where(known, metres, 0) * 1000.0)
     return metres, np.clip(millimetres, 0, 65535).astype(np.uint16)
   if target.ndim == 2:
-    return target.astype(np.uint8), target.astype(np.uint8)
+    wide = target.dtype == np.uint16 or target.max(initial=0) > 255
+    ids = target.astype(np.uint16 if wide else np.uint8)
+    return ids, ids
   return target.astype(np.float32), None

@@ -10,7 +10,6 @@ import re
 
 import numpy as np
 
-from cooper_jax import errors
 from cooper_jax.sequences.segments import Format, Text
 from cooper_jax.tokenizers.text import TextTokenizer
 
@@ -118,13 +117,3 @@ def decision(weights) -> float:
   """
   kinds = ("text", "name", "location", "reading")
   return max(weights.get(kind, 1.0) for kind in kinds)
-
-
-def mark(segmentation, instances, instance: int):
-  """The segmentation [H, W] of one instance alone, all else 0."""
-  if instances is None:
-    raise errors.UserError(
-      "a map of one object needs instances, and this sample has none"
-    )
-  shown = np.where(instances == instance, segmentation, 0)
-  return shown.astype(segmentation.dtype)

@@ -62,7 +62,12 @@ def run(config, workdir) -> None:
   writer = telemetry.make_writer(folder, config.trackers)
   batches = pipeline.make_batches(
     opened["train"],
-    build=map_examples.Build(tuple(modules), opened["train"], places),
+    build=map_examples.Build(
+      tuple(modules),
+      opened["train"],
+      places,
+      {name: module.nothing() for name, module in modules.items()},
+    ),
     batch_size=settings.batch,
     seed=config.seed,
     bad_samples=data.bad_samples,

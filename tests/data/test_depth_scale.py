@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cooper_jax import modalities
 from cooper_jax.data import map_files, mixture
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import depth_files
@@ -36,6 +37,21 @@ def test_a_stated_scale_gives_metres(tmp_path, name, scale):
   read = read_depth(path, 64, "x", scale=scale)
   # Half a unit, of 256 in a metre at most.
   assert np.abs(read[:48] - METRES[0]).max() <= 0.5 / 256
+
+
+@pytest.mark.parametrize(
+  ("metres", "setting"),
+  [(300.0, {"farthest": 500.0}), (0.02, {"nearest": 0.01})],
+)
+def test_a_range_that_is_set_is_a_range_that_may_be_stated(
+  tmp_path, metres, setting
+):
+  values = np.full((8, 8), metres, np.float32)
+  path = write(tmp_path / "d.npy", values)
+  with pytest.raises(UserError, match="has a median of"):
+    read_depth(path, 8, "x")
+  wide = modalities.set_up("depth", setting)
+  assert np.allclose(read_depth(path, 8, "x", modality=wide), metres)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.int64])

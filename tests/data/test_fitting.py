@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import check, fitting, map_files, mixture, pictures
+from cooper_jax.data import (
+  check,
+  fitting,
+  map_files,
+  mixture,
+  pictures,
+  survey,
+)
 from cooper_jax.data.entries import JsonlSource, read_entries
 from cooper_jax.errors import UserError
 from cooper_jax.inference import images
@@ -145,12 +152,44 @@ def test_the_camera_of_a_turned_picture_is_not_known(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "camera", [[1, 2, 3], [0, 1, 2, 3], "50", [1, 2, 3, None]]
+  ("camera", "shown"),
+  [
+    ([1, 2, 3], "[1, 2, 3]"),
+    ([0, 1, 2, 3], "[0, 1, 2, 3]"),
+    ("50", "'50'"),
+    ([1, 2, 3, None], "[1, 2, 3, None]"),
+    (["50", 50, 30, 20], "['50', 50, 30, 20]"),
+    ([0.8, 1.1, 0.5, 0.5], "[0.8, 1.1, 0.5, 0.5]"),  # shares of the sides
+    ([1e9, 50, 30, 20], "[1000000000.0, 50, 30, 20]"),
+    ([50, 50, -1e9, 20], "[50, 50, -1000000000.0, 20]"),
+  ],
 )
-def test_a_camera_that_is_none_is_refused(tmp_path, camera):
+def test_a_camera_that_is_none_is_refused(tmp_path, camera, shown):
   path, *_ = write(tmp_path, camera=camera)
-  with pytest.raises(UserError, match=r"'camera' is .* \[fx, fy, cx, cy\]"):
+  with pytest.raises(UserError) as error:
     read_entries(path)
+  assert f"'camera' is {shown}; it should be [fx, fy, cx, cy]" in str(
+    error.value
+  )
+
+
+@pytest.mark.parametrize("fit", fitting.WAYS)
+def test_traces_point_into_whole_pictures_only(tmp_path, fit, capsys):
+  trace = "ball <at .4 .7>"
+  path, *_ = write(tmp_path, question="?", answer="yes", reasoning=trace)
+  config = reading(path, image_size=32, fit=fit)
+  if fit == "squash":
+    assert mixture.open_split(config, "train")[0].questions[0].reasoning
+    return
+  said = rf"own.jsonl:1: a trace .* points .* config.data.fit={fit} shows"
+  for opened in (
+    lambda: mixture.open_split(config, "train"),
+    lambda: survey.at_start(config),
+  ):
+    with pytest.raises(UserError, match=said):
+      opened()
+  assert check.main([str(path), f"--fit={fit}"]) == 2
+  assert f"config.data.fit={fit}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fit", fitting.WAYS)
@@ -190,10 +229,16 @@ def test_the_check_reads_data_as_a_run_will(tmp_path, capsys):
   (tmp_path / "list.txt").write_text("\n".join(names))
   out = tmp_path / "sheet.png"
   far = "--maps=depth.farthest=80"
-  check.main([str(path), few, far, "--json", f"--out={out}"])
+  check.main([str(path), few, far, "--json", f"--out={out}", "--fit=pad"])
   found = json.loads(capsys.readouterr().out)
-  assert {*found["classes"]} == set(names) and out.exists()
+  # Padded, the square has pixels that are of no class.
+  assert {*found["classes"]} == {*names, "ignore"} and out.exists()
   # The one image is in training: the other splits have none to be opened.
   assert all("no lines for split" in each for each in found["errors"])
   assert check.main([str(path), "--maps=depth.father=80"]) == 2
   assert "--maps=depth.father=80: write NAME.FIELD" in capsys.readouterr().err
+  for no_setting in ("depth.span=3", "segmentation.names=a"):
+    assert check.main([str(path), f"--maps={no_setting}"]) == 2
+    said = capsys.readouterr().err
+    assert f"--maps={no_setting}: write NAME.FIELD" in said
+    assert "allowed are depth.nearest, depth.farthest" in said

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax import plugins
+from cooper_jax import modalities, plugins
 from cooper_jax.data import map_examples, mixture
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample
@@ -98,6 +98,24 @@ def test_an_example_takes_a_map_that_it_lacks_from_one_that_has_it():
   classes = [int(e["segmentation"].max()) for e in examples]
   assert set(classes[0::3]) == {2, 3}
   assert set(classes[1::3]) == {2} and set(classes[2::3]) == {3}
+
+
+def test_one_object_alone_stands_before_what_its_list_calls_nothing(
+  monkeypatch,
+):
+  monkeypatch.setattr(modalities.found()["segmentation"], "MARKS", 1.0)
+  classes = np.full((SIZE, SIZE), 3, np.uint8)
+  instances = np.eye(SIZE, dtype=np.uint8)
+  one = Sample(
+    id="a",
+    source="x",
+    image=np.zeros((SIZE, SIZE, 3), np.uint8),
+    maps={"segmentation": classes},
+    instances=instances,
+  )
+  build = map_examples.Build(("segmentation",), nothing={"segmentation": 2})
+  drawn = build(one, np.random.default_rng(0))["segmentation"]
+  assert sorted(np.unique(drawn)) == [2, 3] and (drawn == 3).sum() == SIZE
 
 
 def test_own_lines_say_which_maps_they_have(tmp_path):

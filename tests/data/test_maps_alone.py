@@ -47,6 +47,18 @@ def test_a_map_needs_no_question(tmp_path):
     ({"image": "a.png", "depth": "a.npy", "answer": "b"}, "no 'question'"),
     ({"depth": "a.npy"}, "no 'image'"),
     (
+      {"image": "a.png", "depth": "a.npy", "options": ["a", "b"]},
+      "'options' belongs to a question, and this line has none",
+    ),
+    (
+      {"image": "a.png", "depth": "a.npy", "value": 2.4},
+      "'value' belongs to a question",
+    ),
+    (
+      {"image": "a.png", "depth": "a.npy", "reasoning": "far"},
+      "'reasoning' belongs to a question",
+    ),
+    (
       {"image": ["a.png", "b.png"], "question": "?", "answer": "no"},
       "'image' is a list of 2: several images a question are not read",
     ),

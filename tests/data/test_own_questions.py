@@ -176,7 +176,7 @@ def test_a_value_is_the_number_behind_the_answer(answer, unit, value, right):
     ({"answer": "a", "options": {"a": 1}}, "list of strings"),
     ({"answer": "a", "options": ["b", "c"]}, "none of the options"),
     ({"answer": "2.4", "value": True}, "'value' is true"),
-    ({"answer": "2.4", "value": [2.4]}, "'value' is ['2.4']"),
+    ({"answer": "2.4", "value": [2.4]}, "'value' is [2.4]"),
     ({"answer": "2.4", "value": "1_000"}, "should be a number"),
     ({"answer": "2.4", "value": "9" * 400}, "should be a number"),
     ({"answer": "yes", "value": 1}, "this one is yes_no"),

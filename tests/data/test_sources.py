@@ -125,6 +125,52 @@ def test_a_source_is_named_by_what_its_files_hold(tmp_path):
   assert repr(mixture.open_split(config, "train")) == one
 
 
+def test_a_source_is_named_by_its_lines_too(tmp_path):
+  Image.fromarray(np.full((9, 9, 3), 7, np.uint8)).save(tmp_path / "a.png")
+  depth = np.full((9, 9), 3000, np.uint16)
+  Image.fromarray(depth).save(tmp_path / "d.png")
+  line = {"image": "a.png", "question": "?", "answer": "x", "depth": "d.png"}
+  path = tmp_path / "train.jsonl"
+  own = {"jsonl": jsonl.Config(path=f"{tmp_path}/{{split}}.jsonl")}
+  config = DataConfig(source="jsonl", settings=own, image_size=8)
+
+  def named(text):
+    path.write_text(text)
+    return repr(mixture.open_split(config, "train"))
+
+  changes = [
+    {},
+    {"depth_scale": 1500},
+    {"answer": "y"},
+    {"question": "? "},
+    {"reasoning": "near"},
+    {"camera": [9, 9, 4, 4]},
+    {"id": "i"},
+  ]
+  found = [named(json.dumps(line | more)) for more in changes]
+  assert len(set(found)) == len(changes)
+  assert named(json.dumps(line)) == found[0]
+  given = {"id": "train-1"}  # what it is called without one
+  assert named("\n" + json.dumps(line | given)) == found[0]
+
+
+def test_large_files_of_plain_numbers_are_not_read_whole(tmp_path, monkeypatch):
+  file = tmp_path / "a.npy"
+  monkeypatch.setattr(fingerprints, "ALL_BYTES", 9000)
+  monkeypatch.setattr(fingerprints, "END_BYTES", 3000)
+
+  def named(changed, time):
+    numbers = np.zeros(10_000, np.uint8)
+    numbers[changed] = 1
+    file.write_bytes(numbers.tobytes())
+    os.utime(file, ns=(time, time))
+    return fingerprints.of_files(["a"], [file])
+
+  assert named(5000, 1) == named(5001, 1)  # the middle is not read,
+  assert named(5000, 1) != named(5000, 2)  # but a write changes the time
+  assert len({named(place, 1) for place in (5000, 2999, 7000, 9999)}) == 4
+
+
 def test_a_change_anywhere_in_a_picture_shows_at_its_end(tmp_path):
   pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
   found = []

@@ -1,9 +1,13 @@
 """Class lists come from text files, and say which classes count."""
 
+import os
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from cooper_jax import modalities
+from cooper_jax.data import map_files
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists, segmentation
 
@@ -36,7 +40,7 @@ def test_lists_that_come_with_the_package(name, count, some):
   ("text", "said"),
   [
     ("wall\n", "has 1 classes; allowed are 2 to 512"),
-    ("\n".join(map(str, range(600))), "has 600 classes"),
+    ("\n".join(f"class {i}" for i in range(600)), "has 600 classes"),
     (
       "wall\nfloor\n# more\nwall\n",
       r"list.txt:4: class 'wall' is that of .*:1",
@@ -44,7 +48,13 @@ def test_lists_that_come_with_the_package(name, count, some):
     ("wall [rom]\nfloor\n", r"list.txt:1: no mark \[rom\].*room"),
     ("wall [room\nfloor\n", r"list.txt:1: 'wall \[room' is no class"),
     ("[room]\nfloor\n", r"list.txt:1: '\[room\]' is no class"),
-    ("in/out\nfloor\n", "list.txt:1: 'in/out' is no class"),
+    ("in/out\nfloor\n", "list.txt:1: 'in/out' is no class.* character '/'"),
+    ("in\u200bout\nb\n", r"list.txt:1: .* holds the character '\\u200b'"),
+    # As SceneParsing's objectInfo150.txt and Virtual KITTI's colors.txt are.
+    ("Idx\tRatio\tName\n1\t0.15\twall\n", r"list.txt:1: .* of a table"),
+    ("1 wall\n2 floor\n", "list.txt:1: '1 wall' is a line of a table"),
+    ("Misc r g b\nTree 0 199 0\n", "list.txt:2: .*is a line of a table"),
+    ("wall\n\nfloor\n", "list.txt:2: a blank line among the names"),
     ("a [ignore]\nb [uncounted]\n", "none of the classes counts"),
     (b"\xff\xfe\x00a", "can't be read"),
   ],
@@ -56,13 +66,22 @@ def test_lines_that_are_no_list_are_named(tmp_path, text, said):
     class_lists.read(str(path))
 
 
+def test_what_is_no_text_file_is_refused_and_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "pipe")
+  for which in ("~nosuchuser/x", str(tmp_path / "pipe"), "/dev/zero", "/"):
+    with pytest.raises(UserError, match=r"class list .* can't be read"):
+      class_lists.read(which)
+  with pytest.raises(UserError, match="classes is empty; name a text file"):
+    class_lists.read("")
+
+
 def test_a_file_with_comments_and_a_mark(tmp_path):
   path = tmp_path / "list.txt"
   path.write_text(
-    "\ufeff# mine\n\nground  floor [room]  # below\r\ncup\n", "utf-8"
+    "\ufeff# mine\n\nground  floor [room]  # below\r\n# a\n2x4\n\n", "utf-8"
   )
   found = class_lists.read(str(path))
-  assert found.names == ("ground floor", "cup")
+  assert found.names == ("ground floor", "2x4")
   assert found.room.tolist() == [True, False]
 
 
@@ -111,6 +130,52 @@ def test_more_than_255_classes_take_two_bytes():
   assert weight == 6.0  # three object pixels of weight 2, one ignored
   assert np.asarray(many.to_input(true))[0, 0, 0].sum() == 0
   assert many.constant(true).dtype == np.uint16
+
+
+def test_a_mask_of_8_bits_is_read_by_a_wide_list_where_255_is_not_in_it(
+  tmp_path,
+):
+  many = own(*(f"class {i}" for i in range(300)))
+  ids = np.arange(250, 256, dtype=np.uint8)[None].repeat(6, 0)
+  for name, mask in (
+    ("narrow", ids - 1),
+    ("unclear", ids),
+    ("wide", ids.astype(np.uint16)),
+  ):
+    Image.fromarray(mask).save(tmp_path / f"{name}.png")
+  for name, first in (("narrow", 249), ("wide", 250)):
+    file = map_files.MapFile("segmentation", tmp_path / f"{name}.png", "x")
+    read = many.read_file(file)
+    assert read.dtype == np.uint16
+    assert read[0].tolist() == list(range(first, first + 6))
+  file = map_files.MapFile("segmentation", tmp_path / "unclear.png", "x")
+  with pytest.raises(UserError, match=r"8 bits and the value 255.*'class 255'"):
+    many.read_file(file)
+
+
+def test_a_map_of_ignored_classes_is_named_by_what_it_holds(tmp_path):
+  Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
+  file = map_files.MapFile("segmentation", tmp_path / "a.png", "x")
+  with pytest.raises(UserError, match=r"no reading, all is 0 \(ignore\)"):
+    own("nothing [ignore]", "wall").read_file(file)
+
+
+@pytest.mark.parametrize(
+  ("lines", "expected"),
+  [
+    (("background [uncounted]", "box"), 0),
+    (("box", "background"), 1),
+    (("box", "background [ignore]"), 255),
+    (("box", "rest [uncounted]"), 1),
+    (("box", "ball"), 255),
+  ],
+)
+def test_a_map_of_one_object_claims_no_other_class(lines, expected):
+  module = own(*lines)
+  target = np.zeros((4, 4), np.uint8)
+  chosen = np.eye(4, dtype=np.uint8)
+  shown = modalities.only(target, chosen, 1, module.nothing())
+  np.testing.assert_array_equal(shown, np.where(chosen, 0, expected))
 
 
 @pytest.mark.parametrize(

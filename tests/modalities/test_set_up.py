@@ -11,6 +11,7 @@ import pytest
 
 from configs import base
 from cooper_jax import modalities, package
+from cooper_jax.data import fitting
 from cooper_jax.errors import UserError
 from cooper_jax.grading.map_quality import map_quality, mean_quality
 from cooper_jax.modalities import class_lists, depth, segmentation
@@ -91,6 +92,23 @@ def test_depth_reaches_as_far_as_it_is_set():
   )
   assert wrong.max() <= 80.0 + 1e-4
   assert far.facts() == {"nearest": 0.5, "farthest": 80.0}
+
+
+@pytest.mark.parametrize("name", ["depth", "segmentation"])
+def test_a_padded_map_earns_what_it_would_without_the_padding(name):
+  rng = np.random.default_rng(2)
+  module = modalities.set_up(name)
+  true = rng.integers(1, 14, (20, 60)).astype(np.uint8)
+  true = true.astype(np.float32) if name == "depth" else true
+  for whole in (true, true.T):
+    placed = fitting.place("pad", whole.shape[::-1], 32)
+    padded = placed.array(whole, module.fill())
+    assert module.quality(padded, padded) == 1.0
+  # A fifth of the picture is too little, padded or not.
+  true[rng.random(true.shape) < 0.8] = module.fill()
+  padded = fitting.place("pad", (60, 20), 32).array(true, module.fill())
+  assert np.isnan(module.quality(padded, padded))
+  assert np.isnan(module.quality(true, true))
 
 
 def test_sparse_readings_earn_a_reward_where_a_fifth_is_enough():
@@ -182,6 +200,24 @@ def test_a_list_is_known_by_its_lines_not_by_its_file(tmp_path):
   assert segmentation.listed(found.config).names == ("ground", "cup", "mug")
 
 
+def test_a_copy_of_the_worlds_list_is_the_worlds_list(tmp_path):
+  (tmp_path / "mine.txt").write_text("\n".join(class_lists.read("world").lines))
+  which = {"maps.segmentation.classes": str(tmp_path / "mine.txt")}
+  config = config_of(**which)
+  assert config.maps.segmentation.classes == "world"
+  assert modalities.of(config)["segmentation"] is segmentation
+
+
+def test_names_that_are_set_and_not_those_of_the_list_are_refused():
+  names = ("ground", "cup")
+  with pytest.raises(UserError, match=r"segmentation: names is set.*not set"):
+    config_of(**{"maps.segmentation.names": names})
+  ade = config_of(**{"maps.segmentation.classes": "ade20k"})
+  before = ade.maps.segmentation.names
+  modalities.note(ade.unlock())  # again: the same
+  assert ade.maps.segmentation.names == before
+
+
 def test_packages_are_refused_by_the_name_of_what_differs():
   folder = package.find("tiny")
   same = base.get_base("tiny", ("evaluate",))
@@ -220,6 +256,14 @@ def test_the_world_is_read_with_the_ids_of_another_list():
     segmentation.CLASSES
   )
   assert segmentation.renumber(segmentation.CLASSES) is None
+  # What a list ignores is ignored of the world's maps too.
+  plain = class_lists.read("world").lines
+  for place in (3, 5):
+    lines = [f"{line.split(' [')[0]} [ignore]" if i == place else line
+             for i, line in enumerate(plain)]  # fmt: skip
+    other = modalities.set_up("segmentation", {"names": tuple(lines)})
+    expected = [255 if i == place else i for i in range(14)]
+    assert other.renumber(segmentation.CLASSES).tolist() == expected
   ade = modalities.set_up("segmentation", {"classes": "ade20k"})
   with pytest.raises(UserError, match="ade20k has no background, can, cone"):
     ade.renumber(segmentation.CLASSES)

@@ -98,3 +98,11 @@ def test_maps_are_kept_in_metres_and_ids(tmp_path):
   with Image.open(found[1]["png"]) as image:
     assert np.asarray(image).tolist() == classes.tolist()
   assert "png" not in found[2]
+
+
+def test_ids_beyond_255_are_kept(tmp_path):
+  ids = np.array([[0, 300], [65535, 7]], np.uint16)
+  (found,) = answer_files.write_maps(tmp_path / "p.png", [("a", ids)])
+  np.testing.assert_array_equal(np.load(found["npy"]), ids)
+  with Image.open(found["png"]) as image:
+    assert np.asarray(image).tolist() == ids.tolist()

@@ -1,11 +1,13 @@
 """Scores of drawn maps of any modality, each with n and an interval.
 
 A modality gives sums per image that add up and turns sums into metrics. So
-one matrix product resamples whole images, which is right for mIoU too, where
-no per-image value exists whose mean it would be.
+one product a draw resamples whole images, which is right for mIoU too, where no
+per-image value exists whose mean it would be.
 """
 
-from collections.abc import Mapping
+import functools
+import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,15 +34,16 @@ def score(modality, predictions, targets, objects=None) -> dict:
 
 def summarize(modality, per_image) -> dict:
   """The same from the statistics of each image."""
-  stacked = {
-    name: np.stack([np.asarray(each[name], np.float64) for each in per_image])
+  images = {
+    name: _Images.of([each[name] for each in per_image])
     for name in per_image[0]
   }
   count = len(per_image)
-  values = modality.metrics(
-    {name: array.sum(0) for name, array in stacked.items()}
-  )
-  drawn = _resample(modality, stacked, count)
+  sums = lambda times: {n: each.sum(times) for n, each in images.items()}  # noqa: E731
+  values = modality.metrics(sums(np.ones(count)))
+  rng = np.random.Generator(np.random.Philox(key=SEED))
+  times = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)
+  drawn = [modality.metrics(sums(each)) for each in times.astype(np.float64)]
   result = {}
   for name, value in values.items():
     result[name] = value
@@ -54,14 +57,25 @@ def summarize(modality, per_image) -> dict:
   return result
 
 
-def _resample(modality, stacked: Mapping[str, np.ndarray], count: int):
-  rng = np.random.Generator(np.random.Philox(key=SEED))
-  times = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)
-  sums = {
-    name: np.tensordot(times.astype(np.float64), array, axes=1)
-    for name, array in stacked.items()
-  }
-  return [
-    modality.metrics({name: array[draw] for name, array in sums.items()})
-    for draw in range(DRAWS)
-  ]
+class _Images(NamedTuple):
+  """One statistic of n images, without the entries that are 0 in all.
+
+  Of 512 classes a matrix has 262,144 pairs, of which few are ever drawn.
+  """
+
+  shape: tuple[int, ...]
+  places: np.ndarray  # int [k], of the flat entries
+  values: np.ndarray  # f64 [n, k]
+
+  @classmethod
+  def of(cls, each) -> "_Images":
+    flat = [np.asarray(one).ravel() for one in each]
+    places = np.flatnonzero(functools.reduce(np.logical_or, flat, False))
+    values = np.array([one[places] for one in flat], np.float64)
+    return cls(np.shape(each[0]), places, values)
+
+  def sum(self, times: np.ndarray) -> np.ndarray:
+    """The statistic of a set that has the images so many times each, f64."""
+    whole = np.zeros(math.prod(self.shape))
+    whole[self.places] = times @ self.values
+    return whole.reshape(self.shape)
