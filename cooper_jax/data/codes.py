@@ -141,7 +141,7 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
             codec.modality.read(s),
             s.instances,
             marked[start + i],
-            codec.modality.nothing(),
+            codec.modality.absent(),
           )
           if marked[start + i]
           else None

@@ -96,7 +96,7 @@ class Build:
   source: Any = None
   places: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   # Name -> what is where one object alone is not, as a run has set it up.
-  nothing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  absent: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def __call__(self, sample, rng):
     mirrored, example = rng.random() < 0.5, {}
@@ -108,8 +108,8 @@ class Build:
         target = module.read(shown)
       chance = rng.random()
       if chance < getattr(module, "MARKS", 0.0):
-        nothing = self.nothing.get(name, 0)
-        target = _one_object(target, shown.instances, rng, nothing)
+        absent = self.absent.get(name, 0)
+        target = _one_object(target, shown.instances, rng, absent)
       example[name] = np.ascontiguousarray(
         target[:, ::-1] if mirrored else target
       )
@@ -120,9 +120,9 @@ class Build:
     return _first_readable(self.source, rng.choice(have, _TRIES).tolist())
 
 
-def _one_object(target, instances, rng, nothing):
+def _one_object(target, instances, rng, absent):
   present = np.unique(instances) if instances is not None else np.zeros(0)
   present = present[present > 0]
   if not present.size:
     return target
-  return modalities.only(target, instances, rng.choice(present), nothing)
+  return modalities.only(target, instances, rng.choice(present), absent)

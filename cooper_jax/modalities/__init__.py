@@ -56,7 +56,7 @@ OPTIONAL = {
   " summary.json; default nothing",
   "renumber": "renumber(names) -> the id here of each name of another list [n],"
   " None where they are the same; default None",
-  "nothing": "nothing() -> the value where a map shows one object alone and it"
+  "absent": "absent() -> the value where a map shows one object alone and it"
   " is not; default 0",
   "fill": "fill() -> the value of a pixel that is in no picture, where"
   " `data.fit` pads; default 0",
@@ -224,7 +224,7 @@ def complete(module) -> None:
     "sizes": lambda config: (module.CHANNELS, module.OUTPUTS),
     "facts": lambda: {},
     "fill": lambda: 0,
-    "nothing": lambda: 0,
+    "absent": lambda: 0,
     "renumber": lambda names: None,
     "MARKS": 0.0,
     "read": lambda sample: sample.maps.get(name),
@@ -249,11 +249,11 @@ def _panels(module, true, drawn):
   ]
 
 
-def only(target, instances, instance: int, nothing=0):
-  """The map [H, W, ...] of one instance alone, all else `nothing`.
+def only(target, instances, instance: int, absent=0):
+  """The map [H, W, ...] of one instance alone, all else `absent`.
 
-  nothing: the modality's value of what is not there (its `nothing()`).
+  absent: the modality's value of what is not there (its `absent()`).
   """
   chosen = instances == instance
   chosen = chosen.reshape(chosen.shape + (1,) * (target.ndim - chosen.ndim))
-  return np.where(chosen, target, np.asarray(nothing, target.dtype))
+  return np.where(chosen, target, np.asarray(absent, target.dtype))

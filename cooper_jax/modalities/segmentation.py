@@ -151,7 +151,7 @@ def fill(config: Config = DEFAULT) -> int:
   return listed(config).ignore
 
 
-def nothing(config: Config = DEFAULT) -> int:
+def absent(config: Config = DEFAULT) -> int:
   """What a pixel is where a map shows one object alone: background.
 
   Of a list without one the first class that is drawn and does not count, else

@@ -66,7 +66,7 @@ def run(config, workdir) -> None:
       tuple(modules),
       opened["train"],
       places,
-      {name: module.nothing() for name, module in modules.items()},
+      {name: module.absent() for name, module in modules.items()},
     ),
     batch_size=settings.batch,
     seed=config.seed,

@@ -113,7 +113,7 @@ def test_one_object_alone_stands_before_what_its_list_calls_nothing(
     maps={"segmentation": classes},
     instances=instances,
   )
-  build = map_examples.Build(("segmentation",), nothing={"segmentation": 2})
+  build = map_examples.Build(("segmentation",), absent={"segmentation": 2})
   drawn = build(one, np.random.default_rng(0))["segmentation"]
   assert sorted(np.unique(drawn)) == [2, 3] and (drawn == 3).sum() == SIZE
 

@@ -174,7 +174,7 @@ def test_a_map_of_one_object_claims_no_other_class(lines, expected):
   module = own(*lines)
   target = np.zeros((4, 4), np.uint8)
   chosen = np.eye(4, dtype=np.uint8)
-  shown = modalities.only(target, chosen, 1, module.nothing())
+  shown = modalities.only(target, chosen, 1, module.absent())
   np.testing.assert_array_equal(shown, np.where(chosen, 0, expected))
 
 
