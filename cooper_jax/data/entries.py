@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cooper_jax import modalities
 from cooper_jax.data import (
@@ -98,6 +99,25 @@ class JsonlSource:
       camera=self._camera(entry, frame, where),
       questions=entry.questions,
     )
+
+  def native(self, index: int) -> tuple[Image.Image, dict[str, np.ndarray]]:
+    """The picture as it is, upright, and its maps [h, w] at their own sizes."""
+    entry = self.entries[index]
+    where = f"{self.path}:{entry.line}"
+    folder = self.path.parent
+    file = picture_files.beside(folder, entry.image)
+    frame = pictures.read_frame(file, where)
+    with picture_files.opened(file, where, "image") as picture:
+      image = pictures.upright(picture, where)
+    maps = {}
+    for name, written in entry.maps.items():
+      own = self.modalities.get(name) or modalities.found()[name]
+      path = picture_files.beside(folder, written)
+      scale = entry.scales.get(name)
+      maps[name] = own.read_file(
+        map_files.MapFile(name, path, where, frame, scale, written=written)
+      )
+    return image, maps
 
   def _camera(self, entry: Entry, frame, where: str) -> np.ndarray | None:
     """Pinhole K f32 [3, 3] of the square, None where it is not known."""

@@ -54,6 +54,7 @@ class MapFile:
   scale: float | None = None  # units, as the line says
   decode: bool = True  # False: only the header is checked
   written: str = ""  # the path as the line has it, to be said
+  names: tuple[str, ...] = ()  # of its class ids; () = those of the run's list
 
   @property
   def said(self) -> str:
@@ -81,6 +82,8 @@ class MapFile:
       raise UserError(
         f"{self.said} can't be read as .npy: {reason(error)}"
       ) from error
+    if found.ndim == axes + 1 and found.shape[-1] == 1:  # as [h, w, 1]
+      found = found[..., 0]
     if found.ndim != axes or found.dtype.kind not in kinds or not found.size:
       raise UserError(
         f"{self.said} is {found.dtype}{list(found.shape)}; {wanted}"
@@ -94,6 +97,11 @@ class MapFile:
     if not self.decode:
       raise _Checked
     return np.array(TURNS[turned](found))
+
+  def check_sides(self, array: np.ndarray) -> None:
+    """UserError where an array [h, w] has another aspect than its picture."""
+    if self.frame is not None:
+      _turn(Frame(*array.shape[1::-1]), self.frame, self.said)
 
   def pixels(self, fits: Callable[[str], bool], *, wanted: str) -> np.ndarray:
     """The pixels [h, w] of a picture file that keeps values.

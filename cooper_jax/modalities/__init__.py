@@ -56,6 +56,11 @@ OPTIONAL = {
   " summary.json; default nothing",
   "renumber": "renumber(names) -> the id here of each name of another list [n],"
   " None where they are the same; default None",
+  "convert": "convert(numbers, file) -> the map of the numbers [h, w] of a"
+  " file, as `read_file` makes it of those that it opens; default none: no"
+  " source that has files of its own kind gives it",
+  "describe": "describe(map) -> (key, JSON value) of one map, for data/show.py;"
+  " default nothing",
   "fill": "fill() -> the value of a pixel that is in no picture, where"
   " `data.fit` pads; default 0",
   "REQUEST": "what pretraining asks for by name; default TITLE",
@@ -226,6 +231,7 @@ def complete(module) -> None:
     "scale": lambda maps: None,
     "scales": list,
     "check_files": lambda files, strict: None,
+    "describe": lambda target: (name, None),
     "summarize": lambda target: None,
     "overview": lambda found: (name, {}, ""),
   }

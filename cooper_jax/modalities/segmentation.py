@@ -161,6 +161,17 @@ def read_file(file, config: Config = DEFAULT) -> np.ndarray:
     wanted=f"write {'a 16-bit grey' if wide else 'an 8-bit grey or palette'}"
     " PNG whose values are class ids",
   )
+  return convert(ids, file, config)
+
+
+def convert(ids, file, config: Config = DEFAULT) -> np.ndarray:
+  """Class ids [h, w] of the numbers of a file; below 0 = ignore.
+
+  Where `file.names` says what its ids are, they become those of the list.
+  """
+  classes = listed(config)
+  if file.names:
+    ids = _renumbered(ids, file, config)
   present, known, ignore = np.unique(ids), len(classes), classes.ignore
   strange = [int(i) for i in present if i >= known and i != ignore]
   if strange:
@@ -180,10 +191,38 @@ def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   return ids
 
 
+def _renumbered(ids, file, config: Config) -> np.ndarray:
+  """Ids of the list, of ids of `file.names`; below 0 = ignore."""
+  count = len(file.names)
+  if ids.max(initial=0) >= count:
+    raise UserError(
+      f"{file.said} has class id {ids.max()}, the classes of this data end at"
+      f" {count - 1} ({file.names[-1]})"
+    )
+  table = renumber(file.names, config)
+  table = np.arange(count) if table is None else table
+  return np.where(ids < 0, listed(config).ignore, table[np.maximum(ids, 0)])
+
+
 def summarize(target, config: Config = DEFAULT) -> np.ndarray:
   """Pixels of each class and of "ignore" [n + 1]."""
   known = len(listed(config))
   return np.bincount(np.minimum(target.ravel(), known), minlength=known + 1)
+
+
+def describe(target, config: Config = DEFAULT) -> tuple[str, dict[str, int]]:
+  """Pixels of each class that a map [h, w] shows, by name.
+
+  Ignored pixels go by the name of the one class that is read so, if it is one.
+  """
+  classes = listed(config)
+  read_so = [n for n, out in zip(classes.names, classes.ignored) if out]
+  ignored = read_so[0] if len(read_so) == 1 else "ignore"
+  pixels = summarize(target, config)
+  found = {
+    classes.names[i]: int(pixels[i]) for i in np.flatnonzero(pixels[:-1])
+  }
+  return NOUN, found | ({ignored: int(pixels[-1])} if pixels[-1] else {})
 
 
 def overview(
