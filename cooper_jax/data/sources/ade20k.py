@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.data import folders
+from cooper_jax.data import data_sets, folders
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
 
 SPLITS = {"training": "train", "validation": "test"}
 _FULL = "_seg.png"
-MAPS = {"segmentation": {"classes": "ade20k"}}  # of config.maps
+# Of config.maps, what suits this data.
+MAPS = {"segmentation": {"classes": "ade20k"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _table(path: str) -> np.ndarray:
   return found
 
 
-DATA = folders.DataSet(
+DATA = data_sets.DataSet(
   "ade20k",
   download="ADEChallengeData2016.zip (SceneParsing-150) or the full ADE20K,"
   " ade20k.csail.mit.edu, BSD-3",

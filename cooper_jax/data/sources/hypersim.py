@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax.data import folders, hdf5, picture_files
+from cooper_jax.data import data_sets, hdf5, picture_files
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
@@ -28,7 +28,8 @@ PLACES = ("", "contrib/mikeroberts3000", "evermotion_dataset/analysis")
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 GAMMA, PERCENTILE, BRIGHTNESS = 1 / 2.2, 90, 0.8
 DARKEST = 1e-4  # of that percentile, below which the image stays black
-MAPS = {"segmentation": {"classes": "nyu40"}}  # of config.maps
+# Of config.maps, what suits this data.
+MAPS = {"segmentation": {"classes": "nyu40"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +198,7 @@ def tone_map(colour: np.ndarray, valid: np.ndarray) -> np.ndarray:
   return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 
-DATA = folders.DataSet(
+DATA = data_sets.DataSet(
   "hypersim",
   download="Hypersim, github.com/apple/ml-hypersim, CC BY-SA 3.0, and its two"
   f" tables {FRAMES} and {CAMERAS}",

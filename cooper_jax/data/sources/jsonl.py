@@ -84,6 +84,17 @@ def source(config: DataConfig, split: str) -> JsonlSource:
   )
 
 
+def everything(config: DataConfig) -> JsonlSource:
+  """The samples of every split."""
+  from cooper_jax.data.entries import JsonlSource, read_entries
+  from cooper_jax.data.survey import paths_of
+
+  check(config)
+  (path, *_) = paths_of(config.own("jsonl").path).values()
+  more = {"fit": config.fit, "modalities": config.modalities}
+  return JsonlSource(path, read_entries(path), config.image_size, **more)
+
+
 def survey(config: DataConfig) -> list[str]:
   """What a run's plan says of the data; UserError where some of it is wrong."""
   from cooper_jax.data.survey import at_start

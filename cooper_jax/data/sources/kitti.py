@@ -13,16 +13,15 @@ import json
 import re
 from pathlib import Path
 
-from cooper_jax.data import folders
+from cooper_jax.data import data_sets, folders
 from cooper_jax.data.folders import Listed, MapPath
 
 SCALE = 256.0  # units a metre
 DRIVE = re.compile(r"(\d{4}_\d{2}_\d{2})_drive_\d+_sync")
 _DEPTH = "proj_depth/groundtruth/"
 _CROPPED = "val_selection_cropped/groundtruth_depth/"
-MAPS = {
-  "depth": {"nearest": 1.0, "farthest": 80.0, "least_valid": 0.1}
-}  # of config.maps
+# Of config.maps, what suits this data.
+MAPS = {"depth": {"nearest": 1.0, "farthest": 80.0, "least_valid": 0.1}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _intrinsics(path: Path) -> dict[str, tuple[float, ...]]:
   }
 
 
-DATA = folders.DataSet(
+DATA = data_sets.DataSet(
   "kitti",
   download="KITTI's annotated depth maps (data_depth_annotated.zip) and raw"
   " recordings, cvlibs.net/datasets/kitti, CC BY-NC-SA 3.0",

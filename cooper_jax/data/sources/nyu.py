@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax.data import folders, hdf5
+from cooper_jax.data import data_sets, folders, hdf5
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.modalities import class_lists
 
@@ -22,7 +22,8 @@ LABELLED = "nyu_depth_v2_labeled.mat"
 MAPPING, SPLITS = "classMapping40.mat", "splits.mat"
 # Of the toolbox's camera_params.m, whose first pixel has its centre at 1.
 CAMERA = folders.pinhole(518.85790, 519.46961, 325.58245, 253.73617, first=1)
-MAPS = {"segmentation": {"classes": "nyu40"}}  # of config.maps
+# Of config.maps, what suits this data.
+MAPS = {"segmentation": {"classes": "nyu40"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _mapping(path: str) -> np.ndarray:
   return np.append(0, loadmat(path)["mapClass"].ravel()).astype(np.int32)
 
 
-DATA = folders.DataSet(
+DATA = data_sets.DataSet(
   "nyu",
   download="NYU Depth v2, cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html, for"
   " research",
