@@ -164,6 +164,7 @@ class FolderSource:
       frame,
       each.scale,
       written=each.path,
+      certain=True,
       names=each.names,
     )
     own = self._own(name)

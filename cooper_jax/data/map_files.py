@@ -54,6 +54,7 @@ class MapFile:
   scale: float | None = None  # units, as the line says
   decode: bool = True  # False: only the header is checked
   written: str = ""  # the path as the line has it, to be said
+  certain: bool = False  # its units are those of a published data set
   names: tuple[str, ...] = ()  # of its class ids; () = those of the run's list
 
   @property

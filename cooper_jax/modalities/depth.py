@@ -101,7 +101,9 @@ def read_file(file, config: Config = DEFAULT) -> np.ndarray:
 def convert(raw, file, config: Config = DEFAULT) -> np.ndarray:
   """Planar metres f32 [h, w] of the numbers of a file, as `read_file` says."""
   assumed = (config.nearest, config.farthest)
-  return depth_files.to_metres(raw, file.scale, file.said, assumed)
+  return depth_files.to_metres(
+    raw, file.scale, file.said, assumed, certain=file.certain
+  )
 
 
 def check_files(files, *, strict: bool, config: Config = DEFAULT) -> None:

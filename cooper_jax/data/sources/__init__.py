@@ -22,7 +22,7 @@ function `survey(config) -> lines` beside `source` is called once, before any
 stage: it says what there is, and raises UserError for what can't be read.
 
 Data sets that people download are read where they were unpacked: such a source
-is a `DataSet` of `data/data_sets.py`, and `MAPS` in its file says which settings
+is a `DataSet` of `data/data_sets.py`; `MAPS` in its file says which settings
 of `config.maps` suit it.
 """
 
