@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from cooper_jax import modalities
 from cooper_jax.data import (
   fingerprints,
   fitting,
+  line_maps,
   map_files,
   own_questions,
   picture_files,
@@ -36,6 +38,7 @@ class Entry:
   # Modality -> units in which its file counts; absent = as is usual.
   scales: dict[str, float] = dataclasses.field(default_factory=dict)
   camera: tuple[float, ...] = ()  # fx, fy, cx, cy; () = not known
+  classes: tuple[str, ...] = ()  # of its class ids; () = those of the run
 
 
 class JsonlSource:
@@ -85,6 +88,7 @@ class JsonlSource:
         self.size,
         where,
         scale=entry.scales.get(name),
+        names=entry.classes,
         frame=frame,
         modality=self.modalities.get(name),
         fit=self.fit,
@@ -115,7 +119,9 @@ class JsonlSource:
       path = picture_files.beside(folder, written)
       scale = entry.scales.get(name)
       maps[name] = own.read_file(
-        map_files.MapFile(name, path, where, frame, scale, written=written)
+        map_files.MapFile(
+          name, path, where, frame, scale, written=written, names=entry.classes
+        )
       )
     return image, maps
 
@@ -138,14 +144,23 @@ class JsonlSource:
 
   @functools.cached_property
   def _fingerprint(self) -> str:
-    """Of what the samples' files hold, read once."""
+    """Of what the samples' files hold, and how it is read."""
+    read_as = [
+      f"{entry.scales}{entry.classes}"
+      for entry in self.entries
+      if entry.scales or entry.classes
+    ]
     written = [
       name
       for entry in self.entries
       for name in (entry.image, *entry.maps.values())
     ]
     beside = [picture_files.beside(self.path.parent, name) for name in written]
-    return fingerprints.of_files(written, beside)
+    found = fingerprints.of_files(written, beside)
+    if not read_as:
+      return found
+    more = hashlib.sha256("\n".join(read_as).encode()).hexdigest()
+    return f"{found}{more[:6]}"
 
 
 def check_files(
@@ -166,22 +181,27 @@ def check_files(
   for name, written in entry.maps.items():
     own = (modalities or {}).get(name)
     check = functools.partial(map_files.check, name, modality=own)
-    tried(check, written, scale=entry.scales.get(name), frame=frame)
+    scale = entry.scales.get(name)
+    tried(check, written, scale=scale, frame=frame, names=entry.classes)
   return errors
 
 
-def read_entries(path: pathlib.Path) -> list[Entry]:
+def read_entries(
+  path: pathlib.Path, usual: line_maps.Usual = line_maps.PLAIN
+) -> list[Entry]:
   """Checks every line of the file and groups lines of the same image.
 
   Raises UserError `file.jsonl:17: reason` of the first line that is wrong.
   """
-  entries, errors = scan(path)
+  entries, errors = scan(path, usual)
   if errors:
     raise UserError(errors[0])
   return entries
 
 
-def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
+def scan(
+  path: pathlib.Path, usual: line_maps.Usual = line_maps.PLAIN
+) -> tuple[list[Entry], list[str]]:
   """(entries, errors): what is right, and all that is wrong, in order.
 
   An error is `file.jsonl:17: reason`. Raises UserError where the file itself
@@ -194,27 +214,24 @@ def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
   for number, raw in records.lines(path):
     if not raw.strip():
       continue
-    record, problems = records.parse(raw)
-    question = None
-    if {"answer", "question"} <= set(record):
-      question, more = own_questions.make(record)
-      problems = problems + more
-    scales = _scales(record, problems)
-    camera = _camera(record, problems)
-    if not problems:
-      more = scales, camera, question
-      problems = _add(entries, record, *more, number, path)
-    if not problems:
-      problems = _check(entries[-1], question, ids, kinds, number)
-    errors += [f"{path}:{number}: {problem}" for problem in problems]
+    for record, problems in records.parse(raw):
+      question = None
+      if {"answer", "question"} <= set(record):
+        question, more = own_questions.make(record)
+        problems = problems + more
+      known = line_maps.of(record, usual, path.parent, problems)
+      if not problems:
+        problems = _add(entries, record, known, question, number, path)
+      if not problems:
+        problems = _check(entries[-1], question, ids, kinds, number)
+      errors += [f"{path}:{number}: {problem}" for problem in problems]
   return entries, errors
 
 
 def _add(
   entries: list[Entry],
   record: dict[str, Any],
-  scales: dict[str, float],
-  camera: tuple[float, ...],
+  known: line_maps.Known,
   question: Question | None,
   number: int,
   path: pathlib.Path,
@@ -223,18 +240,19 @@ def _add(
   maps = {name: record[name] for name in modalities.names() if record.get(name)}
   last = entries[-1] if entries else None
   asked = () if question is None else (question,)
+  scales, camera, classes = known
   if last is None or last.image != record["image"]:
     name = record.get("id") or f"{path.stem}-{number}"
-    entries.append(
-      Entry(number, name, record["image"], maps, asked, scales, camera)
-    )
+    entries.append(Entry(number, name, record["image"], maps, asked, *known))
     return []
-  problems = []
-  if camera and last.camera and camera != last.camera:
-    problems.append(
-      f"camera is {list(camera)}, line {last.line} with the same image has"
-      f" {list(last.camera)}"
+  problems = [
+    f"{key} is {now}, line {last.line} with the same image has {before}"
+    for key, now, before in (
+      (records.CAMERA, list(camera), list(last.camera)),
+      (records.CLASSES, len(classes), len(last.classes)),
     )
+    if now and before and now != before
+  ]
   for now, before, key in (
     (maps, last.maps, "{}"),
     (scales, last.scales, "{}_scale"),
@@ -252,6 +270,7 @@ def _add(
       scales={**scales, **last.scales},
       questions=(*last.questions, *asked),
       camera=last.camera or camera,
+      classes=last.classes or classes,
     )
   return problems
 
@@ -277,46 +296,3 @@ def _check(
       f" line {line}; give each its own family"
     )
   return problems
-
-
-def _camera(record: dict[str, Any], problems: list[str]) -> tuple[float, ...]:
-  """The line's fx, fy, cx, cy, pixels of its picture; () without any."""
-  if records.CAMERA not in record:
-    return ()
-  written = record[records.CAMERA]
-  try:
-    if not isinstance(written, list) or len(written) != 4:
-      raise ValueError
-    found = tuple(own_questions.exact(each, records.CAMERA) for each in written)
-    if min(found[:2]) <= 0:
-      raise ValueError
-  except ValueError:
-    problems.append(
-      f"'camera' is {records.said(written)}; it should be [fx, fy, cx, cy] in"
-      " pixels of the picture, the first two above 0"
-    )
-    return ()
-  return found
-
-
-def _scales(record: dict[str, Any], problems: list[str]) -> dict[str, float]:
-  """Units of the line's map files by modality, of those that it names."""
-  found = {}
-  for name in modalities.names():
-    key = f"{name}_scale"
-    if key not in record:
-      continue
-    if not record.get(name):
-      problems.append(f"'{key}' without '{name}'; it belongs to a map's line")
-    try:
-      scale = own_questions.exact(record[key], key)
-    except ValueError as error:
-      problems.append(str(error))
-      continue
-    if not scale > 0:
-      problems.append(
-        f"'{key}' is {scale:g}; units a metre are above 0: 1000 for"
-        " millimetres, 1 for metres"
-      )
-    found[name] = scale
-  return found

@@ -130,6 +130,7 @@ def read(
   where: str,
   *,
   scale: float | None = None,
+  names: tuple[str, ...] = (),
   frame: Frame | None = None,
   modality: Any = None,
   fit: str = fitting.SQUASH,
@@ -139,7 +140,8 @@ def read(
   modality: as `modalities.set_up` gives it; None = as it stands.
   """
   modality = modality or plugins.find("modalities", name)
-  array = modality.read_file(MapFile(name, path, where, frame, scale))
+  file = MapFile(name, path, where, frame, scale, names=names)
+  array = modality.read_file(file)
   sides = frame.upright if frame else array.shape[1::-1]
   return fitting.place(fit, sides, size).array(array, modality.fill())
 
@@ -150,12 +152,13 @@ def check(
   where: str,
   *,
   scale: float | None = None,
+  names: tuple[str, ...] = (),
   frame: Frame | None = None,
   modality: Any = None,
 ) -> None:
   """UserError where a file's header and end show that it is no such map."""
   modality = modality or plugins.find("modalities", name)
-  file = MapFile(name, path, where, frame, scale, decode=False)
+  file = MapFile(name, path, where, frame, scale, decode=False, names=names)
   try:
     modality.read_file(file)
   except _Checked:

@@ -17,7 +17,13 @@ from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import picture_files, splits, tag_checks
-from cooper_jax.data.entries import Entry, JsonlSource, check_files, scan
+from cooper_jax.data.entries import (
+  Entry,
+  JsonlSource,
+  check_files,
+  scan,
+)
+from cooper_jax.data.line_maps import PLAIN, Usual
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.training import telemetry
@@ -60,14 +66,17 @@ class Survey:
     return [e for i, e in enumerate(self.entries) if i not in self.file_errors]
 
 
-def look(path: Path, *, decode: str = "all", own=None) -> Survey:
+def look(
+  path: Path, *, decode: str = "all", own=None, usual: Usual = PLAIN
+) -> Survey:
   """Looks at a file and at all that it names, in threads.
 
   decode: "all" samples, or the maps of a "few".
+  usual: what holds for lines that do not say it.
   own: modalities as `DataConfig.modalities` has them; None = as they stand.
   Raises UserError where the JSONL file itself can't be read.
   """
-  entries, errors = scan(path)
+  entries, errors = scan(path, usual)
   chosen = range(len(entries)) if decode == "all" else _few(entries)
   own = own or modalities.found()
   source = JsonlSource(path, entries, SIDE, modalities=own)
@@ -224,13 +233,14 @@ def looked_at(path: Path, config: DataConfig) -> Survey:
   except OSError:
     changed = 0  # `look` says what is wrong with it
   decode = "all" if config.bad_samples else "few"
-  return _looked_at(path, changed, decode, tuple(config.modalities.items()))
+  modules, usual = tuple(config.modalities.items()), config.own("jsonl").usual
+  return _looked_at(path, changed, decode, modules, usual)
 
 
 @functools.lru_cache(maxsize=8)
-def _looked_at(path: Path, changed: int, decode: str, own) -> Survey:
+def _looked_at(path: Path, changed: int, decode: str, own, usual) -> Survey:
   del changed  # part of the key
-  return look(path, decode=decode, own=dict(own))
+  return look(path, decode=decode, own=dict(own), usual=usual)
 
 
 def check(found: list[Survey], config: DataConfig) -> None:

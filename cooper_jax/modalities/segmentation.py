@@ -154,7 +154,7 @@ def palette(config: Config = DEFAULT) -> np.ndarray:
 def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   """Class ids [h, w] of an 8-bit PNG, TIFF or BMP, 16-bit if ids need it."""
   classes = listed(config)
-  wide = classes.dtype == np.uint16
+  wide = classes.dtype == np.uint16 or len(file.names) > 255
   modes = ("L", "P", "I;16", "I;16B", "I;16L") if wide else ("L", "P")
   ids = file.pixels(
     lambda mode: mode in modes,
@@ -194,6 +194,8 @@ def convert(ids, file, config: Config = DEFAULT) -> np.ndarray:
 def _renumbered(ids, file, config: Config) -> np.ndarray:
   """Ids of the list, of ids of `file.names`; below 0 = ignore."""
   count = len(file.names)
+  marked = ids == (255 if count <= 255 else 65_535)
+  ids = np.where(marked, -1, ids.astype(np.int32))
   if ids.max(initial=0) >= count:
     raise UserError(
       f"{file.said} has class id {ids.max()}, the classes of this data end at"
