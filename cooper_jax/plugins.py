@@ -35,7 +35,12 @@ SINGULAR = {
 }
 # Files in a plug-in folder that are machinery, not plug-ins.
 MACHINERY = {
-  "modalities": {"class_lists", "depth_files", "depth_pictures"},
+  "modalities": {
+    "class_ids",
+    "class_lists",
+    "depth_files",
+    "depth_pictures",
+  },
   "rewards": {"map_quality"},
   "stages": {"supervised"},
   "weights": {

@@ -19,8 +19,8 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 
-FEW = 4  # samples of a split that are decoded before a run
-NAMED = 20  # bad samples that a message names
+DECODED = 4  # samples of a split that are decoded before a run
+MOST_NAMED = 20  # bad samples that a message names
 FEWEST_GROUPS = 3  # sequences, below which single samples are divided
 
 
@@ -101,9 +101,11 @@ class DataSet:
       lost = _lost(root, one, f"{self.name}: {one.id}")
       bad.append(lost) if lost else good.append(one)
     if bad and (not good or len(bad) > config.bad_samples * len(mine)):
-      more = f"; and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+      more = (
+        f"; and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
+      )
       raise UserError(
-        f"{'; '.join(bad[:NAMED])}{more} ({len(bad):,} of {len(mine):,} samples"
+        f"{'; '.join(bad[:MOST_NAMED])}{more} ({len(bad):,} of {len(mine):,} samples"
         f" are bad; config.data.bad_samples={config.bad_samples:g} allows no"
         " more)"
       )
@@ -119,7 +121,7 @@ class DataSet:
     lines = [f"data {self.name} {self.root(config)}"]
     for split in splits.NAMES:
       found = self.source(config, split)
-      for index in range(0, len(found), max(1, len(found) // FEW)):
+      for index in range(0, len(found), max(1, len(found) // DECODED)):
         try:
           found[index]
         except UserError:

@@ -1,4 +1,4 @@
-"""What a JSONL line says of maps and picture: units, classes, camera."""
+"""Units, classes and the camera that a JSONL line names, or all lines share."""
 
 import dataclasses
 import functools

@@ -29,9 +29,9 @@ from cooper_jax.data import check, mixture, splits
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 
-SIZE = 192  # pixels a side on a page
-SHOWN = 16  # samples on a page
-STYLE = """
+PAGE_SIDE = 192  # pixels a side on a page
+ON_A_PAGE = 16  # samples on a page
+PAGE_STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:24px;color:#23262b;
 background:#fcfbf8}
 section{margin:0 0 28px;border-top:1px solid #e4e0d7;padding-top:10px}
@@ -53,7 +53,7 @@ class Shown:
 
 
 def config_of(
-  source: str, root: str, *, size: int = SIZE, fields=None, maps=None
+  source: str, root: str, *, size: int = PAGE_SIDE, fields=None, maps=None
 ) -> DataConfig:
   """The settings that read one source from a folder, or a JSONL file.
 
@@ -74,7 +74,7 @@ def config_of(
   for name, each in (maps or {}).items():
     given.setdefault(name, {}).update(each)
   return DataConfig(
-    source=source, settings=settings, image_size=size or SIZE, maps=given
+    source=source, settings=settings, image_size=size or PAGE_SIDE, maps=given
   )
 
 
@@ -127,7 +127,7 @@ def page(title: str, samples: Sequence[Shown], modules) -> str:
   body = "".join(_section(each, modules) for each in samples)
   return (
     f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{body}"
+    f"<style>{PAGE_STYLE}</style><h1>{html.escape(title)}</h1>{body}"
   )
 
 
@@ -150,7 +150,7 @@ def _figure(caption: str, picture, more: str = "") -> str:
   Image.fromarray(np.asarray(picture)).save(file, "PNG")
   data = base64.b64encode(file.getvalue()).decode()
   return (
-    f'<figure><img width="{SIZE}" src="data:image/png;base64,{data}">'
+    f'<figure><img width="{PAGE_SIDE}" src="data:image/png;base64,{data}">'
     f"<figcaption>{html.escape(caption)}{more}</figcaption></figure>"
   )
 
@@ -226,12 +226,12 @@ def _run(asked) -> int:
   config = config_of(
     asked.source,
     asked.root,
-    size=SIZE if asked.size is None else asked.size,
+    size=PAGE_SIDE if asked.size is None else asked.size,
     fields=_fields(asked.source, asked.set),
     maps=check.set_up(asked.maps),
   )
   source, modules, errors = opened(config, asked.split), config.modalities, 0
-  most = (0 if asked.json else SHOWN) if asked.n is None else asked.n
+  most = (0 if asked.json else ON_A_PAGE) if asked.n is None else asked.n
   places = range(len(source))
   if most and most < len(source):  # spread over all
     places = np.linspace(0, len(source) - 1, most).astype(int).tolist()

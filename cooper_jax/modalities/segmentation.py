@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.modalities import class_lists
+from cooper_jax.modalities import class_ids, class_lists
 
 GREY = (128, 128, 128)  # of ignored pixels
 
@@ -171,39 +171,11 @@ def convert(ids, file, config: Config = DEFAULT) -> np.ndarray:
   """
   classes = listed(config)
   if file.names:
-    ids = _renumbered(ids, file, config)
-  present, known, ignore = np.unique(ids), len(classes), classes.ignore
-  strange = [int(i) for i in present if i >= known and i != ignore]
-  if strange:
-    few = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
-    raise UserError(
-      f"{file.said} has class ids above {known - 1} ({few}); map them"
-      f" to the {known} of config.maps.segmentation.classes={config.classes},"
-      f" or to {ignore} (ignore), or name the list that has them"
+    table = renumber(file.names, config)
+    ids = class_ids.renumbered(
+      ids, file.names, table, classes.ignore, file.said
     )
-  read = np.append(np.where(classes.ignored, ignore, np.arange(known)), ignore)
-  ids = read[np.minimum(ids, known)].astype(classes.dtype)
-  if (ids == ignore).all():
-    raise UserError(
-      f"{file.said} has no reading, all is {ignore} (ignore); leave"
-      " the map out of its line"
-    )
-  return ids
-
-
-def _renumbered(ids, file, config: Config) -> np.ndarray:
-  """Ids of the list, of ids of `file.names`; below 0 = ignore."""
-  count = len(file.names)
-  marked = ids == (255 if count <= 255 else 65_535)
-  ids = np.where(marked, -1, ids.astype(np.int32))
-  if ids.max(initial=0) >= count:
-    raise UserError(
-      f"{file.said} has class id {ids.max()}, the classes of this data end at"
-      f" {count - 1} ({file.names[-1]})"
-    )
-  table = renumber(file.names, config)
-  table = np.arange(count) if table is None else table
-  return np.where(ids < 0, listed(config).ignore, table[np.maximum(ids, 0)])
+  return class_ids.checked(ids, classes, file.said, config.classes)
 
 
 def summarize(target, config: Config = DEFAULT) -> np.ndarray:

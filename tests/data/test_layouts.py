@@ -14,7 +14,7 @@ from cooper_jax import plugins, sample
 from cooper_jax.data import data_sets, folders, mixture, show
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
-from tests.conformance import samples as conformance
+from tests.conformance import samples
 from tests.data import layouts
 
 NAMES = sorted(layouts.WRITERS)
@@ -266,17 +266,17 @@ def test_the_command_on_real_frames_tells_right_from_wrong(tmp_path, capsys):
   right = {path: {"source": "kitti", key: found, "quantum": 1 / 256}}
   expected = tmp_path / "expected.json"
   expected.write_text(json.dumps(right))
-  assert conformance.main([str(tmp_path)]) == 0
+  assert samples.main([str(tmp_path)]) == 0
   off = {**found, "mean": found["mean"] + 0.005}
   expected.write_text(json.dumps({path: {**right[path], key: off}}))
-  assert conformance.main([str(tmp_path)]) == 1
+  assert samples.main([str(tmp_path)]) == 1
   pixels = {"source": "ade20k", "classes": {"sky": 16, "wall": 16}}
   expected.write_text(
     json.dumps({"ade20k/annotations/training/ADE_train_00000001.png": pixels})
   )
-  assert conformance.main([str(tmp_path)]) == 1
+  assert samples.main([str(tmp_path)]) == 1
   expected.write_text(json.dumps({"kitti/gone.png": right[path]}))
-  assert conformance.main([str(tmp_path)]) == 1
+  assert samples.main([str(tmp_path)]) == 1
   assert "is none of its 4 samples" in capsys.readouterr().out
 
 

@@ -140,9 +140,8 @@ def test_units_and_classes_hold_for_all_lines_or_are_on_one(folder):
   )
   own = jsonl.Config(path=str(path), depth_scale=256, class_list="two.txt")
   given = {"segmentation": {"classes": "nyu40"}}
-  config = DataConfig(
-    "jsonl", settings={"jsonl": own}, image_size=8, maps=given
-  )
+  more = {"settings": {"jsonl": own}, "image_size": 8}
+  config = DataConfig("jsonl", **more, maps=given)
   with pytest.raises(UserError, match="classes=nyu40 has no ball"):
     show.opened(config, "all")[0]
   config = DataConfig("jsonl", **more)

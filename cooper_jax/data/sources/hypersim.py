@@ -3,8 +3,8 @@
 `depth_meters` is the distance to the camera's centre, along the ray; it becomes
 planar with the scene's own projection (`M_cam_from_uv_*`), for in scenes with a
 tilted lens the usual focal length of 886.81 pixels is 2 % wrong on average. The
-image is tone mapped as Apple's `scene_generate_images_tonemap.py` does, or is
-its preview where the colours are not downloaded. `semantic` are NYU40's
+image is tone mapped as Apple's script does it, or is its preview where the
+colours are not downloaded. `semantic` are NYU40's
 classes, -1 is ignored. Frames and splits are those of the published CSV.
 """
 

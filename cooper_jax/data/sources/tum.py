@@ -2,7 +2,7 @@
 
 Depth is a 16-bit PNG of 5,000 units a metre, 0 = no reading. Colour and depth
 were taken at other moments: pictures are paired as the benchmark's
-`associate.py` does, the nearest pairs first, within .02 seconds.
+own script does it, the nearest pairs first, within .02 seconds.
 """
 
 import dataclasses
