@@ -101,13 +101,11 @@ class DataSet:
       lost = _lost(root, one, f"{self.name}: {one.id}")
       bad.append(lost) if lost else good.append(one)
     if bad and (not good or len(bad) > config.bad_samples * len(mine)):
-      more = (
-        f"; and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
-      )
+      rest, said = len(bad) - MOST_NAMED, "; ".join(bad[:MOST_NAMED])
       raise UserError(
-        f"{'; '.join(bad[:MOST_NAMED])}{more} ({len(bad):,} of {len(mine):,} samples"
-        f" are bad; config.data.bad_samples={config.bad_samples:g} allows no"
-        " more)"
+        f"{said}{f'; and {rest:,} more' * (rest > 0)} ({len(bad):,} of"
+        f" {len(mine):,} samples are bad;"
+        f" config.data.bad_samples={config.bad_samples:g} allows no more)"
       )
     if bad:
       _say(

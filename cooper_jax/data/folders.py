@@ -225,17 +225,6 @@ def pinhole(fx, fy, cx, cy, *, first: float = 0) -> tuple[float, ...]:
   return fx, fy, cx + 0.5 - first, cy + 0.5 - first
 
 
-def colours(file: map_files.MapFile) -> np.ndarray:
-  """RGB u8 [h, w, 3] of a map whose colours stand for classes."""
-  with picture_files.opened(file.path, file.where, file.what) as picture:
-    if picture.mode not in ("RGB", "P") or picture.format != "PNG":
-      raise UserError(
-        f"{file.said} is {picture.format} of mode {picture.mode}; classes are"
-        " an 8-bit RGB PNG"
-      )
-    return np.asarray(picture.convert("RGB"))
-
-
 def files(root: Path, ending: str) -> list[str]:
   """Paths below the root that end so, sorted; links of folders are followed."""
   found = []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.data import data_sets, folders
+from cooper_jax.data import colour_maps, data_sets, folders
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
@@ -68,7 +68,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
 
 def _full(file, *, table: str) -> np.ndarray:
   """Of the 150 classes, of a picture of the full set's."""
-  rgb = folders.colours(file).astype(np.int32)
+  rgb = colour_maps.colours(file).astype(np.int32)
   own = rgb[..., 0] // 10 * 256 + rgb[..., 1]
   return _table(table)[own]
 

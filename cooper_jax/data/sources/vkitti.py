@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.data import data_sets, folders
+from cooper_jax.data import colour_maps, data_sets, folders
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
 
@@ -23,7 +23,6 @@ MAPS = {
   "segmentation": {"classes": "vkitti"},
 }
 CAMERA = folders.pinhole(725.0087, 725.0087, 620.5, 187.0)  # of every frame
-UNDEFINED = ("Undefined", (0, 0, 0))  # where the list does not name it
 _RGB = re.compile(
   r"(?P<top>[^/]+/)?(?P<scene>Scene\d+)/(?P<way>[^/]+)/frames/rgb/"
   r"(?P<camera>Camera_\d)/rgb_(?P<frame>\d+)\.jpg"
@@ -87,33 +86,12 @@ def _colors(root: Path, scene: str, way: str) -> tuple:
       f"vkitti: {scene}/{way} has classes and no colors.txt to name them;"
       " unpack vkitti_2.0.3_textgt.tar.gz beside them"
     )
-  found: dict[str, tuple[int, ...]] = {}
-  for line in path.read_text(encoding="utf-8").splitlines():
-    parts = line.replace(",", " ").split()
-    if len(parts) == 4 and all(part.isdecimal() for part in parts[1:]):
-      found.setdefault(parts[0], tuple(int(part) for part in parts[1:]))
-  if not found:
-    raise UserError(f"vkitti: {path} has no line of a name and three numbers")
-  found.setdefault(*UNDEFINED)
-  return tuple(found.items())
+  return colour_maps.named(path)
 
 
 def _classes(file, *, colors) -> np.ndarray:
   """Ids by place in the list of colours."""
-  rgb = folders.colours(file)
-  packed = rgb.astype(np.int32) @ np.array([65_536, 256, 1])
-  known = np.array([(r * 256 + g) * 256 + b for _, (r, g, b) in colors])
-  order = np.argsort(known)
-  place = np.searchsorted(known[order], packed).clip(max=len(known) - 1)
-  ids = order[place]
-  strange = known[ids] != packed
-  if strange.any():
-    colour = tuple(int(each) for each in rgb[strange][0])
-    raise UserError(
-      f"{file.said} has colour {colour} at {int(strange.sum()):,} pixels, which"
-      " colors.txt does not name"
-    )
-  return ids.astype(np.int32)
+  return colour_maps.ids(colour_maps.colours(file), colors, file.said)
 
 
 DATA = data_sets.DataSet(
