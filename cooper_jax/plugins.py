@@ -36,7 +36,7 @@ SINGULAR = {
 # Files in a plug-in folder that are machinery, not plug-ins.
 MACHINERY = {
   "modalities": {
-    "class_files",
+    "class_ids",
     "class_lists",
     "depth_files",
     "depth_pictures",

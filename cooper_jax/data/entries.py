@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cooper_jax import modalities
 from cooper_jax.data import (
   fingerprints,
   fitting,
+  line_maps,
   map_files,
   own_questions,
   picture_files,
@@ -22,8 +24,6 @@ from cooper_jax.data import (
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import SetUp
 from cooper_jax.sample import Question, Sample
-
-MOST_CAMERA = 1_000_000  # pixels of a focal length or a principal point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Entry:
   # Modality -> units in which its file counts; absent = as is usual.
   scales: dict[str, float] = dataclasses.field(default_factory=dict)
   camera: tuple[float, ...] = ()  # fx, fy, cx, cy; () = not known
+  classes: tuple[str, ...] = ()  # of its class ids; () = those of the run
 
 
 class JsonlSource:
@@ -88,6 +89,7 @@ class JsonlSource:
         self.size,
         where,
         scale=entry.scales.get(name),
+        names=entry.classes,
         frame=frame,
         modality=self.modalities.get(name),
         fit=self.fit,
@@ -102,6 +104,27 @@ class JsonlSource:
       camera=self._camera(entry, frame, where),
       questions=entry.questions,
     )
+
+  def native(self, index: int) -> tuple[Image.Image, dict[str, np.ndarray]]:
+    """The picture as it is, upright, and its maps [h, w] at their own sizes."""
+    entry = self.entries[index]
+    where = f"{self.path}:{entry.line}"
+    folder = self.path.parent
+    file = picture_files.beside(folder, entry.image)
+    frame = pictures.read_frame(file, where)
+    with picture_files.opened(file, where, "image") as picture:
+      image = pictures.upright(picture, where)
+    maps = {}
+    for name, written in entry.maps.items():
+      own = self.modalities.get(name) or modalities.found()[name]
+      path = picture_files.beside(folder, written)
+      scale = entry.scales.get(name)
+      maps[name] = own.read_file(
+        map_files.MapFile(
+          name, path, where, frame, scale, written=written, names=entry.classes
+        )
+      )
+    return image, maps
 
   def _camera(self, entry: Entry, frame, where: str) -> np.ndarray | None:
     """Pinhole K f32 [3, 3] of the square, None where it is not known."""
@@ -170,22 +193,27 @@ def check_files(
   for name, written in entry.maps.items():
     own = (modalities or {}).get(name)
     check = functools.partial(map_files.check, name, modality=own)
-    tried(check, written, scale=entry.scales.get(name), frame=frame)
+    scale = entry.scales.get(name)
+    tried(check, written, scale=scale, frame=frame, names=entry.classes)
   return errors
 
 
-def read_entries(path: pathlib.Path) -> list[Entry]:
+def read_entries(
+  path: pathlib.Path, usual: line_maps.Usual = line_maps.PLAIN
+) -> list[Entry]:
   """Checks every line of the file and groups lines of the same image.
 
   Raises UserError `file.jsonl:17: reason` of the first line that is wrong.
   """
-  entries, errors = scan(path)
+  entries, errors = scan(path, usual)
   if errors:
     raise UserError(errors[0])
   return entries
 
 
-def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
+def scan(
+  path: pathlib.Path, usual: line_maps.Usual = line_maps.PLAIN
+) -> tuple[list[Entry], list[str]]:
   """(entries, errors): what is right, and all that is wrong, in order.
 
   An error is `file.jsonl:17: reason`. Raises UserError where the file itself
@@ -198,27 +226,24 @@ def scan(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
   for number, raw in records.lines(path):
     if not raw.strip():
       continue
-    record, problems = records.parse(raw)
-    question = None
-    if {"answer", "question"} <= set(record):
-      question, more = own_questions.make(record)
-      problems = problems + more
-    scales = _scales(record, problems)
-    camera = _camera(record, problems)
-    if not problems:
-      more = scales, camera, question
-      problems = _add(entries, record, *more, number, path)
-    if not problems:
-      problems = _check(entries[-1], question, ids, kinds, number)
-    errors += [f"{path}:{number}: {problem}" for problem in problems]
+    for record, problems in records.parse(raw):
+      question = None
+      if {"answer", "question"} <= set(record):
+        question, more = own_questions.make(record)
+        problems = problems + more
+      known = line_maps.of(record, usual, path.parent, problems)
+      if not problems:
+        problems = _add(entries, record, known, question, number, path)
+      if not problems:
+        problems = _check(entries[-1], question, ids, kinds, number)
+      errors += [f"{path}:{number}: {problem}" for problem in problems]
   return entries, errors
 
 
 def _add(
   entries: list[Entry],
   record: dict[str, Any],
-  scales: dict[str, float],
-  camera: tuple[float, ...],
+  known: line_maps.Known,
   question: Question | None,
   number: int,
   path: pathlib.Path,
@@ -227,18 +252,19 @@ def _add(
   maps = {name: record[name] for name in modalities.names() if record.get(name)}
   last = entries[-1] if entries else None
   asked = () if question is None else (question,)
+  scales, camera, classes = known
   if last is None or last.image != record["image"]:
     name = record.get("id") or f"{path.stem}-{number}"
-    entries.append(
-      Entry(number, name, record["image"], maps, asked, scales, camera)
-    )
+    entries.append(Entry(number, name, record["image"], maps, asked, *known))
     return []
-  problems = []
-  if camera and last.camera and camera != last.camera:
-    problems.append(
-      f"camera is {list(camera)}, line {last.line} with the same image has"
-      f" {list(last.camera)}"
+  problems = [
+    f"{key} is {now}, line {last.line} with the same image has {before}"
+    for key, now, before in (
+      (records.CAMERA, list(camera), list(last.camera)),
+      (records.CLASSES, len(classes), len(last.classes)),
     )
+    if now and before and now != before
+  ]
   for now, before, key in (
     (maps, last.maps, "{}"),
     (scales, last.scales, "{}_scale"),
@@ -256,6 +282,7 @@ def _add(
       scales={**scales, **last.scales},
       questions=(*last.questions, *asked),
       camera=last.camera or camera,
+      classes=last.classes or classes,
     )
   return problems
 
@@ -281,48 +308,3 @@ def _check(
       f" line {line}; give each its own family"
     )
   return problems
-
-
-def _camera(record: dict[str, Any], problems: list[str]) -> tuple[float, ...]:
-  """The line's fx, fy, cx, cy, pixels of its picture; () without any."""
-  if records.CAMERA not in record:
-    return ()
-  written = record[records.CAMERA]
-  if isinstance(written, list) and len(written) == 4:
-    numbers = [each for each in written if isinstance(each, records.Number)]
-    found = tuple(float(each) for each in numbers)
-    if (
-      len(found) == 4
-      and max(map(abs, found)) <= MOST_CAMERA
-      and min(found[:2]) >= 1
-    ):
-      return found
-  problems.append(
-    f"'camera' is {records.said(written)}; it should be [fx, fy, cx, cy],"
-    " numbers in pixels of the picture (not shares of its sides), the first"
-    f" two from 1, none beyond {MOST_CAMERA:,}"
-  )
-  return ()
-
-
-def _scales(record: dict[str, Any], problems: list[str]) -> dict[str, float]:
-  """Units of the line's map files by modality, of those that it names."""
-  found = {}
-  for name in modalities.names():
-    key = f"{name}_scale"
-    if key not in record:
-      continue
-    if not record.get(name):
-      problems.append(f"'{key}' without '{name}'; it belongs to a map's line")
-    try:
-      scale = own_questions.exact(record[key], key)
-    except ValueError as error:
-      problems.append(str(error))
-      continue
-    if not scale > 0:
-      problems.append(
-        f"'{key}' is {scale:g}; units a metre are above 0: 1000 for"
-        " millimetres, 1 for metres"
-      )
-    found[name] = scale
-  return found

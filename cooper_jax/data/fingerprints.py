@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PART = 2048  # bytes read at each of the three places
-COMPRESSED = (b"\x89PNG", b"\xff\xd8\xff")
+COMPRESSED = (b"\x89PNG", b"\xff\xd8\xff", b"\x89HDF")
 ALL_BYTES = 1 << 19  # bytes of plain numbers that are all read, at most
 END_BYTES = 1 << 16  # bytes read at each end of a larger file of these
 THREADS = 32  # files are waited for, not computed on

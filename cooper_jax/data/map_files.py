@@ -54,6 +54,8 @@ class MapFile:
   scale: float | None = None  # units, as the line says
   decode: bool = True  # False: only the header is checked
   written: str = ""  # the path as the line has it, to be said
+  certain: bool = False  # its units are those of a published data set
+  names: tuple[str, ...] = ()  # of its class ids; () = those of the run's list
 
   @property
   def said(self) -> str:
@@ -81,6 +83,8 @@ class MapFile:
       raise UserError(
         f"{self.said} can't be read as .npy: {reason(error)}"
       ) from error
+    if found.ndim == axes + 1 and found.shape[-1] == 1:  # as [h, w, 1]
+      found = found[..., 0]
     if found.ndim != axes or found.dtype.kind not in kinds or not found.size:
       raise UserError(
         f"{self.said} is {found.dtype}{list(found.shape)}; {wanted}"
@@ -94,6 +98,11 @@ class MapFile:
     if not self.decode:
       raise _Checked
     return np.array(TURNS[turned](found))
+
+  def check_sides(self, array: np.ndarray) -> None:
+    """UserError where an array [h, w] has another aspect than its picture."""
+    if self.frame is not None:
+      _turn(Frame(*array.shape[1::-1]), self.frame, self.said)
 
   def pixels(self, fits: Callable[[str], bool], *, wanted: str) -> np.ndarray:
     """The pixels [h, w] of a picture file that keeps values.
@@ -121,6 +130,7 @@ def read(
   where: str,
   *,
   scale: float | None = None,
+  names: tuple[str, ...] = (),
   frame: Frame | None = None,
   modality: Any = None,
   fit: str = fitting.SQUASH,
@@ -130,7 +140,8 @@ def read(
   modality: as `modalities.set_up` gives it; None = as it stands.
   """
   modality = modality or plugins.find("modalities", name)
-  array = modality.read_file(MapFile(name, path, where, frame, scale))
+  file = MapFile(name, path, where, frame, scale, names=names)
+  array = modality.read_file(file)
   sides = frame.upright if frame else array.shape[1::-1]
   return fitting.place(fit, sides, size).array(array, modality.fill())
 
@@ -141,12 +152,13 @@ def check(
   where: str,
   *,
   scale: float | None = None,
+  names: tuple[str, ...] = (),
   frame: Frame | None = None,
   modality: Any = None,
 ) -> None:
   """UserError where a file's header and end show that it is no such map."""
   modality = modality or plugins.find("modalities", name)
-  file = MapFile(name, path, where, frame, scale, decode=False)
+  file = MapFile(name, path, where, frame, scale, decode=False, names=names)
   try:
     modality.read_file(file)
   except _Checked:

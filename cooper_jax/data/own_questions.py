@@ -35,6 +35,8 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
   options, wrong = _options(record.get("options", []))
   answer, unit = record["answer"].strip(), record.get("unit", "").strip()
   if options and answer not in options:
+    answer = _lettered(answer, options)
+  if options and answer not in options:
     problems.append(
       f"answer {said(answer)} is none of the options {said(options)}"
     )
@@ -102,6 +104,14 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
     flag=flag,
     reasoning=record.get("reasoning", ""),
   ), []
+
+
+def _lettered(answer: str, options: list[str]) -> str:
+  """The option that a letter names.  In: "(B)", three options   Out: the 2nd"""
+  found = re.fullmatch(r"\(([A-Za-z])\)|([A-Z])[).:]?", answer)
+  letter = (found[1] or found[2]).upper() if found else ""
+  place = ord(letter) - ord("A") if letter else len(options)
+  return options[place] if place < len(options) else answer
 
 
 def noun(kind: str, unit: str) -> str:

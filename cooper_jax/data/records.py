@@ -8,24 +8,27 @@ stays as it is written, so that `2.40` is an answer of two decimals.
 import codecs
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cooper_jax import modalities
-from cooper_jax.data import picture_files
+from cooper_jax.data import conversations, picture_files
 from cooper_jax.errors import UserError, nearest
 
 REQUIRED_KEYS = ("image", "question", "answer")
 ASKING = REQUIRED_KEYS[1:]  # what a line with a map may be without, together
+CLASSES = "class_list"  # of the ids of its map: a packaged name, or a text file
 CAMERA = "camera"  # [fx, fy, cx, cy], pixels of the picture
-TEXTS = ("unit", "reasoning", "flag", "id", "family", "answer_type")
+TEXTS = (CLASSES, "unit", "reasoning", "flag", "id", "family", "answer_type")
 ASKED = (  # what says more of a question, and means nothing without one
   "options", "value", "unit", "reasoning", "flag", "family", "answer_type"
 )  # fmt: skip
 NUMERIC = ("answer", "id")  # may be numbers, and are then read as written
 LINE_BYTES = 1 << 20
+_BLANK = re.compile(r"\s*")
 DIGITS = 30  # of a number, at most
 MARKS = (  # the longer before the shorter that it begins with
   (codecs.BOM_UTF32_LE, "utf-32"),
@@ -92,14 +95,40 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
       for number, line in enumerate(text.split("\n"), 1):
         yield number, line.encode()
       return
-  if head.startswith(codecs.BOM_UTF8):
-    file.seek(len(codecs.BOM_UTF8))
+  start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+  if head[start:].lstrip().startswith(b"["):
+    yield from _elements(file, path)
+    return
+  file.seek(start)
   number = 0
   while line := file.readline(LINE_BYTES + 1):
     number += 1
     yield number, line
     while len(line) > LINE_BYTES and not line.endswith(b"\n"):
       line = file.readline(LINE_BYTES + 1)
+
+
+def _elements(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+  """Elements of one JSON array, as LLaVA's files are, each as a line."""
+  file.seek(0)
+  try:
+    text = file.read().decode("utf-8-sig")
+    at, number, decoder = text.index("[") + 1, 0, json.JSONDecoder()
+    while True:
+      at = _BLANK.match(text, at).end()
+      if text[at : at + 1] in ("]", ""):
+        break
+      number, start = number + 1, at
+      at = _BLANK.match(text, decoder.raw_decode(text, at)[1]).end()
+      yield number, text[start:at].encode()
+      if text[at : at + 1] == ",":
+        at += 1
+    if text[at:].strip() != "]":
+      raise ValueError("the array does not end, or goes on after its end")
+  except (ValueError, RecursionError) as error:
+    raise UserError(
+      f"{path}: begins with [ and is no JSON array: {error}"
+    ) from error
 
 
 def texts() -> tuple[str, ...]:
@@ -114,16 +143,22 @@ def keys() -> tuple[str, ...]:
   return (*texts(), *more)
 
 
-def parse(raw: bytes) -> tuple[dict[str, Any], list[str]]:
+def parse(raw: bytes) -> list[tuple[dict[str, Any], list[str]]]:
   """(object, what is wrong with it) of a line; {} where it is no object.
 
-  Every value is of its type; keys whose value is null, or wrong, are left
-  out, so that what else is wrong with the line can be found.
+  Of a conversation one for each question, of other lines one. Every value is
+  of its type; keys whose value is null, or wrong, are left out, so that what
+  else is wrong with the line can be found.
   """
   try:
-    record = _decode(raw)
+    expanded = conversations.expand(_decode(raw), keys())
   except ValueError as error:
-    return {}, [str(error)]
+    return [({}, [str(error)])]
+  return [_checked(record) for record in expanded]
+
+
+def _checked(record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+  """The record with values of their types, and what was wrong with it."""
   problems, known = [], keys()
   several = [k for k in ("image", "images") if isinstance(record.get(k), list)]
   for key in several:

@@ -17,7 +17,13 @@ from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import fitting, picture_files, splits, tag_checks
-from cooper_jax.data.entries import Entry, JsonlSource, check_files, scan
+from cooper_jax.data.entries import (
+  Entry,
+  JsonlSource,
+  check_files,
+  scan,
+)
+from cooper_jax.data.line_maps import PLAIN, Usual
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.training import telemetry
@@ -62,16 +68,22 @@ class Survey:
 
 
 def look(
-  path: Path, *, decode: str = "all", own=None, fit: str = fitting.SQUASH
+  path: Path,
+  *,
+  decode: str = "all",
+  own=None,
+  fit: str = fitting.SQUASH,
+  usual: Usual = PLAIN,
 ) -> Survey:
   """Looks at a file and at all that it names, in threads.
 
   decode: "all" samples, or the maps of a "few".
+  usual: what holds for lines that do not say it.
   own: modalities as `DataConfig.modalities` has them; None = as they stand.
   Raises UserError where the JSONL file itself can't be read, or its traces
   point into pictures that are not shown whole.
   """
-  entries, errors = scan(path)
+  entries, errors = scan(path, usual)
   chosen = range(len(entries)) if decode == "all" else _few(entries)
   own = own or modalities.found()
   source = JsonlSource(path, entries, SIDE, fit=fit, modalities=own)
@@ -228,14 +240,14 @@ def looked_at(path: Path, config: DataConfig) -> Survey:
   except OSError:
     changed = 0  # `look` says what is wrong with it
   decode = "all" if config.bad_samples else "few"
-  own = tuple(config.modalities.items())
-  return _looked_at(path, changed, decode, own, config.fit)
+  modules, usual = tuple(config.modalities.items()), config.own("jsonl").usual
+  return _looked_at(path, changed, decode, modules, config.fit, usual)
 
 
 @functools.lru_cache(maxsize=8)
-def _looked_at(path: Path, changed: int, decode: str, own, fit: str) -> Survey:
+def _looked_at(path: Path, changed: int, decode: str, own, fit: str, usual):
   del changed  # part of the key
-  return look(path, decode=decode, own=dict(own), fit=fit)
+  return look(path, decode=decode, own=dict(own), fit=fit, usual=usual)
 
 
 def check(found: list[Survey], config: DataConfig) -> None:

@@ -58,6 +58,11 @@ OPTIONAL = {
   " None where they are the same; default None",
   "absent": "absent() -> the value where a map shows one object alone and it"
   " is not; default 0",
+  "convert": "convert(numbers, file) -> the map of the numbers [h, w] of a"
+  " file, as `read_file` makes it of those that it opens; default none: no"
+  " source that has files of its own kind gives it",
+  "describe": "describe(map) -> (key, JSON value) of one map, for data/show.py;"
+  " default nothing",
   "fill": "fill() -> the value of a pixel that is in no picture, where"
   " `data.fit` pads; default 0",
   "REQUEST": "what pretraining asks for by name; default TITLE",
@@ -233,6 +238,7 @@ def complete(module) -> None:
     "scale": lambda maps: None,
     "scales": list,
     "check_files": lambda files, strict: None,
+    "describe": lambda target: (name, None),
     "summarize": lambda target: None,
     "overview": lambda found: (name, {}, ""),
   }

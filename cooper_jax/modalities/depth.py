@@ -96,15 +96,38 @@ def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   `file.scale` is units a metre; without it integers are millimetres and floats
   are metres.
   """
-  raw = depth_files.read(file)
+  return convert(depth_files.read(file), file, config)
+
+
+def convert(raw, file, config: Config = DEFAULT) -> np.ndarray:
+  """Planar metres f32 [h, w] of the numbers of a file, as `read_file` says."""
   assumed = (config.nearest, config.farthest)
-  return depth_files.to_metres(raw, file.scale, file.said, assumed)
+  return depth_files.to_metres(
+    raw, file.scale, file.said, assumed, certain=file.certain
+  )
 
 
 def check_files(files, *, strict: bool, config: Config = DEFAULT) -> None:
   """UserError where the files of a data set are not of one likely scale."""
   assumed = (config.nearest, config.farthest)
   depth_files.check(files, strict=strict, assumed=assumed)
+
+
+def describe(target) -> tuple[str, dict[str, float]]:
+  """How many pixels of a map [h, w] have a reading, and their metres."""
+  have = np.asarray(target)[np.asarray(target) > 0].astype(np.float64)
+  if not have.size:
+    return "depth", {"valid": 0}
+  metres = {
+    name: round(float(of(have)), 6)
+    for name, of in (
+      ("min", np.min),
+      ("median", np.median),
+      ("mean", np.mean),
+      ("max", np.max),
+    )
+  }
+  return "depth", {"valid": int(have.size), **metres}
 
 
 def to_log(depth, config: Config = DEFAULT):

@@ -42,12 +42,18 @@ def readings(raw: np.ndarray) -> np.ndarray:
 
 
 def to_metres(
-  raw: np.ndarray, scale: float | None, said: str, assumed: tuple[float, float]
+  raw: np.ndarray,
+  scale: float | None,
+  said: str,
+  assumed: tuple[float, float],
+  *,
+  certain: bool = False,
 ) -> np.ndarray:
   """Metres f32 [H, W], 0 = no reading, of numbers of `scale` units a metre.
 
   Millimetres are taken for granted where the median is in the range `assumed`,
-  metres. `said` begins the message: UserError where nothing was read, or where
+  metres; what is `certain`, of a published data set, may be anywhere. `said`
+  begins the message: UserError where nothing was read, or where
   the median can't be that of a picture, with the scales that would fit.
   """
   valid = readings(raw)
@@ -59,7 +65,7 @@ def to_metres(
   low, high = assumed
   if scale or not integer:
     low, high = min(STATED[0], low), max(STATED[1], high)
-  if not low <= typical / used <= high:
+  if not certain and not low <= typical / used <= high:
     raise UserError(f"{said} {unlikely(typical, used)}")
   metres = raw.astype(np.float32) / np.float32(used)
   return np.where(valid, metres, np.float32(0))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.modalities import class_files, class_lists
+from cooper_jax.modalities import class_ids, class_lists
 from cooper_jax.modalities.valid_share import valid_share
 
 GREY = (128, 128, 128)  # of ignored pixels
@@ -184,13 +184,52 @@ def palette(config: Config = DEFAULT) -> np.ndarray:
 
 def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   """Class ids [h, w] of an 8-bit PNG, TIFF or BMP, 16-bit if ids need it."""
-  return class_files.read(file, listed(config), config.classes)
+  classes = listed(config)
+  wide = classes.dtype == np.uint16 or len(file.names) > 255
+  modes = ("L", "P", "I;16", "I;16B", "I;16L") if wide else ("L", "P")
+  ids = file.pixels(
+    lambda mode: mode in modes,
+    wanted=f"write {'a 16-bit grey' if wide else 'an 8-bit grey or palette'}"
+    " PNG whose values are class ids",
+  )
+  if wide and not file.names:
+    class_ids.check_wide(ids, classes, file.said, config.classes)
+  return convert(ids, file, config)
+
+
+def convert(ids, file, config: Config = DEFAULT) -> np.ndarray:
+  """Class ids [h, w] of the numbers of a file; below 0 = ignore.
+
+  Where `file.names` says what its ids are, they become those of the list.
+  """
+  classes = listed(config)
+  if file.names:
+    table = renumber(file.names, config)
+    ids = class_ids.renumbered(
+      ids, file.names, table, classes.ignore, file.said
+    )
+  return class_ids.checked(ids, classes, file.said, config.classes)
 
 
 def summarize(target, config: Config = DEFAULT) -> np.ndarray:
   """Pixels of each class and of "ignore" [n + 1]."""
   known = len(listed(config))
   return np.bincount(np.minimum(target.ravel(), known), minlength=known + 1)
+
+
+def describe(target, config: Config = DEFAULT) -> tuple[str, dict[str, int]]:
+  """Pixels of each class that a map [h, w] shows, by name.
+
+  Ignored pixels go by the name of the one class that is read so, if it is one.
+  """
+  classes = listed(config)
+  read_so = [n for n, out in zip(classes.names, classes.ignored) if out]
+  ignored = read_so[0] if len(read_so) == 1 else "ignore"
+  pixels = summarize(target, config)
+  found = {
+    classes.names[i]: int(pixels[i]) for i in np.flatnonzero(pixels[:-1])
+  }
+  return NOUN, found | ({ignored: int(pixels[-1])} if pixels[-1] else {})
 
 
 def overview(

@@ -12,7 +12,7 @@ LINE = {"image": "a.png", "question": "Which is closer ?"}
 
 def parsed(line):
   text = line if isinstance(line, str) else json.dumps(LINE | line)
-  record, problems = records.parse(text.encode("utf-8", "surrogatepass"))
+  ((record, problems),) = records.parse(text.encode("utf-8", "surrogatepass"))
   if not {"answer", "question"} <= set(record):
     return None, problems
   question, more = own_questions.make(record)

@@ -20,6 +20,10 @@ those that have the same maps, saves reading them all to know it; and
 `questions(index)` saves reading pictures where questions alone are wanted.  A
 function `survey(config) -> lines` beside `source` is called once, before any
 stage: it says what there is, and raises UserError for what can't be read.
+
+Data sets that people download are read where they were unpacked: such a source
+is a `DataSet` of `data/data_sets.py`; `MAPS` in its file says which settings
+of `config.maps` suit it.
 """
 
 import dataclasses

@@ -32,6 +32,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cooper_jax.data import map_files, picture_files, splits
+from cooper_jax.data.line_maps import Usual
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
@@ -47,6 +48,20 @@ class Config:
   """Path of own data."""
 
   path: str = ""  # the JSONL file; may hold {split}
+  # Units a metre of depth files whose line has no depth_scale; 0 = metres of
+  # floats, millimetres of integers.
+  depth_scale: float = 0.0
+  # Class list of the ids in map files, where a line has none: a packaged name
+  # or a text file; "" = maps.segmentation.classes.
+  class_list: str = ""
+
+  def __post_init__(self):
+    _ = self.usual  # looks at the numbers
+
+  @property
+  def usual(self) -> Usual:
+    """What holds for lines that do not say it."""
+    return Usual(self.depth_scale, self.class_list)
 
 
 def check(config: DataConfig) -> None:
@@ -84,6 +99,17 @@ def source(config: DataConfig, split: str) -> JsonlSource:
   )
 
 
+def everything(config: DataConfig) -> JsonlSource:
+  """The samples of every split."""
+  from cooper_jax.data.entries import JsonlSource
+  from cooper_jax.data.survey import paths_of
+
+  check(config)
+  (path, *_) = paths_of(config.own("jsonl").path).values()
+  more = {"fit": config.fit, "modalities": config.modalities}
+  return JsonlSource(path, _entries(path, config), config.image_size, **more)
+
+
 def survey(config: DataConfig) -> list[str]:
   """What a run's plan says of the data; UserError where some of it is wrong."""
   from cooper_jax.data.survey import at_start
@@ -98,7 +124,7 @@ def _entries(path: pathlib.Path, config: DataConfig) -> list[Entry]:
   from cooper_jax.data.survey import without_bad
 
   if not config.bad_samples:
-    return read_entries(path)
+    return read_entries(path, config.own("jsonl").usual)
   return without_bad(path, config)
 
 
@@ -144,6 +170,7 @@ def _check_maps(
         f"{path}:{entry.line}",
         scale=entry.scales.get(name),
         written=entry.maps[name],
+        names=entry.classes,
       )
       for entry in have[:: max(1, len(have) // SAMPLED)][:SAMPLED]
     ]

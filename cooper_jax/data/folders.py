@@ -1,0 +1,239 @@
+"""Samples of a folder: paths below its root, opened when a sample is read.
+
+A file of `data/sources/` lists the samples of a data set so, and says how its
+numbers become metres and classes; here they are read. A path that leaves the
+root is refused, and a fingerprint tells whether the files changed.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cooper_jax import modalities
+from cooper_jax.data import (
+  fingerprints,
+  fitting,
+  map_files,
+  picture_files,
+  pictures,
+)
+from cooper_jax.errors import UserError
+from cooper_jax.modalities import SetUp
+from cooper_jax.sample import Question, Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class MapPath:
+  """File of a map: its path below the root, and what its numbers are.
+
+  scale: units a metre. names: of the file's class ids; () = the run's list.
+  read: read(file) -> the array [h, w] as stored, where it is no plain picture.
+  """
+
+  path: str
+  scale: float | None = None
+  names: tuple[str, ...] = ()
+  read: Callable[[map_files.MapFile], np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+  """One sample of a data set, by its paths.
+
+  group: the sequence it is of, which is not divided. camera: fx, fy, cx, cy,
+  pixels of the picture. read: read(path, where) -> RGB, where the image is no
+  plain picture.
+  """
+
+  id: str
+  image: str
+  maps: Mapping[str, MapPath] = dataclasses.field(default_factory=dict)
+  split: str = ""  # that its authors put it in; "" = none
+  group: str = ""
+  camera: tuple[float, ...] = ()
+  questions: tuple[Question, ...] = ()
+  read: Callable[[str, str], Image.Image] | None = None
+
+  @property
+  def paths(self) -> tuple[str, ...]:
+    """All files that it names."""
+    return (self.image, *(each.path for each in self.maps.values()))
+
+
+class FolderSource:
+  """Samples of one split of a data set."""
+
+  def __init__(
+    self,
+    name: str,
+    root: Path,
+    listed: Sequence[Listed],
+    size: int,
+    *,
+    fit: str = fitting.SQUASH,
+    modalities: Mapping[str, Any] | None = None,
+  ):
+    """modalities: those that are not as they stand, as `set_up` gives them."""
+    self.name, self.root, self.listed = name, root, listed
+    self.size, self.fit = size, fit
+    # Those that are modules are found again: a module can't be pickled.
+    given = (modalities or {}).items()
+    self.modalities = {n: each for n, each in given if isinstance(each, SetUp)}
+
+  def __len__(self) -> int:
+    return len(self.listed)
+
+  def kind(self, index: int) -> tuple[str, ...]:
+    """Which maps a sample has."""
+    return tuple(sorted(self.listed[index].maps))
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A sample's questions; no file is opened."""
+    return self.listed[index].questions
+
+  def __getitem__(self, index: int) -> Sample:
+    one = self.listed[index]
+    image, sides = self._image(one)
+    place = fitting.place(self.fit, sides, self.size)
+    frame = pictures.Frame(*sides)
+    maps = {
+      name: place.array(self._map(one, name, frame), self._own(name).fill())
+      for name in one.maps
+    }
+    camera = None
+    if one.camera:
+      fx, fy, cx, cy = one.camera
+      whole = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+      camera = place.camera(whole, sides)
+    return Sample(
+      id=f"{self.name}/{one.id}",
+      source=self.name,
+      image=place.image(image),
+      maps=maps,
+      camera=camera,
+      questions=one.questions,
+    )
+
+  def native(self, index: int) -> tuple[Image.Image, dict[str, np.ndarray]]:
+    """The picture as it is, and its maps [h, w] at their own sizes."""
+    one = self.listed[index]
+    image, sides = self._image(one)
+    frame = pictures.Frame(*sides)
+    return image, {name: self._map(one, name, frame) for name in one.maps}
+
+  def map_alone(self, index: int, name: str) -> np.ndarray:
+    """One map [h, w] at its own size, without a look at its picture."""
+    return self._map(self.listed[index], name, None)
+
+  def _own(self, name: str):
+    return self.modalities.get(name) or modalities.found()[name]
+
+  def _where(self, one: Listed) -> str:
+    return f"{self.name}: {one.id}"
+
+  def _image(self, one: Listed) -> tuple[Image.Image, tuple[int, int]]:
+    """The picture upright in RGB, and its (width, height)."""
+    where = self._where(one)
+    path = inside(self.root, one.image, where)
+    if one.read:
+      rgb = one.read(path, where)
+      return rgb, rgb.size
+    with picture_files.opened(path, where, "image") as picture:
+      if picture_files.orientation(picture) != 1 and one.maps:
+        raise UserError(
+          f"{where}: EXIF turns the picture, which its maps do not say; save it"
+          " upright"
+        )
+      rgb = pictures.upright(picture, where)
+      return rgb, rgb.size
+
+  def _map(self, one: Listed, name: str, frame) -> np.ndarray:
+    each, where = one.maps[name], self._where(one)
+    file = map_files.MapFile(
+      name,
+      inside(self.root, each.path, where),
+      where,
+      frame,
+      each.scale,
+      written=each.path,
+      certain=True,
+      names=each.names,
+    )
+    own = self._own(name)
+    if each.read is None:
+      return own.read_file(file)
+    with reading(file.said):
+      raw = each.read(file)
+    file.check_sides(raw)
+    return own.convert(raw, file)
+
+  def __repr__(self) -> str:
+    return f"FolderSource({self.name}, {len(self)}, {self._fingerprint})"
+
+  @functools.cached_property
+  def _fingerprint(self) -> str:
+    """Of what is asked and of what the samples' files hold, read once."""
+    asked = hashlib.sha256()
+    for one in self.listed:
+      scales = [(n, m.scale, m.names) for n, m in one.maps.items()]
+      asked.update(repr((one.id, one.camera, one.questions, scales)).encode())
+    written = [path for one in self.listed for path in one.paths]
+    files = fingerprints.of_files(written, [self.root / w for w in written])
+    return f"{asked.hexdigest()[:6]}{files}"
+
+
+@contextlib.contextmanager
+def reading(said: str):
+  """What a reader raises of a broken file becomes one line."""
+  try:
+    yield
+  except (*picture_files.BROKEN, EOFError) as error:
+    raise UserError(
+      f"{said} can't be read: {picture_files.reason(error)}"
+    ) from error
+
+
+def inside(root: Path, written: str, where: str) -> str:
+  """The path of a file below the root; UserError where it leaves it.
+
+  Paths of a downloaded index are not the user's own words.
+  """
+  below = os.path.normpath(written)
+  outside = below == os.pardir or below.startswith(os.pardir + os.sep)
+  if not written or os.path.isabs(written) or outside or "\0" in written:
+    raise UserError(
+      f"{where}: path {picture_files.shown(written)!r} is not below"
+      f" {root}; nothing else is read"
+    )
+  return str(root / below)
+
+
+def pinhole(fx, fy, cx, cy, *, first: float = 0) -> tuple[float, ...]:
+  """fx, fy, cx, cy with pixel centres at .5, as a sample has them.
+
+  first: where the data set has the centre of the first pixel; most at 0,
+  MATLAB at 1.
+  """
+  return fx, fy, cx + 0.5 - first, cy + 0.5 - first
+
+
+def files(root: Path, ending: str) -> list[str]:
+  """Paths below the root that end so, sorted; links of folders are followed."""
+  found = []
+  for folder, below, names in os.walk(root, followlinks=True):
+    below.sort()
+    inner = os.path.relpath(folder, root)
+    found += [
+      name if inner == "." else f"{inner}/{name}"
+      for name in names
+      if name.endswith(ending)
+    ]
+  return sorted(found)

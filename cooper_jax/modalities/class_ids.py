@@ -1,0 +1,64 @@
+"""Class ids of a map's file become those of a run's list, or one line."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cooper_jax.errors import UserError
+from cooper_jax.modalities.class_lists import ClassList
+
+
+def checked(ids, classes: ClassList, said: str, which: str) -> np.ndarray:
+  """Ids [h, w] of the list, its ignored ones as "ignore".
+
+  said begins the message, which is the list as the run names it. Raises
+  UserError for an id that the list has not, and where nothing is left.
+  """
+  present, known, ignore = np.unique(ids), len(classes), classes.ignore
+  strange = [int(i) for i in present if i >= known and i != ignore]
+  if strange:
+    few = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
+    raise UserError(
+      f"{said} has class ids above {known - 1} ({few}); map them"
+      f" to the {known} of config.maps.segmentation.classes={which},"
+      f" or to {ignore} (ignore), or name the list that has them"
+    )
+  read = np.append(np.where(classes.ignored, ignore, np.arange(known)), ignore)
+  ids = read[np.minimum(ids.astype(np.int64), known)].astype(classes.dtype)
+  if (ids == ignore).all():
+    few = ", ".join(map(str, present[:5])) + ", ..." * (present.size > 5)
+    raise UserError(
+      f"{said} has no reading, all is {few} (ignore); leave"
+      " the map out of its line"
+    )
+  return ids
+
+
+def check_wide(ids, classes: ClassList, said: str, which: str) -> None:
+  """UserError for 8 bits and a 255 that may be a class or "ignore"."""
+  if ids.dtype == np.uint8 and (ids == 255).any():
+    raise UserError(
+      f"{said} has 8 bits and the value 255, which is class"
+      f" {classes.names[255]!r} of config.maps.segmentation.classes="
+      f"{which} or means ignore; write a 16-bit grey PNG, {classes.ignore} ="
+      " ignore"
+    )
+
+
+def renumbered(
+  ids, names: Sequence[str], table, ignore: int, said: str
+) -> np.ndarray:
+  """Ids [h, w] of a run's list, of ids of `names`; table: theirs, None = same.
+
+  Below 0, and the greatest number of the file's bits, is "ignore".
+  """
+  count = len(names)
+  marked = ids == (255 if count <= 255 else 65_535)
+  ids = np.where(marked, -1, ids.astype(np.int32))
+  if ids.max(initial=0) >= count:
+    raise UserError(
+      f"{said} has class id {ids.max()}, the classes of this data end at"
+      f" {count - 1} ({names[-1]})"
+    )
+  table = np.arange(count) if table is None else table
+  return np.where(ids < 0, ignore, table[np.maximum(ids, 0)])

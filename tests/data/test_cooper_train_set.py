@@ -1,0 +1,161 @@
+"""COOPER's own sets: maps, traces and questions as they are published."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cooper_jax.data import show
+from cooper_jax.errors import UserError
+from tests.data import layouts
+
+FOLDER = "COOPER_reasoning_train_set"
+COLORS = "Name r g b\nbox 10 20 30\nball 40 50 60\nbackground 0 0 0\n"
+
+
+def embedded(pixels, prefix="") -> str:
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, "PNG")
+  return prefix + base64.b64encode(file.getvalue()).decode()
+
+
+def part(kind, value, trained):
+  return {"type": kind, "value": value, "need_loss": trained}
+
+
+GREY = np.repeat(np.linspace(10, 240, 48).astype(np.uint8), 3).reshape(6, 8, 3)
+CALL = "<depth-estimation>Estimate the depth.</depth-estimation>"
+
+
+def trace() -> list[dict]:
+  photo = np.full((6, 8, 3), 99, np.uint8)
+  return [
+    part("image", embedded(photo, "data:image/png;base64,"), "false"),
+    part("text", "How many balls are near?", "false"),
+    part("text", f"<think>Let me see. {CALL}</think>", "true"),
+    part("image", embedded(GREY), "false"),
+    part("text", "<think>Two are near.</think> \\boxed{2}", "true"),
+  ]
+
+
+def written(root, name, *lines):
+  path = root / name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+
+def opened(root, which, **fields):
+  given = {"part": which, **fields}
+  config = show.config_of("cooper_train_set", str(root), size=8, fields=given)
+  return show.opened(config, "all")
+
+
+def traces(root, *each):
+  lines = [{"interleaved_reason": one} for one in each]
+  written(root, f"{FOLDER}/Interleaved_SFT.jsonl", *lines)
+  return opened(root, "sft")
+
+
+def test_a_trace_has_its_map_and_our_token_where_it_called(tmp_path):
+  source = traces(tmp_path, trace(), trace())
+  assert len(source) == 2
+  image, maps = source.native(1)
+  assert image.getpixel((0, 0)) == (99, 99, 99)
+  metres = GREY[..., 0] / 255 * 65
+  np.testing.assert_allclose(maps["depth"], metres, atol=1e-4)
+  (question,) = source[1].questions
+  assert question.text == "How many balls are near?"
+  assert (question.answer, question.answer_type) == ("2", "number")
+  assert question.reasoning == "Let me see. <depth> Two are near."
+  assert question.needs == ("depth",)
+  assert "FolderSource(cooper_train_set, 2, " in repr(source)
+
+
+def broken(change):
+  items = trace()
+  change(items)
+  return items
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    (lambda t: t[1].update(need_loss=False), r"part 1 is False; it is the"),
+    (lambda t: t[1].update(type="video"), "part 1 is of type 'video'"),
+    (lambda t: t.pop(0), "a trace has an image"),
+    (lambda t: t.pop(4), r"an answer in \\boxed"),
+    (
+      lambda t: t[2].update(value="<segmentation>Do.</segmentation>"),
+      r"classes are not published; name a list",
+    ),
+  ],
+)
+def test_what_is_no_trace_is_one_line(tmp_path, change, said):
+  with pytest.raises(UserError, match=rf"Interleaved_SFT.jsonl:1: .*({said})"):
+    traces(tmp_path, broken(change))[0]
+
+
+def test_base64_that_is_no_picture_and_depth_in_colours(tmp_path):
+  red = embedded((GREY * [1, 0, 0]).astype(np.uint8))
+  source = traces(
+    tmp_path,
+    broken(lambda t: t[0].update(value="bm8gcGljdHVyZQ==")),
+    broken(lambda t: t[0].update(value="no base64!")),
+    broken(lambda t: t[3].update(value=red)),
+  )
+  for index in (0, 1):
+    with pytest.raises(UserError, match="part 0 can't be read: it is no pic"):
+      source[index]
+  with pytest.raises(UserError, match="is coloured; a picture of depth is"):
+    source[2]
+
+
+def test_lines_of_maps_have_the_units_of_their_folder(tmp_path):
+  colors = tmp_path / "colors.txt"
+  colors.write_text(COLORS)
+  truth = {}
+  for name, scale in (("vkitti", 100), ("Hypersim", 1000)):
+    folder = tmp_path / "datasets" / name
+    layouts.picture(folder / "a.png")
+    truth[name] = layouts.metres(1)
+    layouts.scaled(folder / "a_depth.png", truth[name], scale)
+    line = {"rgb_image": "a.png", "depth_image": "a_depth.png", "data_id": 1}
+    written(tmp_path, f"datasets/{name}/train.jsonl", line)
+  rgb = np.full((6, 8, 3), (10, 20, 30), np.uint8)
+  rgb[0] = 40, 50, 60
+  folder = tmp_path / "datasets/ADE20K_SEG"
+  layouts.picture(folder / "a.png")
+  Image.fromarray(rgb).save(folder / "a_seg.png")
+  line = {"rgb_image": "a.png", "seg_image": "a_seg.png", "data_idx": 1}
+  written(tmp_path, "datasets/ADE20K_SEG/train.jsonl", line)
+  with pytest.raises(UserError, match="classes are not published"):
+    opened(tmp_path, "amg")
+  source = opened(tmp_path, "amg", colors=str(colors))
+  found = {one.id.split("/")[1]: i for i, one in enumerate(source.listed)}
+  for name, quantum in (("vkitti", 0.01), ("Hypersim", 0.001)):
+    depth = source.native(found[name])[1]["depth"]
+    np.testing.assert_allclose(depth, truth[name], atol=quantum / 2 + 1e-6)
+  with pytest.raises(UserError, match="classes=world has no Undefined"):
+    source.native(found["ADE20K_SEG"])
+  with pytest.raises(UserError, match="units of depth are known by folders"):
+    written(tmp_path, "datasets/other/a.jsonl", line | {"depth_image": "x"})
+    opened(f"{tmp_path}/datasets/..", "amg", colors=str(colors))
+
+
+def test_questions_of_rl_keep_their_flag(tmp_path):
+  layouts.picture(tmp_path / FOLDER / "images/a.jpg")
+  line = {"question": "Is it near?", "answer": "Yes", "image": "a.jpg"}
+  flagged = line | {"data_id": "1", "flag": "positive"}
+  written(tmp_path, f"{FOLDER}/RL_data.jsonl", line, flagged)
+  source = opened(tmp_path, "rl")
+  flags = [sample.questions[0].flag for sample in (source[0], source[1])]
+  assert flags == ["boundary", "positive"]
+  assert source[0].questions[0].answer == "yes" and not source[0].maps
+  written(tmp_path, f"{FOLDER}/RL_data.jsonl", line | {"flag": "maybe"})
+  with pytest.raises(UserError, match=r"RL_data.jsonl:1: flag 'maybe'"):
+    opened(f"{tmp_path}/{FOLDER}/..", "rl")
+  with pytest.raises(UserError, match="part is 'all'"):
+    opened(tmp_path, "all")
