@@ -184,16 +184,7 @@ def palette(config: Config = DEFAULT) -> np.ndarray:
 
 def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   """Class ids [h, w] of an 8-bit PNG, TIFF or BMP, 16-bit if ids need it."""
-  classes = listed(config)
-  wide = classes.dtype == np.uint16 or len(file.names) > 255
-  modes = ("L", "P", "I;16", "I;16B", "I;16L") if wide else ("L", "P")
-  ids = file.pixels(
-    lambda mode: mode in modes,
-    wanted=f"write {'a 16-bit grey' if wide else 'an 8-bit grey or palette'}"
-    " PNG whose values are class ids",
-  )
-  if wide and not file.names:
-    class_ids.check_wide(ids, classes, file.said, config.classes)
+  ids = class_ids.numbers(file, listed(config), config.classes)
   return convert(ids, file, config)
 
 
@@ -202,13 +193,8 @@ def convert(ids, file, config: Config = DEFAULT) -> np.ndarray:
 
   Where `file.names` says what its ids are, they become those of the list.
   """
-  classes = listed(config)
-  if file.names:
-    table = renumber(file.names, config)
-    ids = class_ids.renumbered(
-      ids, file.names, table, classes.ignore, file.said
-    )
-  return class_ids.checked(ids, classes, file.said, config.classes)
+  table = renumber(file.names, config) if file.names else None
+  return class_ids.convert(ids, file, table, listed(config), config.classes)
 
 
 def summarize(target, config: Config = DEFAULT) -> np.ndarray:
