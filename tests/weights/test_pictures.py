@@ -27,7 +27,8 @@ def test_every_family_gives_what_its_rules_give(name, tmp_path, capsys):
   said = capsys.readouterr().out
   wanted = ["last_hidden_state"]
   if name == BAGEL:
-    wanted = ["image_features", "hidden", "logits", "text logits"]
+    wanted = ["image_features", "position", "group", "hidden", "logits"]
+    wanted.append("text logits")
   elif name != "any_shape":
     wanted += ["last_hidden_state_u8"]
   lines = [line for line in said.splitlines() if not line.startswith("note")]
@@ -153,7 +154,7 @@ def test_positions_that_are_plain_are_seen(tmp_path, capsys):
     arrays[name] = change(arrays[name])
     np.savez(path / "io.npz", **arrays)
     assert verify.main([str(path)]) == 1
-    assert "differs first in hidden" in capsys.readouterr().out
+    assert f"differs first in {name}" in capsys.readouterr().out
 
 
 def test_bagel_drops_the_last_layer_of_its_tower(tmp_path, capsys):
@@ -260,6 +261,7 @@ def test_a_bagel_without_its_other_config_is_refused(tmp_path, capsys):
     ({"patch_position": np.full(6, 25, np.int32)}, "allowed: 0 to 24"),
     ({"kind": np.zeros(18, np.int32)}, "kind has 0 cells of a picture"),
     ({"patches": np.zeros((6, 5), "f4")}, "patches is [6, 5] of float32"),
+    ({"kind": np.zeros(18)}, "kind is of float64; allowed: whole numbers"),
   ],
 )
 def test_what_is_expected_must_fit(change, said, tmp_path, capsys):
