@@ -25,7 +25,7 @@ def test_every_family_gives_what_its_rules_give(name, tmp_path, capsys):
   write(tmp_path / "a", name)
   assert verify.main([str(tmp_path / "a")]) == 0
   said = capsys.readouterr().out
-  wanted = ["last_hidden_state"]
+  wanted = ["hidden 0", "hidden 1", "last_hidden_state"]
   if name == BAGEL:
     wanted = ["image_features", "position", "group", "hidden", "logits"]
     wanted.append("text logits")
@@ -85,24 +85,29 @@ def zero(key):
 
 
 LAYER = "encoder.layers.1."
+# Change -> what differs first; hidden 1 is what the second layer is given.
 TOWER_CHANGES = {
-  "eps": lambda config, _: config.update(layer_norm_eps=1e-3),
-  "q and k": swap(
-    f"{LAYER}self_attn.q_proj.weight", f"{LAYER}self_attn.k_proj.weight"
+  "eps": (lambda config, _: config.update(layer_norm_eps=1e-3), "hidden 1"),
+  "q and k": (
+    swap(f"{LAYER}self_attn.q_proj.weight", f"{LAYER}self_attn.k_proj.weight"),
+    "last_hidden_state",
   ),
-  "a bias": zero(f"{LAYER}self_attn.v_proj.bias"),
-  "positions": zero("embeddings.position_embedding.weight"),
-  "a norm of ones": lambda _, t: t["post_layernorm.weight"].fill(1),
+  "a bias": (zero(f"{LAYER}self_attn.v_proj.bias"), "last_hidden_state"),
+  "positions": (zero("embeddings.position_embedding.weight"), "hidden 0"),
+  "a norm of ones": (
+    lambda _, t: t["post_layernorm.weight"].fill(1),
+    "last_hidden_state",
+  ),
 }
 
 
 @pytest.mark.parametrize("name", TOWER_CHANGES)
 def test_a_change_of_a_tower_is_seen(name, tmp_path, capsys):
+  change, first = TOWER_CHANGES[name]
   write(tmp_path / "a", "product")
-  changed(tmp_path / "a", TOWER_CHANGES[name])
+  changed(tmp_path / "a", change)
   assert verify.main([str(tmp_path / "a")]) == 1
-  last = capsys.readouterr().out.splitlines()[-1]
-  assert last == "differs first in last_hidden_state"
+  assert capsys.readouterr().out.splitlines()[-1] == f"differs first in {first}"
 
 
 DRAWING = "language_model.model.layers.1.{}.weight"

@@ -106,7 +106,7 @@ def test_the_tokenizer_of_a_text_tower_is_carried_not_read(tmp_path, capsys):
 def test_a_tower_is_compared_with_its_class_by_layers(
   name, tmp_path, monkeypatch, capsys
 ):
-  """The class's place is taken by the rules in numpy, less its second layer."""
+  """In the place of the class are the rules in numpy."""
   path = tmp_path / "a"
   released_pictures.write(path, name)
   with np.load(path / "io.npz") as file:
