@@ -62,9 +62,9 @@ def config(said: dict, where: str) -> dict:
 
 def _file(where: str, name: str) -> str:
   """How errors name one of the two configs: by its file, where it has one."""
-  if not where.endswith(folder.BOTH):
+  if not where.endswith(folder.TWO_CONFIGS):
     return f"{where}: {name}"
-  return f"{where.removesuffix(folder.BOTH)}{name}.json"
+  return f"{where.removesuffix(folder.TWO_CONFIGS)}{name}.json"
 
 
 def settle(sizes: dict, source: folder.WeightsFolder, where: str) -> list[str]:

@@ -17,7 +17,7 @@ BAGEL = ("llm_config.json", "vit_config.json")  # configs of such a folder
 BAGEL_SINGLE = "ema.safetensors"  # its weights, averaged
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
-BOTH = "{llm,vit}_config.json"  # how errors name BAGEL's two at once
+TWO_CONFIGS = "{llm,vit}_config.json"  # how errors name BAGEL's two at once
 EXPECTED = "io.npz"  # what the model's own class gave
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 
@@ -123,7 +123,7 @@ def open_folder(path, *, nonfinite: bool = False) -> WeightsFolder:
 def config_name(path: Path) -> str:
   """How errors name the config of a folder."""
   has_two = any(os.path.lexists(path / name) for name in BAGEL)
-  return BOTH if has_two else CONFIG
+  return TWO_CONFIGS if has_two else CONFIG
 
 
 def read_config(path: Path) -> dict:

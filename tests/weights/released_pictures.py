@@ -118,10 +118,7 @@ def patches_of(picture):
 
 
 def tower_reference(tensors, prefix, patches, position, given=None):
-  """What the last norm gives [J, width] of one picture, in float64.
-
-  given: a list, to which what each layer is given is added.
-  """
+  """The last norm's [J, width] of a picture; given gets each layer's input."""
   weights = {k: np.asarray(v, np.float64) for k, v in tensors.items()}
 
   def linear(x, key):
@@ -386,7 +383,7 @@ def write_bagel(folder, *, file="ema.safetensors", layers=LAYERS, **vit):
   at = np.arange(len(ids))
   _, text_logits = bagel_reference(tensors, text_x, 0 * at, at, at)
   found = {"image_features": features, "hidden": hidden, "logits": logits}
-  found |= {"text_logits": text_logits}
+  found |= {"text_logits": text_logits, "gen_inputs": given}
   found = {name: array.astype("f4") for name, array in found.items()}
   np.savez(
     folder / "io.npz",
@@ -396,7 +393,6 @@ def write_bagel(folder, *, file="ema.safetensors", layers=LAYERS, **vit):
     group=GROUP.astype(np.int32),
     patches=patches,
     patch_position=PLACE.astype(np.int32),
-    gen_inputs=given,
     text_ids=ids,
     **found,
   )
