@@ -13,7 +13,7 @@ from cooper_jax import modalities, plugins
 from cooper_jax.data import fitting
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.settings import ranges, selection
-from cooper_jax.training import precision, trackers, workdir
+from cooper_jax.training import precision, start_folders, trackers, workdir
 
 STARTS = ("sft", "pretrain")
 RESULTS = ("last", "best")  # what later stages take of GRPO
@@ -126,11 +126,16 @@ def _check_shapes(config: ConfigDict) -> None:
     vision=VisionConfig(**vision, image_size=config.data.image_size),
   )
   twice = 2 * config.model.map_grid
-  if config.data.image_size % twice:
+  pixels = config.data.image_size
+  if pixels % twice:
+    mend = f"make the size a multiple of {twice}, twice the grid"
+    if "vision" in start_folders.folders(config):  # the size is the tower's
+      most = pixels // config.model.vision.patch
+      fits = [n for n in range(1, most + 1) if not pixels % (2 * n)]
+      mend = f"allowed with this tower: {', '.join(map(str, fits)) or 'none'}"
     raise UserError(
       f"config.model.map_grid={config.model.map_grid} can't divide images of"
-      f" config.data.image_size={config.data.image_size} pixels; make the size"
-      f" a multiple of {twice}, twice the grid"
+      f" config.data.image_size={pixels} pixels; {mend}"
     )
   if not config.tokenizer.network.levels:
     raise UserError(

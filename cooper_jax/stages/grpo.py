@@ -49,13 +49,6 @@ _SHOWN = {
 }
 
 
-def _begins_with_folders(config, workdir) -> bool:
-  """Whether no stage comes before, here or in the workdir."""
-  before = (Path(workdir) / "sft/checkpoints").is_dir()
-  named = start_folders.folders(config)
-  return bool(named) and "sft" not in config.pipeline and not before
-
-
 def _shown(config) -> dict[str, str]:
   """What the log line has; a graded reward is no share of right answers."""
   if config.grpo.rl.settings.answer.graded:
@@ -66,7 +59,8 @@ def _shown(config) -> dict[str, str]:
 def run(config, workdir) -> None:
   """Reinforces the SFT policy on questions of the training split.
 
-  Without SFT it begins with the folders of weights that the config names.
+  Where no stage trained the policy before, it begins with the folders of
+  weights that the config names.
   """
   folder, settings = Path(workdir) / STAGE, config.grpo
   processes.share(settings.batch, "config.grpo.batch")  # refused now, not later
@@ -77,7 +71,7 @@ def run(config, workdir) -> None:
   )
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   has_reference = losses.needs_reference(config.grpo.rl)
-  if _begins_with_folders(config, workdir):
+  if start_folders.begins_grpo(config, workdir):
     start = init_state(policy, optimizer, seed=config.seed).params
     if has_reference or checkpoints.latest() is None:
       start = starting.load(config, start, folder)

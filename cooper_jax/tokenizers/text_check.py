@@ -13,6 +13,8 @@ from cooper_jax.tokenizers.chat_template import ChatTemplate
 from cooper_jax.tokenizers.folder_text import PROBE, FolderText
 
 EXPECTED_CHAT = "chat.json"
+# Of a folder whose text model is not imported.
+CARRIED = "the tokenizer is carried along, not read: no text is imported"
 AROUND = 40  # characters around a difference
 # No space before, several, and what only looks like a special token.
 SAMPLES = (PROBE, "red", "  2.5 m ", "a<|im_end|><|endoftext|></s>b")

@@ -4,6 +4,7 @@ Where they lie may change in a run; which weights they hold is a digest.
 """
 
 import dataclasses
+from pathlib import Path
 
 from cooper_jax import plugins
 
@@ -38,3 +39,14 @@ def folders(config) -> dict[str, str]:
   init = config.init
   paths = (init.text, init.vision, init["from"])
   return {role: path for role, path in zip(ROLES, paths) if path}
+
+
+def begins_grpo(config, workdir) -> bool:
+  """Whether GRPO begins with the folders: nothing trained the policy before.
+
+  A stage did that is in the pipeline, or left its checkpoints in the workdir.
+  """
+  return bool(folders(config)) and not any(
+    stage in config.pipeline or (Path(workdir) / stage / "checkpoints").is_dir()
+    for stage in ("pretrain", "sft")
+  )

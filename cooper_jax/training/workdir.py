@@ -42,11 +42,11 @@ BEGINS_WITH = {
 # Settings that change how a run is watched or where it runs, not its result.
 FREE = frozenset(
   "log_every save_every image_every keep expected_minutes workers cache "
-  "in_memory reuse rows remat attention unroll kept_logits_mib prompt_buckets "
+  "in_memory rows remat attention unroll kept_logits_mib prompt_buckets "
   "micro_batches".split()
 )
 # As free, but only here: in other sections these names change what is learned.
-FREE_HERE = {"evaluate.batch", "evaluate.reuse", "grpo.bins"}
+FREE_HERE = frozenset(["evaluate.batch", "evaluate.reuse", "grpo.bins"])
 # What these name is noted beside them.
 FREE_HERE |= {*start_folders.PATHS, "maps.segmentation.classes"}
 # Where the last parameters are taken, validation only watches.
@@ -54,7 +54,7 @@ FREE_LAST = FREE_HERE | {"grpo.validate_every", "grpo.validation_questions"}
 # What may be more than it was: the stage goes on from its last step.
 GROWS = frozenset(["grpo.steps"])
 # What may be another in a stage whose training was lost, when it goes on.
-RATES = {"learning_rate", "adam_learning_rate", "warmup_steps", "clip_norm"}
+RATES = ("learning_rate", "adam_learning_rate", "warmup_steps", "clip_norm")
 MADE_BY = ("version", "commit")  # of config.json, beside the settings
 
 
@@ -233,7 +233,7 @@ def check(config, workdir) -> Path:
       )
     for needed in BEGINS_WITH.get(stage, ()):
       there = (workdir / needed / "checkpoints").is_dir()
-      there |= needed == "sft" and bool(start_folders.folders(config))
+      there |= needed == "sft" and start_folders.begins_grpo(config, workdir)
       if needed not in config.pipeline and not there:
         raise UserError(
           f"{stage} begins with what {needed} made, which {workdir} does not"

@@ -11,10 +11,11 @@ A folder has two configs, `llm_config.json` and `vit_config.json`, which
 import math
 
 from cooper_jax.errors import UserError
-from cooper_jax.weights import decoder, fields, qwen, siglip
+from cooper_jax.weights import decoder, fields, folder, qwen, siglip
 
 MODEL_TYPES = ("bagel",)
-LAYOUTS = (("language_model.model.", "language_model.lm_head.weight"),)
+HEAD, TIED = "language_model.lm_head.weight", "tie_word_embeddings"
+LAYOUTS = (("language_model.model.", HEAD),)
 TOWER = "vit_model.vision_model."
 POSITIONS = f"{TOWER}embeddings.position_embedding.weight"
 TABLE = "vit_pos_embed.pos_embed"
@@ -34,22 +35,22 @@ def config(said: dict, where: str) -> dict:
     ("llm_config", "qwen2"),
     ("vit_config", siglip.TOWERS[0]),
   ):
-    part = parts[name] = dict(top.get(name))
-    if part.setdefault("model_type", model_type) != model_type:
-      raise UserError(
-        f"{where}: {name}: model_type is {part['model_type']!r}; allowed:"
-        f" {model_type!r}"
-      )
+    part = top.get(name)
+    if not isinstance(part, dict):
+      top.refuse(name, part, "allowed: an object")
+    part = {"model_type": model_type} | part
+    parts[name] = fields.ConfigFields(part, _file(where, name))
+    parts[name].only("model_type", model_type, "that is another model")
   top.finish()
-  llm = parts["llm_config"]
-  read = fields.ConfigFields(llm, f"{where}: llm_config")
+  read = parts["llm_config"]
+  llm = read.config
   for name, value in SET.items():
     read.only(name, value, "that is another model")
     llm.pop(name, None)
-  llm["tie_word_embeddings"] = False  # set by BAGEL's own code, too
-  found = qwen.config(llm, f"{where}: llm_config")
+  llm[TIED] = False  # set by BAGEL's own code, too; see `settle`
+  found = qwen.config(llm, read.where)
   found |= {"qk_norm": True, "mixture_of_transformers": True}
-  read = fields.ConfigFields(parts["vit_config"], f"{where}: vit_config")
+  read = parts["vit_config"]
   read.only("rope", False, "turns in the tower are not supported")
   vision = siglip.tower(read)
   read.finish()
@@ -59,13 +60,42 @@ def config(said: dict, where: str) -> dict:
   }
 
 
-def settle(sizes: dict, tensors, where: str) -> list[str]:
+def _file(where: str, name: str) -> str:
+  """How errors name one of the two configs: by its file, where it has one."""
+  if not where.endswith(folder.TWO_CONFIGS):
+    return f"{where}: {name}"
+  return f"{where.removesuffix(folder.TWO_CONFIGS)}{name}.json"
+
+
+def settle(sizes: dict, source: folder.WeightsFolder, where: str) -> list[str]:
   """Completes sizes by what the tensors alone tell; gives notes.
 
   The config is of the tower that BAGEL began with: its last layer was dropped,
-  and pictures are of any size up to the side of the tables.
+  and pictures are of any size up to the side of the tables. The head is never
+  the embedding: where the config says so, they must be alike. UserError where
+  they are not, or where there is no head.
   """
-  vision, notes = sizes["vision"], []
+  vision, notes, tensors = sizes["vision"], [], source.tensors
+  file, table = (
+    _file(where, "llm_config"),
+    f"{LAYOUTS[0][0]}embed_tokens.weight",
+  )
+  if HEAD not in tensors:
+    raise UserError(
+      f"{source.path} has no {HEAD}, which BAGEL's own code reads, whatever"
+      f" {TIED} says; get the folder whole, or write {table} there under that"
+      " name, too"
+    )
+  if source.config["llm_config"].get(TIED):
+    if table in tensors and not source.same(HEAD, table):
+      raise UserError(
+        f"{source.path}: {HEAD} is not {table}, and {file} says that they are"
+        f' one; write "{TIED}": false there, as BAGEL\'s own code does'
+      )
+    notes.append(
+      f"{file} says that the head is the embedding; {HEAD} is the same, and is"
+      " read as a head of its own, as BAGEL's code reads it"
+    )
   last = f"{TOWER}encoder.layers.{vision['layers'] - 1}."
   if vision["layers"] > 1 and not any(key.startswith(last) for key in tensors):
     vision["layers"] -= 1

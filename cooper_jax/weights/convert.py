@@ -24,7 +24,10 @@ def convert(source, target, *, nonfinite: bool = False) -> list[str]:
   opened = folder.open_folder(source, nonfinite=nonfinite)
   planned = importing.plan(opened)
   notes = [*opened.notes, *planned.notes]
-  if text_check.has_text(opened.path):
+  has_text = text_check.has_text(opened.path)
+  if "text" not in planned.sizes:
+    notes += [text_check.CARRIED] if has_text else []
+  elif has_text:
     FolderText.load(opened.path)  # of another model, or one that loses text
   else:
     notes.append("no tokenizer.json: there is no text to read or to write with")

@@ -17,6 +17,7 @@ BAGEL = ("llm_config.json", "vit_config.json")  # configs of such a folder
 BAGEL_SINGLE = "ema.safetensors"  # its weights, averaged
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
+TWO_CONFIGS = "{llm,vit}_config.json"  # how errors name BAGEL's two at once
 EXPECTED = "io.npz"  # what the model's own class gave
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 
@@ -38,6 +39,12 @@ class WeightsFolder:
     path = self.path / entry.file
     count = entry.end - entry.begin
     return np.fromfile(path, np.uint8, count=count, offset=entry.begin)
+
+  def same(self, key: str, other: str) -> bool:
+    """Whether two tensors are one, bit for bit."""
+    one, two = self.tensors[key], self.tensors[other]
+    alike = (one.dtype, one.shape) == (two.dtype, two.shape)
+    return alike and np.array_equal(self.raw(key), self.raw(other))
 
   def read(self, key: str) -> np.ndarray:
     """The tensor of a key, in its own dtype and shape [...].
@@ -113,9 +120,15 @@ def open_folder(path, *, nonfinite: bool = False) -> WeightsFolder:
   return WeightsFolder(path, config, tensors, metadata, tuple(notes), nonfinite)
 
 
+def config_name(path: Path) -> str:
+  """How errors name the config of a folder."""
+  has_two = any(os.path.lexists(path / name) for name in BAGEL)
+  return TWO_CONFIGS if has_two else CONFIG
+
+
 def read_config(path: Path) -> dict:
   """The config of a folder; of BAGEL's two that say what it is, one."""
-  if not any(os.path.lexists(path / name) for name in BAGEL):
+  if config_name(path) == CONFIG:
     return read_json(path, CONFIG)
   parts = {name.removesuffix(".json"): read_json(path, name) for name in BAGEL}
   return {"model_type": "bagel", **parts}

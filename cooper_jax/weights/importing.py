@@ -59,13 +59,13 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
   Raises UserError where the config has what is not supported, where a key is
   missing or unknown, a shape is not what the config says, or the head is not.
   """
-  where = f"{source.path / folder.CONFIG}"
+  where = f"{source.path / folder.config_name(source.path)}"
   family = families.find(source.config, where)
   sizes = family.config(source.config, where)
   prefix, head = _layout(source, family)
   tensors, notes = source.tensors, []
   if hasattr(family, "settle"):
-    notes += family.settle(sizes, tensors, where)
+    notes += family.settle(sizes, source, where)
   if sizes.get("tied_head", False) is None:
     sizes["tied_head"] = head not in tensors
     is_own = "is there" if head in tensors else "is not there: the embedding is"
@@ -147,9 +147,7 @@ def _some(keys: list[str]) -> str:
 def _same_head(source, wanted, head: str, where: str) -> str:
   """Says that a head that is tied is there as well; UserError if it differs."""
   table = next(key for key in wanted if key.endswith("embed_tokens.weight"))
-  one, other = source.tensors[head], source.tensors[table]
-  same = (one.dtype, one.shape) == (other.dtype, other.shape)
-  if not same or not np.array_equal(source.raw(head), source.raw(table)):
+  if not source.same(head, table):
     raise UserError(
       f"{source.path}: {head} is not {table}, and {where} says that they are"
       ' one; write "tie_word_embeddings": false there, or remove the tensor'

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax.errors import LIBRARY_FAILS, UserError, cause
+from cooper_jax.weights import siglip
 
 SEEING = "vision_config"  # a config with this is of a model that sees
 
@@ -35,7 +36,72 @@ def run(path: Path, config: dict, ids_BL: np.ndarray) -> dict[str, np.ndarray]:
       if given.hidden_states:
         found["hidden"] = torch.stack(given.hidden_states)
   except LIBRARY_FAILS as error:
-    raise UserError(
-      f"--live needs torch and a transformers that reads {path}: {cause(error)}"
-    ) from error
+    raise _cant(path, error) from error
   return {name: array.numpy() for name, array in found.items()}
+
+
+def run_tower(path: Path, config: dict, sizes: dict) -> dict[str, np.ndarray]:
+  """What `vision_model.compare_tower` takes, of pictures that are drawn.
+
+  config: of the folder; sizes: fields of `VisionConfig`. Of a tower for any
+  shape one picture is no square. Raises UserError as `run` does, and where the
+  class finds other tensors than we do.
+  """
+  own, whole = config.get(SEEING, config), config["model_type"]
+  kind = own.get("model_type", f"{whole}_vision_model")
+  name = "Siglip2Vision" if kind == siglip.TOWERS[1] else "SiglipVision"
+  given = _any_shape(sizes) if kind == siglip.TOWERS[1] else _squares(sizes)
+  try:
+    import torch
+    import transformers
+
+    model, loaded = getattr(transformers, f"{name}Model").from_pretrained(
+      path,
+      config=getattr(transformers, f"{name}Config")(**own),
+      dtype=torch.float32,
+      local_files_only=True,
+      use_safetensors=True,
+      output_loading_info=True,
+    )
+    lost = sorted(k for k in loaded["missing_keys"] if "head." not in k)
+    if lost:  # it would draw them
+      raise LookupError(f"it finds no {lost[0]} there")
+    names = {"pixels": "pixel_values", "patches": "pixel_values"}
+    names |= {"mask": "pixel_attention_mask"}
+    inputs = {
+      names.get(each, each): torch.from_numpy(array)
+      for each, array in given.items()
+    }
+    with torch.no_grad():
+      found = model.eval()(**inputs, output_hidden_states=True)
+      # Some versions put the norm behind what the last layer gives.
+      hidden = torch.stack(found.hidden_states[: sizes["layers"]])
+  except LIBRARY_FAILS as error:
+    raise _cant(path, error) from error
+  last = found.last_hidden_state.numpy()
+  return given | {"hidden": hidden.numpy(), "last_hidden_state": last}
+
+
+def _squares(sizes: dict) -> dict[str, np.ndarray]:
+  side = sizes["image_size"]
+  pixels = np.random.default_rng(0).normal(size=(2, 3, side, side))
+  return {"pixels": pixels.astype(np.float32)}
+
+
+def _any_shape(sizes: dict) -> dict[str, np.ndarray]:
+  side = sizes["image_size"] // sizes["patch"]
+  grids = np.array([[side, side], [side, -(-side // 2)]])
+  mask = np.arange(side**2) < grids.prod(axis=1, keepdims=True)
+  shape = (*mask.shape, 3 * sizes["patch"] ** 2)
+  patches = np.random.default_rng(0).normal(size=shape) * mask[..., None]
+  return {
+    "patches": patches.astype(np.float32),
+    "mask": mask.astype(np.int32),
+    "spatial_shapes": grids,
+  }
+
+
+def _cant(path: Path, error: Exception) -> UserError:
+  return UserError(
+    f"--live needs torch and a transformers that reads {path}: {cause(error)}"
+  )

@@ -31,6 +31,7 @@ def config(said: dict, where: str) -> dict:
     if not isinstance(own, dict):
       read.refuse("vision_config", own, "allowed: an object")
     read.known |= {"text_config", "initializer_factor"}
+    _no_decoder(read)
     read.finish()
     read = fields.ConfigFields(own, f"{where}: vision_config")
     model_type = read.get("model_type", f"{model_type}_vision_model")
@@ -51,8 +52,10 @@ def tower(read: fields.ConfigFields, *, naflex: bool = False) -> dict:
   )
   read.only("num_channels", COLOURS, "pictures have three colours")
   read.known.add("vision_use_head")  # pooling, which is skipped
+  _no_decoder(read)
   patch = read.count("patch_size", 16)
-  if naflex and not read.has("image_size"):
+  if naflex:  # its class has no other size
+    read.known.add("image_size")
     cells = read.count("num_patches", 256)
     grid = math.isqrt(cells)
     if grid**2 != cells:
@@ -78,6 +81,13 @@ def tower(read: fields.ConfigFields, *, naflex: bool = False) -> dict:
     "norm_eps": read.real("layer_norm_eps", 1e-6),
     "stem": "linear",
   }
+
+
+def _no_decoder(read: fields.ConfigFields) -> None:
+  """What a config written whole says of text, of which a tower has none."""
+  read.known.add("tie_word_embeddings")
+  for name in ("add_cross_attention", "is_encoder_decoder"):
+    read.only(name, False, "towers have no decoder")
 
 
 def names(

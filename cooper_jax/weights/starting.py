@@ -21,7 +21,7 @@ from cooper_jax.tokenizers.folder_text import FolderText
 from cooper_jax.training import workdir
 from cooper_jax.training.manifest import flatten
 from cooper_jax.training.start_folders import folders
-from cooper_jax.weights import decoder, folder, importing, origins
+from cooper_jax.weights import decoder, fields, folder, importing, origins
 
 ORIGINS = "origins.json"  # beside a stage's checkpoints
 LOOKED_AT = 2**16  # bytes of each tensor, at either end, that a digest is of
@@ -156,10 +156,12 @@ def _take_text(config, role: str, planned: importing.ImportPlan, given) -> None:
 def digest(source: folder.WeightsFolder) -> str:
   """Sixteen hex digits that say which weights a folder has.
 
-  Of its config, of name, dtype and shape of each tensor, and of the bytes at
-  either end of each: weights that were trained further differ in all.
+  Of its config (less what changes nothing, as the version that wrote it), of
+  name, dtype and shape of each tensor, and of the bytes at either end of each:
+  weights that were trained further differ in all.
   """
-  found = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
+  said = json.dumps(_computing(source.config), sort_keys=True)
+  found = hashlib.sha256(said.encode())
   for key, entry in sorted(source.tensors.items()):
     found.update(f"{key} {entry.dtype} {entry.shape}\n".encode())
     with (source.path / entry.file).open("rb") as file:
@@ -167,6 +169,17 @@ def digest(source: folder.WeightsFolder) -> str:
         file.seek(at)
         found.update(file.read(min(LOOKED_AT, entry.end - at)))
   return found.hexdigest()[:16]
+
+
+def _computing(said):
+  """A config without the fields that change nothing that a model computes."""
+  if not isinstance(said, dict):
+    return said
+  return {
+    name: _computing(value)
+    for name, value in said.items()
+    if name not in fields.HARMLESS or name == "model_type"
+  }
 
 
 def _noted(config, role: str, planned: importing.ImportPlan) -> str:

@@ -111,28 +111,35 @@ def differences(ours: dict, theirs: dict) -> dict[str, float]:
 
 
 def verify(
-  path, *, nonfinite: bool = False, is_live: bool = False
+  planned: importing.ImportPlan, *, is_live: bool = False
 ) -> tuple[dict[str, float], list[str]]:
   """(largest difference of each of what a folder's model gives, notes).
 
   is_live: whether the folder's own class is run, too.
   """
-  opened = folder.open_folder(path, nonfinite=nonfinite)
-  planned = importing.plan(opened)
+  opened = planned.source
   notes = [*opened.notes, *planned.notes]
   file = opened.path / folder.EXPECTED
-  sees = "vision" in planned.sizes
-  if is_live and sees:
+  has_text, sees = "text" in planned.sizes, "vision" in planned.sizes
+  if is_live and has_text and sees:
     raise UserError(
-      f"--live runs classes of text, and {opened.path} sees: leave it out, and"
-      f" put what its class gives into {folder.EXPECTED}"
+      f"--live runs classes of transformers, which has none of {opened.path}:"
+      f" leave it out, and put what its class gives into {folder.EXPECTED}"
     )
   arrays = {} if is_live and not file.exists() else expected(opened.path)
   rest, found = vision_model.Expected(arrays), {}
   leaves = importing.read(planned)
-  if "text" not in planned.sizes:
-    pairs = vision_model.compare_tower(planned.sizes, leaves, rest)
-    return _gaps(pairs), notes + rest.left()
+  if not has_text:
+    if arrays:
+      found |= _gaps(vision_model.compare_tower(planned.sizes, leaves, rest))
+    if is_live:
+      given = live.run_tower(
+        opened.path, opened.config, planned.sizes["vision"]
+      )
+      given = vision_model.Expected(given)
+      again = vision_model.compare_tower(planned.sizes, leaves, given)
+      found |= {f"live {each}": gap for each, gap in _gaps(again).items()}
+    return found, notes + rest.left()
   wanted = of_text(arrays, file) if arrays else {}
   config = text_model.make_config(planned.sizes)
   model = text_model.make_model(config)
@@ -222,12 +229,14 @@ def main(argv=None) -> int:
       raise UserError(
         f"--tolerance is {asked.tolerance}; allowed: finite numbers from 0 on"
       )
+    opened = folder.open_folder(asked.folder, nonfinite=asked.allow_nonfinite)
+    planned = importing.plan(opened)
     with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
-      found, notes = verify(
-        asked.folder, nonfinite=asked.allow_nonfinite, is_live=asked.live
-      )
-    texts = []
-    if text_check.has_text(asked.folder):
+      found, notes = verify(planned, is_live=asked.live)
+    texts, has_text = [], text_check.has_text(asked.folder)
+    if "text" not in planned.sizes:
+      notes += [text_check.CARRIED] if has_text else []
+    elif has_text:
       texts = text_check.differences(asked.folder, live=asked.live)
       notes += [] if texts else ["its text and its ids are as they should be"]
     else:

@@ -5,6 +5,7 @@ has square pictures, for which the tower is the model's own forward pass; here
 its parts are called one after the other, with the positions that are said.
 """
 
+import itertools
 import math
 
 import einops
@@ -15,13 +16,13 @@ from flax import traverse_util
 
 from cooper_jax.errors import UserError
 from cooper_jax.models import layers, masks, vision
-from cooper_jax.models.config import VisionConfig
+from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.models.unified import Tokens, Unified
 from cooper_jax.weights import text_model
 
 KINDS = (TEXT, IMAGE, CODE)  # of a token, as `kind` of an io.npz counts them
-FLOATS, INTEGERS = "f", "iu"
+FLOATS, INTEGERS = "f", "iub"
 
 
 class Expected:
@@ -47,7 +48,12 @@ class Expected:
     fits = array.ndim == len(shape) and all(
       size in (None, there) for size, there in zip(shape, array.shape)
     )
-    if not fits or array.dtype.kind not in kinds or not array.size:
+    if array.dtype.kind not in kinds:
+      named = {FLOATS: "floats", INTEGERS: "whole numbers"}
+      raise UserError(
+        f"io.npz: {name} is of {array.dtype}; allowed: {named.get(kinds, 'u8')}"
+      )
+    if not fits or not array.size:
       wanted = ["any" if size is None else size for size in shape]
       raise UserError(
         f"io.npz: {name} is {list(array.shape)} of {array.dtype}, the model"
@@ -59,7 +65,7 @@ class Expected:
         f" {below - 1}"
       )
     self.used.add(name)
-    return array
+    return array.astype(np.uint8) if array.dtype == bool else array
 
   def left(self) -> list[str]:
     """A note of what nothing was compared with, [] where all was."""
@@ -127,7 +133,8 @@ def compare_tower(sizes: dict, leaves: dict, arrays: Expected):
   sizes, leaves: of an import. arrays: pixels [B, 3, side, side] and
   last_hidden_state; image_u8 [B, side, side, 3] and last_hidden_state_u8; or,
   of pictures of any shape, patches [B, J, values], mask [B, J], spatial_shapes
-  [B, 2] in patches and last_hidden_state.
+  [B, 2] in patches and last_hidden_state. With either there may be hidden
+  [layers, B, J, D], what each layer is given.
   """
   config = VisionConfig(**sizes["vision"])
   params = traverse_util.unflatten_dict(
@@ -145,10 +152,8 @@ def _compare_tower(config: VisionConfig, params, arrays: Expected):
     pixels = arrays.take("pixels", FLOATS, None, 3, None, None)
     _square(pixels.shape[2:], side, config.patch)
     x = patches_of(np.moveaxis(pixels, 1, -1), config.patch)
-    wanted = arrays.take("last_hidden_state", FLOATS, *states)
-    found["last_hidden_state"] = (
-      tower(config, params, x, table, None)[-1], wanted
-    )  # fmt: skip
+    ours = tower(config, params, x, table, None)
+    found |= _by_layer(ours, arrays, np.ones(x.shape[:2], bool))
   if "image_u8" in arrays:
     images = arrays.take("image_u8", "u", None, None, None, 3)
     _square(images.shape[1:3], side, config.patch)
@@ -165,17 +170,29 @@ def _compare_tower(config: VisionConfig, params, arrays: Expected):
     position = np.zeros((*patches.shape[:2], config.width), np.float32)
     for row, grid in zip(position, grids, strict=True):
       row[: grid.prod()] = resized(table, *map(int, grid))
-    ours = tower(config, params, patches, position, exists)[-1]
-    wanted = arrays.take(
-      "last_hidden_state", FLOATS, *patches.shape[:2], config.width
-    )
-    found["last_hidden_state"] = (ours[exists], wanted[exists])
+    ours = tower(config, params, patches, position, exists)
+    found |= _by_layer(ours, arrays, exists)
   if not found:
     raise UserError(
       "io.npz has nothing to compare the tower with: no pixels, image_u8 or"
       " patches with spatial_shapes"
     )
   return found
+
+
+def _by_layer(states: list, arrays: Expected, exists_BJ) -> dict:
+  """Pairs of arrays by name of what is expected of the states of `tower`."""
+  shape, pairs = np.shape(states[0]), {}
+  if "hidden" in arrays:
+    *given, _, _ = states
+    hidden = arrays.take("hidden", FLOATS, len(given), *shape)
+    pairs = {f"hidden {i}": pair for i, pair in enumerate(zip(given, hidden))}
+  last = arrays.take("last_hidden_state", FLOATS, *shape)
+  pairs["last_hidden_state"] = (states[-1], last)
+  return {
+    name: (np.asarray(ours)[exists_BJ], theirs[exists_BJ])
+    for name, (ours, theirs) in pairs.items()
+  }
 
 
 def _square(shape, side: int, patch: int) -> None:
@@ -208,7 +225,8 @@ def compare_whole(model: Unified, params, arrays: Expected):
   drawn), position [L], group [L] (a token attends to those of its own group and
   of those before), patches [J, values] and patch_position [J] (row * side +
   column) of the picture, gen_inputs [drawn, D] where something is drawn ->
-  image_features [J, D], hidden [L, D], logits [L, V].
+  image_features [J, D], hidden [L, D], logits [L, V]. Positions and groups are
+  computed by the rule of our rows, and compared, too.
   """
   with jax.default_matmul_precision("highest"):
     return _compare_whole(model, params, arrays)
@@ -237,19 +255,21 @@ def _compare_whole(model: Unified, params, arrays: Expected):
     )
   ids = arrays.take("ids", INTEGERS, length, below=config.text)
   position = arrays.take("position", INTEGERS, length)
-  group = arrays.take("group", INTEGERS, length)
+  row, column, order = places(kind, place, config)
+  found["position"] = (np.stack([row, column]), np.stack([position] * 2))
+  found["group"] = (order, arrays.take("group", INTEGERS, length))
   tokens, layout, _ = text_model.inputs(ids[None], config)
   tokens = tokens.replace(
     kind=jnp.asarray(KINDS, jnp.int32)[kind][None],
-    row=position[None],
-    column=position[None],
+    row=row[None],
+    column=column[None],
   )
   x = params["params"]["embedding"][ids]
   x = x.at[np.flatnonzero(kind == 1)].set(features[0])
   if drawn:
     given = arrays.take("gen_inputs", FLOATS, drawn, config.d_model)
     x = x.at[np.flatnonzero(kind == 2)].set(given)
-  mask = masks.attention_mask(layout.replace(order=group[None]))
+  mask = masks.attention_mask(layout.replace(order=order[None]))
   hidden = model.apply(params, x[None], tokens, mask, method=_decoded)
   logits = model.apply(params, hidden, method=_logits)
   found["hidden"] = (
@@ -261,6 +281,31 @@ def _compare_whole(model: Unified, params, arrays: Expected):
     arrays.take("logits", FLOATS, length, config.text),
   )
   return found
+
+
+def places(kind_L, place_J, config: ModelConfig):
+  """(row, column, order), each i32 [L], by the rule of `sequences/row.py`.
+
+  Text moves on by one. The cells of a picture share one place, or lie on it by
+  row and column; what is drawn shares one. kind_L, place_J: as in
+  `compare_whole`.
+  """
+  at, order, seen, side = 0, 0, 0, config.vision.grid
+  found = []
+  for kind, run in itertools.groupby(kind_L.tolist()):
+    count = len([*run])
+    own = np.zeros((3, count), np.int32)
+    ahead = (1, 1)  # of the position, and of the order
+    if kind == KINDS.index(TEXT):
+      own, ahead = np.tile(np.arange(count), (3, 1)), (count, count)
+    elif kind == KINDS.index(IMAGE):
+      cells, seen = place_J[seen : seen + count], seen + count
+      if not config.one_position:
+        own[:2] = cells // side, cells % side
+      ahead = (config.image_advance, 1)
+    found.append(own + np.array([[at], [at], [order]]))
+    at, order = at + ahead[0], order + ahead[1]
+  return np.concatenate(found, axis=1).astype(np.int32)
 
 
 def _decoded(model: Unified, x_BLD, tokens: Tokens, mask):

@@ -117,8 +117,8 @@ def patches_of(picture):
   )
 
 
-def tower_reference(tensors, prefix, patches, position, eps=EPS):
-  """What the last norm gives [J, width] of one picture, in float64."""
+def tower_reference(tensors, prefix, patches, position, given=None):
+  """The last norm's [J, width] of a picture; given gets each layer's input."""
   weights = {k: np.asarray(v, np.float64) for k, v in tensors.items()}
 
   def linear(x, key):
@@ -128,7 +128,7 @@ def tower_reference(tensors, prefix, patches, position, eps=EPS):
 
   def norm(x, key):
     centred = x - x.mean(-1, keepdims=True)
-    x = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+    x = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPS)
     return x * weights[f"{prefix}{key}.weight"] + weights[f"{prefix}{key}.bias"]
 
   def heads(x):
@@ -140,6 +140,8 @@ def tower_reference(tensors, prefix, patches, position, eps=EPS):
   x = patches @ stem.T + weights[f"{prefix}embeddings.patch_embedding.bias"]
   x = x + position
   for layer in range(LAYERS):
+    if given is not None:
+      given.append(x)
     at = f"encoder.layers.{layer}."
     h = norm(x, f"{at}layer_norm1")
     q, k, v = (heads(linear(h, f"{at}self_attn.{n}_proj")) for n in "qkv")
@@ -193,17 +195,20 @@ def fixed_io(config, tensors, prefix):
   image = rng.integers(0, 256, (1, pixels, pixels, 3), dtype=np.uint8)
   table = tensors[f"{prefix}embeddings.position_embedding.weight"]
 
-  def states(pictures):
+  def states(pictures, given=None):
     each = [
-      tower_reference(tensors, prefix, patches_of(one), table)
+      tower_reference(tensors, prefix, patches_of(one), table, given)
       for one in pictures
     ]
     return np.stack(each).astype("f4")
 
-  pictures = pictures.astype("f4")
+  pictures, given = pictures.astype("f4"), []
+  last = states(pictures, given)
+  hidden = np.reshape(given, (len(pictures), LAYERS, *last.shape[1:]))
   return {
     "pixels": pictures.transpose(0, 3, 1, 2),
-    "last_hidden_state": states(pictures),
+    "last_hidden_state": last,
+    "hidden": hidden.swapaxes(0, 1).astype("f4"),
     "image_u8": image,
     "last_hidden_state_u8": states(image / 127.5 - 1),
   }
@@ -217,18 +222,22 @@ def any_io(config, tensors, prefix):
   patches = rng.normal(size=(3, most, 3 * PATCH**2)).astype("f4")
   mask = np.zeros((3, most), np.int32)
   states = rng.normal(size=(3, most, WIDTH)).astype("f4")
+  hidden = rng.normal(size=(LAYERS, 3, most, WIDTH)).astype("f4")
   for i, (rows, columns) in enumerate(GRIDS):
     count = rows * columns
     mask[i, :count] = 1
     position = resized(tensors[f"{prefix}{table}.weight"], rows, columns)
+    given = []
     states[i, :count] = tower_reference(
-      tensors, prefix, patches[i, :count], position
+      tensors, prefix, patches[i, :count], position, given
     )
+    hidden[:, i, :count] = given
   return {
     "patches": patches,
     "mask": mask,
     "spatial_shapes": np.array(GRIDS, np.int32),
     "last_hidden_state": states,
+    "hidden": hidden,
   }
 
 
@@ -374,7 +383,7 @@ def write_bagel(folder, *, file="ema.safetensors", layers=LAYERS, **vit):
   at = np.arange(len(ids))
   _, text_logits = bagel_reference(tensors, text_x, 0 * at, at, at)
   found = {"image_features": features, "hidden": hidden, "logits": logits}
-  found |= {"text_logits": text_logits}
+  found |= {"text_logits": text_logits, "gen_inputs": given}
   found = {name: array.astype("f4") for name, array in found.items()}
   np.savez(
     folder / "io.npz",
@@ -384,7 +393,6 @@ def write_bagel(folder, *, file="ema.safetensors", layers=LAYERS, **vit):
     group=GROUP.astype(np.int32),
     patches=patches,
     patch_position=PLACE.astype(np.int32),
-    gen_inputs=given,
     text_ids=ids,
     **found,
   )

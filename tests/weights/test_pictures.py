@@ -25,9 +25,10 @@ def test_every_family_gives_what_its_rules_give(name, tmp_path, capsys):
   write(tmp_path / "a", name)
   assert verify.main([str(tmp_path / "a")]) == 0
   said = capsys.readouterr().out
-  wanted = ["last_hidden_state"]
+  wanted = ["hidden 0", "hidden 1", "last_hidden_state"]
   if name == BAGEL:
-    wanted = ["image_features", "hidden", "logits", "text logits"]
+    wanted = ["image_features", "position", "group", "hidden", "logits"]
+    wanted.append("text logits")
   elif name != "any_shape":
     wanted += ["last_hidden_state_u8"]
   lines = [line for line in said.splitlines() if not line.startswith("note")]
@@ -84,24 +85,29 @@ def zero(key):
 
 
 LAYER = "encoder.layers.1."
+# Change -> what differs first; hidden 1 is what the second layer is given.
 TOWER_CHANGES = {
-  "eps": lambda config, _: config.update(layer_norm_eps=1e-3),
-  "q and k": swap(
-    f"{LAYER}self_attn.q_proj.weight", f"{LAYER}self_attn.k_proj.weight"
+  "eps": (lambda config, _: config.update(layer_norm_eps=1e-3), "hidden 1"),
+  "q and k": (
+    swap(f"{LAYER}self_attn.q_proj.weight", f"{LAYER}self_attn.k_proj.weight"),
+    "last_hidden_state",
   ),
-  "a bias": zero(f"{LAYER}self_attn.v_proj.bias"),
-  "positions": zero("embeddings.position_embedding.weight"),
-  "a norm of ones": lambda _, t: t["post_layernorm.weight"].fill(1),
+  "a bias": (zero(f"{LAYER}self_attn.v_proj.bias"), "last_hidden_state"),
+  "positions": (zero("embeddings.position_embedding.weight"), "hidden 0"),
+  "a norm of ones": (
+    lambda _, t: t["post_layernorm.weight"].fill(1),
+    "last_hidden_state",
+  ),
 }
 
 
 @pytest.mark.parametrize("name", TOWER_CHANGES)
 def test_a_change_of_a_tower_is_seen(name, tmp_path, capsys):
+  change, first = TOWER_CHANGES[name]
   write(tmp_path / "a", "product")
-  changed(tmp_path / "a", TOWER_CHANGES[name])
+  changed(tmp_path / "a", change)
   assert verify.main([str(tmp_path / "a")]) == 1
-  last = capsys.readouterr().out.splitlines()[-1]
-  assert last == "differs first in last_hidden_state"
+  assert capsys.readouterr().out.splitlines()[-1] == f"differs first in {first}"
 
 
 DRAWING = "language_model.model.layers.1.{}.weight"
@@ -153,7 +159,7 @@ def test_positions_that_are_plain_are_seen(tmp_path, capsys):
     arrays[name] = change(arrays[name])
     np.savez(path / "io.npz", **arrays)
     assert verify.main([str(path)]) == 1
-    assert "differs first in hidden" in capsys.readouterr().out
+    assert f"differs first in {name}" in capsys.readouterr().out
 
 
 def test_bagel_drops_the_last_layer_of_its_tower(tmp_path, capsys):
@@ -260,6 +266,7 @@ def test_a_bagel_without_its_other_config_is_refused(tmp_path, capsys):
     ({"patch_position": np.full(6, 25, np.int32)}, "allowed: 0 to 24"),
     ({"kind": np.zeros(18, np.int32)}, "kind has 0 cells of a picture"),
     ({"patches": np.zeros((6, 5), "f4")}, "patches is [6, 5] of float32"),
+    ({"kind": np.zeros(18)}, "kind is of float64; allowed: whole numbers"),
   ],
 )
 def test_what_is_expected_must_fit(change, said, tmp_path, capsys):

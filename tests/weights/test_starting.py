@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import main, plugins, policy
+from cooper_jax import main, policy
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import VisionConfig
-from cooper_jax.parallel import mesh
 from cooper_jax.training import workdir
 from cooper_jax.training.manifest import flatten
 from cooper_jax.weights import (
@@ -236,6 +235,10 @@ REFUSED = {
     {"data.image_size": 32},
     r"config\.data\.image_size is 32, .*vision has 64",
   ),
+  "grid": (
+    {"model.map_grid": 3},
+    r"map_grid=3 can't divide .*allowed with this tower: 1, 2, 4$",
+  ),
   "rows": ({"text_rows": 839}, r"text_rows is 839, .*text has 840"),
   "smear": ({"model.smear": True}, r"model\.smear is True, .*False"),
   "maps": (
@@ -343,50 +346,17 @@ def test_a_wrong_folder_is_one_line_and_exit_code_2(tmp_path, capsys):
   assert said.count("\n") == 1 and not (tmp_path / "w").exists()
 
 
-def test_a_composed_model_goes_through_every_stage(here, tmp_path, monkeypatch):
-  """A few steps of each; the first imports, and none that goes on does."""
-  config = composed(here, work=tmp_path / "run")
-  work, built_by = tmp_path / "run", []
-  build = starting.build
+def test_a_digest_is_of_what_is_computed(tmp_path):
+  starts.write_text(tmp_path)
+  said = json.loads((tmp_path / "config.json").read_text())
 
-  def counted(config, params):
-    built_by.append(build(config, params))
-    return built_by[-1]
+  def digest(**changes):
+    released.write_json(tmp_path / "config.json", said | changes)
+    return starting.digest(folder.open_folder(tmp_path))
 
-  monkeypatch.setattr(starting, "build", counted)
-  workdir.prepare(config, work)
-  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
-    for stage in ("tokenizer", *STAGES):
-      plugins.find("stages", stage).run(config, work)
-    assert len(built_by) == 1
-    found = json.loads((work / "pretrain/origins.json").read_text())
-    assert found["digests"] == dict(config.init.digests)
-    assert len(found["arrays"]) == len(flatten(built_by[0][0]))
-    made = policy.make_policy(config)
-    trained = policy.load_params(made, work / "grpo")
-    moved = jax.tree.map(
-      lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(),
-      trained,
-      built_by[0][0],
-    )
-    assert np.isfinite(jax.tree.leaves(moved)).all()
-    assert moved["params"]["embedding"] > 0
-    assert moved["params"]["vision"]["stem"]["kernel"] > 0
-    # It goes on from its checkpoint.
-    longer = config.copy_and_resolve_references()
-    longer.pretrain.steps = 4
-    plugins.find("stages", "pretrain").run(longer, work)
-    assert len(built_by) == 1
-    # Without SFT reinforcement begins with the folders, reference and all.
-    alone = composed(
-      here, work=tmp_path / "alone", pipeline=("tokenizer", "grpo")
-    )
-    (tmp_path / "alone").mkdir(exist_ok=True)
-    (tmp_path / "alone/tokenizer").symlink_to(work / "tokenizer")
-    workdir.check(alone, tmp_path / "alone")
-    plugins.find("stages", "grpo").run(alone, tmp_path / "alone")
-  assert len(built_by) == 2
-  assert (tmp_path / "alone/grpo/origins.json").exists()
+  again = digest(transformers_version="9.0", torch_dtype="x", _name_or_path="y")
+  assert digest() == again
+  assert digest(rms_norm_eps=1e-3) != again != digest(model_type="qwen2")
 
 
 def test_the_corner_of_a_table():

@@ -1,0 +1,136 @@
+"""Stages of a run that starts from folders: which imports, and what goes on."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cooper_jax import plugins, policy
+from cooper_jax.errors import UserError
+from cooper_jax.parallel import mesh
+from cooper_jax.training import start_folders, workdir
+from cooper_jax.training.manifest import flatten
+from cooper_jax.weights import exporting, folder, importing, starting
+from tests.weights import starts
+
+STAGES = ("pretrain", "sft", "grpo")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+  """Folders of text and of a tower."""
+  path = tmp_path_factory.mktemp("hub")
+  starts.write_text(path / "text")
+  starts.write_vision(path / "vision")
+  return path
+
+
+def composed(here, work, pipeline=("tokenizer", *STAGES)):
+  named = {role: str(here / role) for role in ("text", "vision")}
+  changes = {f"init.{role}": path for role, path in named.items()}
+  return starts.make(work, changes, pipeline=pipeline)
+
+
+@pytest.fixture
+def built(monkeypatch):
+  """What each import gave, in turn."""
+  found, build = [], starting.build
+
+  def counted(config, params):
+    found.append(build(config, params))
+    return found[-1]
+
+  monkeypatch.setattr(starting, "build", counted)
+  return found
+
+
+def run(config, work, *stages):
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    for stage in stages:
+      plugins.find("stages", stage).run(config, work)
+
+
+def test_grpo_begins_with_folders_only_where_nothing_was_trained(
+  here, tmp_path
+):
+  def begins(work, *stages):
+    config = composed(here, work, ("tokenizer", *stages))
+    return config, start_folders.begins_grpo(config, work)
+
+  alone, does = begins(tmp_path, "grpo")
+  assert does and workdir.check(alone, tmp_path) == tmp_path
+  assert not begins(tmp_path, *STAGES)[1]
+  # Pretraining would be lost: GRPO begins with SFT's result alone.
+  config, does = begins(tmp_path, "pretrain", "grpo")
+  assert not does
+  with pytest.raises(UserError, match="grpo begins with what sft made"):
+    workdir.check(config, tmp_path)
+  (tmp_path / "pretrain/checkpoints").mkdir(parents=True)
+  assert not begins(tmp_path, "grpo")[1]
+  with pytest.raises(UserError, match="grpo begins with what sft made"):
+    workdir.check(alone, tmp_path)
+  (tmp_path / "sft/checkpoints").mkdir(parents=True)
+  assert not begins(tmp_path, "grpo")[1]
+  workdir.check(alone, tmp_path)
+
+
+def test_the_first_stage_imports_and_the_run_is_exported(here, tmp_path, built):
+  """One step of pretraining; out again as docs/weights.md has it."""
+  work = tmp_path / "run"
+  config = composed(here, work)
+  config.pretrain.steps = 1
+  workdir.prepare(config, work)
+  run(config, work, "tokenizer", "pretrain")
+  assert len(built) == 1
+  found = json.loads((work / "pretrain/origins.json").read_text())
+  assert found["digests"] == dict(config.init.digests)
+  assert len(found["arrays"]) == len(flatten(built[0][0]))
+  config = workdir.read_config(work)
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    params = policy.load_params(policy.make_policy(config), work / "pretrain")
+  trained = flatten(params)
+  for role, path in (
+    ("text", "params/embedding"),
+    ("vision", "params/vision/stem/kernel"),
+  ):
+    planned = importing.plan(folder.open_folder(here / role))
+    leaves = {name: trained[name] for name in planned.keys}
+    exporting.export(planned, leaves, tmp_path / role)
+    again = importing.plan(folder.open_folder(tmp_path / role))
+    out, own = importing.read(again)[path], trained[path]
+    np.testing.assert_array_equal(out, np.asarray(own)[: len(out)])
+    assert np.any(out != importing.read(planned)[path])
+
+
+@pytest.mark.slow
+def test_a_composed_model_goes_through_every_stage(here, tmp_path, built):
+  """A few steps of each; the first imports, and none that goes on does."""
+  work, other = tmp_path / "run", tmp_path / "alone"
+  config = composed(here, work)
+  workdir.prepare(config, work)
+  run(config, work, "tokenizer", *STAGES)
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    trained = policy.load_params(policy.make_policy(config), work / "grpo")
+  moved = jax.tree.map(
+    lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(),
+    trained,
+    built[0][0],
+  )
+  assert np.isfinite(jax.tree.leaves(moved)).all()
+  assert moved["params"]["embedding"] > 0
+  assert moved["params"]["vision"]["stem"]["kernel"] > 0
+  # It goes on from its checkpoint.
+  longer = config.copy_and_resolve_references()
+  longer.pretrain.steps = 4
+  run(longer, work, "pretrain")
+  assert len(built) == 1
+  # Without stages before, reinforcement begins with the folders, reference and
+  # all.
+  alone = composed(here, other, ("tokenizer", "grpo"))
+  other.mkdir(exist_ok=True)
+  (other / "tokenizer").symlink_to(work / "tokenizer")
+  workdir.check(alone, other)
+  run(alone, other, "grpo")
+  assert len(built) == 2
+  assert (other / "grpo/origins.json").exists()
