@@ -28,6 +28,8 @@ def part(kind, value, trained):
 
 GREY = np.repeat(np.linspace(10, 240, 48).astype(np.uint8), 3).reshape(6, 8, 3)
 CALL = "<depth-estimation>Estimate the depth.</depth-estimation>"
+REFLECT = "Here is the depth map. Reflect on it, then answer."
+ANSWER = "<answer>Of three balls two are near, so it is \\boxed{2}.</answer>"
 
 
 def trace() -> list[dict]:
@@ -37,7 +39,8 @@ def trace() -> list[dict]:
     part("text", "How many balls are near?", "false"),
     part("text", f"<think>Let me see. {CALL}</think>", "true"),
     part("image", embedded(GREY), "false"),
-    part("text", "<think>Two are near.</think> \\boxed{2}", "true"),
+    part("text", REFLECT, "false"),
+    part("text", "<think>Two are near.</think>" + ANSWER, "true"),
   ]
 
 
@@ -86,7 +89,7 @@ def broken(change):
     (lambda t: t[1].update(need_loss=False), r"part 1 is False; it is the"),
     (lambda t: t[1].update(type="video"), "part 1 is of type 'video'"),
     (lambda t: t.pop(0), "a trace has an image"),
-    (lambda t: t.pop(4), r"an answer in \\boxed"),
+    (lambda t: t.pop(5), r"an answer in \\boxed"),
     (
       lambda t: t[2].update(value="<segmentation>Do.</segmentation>"),
       r"classes are not published; name a list",
@@ -96,6 +99,48 @@ def broken(change):
 def test_what_is_no_trace_is_one_line(tmp_path, change, said):
   with pytest.raises(UserError, match=rf"Interleaved_SFT.jsonl:1: .*({said})"):
     traces(tmp_path, broken(change))[0]
+
+
+@pytest.mark.parametrize(
+  ("written", "answer"),
+  [
+    (r"<answer>First \boxed{9}, no: \boxed{\text{two}}</answer>", "two"),
+    (r"So it is \boxed{4}", "4"),
+    ("<answer>7</answer>", "7"),
+  ],
+)
+def test_the_last_box_is_the_answer_else_the_tag(tmp_path, written, answer):
+  text = f"<think>Two are near.</think>{written}"
+  source = traces(tmp_path, broken(lambda t: t[5].update(value=text)))
+  (question,) = source.questions(0)
+  assert question.answer == answer
+  assert "boxed" not in question.reasoning and "near." in question.reasoning
+
+
+def test_pictures_of_two_calls_come_in_their_order(tmp_path):
+  (tmp_path / "colors.txt").write_text(COLORS)
+  both = f"{CALL}<segmentation>Do.</segmentation>"
+  coloured = embedded(np.full((6, 8, 3), (10, 20, 30), np.uint8))
+
+  def change(items):
+    items[2].update(value=both)
+    items.insert(4, part("image", coloured, "false"))
+
+  line = {"interleaved_reason": broken(change)}
+  written(tmp_path, f"{FOLDER}/Interleaved_SFT.jsonl", line)
+  source = opened(tmp_path, "sft", colors=str(tmp_path / "colors.txt"))
+  metres = GREY[..., 0] / 255 * 65
+  found = source.map_alone(0, "depth")
+  np.testing.assert_allclose(found, metres, atol=1e-4)
+  assert set(source.listed[0].maps) == {"depth", "segmentation"}
+  assert source.questions(0)[0].reasoning.startswith("<depth> <segmentation>")
+
+
+@pytest.mark.parametrize("value", [7, {"type": "text"}, ["text"], None])
+def test_a_trace_that_is_no_list_of_parts_is_one_line(tmp_path, value):
+  written(tmp_path, f"{FOLDER}/a.jsonl", {"interleaved_reason": value})
+  with pytest.raises(UserError, match=r"a.jsonl:1: .* is no list of parts"):
+    opened(tmp_path, "sft")
 
 
 def test_base64_that_is_no_picture_and_depth_in_colours(tmp_path):
@@ -154,8 +199,16 @@ def test_questions_of_rl_keep_their_flag(tmp_path):
   flags = [sample.questions[0].flag for sample in (source[0], source[1])]
   assert flags == ["boundary", "positive"]
   assert source[0].questions[0].answer == "yes" and not source[0].maps
+  (tmp_path / "count").mkdir()
+  written(tmp_path, "count/a.jsonl", line | {"answer": 0})
+  counted = opened(tmp_path / "count", "rl").questions(0)[0]
+  assert (counted.answer, counted.answer_type) == ("0", "number")
   written(tmp_path, f"{FOLDER}/RL_data.jsonl", line | {"flag": "maybe"})
   with pytest.raises(UserError, match=r"RL_data.jsonl:1: flag 'maybe'"):
     opened(f"{tmp_path}/{FOLDER}/..", "rl")
+  for change in ({"image": ""}, {"question": None}, {"answer": " "}):
+    written(tmp_path, f"{FOLDER}/RL_data.jsonl", flagged | change)
+    with pytest.raises(UserError, match="question, answer or image is empty"):
+      opened(f"{tmp_path}/{FOLDER}/../{FOLDER}/../", "rl")
   with pytest.raises(UserError, match="part is 'all'"):
     opened(tmp_path, "all")

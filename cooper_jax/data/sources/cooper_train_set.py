@@ -1,4 +1,4 @@
-"""Source "cooper_train_set": COOPER's own sets, as they are published.
+r"""Source "cooper_train_set": COOPER's own sets, as they are published.
 
 `part` says which: "amg", lines of `rgb_image` with `depth_image` or
 `seg_image`; "sft", interleaved traces with their pictures in base64; "rl",
@@ -6,6 +6,8 @@ questions with the flag that says whether maps helped. In traces a textual call
 (`<depth-estimation>...`) becomes our token, and the picture behind it that map:
 grey is linear in metres from `nearest` to `farthest`, so steps are .25 m at
 65 m. Colours of segmentation are read with a list (`colors`), else refused.
+A turn ends `<answer>a summary \boxed{2}</answer>`, of which the box is the
+answer; what the user says behind a map (to reflect) is no part of the question.
 """
 
 import base64
@@ -32,6 +34,7 @@ from cooper_jax.data import (
 )
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
+from cooper_jax.grading import extract
 from cooper_jax.sample import Question
 
 PARTS = ("amg", "sft", "rl")
@@ -39,7 +42,7 @@ CALLS = {"depth-estimation": "depth", "segmentation": "segmentation"}
 # Folder of an AMG index -> units a metre of its 16-bit PNG files.
 SCALES = {"hypersim": 1000.0, "vkitti": 100.0, "nyu": 1000.0, "kitti": 256.0}
 _CALL = re.compile(rf"<({'|'.join(CALLS)})>.*?</\1>", re.DOTALL)
-_ANSWER = re.compile(r"\\boxed\{([^{}]*)\}|<answer>(.*?)</answer>", re.DOTALL)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _TAGS = re.compile(r"</?(?:think|answer|user|assistant)>")
 
 
@@ -127,9 +130,10 @@ def _question(root, own, name, number, offset, record, where) -> Listed | None:
   written = {
     k: str(record[k]).strip()
     for k in ("question", "answer", "image", "flag")
-    if record.get(k)
+    if record.get(k) is not None  # 0 is an answer
   }
-  if set(written) < {"question", "answer", "image"}:
+  written = {k: text for k, text in written.items() if text}
+  if not {"question", "answer", "image"} <= set(written):
     raise UserError(f"{where}: question, answer or image is empty")
   question = _asked(written, where)
   folder = Path(name).parent
@@ -151,8 +155,14 @@ def _trace(root, own, name, number, offset, record, where) -> Listed | None:
   """{"interleaved_reason": [{"type", "value", "need_loss"}, ...]}."""
   if "interleaved_reason" not in record:
     return None
-  asked, said, images, called, maps = [], [], [], "", {}
-  for place, item in enumerate(record["interleaved_reason"]):
+  items = record["interleaved_reason"]
+  if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+    raise UserError(
+      f"{where}: 'interleaved_reason' is no list of parts"
+      ' {"type", "value", "need_loss"}'
+    )
+  asked, said, images, called, maps = [], [], [], [], {}
+  for place, item in enumerate(items):
     kind, trained = item.get("type"), item.get("need_loss")
     if trained not in ("true", "false"):
       raise UserError(
@@ -160,29 +170,32 @@ def _trace(root, own, name, number, offset, record, where) -> Listed | None:
         " 'true' or 'false'"
       )
     if kind == "text" and isinstance(item.get("value"), str):
-      (said if trained == "true" else asked).append(item["value"])
-      calls = _CALL.findall(item["value"]) if trained == "true" else []
-      called = CALLS[calls[-1]] if calls else called
+      if trained == "true":
+        said.append(item["value"])
+        # Their pictures follow in the same order.
+        called = [CALLS[c] for c in _CALL.findall(item["value"])] or called
+      elif not said:
+        asked.append(item["value"])
     elif kind == "image" and not images and not said:
       images.append(place)
     elif kind == "image" and called:
-      maps.setdefault(called, _drawn(own, name, offset, place, called, where))
-      called = ""
+      which = called.pop(0)
+      maps.setdefault(which, _drawn(own, name, offset, place, which, where))
     else:
       raise UserError(
         f"{where}: part {place} is of type {kind!r}; read are texts, the image"
         " and behind each call its picture"
       )
   text = "".join(said)
-  answers = _ANSWER.findall(text)
-  if not images or not answers or not "".join(asked).strip():
+  answer, reasoning = _answered(text)
+  if not images or not answer or not "".join(asked).strip():
     raise UserError(
       f"{where}: a trace has an image, a question and an answer in \\boxed{{}}"
     )
-  reasoning = _CALL.sub(lambda m: f" <{CALLS[m[1]]}> ", text)
-  reasoning = _TAGS.sub(" ", reasoning[: _ANSWER.search(reasoning).start()])
+  reasoning = _CALL.sub(lambda m: f" <{CALLS[m[1]]}> ", reasoning)
+  reasoning = _TAGS.sub(" ", reasoning)
   written = {"question": "".join(asked).strip(), "image": name}
-  written["answer"] = (answers[-1][0] or answers[-1][1]).strip()
+  written["answer"] = answer
   question = dataclasses.replace(
     _asked(written, where),
     reasoning=" ".join(reasoning.split()),
@@ -195,6 +208,20 @@ def _trace(root, own, name, number, offset, record, where) -> Listed | None:
     questions=(question,),
     read=functools.partial(_embedded, offset=offset, place=images[0]),
   )
+
+
+def _answered(text: str) -> tuple[str, str]:
+  r"""(answer, what stands before it): the last `\boxed`, else <answer>.
+
+  In: "<think>Near.</think><answer>So \boxed{2}</answer>"
+  Out: ("2", "<think>Near.</think>")
+  """
+  tags = list(_ANSWER.finditer(text))
+  inner = extract.boxed(text)
+  start = tags[-1].start() if tags else text.rfind("\\boxed")
+  if inner is None and tags:
+    inner = tags[-1][1]
+  return extract.plain(inner or ""), text[: max(start, 0)]
 
 
 def _drawn(own, name, offset, place, which, where) -> MapPath:
@@ -227,9 +254,9 @@ def _embedded(path: str, where: str, *, offset: int, place: int) -> Image.Image:
   with open(path, "rb") as file:
     file.seek(offset)
     record = _record(file.readline(), where)
-  value = record["interleaved_reason"][place]["value"]
   said = f"{where}: the picture of part {place}"
   try:
+    value = record["interleaved_reason"][place]["value"]
     raw = base64.b64decode(value.rpartition("base64,")[2], validate=True)
     picture = Image.open(io.BytesIO(raw), formats=picture_files.FORMATS)
   except (binascii.Error, *picture_files.BROKEN) as error:
