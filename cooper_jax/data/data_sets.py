@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities
-from cooper_jax.data import picture_files, splits
+from cooper_jax.data import fingerprints, picture_files, splits
 from cooper_jax.data.folders import FolderSource, Listed, inside
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -35,6 +35,7 @@ class DataSet:
   download: str  # what to get, where, and its licence
   layout: str  # paths below the root, as they are unpacked
   samples: Callable[[Path, Any], list[Listed]]  # samples(root, own settings)
+  tables: tuple[str, ...] = ()  # settings that name a file outside of the root
 
   def root(self, config: DataConfig) -> Path:
     """The folder that is set; UserError where it is none."""
@@ -45,7 +46,8 @@ class DataSet:
         f"config.data.source={config.source} reads a folder and {key} names"
         f" none; set --{key}=FOLDER. {self.wanted}"
       )
-    root = Path(written).expanduser()
+    # Absolute: a relative path may begin with ~, and be expanded again.
+    root = Path(os.path.expanduser(written)).absolute()
     if not root.is_dir():
       raise UserError(f"{key}={written} is no folder. {self.wanted}")
     return root
@@ -76,7 +78,23 @@ class DataSet:
       config.image_size,
       fit=config.fit,
       modalities=config.modalities,
+      settings=self._settings(config),
     )
+
+  def _settings(self, config: DataConfig) -> tuple[str, ...]:
+    """The settings that make the numbers: all but where the files lie.
+
+    A table counts by what it holds.
+    """
+    own, found = config.own(self.name), []
+    for field in dataclasses.fields(own):
+      value = getattr(own, field.name)
+      if value and field.name in self.tables:
+        path = os.path.expanduser(value)
+        value = fingerprints.of_files([field.name], [path])
+      if field.name != "root":
+        found.append(f"{field.name}={value!r}")
+    return tuple(found)
 
   def source(self, config: DataConfig, split: str) -> FolderSource:
     """The samples of a split; bad ones left out where some are allowed."""

@@ -50,7 +50,7 @@ class Listed:
 
   group: the sequence it is of, which is not divided. camera: fx, fy, cx, cy,
   pixels of the picture. read: read(path, where) -> RGB, where the image is no
-  plain picture.
+  plain picture. beside: more paths that the numbers come from, as masks.
   """
 
   id: str
@@ -61,11 +61,13 @@ class Listed:
   camera: tuple[float, ...] = ()
   questions: tuple[Question, ...] = ()
   read: Callable[[str, str], Image.Image] | None = None
+  beside: tuple[str, ...] = ()
 
   @property
   def paths(self) -> tuple[str, ...]:
     """All files that it names."""
-    return (self.image, *(each.path for each in self.maps.values()))
+    maps = (each.path for each in self.maps.values())
+    return (self.image, *maps, *self.beside)
 
 
 class FolderSource:
@@ -80,10 +82,14 @@ class FolderSource:
     *,
     fit: str = fitting.SQUASH,
     modalities: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
   ):
-    """modalities: those that are not as they stand, as `set_up` gives them."""
+    """modalities: those that are not as they stand, as `set_up` gives them.
+
+    settings: of the data set, what its numbers depend on.
+    """
     self.name, self.root, self.listed = name, root, listed
-    self.size, self.fit = size, fit
+    self.size, self.fit, self.settings = size, fit, tuple(settings)
     # Those that are modules are found again: a module can't be pickled.
     given = (modalities or {}).items()
     self.modalities = {n: each for n, each in given if isinstance(each, SetUp)}
@@ -172,6 +178,13 @@ class FolderSource:
       return own.read_file(file)
     with reading(file.said):
       raw = each.read(file)
+    kinds = "iu" if each.names else "iuf"
+    if raw.ndim != 2 or raw.dtype.kind not in kinds:
+      wanted = "whole numbers" if each.names else "numbers"
+      raise UserError(
+        f"{file.said} is {raw.dtype}{list(raw.shape)}; it should be {wanted}"
+        " [height, width]"
+      )
     file.check_sides(raw)
     return own.convert(raw, file)
 
@@ -180,13 +193,16 @@ class FolderSource:
 
   @functools.cached_property
   def _fingerprint(self) -> str:
-    """Of what is asked and of what the samples' files hold, read once."""
+    """Of what is asked, the settings and what the files hold, read once."""
     asked = hashlib.sha256()
     for one in self.listed:
       scales = [(n, m.scale, m.names) for n, m in one.maps.items()]
       asked.update(repr((one.id, one.camera, one.questions, scales)).encode())
-    written = [path for one in self.listed for path in one.paths]
-    files = fingerprints.of_files(written, [self.root / w for w in written])
+    # Once each: a table is beside all samples.
+    written = [*dict.fromkeys(p for one in self.listed for p in one.paths)]
+    files = fingerprints.of_files(
+      written, [self.root / w for w in written], self.settings
+    )
     return f"{asked.hexdigest()[:6]}{files}"
 
 

@@ -313,11 +313,19 @@ def scannet(root):
     scaled(folder / "depth/0.png", depth, 1000)
     labels = np.full((HEIGHT, WIDTH), 1)
     labels[0], labels[1], labels[2] = 0, 1163, 21
-    words(folder / "label-filt/0.png", labels)
+    if i == 3:  # as scannet_frames_25k has it: 8 bits, NYU40 already
+      labels[1], labels[2] = 39, 7
+      (folder / "label").mkdir()
+      Image.fromarray(labels.astype(np.uint8)).save(folder / "label/0.png")
+    else:
+      words(folder / "label-filt/0.png", labels)
     names = np.full((HEIGHT, WIDTH), "wall", object)
     names[0], names[1], names[2] = "", "other furniture", "table"
-    (folder / "intrinsic").mkdir()
-    (folder / "intrinsic/intrinsic_color.txt").write_text(
+    camera = (
+      "intrinsics_color.txt" if i == 3 else "intrinsic/intrinsic_color.txt"
+    )
+    (folder / camera).parent.mkdir(exist_ok=True)
+    (folder / camera).write_text(
       "1170 0 647 0\n0 1170 483 0\n0 0 1 0\n0 0 0 1\n"
     )
     truth[f"{scene}/0"] = Truth(depth, 0.001, names, (1170, 1170, 647.5, 483.5))

@@ -109,6 +109,73 @@ def test_a_changed_file_is_other_data(name, tmp_path):
   assert repr(source) != before
 
 
+@pytest.mark.parametrize(
+  ("name", "index", "fields"),
+  [
+    ("arkitscenes", 0, {"confidence": 1}),
+    ("diode", 0, {}),
+    ("hypersim", 0, {}),
+    ("nyu", -1, {}),
+    ("scannet", 0, {}),
+    ("vkitti", 0, {}),
+  ],
+)
+def test_a_file_beside_is_missed_and_is_of_the_data(
+  name, index, fields, tmp_path
+):
+  def source(folder, files):
+    config = show.config_of(name, str(folder), size=16, fields=files)
+    return show.opened(config, "all")
+
+  found = {}
+  for folder, change in (("one", b""), ("two", b" ")):
+    layouts.WRITERS[name](tmp_path / folder)
+    found[folder] = source(tmp_path / folder, fields)
+    paths = found[folder].listed[index].beside
+    assert paths
+    for path in paths:
+      file = found[folder].root / path
+      file.write_bytes(file.read_bytes() + change)
+  assert repr(found["one"]) != repr(found["two"])
+  for path in paths:
+    file = tmp_path / "one" / path
+    held = file.read_bytes()
+    file.unlink()
+    said = data_sets._lost(tmp_path / "one", found["one"].listed[index], name)
+    assert said == f"{name}: {path} does not exist"
+    file.write_bytes(held)
+
+
+def test_settings_and_tables_are_of_the_data_and_the_root_is_not(tmp_path):
+  def named(name, folder, **fields):
+    config = show.config_of(name, str(folder), size=16, fields=fields)
+    return repr(show.opened(config, "all"))
+
+  for folder in ("one", "two"):
+    layouts.arkitscenes(tmp_path / folder)
+    layouts.diode(tmp_path / folder)
+  one, two = (named("diode", tmp_path / f) for f in ("one", "two"))
+  assert one == two
+  levels = [
+    named("arkitscenes", tmp_path / "one", confidence=c) for c in (1, 2)
+  ]
+  assert len(set(levels)) == 2
+  layouts.ade20k_full(tmp_path / "full")
+  table = tmp_path / "full/mapFromADE.txt"
+  before = named("ade20k", tmp_path / "full", table=str(table))
+  table.write_text(table.read_text().replace("150 874", "149 874"))
+  assert named("ade20k", tmp_path / "full", table=str(table)) != before
+  with pytest.raises(UserError, match=r"ade20k.table=.* can't be read"):
+    named("ade20k", tmp_path / "full", table=f"{table}.gone")
+
+
+def test_a_root_may_begin_with_a_tilde(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  layouts.kitti(tmp_path / "~")
+  source = show.opened(show.config_of("kitti", "./~", size=16), "all")
+  assert source.root == tmp_path / "~" and source[0].maps["depth"].any()
+
+
 def first_map(name, folder, which):
   _, source = written(name, folder)
   return source, source.root / source.listed[0].maps[which].path
@@ -163,6 +230,34 @@ def test_a_map_of_another_aspect_is_refused(tmp_path):
     file["other"] = np.ones((6, 8), np.float16)
   with pytest.raises(UserError, match="has no 'dataset', only 'other'"):
     source[0]
+
+
+@pytest.mark.parametrize(
+  ("array", "said"),
+  [
+    (np.ones((6, 8, 1), np.int16), r"int16\[6, 8, 1\]"),
+    (np.ones((6, 8), np.float32), r"float32\[6, 8\]"),
+  ],
+)
+def test_classes_are_whole_numbers_of_two_axes(array, said, tmp_path):
+  source, path = first_map("hypersim", tmp_path, "segmentation")
+  with h5py.File(path, "w") as file:
+    file["dataset"] = array
+  with pytest.raises(UserError, match=f"{said}; it should be whole numbers"):
+    source[0]
+
+
+def test_labels_of_eight_bits_need_no_table(tmp_path):
+  source, path = first_map("scannet", tmp_path, "segmentation")
+  (tmp_path / "scannetv2-labels.combined.tsv").unlink()
+  lists = class_lists.read("nyu40")
+  found = source.native(3)[1]["segmentation"]
+  assert [lists.names[i] for i in found[1:4, 0]] == [
+    "other furniture", "table", "wall",
+  ]  # fmt: skip
+  Image.fromarray(np.full((6, 8), 41, np.uint8)).save(path)
+  with pytest.raises(UserError, match=r"class id 41, .* end at 40"):
+    source.native(0)
 
 
 def test_a_label_outside_the_list_and_a_colour_without_a_name(tmp_path):
@@ -251,6 +346,9 @@ def test_tone_mapping_puts_the_bright_tenth_at_eight_tenths():
   # The 90th percentile of 0 to 2 is 1.8; .8 of 255 is 204.
   assert shown[0, 90].tolist() == [204] * 3 and shown[0, -1, 0] < 255
   assert not hypersim.tone_map(grey * 1e-6, grey[..., 0] > 0).any()
+  broken = grey.copy()
+  broken[0, 3, 1] = np.nan
+  assert hypersim.tone_map(broken, np.ones((1, 101), bool))[0, 90, 0] > 200
   none = hypersim.tone_map(grey, np.zeros(grey.shape[:2], bool))
   assert none[0, 50, 0] == 255  # nothing valid: the colours as they are
 

@@ -56,6 +56,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
       " table of the 150: --config.data.settings.ade20k.table="
       "convertFromADE/mapFromADE.txt (github.com/CSAILVision/sceneparsing)"
     )
+  if full:
+    _table(own.table)  # refused before any sample is read
   for path in full:
     parts = path.split("/")
     split = next((SPLITS[part] for part in parts if part in SPLITS), "train")
@@ -102,5 +104,6 @@ DATA = data_sets.DataSet(
   " full set's images/ADE/training/.../ADE_train_00000001.jpg with"
   " ..._00000001_seg.png",
   samples=samples,
+  tables=("table",),
 )
 check, source, survey = DATA.check, DATA.source, DATA.survey

@@ -51,9 +51,11 @@ def samples(root: Path, own: Config) -> list[Listed]:
     image = next((each for each in images if each in there), "")
     if not image:
       continue  # depth was taken more often than pictures
-    depth = MapPath(path, 1000.0)
+    depth, beside = MapPath(path, 1000.0), ()
     if own.confidence and kind == "lowres_depth":
-      read = functools.partial(_trusted, root=str(root), least=own.confidence)
+      beside = (f"{before}confidence/{name}",)
+      sure = str(root / beside[0])
+      read = functools.partial(_trusted, sure=sure, least=own.confidence)
       depth = MapPath(path, 1000.0, read=read)
     folder = image.split("/")[-2]
     pincam = root / f"{before}{folder}_intrinsics/{stem}.pincam"
@@ -67,6 +69,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
         split=next((SPLITS[p] for p in parts if p in SPLITS), ""),
         group=video,
         camera=_camera(pincam),
+        beside=beside,
       ),
     )
   return sorted(chosen.values(), key=lambda one: one.id)
@@ -82,20 +85,18 @@ def _camera(path: Path) -> tuple[float, ...]:
   return folders.pinhole(*numbers[2:])
 
 
-def _trusted(file, *, root: str, least: int) -> np.ndarray:
-  """Millimetres, 0 where the sensor is less sure."""
+def _trusted(file, *, sure: str, least: int) -> np.ndarray:
+  """Millimetres, 0 where the sensor is less sure, by the picture `sure`."""
   depth = file.pixels(
     lambda mode: mode.startswith("I"), wanted="depth is a 16-bit PNG"
   )
-  written = file.written.replace("/lowres_depth/", "/confidence/")
-  path = folders.inside(Path(root), written, file.where)
-  with picture_files.opened(path, file.where, "confidence") as picture:
-    sure = np.asarray(picture)
-  if sure.shape != depth.shape:
+  with picture_files.opened(sure, file.where, "confidence") as picture:
+    levels = np.asarray(picture)
+  if levels.shape != depth.shape:
     raise UserError(
-      f"{file.said} is {list(depth.shape)}, its confidence {list(sure.shape)}"
+      f"{file.said} is {list(depth.shape)}, its confidence {list(levels.shape)}"
     )
-  return np.where(sure >= least, depth, 0)
+  return np.where(levels >= least, depth, 0)
 
 
 DATA = data_sets.DataSet(

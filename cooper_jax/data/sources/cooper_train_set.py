@@ -291,5 +291,6 @@ DATA = data_sets.DataSet(
   " COOPER_reasoning_train_set/RL_data.jsonl with images/, and indices as"
   " datasets/vkitti/train.jsonl beside their files",
   samples=samples,
+  tables=("colors",),
 )
 check, source, survey = DATA.check, DATA.source, DATA.survey

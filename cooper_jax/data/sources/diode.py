@@ -41,7 +41,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
     if own.part and own.part not in parts:
       continue
     stem = path.removesuffix(_DEPTH)
-    read = functools.partial(_masked, root=str(root))
+    mask = f"{stem}{_MASK}"
+    read = functools.partial(_masked, mask_path=str(root / mask))
     found.append(
       Listed(
         stem,
@@ -49,18 +50,16 @@ def samples(root: Path, own: Config) -> list[Listed]:
         {"depth": MapPath(path, 1.0, read=read)},
         split=next((SPLITS[p] for p in parts if p in SPLITS), ""),
         group=next((p for p in parts if p.startswith("scene_")), ""),
+        beside=(mask,),
       )
     )
   return found
 
 
-def _masked(file, *, root: str) -> np.ndarray:
+def _masked(file, *, mask_path: str) -> np.ndarray:
   """Metres [h, w], 0 where the mask says that nothing was measured."""
   metres = file.numpy(axes=2, wanted="metres are floats [h, w, 1]")
-  path = folders.inside(
-    Path(root), file.written.replace(_DEPTH, _MASK), file.where
-  )
-  mask = np.load(path, allow_pickle=False)
+  mask = np.load(mask_path, allow_pickle=False)
   if mask.shape[:2] != metres.shape:
     raise UserError(
       f"{file.said} is {list(metres.shape)}, its mask {list(mask.shape)}"

@@ -44,7 +44,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
   """Every frame of the public release, with the split that it is in."""
   if not any(root.glob("ai_*")) and not (root / FRAMES).is_file():
     return []
-  matrices = _matrices(_metadata(root, CAMERAS))
+  cameras = _metadata(root, CAMERAS)
+  matrices, beside = _matrices(cameras), str(cameras.relative_to(root))
   columns = ("scene_name", "camera_name", "frame_id")
   columns += ("included_in_public_release", "split_partition_name")
   there: dict[str, bool] = {}
@@ -68,7 +69,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
         f" allowed: {', '.join(SPLITS)}"
       )
     frame = int(row["frame_id"])
-    found.append(_frame(root, scene, camera, frame, split, matrices[scene]))
+    one = _frame(root, scene, camera, frame, split, matrices[scene])
+    found.append(dataclasses.replace(one, beside=(*one.beside, beside)))
   return found
 
 
@@ -78,9 +80,9 @@ def _frame(root, scene, camera, frame, split, matrix) -> Listed:
   geometry = f"{images}_geometry_hdf5/{name}"
   colour = f"{images}_final_hdf5/{name}.color.hdf5"
   preview = f"{images}_final_preview/{name}.tonemap.jpg"
-  read = _tone_mapped
+  read, beside = _tone_mapped, (f"{geometry}.render_entity_id.hdf5",)
   if not (root / colour).is_file() and (root / preview).is_file():
-    colour, read = preview, None
+    colour, read, beside = preview, None, ()
   planar = functools.partial(_planar, matrix=matrix)
   maps = {"depth": MapPath(f"{geometry}.depth_meters.hdf5", read=planar)}
   if (root / f"{geometry}.semantic.hdf5").is_file():
@@ -94,6 +96,7 @@ def _frame(root, scene, camera, frame, split, matrix) -> Listed:
     split=split,
     group=scene,
     read=read,
+    beside=beside,
   )
 
 
@@ -164,7 +167,7 @@ def _planar(file, *, matrix) -> np.ndarray:
 
 
 def _classes(file) -> np.ndarray:
-  return hdf5.array(file.path, file.said).astype(np.int32)
+  return hdf5.array(file.path, file.said)
 
 
 def _tone_mapped(path: str, where: str) -> Image.Image:
@@ -187,14 +190,16 @@ def _tone_mapped(path: str, where: str) -> Image.Image:
 def tone_map(colour: np.ndarray, valid: np.ndarray) -> np.ndarray:
   """u8 RGB [height, width, 3] of linear colours, as Apple's script does it.
 
-  The 90th percentile of the brightness of valid pixels becomes .8.
+  The 90th percentile of the brightness of valid pixels becomes .8. NaN is
+  black: one would make the percentile, and so every pixel, NaN.
   """
+  colour = np.nan_to_num(colour)
   scale = 1.0
   if valid.any():
     bright = (colour @ np.array([0.3, 0.59, 0.11]))[valid]
     high = float(np.percentile(bright, PERCENTILE))
     scale = 0.0 if high < DARKEST else BRIGHTNESS ** (1 / GAMMA) / high
-  shown = np.power(np.maximum(scale * np.nan_to_num(colour), 0), GAMMA)
+  shown = np.power(np.maximum(scale * colour, 0), GAMMA)
   return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 

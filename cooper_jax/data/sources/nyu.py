@@ -85,6 +85,7 @@ def _labelled(root: Path) -> list[Listed]:
         split="test" if i in test else "train",
         camera=CAMERA,
         read=functools.partial(_image, index=i),
+        beside=(MAPPING,) if mapped else (),
       )
     )
   return found

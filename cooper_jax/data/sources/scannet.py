@@ -1,7 +1,8 @@
 """Source "scannet": ScanNet frames, as its SensReader or `25k` export has them.
 
 Depth is a 16-bit PNG of millimetres, 640x480 beside colour of 1296x968, aligned
-with it. Labels (`label-filt`, ids of ScanNet) become NYU40 by
+with it. Labels of 8 bits (`label`, of the `25k` export) are NYU40 as they are;
+those of 16 bits (`label-filt`, ids of ScanNet) become NYU40 by
 `scannetv2-labels.combined.tsv`. Frames whose pose is infinite were lost by the
 tracker: their depth is right, and they are read.
 """
@@ -56,6 +57,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
     if label:
       read = functools.partial(_classes, table=str(root / TABLE))
       maps["segmentation"] = MapPath(label, names=names, read=read)
+    # Labels of the 25k need no table.
+    needs = label and ("label-filt/" in label or (root / TABLE).is_file())
     found.append(
       Listed(
         f"{scene}/{frame}",
@@ -64,6 +67,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
         split=splits.get(scene, ""),
         group=scene.partition("_")[0],  # scene0000_01 is the same room again
         camera=_camera(root / inside),
+        beside=(TABLE,) if needs else (),
       )
     )
   return found
@@ -89,10 +93,13 @@ def _camera(folder: Path) -> tuple[float, ...]:
 
 
 def _classes(file, *, table: str) -> np.ndarray:
+  """NYU40's ids: as they are of 8 bits, by the table of 16."""
   ids = file.pixels(
     lambda mode: mode == "L" or mode.startswith("I"),
-    wanted="labels are a 16-bit grey PNG",
-  ).astype(np.int32)
+    wanted="labels are an 8-bit or a 16-bit grey PNG",
+  )
+  if ids.dtype == np.uint8:
+    return ids
   known = _table(table)
   if ids.max() >= len(known) or (known[ids] < 0).any():
     raise UserError(f"{file.said} has labels that {TABLE} does not list")
@@ -125,7 +132,8 @@ DATA = data_sets.DataSet(
   download="ScanNet frames (SensReader, or scannet_frames_25k), scan-net.org,"
   " on its terms",
   layout="scene0000_00/color/0.jpg with depth/0.png, label-filt/0.png and"
-  " intrinsic/intrinsic_color.txt; beside the scenes"
+  " intrinsic/intrinsic_color.txt (of the 25k: label/000000.png and"
+  " intrinsics_color.txt); beside the scenes"
   " scannetv2-labels.combined.tsv, scannetv2_train.txt and scannetv2_val.txt",
   samples=samples,
 )

@@ -48,17 +48,20 @@ def samples(root: Path, own: Config) -> list[Listed]:
       continue
     scene, way, camera, frame = match.group("scene", "way", "camera", "frame")
     key = (scene, way, camera, frame)
-    maps = {}
+    maps, beside = {}, ()
     if key in depth:
       maps["depth"] = MapPath(depth[key], 100.0)
     if key in classes:
-      colors = _colors(root, scene, way)
+      lines = _lines(root, scene, way)
+      colors, beside = colour_maps.named(lines), (str(lines.relative_to(root)),)
       names, read = tuple(name for name, _ in colors), functools.partial
       maps["segmentation"] = MapPath(
         classes[key], names=names, read=read(_classes, colors=colors)
       )
     name = f"{scene}/{way}/{camera}/{frame}"
-    found.append(Listed(name, path, maps, group=scene, camera=CAMERA))
+    found.append(
+      Listed(name, path, maps, group=scene, camera=CAMERA, beside=beside)
+    )
   return found
 
 
@@ -74,8 +77,8 @@ def _beside(root: Path, prefix: str, folder: str) -> dict[tuple, str]:
 
 
 @functools.lru_cache(maxsize=256)
-def _colors(root: Path, scene: str, way: str) -> tuple:
-  """((name, (r, g, b)), ...) of colors.txt: lines of "Car 255 127 80"."""
+def _lines(root: Path, scene: str, way: str) -> Path:
+  """The colors.txt of a scene: lines of "Car 255 127 80"."""
   places = [
     folder / scene / way / "colors.txt"
     for folder in (root, *sorted(root.glob("vkitti*")))
@@ -86,7 +89,7 @@ def _colors(root: Path, scene: str, way: str) -> tuple:
       f"vkitti: {scene}/{way} has classes and no colors.txt to name them;"
       " unpack vkitti_2.0.3_textgt.tar.gz beside them"
     )
-  return colour_maps.named(path)
+  return path
 
 
 def _classes(file, *, colors) -> np.ndarray:
