@@ -14,7 +14,7 @@ from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import fingerprints, picture_files, splits
-from cooper_jax.data.folders import FolderSource, Listed, inside
+from cooper_jax.data.folders import FolderSource, Listed, inside, reading
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
@@ -154,7 +154,9 @@ class DataSet:
 @functools.lru_cache(maxsize=8)
 def _listed(data: DataSet, root: Path, own: Any) -> list[Listed]:
   """Listed once for all splits; an id names one sample."""
-  found = data.samples(root, own)
+  # Of a file whose source says nothing itself.
+  with reading(f"{data.name}: an index or a table in {root}"):
+    found = data.samples(root, own)
   seen = set()
   for one in found:
     if one.id in seen:

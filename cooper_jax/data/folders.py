@@ -6,10 +6,12 @@ root is refused, and a fingerprint tells whether the files changed.
 """
 
 import contextlib
+import csv
 import dataclasses
 import functools
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,7 +152,8 @@ class FolderSource:
     where = self._where(one)
     path = inside(self.root, one.image, where)
     if one.read:
-      rgb = one.read(path, where)
+      with reading(f"{where}: image"):
+        rgb = one.read(path, where)
       return rgb, rgb.size
     with picture_files.opened(path, where, "image") as picture:
       if picture_files.orientation(picture) != 1 and one.maps:
@@ -211,7 +214,7 @@ def reading(said: str):
   """What a reader raises of a broken file becomes one line."""
   try:
     yield
-  except (*picture_files.BROKEN, EOFError) as error:
+  except (*picture_files.BROKEN, EOFError, csv.Error, zlib.error) as error:
     raise UserError(
       f"{said} can't be read: {picture_files.reason(error)}"
     ) from error
@@ -239,6 +242,15 @@ def pinhole(fx, fy, cx, cy, *, first: float = 0) -> tuple[float, ...]:
   MATLAB at 1.
   """
   return fx, fy, cx + 0.5 - first, cy + 0.5 - first
+
+
+def numbers(path: Path, where: str, count: int) -> list[float]:
+  """The numbers of a text file; UserError where they are not so many."""
+  with reading(f"{where}: {path}"):
+    found = [float(each) for each in path.read_text(encoding="utf-8").split()]
+  if len(found) != count:
+    raise UserError(f"{where}: {path} has {len(found)} numbers, not {count}")
+  return found
 
 
 def files(root: Path, ending: str) -> list[str]:

@@ -183,7 +183,12 @@ def _fields(source: str, written: Sequence[str]) -> dict:
     if before is None:
       raise UserError(f"--set={each}: source {source} has no setting {name!r}")
     kind = type(before)
-    given[name] = value.lower() == "true" if kind is bool else kind(value)
+    if kind is bool and value.lower() not in ("true", "false"):
+      raise UserError(f"--set={each}: {name} is True or False")
+    try:
+      given[name] = value.lower() == "true" if kind is bool else kind(value)
+    except (ValueError, TypeError) as error:
+      raise UserError(f"--set={each}: {error}") from error
   return given
 
 

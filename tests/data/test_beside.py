@@ -72,3 +72,62 @@ def test_a_root_may_begin_with_a_tilde(tmp_path, monkeypatch):
   layouts.kitti(tmp_path / "~")
   source = show.opened(show.config_of("kitti", "./~", size=16), "all")
   assert source.root == tmp_path / "~" and source[0].maps["depth"].any()
+
+
+NO_TEXT = b"\xff\xfe\xfa 12"
+INTRINSICS = "raw/Training/41069020/lowres_wide_intrinsics/41069020_305.377"
+
+
+@pytest.mark.parametrize(
+  ("name", "path", "held", "said"),
+  [
+    ("sunrgbd", "kv1/NYUdata/NYU0001/intrinsics.txt", b"x", "to float"),
+    ("sunrgbd", "kv1/NYUdata/NYU0001/intrinsics.txt", b"1 2", "2 numbers, not"),
+    ("arkitscenes", f"{INTRINSICS}.pincam", b"a b", "to float"),
+    ("scannet", "scene0000_00/intrinsic/intrinsic_color.txt", b"", "0 numbers"),
+    ("scannet", "scannetv2_val.txt", NO_TEXT, "utf-8"),
+    ("kitti", "2011_09_26/calib_cam_to_cam.txt", b"P_rect_02: 7", "index out"),
+    ("kitti", "test_annotations.json", b"[]", '"files": '),
+    ("kitti", "test_annotations.json", b'{"files": [{"cam_in": 1}]}', "depth"),
+    ("nyu", "splits.mat", b"MATLAB", "can't be read"),
+    ("nyu", "splits.mat", bytes(200), "can't be read"),
+    ("tum", "rgbd_dataset_freiburg1_desk/rgb.txt", NO_TEXT, "utf-8"),
+    ("hypersim", "metadata_images_split_scene_v1.csv", NO_TEXT, "utf-8"),
+    ("hypersim", "metadata_camera_parameters.csv", NO_TEXT, "utf-8"),
+    ("scannet", "scannetv2-labels.combined.tsv", NO_TEXT, "utf-8"),
+  ],
+)  # fmt: skip
+def test_a_broken_index_is_one_line_with_its_path(
+  name, path, held, said, tmp_path
+):
+  layouts.WRITERS[name](tmp_path)
+  (tmp_path / path).write_bytes(held)
+  with pytest.raises(UserError) as caught:
+    source = show.opened(show.config_of(name, str(tmp_path), size=16), "all")
+    source[0]
+  assert f"{tmp_path / path}" in str(caught.value)
+  assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_source_does_not_say_of_its_index_is_one_line(tmp_path):
+  """A line of maps whose path is a number."""
+  folder = tmp_path / "vkitti"
+  folder.mkdir()
+  (folder / "a.jsonl").write_text('{"rgb_image": 7, "depth_image": "a.png"}')
+  fields = {"part": "amg"}
+  config = show.config_of("cooper_train_set", str(tmp_path), fields=fields)
+  with pytest.raises(UserError, match=f"cooper_train_set: .*{tmp_path} can't"):
+    show.opened(config, "all")
+
+
+@pytest.mark.parametrize(
+  ("name", "written", "said"),
+  [
+    ("arkitscenes", "confidence=x", "invalid literal"),
+    ("arkitscenes", "confidence=7", "allowed: 0, 1, 2"),
+    ("hypersim", "partial=yes", "partial is True or False"),
+  ],
+)
+def test_show_refuses_a_setting_in_one_line(name, written, said, capsys):
+  assert show.main([name, f"--set={written}", "--root=."]) == 2
+  assert said in capsys.readouterr().err

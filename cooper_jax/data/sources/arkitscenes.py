@@ -79,10 +79,7 @@ def _camera(path: Path) -> tuple[float, ...]:
   """Of "width height fx fy cx cy"; () where it is not there."""
   if not path.is_file():
     return ()
-  numbers = [float(number) for number in path.read_text().split()]
-  if len(numbers) != 6:
-    raise UserError(f"arkitscenes: {path} has {len(numbers)} numbers, not 6")
-  return folders.pinhole(*numbers[2:])
+  return folders.pinhole(*folders.numbers(path, "arkitscenes", 6)[2:])
 
 
 def _trusted(file, *, sure: str, least: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax.data import data_sets, hdf5, picture_files
+from cooper_jax.data import data_sets, folders, hdf5, picture_files
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
@@ -117,7 +117,10 @@ def _metadata(root: Path, name: str) -> Path:
 
 def _rows(path: Path, columns):
   """(line, row) of a CSV file that must have the columns."""
-  with path.open(encoding="utf-8-sig", newline="") as file:
+  with (
+    folders.reading(f"hypersim: {path}"),
+    path.open(encoding="utf-8-sig", newline="") as file,
+  ):
     reader = csv.DictReader(file)
     for column in columns:
       if column not in (reader.fieldnames or ()):

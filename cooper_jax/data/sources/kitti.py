@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cooper_jax.data import data_sets, folders
 from cooper_jax.data.folders import Listed, MapPath
+from cooper_jax.errors import UserError
 
 SCALE = 256.0  # units a metre
 DRIVE = re.compile(r"(\d{4}_\d{2}_\d{2})_drive_\d+_sync")
@@ -82,10 +83,11 @@ def _cropped(path: str, root: Path) -> Listed:
   """depth_selection/val_selection_cropped/groundtruth_depth/....png."""
   folder = path.partition("groundtruth_depth/")[0]
   name = Path(path).name.replace("groundtruth_depth", "image")
-  numbers = _numbers(root / folder / "intrinsics" / f"{Path(name).stem}.txt")
+  intrinsics = root / folder / "intrinsics" / f"{Path(name).stem}.txt"
   camera: tuple[float, ...] = ()
-  if len(numbers) == 9:
-    camera = folders.pinhole(*(numbers[i] for i in (0, 4, 2, 5)))
+  if intrinsics.is_file():
+    k = folders.numbers(intrinsics, "kitti", 9)
+    camera = folders.pinhole(k[0], k[4], k[2], k[5])
   return _listed(
     f"val_selection_cropped/{Path(name).stem}",
     f"{folder}image/{name}",
@@ -106,25 +108,28 @@ def _rectified(path: Path, side: str) -> tuple[float, ...]:
   if path.is_file():
     for line in path.read_text(errors="replace").splitlines():
       if line.startswith(f"P_rect_{side[-2:]}:"):
-        p = [float(each) for each in line.split()[1:]]
-        return folders.pinhole(p[0], p[5], p[2], p[6])
+        with folders.reading(f"kitti: {path}"):
+          p = [float(each) for each in line.split()[1:]]
+          return folders.pinhole(p[0], p[5], p[2], p[6])
   return ()
-
-
-def _numbers(path: Path) -> list[float]:
-  return [float(n) for n in path.read_text().split()] if path.is_file() else []
 
 
 def _intrinsics(path: Path) -> dict[str, tuple[float, ...]]:
   """By file name, of a list of frames with `cam_in`."""
   if not path.is_file():
     return {}
-  listed = json.loads(path.read_text(encoding="utf-8"))["files"]
-  return {
-    Path(each["depth"]).name: folders.pinhole(*each["cam_in"])
-    for each in listed
-    if "cam_in" in each
-  }
+  try:
+    listed = json.loads(path.read_text(encoding="utf-8"))["files"]
+    return {
+      Path(each["depth"]).name: folders.pinhole(*map(float, each["cam_in"]))
+      for each in listed
+      if "cam_in" in each
+    }
+  except (OSError, ValueError, LookupError, TypeError) as error:
+    raise UserError(
+      f'kitti: {path} can\'t be read: it should be {{"files": [{{"depth": PATH,'
+      f' "cam_in": [fx, fy, cx, cy]}}, ...]}} ({error!r})'
+    ) from error
 
 
 DATA = data_sets.DataSet(

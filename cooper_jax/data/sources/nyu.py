@@ -16,6 +16,7 @@ from PIL import Image
 
 from cooper_jax.data import data_sets, folders, hdf5
 from cooper_jax.data.folders import Listed, MapPath
+from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
 
 LABELLED = "nyu_depth_v2_labeled.mat"
@@ -66,9 +67,7 @@ def _labelled(root: Path) -> list[Listed]:
     count = len(file["images"])
   test = set()
   if (root / SPLITS).is_file():
-    from scipy.io import loadmat
-
-    test = {int(i) - 1 for i in loadmat(root / SPLITS)["testNdxs"].ravel()}
+    test = {int(i) - 1 for i in _matlab(root / SPLITS, "testNdxs")}
   names = class_lists.read("nyu40").names
   mapped = (root / MAPPING).is_file()
   found = []
@@ -109,9 +108,22 @@ def _classes(file, *, index: int) -> np.ndarray:
 @functools.lru_cache(maxsize=2)
 def _mapping(path: str) -> np.ndarray:
   """NYU40's id of each of the 894 labels and of 0 [895]."""
-  from scipy.io import loadmat
+  return np.append(0, _matlab(Path(path), "mapClass")).astype(np.int32)
 
-  return np.append(0, loadmat(path)["mapClass"].ravel()).astype(np.int32)
+
+def _matlab(path: Path, key: str) -> np.ndarray:
+  """The numbers [n] under a key of a MATLAB file; UserError without them."""
+  from scipy.io import loadmat, matlab
+
+  said = f"nyu: {path}"
+  with folders.reading(said):
+    try:
+      found = loadmat(path)
+    except (matlab.MatReadError, NotImplementedError) as error:
+      raise UserError(f"{said} can't be read: {error}") from error
+    if key not in found or np.asarray(found[key]).dtype.kind not in "iuf":
+      raise UserError(f"{said} has no numbers under {key!r}")
+    return found[key].ravel()
 
 
 DATA = data_sets.DataSet(

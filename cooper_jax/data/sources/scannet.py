@@ -78,7 +78,9 @@ def _lists(root: Path) -> dict[str, str]:
   for part, split in SPLITS.items():
     path = root / f"scannetv2_{part}.txt"
     if path.is_file():
-      found.update(dict.fromkeys(path.read_text().split(), split))
+      with folders.reading(f"scannet: {path}"):
+        scenes = path.read_text(encoding="utf-8").split()
+      found.update(dict.fromkeys(scenes, split))
   return found
 
 
@@ -87,8 +89,8 @@ def _camera(folder: Path) -> tuple[float, ...]:
   """Of the colour's 4x4 matrix; () where there is none."""
   for name in ("intrinsic/intrinsic_color.txt", "intrinsics_color.txt"):
     if (folder / name).is_file():
-      k = np.loadtxt(folder / name)
-      return folders.pinhole(*map(float, (k[0, 0], k[1, 1], *k[:2, 2])))
+      k = folders.numbers(folder / name, "scannet", 16)
+      return folders.pinhole(k[0], k[5], k[2], k[6])
   return ()
 
 

@@ -60,9 +60,7 @@ def _camera(path: Path) -> tuple[float, ...]:
   """Of the nine numbers of intrinsics.txt, whose first pixel is 1."""
   if not path.is_file():
     return ()
-  k = [float(number) for number in path.read_text().split()]
-  if len(k) != 9:
-    raise UserError(f"sunrgbd: {path} has {len(k)} numbers, not 9")
+  k = folders.numbers(path, "sunrgbd", 9)
   return folders.pinhole(k[0], k[4], k[2], k[5], first=1)
 
 

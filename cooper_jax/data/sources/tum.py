@@ -60,7 +60,9 @@ def _stamped(root: Path, written: str) -> dict[float, str]:
   path, found = root / written, {}
   if not path.is_file():
     raise UserError(f"tum: {path} does not exist; a sequence has it")
-  for number, line in enumerate(path.read_text().splitlines(), 1):
+  with folders.reading(f"tum: {path}"):
+    lines = path.read_text(encoding="utf-8").splitlines()
+  for number, line in enumerate(lines, 1):
     parts = line.partition("#")[0].split()
     if not parts:
       continue
