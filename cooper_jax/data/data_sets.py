@@ -166,7 +166,9 @@ def _listed(data: DataSet, root: Path, own: Any) -> list[Listed]:
 
 
 def _lost(root: Path, one: Listed, where: str) -> str:
-  """What is wrong with a sample's paths, "" where they are files."""
+  """What is wrong with a sample's line or paths, "" where they are files."""
+  if one.problem:
+    return one.problem
   for written in one.paths:
     try:
       path = inside(root, written, where)

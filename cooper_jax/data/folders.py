@@ -53,6 +53,7 @@ class Listed:
   group: the sequence it is of, which is not divided. camera: fx, fy, cx, cy,
   pixels of the picture. read: read(path, where) -> RGB, where the image is no
   plain picture. beside: more paths that the numbers come from, as masks.
+  problem: what is wrong with its line, which makes it a bad sample.
   """
 
   id: str
@@ -64,10 +65,13 @@ class Listed:
   questions: tuple[Question, ...] = ()
   read: Callable[[str, str], Image.Image] | None = None
   beside: tuple[str, ...] = ()
+  problem: str = ""
 
   @property
   def paths(self) -> tuple[str, ...]:
     """All files that it names."""
+    if self.problem:
+      return ()
     maps = (each.path for each in self.maps.values())
     return (self.image, *maps, *self.beside)
 
@@ -150,6 +154,8 @@ class FolderSource:
   def _image(self, one: Listed) -> tuple[Image.Image, tuple[int, int]]:
     """The picture upright in RGB, and its (width, height)."""
     where = self._where(one)
+    if one.problem:
+      raise UserError(one.problem)
     path = inside(self.root, one.image, where)
     if one.read:
       with reading(f"{where}: image"):

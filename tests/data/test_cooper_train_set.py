@@ -1,6 +1,7 @@
 """COOPER's own sets: maps, traces and questions as they are published."""
 
 import base64
+import dataclasses
 import io
 import json
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import show
+from cooper_jax.data import mixture, show, splits
 from cooper_jax.errors import UserError
 from tests.data import layouts
 
@@ -139,8 +140,26 @@ def test_pictures_of_two_calls_come_in_their_order(tmp_path):
 @pytest.mark.parametrize("value", [7, {"type": "text"}, ["text"], None])
 def test_a_trace_that_is_no_list_of_parts_is_one_line(tmp_path, value):
   written(tmp_path, f"{FOLDER}/a.jsonl", {"interleaved_reason": value})
+  source = opened(tmp_path, "sft")
   with pytest.raises(UserError, match=r"a.jsonl:1: .* is no list of parts"):
-    opened(tmp_path, "sft")
+    source[0]
+
+
+def test_a_bad_line_is_one_of_the_samples_that_may_be_left_out(tmp_path):
+  bad = broken(lambda t: t.pop(5))
+  traces(tmp_path, *(trace() for _ in range(40)), bad)
+  config = show.config_of("cooper_train_set", str(tmp_path), size=8)
+  counts = {}
+  for share in (0.0, 0.5):
+    config = dataclasses.replace(config, bad_samples=share)
+    for split in splits.NAMES:
+      try:
+        counts[share, split] = len(mixture.open_split(config, split))
+      except UserError as error:
+        assert "Interleaved_SFT.jsonl:41: a trace has an image" in str(error)
+        assert "1 of " in str(error) and "samples are bad" in str(error)
+  assert sum(1 for share, _ in counts if not share) == 2
+  assert sum(n for (share, _), n in counts.items() if share) == 40
 
 
 def test_base64_that_is_no_picture_and_depth_in_colours(tmp_path):
@@ -177,7 +196,7 @@ def test_lines_of_maps_have_the_units_of_their_folder(tmp_path):
   line = {"rgb_image": "a.png", "seg_image": "a_seg.png", "data_idx": 1}
   written(tmp_path, "datasets/ADE20K_SEG/train.jsonl", line)
   with pytest.raises(UserError, match="classes are not published"):
-    opened(tmp_path, "amg")
+    opened(tmp_path, "amg")[0]
   source = opened(tmp_path, "amg", colors=str(colors))
   found = {one.id.split("/")[1]: i for i, one in enumerate(source.listed)}
   for name, quantum in (("vkitti", 0.01), ("Hypersim", 0.001)):
@@ -187,7 +206,9 @@ def test_lines_of_maps_have_the_units_of_their_folder(tmp_path):
     source.native(found["ADE20K_SEG"])
   with pytest.raises(UserError, match="units of depth are known by folders"):
     written(tmp_path, "datasets/other/a.jsonl", line | {"depth_image": "x"})
-    opened(f"{tmp_path}/datasets/..", "amg", colors=str(colors))
+    opened(f"{tmp_path}/datasets/..", "amg", colors=str(colors))[2]
+  with pytest.raises(UserError, match="list of colours .*gone can't be read"):
+    opened(tmp_path, "amg", colors=f"{colors}.gone")
 
 
 def test_questions_of_rl_keep_their_flag(tmp_path):
@@ -205,10 +226,11 @@ def test_questions_of_rl_keep_their_flag(tmp_path):
   assert (counted.answer, counted.answer_type) == ("0", "number")
   written(tmp_path, f"{FOLDER}/RL_data.jsonl", line | {"flag": "maybe"})
   with pytest.raises(UserError, match=r"RL_data.jsonl:1: flag 'maybe'"):
-    opened(f"{tmp_path}/{FOLDER}/..", "rl")
-  for change in ({"image": ""}, {"question": None}, {"answer": " "}):
-    written(tmp_path, f"{FOLDER}/RL_data.jsonl", flagged | change)
+    opened(f"{tmp_path}/{FOLDER}/..", "rl")[0]
+  changes = ({"image": ""}, {"question": None}, {"answer": " "})
+  for i, change in enumerate(changes):
+    written(tmp_path / str(i), "RL_data.jsonl", flagged | change)
     with pytest.raises(UserError, match="question, answer or image is empty"):
-      opened(f"{tmp_path}/{FOLDER}/../{FOLDER}/../", "rl")
+      opened(tmp_path / str(i), "rl")[0]
   with pytest.raises(UserError, match="part is 'all'"):
     opened(tmp_path, "all")

@@ -70,14 +70,19 @@ class Config:
 def samples(root: Path, own: Config) -> list[Listed]:
   """Every line of the indices of the part, without its pictures."""
   read = {"amg": _dense, "sft": _trace, "rl": _question}[own.part]
+  if own.colors:
+    _colors(own, "cooper_train_set")  # a wrong setting is no bad line
   found = []
   for name in folders.files(root, ".jsonl"):
     with (root / name).open("rb") as file:
       offset = 0
       for number, raw in enumerate(file, 1):
         where = f"cooper_train_set: {name}:{number}"
-        record = _record(raw, where)
-        one = record and read(root, own, name, number, offset, record, where)
+        try:
+          record = _record(raw, where)
+          one = record and read(root, own, name, number, offset, record, where)
+        except UserError as error:  # one of the samples that may be bad
+          one = Listed(f"{name}:{number}", "", problem=str(error))
         found += [one] if one else []
         offset += len(raw)
   return found
