@@ -53,7 +53,7 @@ class Listed:
   group: the sequence it is of, which is not divided. camera: fx, fy, cx, cy,
   pixels of the picture. read: read(path, where) -> RGB, where the image is no
   plain picture. beside: more paths that the numbers come from, as masks.
-  problem: what is wrong with its line, which makes it a bad sample.
+  problem: what is wrong with its line or camera: it is a bad sample.
   """
 
   id: str
@@ -257,6 +257,17 @@ def numbers(path: Path, where: str, count: int) -> list[float]:
   if len(found) != count:
     raise UserError(f"{where}: {path} has {len(found)} numbers, not {count}")
   return found
+
+
+def tried(camera: Callable[..., tuple], *given) -> tuple[tuple, str]:
+  """(camera, "") of a function that reads one, else ((), what is wrong).
+
+  So a broken file of intrinsics is a bad sample, not the end of the listing.
+  """
+  try:
+    return camera(*given), ""
+  except UserError as error:
+    return (), str(error)
 
 
 def files(root: Path, ending: str) -> list[str]:

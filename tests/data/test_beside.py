@@ -109,6 +109,18 @@ def test_a_broken_index_is_one_line_with_its_path(
   assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_broken_intrinsics_spoil_only_their_own_samples(tmp_path):
+  layouts.sunrgbd(tmp_path)
+  (tmp_path / "kv1/NYUdata/NYU0001/intrinsics.txt").write_text("x")
+  config = show.config_of("sunrgbd", str(tmp_path), size=16)
+  source = show.opened(config, "all")
+  with pytest.raises(UserError, match="to float"):
+    source[0]
+  assert source[1].maps and source[2].maps
+  said = data_sets._lost(tmp_path, source.listed[0], "sunrgbd")
+  assert "intrinsics.txt can't be read" in said
+
+
 def test_what_a_source_does_not_say_of_its_index_is_one_line(tmp_path):
   """A line of maps whose path is a number."""
   folder = tmp_path / "vkitti"

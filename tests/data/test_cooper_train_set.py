@@ -207,7 +207,7 @@ def test_lines_of_maps_have_the_units_of_their_folder(tmp_path):
   with pytest.raises(UserError, match="units of depth are known by folders"):
     written(tmp_path, "datasets/other/a.jsonl", line | {"depth_image": "x"})
     opened(f"{tmp_path}/datasets/..", "amg", colors=str(colors))[2]
-  with pytest.raises(UserError, match="list of colours .*gone can't be read"):
+  with pytest.raises(UserError, match=r"list of colours .*gone can't be read"):
     opened(tmp_path, "amg", colors=f"{colors}.gone")
 
 

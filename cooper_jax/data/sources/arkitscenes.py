@@ -59,6 +59,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
       depth = MapPath(path, 1000.0, read=read)
     folder = image.split("/")[-2]
     pincam = root / f"{before}{folder}_intrinsics/{stem}.pincam"
+    camera, problem = folders.tried(_camera, pincam)
     video = stem.partition("_")[0]
     chosen.setdefault(
       f"{video}/{stem}",
@@ -68,7 +69,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
         {"depth": depth},
         split=next((SPLITS[p] for p in parts if p in SPLITS), ""),
         group=video,
-        camera=_camera(pincam),
+        camera=camera,
+        problem=problem,
         beside=beside,
       ),
     )

@@ -69,13 +69,15 @@ def _annotated(path: str, there: set[str], root: Path) -> Listed:
   raw = (f"{date}/{drive}/{side}/data/{name}",)
   choices = (beside, *raw, *(f"raw/{each}" for each in raw))
   image = next((each for each in choices if each in there), choices[1])
+  camera, problem = folders.tried(_calibrated, root, image, side)
   return _listed(
     f"{drive}/{side}/{Path(name).stem}",
     image,
     path,
     split="test" if "val" in before.split("/") else "train",
     group=drive,
-    camera=_calibrated(root, image, side),
+    camera=camera,
+    problem=problem,
   )
 
 
@@ -84,17 +86,23 @@ def _cropped(path: str, root: Path) -> Listed:
   folder = path.partition("groundtruth_depth/")[0]
   name = Path(path).name.replace("groundtruth_depth", "image")
   intrinsics = root / folder / "intrinsics" / f"{Path(name).stem}.txt"
-  camera: tuple[float, ...] = ()
-  if intrinsics.is_file():
-    k = folders.numbers(intrinsics, "kitti", 9)
-    camera = folders.pinhole(k[0], k[4], k[2], k[5])
+  camera, problem = folders.tried(_cropped_camera, intrinsics)
   return _listed(
     f"val_selection_cropped/{Path(name).stem}",
     f"{folder}image/{name}",
     path,
     split="test",
     camera=camera,
+    problem=problem,
   )
+
+
+def _cropped_camera(path: Path) -> tuple[float, ...]:
+  """Of the nine numbers of a picture's intrinsics; () without the file."""
+  if not path.is_file():
+    return ()
+  k = folders.numbers(path, "kitti", 9)
+  return folders.pinhole(k[0], k[4], k[2], k[5])
 
 
 def _calibrated(root: Path, image: str, side: str) -> tuple[float, ...]:

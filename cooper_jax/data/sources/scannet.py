@@ -57,6 +57,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
     if label:
       read = functools.partial(_classes, table=str(root / TABLE))
       maps["segmentation"] = MapPath(label, names=names, read=read)
+    camera, problem = folders.tried(_camera, root / inside)
     # Labels of the 25k need no table.
     needs = label and ("label-filt/" in label or (root / TABLE).is_file())
     found.append(
@@ -66,7 +67,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
         maps,
         split=splits.get(scene, ""),
         group=scene.partition("_")[0],  # scene0000_01 is the same room again
-        camera=_camera(root / inside),
+        camera=camera,
+        problem=problem,
         beside=(TABLE,) if needs else (),
       )
     )

@@ -41,7 +41,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
     if Path(path).parent.name != own.depth:
       continue
     folder = Path(path).parent.parent.as_posix()
-    camera = _camera(root / folder / "intrinsics.txt")
+    intrinsics = root / folder / "intrinsics.txt"
+    camera, problem = folders.tried(_camera, intrinsics)
     parts = folder.split("/")
     found.append(
       Listed(
@@ -50,6 +51,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
         {"depth": MapPath(path, 1000.0, read=_millimetres)},
         group="/".join(parts[:3]) if len(parts) > 3 else "",
         camera=camera,
+        problem=problem,
       )
     )
   return found
