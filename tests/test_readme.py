@@ -19,6 +19,7 @@ from cooper_jax.rl import scoring
 from cooper_jax.training import telemetry
 from launch import hosts, tpu
 from tests import compiling, own_data, pages
+from tests.data import layouts
 from tests.pages import blocks, commands, words
 
 ROOT = pages.ROOT
@@ -74,6 +75,18 @@ def fixture_examples(tmp_path, monkeypatch):
       delattr(importlib.import_module(plugins.KINDS[kind]), name)
 
 
+@pytest.fixture
+def of_a_user(tmp_path, monkeypatch):
+  """A folder to work in, with what the pages take for a user's own."""
+  (tmp_path / "configs").symlink_to(ROOT / "configs")
+  (tmp_path / "own").mkdir()
+  (tmp_path / "own/classes.txt").write_text("floor\nwall\n")
+  (tmp_path / "hypersim").mkdir()
+  layouts.hypersim(tmp_path / "hypersim")
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
   "line",
   [
@@ -82,7 +95,7 @@ def fixture_examples(tmp_path, monkeypatch):
     if "--config" in line and "cooper_jax.sweep" not in line
   ],
 )
-def test_every_run_is_accepted(line, examples):
+def test_every_run_is_accepted(line, examples, of_a_user):
   given = words(line)
   if "--" in given:  # what the launcher hands on
     given = given[given.index("--") + 1 :]
