@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import errors
 
 from cooper_jax.models import layers, transformer
 from tests import tiny
@@ -61,3 +62,11 @@ def test_a_deep_model_stays_a_loop():
     params = jax.eval_shape(lambda c=config: fresh(c))
     traced = str(jax.make_jaxpr(jax.grad(loss_of(config)))(params))
     assert ("scan[" in traced) is loops
+
+
+def test_a_parameter_of_another_shape_is_refused():
+  linear = layers.Linear(3, ("embed", "ffn"))
+  given = {"params": {"kernel": np.zeros((4, 3), np.float32)}}
+  linear.apply(given, np.zeros((1, 4), np.float32))
+  with pytest.raises(errors.ScopeParamShapeError, match="kernel"):
+    linear.apply(given, np.zeros((1, 5), np.float32))

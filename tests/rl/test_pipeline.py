@@ -80,6 +80,9 @@ def test_the_first_rollouts_are_of_the_stage_before():
     toy.POLICY, toy.OPTIMIZER, trained, seed=0, stale_params=True
   )
   jax.tree.map(np.testing.assert_array_equal, state.stale_params, trained)
+  # A step takes the state's memory, and the reference policy keeps its own.
+  jax.tree.map(lambda leaf: leaf.delete(), (state.params, state.stale_params))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained))
 
 
 def test_the_rollouts_are_of_the_parameters_before_the_last_step(step, whole):
