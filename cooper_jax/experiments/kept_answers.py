@@ -14,8 +14,8 @@ from cooper_jax.experiments.jobs import EVALUATE, Job
 from cooper_jax.training import workdir
 
 # Of an answer, in this order.
-FIELDS = ("mode", "family", "sample", "question", "answer", "text")
-FIELDS += ("hit", "drew")
+KEPT_FIELDS = ("mode", "family", "sample", "question", "answer", "text")
+KEPT_FIELDS += ("hit", "drew")
 
 
 def keep(jobs: dict[str, Job], folder) -> list[str]:
@@ -44,7 +44,7 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   (there / EVALUATE).mkdir(parents=True, exist_ok=True)
   for path in sorted((job.folder / EVALUATE).glob("*.jsonl")):
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    kept = [{field: line[field] for field in FIELDS} for line in lines]
+    kept = [{field: line[field] for field in KEPT_FIELDS} for line in lines]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
     partial = there / EVALUATE / f"{path.name}.partial"
     partial.write_text(text, encoding="utf-8")
