@@ -16,7 +16,7 @@ REMAT = ("none", "attention", "dots", "full")
 # What a tower knows of the place of a patch, besides what turns.
 POSITIONS = ("grid", "averaged", "resized", "none")
 NORMS = ("layer", "rms")
-COLOURS = 3
+RGB = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +31,15 @@ class VisionConfig:
   ffn: int = 256  # hidden channels of the feed-forward layers
   # First layer: linear (SigLIP2) | conv (two convolutions, from scratch).
   stem: str = "conv"
-  stem_bias: bool = True  # of the linear stem
+  stem_bias: bool = True  # the linear stem has a bias
   # Frames that a patch spans, of which a still picture is each (Qwen-VL: 2).
   frames: int = 1
-  # Of each colour, 0 to 1: what is subtracted, and what is divided by.
+  # Subtracted from red, green and blue, which are from 0 to 1.
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+  # What they are divided by then.
   deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
-  # A learned table of positions. grid: a row a patch; averaged: the same, which
-  # shrinks to other pictures (SigLIP2); resized: a square of its own size that
-  # is stretched over every picture (Qwen3-VL); none.
+  # Learned: grid (a row a patch) | averaged (a grid that fits other pictures) |
+  # resized (a square over every picture, Qwen3-VL) | none.
   position: str = "grid"
   position_side: int = 0  # rows, and columns, of a table that is resized
   # Base of the wavelengths of rotary positions, of rows and columns; 0 = none.
@@ -47,8 +47,8 @@ class VisionConfig:
   norm: str = "layer"  # layer (of mean and variance) | rms
   norm_eps: float = 1e-6  # added to the variance in norms
   gated: bool = False  # feed-forward layers as a decoder has them (Qwen2.5-VL)
-  # Patches along a side of those that are merged into a cell, by norm and two
-  # layers (Qwen-VL: 2); 0 = each is a cell, and has a connector of two layers.
+  # Patches along a side of those that merge into a cell (Qwen-VL: 2); 0 = each
+  # is a cell, and has a connector.
   merge: int = 0
   # Layers, from 0 on, whose states are merged, too, and added behind the first
   # layers of the decoder (DeepStack).
@@ -105,7 +105,7 @@ class VisionConfig:
         f" channels, not {self.head_dim}; set config.model.vision.heads"
       )
     for name in ("mean", "deviation"):
-      if len(getattr(self, name)) != COLOURS:
+      if len(getattr(self, name)) != RGB:
         raise errors.UserError(
           f"config.model.vision.{name} is {getattr(self, name)}; give three,"
           " of red, green and blue"
@@ -149,7 +149,7 @@ class VisionConfig:
   @property
   def values(self) -> int:
     """Values of a patch, as the linear stem takes it."""
-    return self.frames * self.patch**2 * COLOURS
+    return self.frames * self.patch**2 * RGB
 
   @property
   def table_side(self) -> int:
@@ -222,10 +222,10 @@ class ModelConfig:
   # Wavelengths stretched as Llama 3 has them: (factor, low, high, positions
   # trained on), by the names of its config; () = not.
   rope_llama3: tuple[float, ...] = ()
-  # Frequencies that turn with time, with row and with column (Qwen-VL), one
-  # kind after the other, or interleaved; () = row and column by turns.
+  # Frequencies that turn with time, with row and with column (Qwen-VL); () =
+  # with row and column by turns.
   rope_sections: tuple[int, ...] = ()
-  rope_interleaved: bool = False
+  rope_interleaved: bool = False  # the three by turns (Qwen3-VL)
   norm_eps: float = 1e-6  # added to the mean square in RMSNorm
   # What the backward pass computes again, for memory: none | attention | dots |
   # full, from least to most.

@@ -122,7 +122,7 @@ def rope_angles(
 
 
 def turning_axes(sections, interleaved: bool) -> np.ndarray:
-  """The axis that each frequency turns with [H/2]: 0 time, 1 row, 2 column.
+  """The axis that each frequency turns with: 0 time, 1 row, 2 column.
 
   Chunked (Qwen2.5-VL), each axis has its share in one piece. Interleaved
   (Qwen3-VL), every third frequency is a row's and every third a column's while
@@ -139,7 +139,7 @@ def turning_axes(sections, interleaved: bool) -> np.ndarray:
 
 
 def tower_angles(row_BJ, column_BJ, *, head_dim: int, theta: float):
-  """Returns the rotary angles [B, J, H/2] of a tower's patches (Qwen-VL).
+  """Returns the rotary angles of a tower's patches, as `rope_angles` (Qwen-VL).
 
   The first half of the frequencies turns with the row, and the same with the
   column.

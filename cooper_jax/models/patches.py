@@ -42,7 +42,7 @@ def normalised(images, config: VisionConfig, dtype: str):
   return found.astype(dtype)
 
 
-def cut(pixels, config: VisionConfig) -> Patches:
+def from_pixels(pixels, config: VisionConfig) -> Patches:
   """The patches of pictures [B, H, W, 3], both sides multiples of a cell.
 
   A still picture is each of the frames that a patch spans.
@@ -73,21 +73,21 @@ def places(height: int, width: int, merge: int) -> np.ndarray:
   )
 
 
-def positions(table_TD, patches: Patches, kind: str):
-  """What a table of a square of T cells has of each patch [B, J, D].
+def positions(table_JD, patches: Patches, kind: str):
+  """What a table of a square has of each patch [B, J, D].
 
   kind: "grid", "averaged" or "resized", of `VisionConfig.position`.
   """
-  side = round(len(table_TD) ** 0.5)
+  side = round(len(table_JD) ** 0.5)
   axes = patches.row, patches.column
   if kind == "grid":
     row, column = axes
-    return table_TD[row * side + column]
+    return table_JD[row * side + column]
   if kind == "averaged":
     row, column = (
       _averages(place, _size(place, patches.exists), side) for place in axes
     )
-    square = einops.rearrange(table_TD, "(h w) d -> h w d", h=side)
+    square = einops.rearrange(table_JD, "(h w) d -> h w d", h=side)
     return jnp.einsum("bjh,bjw,hwd->bjd", row, column, square)
   found = 0.0
   row, column = (
@@ -96,7 +96,7 @@ def positions(table_TD, patches: Patches, kind: str):
   for at_row, row_share in row:
     for at_column, column_share in column:
       share = (row_share * column_share)[..., None]
-      found += share * table_TD[at_row * side + at_column]
+      found += share * table_JD[at_row * side + at_column]
   return found
 
 

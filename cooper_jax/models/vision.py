@@ -1,5 +1,6 @@
-"""The image encoder: a ViT of SigLIP2's or Qwen-VL's shape, and what connects
-it with the decoder: two layers, or a merger of n x n patches.
+"""The image encoder: a ViT of SigLIP2's or Qwen-VL's shape, and its connector.
+
+What connects it with the decoder are two layers, or a merger of n x n patches.
 """
 
 import functools
@@ -182,8 +183,8 @@ class Vision(nn.Module):
       x = patches.normalised(pictures, c, self.dtype)
       if c.stem == "conv":
         return ConvStem(c, *dtypes, name="stem")(x), None
-      cut = patches.cut(x, c)
-      x, pictures = cut.values, cut if c.merge or c.rope_theta else None
+      whole = patches.from_pixels(x, c)
+      x, pictures = whole.values, whole if c.merge or c.rope_theta else None
     else:
       x = pictures.values
     axes = ("pixels", "embed")

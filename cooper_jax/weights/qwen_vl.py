@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.models.config import COLOURS
+from cooper_jax.models.config import RGB
 from cooper_jax.weights import decoder, fields, folder, qwen
 
 MODEL_TYPES = ("qwen2_5_vl", "qwen3_vl")
@@ -59,7 +59,7 @@ def _tower(read: fields.ConfigFields, *, newer: bool) -> dict:
   act = "gelu_pytorch_tanh" if newer else "silu"
   read.only("hidden_act", act, "other activations are not known")
   for name in ("in_channels", "in_chans"):
-    read.only(name, COLOURS, "pictures have three colours")
+    read.only(name, RGB, "pictures have three colours")
   read.known.add("tokens_per_second")  # of films
   patch = read.count("patch_size", 16 if newer else 14)
   read.only("spatial_patch_size", patch, "patches have another size")
@@ -95,13 +95,20 @@ def _tower(read: fields.ConfigFields, *, newer: bool) -> dict:
     side = math.isqrt(rows)
     if side**2 != rows:
       read.refuse("num_position_embeddings", rows, "allowed: squares, as 2304")
-    stacked = _layers(read, "deepstack_visual_indexes", [8, 16, 24], layers)
+    stacked = _layers(read, "deepstack_visual_indexes", [8, 16, 24])
+    if stacked and stacked[-1] >= layers:
+      read.refuse(
+        "deepstack_visual_indexes", [*stacked], f"there are {layers} layers"
+      )
     return found | {"position_side": side, "deepstack": stacked}
   window = read.count("window_size", 112)
   if window // merge // patch < 1:
     read.refuse("window_size", window, f"a cell has {merge * patch} pixels")
-  full = _layers(read, "fullatt_block_indexes", [7, 15, 23, 31], layers)
-  return found | {"window": window // merge // patch, "full_layers": full}
+  full = _layers(read, "fullatt_block_indexes", [7, 15, 23, 31])
+  return found | {
+    "window": window // merge // patch,
+    "full_layers": tuple(layer for layer in full if layer < layers),
+  }
 
 
 def _theta(read: fields.ConfigFields) -> float:
@@ -117,14 +124,12 @@ def _theta(read: fields.ConfigFields) -> float:
   return theta
 
 
-def _layers(read: fields.ConfigFields, name: str, absent: list, layers: int):
+def _layers(read: fields.ConfigFields, name: str, absent: list) -> tuple:
   """Numbers of a tower's layers, in order."""
   found = read.get(name, absent)
   good = isinstance(found, list) and all(type(each) is int for each in found)
-  if not good or found != sorted({n for n in found if 0 <= n < layers}):
-    read.refuse(
-      name, found, f"allowed: layers of 0 to {layers - 1}, in order, each once"
-    )
+  if not good or found != sorted({each for each in found if each >= 0}):
+    read.refuse(name, found, "allowed: layers from 0 on, in order, each once")
   return tuple(found)
 
 
@@ -157,7 +162,7 @@ def settle(sizes: dict, source: folder.WeightsFolder, where: str) -> list[str]:
       found = tuple(float(each) for each in colours)
     except (TypeError, ValueError):
       found = ()
-    if len(found) != COLOURS or not np.isfinite(found).all():
+    if len(found) != RGB or not np.isfinite(found).all():
       raise UserError(f"{file}: {name} is {colours!r}; allowed: three numbers")
     vision[field] = found
   return []
@@ -192,7 +197,7 @@ def names(sizes: dict) -> dict[str, decoder.TensorName]:
     if newer:
       put(f"{own}/bias", f"{key}.bias", size, layers=layers)
 
-  kernel = (width, COLOURS, vision["frames"], patch, patch)
+  kernel = (width, RGB, vision["frames"], patch, patch)
   put("stem/kernel", FIRST_OF_TOWER, *kernel, transform=decoder.PATCHES)
   if newer:
     put("stem/bias", "patch_embed.proj.bias", width)

@@ -18,7 +18,7 @@ from cooper_jax.weights import text_model
 from cooper_jax.weights.vision_model import FLOATS, INTEGERS, Expected
 
 GRIDS = "grid_thw"  # by which such an io.npz is known
-AXES = ("time", "row", "column")
+TURNING = ("time", "row", "column")
 
 
 def compare(model: Unified, params, arrays: Expected) -> dict:
@@ -55,7 +55,7 @@ def _compare(model: Unified, params, arrays: Expected) -> dict:
     *((f"deepstack_{i}", each) for i, each in enumerate(_each(deep))),
   ):
     found[name] = (np.asarray(ours)[real], arrays.take(name, FLOATS, *wide))
-  position = np.stack([getattr(tokens, axis) for axis in AXES])
+  position = np.stack([getattr(tokens, axis) for axis in TURNING])
   wanted = arrays.take("position_thw", INTEGERS, *position.shape)
   found["position"] = (position, wanted)
   hidden, _, _ = model.apply(params, tokens, layout, seen)
@@ -92,7 +92,9 @@ def _rows(ids, kind, grids, config: ModelConfig):
   """
   shape, merge = ids.shape, config.vision.merge
   most = int(grids.prod(axis=1).max()) // merge**2
-  place = np.zeros((len(AXES) + 1, *shape), np.int32)  # the last is the order
+  place = np.zeros(
+    (len(TURNING) + 1, *shape), np.int32
+  )  # the last is the order
   cell = np.full(shape, -1, np.int32)
   left, rows = list(grids), []
   for row, kinds in enumerate(kind):
@@ -127,7 +129,7 @@ def _rows(ids, kind, grids, config: ModelConfig):
   tokens, _, _ = text_model.inputs(ids, config)
   *axes, order = place
   tokens = tokens.replace(
-    **dict(zip(AXES, axes, strict=True)),
+    **dict(zip(TURNING, axes, strict=True)),
     kind=np.where(kind == 1, IMAGE, TEXT).astype(np.int32),
     cell=cell,
   )

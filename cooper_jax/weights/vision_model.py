@@ -121,7 +121,7 @@ def _compare_tower(config: VisionConfig, params, arrays: Expected):
     pixels = arrays.take("pixels", FLOATS, None, 3, None, None)
     _square(pixels.shape[2:], side, config.patch)
     pixels = np.moveaxis(pixels, 1, -1)[:, :side, :side]
-    ours = tower(config, params, patches.cut(pixels, config))
+    ours = tower(config, params, patches.from_pixels(pixels, config))
     found |= _by_layer(*ours[:2], arrays, np.ones(ours[1].shape[:2], bool))
   if "image_u8" in arrays:
     images = arrays.take("image_u8", "u", None, None, None, 3)
