@@ -122,7 +122,7 @@ def verify(
   notes = [*opened.notes, *planned.notes]
   file = opened.path / folder.EXPECTED
   has_text, sees = "text" in planned.sizes, "vision" in planned.sizes
-  if is_live and has_text and sees:
+  if is_live and has_text and sees and live.SEEING not in opened.config:
     raise UserError(
       f"--live runs classes of transformers, which has none of {opened.path}:"
       f" leave it out, and put what its class gives into {folder.EXPECTED}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.weights import released
 
-WIDTH, HEADS, HEAD, FFN, ROWS, LAYERS = 48, 2, 24, 20, 50, 3
+WIDTH, HEADS, HEAD, FFN, ROWS, LAYERS = 48, 2, 24, 20, 40, 3
 PATCH, MERGE, FRAMES = 3, 2, 2
 WIDE, TOWER_HEADS, TOWER_FFN, DEPTH, SIDE = 24, 2, 20, 4, 5
 SECTIONS = [6, 4, 2]
@@ -91,6 +91,8 @@ def is_newer(config):
 def random_tensors(config, prefix, tower, seed=0):
   """Tensors by key, none of them like another, in float32."""
   rng, newer = np.random.default_rng(seed), is_newer(config)
+  rows = config.get("text_config", config)["vocab_size"]
+  patch = config["vision_config"]["patch_size"]
   found = {}
 
   def draw(key, *shape, around=0.0):
@@ -107,8 +109,8 @@ def random_tensors(config, prefix, tower, seed=0):
     if bias:
       draw(f"{key}.bias", size)
 
-  draw(f"{prefix}embed_tokens.weight", ROWS, WIDTH)
-  draw("lm_head.weight", ROWS, WIDTH)
+  draw(f"{prefix}embed_tokens.weight", rows, WIDTH)
+  draw("lm_head.weight", rows, WIDTH)
   norm(f"{prefix}norm", WIDTH)
   for layer in range(LAYERS):
     at = f"{prefix}layers.{layer}."
@@ -122,7 +124,7 @@ def random_tensors(config, prefix, tower, seed=0):
     linear(f"{at}mlp.down_proj", WIDTH, FFN, False)
     norm(f"{at}input_layernorm", WIDTH)
     norm(f"{at}post_attention_layernorm", WIDTH)
-  draw(f"{tower}patch_embed.proj.weight", WIDE, 3, FRAMES, PATCH, PATCH)
+  draw(f"{tower}patch_embed.proj.weight", WIDE, 3, FRAMES, patch, patch)
   if newer:
     draw(f"{tower}patch_embed.proj.bias", WIDE)
     draw(f"{tower}pos_embed.weight", SIDE**2, WIDE)

@@ -260,7 +260,7 @@ def test_what_can_not_be_read_is_refused_in_a_line(name, tmp_path, capsys):
     (lambda a: a["kind"].fill(1), "kind has"),
     (lambda a: a.update(grid_thw=a["grid_thw"][:2]), "more pictures than grid"),
     (lambda a: a.update(patches=a["patches"][:-1]), "patches is [55, 54]"),
-    (lambda a: a["ids"].fill(50), "allowed: 0 to 49"),
+    (lambda a: a["ids"].fill(40), "allowed: 0 to 39"),
   ],
 )
 def test_what_is_expected_must_fit(change, said, here, tmp_path, capsys):
