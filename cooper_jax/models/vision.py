@@ -75,7 +75,11 @@ def norm(config: VisionConfig, dtype: str, name: str) -> nn.Module:
   """The norm of a tower's kind."""
   if config.norm == "rms":
     return layers.RMSNorm(config.norm_eps, name=name)
-  return nn.LayerNorm(config.norm_eps, dtype=dtype, name=name)
+  # Of states whose mean is large the variance would lose digits.
+  fast = not config.merge
+  return nn.LayerNorm(
+    config.norm_eps, dtype=dtype, use_fast_variance=fast, name=name
+  )
 
 
 class Merger(nn.Module):

@@ -46,7 +46,14 @@ def _compare(model: Unified, params, arrays: Expected) -> dict:
   seen = _pictures(arrays, grids, rows, len(ids), config.vision)
   _, layout, _ = text_model.inputs(ids, config)
   layout = layout.replace(order=jnp.asarray(order))
-  features, deep = model.apply(params, seen, method=Unified.see_deep)
+
+  @jax.jit
+  def run(params, *given):
+    features = model.apply(params, given[-1], method=Unified.see_deep)
+    hidden, _, _ = model.apply(params, *given)
+    return features, model.apply(params, hidden, method=text_model.logits)
+
+  (features, deep), logits = run(params, tokens, layout, seen)
   real = np.nonzero(kind)[0], tokens.cell[kind == 1]
   found = {}
   wide = (int(cells.sum()), config.d_model)
@@ -58,8 +65,6 @@ def _compare(model: Unified, params, arrays: Expected) -> dict:
   position = np.stack([getattr(tokens, axis) for axis in TURNING])
   wanted = arrays.take("position_thw", INTEGERS, *position.shape)
   found["position"] = (position, wanted)
-  hidden, _, _ = model.apply(params, tokens, layout, seen)
-  logits = model.apply(params, hidden, method=text_model.logits)
   wanted = arrays.take("logits", FLOATS, *shape, config.text)
   found["logits"] = (logits, wanted)
   return found

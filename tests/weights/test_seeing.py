@@ -53,6 +53,19 @@ def test_what_comes_out_is_what_went_in(name, here, tmp_path, capsys):
   assert (stacked in said) == (name == NEWER)
 
 
+# Of the changes those that the default suite has; a start of a name will do.
+QUICK = ("chunked", "without", "plain positions", "sections", "queries")
+
+
+def some_slow(changes):
+  """The names of changes, the others marked as slow."""
+  slow = pytest.mark.slow
+  return [
+    name if name.startswith(QUICK) else pytest.param(name, marks=slow)
+    for name in changes
+  ]
+
+
 def plain(model, height, width):
   """A picture's cells one after the other, as text has its positions."""
   del model
@@ -89,7 +102,7 @@ CHANGES = {
     "features",
   ),
   "plain positions": (NEWER, (segments, "image_layout", plain), "position"),
-  "plain positions, older": (
+  "also plain positions": (
     OLDER,
     (segments, "image_layout", plain),
     "position",
@@ -112,7 +125,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", some_slow(CHANGES))
 def test_another_rule_is_seen(name, here, monkeypatch, capsys):
   case, (where, what, other), first = CHANGES[name]
   monkeypatch.setattr(where, what, other)
@@ -174,7 +187,7 @@ def changed(path, name, change):
   return path
 
 
-@pytest.mark.parametrize("name", FOLDER_CHANGES)
+@pytest.mark.parametrize("name", some_slow(FOLDER_CHANGES))
 def test_a_change_of_a_folder_is_seen(name, tmp_path, capsys):
   change, first = FOLDER_CHANGES[name]
   path = changed(tmp_path / "a", NEWER, change)
