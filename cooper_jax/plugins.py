@@ -55,6 +55,7 @@ MACHINERY = {
     "importing",
     "live",
     "origins",
+    "rows_with_pictures",
     "starting",
     "text_model",
     "verify",

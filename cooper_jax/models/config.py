@@ -13,30 +13,60 @@ MAP_GROUPS = ("token", "row", "all")
 # What of a block the backward pass computes again: nothing; everything but the
 # result of attention; all but the matrix products; everything.
 REMAT = ("none", "attention", "dots", "full")
+# What a tower knows of the place of a patch, besides what turns.
+POSITIONS = ("grid", "averaged", "resized", "none")
+NORMS = ("layer", "rms")
+RGB = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-  """The image encoder: a ViT of SigLIP2's shape and its connector."""
+  """The image encoder: a ViT of SigLIP2's or Qwen-VL's shape, its connector."""
 
   image_size: int  # pixels a side
-  patch: int = 8  # pixels a side of one image cell
-  width: int = 128  # channels of a cell
+  patch: int = 8  # pixels a side of a patch: of an image cell, if none merge
+  width: int = 128  # channels of a patch
   layers: int = 1  # transformer layers
   heads: int = 4  # attention heads
   ffn: int = 256  # hidden channels of the feed-forward layers
   # First layer: linear (SigLIP2) | conv (two convolutions, from scratch).
   stem: str = "conv"
-  norm_eps: float = 1e-6  # added to the variance in LayerNorm
+  stem_bias: bool = True  # the linear stem has a bias
+  # Frames that a patch spans, of which a still picture is each (Qwen-VL: 2).
+  frames: int = 1
+  # Subtracted from red, green and blue, which are from 0 to 1.
+  mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+  # What they are divided by then.
+  deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
+  # Learned: grid (a row a patch) | averaged (a grid that fits other pictures) |
+  # resized (a square over every picture, Qwen3-VL) | none.
+  position: str = "grid"
+  position_side: int = 0  # rows, and columns, of a table that is resized
+  # Base of the wavelengths of rotary positions, of rows and columns; 0 = none.
+  rope_theta: float = 0.0
+  norm: str = "layer"  # layer (of mean and variance) | rms
+  norm_eps: float = 1e-6  # added to the variance in norms
+  gated: bool = False  # feed-forward layers as a decoder has them (Qwen2.5-VL)
+  # Patches along a side of those that merge into a cell (Qwen-VL: 2); 0 = each
+  # is a cell, and has a connector.
+  merge: int = 0
+  # Layers, from 0 on, whose states are merged, too, and added behind the first
+  # layers of the decoder (DeepStack).
+  deepstack: tuple[int, ...] = ()
+  # Cells along a side of the windows that patches attend in; 0 = everywhere.
+  window: int = 0
+  full_layers: tuple[int, ...] = ()  # layers without windows, from 0 on
   # A table of sines, a row a cell, is added behind the connector and never
   # trained (BAGEL).
   cell_table: bool = False
 
   def __post_init__(self):
-    if self.image_size % self.patch:
+    if self.image_size % self.cell:
+      merged = f" times the {self.merge} merged" if self.merge else ""
       raise errors.UserError(
         f"image size {self.image_size} is not divisible by the patch"
-        f" {self.patch}; set config.model.vision.image_size to a multiple"
+        f" {self.patch}{merged}; set config.model.vision.image_size to a"
+        " multiple"
       )
     if self.stem not in ("linear", "conv"):
       raise errors.UserError(
@@ -52,11 +82,84 @@ class VisionConfig:
         f"config.model.vision.width={self.width} is not divisible by"
         f" config.model.vision.heads={self.heads}; make heads a divisor"
       )
+    self._check_choices()
+    self._check_layers()
+
+  def _check_choices(self) -> None:
+    """What may be is said, and what needs another setting has it."""
+    for name, allowed in (("position", POSITIONS), ("norm", NORMS)):
+      if getattr(self, name) not in allowed:
+        raise errors.UserError(
+          f"config.model.vision.{name} is {getattr(self, name)!r}; allowed:"
+          f" {', '.join(allowed)}"
+        )
+    if (self.position == "resized") != (self.position_side > 0):
+      raise errors.UserError(
+        f"config.model.vision.position={self.position} has"
+        f" position_side={self.position_side}; give it a side from 1 on where"
+        " the table is resized, and 0 elsewhere"
+      )
+    if self.rope_theta and self.head_dim % 4:
+      raise errors.UserError(
+        f"config.model.vision.rope_theta needs heads of a multiple of 4"
+        f" channels, not {self.head_dim}; set config.model.vision.heads"
+      )
+    for name in ("mean", "deviation"):
+      if len(getattr(self, name)) != RGB:
+        raise errors.UserError(
+          f"config.model.vision.{name} is {getattr(self, name)}; give three,"
+          " of red, green and blue"
+        )
+    if min(self.deviation) <= 0:
+      raise errors.UserError(
+        f"config.model.vision.deviation is {self.deviation}; allowed: above 0"
+      )
+    plain = self.stem_bias and self.frames == 1 and not self.merge
+    if self.stem == "conv" and not plain:
+      raise errors.UserError(
+        "config.model.vision.stem=conv has a bias, one frame and nothing that"
+        " merges; set it to linear"
+      )
+
+  def _check_layers(self) -> None:
+    for name in ("deepstack", "full_layers"):
+      given = tuple(getattr(self, name))
+      inside = all(0 <= layer < self.layers for layer in given)
+      if not inside or given != tuple(sorted(set(given))):
+        raise errors.UserError(
+          f"config.model.vision.{name} is {given}; allowed: layers of 0 to"
+          f" {self.layers - 1}, in order, each once"
+        )
+    if self.deepstack and not self.merge:
+      raise errors.UserError(
+        "config.model.vision.deepstack needs a merger; set"
+        " config.model.vision.merge"
+      )
+
+  @property
+  def head_dim(self) -> int:
+    """Channels of a head."""
+    return self.width // self.heads
+
+  @property
+  def cell(self) -> int:
+    """Pixels along a side of an image cell."""
+    return self.patch * max(self.merge, 1)
+
+  @property
+  def values(self) -> int:
+    """Values of a patch, as the linear stem takes it."""
+    return self.frames * self.patch**2 * RGB
+
+  @property
+  def table_side(self) -> int:
+    """Rows, and columns, of the table of positions."""
+    return self.position_side or self.image_size // self.patch
 
   @property
   def grid(self) -> int:
     """Image cells along one side."""
-    return self.image_size // self.patch
+    return self.image_size // self.cell
 
   @property
   def cells(self) -> int:
@@ -112,11 +215,17 @@ class ModelConfig:
   code_digits: bool = True  # codes share what is learned of their digits
   # All cells of a picture have one position, else by row and column (BAGEL).
   one_position: bool = False
+  # A picture's cells attend to those before them only, else to all (Qwen-VL).
+  causal_cells: bool = False
   smear: bool = True  # a text token sees its predecessor's embedding
   rope_theta: float = 10_000.0  # base of the rotary embedding's wavelengths
   # Wavelengths stretched as Llama 3 has them: (factor, low, high, positions
   # trained on), by the names of its config; () = not.
   rope_llama3: tuple[float, ...] = ()
+  # Frequencies that turn with time, with row and with column (Qwen-VL); () =
+  # with row and column by turns.
+  rope_sections: tuple[int, ...] = ()
+  rope_interleaved: bool = False  # the three by turns (Qwen3-VL)
   norm_eps: float = 1e-6  # added to the mean square in RMSNorm
   # What the backward pass computes again, for memory: none | attention | dots |
   # full, from least to most.
@@ -140,6 +249,13 @@ class ModelConfig:
       )
     if self.rope_llama3:
       self._check_llama3()
+    if self.rope_sections:
+      self._check_sections()
+    if len(self.vision.deepstack) > self.layers:
+      raise errors.UserError(
+        f"config.model.vision.deepstack names {len(self.vision.deepstack)}"
+        f" layers, config.model.layers is {self.layers}; name no more"
+      )
     if self.code_levels and math.prod(self.code_levels) != self.codes:
       raise errors.UserError(
         f"code_levels {self.code_levels} make {math.prod(self.code_levels)}"
@@ -155,6 +271,14 @@ class ModelConfig:
       raise errors.UserError(
         f"config.model.head_dim is {self.head_dim}; allowed: multiples of 4,"
         " for RoPE has two axes"
+      )
+
+  def _check_sections(self) -> None:
+    given, half = tuple(self.rope_sections), self.head_dim // 2
+    if len(given) != 3 or min(given) < 0 or sum(given) != half:
+      raise errors.UserError(
+        f"config.model.rope_sections is {given}; allowed: () and three numbers"
+        f" of frequencies that add up to {half}, half of a head"
       )
 
   def _check_llama3(self) -> None:
@@ -193,11 +317,6 @@ class ModelConfig:
   def map_positions(self) -> int:
     """Positions of one map: Q codes shifted by one step, Q + g."""
     return self.map_codes + self.step_codes
-
-  @property
-  def image_advance(self) -> int:
-    """Positions that the text after a picture moves on by."""
-    return 1 if self.one_position else self.vision.grid
 
   @property
   def map_advance(self) -> int:

@@ -7,6 +7,7 @@ their weights load without a transform beyond a transpose.
 import functools
 import math
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,21 +96,59 @@ def rope_angles(
   head_dim: int,
   theta: float,
   llama3: tuple[float, ...] = (),
+  time_BL=None,
+  sections: tuple[int, ...] = (),
+  interleaved: bool = False,
 ):
-  """Returns the rotary angles [B, L, H/2] of two-axis positions.
+  """Returns the rotary angles [B, L, H/2] of positions of two or three axes.
 
-  Even frequencies turn with the row, odd ones with the column; a text token
-  has row == column, and then this is ordinary RoPE.
+  Even frequencies turn with the row, odd ones with the column; with sections,
+  each with the axis that `turning_axes` says. A text token has one position on
+  all axes, and then this is ordinary RoPE.
 
-  llama3: `ModelConfig.rope_llama3`.
+  llama3, sections, interleaved: `ModelConfig.rope_llama3` and so on.
   """
   half = head_dim // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
   if llama3:
     frequency = jnp.asarray(_stretched(half, theta, *llama3))
-  by_row = jnp.arange(half) % 2 == 0
-  position = jnp.where(by_row, row_BL[..., None], column_BL[..., None])
+  if sections:
+    places = jnp.stack([time_BL, row_BL, column_BL], axis=-1)
+    position = places[..., turning_axes(sections, interleaved)]
+  else:
+    by_row = jnp.arange(half) % 2 == 0
+    position = jnp.where(by_row, row_BL[..., None], column_BL[..., None])
   return position.astype(jnp.float32) * frequency
+
+
+def turning_axes(sections, interleaved: bool) -> np.ndarray:
+  """The axis that each frequency turns with: 0 time, 1 row, 2 column.
+
+  Chunked (Qwen2.5-VL), each axis has its share in one piece. Interleaved
+  (Qwen3-VL), every third frequency is a row's and every third a column's while
+  their shares last, and the rest are time's.
+
+  In: (1, 2, 2), False   Out: 0 1 1 2 2
+  In: (3, 2, 1), True    Out: 0 1 2 0 1 0
+  """
+  if not interleaved:
+    return np.repeat(np.arange(3), sections)
+  at = np.arange(sum(sections))
+  axis = at % 3
+  return np.where(at < 3 * np.asarray(sections)[axis], axis, 0)
+
+
+def tower_angles(row_BJ, column_BJ, *, head_dim: int, theta: float):
+  """Returns the rotary angles of a tower's patches, as `rope_angles` (Qwen-VL).
+
+  The first half of the frequencies turns with the row, and the same with the
+  column.
+  """
+  count = head_dim // 4
+  frequency = theta ** (-jnp.arange(count, dtype=jnp.float32) / count)
+  places = jnp.stack([row_BJ, column_BJ], axis=-1)[..., None]
+  angles = places.astype(jnp.float32) * frequency
+  return einops.rearrange(angles, "b j two f -> b j (two f)")
 
 
 def _stretched(half, theta, factor, low, high, length) -> np.ndarray:

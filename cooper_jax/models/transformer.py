@@ -25,9 +25,10 @@ UNROLLED = 8  # layers that are unrolled in training; more compile for too long
 class Block(nn.Module):
   """One decoder block; `mode` is "train", "prefill" or "step".
 
-  Called as a scan body: carry x [B, L, D]; per layer nothing, or for a step
-  the prompt's keys and values and those of the rungs that are read; broadcast
-  `shared`, a dict with turn, is_code and the masks (see `Transformer`).
+  Called as a scan body: carry x [B, L, D]; per layer `own`: for a step the
+  prompt's keys and values and those of the rungs that are read, with DeepStack
+  the layer's number, else None; broadcast `shared`, a dict with turn, is_code
+  and the masks (see `Transformer`).
   """
 
   config: ModelConfig
@@ -38,7 +39,7 @@ class Block(nn.Module):
     return layers.Routed(layer, options, self.config, name=name)(x, is_code)
 
   @nn.compact
-  def __call__(self, x_BLD, cached, shared):
+  def __call__(self, x_BLD, own, shared):
     c, is_code = self.config, shared["is_code"]
     norm = {"eps": c.norm_eps}
     linear = {"dtype": c.dtype, "operands": c.operands}
@@ -70,7 +71,7 @@ class Block(nn.Module):
       q = layers.apply_rope(q, shared["turn"])
       k = layers.apply_rope(k, shared["turn"])
       if self.mode == "step":
-        prompt_k, prompt_v, rungs = cached
+        prompt_k, prompt_v, rungs = own
         k, v = cache.turned(k, v)
         rungs, position, fresh = list(rungs), shared["position"], None
         if c.unroll:
@@ -120,7 +121,15 @@ class Block(nn.Module):
         axes=("ffn", "embed"),
         **linear,
       )
+    if "deep" in shared:
+      x_BLD = x_BLD + _deep_of(shared["deep"], own)
     return constrain(x_BLD, "batch", "length", "embed_out"), kept
+
+
+def _deep_of(deep_kBLD, layer):
+  """What DeepStack adds behind a layer: nothing behind those after the k-th."""
+  last = len(deep_kBLD) - 1
+  return jnp.where(layer <= last, deep_kBLD[jnp.minimum(layer, last)], 0)
 
 
 class Transformer(nn.Module):
@@ -129,7 +138,9 @@ class Transformer(nn.Module):
   `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and,
   by mode, mask (see `masks.attention_mask` and `bin_masks`), or for a step
   prompt_mask [P, S] and valid, [R, T] of each rung that is read, of the cache,
-  and rung and position, where the first of the new tokens goes.
+  and rung and position, where the first of the new tokens goes; with DeepStack,
+  in a full forward and a prefill, deep [k, B, L, D], what is added behind each
+  of the first k layers.
   Returns hidden states in float32 and, for "prefill", the new keys and values
   [layers, B, L, K, H], for "step" those of the rung with the new ones.
   """
@@ -145,13 +156,13 @@ class Transformer(nn.Module):
     elif mode == "train" and self._unrolled_in_training():
       x_BLD, kept = self._one_by_one(x_BLD, shared, bins), None
     else:
-      x_BLD, kept = self._in_a_loop(x_BLD, cached, shared, mode, bins)
+      x_BLD, kept = self._in_a_loop(x_BLD, shared, mode, bins)
     x_BLD = layers.Routed(
       layers.RMSNorm, {"eps": c.norm_eps}, c, name="norm_final"
     )(x_BLD, shared["is_code"])
     return x_BLD.astype(jnp.float32), kept
 
-  def _in_a_loop(self, x_BLD, cached, shared, mode, bins):
+  def _in_a_loop(self, x_BLD, shared, mode, bins):
     """The layers as one loop: it compiles in the time of one."""
     c = self.config
     block = kernels.recomputed(Block, c.remat, prevent_cse=False)
@@ -163,7 +174,8 @@ class Transformer(nn.Module):
       length=c.layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    return scanned(c, mode, bins, name="blocks")(x_BLD, cached, shared)
+    number = jnp.arange(c.layers) if "deep" in shared else None
+    return scanned(c, mode, bins, name="blocks")(x_BLD, number, shared)
 
   def _unrolled_in_training(self) -> bool:
     c = self.config
@@ -180,8 +192,10 @@ class Transformer(nn.Module):
     turn = jax.lax.optimization_barrier(shared["turn"])
     shared = shared | {"turn": turn}
     block = kernels.recomputed(Block, c.remat)(c, "train", bins, parent=None)
-    for params in layers_of(self.get_variable("params", "blocks"), c.layers):
-      x_BLD, _ = block.apply({"params": params}, x_BLD, None, shared)
+    blocks = layers_of(self.get_variable("params", "blocks"), c.layers)
+    for number, params in enumerate(blocks):
+      own = number if "deep" in shared else None
+      x_BLD, _ = block.apply({"params": params}, x_BLD, own, shared)
     return x_BLD
 
   def _step(self, x_BLD, cached, shared):

@@ -6,21 +6,21 @@ pass through the same functions.
 
 from collections.abc import Sequence
 
+import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
 from cooper_jax.models import (
-  attention,
+  heads,
   layers,
   masks,
-  products,
   transformer,
   vision,
 )
 from cooper_jax.models.cache import Cache
-from cooper_jax.models.config import BinLayout, ModelConfig
+from cooper_jax.models.config import BinLayout
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.parallel.shard import constrain
 from cooper_jax.tokenizers import quantize
@@ -33,6 +33,7 @@ class Tokens:
   ids: unified vocabulary; an image cell's id is not looked at.
   kind: PAD, TEXT (location tokens too), IMAGE or CODE.
   row, column: positions of the two-axis RoPE.
+  time: the third, where `ModelConfig.rope_sections` has one.
   cell: index into the row's J image cells, of the cell that this token is,
     points at or is aligned with; -1 none.
   query: index of the map cell that this position predicts; -1 none.
@@ -46,6 +47,7 @@ class Tokens:
   kind: jax.Array
   row: jax.Array
   column: jax.Array
+  time: jax.Array
   cell: jax.Array
   query: jax.Array
   opening: jax.Array
@@ -69,7 +71,14 @@ def _look_up(table, ids, sharded: bool, dtype):
   return constrain(rows, "batch", *rest, "embed_out")
 
 
-class Unified(nn.Module):
+def _at_cells(deep_kBJD, tokens: Tokens):
+  """What DeepStack adds at each position [k, B, L, D]: 0 but at image cells."""
+  cell = jnp.maximum(tokens.cell, 0)[None, ..., None]
+  found = jnp.take_along_axis(deep_kBJD, cell, axis=2)
+  return jnp.where((tokens.kind == IMAGE)[..., None], found, 0)
+
+
+class Unified(heads.Heads):
   """Embedding, vision, decoder and heads.
 
   One table holds the rows `text | specials | locations | codes`; `code_start`
@@ -80,9 +89,6 @@ class Unified(nn.Module):
   vector plus one for each digit. What is learned of a code holds in part for
   all that share a digit with it; still a softmax over all C codes.
   """
-
-  config: ModelConfig
-  text_rows: int  # V, of text, specials and locations
 
   def setup(self):
     c = self.config
@@ -146,10 +152,24 @@ class Unified(nn.Module):
     return layers.parameter(self, name, init, shape)
 
   def see(self, images):
-    """Image features [B, J, D] of images u8 [B, images, side, side, 3]."""
-    batch, count = images.shape[:2]
-    flat = self.vision(images.reshape(-1, *images.shape[2:]))
-    return flat.reshape(batch, count * flat.shape[1], flat.shape[2])
+    """Image features [B, J, D], of `see_deep`."""
+    return self.see_deep(images)[0]
+
+  def see_deep(self, images):
+    """(features [B, J, D], DeepStack's [k, B, J, D] or None) of B rows.
+
+    images: u8 [B, images, side, side, 3], or `Patches` with arrays [B, images,
+    ...]; J are the cells of all images of a row.
+    """
+    batch, count = jax.tree.leaves(images)[0].shape[:2]
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), images)
+    features, deep = self.vision(flat)
+    joined = "{} (b i) j d -> {} b (i j) d"
+    sizes = {"b": batch, "i": count}
+    features = einops.rearrange(features, joined.format("", ""), **sizes)
+    if deep is not None:
+      deep = einops.rearrange(deep, joined.format("k", "k"), **sizes)
+    return features, deep
 
   def embed(self, tokens: Tokens, features_BJD, *, sharded: bool):
     """Returns the decoder's input [B, L, D].
@@ -208,6 +228,9 @@ class Unified(nn.Module):
       head_dim=c.head_dim,
       theta=c.rope_theta,
       llama3=c.rope_llama3,
+      time_BL=tokens.time,
+      sections=tuple(c.rope_sections),
+      interleaved=c.rope_interleaved,
     )
     return {
       "turn": layers.rope_turn(angles),
@@ -228,14 +251,17 @@ class Unified(nn.Module):
     `keep` returns keys and values, for sampling; `bins` is how the rows are
     laid out, None if free.
     """
-    features = self.see(images)
+    features, deep = self.see_deep(images)
+    shared = self.shared(tokens)
+    if deep is not None:
+      shared["deep"] = _at_cells(deep, tokens)
     if bins:
       mask = masks.bin_masks(layout, bins)
     else:
       mask = masks.attention_mask(layout)
     hidden, kv = self.decoder(
       self.embed(tokens, features, sharded=not keep),
-      self.shared(tokens) | {"mask": mask},
+      shared | {"mask": mask},
       mode="prefill" if keep else "train",
       bins=bins,
     )
@@ -281,114 +307,6 @@ class Unified(nn.Module):
     valid[rung] |= fed & active_R[:, None]
     k, v = zip(*rungs, strict=True)
     return hidden, cache.replace(k=k, v=v, valid=tuple(valid))
-
-  def cell_keys(self, hidden_BLD, image_at_BJ):
-    """Returns what locations point at [B, J, D], from image hiddens."""
-    at = jnp.take_along_axis(
-      hidden_BLD, jnp.maximum(image_at_BJ, 0)[..., None], axis=1
-    )
-    return self.point_to(at) if self.config.pointer else at
-
-  def laid_out(self):
-    """The head as `text_logits` and `code_logits` can be given it, made once
-    for many calls: of V rows those of text and specials, and those of codes,
-    each as `products.of_few` asks for it.
-    """
-    table = self.embedding if self.config.tied_head else self.head
-    words = table[: self.text_rows - self.config.locations]
-    operands = self.config.operands
-    return tuple(
-      products.laid_out(rows.astype(operands).T, operands=operands)
-      for rows in (words, self._code_rows())
-    )
-
-  def text_logits(
-    self, hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, laid_out=None
-  ):
-    """Logits f32 [B, L, V] over text, specials and locations.
-
-    As `text_parts`, put together: for the sampler, whose tables are whole.
-    """
-    parts = self.text_parts(
-      hidden_BLD, keys_BJD, cell_start_BL, exists_BJ, laid_out, sharded=False
-    )
-    return jnp.concatenate(parts, axis=-1)
-
-  def text_parts(
-    self,
-    hidden_BLD,
-    keys_BJD,
-    cell_start_BL,
-    exists_BJ,
-    laid_out=None,
-    *,
-    sharded,
-  ):
-    """Logits f32 of text and specials, and of the locations of one image.
-
-    Side by side they are [B, L, V].
-
-    Args:
-      hidden_BLD: float32.
-      keys_BJD: of `cell_keys`, the cells of all images of the row.
-      cell_start_BL: first cell of the image that a location would point at.
-      exists_BJ: which cells there are; no location is named where none is.
-      laid_out: the first of `laid_out`, or None.
-      sharded: whether every device has some of the words for all rows of the
-        batch, so that no device ever holds the table, nor sends it.
-    """
-    c = self.config
-    table = self.embedding if c.tied_head else self.head
-    words = self.text_rows - c.locations
-    asked_BLD, named = hidden_BLD.astype(c.dtype), table[:words]
-    if sharded:
-      asked_BLD = constrain(asked_BLD, "copies", None, None)
-      named = constrain(named, "logits", None)
-    logits = self._logits(asked_BLD, named, laid_out)
-    if sharded:
-      logits = constrain(logits, "copies", None, "logits")
-    # Rows without room for an image have no cells at all.
-    short = ((0, 0), (0, max(0, c.locations - exists_BJ.shape[1])))
-    exists, index = jnp.pad(exists_BJ, short)[:, None], None
-    if exists_BJ.shape[1] > c.locations:
-      index = cell_start_BL[..., None] + jnp.arange(c.locations)
-      exists = jnp.take_along_axis(exists, index, axis=-1)
-    if not c.pointer:
-      named = table[words : self.text_rows]
-      cells = self._logits(hidden_BLD, named)
-      return logits, jnp.where(exists, cells, attention.NEGATIVE)
-    cells = jnp.einsum(
-      "bld,bjd->blj", self.point_from(hidden_BLD), keys_BJD
-    ) * (c.d_model**-0.5)
-    cells = jnp.pad(cells, ((0, 0), *short))
-    if index is not None:
-      cells = jnp.take_along_axis(cells, index, axis=-1)
-    return logits, jnp.where(exists, cells, attention.NEGATIVE)
-
-  def code_logits(self, hidden_BLD, laid_out=None):
-    """Logits f32 [B, L, C] over the codes of a map.
-
-    laid_out: the second of `laid_out`, or None.
-    """
-    return self._logits(hidden_BLD, self._code_rows(), laid_out)
-
-  def _logits(self, hidden_BLD, rows_VD, laid_out=None):
-    # Hidden states are a norm's, of that dtype, and widened: nothing is lost.
-    hidden_BLD = hidden_BLD.astype(self.config.dtype)
-    dtypes = {"operands": self.config.operands, "result": "float32"}
-    if laid_out is None:
-      return products.against_rows(hidden_BLD, rows_VD, **dtypes)
-    return products.of_few(hidden_BLD, laid_out, **dtypes)
-
-  def _code_rows(self):
-    """The head's rows of codes, with those of their digits."""
-    c = self.config
-    rows = (self.embedding if c.tied_head else self.head)[self.text_rows :]
-    if not c.digits:
-      return rows
-    digits = self.embedding_digits if c.tied_head else self.head_digits
-    # Rounded before and after, as where the sampler has the table rounded.
-    return rows.astype(c.operands) + quantize.fsq_digits(c.digits) @ digits
 
   def everything(self, tokens, layout, images, image_at_BJ):
     """Touches every parameter; used to initialise."""

@@ -1,5 +1,9 @@
-"""The image encoder: a ViT of SigLIP2's shape and a two-layer connector."""
+"""The image encoder: a ViT of SigLIP2's or Qwen-VL's shape, and its connector.
 
+What connects it with the decoder are two layers, or a merger of n x n patches.
+"""
+
+import functools
 import math
 
 import einops
@@ -8,56 +12,116 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cooper_jax.models import attention, kernels, layers
+from cooper_jax.models import attention, kernels, layers, patches
 from cooper_jax.models.config import VisionConfig
 from cooper_jax.models.stem import ConvStem
 from cooper_jax.parallel.shard import constrain
 
 
 class VisionBlock(nn.Module):
-  """Pre-norm self-attention and GELU MLP, biases everywhere (SigLIP).
+  """Pre-norm self-attention and MLP of a tower, biases everywhere.
 
-  Called as a scan body: carry x [B, J, D], J cells of one image, and which of
-  them exist, [B, J]; None = all.
+  Called as a scan body: carry x [B, J, D], J patches of one picture; per layer
+  whether it attends everywhere, where there are windows; broadcast `shared`, a
+  dict with some of exists [B, J], turn, of rotary positions, and windows
+  [B, J, J]. Gives the states, too, where they are kept.
   """
 
   config: VisionConfig
   dtype: str
   operands: str
+  keep: bool = False
 
   @nn.compact
-  def __call__(self, x_BJD, exists_BJ):
-    c = self.config
-    kernel = {"bias": True, "dtype": self.dtype, "operands": self.operands}
-    h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm1")(x_BJD)
+  def __call__(self, x_BJD, everywhere=None, shared=None):
+    c, shared = self.config, shared or {}
+    linear = functools.partial(
+      layers.Linear, bias=True, dtype=self.dtype, operands=self.operands
+    )
+    h = norm(c, self.dtype, "norm1")(x_BJD)
     q, k, v = (
       einops.rearrange(
-        layers.Linear(c.width, ("embed", "heads"), name=name, **kernel)(h),
+        linear(c.width, ("embed", "heads"), name=name)(h),
         "b j (n h) -> b j n h",
         n=c.heads,
       )
       for name in ("q", "k", "v")
     )
+    if "turn" in shared:
+      q, k = (layers.apply_rope(each, shared["turn"]) for each in (q, k))
     seen = jnp.ones((1, 1, 1), bool)
-    if exists_BJ is not None:
-      seen = exists_BJ[:, None]
+    if "exists" in shared:
+      seen = shared["exists"][:, None]
+    if "windows" in shared:
+      seen &= shared["windows"] | everywhere
     mixed = einops.rearrange(
       attention.attend(q, k, v, seen), "b j n h -> b j (n h)"
     )
-    x_BJD = x_BJD + layers.Linear(
-      c.width, ("heads", "embed"), name="out", **kernel
-    )(mixed)
-    h = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm2")(x_BJD)
-    h = layers.Linear(c.ffn, ("embed", "ffn"), name="fc1", **kernel)(h)
-    h = nn.gelu(h, approximate=True)
-    x_BJD = x_BJD + layers.Linear(
-      c.width, ("ffn", "embed"), name="fc2", **kernel
-    )(h)
-    return constrain(x_BJD, "batch", None, "embed_out"), None
+    x_BJD = x_BJD + linear(c.width, ("heads", "embed"), name="out")(mixed)
+    h = norm(c, self.dtype, "norm2")(x_BJD)
+    wide, narrow = ("embed", "ffn"), ("ffn", "embed")
+    if c.gated:
+      gate, up = (linear(c.ffn, wide, name=name)(h) for name in ("gate", "up"))
+      x_BJD = x_BJD + linear(c.width, narrow, name="down")(nn.silu(gate) * up)
+    else:
+      h = linear(c.ffn, wide, name="fc1")(h)
+      h = nn.gelu(h, approximate=True)
+      x_BJD = x_BJD + linear(c.width, narrow, name="fc2")(h)
+    x_BJD = constrain(x_BJD, "batch", None, "embed_out")
+    return x_BJD, x_BJD if self.keep else None
+
+
+def norm(config: VisionConfig, dtype: str, name: str) -> nn.Module:
+  """The norm of a tower's kind."""
+  if config.norm == "rms":
+    return layers.RMSNorm(config.norm_eps, name=name)
+  # Of states whose mean is large the variance would lose digits.
+  fast = not config.merge
+  return nn.LayerNorm(
+    config.norm_eps, dtype=dtype, use_fast_variance=fast, name=name
+  )
+
+
+class Merger(nn.Module):
+  """n x n patches [B, J, D] become a cell [B, J / n^2, D'] (Qwen-VL).
+
+  The norm is of a patch or, behind the fold, of a cell's patches together.
+  """
+
+  config: VisionConfig
+  features: int
+  dtype: str
+  operands: str
+  fold_first: bool
+
+  @nn.compact
+  def __call__(self, x_BJD):
+    c, dtypes = self.config, (self.dtype, self.operands)
+    count = c.merge**2
+
+    def fold(x):
+      return einops.rearrange(x, "b (j n) d -> b j (n d)", n=count)
+
+    x = fold(x_BJD) if self.fold_first else x_BJD
+    x = norm(c, self.dtype, "norm")(x)
+    x = x if self.fold_first else fold(x)
+    for name, out, axes in (
+      ("fc1", count * c.width, ("embed", "ffn")),
+      ("fc2", self.features, ("ffn", "embed")),
+    ):
+      x = layers.Linear(out, axes, True, *dtypes, name=name)(x)
+      x = nn.gelu(x, approximate=False) if name == "fc1" else x
+    return constrain(x, "batch", None, "embed_out")
 
 
 class Vision(nn.Module):
-  """Images u8 [B, side, side, 3] -> features [B, J, D], D the decoder's."""
+  """Images u8 [B, side, side, 3] or patches of pictures of any shape, see
+  `Patches` -> features [B, J, D], D the decoder's, and of DeepStack's k layers
+  [k, B, J, D], None where there are none.
+
+  To who asks for "intermediates", states [layers + 1, B, patches, width] are
+  what the stem and then each layer gives.
+  """
 
   config: VisionConfig
   d_model: int
@@ -66,37 +130,38 @@ class Vision(nn.Module):
   remat: str = "none"
 
   @nn.compact
-  def __call__(self, images):
+  def __call__(self, pictures):
     c, dtypes = self.config, (self.dtype, self.operands)
-    x = images.astype(self.dtype) / 127.5 - 1.0
-    if c.stem == "conv":
-      x = ConvStem(c, *dtypes, name="stem")(x)
-    else:
-      x = einops.rearrange(
-        x, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch
-      )
-      x = layers.Linear(
-        c.width, ("pixels", "embed"), True, *dtypes, name="stem"
-      )(x)
-    position = layers.parameter(
-      self,
-      "position",
-      nn.with_logical_partitioning(
-        nn.initializers.normal(0.02), ("cells", "embed")
-      ),
-      (c.cells, c.width),
-    )
-    x = constrain(x + position.astype(self.dtype), "batch", None, "embed_out")
+    x, pictures = self._stem(pictures)
+    if c.position != "none":
+      x = x + self._positions(pictures).astype(self.dtype)
+    x = constrain(x, "batch", None, "embed_out")
+    asked = self.is_mutable_collection("intermediates")
+    states = x[None]
     if c.layers:
       scanned = nn.scan(
         kernels.recomputed(VisionBlock, self.remat, prevent_cse=False),
         variable_axes={"params": 0},
         split_rngs={"params": True},
+        in_axes=(0, nn.broadcast),
         length=c.layers,
         metadata_params={nn.PARTITION_NAME: "layers"},
       )
-      x, _ = scanned(c, *dtypes, name="blocks")(x, None)
-      x = nn.LayerNorm(c.norm_eps, dtype=self.dtype, name="norm")(x)
+      keep = asked or bool(c.deepstack)
+      everywhere = None
+      if c.window:
+        everywhere = np.isin(np.arange(c.layers), c.full_layers)
+      x, kept = scanned(c, *dtypes, keep, name="blocks")(
+        x, everywhere, self._shared(pictures)
+      )
+      states = jnp.concatenate([states, kept]) if keep else states
+    if asked:
+      self.sow("intermediates", "states", states)
+    if c.merge:
+      merger = functools.partial(Merger, c, self.d_model, *dtypes)
+      return merger(False, name="merger")(x), self._deep(states)
+    if c.layers:
+      x = norm(c, self.dtype, "norm")(x)
     x = layers.Linear(
       self.d_model, ("embed", "ffn"), True, *dtypes, name="connector1"
     )(x)
@@ -112,8 +177,71 @@ class Vision(nn.Module):
         ),
         (c.cells, self.d_model),
       )
-      x = x + jax.lax.stop_gradient(table).astype(self.dtype)
-    return constrain(x, "batch", None, "embed_out")
+      x = x + _at(jax.lax.stop_gradient(table), pictures).astype(self.dtype)
+    return constrain(x, "batch", None, "embed_out"), None
+
+  def _stem(self, pictures):
+    """(states [B, J, width], patches), these None of squares row by row."""
+    c, dtypes = self.config, (self.dtype, self.operands)
+    if not isinstance(pictures, patches.Patches):
+      x = patches.normalised(pictures, c, self.dtype)
+      if c.stem == "conv":
+        return ConvStem(c, *dtypes, name="stem")(x), None
+      whole = patches.from_pixels(x, c)
+      x, pictures = whole.values, whole if c.merge or c.rope_theta else None
+    else:
+      x = pictures.values
+    axes = ("pixels", "embed")
+    stem = layers.Linear(c.width, axes, c.stem_bias, *dtypes, name="stem")
+    return stem(x), pictures
+
+  def _positions(self, pictures):
+    """What the table has of each patch, [J, width] or [B, J, width]."""
+    c = self.config
+    init = nn.with_logical_partitioning(
+      nn.initializers.normal(0.02), ("cells", "embed")
+    )
+    shape = (c.table_side**2, c.width)
+    table = layers.parameter(self, "position", init, shape)
+    if pictures is None:
+      return table
+    return patches.positions(table, pictures, c.position)
+
+  def _shared(self, pictures) -> dict:
+    """What all layers read of the patches, see `VisionBlock`."""
+    c, found = self.config, {}
+    if pictures is None:
+      return found
+    if pictures.exists is not None:
+      found["exists"] = pictures.exists
+    if c.rope_theta:
+      found["turn"] = patches.turn(pictures, c)
+    if c.window:
+      found["windows"] = patches.same_window(pictures, c)
+    return found
+
+  def _deep(self, states):
+    """The merged states of DeepStack's layers, None where there are none."""
+    c = self.config
+    if not c.deepstack:
+      return None
+    mergers = nn.vmap(
+      Merger,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+    merged = mergers(
+      c, self.d_model, self.dtype, self.operands, True, name="deepstack"
+    )
+    return merged(states[np.array(c.deepstack) + 1])
+
+
+def _at(table_JD, pictures):
+  """Rows of a table by the places of patches; all where these are in order."""
+  if pictures is None:
+    return table_JD
+  return patches.positions(table_JD, pictures, "grid")
 
 
 def sines(cells: int, width: int) -> np.ndarray:

@@ -40,11 +40,11 @@ def pack(
 ) -> dict[str, np.ndarray]:
   """Lays documents out in rows, first fit; returns the arrays of B rows.
 
-  What the model reads, see `unified.Tokens`: ids, kind, row, column, cell,
-  query, opening, previous [B, L] and read [B, L, M, 2], for M maps that are
-  read at once. Who sees whom, see `masks.RowLayout`: document, branch, order
-  [B, L], and view where shape.hides. images u8 [B, images, side, side, 3] and
-  image_at [B, J], where each image cell is in its row, -1 none.
+  What the model reads, see `unified.Tokens`: ids, kind, row, column, time,
+  cell, query, opening, previous [B, L] and read [B, L, M, 2], for M maps that
+  are read at once. Who sees whom, see `masks.RowLayout`: document, branch,
+  order [B, L], and view where shape.hides. images u8 [B, images, side, side, 3]
+  and image_at [B, J], where each image cell is in its row, -1 none.
 
   What is scored, X = shape.texts positions: text_at (position that predicts),
   text_target (id), text_weight, text_cell (first cell of its image),

@@ -16,6 +16,7 @@ from cooper_jax.sequences.segments import (
   Map,
   Text,
   cells_under,
+  image_layout,
   map_layout,
   measure,
   remembered,
@@ -24,8 +25,8 @@ from cooper_jax.sequences.segments import (
 # What the model reads at each of L positions, see `unified.Tokens` and
 # `masks.RowLayout`; where a column is not written it is 0, or of EMPTY.
 TOKEN_COLUMNS = (
-  "ids", "kind", "row", "column", "cell", "query", "opening", "previous",
-  "read", "document", "branch", "order", "view",
+  "ids", "kind", "row", "column", "time", "cell", "query", "opening",
+  "previous", "read", "document", "branch", "order", "view",
 )  # fmt: skip
 EMPTY = {"cell": -1, "query": -1, "previous": -1, "read": -1}
 # What is scored, a column an array of the batch; see `packing.pack`.
@@ -187,6 +188,7 @@ class Row:
       kind=TEXT,
       row=cursor.position + steps,
       column=cursor.position + steps,
+      time=cursor.position + steps,
       cell=np.where(points & (not cursor.blind), first_cell + location, -1),
       view=masks.BLIND * cursor.blind,
       previous=np.concatenate([[cursor.previous], ids[:-1]]),
@@ -232,21 +234,22 @@ class Row:
     cursor.image = len(self.images)
     self.images.append(image.image)
     cell, grid = np.arange(model.locations), model.vision.grid
-    apart = 0 if model.one_position else 1
+    layout = image_layout(model, grid, grid)
     start = self._write(
       model.locations,
       branch,
       kind=IMAGE,
-      row=cursor.position + apart * (cell // grid),
-      column=cursor.position + apart * (cell % grid),
+      row=cursor.position + layout.row,
+      column=cursor.position + layout.column,
+      time=cursor.position,
       cell=cursor.image * model.locations + cell,
       view=masks.PICTURE,
-      order=cursor.order + 1,
+      order=cursor.order + 1 + layout.order,
     )
     first = cursor.image * model.locations
     self.image_at[first : first + model.locations] = start + cell
-    cursor.position += model.image_advance
-    cursor.order += 1
+    cursor.position += layout.advance
+    cursor.order += 1 + int(layout.order[-1])
     cursor.predictor, cursor.previous = start + model.locations - 1, -1
 
   def _map(self, segment: Map, cursor: Cursor, branch: int):
@@ -277,6 +280,7 @@ class Row:
       kind=CODE,
       row=cursor.position + layout["row"],
       column=cursor.position + layout["column"],
+      time=cursor.position,
       cell=np.where(layout["cell"] >= 0, first_cell + aligned, -1)
       if cursor.image >= 0
       else -1,

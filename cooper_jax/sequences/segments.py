@@ -127,6 +127,34 @@ def map_layout(model: config.ModelConfig) -> dict[str, np.ndarray]:
   }
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageLayout:
+  """The place of each cell of a picture, i32 [cells] each, from its start on.
+
+  All cells have one time. order: how many cells come before, where a cell sees
+  those alone; advance: positions that the text after it moves on by.
+  """
+
+  row: np.ndarray
+  column: np.ndarray
+  order: np.ndarray
+  advance: int
+
+
+def image_layout(
+  model: config.ModelConfig, height: int, width: int
+) -> ImageLayout:
+  """The layout of a picture of height x width cells, row by row."""
+  cell = np.arange(height * width)
+  apart = 0 if model.one_position else 1
+  return ImageLayout(
+    row=apart * (cell // width),
+    column=apart * (cell % width),
+    order=cell if model.causal_cells else 0 * cell,
+    advance=max(height, width) if apart else 1,
+  )
+
+
 def cells_under(model: config.ModelConfig) -> np.ndarray:
   """The map cell [J] under each of the J cells of an image."""
   cell, grid = np.arange(model.locations), model.vision.grid

@@ -31,10 +31,13 @@ def validate(config: ConfigDict) -> None:
   trackers.check(config.trackers)
   ranges.check(config)
   size, patch = config.data.image_size, config.model.vision.patch
-  if size % patch:
+  merge = config.model.vision.merge
+  if size % (patch * max(merge, 1)):
+    times = f", of which {merge} x {merge} merge into a cell" if merge else ""
+    also = " times config.model.vision.merge" if merge else ""
     raise UserError(
-      f"image size {size} is not divisible by the patch {patch}; set "
-      "config.data.image_size to a multiple of config.model.vision.patch"
+      f"image size {size} is not divisible by the patch {patch}{times}; set "
+      f"config.data.image_size to a multiple of config.model.vision.patch{also}"
     )
   modalities.of(config)
   fitting.check(config.data.fit)

@@ -19,7 +19,8 @@ FIRST_ROWS = (
   "rows"  # the first rows of a table that has rows of ours behind them
 )
 # [out, colour, row, column] of a convolution, or [out, in] of the same as a
-# product; [row column colour, out] here.
+# product; of one over frames [out, colour, frame, row, column]. Here [row
+# column colour, out], frames in front of rows.
 PATCHES = "patches"
 CORNER = (
   "corner"  # a table of a square of cells; here one of its corner will do
@@ -32,14 +33,17 @@ MOST_LAYERS = 10_000  # more is a damaged config, and would fill the memory
 class TensorName:
   """Where a leaf is in a folder.
 
-  pattern: of the key; {prefix} stands for how the folder calls the decoder, and
-  {layer} for a layer, whose tensors are stacked in the leaf.
+  pattern: of the key; {prefix} stands for how the folder calls the decoder,
+  {tower} for its tower, and {layer} for a layer, whose tensors are stacked in
+  the leaf. part: (which, of how many) equal parts of the tensor's rows the leaf
+  has; others have the rest.
   """
 
   pattern: str
   transform: str
   shape: tuple[int, ...]  # of a tensor in the folder
   layers: int = 0  # tensors that are stacked; 0 = one that is not
+  part: tuple[int, int] = (0, 1)
 
   @property
   def is_stacked(self) -> bool:
@@ -49,14 +53,17 @@ class TensorName:
   @property
   def shapes(self) -> tuple[tuple[int, ...], ...]:
     """All that a tensor may have in the folder."""
-    if self.transform != PATCHES:
+    if self.transform != PATCHES or len(self.shape) == 5:
       return (self.shape,)
     return self.shape, (self.shape[0], math.prod(self.shape[1:]))
 
   @property
   def leaf(self) -> tuple[int, ...]:
     """Shape of the leaf, without rows of our own, layers in front."""
-    shape = self.shapes[-1]
+    rows, *rest = self.shape
+    shape = (rows // self.part[1], *rest)
+    if self.transform == PATCHES:
+      shape = (shape[0], math.prod(rest))
     if self.transform in (TRANSPOSED, PATCHES):
       shape = shape[::-1]
     return (self.layers, *shape) if self.is_stacked else shape

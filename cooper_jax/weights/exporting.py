@@ -38,11 +38,10 @@ def new_export(
   """
   source = planned.source
   carried = dict.fromkeys(planned.carried)
-  places = {
-    key: (path, layer)
-    for path, keys in planned.keys.items()
-    for layer, key in enumerate(keys)
-  }
+  places: dict[str, list] = {}
+  for path, keys in planned.keys.items():
+    for layer, key in enumerate(keys):
+      places.setdefault(key, []).append((path, layer))
   entries = {key: source.tensors[key] for key in places | carried}
   beside = writing.beside(source.path)
   if not unchanged:
@@ -57,8 +56,7 @@ def new_export(
       def data(key: str) -> np.ndarray:
         if key in carried:
           return source.raw(key)
-        path, layer = places[key]
-        return _tensor(planned, leaves[path], key, path, layer)
+        return _tensor(planned, leaves, key, places[key])
 
       names = writing.write_weights(made, entries, data, source.metadata)
       for file in beside:
@@ -96,8 +94,31 @@ def _check(planned: ImportPlan, leaves: dict) -> None:
       )
 
 
-def _tensor(planned: ImportPlan, leaf, key: str, path: str, layer: int):
-  """A tensor of the folder, in its dtype: what `importing.read` did, undone."""
+def _tensor(planned: ImportPlan, leaves: dict, key: str, places: list):
+  """A tensor of the folder, in its dtype: what `importing.read` did, undone.
+
+  places: (path, layer) of each leaf that has a part of it.
+  """
+  places = sorted(places, key=lambda place: planned.names[place[0]].part)
+  parts = [
+    _part(planned, leaves[path], key, path, layer) for path, layer in places
+  ]
+  part = np.concatenate(parts) if len(parts) > 1 else parts[0]
+  source, path = planned.source, places[0][0]
+  dtype = source.tensors[key].dtype
+  with np.errstate(over="ignore", invalid="ignore"):  # told below
+    array = np.asarray(part).astype(headers.DTYPES[dtype], copy=False)
+  bad = array.size - np.count_nonzero(np.isfinite(array))
+  if bad and not source.nonfinite:
+    raise UserError(
+      f"{key}, of the leaf {path}, would have {bad:,} of {array.size:,} values"
+      f" that are NaN or infinite in {dtype}; nothing is written"
+    )
+  return array
+
+
+def _part(planned: ImportPlan, leaf, key: str, path: str, layer: int):
+  """The rows of a tensor that a leaf has, in the leaf's dtype."""
   name, source = planned.names[path], planned.source
   part = leaf[layer] if name.is_stacked else leaf
   if name.transform == decoder.FIRST_ROWS:
@@ -109,19 +130,14 @@ def _tensor(planned: ImportPlan, leaf, key: str, path: str, layer: int):
     part = einops.rearrange(
       part, "d (p q c) -> d c p q", p=shape[2], q=shape[3]
     )
+  if name.transform == decoder.PATCHES and len(shape) == 5:
+    part = einops.rearrange(
+      part, "d (t p q c) -> d c t p q", t=shape[2], p=shape[3], q=shape[4]
+    )
   if name.transform == decoder.CORNER and len(part) < shape[0]:
     # The other cells are as they were: no picture was that large.
     whole, side = source.read(key), math.isqrt(shape[0])
     whole = whole.astype(np.float32)
     whole[decoder.corner(side, math.isqrt(len(part)))] = part
     part = whole
-  dtype = source.tensors[key].dtype
-  with np.errstate(over="ignore", invalid="ignore"):  # told below
-    array = np.asarray(part).astype(headers.DTYPES[dtype], copy=False)
-  bad = array.size - np.count_nonzero(np.isfinite(array))
-  if bad and not source.nonfinite:
-    raise UserError(
-      f"{key}, of the leaf {path}, would have {bad:,} of {array.size:,} values"
-      f" that are NaN or infinite in {dtype}; nothing is written"
-    )
-  return array
+  return part

@@ -125,13 +125,19 @@ class ConfigFields:
       self.refuse(name, value, why)
 
 
-def rope(fields: ConfigFields, *, theta=REQUIRED, axes: bool = False) -> dict:
+def rope(
+  fields: ConfigFields,
+  *,
+  theta=REQUIRED,
+  axes: int = 0,
+  interleaved: bool = False,
+) -> dict:
   """`rope_theta` and, of Llama 3, `rope_llama3` of `ModelConfig`.
 
   Reads the spellings of transformers 4 (`rope_theta`, `rope_scaling`) and 5
-  (`rope_parameters`). theta: the class's own where a config has none. axes:
-  whether the table of three turning axes is known, which text doesn't need:
-  there, all three positions are one.
+  (`rope_parameters`). theta: the class's own where a config has none. axes: how
+  many frequencies three turning axes share, for `rope_sections`; 0 = there is
+  one axis. interleaved: how the class lays them out, whatever a config says.
   """
   kinds = ("default", "llama3", *(("mrope",) if axes else ()))
   own = ConfigFields({}, fields.where)
@@ -156,11 +162,12 @@ def rope(fields: ConfigFields, *, theta=REQUIRED, axes: bool = False) -> dict:
       own.refuse("rope_type", each, f"allowed: {', '.join(kinds)}")
   if "llama3" in (kind, older) and own.get("type", kind) != kind:
     own.refuse("rope_type", kind, f"but its type is {older!r}")
+  found = {}
   if axes:
-    own.known |= {"mrope_section", "mrope_interleaved"}
+    found["rope_sections"] = _sections(own, axes, interleaved)
   own.only("partial_rotary_factor", 1.0, "partial rotary is not supported")
   own.only("attention_factor", 1.0, "scaled attention is not supported")
-  found = {"rope_theta": own.real("rope_theta", theta)}
+  found["rope_theta"] = own.real("rope_theta", theta)
   if kind == "llama3":
     found["rope_llama3"] = (
       own.real("factor"),
@@ -173,3 +180,15 @@ def rope(fields: ConfigFields, *, theta=REQUIRED, axes: bool = False) -> dict:
     own.known.add("original_max_position_embeddings")  # nothing is stretched
   own.finish()
   return found
+
+
+def _sections(own: ConfigFields, half: int, interleaved: bool) -> tuple:
+  """Frequencies of time, row and column, of half a head's."""
+  own.only("mrope_interleaved", interleaved, "its class has no other")
+  found = own.get("mrope_section", [24, 20, 20] if interleaved else REQUIRED)
+  good = isinstance(found, list) and len(found) == 3
+  if not good or any(type(n) is not int or n < 0 for n in found):
+    own.refuse("mrope_section", found, "allowed: three whole numbers")
+  if sum(found) != half:
+    own.refuse("mrope_section", found, f"half a head has {half} channels")
+  return tuple(found)

@@ -15,6 +15,7 @@ from cooper_jax.weights import decoder, families, folder, headers, text_model
 from cooper_jax.weights.origins import Origin
 
 SHOWN = 3  # keys in one error
+TOWER = "params/vision/"  # where our tree has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,22 +43,28 @@ class ImportPlan:
     ]
 
   def _pattern(self, path: str) -> str:
-    keys = self.keys[path]
-    if not self.names[path].is_stacked:
-      return keys[0]
-    layers = f"layers.{{0..{len(keys) - 1}}}."
-    return keys[0].replace("layers.0.", layers, 1)
+    keys, name = self.keys[path], self.names[path]
+    if name.is_stacked:
+      rest = name.pattern.partition("{layer}")[2]
+      first = keys[0].removesuffix(f"0{rest}")
+      said = f"{first}{{0..{len(keys) - 1}}}{rest}"
+    else:
+      said = keys[0]
+    which, parts = name.part
+    return f"{said} ({which + 1} of {parts})" if parts > 1 else said
 
   def shape(self, path: str) -> tuple[int, ...]:
     """Of a leaf, layers in front, without rows of our own."""
     return self.names[path].leaf
 
 
-def plan(source: folder.WeightsFolder) -> ImportPlan:
+def plan(source: folder.WeightsFolder, only: str = "") -> ImportPlan:
   """Matches every tensor of a folder with a leaf, or with a reason not to.
 
-  Raises UserError where the config has what is not supported, where a key is
-  missing or unknown, a shape is not what the config says, or the head is not.
+  only: "text" or "vision", of a family that is DIVISIBLE the half that is
+  taken; the other is skipped. Raises UserError where the config has what is not
+  supported, where a key is missing or unknown, a shape is not what the config
+  says, or the head is not.
   """
   where = f"{source.path / folder.config_name(source.path)}"
   family = families.find(source.config, where)
@@ -75,9 +82,10 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
     )
   _check_sizes(sizes, where)
   names = family.names(sizes)
+  called = {"prefix": prefix, "head": head, "tower": _tower(source, family)}
   keys = {
     path: tuple(
-      name.pattern.format(prefix=prefix, head=head, layer=layer)
+      name.pattern.format(**called, layer=layer)
       for layer in range(name.layers or 1)
     )
     for path, name in names.items()
@@ -116,6 +124,18 @@ def plan(source: folder.WeightsFolder) -> ImportPlan:
     )
   for key, name in wanted.items():
     _check(source, key, name, where)
+  if only and getattr(family, "DIVISIBLE", False) and "vision" in sizes:
+    left = {
+      path for path in names if path.startswith(TOWER) != (only == "vision")
+    }
+    carried += sorted({key for path in left for key in keys[path]})
+    notes.append(f"{len(left)} arrays are left out, for only {only} is taken")
+    names, keys = (
+      {path: each[path] for path in each if path not in left}
+      for each in (names, keys)
+    )
+    vision = {"vision": sizes.pop("vision")}
+    sizes = vision if only == "vision" else sizes
   return ImportPlan(source, sizes, names, keys, tuple(carried), tuple(notes))
 
 
@@ -136,6 +156,13 @@ def _layout(source: folder.WeightsFolder, family) -> tuple[str, str]:
   raise UserError(
     f"{source.path} has no embedding; looked for {', '.join(looked)}"
   )
+
+
+def _tower(source: folder.WeightsFolder, family) -> str:
+  """Prefix of the keys of a tower, where its family knows it by one key."""
+  first = getattr(family, "FIRST_OF_TOWER", None)
+  found = [key for key in source.tensors if first and key.endswith(first)]
+  return min(found).removesuffix(first) if found else ""
 
 
 def _some(keys: list[str]) -> str:
@@ -182,15 +209,22 @@ def read(planned: ImportPlan) -> dict[str, np.ndarray]:
     name = planned.names[path]
     parts = [planned.source.read(key) for key in keys]
     if name.transform == decoder.PATCHES:
-      parts = [
-        einops.rearrange(part, "d c p q -> d (p q c)")
-        if part.ndim == 4
-        else part
-        for part in parts
-      ]
+      parts = [_patches(part) for part in parts]
+    which, count = name.part
+    if count > 1:
+      parts = [np.split(part, count)[which] for part in parts]
     if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
       parts = [part.T for part in parts]
     if len({part.dtype for part in parts}) > 1:
       parts = [part.astype(np.float32) for part in parts]
     found[path] = np.stack(parts) if name.is_stacked else parts[0]
   return found
+
+
+def _patches(kernel: np.ndarray) -> np.ndarray:
+  """A convolution's kernel as a product's [out, in]; such a one as it is."""
+  if kernel.ndim == 5:
+    return einops.rearrange(kernel, "d c t p q -> d (t p q c)")
+  if kernel.ndim == 4:
+    return einops.rearrange(kernel, "d c p q -> d (p q c)")
+  return kernel

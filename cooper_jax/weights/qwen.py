@@ -1,13 +1,13 @@
 """Qwen2, Qwen2.5 and Qwen3, and the text half of Qwen2.5-VL and Qwen3-VL.
 
 Of the two that see, text alone is the same as in the text models: their three
-turning axes are one where no picture is. The vision tower is left where it is.
+turning axes are one where no picture is. `qwen_vl` has the rest of them.
 """
 
 from cooper_jax.weights import decoder, fields
 
 SEEING = ("qwen2_5_vl", "qwen3_vl")
-MODEL_TYPES = ("qwen2", "qwen3", *SEEING)
+MODEL_TYPES = ("qwen2", "qwen3")
 # How a folder may call the decoder and the head.
 LAYOUTS = (
   ("model.language_model.", "lm_head.weight"),
@@ -33,7 +33,7 @@ def config(said: dict, where: str) -> dict:
   where: how errors name the file.
   """
   model_type = said["model_type"]
-  sees = model_type in SEEING
+  sees, newer = model_type in SEEING, model_type.startswith("qwen3")
   read, top = fields.ConfigFields(said, where), None
   if sees and "text_config" in said:
     top = read
@@ -55,9 +55,9 @@ def config(said: dict, where: str) -> dict:
   decoder.no_windows(read, found["layers"])
   # `use_mrope` says that there may be pictures.
   read.known.add("use_mrope")
-  found |= fields.rope(read, axes=sees)
-  with_norms = model_type.startswith("qwen3")
-  found |= {"qk_norm": with_norms, "qkv_bias": not with_norms}
+  half = found["head_dim"] // 2 if sees else 0
+  found |= fields.rope(read, axes=half, interleaved=newer)
+  found |= {"qk_norm": newer, "qkv_bias": not newer}
   if top:
     found["tied_head"] = _tied(top, read)
   else:
@@ -83,11 +83,5 @@ def _tied(top: fields.ConfigFields, own: fields.ConfigFields) -> bool | None:
 
 def skipped(said: dict) -> tuple[decoder.Skipped, ...]:
   """What a folder may hold and is not imported."""
-  found = [decoder.FREQUENCIES]
-  if said["model_type"] in SEEING:
-    why = "vision tower: of this model, text alone is imported"
-    found += [
-      decoder.Skipped(pattern, why, True)
-      for pattern in ("model.visual.*", "visual.*")
-    ]
-  return tuple(found)
+  del said
+  return (decoder.FREQUENCIES,)

@@ -28,7 +28,13 @@ LOOKED_AT = 2**16  # bytes of each tensor, at either end, that a digest is of
 EMBEDDING, OUT_OF = "params/embedding", "params/head"
 # Of a folder's text nothing else stands between the embedding and the layers.
 OF_TEXT = {"smear": False}
-OF_ONE_TABLE = {"rope_llama3": ()}  # where a family says nothing of it
+# Where a family says nothing of it.
+OF_ONE_TABLE = {
+  "rope_llama3": (),
+  "rope_sections": (),
+  "rope_interleaved": False,
+  "causal_cells": False,
+}
 
 
 def take(config, given=()) -> None:
@@ -76,8 +82,9 @@ def _check_together(config, named: dict) -> None:
 
 
 def _plan(role: str, path) -> importing.ImportPlan:
+  only = "" if role == "from" else role
   try:
-    return importing.plan(folder.open_folder(path))
+    return importing.plan(folder.open_folder(path), only)
   except UserError as error:
     raise UserError(f"config.init.{role}: {error}") from error
 
@@ -103,7 +110,9 @@ def _take_sizes(config, planned: importing.ImportPlan, given) -> None:
   found = {f"model.{name}": value for name, value in sizes.items()}
   pixels = vision.pop("image_size", 0)
   found |= {f"model.vision.{name}": value for name, value in vision.items()}
-  if vision and not vision.get("cell_table"):
+  if vision.get("merge"):
+    _check_cells(config, planned, pixels)
+  elif vision and not vision.get("cell_table"):
     found |= {"data.image_size": pixels}
   elif pixels:
     _check_pixels(config, planned, pixels)
@@ -127,6 +136,16 @@ def _check_pixels(config, planned: importing.ImportPlan, most: int) -> None:
     raise UserError(
       f"config.data.image_size is {pixels}, {planned.source.path} takes"
       f" multiples of its patch {patch} up to {most}; set one"
+    )
+
+
+def _check_cells(config, planned: importing.ImportPlan, cell: int) -> None:
+  """Pictures of any size are whole cells of merged patches."""
+  pixels = config.data.image_size
+  if pixels % cell:
+    raise UserError(
+      f"config.data.image_size is {pixels}, {planned.source.path} takes"
+      f" multiples of {cell}, the side of its cells; set one"
     )
 
 

@@ -66,6 +66,7 @@ def inputs(ids_BL: np.ndarray, config: ModelConfig):
     kind=np.full(shape, TEXT, np.int32),
     row=at,
     column=at,
+    time=at,
     cell=none,
     query=none,
     opening=np.zeros(shape, np.int32),
@@ -151,3 +152,12 @@ def _run(model, params, ids_BL):
   start, exists = jnp.zeros_like(tokens.ids), jnp.ones(keys.shape[:2], bool)
   logits = call("text_logits", last, keys, start, exists)
   return np.asarray(logits[..., : config.text]), np.stack(hidden)
+
+
+def logits(model: unified.Unified, hidden_BLD):
+  """Logits [B, L, V] of the folder's tokens; a method of the model."""
+  shape = hidden_BLD.shape[:2]
+  keys = jnp.zeros((shape[0], 1, model.config.d_model))
+  start, exists = jnp.zeros(shape, jnp.int32), jnp.ones((shape[0], 1), bool)
+  found = model.text_logits(hidden_BLD, keys, start, exists)
+  return found[..., : model.config.text]

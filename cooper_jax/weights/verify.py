@@ -29,6 +29,7 @@ from cooper_jax.weights import (
   importing,
   live,
   origins,
+  rows_with_pictures,
   text_model,
   vision_model,
 )
@@ -121,7 +122,7 @@ def verify(
   notes = [*opened.notes, *planned.notes]
   file = opened.path / folder.EXPECTED
   has_text, sees = "text" in planned.sizes, "vision" in planned.sizes
-  if is_live and has_text and sees:
+  if is_live and has_text and sees and live.SEEING not in opened.config:
     raise UserError(
       f"--live runs classes of transformers, which has none of {opened.path}:"
       f" leave it out, and put what its class gives into {folder.EXPECTED}"
@@ -145,7 +146,9 @@ def verify(
   model = text_model.make_model(config)
   origins.table(planned.origins(), text_model.shapes(model))
   params = text_model.fill(model, leaves)
-  if "patches" in rest and sees:
+  if rows_with_pictures.GRIDS in rest and sees:
+    found |= _gaps(rows_with_pictures.compare(model, params, rest))
+  elif "patches" in rest and sees:
     found |= _gaps(vision_model.compare_whole(model, params, rest))
   rest.used |= {*wanted, *TEXT_OF_SEEING.values()}
   ids = np.random.default_rng(0).integers(0, config.text, (2, 21))

@@ -1,24 +1,24 @@
 """The tower of an import on pictures, and the whole of a model that draws.
 
 What a folder's own class gave is of patches, of pictures of any shape. A run
-has square pictures, for which the tower is the model's own forward pass; here
-its parts are called one after the other, with the positions that are said.
+has square pictures; the tower is the model's own, here of the patches and the
+places that are said.
 """
 
+import dataclasses
 import itertools
-import math
 
-import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from cooper_jax.errors import UserError
-from cooper_jax.models import layers, masks, vision
+from cooper_jax.models import masks, patches, vision
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.models.unified import Tokens, Unified
+from cooper_jax.sequences import segments
 from cooper_jax.weights import text_model
 
 KINDS = (TEXT, IMAGE, CODE)  # of a token, as `kind` of an io.npz counts them
@@ -73,58 +73,27 @@ class Expected:
     return [f"not compared: {', '.join(rest)}"] if rest else []
 
 
-def tower(config: VisionConfig, params, patches_BJP, position_BJD, exists_BJ):
-  """(what the stem gives, each layer's states, those behind the norm).
+def tower(config: VisionConfig, params, pictures):
+  """(states [layers + 1, B, J, width], those behind the norm, features).
 
-  Each [B, J, D], D the tower's width. params: `vision` of a model.
+  pictures: as `vision.Vision` takes them. params: `vision` of a model; where
+  they have no connector, the features mean nothing.
   """
-  dtypes = {"dtype": "float32", "operands": "float32"}
-  axes = ("pixels", "embed")
-  stem = layers.Linear(config.width, axes, bias=True, parent=None, **dtypes)
-  x = stem.apply({"params": params["stem"]}, patches_BJP) + position_BJD
-  states = [x]
-  block = vision.VisionBlock(config, **dtypes, parent=None)
-  for layer in range(config.layers):
-    own = jax.tree.map(lambda leaf: leaf[layer], params["blocks"])  # noqa: B023
-    x, _ = block.apply({"params": own}, x, exists_BJ)
-    states.append(x)
-  own, centred = params["norm"], x - x.mean(axis=-1, keepdims=True)
-  variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-  x = centred * jax.lax.rsqrt(variance + config.norm_eps)
-  return [*states, x * own["scale"] + own["bias"]]
-
-
-def connected(params, x_BJD):
-  """What the decoder is given [B, J, D'] of the tower's last states."""
-  for i in (1, 2):
-    own = params[f"connector{i}"]
-    x_BJD = x_BJD @ own["kernel"] + own["bias"]
-    x_BJD = jax.nn.gelu(x_BJD, approximate=True) if i == 1 else x_BJD
-  return x_BJD
-
-
-def patches_of(pictures_BHWC, patch: int) -> np.ndarray:
-  """Patches [B, J, values] of pictures; pixels that fill none are left out."""
-  height, width = (n // patch * patch for n in pictures_BHWC.shape[1:3])
-  return einops.rearrange(
-    pictures_BHWC[:, :height, :width],
-    "b (h p) (w q) c -> b (h w) (p q c)",
-    p=patch,
-    q=patch,
+  if "connector1" not in params:
+    square = jnp.zeros((config.width, config.width))
+    own = {"kernel": square, "bias": square[0]}
+    params = dict(params, connector1=own, connector2=own)
+  d_model = params["connector2"]["bias"].shape[0]
+  whole = vision.Vision(config, d_model, "float32", "float32")
+  (features, _), kept = whole.apply(
+    {"params": params},
+    pictures,
+    capture_intermediates=lambda module, _: module.name == "norm",
+    mutable=["intermediates"],
   )
-
-
-def resized(table_JD, height: int, width: int) -> np.ndarray:
-  """A table of positions [height * width, D] for a picture of that grid.
-
-  Bilinear, averaged where it shrinks, as SigLIP2 does for pictures of any
-  shape.
-  """
-  side = math.isqrt(len(table_JD))
-  square = np.reshape(table_JD, (side, side, -1))
-  shape = (height, width, square.shape[-1])
-  made = jax.image.resize(square, shape, "linear", antialias=True)
-  return np.reshape(made, (height * width, -1))
+  found = kept["intermediates"]
+  (last,) = found["norm"]["__call__"] if "norm" in found else (None,)
+  return found["states"][0], last, features
 
 
 def compare_tower(sizes: dict, leaves: dict, arrays: Expected):
@@ -146,32 +115,32 @@ def compare_tower(sizes: dict, leaves: dict, arrays: Expected):
 
 
 def _compare_tower(config: VisionConfig, params, arrays: Expected):
-  found, table, side = {}, params["position"], config.image_size
-  states = (None, config.cells, config.width)
+  found, side = {}, config.image_size
+  shape = (None, config.cells, config.width)
   if "pixels" in arrays:
     pixels = arrays.take("pixels", FLOATS, None, 3, None, None)
     _square(pixels.shape[2:], side, config.patch)
-    x = patches_of(np.moveaxis(pixels, 1, -1), config.patch)
-    ours = tower(config, params, x, table, None)
-    found |= _by_layer(ours, arrays, np.ones(x.shape[:2], bool))
+    pixels = np.moveaxis(pixels, 1, -1)[:, :side, :side]
+    ours = tower(config, params, patches.from_pixels(pixels, config))
+    found |= _by_layer(*ours[:2], arrays, np.ones(ours[1].shape[:2], bool))
   if "image_u8" in arrays:
     images = arrays.take("image_u8", "u", None, None, None, 3)
     _square(images.shape[1:3], side, config.patch)
-    images = images[:, :side, :side]
-    wanted = arrays.take("last_hidden_state_u8", FLOATS, *states)
-    found["last_hidden_state_u8"] = (_whole(config, params, images), wanted)
+    wanted = arrays.take("last_hidden_state_u8", FLOATS, *shape)
+    last = tower(config, params, images[:, :side, :side])[1]
+    found["last_hidden_state_u8"] = (last, wanted)
   if "spatial_shapes" in arrays:
-    values = 3 * config.patch**2
-    patches = arrays.take("patches", FLOATS, None, None, values)
-    exists = arrays.take("mask", INTEGERS, *patches.shape[:2], below=2) > 0
-    grids = arrays.take("spatial_shapes", INTEGERS, len(patches), 2)
+    values = arrays.take("patches", FLOATS, None, None, config.values)
+    exists = arrays.take("mask", INTEGERS, *values.shape[:2], below=2) > 0
+    grids = arrays.take("spatial_shapes", INTEGERS, len(values), 2)
     if grids.min() < 1 or (grids.prod(axis=1) != exists.sum(axis=1)).any():
       raise UserError("io.npz: mask and spatial_shapes are of other pictures")
-    position = np.zeros((*patches.shape[:2], config.width), np.float32)
-    for row, grid in zip(position, grids, strict=True):
-      row[: grid.prod()] = resized(table, *map(int, grid))
-    ours = tower(config, params, patches, position, exists)
-    found |= _by_layer(ours, arrays, exists)
+    config = dataclasses.replace(config, position="averaged")
+    place = np.zeros((2, *exists.shape), np.int32)
+    for i, grid in enumerate(grids):
+      place[:, i, : grid.prod()] = patches.places(*map(int, grid), merge=1)
+    given = patches.Patches(values, *place, exists)
+    found |= _by_layer(*tower(config, params, given)[:2], arrays, exists)
   if not found:
     raise UserError(
       "io.npz has nothing to compare the tower with: no pixels, image_u8 or"
@@ -180,15 +149,15 @@ def _compare_tower(config: VisionConfig, params, arrays: Expected):
   return found
 
 
-def _by_layer(states: list, arrays: Expected, exists_BJ) -> dict:
+def _by_layer(states, last_BJD, arrays: Expected, exists_BJ) -> dict:
   """Pairs of arrays by name of what is expected of the states of `tower`."""
-  shape, pairs = np.shape(states[0]), {}
+  shape, pairs = last_BJD.shape, {}
   if "hidden" in arrays:
-    *given, _, _ = states
+    given = states[:-1]
     hidden = arrays.take("hidden", FLOATS, len(given), *shape)
     pairs = {f"hidden {i}": pair for i, pair in enumerate(zip(given, hidden))}
   last = arrays.take("last_hidden_state", FLOATS, *shape)
-  pairs["last_hidden_state"] = (states[-1], last)
+  pairs["last_hidden_state"] = (last_BJD, last)
   return {
     name: (np.asarray(ours)[exists_BJ], theirs[exists_BJ])
     for name, (ours, theirs) in pairs.items()
@@ -200,22 +169,6 @@ def _square(shape, side: int, patch: int) -> None:
     raise UserError(
       f"io.npz has pictures of {list(shape)} pixels, the tower takes {side}"
     )
-
-
-def _whole(config: VisionConfig, params, images):
-  """What the model's own forward pass has behind the tower's norm."""
-  square = jnp.zeros((config.width, config.width))
-  own = {"kernel": square, "bias": square[0]}
-  params = dict(params, connector1=own, connector2=own)
-  whole = vision.Vision(config, config.width, "float32", "float32")
-  _, kept = whole.apply(
-    {"params": params},
-    images,
-    capture_intermediates=lambda module, _: module.name == "norm",
-    mutable=["intermediates"],
-  )
-  (found,) = jax.tree.leaves(kept)
-  return found
 
 
 def compare_whole(model: Unified, params, arrays: Expected):
@@ -234,12 +187,13 @@ def compare_whole(model: Unified, params, arrays: Expected):
 
 def _compare_whole(model: Unified, params, arrays: Expected):
   config, own = model.config, params["params"]["vision"]
-  tables, values = config.vision, 3 * config.vision.patch**2
-  patches = arrays.take("patches", FLOATS, None, values)
-  count = len(patches)
+  tables = config.vision
+  values = arrays.take("patches", FLOATS, None, tables.values)
+  count = len(values)
   place = arrays.take("patch_position", INTEGERS, count, below=tables.cells)
-  states = tower(tables, own, patches[None], own["position"][place], None)
-  features = connected(own, states[-1]) + own["cell_table"][place]
+  row, column = np.divmod(place[None], tables.grid)
+  given = patches.Patches(values[None], row, column)
+  features = tower(tables, own, given)[2]
   found = {
     "image_features": (
       features[0],
@@ -255,7 +209,7 @@ def _compare_whole(model: Unified, params, arrays: Expected):
     )
   ids = arrays.take("ids", INTEGERS, length, below=config.text)
   position = arrays.take("position", INTEGERS, length)
-  row, column, order = places(kind, place, config)
+  row, column, order = places(kind, config)
   found["position"] = (np.stack([row, column]), np.stack([position] * 2))
   found["group"] = (order, arrays.take("group", INTEGERS, length))
   tokens, layout, _ = text_model.inputs(ids[None], config)
@@ -271,7 +225,7 @@ def _compare_whole(model: Unified, params, arrays: Expected):
     x = x.at[np.flatnonzero(kind == 2)].set(given)
   mask = masks.attention_mask(layout.replace(order=order[None]))
   hidden = model.apply(params, x[None], tokens, mask, method=_decoded)
-  logits = model.apply(params, hidden, method=_logits)
+  logits = model.apply(params, hidden, method=text_model.logits)
   found["hidden"] = (
     hidden[0],
     arrays.take("hidden", FLOATS, length, config.d_model),
@@ -283,14 +237,13 @@ def _compare_whole(model: Unified, params, arrays: Expected):
   return found
 
 
-def places(kind_L, place_J, config: ModelConfig):
+def places(kind_L, config: ModelConfig):
   """(row, column, order), each i32 [L], by the rule of `sequences/row.py`.
 
-  Text moves on by one. The cells of a picture share one place, or lie on it by
-  row and column; what is drawn shares one. kind_L, place_J: as in
-  `compare_whole`.
+  Text moves on by one. The cells of a picture share one place, and what is
+  drawn shares one. kind_L: as in `compare_whole`.
   """
-  at, order, seen, side = 0, 0, 0, config.vision.grid
+  at, order = 0, 0
   found = []
   for kind, run in itertools.groupby(kind_L.tolist()):
     count = len([*run])
@@ -299,10 +252,9 @@ def places(kind_L, place_J, config: ModelConfig):
     if kind == KINDS.index(TEXT):
       own, ahead = np.tile(np.arange(count), (3, 1)), (count, count)
     elif kind == KINDS.index(IMAGE):
-      cells, seen = place_J[seen : seen + count], seen + count
-      if not config.one_position:
-        own[:2] = cells // side, cells % side
-      ahead = (config.image_advance, 1)
+      layout = segments.image_layout(config, 1, count)
+      own += np.stack([layout.row, layout.column, layout.order])
+      ahead = (layout.advance, 1 + int(layout.order[-1]))
     found.append(own + np.array([[at], [at], [order]]))
     at, order = at + ahead[0], order + ahead[1]
   return np.concatenate(found, axis=1).astype(np.int32)
@@ -310,12 +262,3 @@ def places(kind_L, place_J, config: ModelConfig):
 
 def _decoded(model: Unified, x_BLD, tokens: Tokens, mask):
   return model.decoder(x_BLD, model.shared(tokens) | {"mask": mask})[0]
-
-
-def _logits(model: Unified, hidden_BLD):
-  """Logits [B, L, V] of the folder's tokens."""
-  shape = hidden_BLD.shape[:2]
-  keys = jnp.zeros((shape[0], 1, model.config.d_model))
-  start, exists = jnp.zeros(shape, jnp.int32), jnp.ones((shape[0], 1), bool)
-  logits = model.text_logits(hidden_BLD, keys, start, exists)
-  return logits[..., : model.config.text]

@@ -61,14 +61,15 @@ def eager_to_draw(params, form):
 
 
 def trainer_log_probs(model, form, params, out, made, *, group, limits=LIMITS,
-                      temperature=(1.3, 0.7), together=True):  # fmt: skip
+                      temperature=(1.3, 0.7), together=True,
+                      images=1):  # fmt: skip
   found = documents.documents(out, made, form=form, limits=limits, group=group)
   if not together:
     found = [
       segments.Document(d.trunk, (b,)) for d in found for b in d.branches
     ]
   length = max(segments.measure(d, form)[0] for d in found)
-  shape = packing.Shape(length=length, texts=120, codes=6 * 16)
+  shape = packing.Shape(length=length, texts=120, codes=6 * 16, images=images)
   batch = packing.pack(found, form=form, shape=shape)
   scores = score(
     model,

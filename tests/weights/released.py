@@ -35,6 +35,9 @@ SIZES = {
 QWEN2 = {"use_sliding_window": False, "sliding_window": 4096}
 FULL = {"layer_types": ["full_attention"] * LAYERS}
 MULTI = {"rope_type": "default", "mrope_section": [1, 2, 1]}
+# Of a tower that the folder has no tensor of: text alone is imported.
+TOWER = {"depth": 1, "out_hidden_size": WIDTH, "deepstack_visual_indexes": [0]}
+OLDER_TOWER = {"depth": 1, "out_hidden_size": WIDTH, "in_chans": 3}
 
 
 def text(model_type, tied=False, **more):
@@ -55,7 +58,7 @@ def seeing(model_type, tied, **more):
     "model_type": model_type,
     "tie_word_embeddings": tied,
     "text_config": own,
-    "vision_config": {"depth": 1},
+    "vision_config": TOWER,
     "image_token_id": 40,
   }
 
@@ -81,7 +84,7 @@ CASES = {
       rope_parameters=None,
       rope_theta=500.0,
       rope_scaling={"type": "mrope", "mrope_section": [1, 2, 1]},
-      vision_config={"depth": 1},
+      vision_config=OLDER_TOWER,
     ),
     "model.",
     1,
@@ -138,17 +141,6 @@ def random_tensors(config, prefix="model.", seed=0):
     for name in ("input_layernorm", "post_attention_layernorm"):
       found[f"{at}{name}.weight"] = 1 + draw(WIDTH)
   return found
-
-
-def tower(config, rng):
-  """Tensors of a tower that is not imported, by key."""
-  if "vision_config" not in config:
-    return {}
-  prefix = "model.visual." if "text_config" in config else "visual."
-  return {
-    f"{prefix}blocks.0.attn.qkv.weight": rng.normal(size=(6, 2)).astype("f4"),
-    f"{prefix}merger.norm.bias": np.arange(3, dtype=np.int64),
-  }
 
 
 def frequencies(config):
@@ -249,8 +241,7 @@ def write(folder, name):
   tensors = {k: v.astype(jnp.dtype(dtype)) for k, v in tensors.items()}
   folder.mkdir(parents=True)
   write_json(folder / "config.json", config)
-  every = tensors | tower(config, rng)
-  write_tensors(folder, every, shards)
+  write_tensors(folder, tensors, shards)
   ids = rng.integers(0, ROWS, (2, 21), dtype=np.int32)
   logits, hidden = reference(config, tensors, ids, prefix)
   logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -262,4 +253,4 @@ def write(folder, name):
     k: v if v.dtype == np.int32 else v.astype("f4") for k, v in found.items()
   }
   np.savez(folder / "io.npz", **found)
-  return every
+  return tensors

@@ -10,7 +10,7 @@ from cooper_jax import package
 from cooper_jax.settings import checks
 from cooper_jax.tokenizers.text import ASSET
 from cooper_jax.weights import starting
-from tests.weights import released, released_pictures
+from tests.weights import released, released_pictures, released_seeing
 
 ROWS = 840  # of the embedding; our own tokenizer, which it has, is smaller
 END = "<|im_end|>"
@@ -51,6 +51,20 @@ def write_vision(folder):
   folder.mkdir(parents=True)
   released.write_json(folder / "config.json", config)
   released.write_tensors(folder, tensors)
+  return tensors
+
+
+def write_seeing(folder):
+  """A folder like Qwen3-VL's, of patches of 16 pixels; gives its tensors."""
+  write_tokenizer(folder)
+  config, prefix, tower, shards = released_seeing.CASES["qwen3_vl"]
+  config = config | {
+    "text_config": config["text_config"] | {"vocab_size": ROWS},
+    "vision_config": config["vision_config"] | {"patch_size": 16},
+  }
+  tensors = released_seeing.random_tensors(config, prefix, tower)
+  released.write_json(folder / "config.json", config)
+  released.write_tensors(folder, tensors, shards)
   return tensors
 
 

@@ -208,11 +208,12 @@ def test_the_whole_model_and_its_text_half_say_what_the_head_is(
 def qwen2_5_vl_of_a_year(**top):
   """As transformers 4.52 to 4.54 wrote it: all of it twice, not all alike."""
   own = released.text("qwen2_5_vl_text", True, sliding_window=None)
+  own["rope_parameters"] = released.ROPE | released.MULTI
   own |= released.FULL | dict(use_sliding_window=False, max_window_layers=28)
   own |= dict(vision_start_token_id=1, vision_end_token_id=2, vision_token_id=3)
   whole = own | {"model_type": "qwen2_5_vl", "sliding_window": 32768}
   del whole["layer_types"]
-  whole |= {"text_config": own, "vision_config": {"depth": 1}} | top
+  whole |= {"text_config": own, "vision_config": released.OLDER_TOWER} | top
   return families.find(whole, "c").config(whole, "c")
 
 

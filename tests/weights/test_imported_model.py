@@ -1,11 +1,13 @@
 """An imported decoder is a model like any other: cached, sampled, scored."""
 
 import numpy as np
+import pytest
 
+from cooper_jax.models.config import VisionConfig
 from cooper_jax.weights import folder, importing, text_model
 from tests import tiny
 from tests.sampling import test_exactness
-from tests.weights import released
+from tests.weights import released, released_seeing
 
 
 def test_sampler_log_prob_is_trainer_log_prob(tmp_path):
@@ -44,3 +46,38 @@ def test_the_forward_pass_is_that_of_the_layers_one_by_one(tmp_path):
   again, _ = text_model.run(model, params, ids % released.ROWS)
   np.testing.assert_array_equal(again[:, :5], logits[:, :5])
   assert np.abs(again[:, 5] - logits[:, 5]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  "name", ["qwen3_vl", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)]
+)
+def test_a_model_that_sees_samples_what_it_scores(name, tmp_path):
+  """Two pictures a row, merged cells, three axes and, of Qwen3-VL, DeepStack.
+
+  Layers are in a loop, and called one by one.
+  """
+  released_seeing.write(tmp_path / "a", name)
+  planned = importing.plan(folder.open_folder(tmp_path / "a"))
+  sizes = dict(planned.sizes)
+  vision = VisionConfig(**dict(sizes.pop("vision"), image_size=24))
+  model, form, params = tiny.make(
+    3, **sizes, vision=vision, unroll=name == "qwen3_vl"
+  )
+  assert form.model.locations == 16  # pixels 24, cells of 2 x 2 patches of 3
+  params = text_model.placed(params, importing.read(planned))
+  params = test_exactness.eager_to_draw(params, form)
+  rng = np.random.default_rng(1)
+  made = [
+    (*first, *second)
+    for first, second in zip(
+      test_exactness.trunks(rng, form, 3), test_exactness.trunks(rng, form, 3)
+    )
+  ]
+  out = test_exactness.run(model, form, params, made, range(9), length=48)
+  assert (out.map_modality >= 0).any() and out.trainable.sum() > 30
+  found = test_exactness.trainer_log_probs(
+    model, form, params, out, made, group=3, images=2
+  )
+  np.testing.assert_allclose(
+    found[out.trainable], out.log_prob[out.trainable], atol=1e-5, rtol=1e-5
+  )

@@ -134,3 +134,70 @@ def test_a_composed_model_goes_through_every_stage(here, tmp_path, built):
   run(alone, other, "grpo")
   assert len(built) == 2
   assert (other / "grpo/origins.json").exists()
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+  """A folder of a model that sees."""
+  path = tmp_path_factory.mktemp("seeing") / "whole"
+  return path, starts.write_seeing(path)
+
+
+def test_a_model_that_sees_is_taken_whole_or_in_halves(seeing, tmp_path):
+  path, tensors = seeing
+  whole = starts.make(tmp_path, {"init.from": str(path)}, ("pretrain",))
+  halves = {f"init.{half}": str(path) for half in ("text", "vision")}
+  halves = starts.make(tmp_path, halves, ("pretrain",))
+  assert whole.model.to_dict() == halves.model.to_dict()
+  assert whole.data.image_size == 64 and whole.model.vision.merge == 2
+  made = policy.make_policy(whole)
+  # Two patches of 16 pixels are the side of a cell, and of a location.
+  assert made.form.model.locations == 4
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    zeros = jax.tree.map(
+      lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+      policy.abstract_params(made),
+    )
+    trees = [
+      flatten(starting.build(each, zeros)[0]) for each in (whole, halves)
+    ]
+  for name, leaf in trees[0].items():
+    np.testing.assert_array_equal(leaf, trees[1][name])
+  for third, name in enumerate("qkv"):
+    fused = tensors["model.visual.blocks.1.attn.qkv.weight"]
+    np.testing.assert_array_equal(
+      trees[0][f"params/vision/blocks/{name}/kernel"][1],
+      np.split(fused, 3)[third].T,
+    )
+  with pytest.raises(UserError, match="takes multiples of 32, the side of its"):
+    starts.make(
+      tmp_path, {"init.from": str(path), "data.image_size": 80}, ("pretrain",)
+    )
+
+
+@pytest.mark.slow
+def test_a_model_that_sees_goes_through_every_stage(seeing, tmp_path, built):
+  path, _ = seeing
+  work = tmp_path / "run"
+  config = starts.make(work, {"init.from": str(path)})
+  workdir.prepare(config, work)
+  run(config, work, "tokenizer", *STAGES)
+  assert len(built) == 1
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    trained = policy.load_params(policy.make_policy(config), work / "grpo")
+  moved = {
+    name: np.abs(np.asarray(leaf) - old).max()
+    for (name, leaf), old in zip(
+      flatten(trained).items(), flatten(built[0][0]).values(), strict=True
+    )
+  }
+  assert np.isfinite([*moved.values()]).all()
+  for name in ("stem/kernel", "merger/fc1/kernel", "deepstack/fc2/kernel"):
+    assert moved[f"params/vision/{name}"] > 0
+  planned = importing.plan(folder.open_folder(path))
+  leaves = {name: flatten(trained)[name] for name in planned.keys}
+  exporting.export(planned, leaves, tmp_path / "out")
+  again = importing.read(importing.plan(folder.open_folder(tmp_path / "out")))
+  for name in planned.keys:
+    rows = len(again[name])
+    np.testing.assert_array_equal(again[name], np.asarray(leaves[name])[:rows])
