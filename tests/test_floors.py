@@ -18,6 +18,7 @@ FLOORS = [
   ["sequences"],
   ["data", "sampling", "weights"],
   ["policy"],
+  ["trained"],
   ["rollouts"],
   ["rl", "eval"],
   ["report"],

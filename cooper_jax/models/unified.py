@@ -16,6 +16,7 @@ from cooper_jax.models import (
   layers,
   masks,
   products,
+  tables,
   transformer,
   vision,
 )
@@ -53,22 +54,6 @@ class Tokens:
   read: jax.Array
 
 
-def _look_up(table, ids, sharded: bool, dtype):
-  """Rows of a table by id in another dtype, those below 0 as if they were 0.
-
-  The rows are converted, not the table: its gradient is added up as it is.
-  Of a table of sharded width every device looks its part up, for all rows of
-  the batch: what travels are the rows that are read, not the table.
-  """
-  ids = jnp.maximum(ids, 0)
-  if not sharded:
-    return table[ids].astype(dtype)
-  rest = (None,) * (ids.ndim - 1)
-  ids = constrain(ids, "copies", *rest)
-  rows = constrain(table[ids].astype(dtype), "copies", *rest, "table")
-  return constrain(rows, "batch", *rest, "embed_out")
-
-
 class Unified(nn.Module):
   """Embedding, vision, decoder and heads.
 
@@ -95,11 +80,10 @@ class Unified(nn.Module):
     # A tied table must start small for its logits; a table of inputs alone
     # starts at the scale of the image features beside it.
     scale = 0.02 if c.tied_head else 0.5
-    self.embedding = layers.parameter(
-      self, "embedding", table(scale), (rows, c.d_model)
-    )
+    shape = (rows, c.d_model)
+    self.embedding = tables.table(self, "embedding", table(scale), shape)
     if not c.tied_head:
-      self.head = layers.parameter(self, "head", table(0.02), (rows, c.d_model))
+      self.head = tables.table(self, "head", table(0.02), shape)
     if c.digits:
       each = scale * len(c.digits) ** -0.5
       self.embedding_digits = self._digits("embedding_digits", each)
@@ -188,7 +172,7 @@ class Unified(nn.Module):
     return constrain(x, "batch", "length", "embed_out")
 
   def _table(self, ids, sharded: bool):
-    return _look_up(self.embedding, ids, sharded, self.config.dtype)
+    return tables.look_up(self.embedding, ids, sharded, self.config.dtype)
 
   def _rows(self, ids, sharded: bool):
     """Rows [..., D] of ids, a code's with those of its digits; -1 is any."""
@@ -295,7 +279,7 @@ class Unified(nn.Module):
     each as `products.of_few` asks for it.
     """
     table = self.embedding if self.config.tied_head else self.head
-    words = table[: self.text_rows - self.config.locations]
+    (words,) = tables.rows(table, 0, self.text_rows - self.config.locations)
     operands = self.config.operands
     return tuple(
       products.laid_out(rows.astype(operands).T, operands=operands)
@@ -340,10 +324,10 @@ class Unified(nn.Module):
     c = self.config
     table = self.embedding if c.tied_head else self.head
     words = self.text_rows - c.locations
-    asked_BLD, named = hidden_BLD.astype(c.dtype), table[:words]
+    asked_BLD, named = hidden_BLD.astype(c.dtype), tables.rows(table, 0, words)
     if sharded:
       asked_BLD = constrain(asked_BLD, "copies", None, None)
-      named = constrain(named, "logits", None)
+      named = [constrain(part, "logits", None) for part in named]
     logits = self._logits(asked_BLD, named, laid_out)
     if sharded:
       logits = constrain(logits, "copies", None, "logits")
@@ -354,7 +338,7 @@ class Unified(nn.Module):
       index = cell_start_BL[..., None] + jnp.arange(c.locations)
       exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
-      named = table[words : self.text_rows]
+      named = tables.rows(table, words, self.text_rows)
       cells = self._logits(hidden_BLD, named)
       return logits, jnp.where(exists, cells, attention.NEGATIVE)
     cells = jnp.einsum(
@@ -370,20 +354,22 @@ class Unified(nn.Module):
 
     laid_out: the second of `laid_out`, or None.
     """
-    return self._logits(hidden_BLD, self._code_rows(), laid_out)
+    return self._logits(hidden_BLD, [self._code_rows()], laid_out)
 
-  def _logits(self, hidden_BLD, rows_VD, laid_out=None):
+  def _logits(self, hidden_BLD, parts, laid_out=None):
     # Hidden states are a norm's, of that dtype, and widened: nothing is lost.
     hidden_BLD = hidden_BLD.astype(self.config.dtype)
     dtypes = {"operands": self.config.operands, "result": "float32"}
-    if laid_out is None:
-      return products.against_rows(hidden_BLD, rows_VD, **dtypes)
-    return products.of_few(hidden_BLD, laid_out, **dtypes)
+    if laid_out is not None:
+      return products.of_few(hidden_BLD, laid_out, **dtypes)
+    found = [products.against_rows(hidden_BLD, x, **dtypes) for x in parts]
+    return found[0] if len(found) == 1 else jnp.concatenate(found, axis=-1)
 
   def _code_rows(self):
     """The head's rows of codes, with those of their digits."""
     c = self.config
-    rows = (self.embedding if c.tied_head else self.head)[self.text_rows :]
+    table = self.embedding if c.tied_head else self.head
+    (rows,) = tables.rows(table, self.text_rows)
     if not c.digits:
       return rows
     digits = self.embedding_digits if c.tied_head else self.head_digits
