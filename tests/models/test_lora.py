@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
-from cooper_jax.models import lora
+from cooper_jax.models import lora, products
 from cooper_jax.models.config import VisionConfig
 from cooper_jax.sequences import packing, scoring
 from tests import tiny
@@ -104,21 +104,8 @@ def test_gradients_are_those_of_the_merged_model():
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol)
 
 
-def dots(changes, settings, imported=()):
+def products_of(loss, *given) -> int:
   """Matrix products in the program of a gradient, before the compiler."""
-  model, form, params, batch = problem(**changes)
-  frozen = trained = None
-  if settings is not None:
-    frozen, trained = begin(params, settings, imported)
-
-  def loss(trained, base):
-    whole = trained
-    if frozen is not None:
-      whole = lora.laid_over(frozen.replace(base=base), trained)
-    found = scoring.score(model, whole, batch, form=form, sampled=False)
-    return found.text_log_prob.sum() + found.code_log_prob.sum()
-
-  given = (params, None) if settings is None else (trained, params)
   text = jax.jit(jax.grad(loss)).lower(*given).as_text()
   return len(re.findall(r"stablehlo\.dot_general", text))
 
@@ -126,19 +113,46 @@ def dots(changes, settings, imported=()):
 def test_a_frozen_matrix_costs_no_gradient():
   """Counted in a model of one layer, unrolled, so that each stands once."""
   changes = {"layers": 1, "unroll": True, "tied_head": False}
-  full = dots(changes, None)
-  one = lora.LoraConfig(rank=3, match="decoder/blocks/q/*", full="")
-  two = lora.LoraConfig(rank=3, match="decoder/blocks/q/*,*/v/main", full="")
-  # A second layer: x A, its B, and gradients of A, of B and of what lies
-  # between; not of x for q and v have one x, whose gradients are added... and
-  # so x A's own gradient is one product more.
-  assert dots(changes, two) - dots(changes, one) == 6
-  # Frozen: all but A and B. Of each of the 7 matrices of the decoder, the 4
-  # of the vision tower's layer and its 2 of MLP, stem and connector, of align,
-  # look, read, point_from and point_to, of the head's words and of its codes
-  # the gradient's product is gone, and with it what lies below q and v alone.
-  gone = full + 6 - dots(changes, one)
-  assert gone >= 7 + 5 + 2
+  model, form, params, batch = problem(**changes)
+  scale = "decoder/blocks/norm_attention/main/scale"
+
+  def loss(whole):
+    found = scoring.score(model, whole, batch, form=form, sampled=False)
+    return found.text_log_prob.sum() + found.code_log_prob.sum()
+
+  def adapted(trained, frozen):
+    return loss(lora.laid_over(frozen, trained))
+
+  def first_norm(x, params):
+    return loss(lora.unflatten(lora.flatten(params) | {scale: x}))
+
+  # The first norm's gradient goes through every layer and asks for that of no
+  # matrix: each has the product forward and the one back to its x.
+  least = products_of(first_norm, lora.flatten(params)[scale], params)
+  frozen, trained = begin(params, lora.LoraConfig(rank=3), ())
+  # A and B of 7 layers: x A, x A B, the gradients of both, of x A and of x;
+  # but what q, k and v are given is not trained: no product back to it, neither
+  # through W nor through A.
+  found = products_of(adapted, trained, frozen)
+  assert found == least + 7 * 6 - 3 * 2
+  # All trained: a product more for each matrix, 7 + 4 + 2 (vision's layer and
+  # MLP), stem, connector, align, look, read, point_from, point_to, two heads.
+  assert products_of(loss, params) >= least + 7 + 6 + 1 + 2 + 5 + 2
+
+
+def test_a_product_keeps_what_the_gradients_asked_for_need():
+  rng = np.random.default_rng(0)
+  x, w = rng.normal(size=(5, 4)), rng.normal(size=(4, 3))
+  table = rng.normal(size=(3, 4))
+  for product, matrix in (
+    (products.linear, w),
+    (products.against_rows, table),
+  ):
+    total = lambda x, w, product=product: product(x, w).sum()  # noqa: E731
+    for argnums, count in ((0, 2), (1, 2), ((0, 1), 3)):
+      # Before anything that is not used is left out.
+      program = str(jax.make_jaxpr(jax.grad(total, argnums))(x, matrix))
+      assert program.count("dot_general[") == count
 
 
 def test_what_is_trained_is_named_by_patterns():
