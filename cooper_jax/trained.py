@@ -40,6 +40,30 @@ def load_params(
   """
   record = lora_record.read(folder)
   adaptation = record and adaptation_in(record)
+  params = restored(policy, folder, adaptation, averaged=averaged, older=older)
+  if record is None or params is None:
+    return params
+  base = jax.device_put(
+    load_base(policy, record, config), policies.param_shardings(policy)
+  )
+  frozen = lora.Frozen(base, adaptation.scale)
+  return jax.jit(lora.merged, out_shardings=policies.param_shardings(policy))(
+    frozen, params
+  )
+
+
+def restored(
+  policy: Policy,
+  folder: Path,
+  adaptation: lora.Adaptation | None,
+  *,
+  averaged: bool,
+  older: bool = False,
+):
+  """The parameters in a stage's checkpoint as they are; as `load_params`.
+
+  adaptation: of what LoRA trained, None = of all.
+  """
   checkpoints = Checkpoints(Path(folder) / "checkpoints")
   boxed = policies.boxed_params(policy, adaptation)
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
@@ -51,15 +75,7 @@ def load_params(
   part = "ema" if averaged else "params"
   params = checkpoints.restore_part(part, abstract, older=older)
   checkpoints.close()
-  if record is None or params is None:
-    return params
-  base = jax.device_put(
-    load_base(policy, record, config), policies.param_shardings(policy)
-  )
-  frozen = lora.Frozen(base, adaptation.scale)
-  return jax.jit(lora.merged, out_shardings=policies.param_shardings(policy))(
-    frozen, params
-  )
+  return params
 
 
 def load_stage(
@@ -82,14 +98,20 @@ def stage_params(
   policy: Policy, config, run_folder, stage: str, *, older: bool = False
 ):
   """Returns the parameters that a stage ended with, or its best, or None."""
+  folder, averaged = result_of(config, run_folder, stage)
+  return load_params(
+    policy, folder, averaged=averaged, older=older, config=config
+  )
+
+
+def result_of(config, run_folder, stage: str) -> tuple[Path, bool]:
+  """(folder that holds what a stage ended with, whether it is averages)."""
   averaged = config[stage].optim.ema_decay > 0
   folder = Path(run_folder) / stage
   # Older configs do not say which; the best are the averages where there are.
   if "result" in config[stage] and config[stage].result == "best":
-    folder, averaged = folder / "best", False
-  return load_params(
-    policy, folder, averaged=averaged, older=older, config=config
-  )
+    return folder / "best", False
+  return folder, averaged
 
 
 def adaptation_in(record: lora_record.Record) -> lora.Adaptation:

@@ -23,7 +23,7 @@ FLOORS = [
   ["rl", "eval"],
   ["report"],
   ["stages"],
-  ["package"],
+  ["package", "lora_export"],
   ["inference", "plan"],
   ["settings"],
   ["__init__", "bench", "compare", "ask", "command"],
