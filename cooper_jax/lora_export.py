@@ -81,8 +81,8 @@ def _adapters(policy, config, run_folder, stage, plans, made) -> list[str]:
   }
   if not any(roles.values()):
     raise UserError(
-      f"no folder has a layer with A and B (config.lora.match={config.lora.match}"
-      "): there is nothing to write for PEFT; set config.lora.export=none"
+      "no folder has a layer that has A and B, so there is nothing for PEFT;"
+      f" config.lora.match is {config.lora.match}; export is adapter: change one"
     )
   made.mkdir()
   held, said = set(), []
