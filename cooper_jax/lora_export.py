@@ -82,7 +82,8 @@ def _adapters(policy, config, run_folder, stage, plans, made) -> list[str]:
   if not any(roles.values()):
     raise UserError(
       "no folder has a layer that has A and B, so there is nothing for PEFT;"
-      f" config.lora.match is {config.lora.match}; export is adapter: change one"
+      f" config.lora.match is {config.lora.match}; change it, or set"
+      " config.lora.export=none"
     )
   made.mkdir()
   held, said = set(), []
