@@ -36,16 +36,19 @@ class Record:
 
 
 def read(folder) -> Record | None:
-  """The record of a stage, by its folder or one in it; None: not LoRA."""
-  for each in (Path(folder), Path(folder).parent):
-    if (each / NAME).is_file():
-      said = workdir.read_json(each / NAME)
-      if not {"trains", "base"} <= said.keys():
-        raise UserError(f"{each / NAME} is damaged: it has no trains and base")
-      return Record(each, said["trains"], said["base"])
-    if (each / "checkpoints").is_dir() and each.name != "best":
-      break
-  return None
+  """The record of a stage, by its folder or `best` in it; None: not LoRA."""
+  folder = Path(folder)
+  stage = folder.parent if folder.name == "best" else folder
+  path = stage / NAME
+  if not path.is_file():
+    return None
+  said = workdir.read_json(path)
+  if not {"trains", "base"} <= said.keys():
+    raise UserError(
+      f"{path} is damaged: it has no trains and base, so A and B mean"
+      " nothing; restore it, or train the stage anew"
+    )
+  return Record(stage, said["trains"], said["base"])
 
 
 def note(folder, trains: dict, base: dict) -> None:
