@@ -27,6 +27,7 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.modalities import default_settings
 from cooper_jax.models.config import ModelConfig, VisionConfig
+from cooper_jax.models.lora import LoraConfig
 from cooper_jax.parallel.mesh import MeshConfig
 from cooper_jax.rl.losses import LossConfig
 from cooper_jax.settings import meaning
@@ -215,6 +216,7 @@ class EvaluateSettings:
 SECTION_CLASSES = {
   "": RunSettings,
   "init": start_folders.InitSettings,
+  "lora": LoraConfig,
   "mesh": MeshConfig,
   "data": DataConfig,
   "world": WorldConfig,

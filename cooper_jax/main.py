@@ -36,7 +36,7 @@ def run(asked: command.Command) -> None:
 
 
 def _run_stages(asked, folder: pathlib.Path, mesh, seen) -> None:
-  from cooper_jax import package
+  from cooper_jax import lora_export, package
   from cooper_jax.parallel.mesh import describe, own_mesh
 
   config, own = asked.config, own_mesh(mesh)
@@ -60,7 +60,7 @@ def _run_stages(asked, folder: pathlib.Path, mesh, seen) -> None:
       f"peak memory {telemetry.peak_memory() / 2**30:.2f} GiB",
       flush=True,
     )
-  print(f"all done: {folder}")
+  print("\n".join([*lora_export.export(config, folder), f"all done: {folder}"]))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,12 +26,12 @@ from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.policy import (
   Policy,
   boxed_params,
-  load_stage,
   make_policy,
   note_text,
 )
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import text_files
+from cooper_jax.trained import load_stage
 from cooper_jax.training import settings_version, start_folders, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 from cooper_jax.world.config import VIEWS, WORLD_VERSION

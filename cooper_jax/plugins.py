@@ -45,6 +45,7 @@ MACHINERY = {
   "rewards": {"map_quality"},
   "stages": {"supervised"},
   "weights": {
+    "adapter",
     "convert",
     "decoder",
     "exporting",

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 
 from cooper_jax import modalities, plugins
 from cooper_jax.errors import UserError
-from cooper_jax.models import kernels, rounding, unified
+from cooper_jax.models import kernels, lora, rounding, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
 from cooper_jax.parallel import processes, shard
 from cooper_jax.parallel.mesh import own_mesh
@@ -28,8 +27,7 @@ from cooper_jax.tokenizers import text_files
 from cooper_jax.tokenizers.folder_text import FolderText
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
-from cooper_jax.training import precision
-from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.training import precision, start_folders
 from cooper_jax.training.state import create
 
 
@@ -174,9 +172,26 @@ def _init_params(model: unified.Unified, form: segments.Format, key):
   )
 
 
-def boxed_params(policy: Policy):
-  """The shapes of `init_params`, which is traced once for a model."""
-  return _boxed(policy.model, policy.form, jax.sharding.get_abstract_mesh())
+def adaptation_of(policy: Policy, config, stage: str):
+  """What LoRA trains in a stage (`lora.Adaptation`); None = all is trained."""
+  settings = lora.LoraConfig(**config.lora)
+  if not settings.rank or stage not in settings.stages:
+    return None
+  return lora.plan(
+    boxed_params(policy),
+    settings,
+    imported=start_folders.imported(config),
+    text=policy.form.model.text,
+  )
+
+
+def boxed_params(policy: Policy, adaptation: lora.Adaptation | None = None):
+  """The shapes of `init_params`, which is traced once for a model.
+
+  adaptation: of what LoRA trains of them, None = of all.
+  """
+  boxed = _boxed(policy.model, policy.form, jax.sharding.get_abstract_mesh())
+  return lora.trained_shapes(boxed, adaptation) if adaptation else boxed
 
 
 @functools.lru_cache(maxsize=8)
@@ -216,8 +231,8 @@ def start_from(policy: Policy, optimizer, params, *, seed: int, **parts: bool):
   return jax.jit(make, out_shardings=shardings)(params, jax.random.key(seed))
 
 
-def _state_shardings(policy: Policy, optimizer, **parts: bool):
-  abstract = abstract_state(policy, optimizer, **parts)
+def _state_shardings(policy: Policy, optimizer, *given, **parts: bool):
+  abstract = abstract_state(policy, optimizer, *given, **parts)
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
@@ -232,52 +247,92 @@ def check_heads(policy: Policy, tensor: int) -> None:
     )
 
 
-def abstract_params(policy: Policy, rules: Rules = TRAIN_RULES):
-  """The parameters' shapes, with their shardings by a table of rules."""
+def abstract_params(
+  policy: Policy,
+  rules: Rules = TRAIN_RULES,
+  adaptation: lora.Adaptation | None = None,
+):
+  """The parameters' shapes, with their shardings by a table of rules.
+
+  adaptation: as in `boxed_params`.
+  """
   check_heads(policy, jax.sharding.get_mesh().shape["tensor"])
-  boxed = boxed_params(policy)
+  boxed = boxed_params(policy, adaptation)
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh(), rules)
   return shard.placed(shard.unbox(boxed), shardings)
 
 
-def param_shardings(policy: Policy):
-  """Shardings of the parameters in training."""
-  return jax.tree.map(lambda leaf: leaf.sharding, abstract_params(policy))
+def param_shardings(policy: Policy, adaptation: lora.Adaptation | None = None):
+  """Shardings of the parameters in training; as in `boxed_params`."""
+  abstract = abstract_params(policy, adaptation=adaptation)
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
-def abstract_state(policy: Policy, optimizer, **parts: bool):
+def abstract_frozen(policy: Policy, adaptation: lora.Adaptation | None):
+  """The shapes of what is frozen beside what LoRA trains, None without."""
+  if adaptation is None:
+    return None
+  params = abstract_params(policy)
+  dtypes = lora.base_dtypes(params, adaptation, policy.form.model)
+  base = jax.tree.map(
+    lambda leaf, dtype: leaf.update(dtype=jnp.dtype(dtype)), params, dtypes
+  )
+  return lora.Frozen(base, adaptation.scale)
+
+
+def abstract_state(
+  policy: Policy,
+  optimizer,
+  adaptation: lora.Adaptation | None = None,
+  **parts: bool,
+):
   """The state's shapes with their shardings; no array is made."""
   make = functools.partial(create, optimizer=optimizer, **parts)
   abstract = jax.eval_shape(
     lambda params, key: make(params, key=key),
-    shard.unbox(boxed_params(policy)),
+    shard.unbox(boxed_params(policy, adaptation)),
     jax.random.key(0),
   )
-  mesh = jax.sharding.get_mesh()
-  shardings = shard.state_shardings(abstract, param_shardings(policy), mesh)
-  return shard.placed(abstract, shardings)
+  mesh, own = jax.sharding.get_mesh(), param_shardings(policy, adaptation)
+  return shard.placed(abstract, shard.state_shardings(abstract, own, mesh))
 
 
-def for_sampling(policy: Policy, params):
+def for_sampling(policy: Policy, params, frozen: lora.Frozen | None = None):
   """The parameters as the sampler wants them, once a step.
 
   Sharded as for decoding, so that no layer is gathered for a single token, and
-  rounded (`models.rounding`). The very same arrays where neither changes
-  anything.
+  rounded (`models.rounding`); what LoRA trains is merged with what is frozen
+  beside it. The very same arrays where none of it changes anything.
   """
   mesh, operands = jax.sharding.get_mesh(), policy.form.model.operands
-  if operands == "float32" and mesh.shape["fsdp"] == 1:
+  unchanged = operands == "float32" and mesh.shape["fsdp"] == 1
+  if unchanged and frozen is None:
     return params
-  return _convert(policy, mesh)(params)
+  return _convert(policy, mesh, decode=True)(frozen, params)
+
+
+def whole_params(policy: Policy, params, frozen: lora.Frozen | None = None):
+  """All parameters of a training state, in training's shardings.
+
+  They are the state's own unless LoRA trains a part of them.
+  """
+  if frozen is None:
+    return params
+  mesh = jax.sharding.get_mesh()
+  return _convert(policy, mesh, decode=False)(frozen, params)
 
 
 @functools.cache
-def _convert(policy: Policy, mesh):
+def _convert(policy: Policy, mesh, *, decode: bool):
   del mesh  # part of the key: the shardings are of the mesh that is set
-  wanted = jax.tree.map(lambda x: x.sharding, sampling_params(policy))
+  wanted = sampling_params(policy) if decode else abstract_params(policy)
+
+  def convert(frozen, params):
+    whole = lora.merged(frozen, params)
+    return rounding.rounded(whole, policy.form.model)
+
   return jax.jit(
-    lambda params: rounding.rounded(params, policy.form.model),
-    out_shardings=wanted,
+    convert, out_shardings=jax.tree.map(lambda x: x.sharding, wanted)
   )
 
 
@@ -293,63 +348,15 @@ def sampling_params(policy: Policy):
   )
 
 
-def load_params(
-  policy: Policy, folder: Path, *, averaged: bool = False, older: bool = False
-):
-  """Returns the parameters that a stage's folder holds, None if it has none.
-
-  Raises UserError where the checkpoint is corrupt or of another shape. older:
-  whether, where it is corrupt, the one before it will do.
-  """
-  checkpoints = Checkpoints(Path(folder) / "checkpoints")
-  boxed = boxed_params(policy)
-  shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
-  abstract = jax.tree.map(
-    lambda leaf, sharding: leaf.update(sharding=sharding),
-    shard.unbox(boxed),
-    shardings,
-  )
-  part = "ema" if averaged else "params"
-  params = checkpoints.restore_part(part, abstract, older=older)
-  checkpoints.close()
-  return params
-
-
-def own_params(policy: Policy, params):
+def own_params(policy: Policy, params, frozen: lora.Frozen | None = None):
   """Parameters on this process' devices alone, for `processes.alone`.
 
   All processes have to call it; in a run of one they stay where they are.
+  frozen: as in `whole_params`.
   """
+  params = whole_params(policy, params, frozen)
   if not processes.several():
     return params
   boxed = boxed_params(policy)
   shardings = shard.abstract_shardings(boxed, own_mesh())
   return jax.device_put(shard.whole(params), shardings)
-
-
-def load_stage(
-  policy: Policy, config, workdir, stage: str, *, older: bool = False
-):
-  """Returns `stage_params`; UserError where there are none.
-
-  older: as in `load_params`; not for what is trained further or measured.
-  """
-  params = stage_params(policy, config, workdir, stage, older=older)
-  if params is None:
-    raise UserError(
-      f"no {stage} checkpoint in {workdir}; put {stage!r} into config.pipeline"
-      " before this stage"
-    )
-  return params
-
-
-def stage_params(
-  policy: Policy, config, workdir, stage: str, *, older: bool = False
-):
-  """Returns the parameters that a stage ended with, or its best, or None."""
-  averaged = config[stage].optim.ema_decay > 0
-  folder = Path(workdir) / stage
-  # Older configs do not say which; the best are the averages where there are.
-  if "result" in config[stage] and config[stage].result == "best":
-    folder, averaged = folder / "best", False
-  return load_params(policy, folder, averaged=averaged, older=older)

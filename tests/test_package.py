@@ -14,8 +14,9 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.eval import stage_scores
 from cooper_jax.parallel import shard
-from cooper_jax.policy import init_params, load_stage, make_policy
+from cooper_jax.policy import init_params, make_policy
 from cooper_jax.stages import tokenizer
+from cooper_jax.trained import load_stage
 from cooper_jax.training import workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.world.scenes import generate

@@ -27,6 +27,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.eval import cell_states
 from cooper_jax.parallel import mesh, shard
 from cooper_jax.runtime import compilation
+from cooper_jax.trained import stage_params
 from cooper_jax.training import workdir
 
 LAST_FIRST = ("grpo", "sft", "pretrain")  # stages
@@ -124,7 +125,7 @@ def _load(made, config, folder: Path, stage: str):
   """The stage that is looked at, and its parameters."""
   for each in (stage,) if stage else LAST_FIRST:
     if (workdir.record(folder, each) or {}).get("finished"):
-      params = policy.stage_params(made, config, folder, each)
+      params = stage_params(made, config, folder, each)
       if params is not None:  # a package has no pretraining
         return each, params
   raise UserError(

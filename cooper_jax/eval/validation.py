@@ -33,8 +33,12 @@ ACCURACY, DREW = "validation/accuracy", "validation/drew"
 class Validation:
   """Measures the policy of a training state; see `loop.Loop.validation`."""
 
-  def __init__(self, config, policy, codecs, folder):
-    """folder: of the stage. Raises UserError where nothing is asked."""
+  def __init__(self, config, policy, codecs, folder, frozen=None):
+    """folder: of the stage; frozen: what LoRA trains beside, None without.
+
+    Raises UserError where nothing is asked.
+    """
+    self._frozen = frozen
     settings = config.grpo
     self.every = settings.validate_every
     self._policy, self._codecs = policy, codecs
@@ -79,7 +83,7 @@ class Validation:
     return left * disk_space.room_of({"params": state.params})
 
   def _measure(self, params) -> tuple[float, float]:
-    own, found = own_params(self._policy, params), None
+    own, found = own_params(self._policy, params, self._frozen), None
     if processes.is_first():
       with processes.alone():
         said = questions.ask(

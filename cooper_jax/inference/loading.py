@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from cooper_jax import package, policy
+from cooper_jax import package, policy, trained
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.inference.model import Model
 from cooper_jax.parallel import mesh
@@ -105,7 +105,7 @@ def _run(folder, stage: str | None):
     )
   made = make(config, folder)
   codecs = tokenizer.load(config, folder)
-  params = policy.load_stage(made, config, folder, done[0], older=True)
+  params = trained.load_stage(made, config, folder, done[0], older=True)
   return config, made, params, codecs, f"{done[0]} of {folder}"
 
 

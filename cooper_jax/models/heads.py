@@ -7,7 +7,7 @@ cells.
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cooper_jax.models import attention, products
+from cooper_jax.models import attention, products, tables
 from cooper_jax.models.config import ModelConfig
 from cooper_jax.parallel.shard import constrain
 from cooper_jax.tokenizers import quantize
@@ -34,7 +34,7 @@ class Heads(nn.Module):
     each as `products.of_few` asks for it.
     """
     table = self.embedding if self.config.tied_head else self.head
-    words = table[: self.text_rows - self.config.locations]
+    (words,) = tables.rows(table, 0, self.text_rows - self.config.locations)
     operands = self.config.operands
     return tuple(
       products.laid_out(rows.astype(operands).T, operands=operands)
@@ -79,10 +79,10 @@ class Heads(nn.Module):
     c = self.config
     table = self.embedding if c.tied_head else self.head
     words = self.text_rows - c.locations
-    asked_BLD, named = hidden_BLD.astype(c.dtype), table[:words]
+    asked_BLD, named = hidden_BLD.astype(c.dtype), tables.rows(table, 0, words)
     if sharded:
       asked_BLD = constrain(asked_BLD, "copies", None, None)
-      named = constrain(named, "logits", None)
+      named = [constrain(part, "logits", None) for part in named]
     logits = self._logits(asked_BLD, named, laid_out)
     if sharded:
       logits = constrain(logits, "copies", None, "logits")
@@ -93,7 +93,7 @@ class Heads(nn.Module):
       index = cell_start_BL[..., None] + jnp.arange(c.locations)
       exists = jnp.take_along_axis(exists, index, axis=-1)
     if not c.pointer:
-      named = table[words : self.text_rows]
+      named = tables.rows(table, words, self.text_rows)
       cells = self._logits(hidden_BLD, named)
       return logits, jnp.where(exists, cells, attention.NEGATIVE)
     cells = jnp.einsum(
@@ -109,20 +109,22 @@ class Heads(nn.Module):
 
     laid_out: the second of `laid_out`, or None.
     """
-    return self._logits(hidden_BLD, self._code_rows(), laid_out)
+    return self._logits(hidden_BLD, [self._code_rows()], laid_out)
 
-  def _logits(self, hidden_BLD, rows_VD, laid_out=None):
+  def _logits(self, hidden_BLD, parts, laid_out=None):
     # Hidden states are a norm's, of that dtype, and widened: nothing is lost.
     hidden_BLD = hidden_BLD.astype(self.config.dtype)
     dtypes = {"operands": self.config.operands, "result": "float32"}
-    if laid_out is None:
-      return products.against_rows(hidden_BLD, rows_VD, **dtypes)
-    return products.of_few(hidden_BLD, laid_out, **dtypes)
+    if laid_out is not None:
+      return products.of_few(hidden_BLD, laid_out, **dtypes)
+    found = [products.against_rows(hidden_BLD, x, **dtypes) for x in parts]
+    return found[0] if len(found) == 1 else jnp.concatenate(found, axis=-1)
 
   def _code_rows(self):
     """The head's rows of codes, with those of their digits."""
     c = self.config
-    rows = (self.embedding if c.tied_head else self.head)[self.text_rows :]
+    table = self.embedding if c.tied_head else self.head
+    (rows,) = tables.rows(table, self.text_rows)
     if not c.digits:
       return rows
     digits = self.embedding_digits if c.tied_head else self.head_digits

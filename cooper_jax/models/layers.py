@@ -14,7 +14,7 @@ import numpy as np
 from flax import errors
 from flax import linen as nn
 
-from cooper_jax.models import products
+from cooper_jax.models import lora, products
 from cooper_jax.models.config import ModelConfig
 
 _fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -36,7 +36,10 @@ def parameter(module: nn.Module, name: str, init, shape: tuple[int, ...]):
 
 
 class Linear(nn.Module):
-  """y = x W (+ b), x [..., in], W [in, out] with logical axis names."""
+  """y = x W (+ b), x [..., in], W [in, out] with logical axis names.
+
+  Where there are A and B of LoRA beside W, x A B is added (`models/lora.py`).
+  """
 
   features: int
   axes: tuple[str, str]
@@ -59,6 +62,11 @@ class Linear(nn.Module):
         (x.shape[-1], self.features),
       )
       y = products.linear(x, kernel, operands=self.operands)
+    if self.has_variable("params", lora.A):
+      for each in (lora.A, lora.B):
+        matrix = self.get_variable("params", each)
+        x = products.linear(x, matrix, operands=self.operands)
+      y = y + x
     if self.bias:
       bias = parameter(
         self,

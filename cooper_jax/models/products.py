@@ -10,13 +10,16 @@ Products with parameters round both operands to a dtype, so also the result's
 gradient where it is one, and sum up in float32. But a parameter's gradient, x^T
 dy, multiplies both in the dtype of x: on an accelerator that is the operands'
 anyway, and of float32 activations on a CPU it is as fast, for AMX's kernels
-take no transposed bfloat16.
+take no transposed bfloat16. A parameter that no gradient is asked of, as a
+frozen one beside its LoRA, costs no such product, nor is x kept for it.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 FEW = 128  # x that are fewer stand second in a step's products
 
@@ -78,8 +81,9 @@ def mixed(weights_BKALS, v_BKSH):
 def _flat(product, x, matrix, operands, result):
   # One matrix product: XLA's CPU backend takes half as long again for the
   # same contraction, and its gradients, with two leading axes.
-  rows, dtypes = x.reshape(-1, x.shape[-1]), (operands, result)
-  y = product(rows, matrix, *(dtype or str(x.dtype) for dtype in dtypes))
+  rows, own = x.reshape(-1, x.shape[-1]), str(x.dtype)
+  dtypes = _Dtypes(operands or own, result or own, own, str(matrix.dtype))
+  y = product(rows, matrix, dtypes)
   return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
@@ -94,39 +98,76 @@ def _rounded(x, y, x_axis, y_axis, operands, result):
   return _dot(x, y, axes, preferred_element_type=result)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _linear(x_LD, kernel_DF, operands, result):
-  return _rounded(x_LD, kernel_DF, 1, 0, operands, result)
+class _Dtypes(NamedTuple):
+  """Of a product: what it multiplies, what comes out, what x and W are."""
+
+  operands: str
+  result: str
+  x: str
+  matrix: str
 
 
-def _linear_back(operands, result, kept, dy):
+def _kept(product):
+  """Forward of a product: it, and what its gradients need.
+
+  x is for that of the matrix and the matrix for that of x, where it is asked
+  for.
+  """
+
+  def forward(x, matrix, dtypes):
+    kept = (
+      x.value if matrix.perturbed else None,
+      matrix.value if x.perturbed else None,
+    )
+    return product(x.value, matrix.value, dtypes), kept
+
+  return forward
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _linear(x_LD, kernel_DF, dtypes):
+  return _rounded(x_LD, kernel_DF, 1, 0, dtypes.operands, dtypes.result)
+
+
+def _linear_back(dtypes, kept, dy):
   x_LD, kernel_DF = kept
-  dx = _rounded(dy, kernel_DF, 1, 1, operands, x_LD.dtype)
-  d_kernel = _rounded(x_LD, dy, 0, 0, x_LD.dtype, result)
-  return dx, d_kernel.astype(kernel_DF.dtype)
+  dx = d_kernel = None
+  if isinstance(dy, SymbolicZero):
+    return dx, d_kernel
+  if kernel_DF is not None:
+    dx = _rounded(dy, kernel_DF, 1, 1, dtypes.operands, dtypes.x)
+  if x_LD is not None:
+    d_kernel = _rounded(x_LD, dy, 0, 0, dtypes.x, dtypes.result)
+    d_kernel = d_kernel.astype(dtypes.matrix)
+  return dx, d_kernel
 
 
-_linear.defvjp(lambda *given: (_linear(*given), given[:2]), _linear_back)
+_linear.defvjp(_kept(_linear), _linear_back, symbolic_zeros=True)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _against_rows(x_LD, table_VD, operands, result):
-  return _rounded(x_LD, table_VD, 1, 1, operands, result)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _against_rows(x_LD, table_VD, dtypes):
+  return _rounded(x_LD, table_VD, 1, 1, dtypes.operands, dtypes.result)
 
 
-def _against_rows_back(operands, result, kept, dy_LV):
+def _against_rows_back(dtypes, kept, dy_LV):
   x_LD, table_VD = kept
+  dx = d_table = None
+  if isinstance(dy_LV, SymbolicZero):
+    return dx, d_table
   # The logits' gradient is made once, and not within each of two products.
   dy_LV = lax.optimization_barrier(dy_LV)
-  dx = _rounded(dy_LV, table_VD, 1, 0, operands, x_LD.dtype)
-  # As [D, V], or all of dy would be transposed; the barrier keeps it so.
-  d_table = _rounded(x_LD, dy_LV, 0, 0, x_LD.dtype, result)
-  d_table = lax.optimization_barrier(d_table)
-  return dx, d_table.T.astype(table_VD.dtype)
+  if table_VD is not None:
+    dx = _rounded(dy_LV, table_VD, 1, 0, dtypes.operands, dtypes.x)
+  if x_LD is not None:
+    # As [D, V], or all of dy would be transposed; the barrier keeps it so.
+    d_table = _rounded(x_LD, dy_LV, 0, 0, dtypes.x, dtypes.result)
+    d_table = lax.optimization_barrier(d_table).T.astype(dtypes.matrix)
+  return dx, d_table
 
 
 _against_rows.defvjp(
-  lambda *given: (_against_rows(*given), given[:2]), _against_rows_back
+  _kept(_against_rows), _against_rows_back, symbolic_zeros=True
 )
 
 # Axes of attention's products: a batch of B and K, and A and L as one.

@@ -16,6 +16,7 @@ from cooper_jax.models import (
   heads,
   layers,
   masks,
+  tables,
   transformer,
   vision,
 )
@@ -55,22 +56,6 @@ class Tokens:
   read: jax.Array
 
 
-def _look_up(table, ids, sharded: bool, dtype):
-  """Rows of a table by id in another dtype, those below 0 as if they were 0.
-
-  The rows are converted, not the table: its gradient is added up as it is.
-  Of a table of sharded width every device looks its part up, for all rows of
-  the batch: what travels are the rows that are read, not the table.
-  """
-  ids = jnp.maximum(ids, 0)
-  if not sharded:
-    return table[ids].astype(dtype)
-  rest = (None,) * (ids.ndim - 1)
-  ids = constrain(ids, "copies", *rest)
-  rows = constrain(table[ids].astype(dtype), "copies", *rest, "table")
-  return constrain(rows, "batch", *rest, "embed_out")
-
-
 def _at_cells(deep_kBJD, tokens: Tokens):
   """What DeepStack adds at each position [k, B, L, D]: 0 but at image cells."""
   cell = jnp.maximum(tokens.cell, 0)[None, ..., None]
@@ -101,11 +86,10 @@ class Unified(heads.Heads):
     # A tied table must start small for its logits; a table of inputs alone
     # starts at the scale of the image features beside it.
     scale = 0.02 if c.tied_head else 0.5
-    self.embedding = layers.parameter(
-      self, "embedding", table(scale), (rows, c.d_model)
-    )
+    shape = (rows, c.d_model)
+    self.embedding = tables.table(self, "embedding", table(scale), shape)
     if not c.tied_head:
-      self.head = layers.parameter(self, "head", table(0.02), (rows, c.d_model))
+      self.head = tables.table(self, "head", table(0.02), shape)
     if c.digits:
       each = scale * len(c.digits) ** -0.5
       self.embedding_digits = self._digits("embedding_digits", each)
@@ -208,7 +192,7 @@ class Unified(heads.Heads):
     return constrain(x, "batch", "length", "embed_out")
 
   def _table(self, ids, sharded: bool):
-    return _look_up(self.embedding, ids, sharded, self.config.dtype)
+    return tables.look_up(self.embedding, ids, sharded, self.config.dtype)
 
   def _rows(self, ids, sharded: bool):
     """Rows [..., D] of ids, a code's with those of its digits; -1 is any."""

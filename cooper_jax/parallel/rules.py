@@ -28,6 +28,7 @@ TRAIN_RULES: Rules = {
   "digits": None,
   "pixels": None,
   "norm": None,
+  "rank": None,  # between A and B of LoRA
 }
 
 # While sampling there is no optimiser to spread, and gathering a parameter

@@ -14,10 +14,16 @@ from cooper_jax import plugins
 from cooper_jax.errors import UserError
 from cooper_jax.models import kernels
 from cooper_jax.parallel.chips import LISTED, Slice, find_slice
-from cooper_jax.parallel.mesh import AXES, MeshConfig, mesh_shape
+from cooper_jax.parallel.mesh import AXES, MeshConfig, make_mesh, mesh_shape
 from cooper_jax.plan import capacity
 from cooper_jax.plan.capacity import F32, FILLED, GB
-from cooper_jax.policy import check_heads, make_policy
+from cooper_jax.policy import (
+  abstract_frozen,
+  abstract_params,
+  adaptation_of,
+  check_heads,
+  make_policy,
+)
 from cooper_jax.rollouts import documents
 from cooper_jax.sequences import packing, scoring
 from cooper_jax.stages import supervised
@@ -27,7 +33,8 @@ from cooper_jax.stages import supervised
 class Budget:
   """Bytes on one chip, by what they hold."""
 
-  state: float  # parameters and optimiser
+  state: float  # parameters that are trained, and optimiser
+  frozen: float  # parameters that LoRA leaves as they are
   gradients: float
   kept: float  # for the backward pass
   working: float  # of a layer, and gathered weights
@@ -38,7 +45,12 @@ class Budget:
   def total(self) -> float:
     """Bytes held at once: sampling ends before the update begins."""
     update = self.gradients + self.kept + self.working + self.logits
-    return self.state + max(update, self.cache)
+    return self.held + max(update, self.cache)
+
+  @property
+  def held(self) -> float:
+    """Bytes that are there before anything is computed."""
+    return self.state + self.frozen
 
   @property
   def parts(self) -> float:
@@ -85,7 +97,7 @@ def budgets(config, found: Slice, params) -> dict[str, Budget]:
     if stage in ("pretrain", "sft"):
       shape = plugins.find("stages", stage).row_shape(config, policy)
       rows = config[stage].batch / config[stage].optim.micro_batches
-      out[stage] = _training(config, policy, sizes, params, shape, rows)
+      out[stage] = _training(config, policy, sizes, params, shape, rows, stage)
     elif stage == "grpo":
       shape = documents.row_shape(
         policy.form,
@@ -93,19 +105,34 @@ def budgets(config, found: Slice, params) -> dict[str, Budget]:
         trunk=max(config.sampling.prompt_buckets),
         bins=config.grpo.bins,
       )
-      update = _training(config, policy, sizes, params, shape, config.grpo.rows)
+      rows = config.grpo.rows
+      update = _training(config, policy, sizes, params, shape, rows, stage)
       cache = _cache(config, policy, sizes, params)
       out[stage] = dataclasses.replace(update, cache=cache)
   return out
 
 
-def _training(config, policy, sizes, params, shape: packing.Shape, rows):
+def trained(config, params, stage: str) -> tuple[int, float]:
+  """(parameters that a stage trains, bytes of those that it leaves frozen)."""
+  # Shapes are any platform's, and this one's kernels are traced anywhere.
+  policy = make_policy(config, platform="tpu")
+  with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
+    adaptation = adaptation_of(policy, config, stage)
+    if adaptation is None:
+      return count(params), 0.0
+    frozen = abstract_frozen(policy, adaptation)
+    own = abstract_params(policy, adaptation=adaptation)
+  leaves = jax.tree.leaves(frozen)
+  return count(own), sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _training(config, policy, sizes, params, shape: packing.Shape, rows, stage):
   model = policy.form.model
   width, rounded = _width(model.dtype), _width(model.operands)
   sharded, tensor = sizes["fsdp"] * sizes["tensor"], sizes["tensor"]
   local = max(1.0, rows / (sizes["data"] * sizes["fsdp"]))
   tokens = local * shape.length / sizes["sequence"]
-  everything = count(params)
+  own, frozen = trained(config, params, stage)
   layer = supervised.matrices(params) / model.layers
   # Of a layer: the scores of attention, forward and backward, and the MLP.
   keys = shape.length if not shape.bin_size else shape.trunk + shape.bin_size
@@ -121,8 +148,9 @@ def _training(config, policy, sizes, params, shape: packing.Shape, rows):
     logits *= min(scoring.CHUNK, texts) / texts
   table = vocabulary * model.d_model * F32 / tensor
   return Budget(
-    state=everything * F32 * 3 / sharded,
-    gradients=everything * F32 / sharded,
+    state=own * F32 * 3 / sharded,
+    frozen=frozen / sharded,
+    gradients=own * F32 / sharded,
     kept=tokens * model.d_model * model.layers * width,
     working=(scores + inner) * layers
     + (2 * layer * rounded / tensor + table) * (sharded > tensor),
@@ -202,6 +230,8 @@ def _knobs(config, found: Slice, stage: str):
   """Of each knob its turns, mildest first: what it sets, by flat name."""
   sizes = axis_sizes(config, found)
   ranks = sizes["data"] * sizes["fsdp"]
+  if config.lora.rank and config.lora.base_dtype == "float32":
+    yield [{"lora.base_dtype": "bfloat16"}]
   if config.model.remat != "full":
     yield [{"model.remat": "full"}]
   if stage == "grpo":

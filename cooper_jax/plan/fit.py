@@ -8,7 +8,7 @@ import jax
 
 from cooper_jax import plugins
 from cooper_jax.errors import UserError
-from cooper_jax.policy import abstract_params, make_policy
+from cooper_jax.policy import abstract_params, adaptation_of, make_policy
 from cooper_jax.rollouts import documents
 from cooper_jax.stages import tokenizer
 
@@ -30,6 +30,8 @@ def check(config, stages) -> None:
   if set(stages) <= {"tokenizer"}:
     return
   policy = _try("policy", lambda: _policy(config))
+  for stage in stages:
+    adaptation_of(policy, config, stage)
   _try("rows", lambda: _rows(config, policy, stages))
 
 

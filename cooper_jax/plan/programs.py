@@ -14,7 +14,14 @@ import numpy as np
 from cooper_jax import plugins
 from cooper_jax.parallel import shard
 from cooper_jax.plan import decode
-from cooper_jax.policy import abstract_state, make_policy, sampling_params
+from cooper_jax.policy import (
+  abstract_frozen,
+  abstract_params,
+  abstract_state,
+  adaptation_of,
+  make_policy,
+  sampling_params,
+)
 from cooper_jax.rl import losses
 from cooper_jax.rl.build import (
   build_update,
@@ -65,23 +72,35 @@ def _supervised(config, stage: str) -> Program:
   """One step of pretraining or of SFT."""
   settings, policy = config[stage], make_policy(config, platform="tpu")
   optimizer = _optimizer(settings, settings.steps)
-  state = abstract_state(policy, optimizer, ema=settings.optim.ema_decay > 0)
+  adaptation = adaptation_of(policy, config, stage)
+  state = abstract_state(
+    policy, optimizer, adaptation, ema=settings.optim.ema_decay > 0
+  )
+  frozen = abstract_frozen(policy, adaptation)
+  whole = state.params if frozen is None else frozen.base
   shape = plugins.find("stages", stage).row_shape(config, policy)
   batch = _packed(policy, shape, settings.batch)
   batch["left_out"] = _rows(settings.batch, np.int32)
-  step = supervised.jit_step(policy, optimizer, settings, shape)
-  flops = supervised.flops(state.params, policy, settings.batch, shape)
-  traffic = settings.optim.micro_batches * _backward(policy, state.params)
+  step = supervised.jit_step(policy, optimizer, settings, shape, adaptation)
+  given = state.params, policy, settings.batch, shape, frozen
+  traffic = settings.optim.micro_batches * _backward(policy, whole)
   traffic += _step(state.params)
   return _program(
-    lambda: step.trace(state, batch), flops, traffic, state, state.params
+    lambda: step.trace(state, batch, frozen),
+    supervised.flops(*given),
+    traffic,
+    (state, frozen),
+    whole,
   )
 
 
 def _gradients(config) -> Program:
   """Gradients of one piece of a step's rollouts."""
-  policy, optimizer, update = _update(config)
-  state = abstract_state(policy, optimizer)
+  policy, _, update = _update(config)
+  adaptation = adaptation_of(policy, config, "grpo")
+  params = abstract_params(policy, adaptation=adaptation)
+  frozen = abstract_frozen(policy, adaptation)
+  whole = params if frozen is None else frozen.base
   limits, rows = policy.limits, config.grpo.batch * config.grpo.rl.group_size
   rows //= config.grpo.rl.minibatches
   shape = documents.row_shape(
@@ -102,19 +121,20 @@ def _gradients(config) -> Program:
   )
   penalised = losses.needs_reference(config.grpo.rl)
   trace = lambda: update.gradients.trace(  # noqa: E731
-    state.params,
+    params,
     packed,
     targets,
     of_tokens(np.bool_),
     jax.eval_shape(update.normalisers, targets),
-    state.params if penalised else None,
+    whole if penalised else None,
+    frozen,
     temperatures=(1.0, 1.0),
     bins=shape.bins,
     on_policy=update.on_policy,
   )
-  flops = supervised.flops(state.params, policy, config.grpo.rows, shape)
-  traffic = _backward(policy, state.params)
-  return _program(trace, flops, traffic, state.params, state.params)
+  flops = supervised.flops(params, policy, config.grpo.rows, shape, frozen)
+  traffic = _backward(policy, whole)
+  return _program(trace, flops, traffic, (params, frozen), whole)
 
 
 def _apply(config) -> Program:
@@ -123,6 +143,7 @@ def _apply(config) -> Program:
   state = abstract_state(
     policy,
     optimizer,
+    adaptation_of(policy, config, "grpo"),
     ema=config.grpo.optim.ema_decay > 0,
     stale_params=config.grpo.rl.pipeline,
   )
@@ -199,7 +220,9 @@ def _update(config):
   """(policy, optimizer, Update) of GRPO."""
   policy = make_policy(config, platform="tpu")
   optimizer = _optimizer(config.grpo, optimiser_steps(config.grpo))
-  return policy, optimizer, build_update(config, policy, optimizer)
+  adaptation = adaptation_of(policy, config, "grpo")
+  update = build_update(config, policy, optimizer, adaptation=adaptation)
+  return policy, optimizer, update
 
 
 def truncated(config) -> bool:

@@ -89,7 +89,7 @@ def _check_state(config, found: Slice) -> None:
   """Raises UserError where parameters and optimiser alone have no room."""
   params = _params(config)
   for stage, each in budget.budgets(config, found, params).items():
-    if each.state > device_memory(found):
+    if each.held > device_memory(found):
       raise UserError(_refuse(config, found, stage))
 
 
@@ -203,7 +203,7 @@ def _refuse(config, found: Slice, name: str) -> str:
   knobs = budget.advice(config, found, params, stage)
   there = budget.budgets(config, found, params)[stage]
   larger = budget.room(config, found, params, stage)
-  sizes = (device_memory(found), there.total, there.state)
+  sizes = (device_memory(found), there.total, there.held)
   memory, total, state = (f"{size / GB:.0f}" for size in sizes)
   knobs.append("a larger slice" + (f", as {larger}" if larger else ""))
   return (
@@ -221,6 +221,10 @@ def plan(config) -> None:
   """
   params = _params(config)
   print(f"{budget.count(params):,} parameters; GB a chip, by arithmetic alone")
+  for stage in config.pipeline if config.lora.rank else ():
+    if stage in config.lora.stages:
+      own, _ = budget.trained(config, params, stage)
+      print(f"{stage}: LoRA of rank {config.lora.rank} trains {own:,}")
   names = [f.name for f in dataclasses.fields(budget.Budget)]
   print(
     f"{'slice':20s} {'stage':9s}", *(f"{n:>9s}" for n in names),

@@ -35,7 +35,7 @@ from cooper_jax.sequences.truncation import NONE, Truncation
 
 def build_step(
   config, policy, optimizer, codecs, *, reference=None, stream=None, log=None,
-  scorer=None,
+  scorer=None, adaptation=None, frozen=None,
 ):  # fmt: skip
   """The step of a run: (state, questions) -> (state, metrics).
 
@@ -43,10 +43,11 @@ def build_step(
   modality. reference: parameters of the KL penalty, None without one. stream:
   a QuestionStream, of which dynamic and pipelined sampling draw more. log: a
   `RolloutLog`. scorer: (Responses, columns) -> RewardScores; None = the rewards
-  of config.grpo.rl.
+  of config.grpo.rl. adaptation, frozen: what LoRA trains, and beside what; None
+  = all is trained.
   """
   rl = config.grpo.rl
-  begin, read = build_sampler(config, policy, codecs)
+  begin, read = build_sampler(config, policy, codecs, frozen)
   sample = functools.partial(sample_rollouts, begin=begin, read=read)
   score = build_score(config, policy, scorer)
   advantages_of = build_advantages(config, policy)
@@ -76,11 +77,13 @@ def build_step(
     sample=sample,
     score=score,
     advantages=advantages_of,
-    update=build_update(config, policy, optimizer, reference),
+    update=build_update(
+      config, policy, optimizer, reference, adaptation, frozen
+    ),
   )
 
 
-def build_sampler(config, policy, codecs):
+def build_sampler(config, policy, codecs, frozen=None):
   """(begin, read): the halves of sampling, see `sample.sample_rollouts`."""
   sampling = config.sampling
   begin = functools.partial(
@@ -92,6 +95,7 @@ def build_sampler(config, policy, codecs):
     truncations=truncations_of(sampling),
     buckets=sampling.prompt_buckets,
     turns=config.grpo.rl.resample + 1,
+    frozen=frozen,
   )
   respond = functools.partial(
     responses_of, policy=policy, decode=generate.decoder(codecs)
@@ -157,8 +161,13 @@ def build_advantages(config, policy):
   )
 
 
-def build_update(config, policy, optimizer, reference=None) -> Update:
-  """(state, RolloutBatch, Targets) -> (state, metrics), and its parts."""
+def build_update(
+  config, policy, optimizer, reference=None, adaptation=None, frozen=None
+) -> Update:
+  """(state, RolloutBatch, Targets) -> (state, metrics), and its parts.
+
+  reference, adaptation, frozen: as in `build_step`.
+  """
   rl, sampling = config.grpo.rl, config.sampling
   configs = losses.configs_of(rl)
   # As many rows are taken at once on every device.
@@ -180,6 +189,8 @@ def build_update(config, policy, optimizer, reference=None) -> Update:
     truncated=truncated_kinds(sampling),
     pack=pack,
     reference=reference,
+    adaptation=adaptation,
+    frozen=frozen,
     temperatures=(sampling.temperature, sampling.code_temperature),
     updates=rl.updates,
     minibatches=rl.minibatches,

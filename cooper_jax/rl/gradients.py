@@ -9,6 +9,7 @@ that the gradients of pieces add up to those of the whole.
 import jax
 import jax.numpy as jnp
 
+from cooper_jax.models import lora
 from cooper_jax.rl.losses import combine, interleaved_loss, mismatch, normaliser
 from cooper_jax.rl.targets import TokenTargets
 from cooper_jax.sequences import scoring
@@ -34,6 +35,7 @@ def gradients(
   held_R,
   weights,
   reference,
+  frozen=None,
   *,
   policy,
   configs,
@@ -47,11 +49,12 @@ def gradients(
 
   packed, held_R, bins: of a `PackedRows`; targets: TokenTargets [R, T] of all
   rollouts; weights: of `normalisers`; reference: parameters of the KL penalty,
-  or None; configs: LossConfig of "text" and of "code"; temperatures: those
-  that text and codes were sampled with; on_policy: the sampler's parameters
-  are these; truncated: whether text and codes were drawn from a part of their
-  distributions, where the targets say from how much; shardings: of the
-  parameters, and so of their gradients; None leaves that to the compiler.
+  or None; frozen: what LoRA trains beside, None without; configs: LossConfig of
+  "text" and of "code"; temperatures: those that text and codes were sampled
+  with; on_policy: the sampler's parameters are these; truncated: whether text
+  and codes were drawn from a part of their distributions, where the targets say
+  from how much; shardings: of the parameters, and so of their gradients; None
+  leaves that to the compiler.
   """
   shape = targets.log_prob_RT.shape
   masks = {
@@ -95,7 +98,8 @@ def gradients(
   reference_RT = None if reference is None else by_position(reference)[0]
 
   def loss_of(params):
-    log_prob_RT, entropy_RT = by_position(params)
+    whole = lora.laid_over(frozen, params)
+    log_prob_RT, entropy_RT = by_position(whole)
     old_RT = targets.log_prob_RT
     if on_policy:
       old_RT = jax.lax.stop_gradient(log_prob_RT)

@@ -25,7 +25,7 @@ def sample_rollouts(state, questions: Questions, *, begin, read):
 
 def begin_rollouts(
   params, questions: Questions, *, policy: Policy, key, group_size: int,
-  temperatures, truncations, buckets, turns: int = 1,
+  temperatures, truncations, buckets, turns: int = 1, frozen=None,
 ) -> RolloutBatch:  # fmt: skip
   """Begins to sample R = P * G rollouts and does not wait for the device.
 
@@ -33,7 +33,7 @@ def begin_rollouts(
   key: of the run; with the rollout's id it decides what is drawn.
   temperatures, truncations: (of text, of codes). buckets: lengths that prompts
   are padded to, tokens. turns: lots of questions that a step may take, itself
-  included.
+  included. frozen: what LoRA trains beside, None without; here both are merged.
   """
   trunks = [trunk_of(item, policy) for item in questions.items]
   rows = len(trunks) * group_size
@@ -41,7 +41,7 @@ def begin_rollouts(
   ids_R = first + np.arange(rows)
   rollout = generate.begin(
     policy,
-    for_sampling(policy, params),
+    for_sampling(policy, params, frozen),
     trunks,
     [grammar.Mode(policy.form.allowed_maps)] * len(trunks),
     key=key,

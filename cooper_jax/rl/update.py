@@ -35,6 +35,7 @@ class Update:
   apply: Callable  # (state, gradients) -> (state, metrics)
   pack: Callable | None = None  # RolloutBatch -> [PackedRows], see pack.py
   reference: Any = None  # parameters of the KL penalty; None = no penalty
+  frozen: Any = None  # `lora.Frozen` beside what is trained; None = all is
   temperatures: tuple[float, float] = (1.0, 1.0)  # that text, codes had
   updates: int = 1  # times that a batch of rollouts is gone through
   minibatches: int = 1  # parts of a batch, an optimiser step each
@@ -81,6 +82,7 @@ class Update:
         piece.held_R,
         weights,
         self.reference,
+        self.frozen,
         temperatures=self.temperatures,
         bins=piece.bins,
         on_policy=self.on_policy,
@@ -101,14 +103,16 @@ def make_update(
   *,
   ema_decay: float,
   truncated=(True, True),
+  adaptation=None,
   **settings,
 ) -> Update:
   """Jits the functions of an update for a policy on the mesh that is set.
 
   configs: LossConfig of "text" and of "code". truncated: as in `gradients`.
+  adaptation: of what LoRA trains, None = all is trained.
   settings: other fields of Update.
   """
-  shardings = param_shardings(policy)
+  shardings = param_shardings(policy, adaptation)
   return Update(
     normalisers=jax.jit(functools.partial(normalisers, configs=configs)),
     gradients=jax.jit(

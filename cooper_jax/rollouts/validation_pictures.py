@@ -19,17 +19,18 @@ from cooper_jax.rollouts import generate
 SCENES = 4  # rows of the picture
 
 
-def drawn(config, policy, codecs):
+def drawn(config, policy, codecs, frozen=None):
   """images(step, state) of `loop.Loop`: a row a scene.
 
   A row is the image, then the true map and the drawn one of each modality,
-  both in one scale; what has no truth leaves a hole.
+  both in one scale; what has no truth leaves a hole. frozen: what LoRA trains
+  beside, None without.
   """
   samples = []
 
   def images(step, state):
     del step
-    params = own_params(policy, state.params)
+    params = own_params(policy, state.params, frozen)
     if not processes.is_first():
       return {}
     with processes.alone():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cooper_jax import modalities, plugins
 from cooper_jax.data import fitting
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.settings import ranges, selection
+from cooper_jax.settings import adapting, ranges, selection
 from cooper_jax.training import precision, start_folders, trackers, workdir
 
 STARTS = ("sft", "pretrain")
@@ -45,6 +45,7 @@ def validate(config: ConfigDict) -> None:
   _check_shapes(config)
   _check_reading(config)
   selection.check(config)
+  adapting.check(config)
   if "grpo" in config.pipeline:
     _check_rl(config)
   if config.init_from or config.init_as != "sft":
@@ -165,6 +166,7 @@ def check_ahead(config: ConfigDict, folder, mesh) -> None:
     for stage in config.pipeline
     if stage not in came and not workdir.is_finished(config, folder, stage)
   ]
+  adapting.check_begin(config, ahead)
   trained = [s for s in ahead if s in ("tokenizer", "pretrain", "sft")]
   check_batches(mesh, {s: config[s].batch for s in trained})
   lengths.check(config, ahead)

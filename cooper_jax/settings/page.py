@@ -132,6 +132,7 @@ def settings_pages() -> dict[str, str]:
     *part("The run", ""),
     *part("Weights to start from", "init", "tokenizer"),
     *part("Image tokenizers to start from", "init.tokenizer"),
+    *part("LoRA", "lora"),
     *part("Devices", "mesh"),
     "## Every training stage: `config.<stage>`",
     "",

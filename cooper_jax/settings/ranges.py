@@ -75,6 +75,8 @@ TABLE = {
   "data.settings.*": ANY,  # each source's Config looks at its own
   "data.image_size": COUNT,
   "data.*_scenes": COUNT,
+  "lora.rank": Range(0, why="0 = off"),
+  "lora.alpha": ABOVE,
   "model.rope_theta": ABOVE,
   "model.rope_llama3": ABOVE,  # ModelConfig looks at the four together
   "model.norm_eps": ABOVE,

@@ -24,9 +24,10 @@ from cooper_jax.eval import (
 )
 from cooper_jax.eval.stage_scores import FREE, Found, QuestionSet, Speaker
 from cooper_jax.parallel import processes
-from cooper_jax.policy import load_params, load_stage, make_policy
+from cooper_jax.policy import make_policy
 from cooper_jax.report import page
 from cooper_jax.stages import tokenizer
+from cooper_jax.trained import load_params, load_stage
 from cooper_jax.training import telemetry
 from cooper_jax.training.log_line import paragraph
 from cooper_jax.training.workdir import add_summary, read_json, record
@@ -121,7 +122,9 @@ def pretrained_reading(config, workdir, policy, codecs, asked) -> dict:
   if not is_there(workdir, stage):
     return {}
   averaged = config[stage].optim.ema_decay > 0
-  params = load_params(policy, workdir / stage, averaged=averaged)
+  params = load_params(
+    policy, workdir / stage, averaged=averaged, config=config
+  )
   if params is None:  # it came in a package, within SFT
     return {}
   return reading.measure(

@@ -20,8 +20,8 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import validation
 from cooper_jax.parallel import processes
 from cooper_jax.policy import (
+  adaptation_of,
   init_state,
-  load_stage,
   make_policy,
   param_shardings,
   start_from,
@@ -31,6 +31,7 @@ from cooper_jax.rl.build import build_step, optimiser_steps
 from cooper_jax.rl.rollout_log import RolloutLog
 from cooper_jax.rollouts import generate
 from cooper_jax.stages import tokenizer
+from cooper_jax.trained import begin_adapted, load_stage
 from cooper_jax.training import loop, optim, start_folders, telemetry
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.workdir import add_summary
@@ -71,21 +72,27 @@ def run(config, workdir) -> None:
   )
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   has_reference = losses.needs_reference(config.grpo.rl)
-  if start_folders.begins_grpo(config, workdir):
+  adaptation, frozen = adaptation_of(policy, config, STAGE), None
+  imports = start_folders.begins_grpo(config, workdir)
+  parts = {
+    "seed": config.seed,
+    "ema": settings.optim.ema_decay > 0,
+    "stale_params": config.grpo.rl.pipeline,
+  }
+  if adaptation:
+    given = (policy, optimizer, adaptation, config, workdir, STAGE)
+    before = None if imports else "sft"
+    state, frozen = begin_adapted(*given, before=before, **parts)
+    start = frozen.base  # A and B left out: what the stage began with
+  elif imports:
     start = init_state(policy, optimizer, seed=config.seed).params
     if has_reference or checkpoints.latest() is None:
       start = starting.load(config, start, folder)
       start = jax.device_put(start, param_shardings(policy))
   else:
     start = load_stage(policy, config, workdir, "sft")
-  state = start_from(
-    policy,
-    optimizer,
-    start,
-    seed=config.seed,
-    ema=settings.optim.ema_decay > 0,
-    stale_params=config.grpo.rl.pipeline,
-  )
+  if not adaptation:
+    state = start_from(policy, optimizer, start, **parts)
   reference = start if has_reference else None
   source = processes.in_turn(
     "scenes",
@@ -115,6 +122,8 @@ def run(config, workdir) -> None:
     reference=reference,
     stream=stream,
     log=log,
+    adaptation=adaptation,
+    frozen=frozen,
   )
 
   def pictures(number, state):
@@ -126,7 +135,7 @@ def run(config, workdir) -> None:
 
   watched = None
   if settings.validate_every:
-    watched = validation.Validation(config, policy, codecs, folder)
+    watched = validation.Validation(config, policy, codecs, folder, frozen)
   writer = telemetry.make_writer(folder, config.trackers)
   _, figures = loop.Loop(
     label=STAGE,

@@ -12,11 +12,12 @@ from cooper_jax.data import counterfactual, mixture, pipeline
 from cooper_jax.data.codes import encode, exchanged
 from cooper_jax.data.selection import first
 from cooper_jax.data.sources import DataConfig
+from cooper_jax.models import lora
 from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import (
   Policy,
+  adaptation_of,
   init_state,
-  load_stage,
   make_policy,
   own_params,
   param_shardings,
@@ -25,6 +26,7 @@ from cooper_jax.policy import (
 from cooper_jax.rollouts import self_maps, validation_pictures
 from cooper_jax.sequences import packing, scoring
 from cooper_jax.stages import tokenizer
+from cooper_jax.trained import begin_adapted, load_stage
 from cooper_jax.training import (
   accumulate,
   loop,
@@ -37,6 +39,9 @@ from cooper_jax.training.log_line import fitted
 from cooper_jax.training.state import TrainState
 from cooper_jax.training.workdir import add_summary
 from cooper_jax.weights import starting
+
+# What names of parameters end with that are multiplied with every token.
+MATRICES = (lora.KERNEL, lora.A, lora.B)
 
 
 def run(config, workdir, *, stage: str, make_task, before: str | None):
@@ -55,7 +60,11 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
   )
   parts = {"seed": config.seed, "ema": settings.optim.ema_decay > 0}
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
-  if before:
+  adaptation, frozen = adaptation_of(policy, config, stage), None
+  if adaptation:
+    given = (policy, optimizer, adaptation, config, workdir, stage)
+    state, frozen = begin_adapted(*given, before=before, **parts)
+  elif before:
     start = load_stage(policy, config, workdir, before)
     state = start_from(policy, optimizer, start, **parts)
   else:
@@ -63,14 +72,14 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
     if start_folders.folders(config) and checkpoints.latest() is None:
       begun = starting.load(config, state.params, folder)
       state = start_from(policy, optimizer, begun, **parts)
-  overview(state.params, stage)
+  overview(state.params, stage, frozen)
   source = processes.in_turn(
     "scenes",
     lambda: mixture.open_split(DataConfig.from_config(config), "train"),
   )
   codecs = tokenizer.load(config, workdir)
   codes = make_codes(
-    config, workdir, policy, state.params, codecs, source, stage
+    config, workdir, policy, (state.params, frozen), codecs, source, stage
   )
   task = make_task(policy, codes, settings)
   batches = pipeline.make_batches(
@@ -87,16 +96,16 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
       label=stage,
       steps=settings.steps,
       state=state,
-      step_fn=make_step(policy, optimizer, settings, shape),
+      step_fn=make_step(policy, optimizer, settings, shape, adaptation, frozen),
       batches=batches,
       writer=writer,
       checkpoints=checkpoints,
       log_every=settings.log_every,
       save_every=settings.save_every,
-      images=validation_pictures.drawn(config, policy, codecs),
+      images=validation_pictures.drawn(config, policy, codecs, frozen),
       image_every=settings.image_every,
       shown=shown(policy),
-      flops_per_step=flops(state.params, policy, settings.batch, shape),
+      flops_per_step=flops(state.params, policy, settings.batch, shape, frozen),
     ).run()
   writer.close()
   checkpoints.close()
@@ -105,7 +114,10 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
 
 
 def make_codes(config, workdir, policy, params, codecs, source, stage: str):
-  """Codes of the maps that a stage reads or writes, each kind made once."""
+  """Codes of the maps that a stage reads or writes, each kind made once.
+
+  params: (those in training, those frozen beside them or None).
+  """
   folder, settings = Path(workdir) / stage, config[stage]
   codes = processes.in_turn(
     "codes",
@@ -117,7 +129,7 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
   # Only traces about samples that have a map draw it.
   codecs = {n: codec for n, codec in codecs.items() if len(codes.known(n))}
   if settings.get("self_map_scenes", 0) and codecs:
-    params = own_params(policy, params)
+    params = own_params(policy, *params)
     own = processes.in_turn(
       "own maps",
       lambda: self_maps.draw(
@@ -148,16 +160,22 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
   return codes
 
 
-def jit_step(policy, optimizer, settings, shape: packing.Shape):
-  """Returns step(state, batch) -> (state, metrics), jitted and donated."""
+def jit_step(
+  policy, optimizer, settings, shape: packing.Shape, adaptation=None
+):
+  """Returns step(state, batch, frozen) -> (state, metrics), jitted.
+
+  The state is donated. adaptation: what LoRA trains, beside `frozen`; None =
+  all is trained.
+  """
   form = policy.form
   kinds = loss_shares(settings, policy.markup.modalities)
-  shardings = param_shardings(policy)
+  shardings = param_shardings(policy, adaptation)
 
-  def loss_of(params, batch):
+  def loss_of(params, batch, frozen):
     scores = scoring.score(
       policy.model,
-      params,
+      lora.laid_over(frozen, params),
       batch,
       form=form,
       sampled=False,
@@ -168,9 +186,9 @@ def jit_step(policy, optimizer, settings, shape: packing.Shape):
     )
 
   @functools.partial(jax.jit, donate_argnames="state")
-  def step(state: TrainState, batch):
+  def step(state: TrainState, batch, frozen=None):
     grads, found, metrics = accumulate.accumulate(
-      loss_of,
+      functools.partial(loss_of, frozen=frozen),
       state.params,
       batch,
       micro_batches=settings.optim.micro_batches,
@@ -193,9 +211,16 @@ def jit_step(policy, optimizer, settings, shape: packing.Shape):
   return step
 
 
-def make_step(policy, optimizer, settings, shape: packing.Shape):
+def make_step(
+  policy,
+  optimizer,
+  settings,
+  shape: packing.Shape,
+  adaptation=None,
+  frozen=None,
+):
   """`jit_step`, given each process's part of a batch as it was packed."""
-  step = jit_step(policy, optimizer, settings, shape)
+  step = jit_step(policy, optimizer, settings, shape, adaptation)
   sharding = shard.batch_sharding(jax.sharding.get_mesh())
 
   def put(state, batch):
@@ -203,7 +228,7 @@ def make_step(policy, optimizer, settings, shape: packing.Shape):
       name: jax.make_array_from_process_local_data(sharding, array)
       for name, array in batch.items()
     }
-    return step(state, placed)
+    return step(state, placed, frozen)
 
   return put
 
@@ -233,11 +258,14 @@ def shape_of(settings, policy: Policy, *, bins: int, maps: int):
   )
 
 
-def flops(params, policy, batch: int, shape: packing.Shape) -> float:
+def flops(
+  params, policy, batch: int, shape: packing.Shape, frozen=None
+) -> float:
   """Floating-point operations of a step, forward and backward, by formula.
 
-  Six per parameter of a matrix and token, twelve per head width and attended
-  key; heads count at scored positions only. Padding is computed, so it counts.
+  Six per parameter of a matrix and token (four of one that is frozen, which
+  has no gradient), twelve per head width and attended key; heads count at
+  scored positions only. Padding is computed, so it counts.
   """
   model = policy.form.model
   keys = shape.length if not shape.bin_size else shape.trunk + shape.bin_size
@@ -247,16 +275,18 @@ def flops(params, policy, batch: int, shape: packing.Shape) -> float:
   heads *= (
     shape.texts * policy.form.vocabulary.text_rows + shape.codes * model.codes
   )
-  return 6.0 * (tokens * (matrices(params) + attention) + heads)
+  if frozen is None:
+    return 6.0 * (tokens * (matrices(params) + attention) + heads)
+  each = 6.0 * matrices(params) + 4.0 * matrices(frozen.base)
+  return tokens * (each + 6.0 * attention) + 4.0 * heads
 
 
 def matrices(params) -> int:
   """Parameters of the decoder's matrices: each a product with every token."""
-  inner = params["params"]["decoder"]["blocks"]
   return sum(
     leaf.size
-    for path, leaf in jax.tree_util.tree_leaves_with_path(inner)
-    if shard.path_name(path).endswith("kernel")
+    for name, leaf in lora.flatten(params).items()
+    if name.startswith("decoder/blocks/") and name.endswith(MATRICES)
   )
 
 
@@ -269,11 +299,15 @@ def shown(policy) -> dict[str, str]:
   return {"loss": "loss {:.3g}", "accuracy/text": "text {:.0%}", **maps}
 
 
-def overview(params, stage: str) -> None:
-  """Prints in one line how large the model is, its largest parts first."""
+def overview(params, stage: str, frozen=None) -> None:
+  """Prints in one line how large the model is, its largest parts first.
+
+  And in a second, where LoRA trains a part of it, how many that are.
+  """
   from clu import parameter_overview
 
   if jax.process_index() == 0:
+    trained, params = params, params if frozen is None else frozen.base
     counts = {
       name: int(sum(np.size(x) for x in jax.tree.leaves(part)))
       for name, part in params["params"].items()
@@ -283,3 +317,6 @@ def overview(params, stage: str) -> None:
     said = [f"{name} {n / total:.0%}" for name, n in parts]
     said = fitted([f"{stage:9s} {total:,} parameters:", *said], 80)
     print(said, flush=True)
+    if frozen is not None:
+      count = parameter_overview.count_parameters(trained)
+      print(f"{'':9s} {count:,} trained ({count / total:.2%})", flush=True)

@@ -104,6 +104,7 @@ def schedule(config: OptimConfig, *, steps: int, peak: float | None = None):
 # A kernel with one of these words in its path is a table: each row is a
 # vector of its own.
 TABLES = frozenset(["embed", "embedding", "head"])
+MATRICES = frozenset(["kernel", "lora_a", "lora_b"])
 # Modules whose parameters carry a leading layer axis.
 SCANNED = frozenset(["layers", "blocks"])
 # Kernels that contract two axes: [heads, head, model].
@@ -118,8 +119,8 @@ def matrix_dimensions(path: str, ndim: int) -> MuonDimensionNumbers | None:
   parts = path.lower().split("/")
   words = {word for part in parts for word in part.split("_")}
   # By flax's custom a matrix is a "kernel"; biases, scales, embeddings and
-  # learned queries have other names.
-  if parts[-1] != "kernel" or TABLES & words:
+  # learned queries have other names. A and B of LoRA stand beside one.
+  if parts[-1] not in MATRICES or TABLES & words:
     return None
   first = 1 if SCANNED & set(parts) else 0
   axes = tuple(range(first, ndim))

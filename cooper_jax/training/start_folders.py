@@ -10,6 +10,16 @@ from cooper_jax import plugins
 
 ROLES = ("text", "vision", "from")
 PATHS = frozenset(f"init.{role}" for role in ROLES)  # names of settings
+# Parameters that the folder of a role has, by patterns of their names; of
+# tables the first rows.
+_TEXT = ("decoder/*", "embedding", "head")
+IMPORTED = {
+  "text": _TEXT,
+  "vision": (
+    "vision/stem/*", "vision/position", "vision/blocks/*", "vision/norm/*",
+  ),
+  "from": (*_TEXT, "vision/*"),
+}  # fmt: skip
 
 
 def maps_of(value: str) -> dict[str, str]:
@@ -39,6 +49,11 @@ def folders(config) -> dict[str, str]:
   init = config.init
   paths = (init.text, init.vision, init["from"])
   return {role: path for role, path in zip(ROLES, paths) if path}
+
+
+def imported(config) -> tuple[str, ...]:
+  """Patterns of the parameters that the folders of a config have."""
+  return tuple(name for role in folders(config) for name in IMPORTED[role])
 
 
 def begins_grpo(config, workdir) -> bool:

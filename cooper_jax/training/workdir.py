@@ -27,9 +27,9 @@ COMMON = ("init_from", "init_as", "seed", "precision", "text_rows")
 COMMON += ("text_digest", "modalities", "maps", "world", "data", "init")
 SECTIONS = {
   "tokenizer": ("tokenizer",),
-  "pretrain": ("model", "pretrain"),
-  "sft": ("sft",),
-  "grpo": ("sampling", "grpo"),
+  "pretrain": ("model", "lora", "pretrain"),
+  "sft": ("lora", "sft"),
+  "grpo": ("lora", "sampling", "grpo"),
   "evaluate": ("sampling", "evaluate"),
 }
 # Stages whose result a stage begins with; SFT may begin without pretraining.
@@ -47,8 +47,8 @@ FREE = frozenset(
 )
 # As free, but only here: in other sections these names change what is learned.
 FREE_HERE = frozenset(["evaluate.batch", "evaluate.reuse", "grpo.bins"])
-# What these name is noted beside them.
-FREE_HERE |= {*start_folders.PATHS, "maps.segmentation.classes"}
+# What these name is noted beside them; an export comes after a stage.
+FREE_HERE |= {*start_folders.PATHS, "maps.segmentation.classes", "lora.export"}
 # Where the last parameters are taken, validation only watches.
 FREE_LAST = FREE_HERE | {"grpo.validate_every", "grpo.validation_questions"}
 # What may be more than it was: the stage goes on from its last step.
@@ -89,14 +89,13 @@ def stage_settings(config, stage: str) -> dict:
   if "grpo" in sections:
     off = [n for n, w in config.grpo.rl.rewards.items() if w is None]
     below += [f"grpo.rl.settings.{name}." for name in off]
-    settings = {
-      name: value
-      for name, value in settings.items()
-      if name not in {f"grpo.rl.rewards.{each}" for each in off}
-    }
-  settings = {
-    k: v for k, v in settings.items() if not k.startswith(tuple(below))
-  }
+    gone = {f"grpo.rl.rewards.{each}" for each in off}
+    settings = {k: v for k, v in settings.items() if k not in gone}
+  adapted = [s for s in [*before, stage] if s in config.lora.stages]
+  settings["lora.stages"] = adapted  # of later ones nothing depends on it
+  below += [] if adapted and config.lora.rank else ["lora."]
+  below = tuple(below)
+  settings = {k: v for k, v in settings.items() if not k.startswith(below)}
   if settings["init_as"] == "sft":  # as it is where nothing is said of it
     del settings["init_as"]
   return _bound(settings) | {"after": before}

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import errors, package, policy, world
+from cooper_jax import errors, package, world
 from cooper_jax.eval import cell_states, ridge
 from cooper_jax.sample import Sample
 from cooper_jax.sequences import packing, segments
@@ -118,7 +118,7 @@ def test_the_packaged_model_tells_what_an_untrained_one_does_not(
   def load(made, folder, **options):
     return package.load(config, made, package.find("tiny"))[1]
 
-  monkeypatch.setattr(policy, "load_params", load)
+  monkeypatch.setattr("cooper_jax.trained.load_params", load)
 
   def some(config, scenes):
     made = world.WorldConfig()

@@ -10,8 +10,8 @@ import pytest
 from configs import base
 from cooper_jax.errors import UserError
 from cooper_jax.eval import ridge, validation
-from cooper_jax.policy import load_stage
 from cooper_jax.settings import checks
+from cooper_jax.trained import load_stage
 from cooper_jax.training import settings_version, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from tests.rl import toy

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import errors
-from cooper_jax.models import layers, masks, token_kinds, unified
+from cooper_jax.models import layers, masks, tables, token_kinds, unified
 from cooper_jax.sequences import packing, scoring, segments
 from tests import tiny
 
@@ -346,7 +346,7 @@ def test_the_gradient_of_a_row_is_added_up_in_float32():
   ids = jnp.zeros(4000, jnp.int32)
   gradient = jax.grad(
     lambda table: (
-      unified._look_up(table, ids, False, "bfloat16").astype(jnp.float32).sum()
+      tables.look_up(table, ids, False, "bfloat16").astype(jnp.float32).sum()
     )
   )(jnp.ones((3, 2)))
   np.testing.assert_array_equal(gradient[0], 4000.0)

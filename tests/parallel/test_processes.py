@@ -21,10 +21,11 @@ from cooper_jax import command
 from cooper_jax.errors import EXIT_PREEMPTED, Stalled, UserError
 from cooper_jax.parallel import processes, shard, watchdog
 from cooper_jax.parallel.mesh import make_mesh, own_mesh
-from cooper_jax.policy import load_params, make_policy
+from cooper_jax.policy import make_policy
 from cooper_jax.rl import scoring
 from cooper_jax.runtime import interrupt
 from cooper_jax.stages import tokenizer
+from cooper_jax.trained import load_params
 from cooper_jax.training import loop, telemetry, workdir
 from cooper_jax.training.checkpoint import Checkpoints, flatten
 from tests import compiling

@@ -12,10 +12,11 @@ from configs import base
 from cooper_jax import plugins
 from cooper_jax.errors import Preempted
 from cooper_jax.parallel import mesh
-from cooper_jax.policy import load_params, make_policy
+from cooper_jax.policy import make_policy
 from cooper_jax.rl import rollout_log
 from cooper_jax.rl.rewards import answer
 from cooper_jax.runtime import interrupt
+from cooper_jax.trained import load_params
 from cooper_jax.training import telemetry, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from tests import metrics_page

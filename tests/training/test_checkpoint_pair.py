@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-from cooper_jax import policy
+from cooper_jax import trained
 from cooper_jax.inference import loading
 from cooper_jax.parallel import processes
 from cooper_jax.stages import tokenizer
@@ -79,8 +79,8 @@ def test_who_only_asks_may_be_answered_by_an_older_one(monkeypatch):
   monkeypatch.setattr(workdir, "record", lambda *which: {"finished": True})
   monkeypatch.setattr(loading, "make", lambda *given: None)
   monkeypatch.setattr(tokenizer, "load", lambda *given: {})
-  monkeypatch.setattr(policy, "load_stage", load_stage)
+  monkeypatch.setattr(trained, "load_stage", load_stage)
   loading._run("runs/x", "sft")
   assert allowed == [True]
-  older = inspect.signature(policy.load_params).parameters["older"]
+  older = inspect.signature(trained.load_params).parameters["older"]
   assert older.default is False

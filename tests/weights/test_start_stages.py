@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import plugins, policy
+from cooper_jax import plugins, policy, trained
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import mesh
 from cooper_jax.training import start_folders, workdir
@@ -88,17 +88,17 @@ def test_the_first_stage_imports_and_the_run_is_exported(here, tmp_path, built):
   assert len(found["arrays"]) == len(flatten(built[0][0]))
   config = workdir.read_config(work)
   with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
-    params = policy.load_params(policy.make_policy(config), work / "pretrain")
-  trained = flatten(params)
+    params = trained.load_params(policy.make_policy(config), work / "pretrain")
+  own_leaves = flatten(params)
   for role, path in (
     ("text", "params/embedding"),
     ("vision", "params/vision/stem/kernel"),
   ):
     planned = importing.plan(folder.open_folder(here / role))
-    leaves = {name: trained[name] for name in planned.keys}
+    leaves = {name: own_leaves[name] for name in planned.keys}
     exporting.export(planned, leaves, tmp_path / role)
     again = importing.plan(folder.open_folder(tmp_path / role))
-    out, own = importing.read(again)[path], trained[path]
+    out, own = importing.read(again)[path], own_leaves[path]
     np.testing.assert_array_equal(out, np.asarray(own)[: len(out)])
     assert np.any(out != importing.read(planned)[path])
 
@@ -111,10 +111,10 @@ def test_a_composed_model_goes_through_every_stage(here, tmp_path, built):
   workdir.prepare(config, work)
   run(config, work, "tokenizer", *STAGES)
   with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
-    trained = policy.load_params(policy.make_policy(config), work / "grpo")
+    found = trained.load_params(policy.make_policy(config), work / "grpo")
   moved = jax.tree.map(
     lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(),
-    trained,
+    found,
     built[0][0],
   )
   assert np.isfinite(jax.tree.leaves(moved)).all()
