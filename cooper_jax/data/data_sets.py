@@ -108,11 +108,25 @@ class DataSet:
         f"{self.name}: {self.root(config)} has no samples of split {split!r},"
         f" only of {there}. {self.wanted}"
       )
-    mine = self._present(config, mine)
-    return self.opened(config, mine)
+    mine, bad = self._present(config, mine)
+    found = self.opened(config, mine)
+    found.left_out = tuple(bad)
+    return found
 
-  def _present(self, config: DataConfig, mine: list[Listed]) -> list[Listed]:
-    """Those whose files are there; UserError where too many are not."""
+  def asked(self, config: DataConfig, split: str):
+    """Yields (question, name of its sample, maps); no picture is read."""
+    found = self.source(config, split)
+    for one in found.listed:
+      for question in one.questions:
+        yield question, f"{self.name}: {one.id}", [*one.maps]
+
+  def _present(
+    self, config: DataConfig, mine: list[Listed]
+  ) -> tuple[list[Listed], list[str]]:
+    """(those whose files are there, a line of each other).
+
+    UserError where too many are not.
+    """
     root = self.root(config)
     good, bad = [], []
     for one in mine:
@@ -130,7 +144,7 @@ class DataSet:
         f"note: {self.name}: {len(bad):,} of {len(mine):,} samples left out:"
         f" {bad[0]}"
       )
-    return good
+    return good, bad
 
   def survey(self, config: DataConfig) -> list[str]:
     """What a run's plan says; some samples of each split are decoded."""

@@ -96,6 +96,7 @@ class FolderSource:
     """
     self.name, self.root, self.listed = name, root, listed
     self.size, self.fit, self.settings = size, fit, tuple(settings)
+    self.left_out: tuple[str, ...] = ()  # a line of each bad sample
     # Those that are modules are found again: a module can't be pickled.
     given = (modalities or {}).items()
     self.modalities = {n: each for n, each in given if isinstance(each, SetUp)}

@@ -95,7 +95,8 @@ def open_split(config: DataConfig, split: str) -> Source | Mixture:
   for name in config.names:
     plugins.check("sources", name)
   opened = [
-    plugins.find("sources", name).source(config, split) for name in config.names
+    plugins.find("sources", name).source(own, split)
+    for name, own in config.parts
   ]
   if len(opened) == 1 and len(config.weights) <= 1:
     return opened[0]
@@ -108,10 +109,10 @@ def survey(config: DataConfig) -> list[str]:
   Raises UserError where something is wrong with it.
   """
   lines = []
-  for name in config.names:
+  for name, own in config.parts:
     module = plugins.find("sources", name)
     if hasattr(module, "survey"):
-      lines += module.survey(config)
+      lines += module.survey(own)
   return lines
 
 

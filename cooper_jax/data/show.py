@@ -60,27 +60,31 @@ def config_of(
   fields: more fields of the source's Config. maps: of `config.maps`; what the
   source itself says suits it, where none are given.
   """
-  plugins.check("sources", source)
-  module = plugins.find("sources", source)
+  name, _, _ = source.partition(":")
+  plugins.check("sources", name)
+  module = plugins.find("sources", name)
   settings = {}
   if hasattr(module, "Config"):
     names = [field.name for field in dataclasses.fields(module.Config)]
     place = "root" if "root" in names else names[0]
     own = {**({place: root} if root else {}), **(fields or {})}
-    settings = {source: module.Config(**own)}
+    settings = {name: module.Config(**own)}
   given = {
     name: dict(each) for name, each in getattr(module, "MAPS", {}).items()
   }
-  for name, each in (maps or {}).items():
-    given.setdefault(name, {}).update(each)
-  return DataConfig(
+  for which, each in (maps or {}).items():
+    given.setdefault(which, {}).update(each)
+  config = DataConfig(
     source=source, settings=settings, image_size=size or PAGE_SIDE, maps=given
   )
+  # What is built has its own size and classes.
+  suited = getattr(module, "suited", lambda config: config)
+  return suited(config)
 
 
 def opened(config: DataConfig, split: str):
   """A split's samples; "all": those of every split, as they are listed."""
-  module = plugins.find("sources", config.source)
+  module = plugins.find("sources", config.names[0])
   if split != "all":
     return mixture.open_split(config, split)
   if hasattr(module, "DATA"):
@@ -173,9 +177,10 @@ def _key(module, target) -> str:
   return said
 
 
-def _fields(source: str, written: Sequence[str]) -> dict:
+def fields(source: str, written: Sequence[str]) -> dict:
   """Fields of a source's Config, of FIELD=VALUE."""
-  defaults = getattr(plugins.find("sources", source), "Config", lambda: None)()
+  module = plugins.find("sources", source.partition(":")[0])
+  defaults = getattr(module, "Config", lambda: None)()
   given = {}
   for each in written:
     name, _, value = each.partition("=")
@@ -232,7 +237,7 @@ def _run(asked) -> int:
     asked.source,
     asked.root,
     size=PAGE_SIDE if asked.size is None else asked.size,
-    fields=_fields(asked.source, asked.set),
+    fields=fields(asked.source, asked.set),
     maps=check.set_up(asked.maps),
   )
   source, modules, errors = opened(config, asked.split), config.modalities, 0

@@ -298,4 +298,4 @@ DATA = data_sets.DataSet(
   samples=samples,
   tables=("colors",),
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

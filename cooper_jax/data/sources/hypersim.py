@@ -215,4 +215,4 @@ DATA = data_sets.DataSet(
   " .render_entity_id.hdf5 and .semantic.hdf5",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

@@ -135,4 +135,4 @@ DATA = data_sets.DataSet(
   " classMapping40.mat and splits.mat",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

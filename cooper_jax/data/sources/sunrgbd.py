@@ -81,4 +81,4 @@ DATA = data_sets.DataSet(
   " depth/NYU0001.png and intrinsics.txt (kv2, realsense and xtion alike)",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

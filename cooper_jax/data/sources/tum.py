@@ -104,4 +104,4 @@ DATA = data_sets.DataSet(
   " rgb/1305031102.175304.png and depth/1305031102.160407.png",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

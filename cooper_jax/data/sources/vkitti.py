@@ -107,4 +107,4 @@ DATA = data_sets.DataSet(
   " Scene01/clone/colors.txt, of each tar in its own folder or all in one",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey
