@@ -43,7 +43,6 @@ from cooper_jax.training import lock, telemetry
 PLAN = "plan.json"  # what is being built, until it is
 SHARD_BYTES = 1 << 29  # of samples as they are in memory; on disk it is less
 SHARD_MOST, SHARD_LEAST = 4096, 16  # samples
-MOST_NAMED = 20  # bad samples that a message names
 MOST_WORKERS = 16
 
 
@@ -126,11 +125,8 @@ class _Bad:
     self.of[split] += lines
     bad, total = self.of[split], self._total[split]
     if lines and len(bad) > self._share * total:
-      rest = len(bad) - MOST_NAMED
-      raise UserError(
-        f"{'; '.join(bad[:MOST_NAMED])}{f'; and {rest:,} more' * (rest > 0)}"
-        f" ({len(bad):,} of {total:,} samples of {split} are bad;"
-        f" --bad_samples={self._share:g} allows no more)"
+      raise mixture.too_many(
+        bad, total, self._share, setting="--bad_samples", of=f" of {split}"
       )
 
 
@@ -215,7 +211,7 @@ def _jobs(out: Path, plan: dict[str, Any], opened) -> list[ShardJob]:
 def _first(opened):
   """A sample that can be read, to know how large one is."""
   for split in opened.values():
-    for index in range(min(len(split), MOST_NAMED)):
+    for index in range(min(len(split), mixture.MOST_NAMED)):
       try:
         return split[index]
       except UserError as error:
@@ -340,7 +336,7 @@ def _run(asked) -> int:
     count = sum(shard["count"] for shard in split["shards"])
     bad = f", {len(split['bad']):,} left out" if split["bad"] else ""
     print(f"{name:10s} {count:,} samples{bad}")
-    for line in split["bad"][:MOST_NAMED]:
+    for line in split["bad"][: mixture.MOST_NAMED]:
       print(f"  {line}")
   print(
     f"read it with --config.data.source=built --config.data.settings.built.root"

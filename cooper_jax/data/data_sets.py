@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities
-from cooper_jax.data import fingerprints, picture_files, splits
+from cooper_jax.data import fingerprints, mixture, picture_files, splits
 from cooper_jax.data.folders import FolderSource, Listed, inside, reading
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 
 DECODED = 4  # samples of a split that are decoded before a run
-MOST_NAMED = 20  # bad samples that a message names
 FEWEST_GROUPS = 3  # sequences, below which single samples are divided
 
 
@@ -133,12 +132,7 @@ class DataSet:
       lost = _lost(root, one, f"{self.name}: {one.id}")
       bad.append(lost) if lost else good.append(one)
     if bad and (not good or len(bad) > config.bad_samples * len(mine)):
-      rest, said = len(bad) - MOST_NAMED, "; ".join(bad[:MOST_NAMED])
-      raise UserError(
-        f"{said}{f'; and {rest:,} more' * (rest > 0)} ({len(bad):,} of"
-        f" {len(mine):,} samples are bad;"
-        f" config.data.bad_samples={config.bad_samples:g} allows no more)"
-      )
+      raise mixture.too_many(bad, len(mine), config.bad_samples)
     if bad:
       _say(
         f"note: {self.name}: {len(bad):,} of {len(mine):,} samples left out:"

@@ -14,6 +14,8 @@ import numpy as np
 from cooper_jax import modalities
 from cooper_jax.errors import UserError
 
+MOST = 1 << 20  # samples whose maps are stacked, however small they are
+BYTES = 1 << 31  # of maps that are stacked
 _TRIES = 20  # samples looked at for a map that another one lacks
 
 
@@ -46,9 +48,11 @@ def places(source, modules) -> dict[str, np.ndarray]:
 
 def _first_readable(source, indices):
   """The first sample that can be read: a few bad ones may be allowed."""
+  failed = UserError(f"{source!r}: none of {_TRIES} samples can be read")
   for index in indices[:_TRIES]:
     try:
-      return source[index]
+      if (sample := source[index]) is not None:
+        return sample
     except UserError as error:
       failed = error
   raise failed
@@ -57,16 +61,20 @@ def _first_readable(source, indices):
 def read_maps(source, modules, *, count: int = 0) -> dict[str, Maps]:
   """The maps of the first `count` samples that have them (0: all), stacked.
 
-  A modality that no sample has is left out.
+  A modality that no sample has is left out, and so is a sample that can't be
+  read and is allowed to be bad. Of large maps no more are read than `BYTES`
+  hold.
   """
   wanted = {
-    name: set(each[: count or None].tolist())
+    name: set(each[: min(count or MOST, _that_fit(source, each))].tolist())
     for name, each in places(source, modules).items()
     if len(each)
   }
   found = {name: ([], []) for name in wanted}
   for index in sorted(set().union(*wanted.values())):
     sample = source[index]
+    if sample is None:
+      continue
     for name, (targets, objects) in found.items():
       if index in wanted[name]:
         targets.append(modules[name].read(sample))
@@ -75,6 +83,12 @@ def read_maps(source, modules, *, count: int = 0) -> dict[str, Maps]:
     name: Maps(np.stack(targets), np.stack(objects))
     for name, (targets, objects) in found.items()
   }
+
+
+def _that_fit(source, indices) -> int:
+  """How many samples have as much to hold as `BYTES` are."""
+  sample = _first_readable(source, indices.tolist())
+  return BYTES // sum(each.nbytes for each in sample.maps.values() or [BYTES])
 
 
 def _objects(sample) -> np.ndarray:

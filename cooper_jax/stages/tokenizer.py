@@ -44,6 +44,10 @@ def run(config, workdir) -> None:
   opened = processes.in_turn(
     "scenes", lambda: {name: mixture.open_split(data, name) for name in splits}
   )
+  opened = {
+    name: mixture.tolerant(each, data.bad_samples)
+    for name, each in opened.items()
+  }
   places = map_examples.places(opened["train"], modules)
   modules = with_maps(modules, places, len(opened["train"]))
   shown = map_examples.read_maps(opened["validation"], modules, count=_SHOWN)
