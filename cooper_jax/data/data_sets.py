@@ -7,6 +7,7 @@ sequences, bad samples are counted, and some samples are decoded before a run.
 import dataclasses
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from cooper_jax.parallel import processes
 
 DECODED = 4  # samples of a split that are decoded before a run
 FEWEST_GROUPS = 3  # sequences, below which single samples are divided
+_SPLIT = re.compile(
+  r"(?:^|[/_.-])(train|valid|val|test)(?:ing|idation)?(?![a-z])"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +161,16 @@ class DataSet:
       )
       lines.append(f"  {split:10s} {len(found):,} images; {have}")
     return lines
+
+
+def split_in(path: str) -> str:
+  """The split that a path names, "" without one.
+
+  In: "data/validation-00000-of-00002.parquet"   Out: "validation"
+  """
+  found = _SPLIT.findall(path.lower())
+  named = found[-1] if found else ""
+  return {"val": "validation", "valid": "validation"}.get(named, named)
 
 
 @functools.lru_cache(maxsize=8)

@@ -38,12 +38,16 @@ class MapPath:
 
   scale: units a metre. names: of the file's class ids; () = the run's list.
   read: read(file) -> the array [h, w] as stored, where it is no plain picture.
+  held: held(path, where) -> the bytes of a file, or the array, that the file of
+  the path holds. certain: the units are those of a published data set.
   """
 
   path: str
   scale: float | None = None
   names: tuple[str, ...] = ()
   read: Callable[[map_files.MapFile], np.ndarray] | None = None
+  held: Callable[[str, str], Any] | None = None
+  certain: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,17 +184,23 @@ class FolderSource:
       frame,
       each.scale,
       written=each.path,
-      certain=True,
+      certain=each.certain,
       names=each.names,
     )
     own = self._own(name)
-    if each.read is None:
+    if each.held:
+      with reading(file.said):
+        raw = each.held(file.path, file.said)
+      if isinstance(raw, picture_files.Embedded):
+        return own.read_file(dataclasses.replace(file, path=raw, written=""))
+    elif each.read is None:
       return own.read_file(file)
-    with reading(file.said):
-      raw = each.read(file)
-    kinds = "iu" if each.names else "iuf"
-    if raw.ndim != 2 or raw.dtype.kind not in kinds:
-      wanted = "whole numbers" if each.names else "numbers"
+    else:
+      with reading(file.said):
+        raw = each.read(file)
+    whole = bool(each.names) or not own.SCALED
+    if raw.ndim != 2 or raw.dtype.kind not in ("iu" if whole else "iuf"):
+      wanted = "whole numbers" if whole else "numbers"
       raise UserError(
         f"{file.said} is {raw.dtype}{list(raw.shape)}; it should be {wanted}"
         " [height, width]"
