@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cooper_jax import modalities
-from cooper_jax.data import columns, data_sets, picture_files
+from cooper_jax.data import columns, data_sets, fingerprints, picture_files
 from cooper_jax.data.folders import FolderSource, Listed
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -68,17 +68,33 @@ def everything(config: DataConfig) -> FolderSource:
   return data.opened(config, data.listed(config))
 
 
-def _data(config: DataConfig) -> data_sets.DataSet:
+class Prepared(data_sets.DataSet):
+  """A data set whose examples lie in files that no sample names."""
+
+  def _settings(self, config: DataConfig) -> tuple[str, ...]:
+    folder = _folder(self.root(config), config.argument)
+    paths = sorted(folder.iterdir())
+    files = fingerprints.of_files([p.name for p in paths], paths)
+    return (*super()._settings(config), files)
+
+
+def _data(config: DataConfig) -> Prepared:
   name = config.argument
   if not name:
     raise UserError(
       "config.data.source=tfds names no data set; write tfds:NAME, as"
       " tfds:nyu_depth_v2"
     )
-  return data_sets.DataSet(
+  return _of_name(name, config.own("tfds").root)
+
+
+@functools.cache
+def _of_name(name: str, root: str) -> Prepared:
+  """One of each, for its samples are listed once."""
+  return Prepared(
     "tfds",
     download=f'{name} by python -c "import tensorflow_datasets as tfds;'
-    f" tfds.builder('{name}', data_dir='{config.own('tfds').root}',"
+    f" tfds.builder('{name}', data_dir='{root}',"
     " file_format='array_record').download_and_prepare()\"",
     layout=f"{name}/VERSION/{INFO}",
     samples=functools.partial(samples, name=name),
@@ -120,11 +136,7 @@ def samples(root: Path, own: Config, *, name: str) -> list[Listed]:
           source="tfds",
         )
       )
-  # Its files are those that the samples come from.
-  files = [str(p.relative_to(root)) for p in sorted(folder.iterdir())]
-  return [
-    dataclasses.replace(found[0], beside=tuple(files)), *found[1:]
-  ] if found else []  # fmt: skip
+  return found
 
 
 def _folder(root: Path, name: str) -> Path | None:
@@ -173,8 +185,14 @@ def _builder(folder: str, where: str):
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(folder: str, part: str, where: str):
-  return _builder(folder, where).as_data_source(part)
+def _opened(folder: str, part: str):
+  return _builder(folder, folder).as_data_source(part)
+
+
+@functools.lru_cache(maxsize=4)
+def _example(folder: str, part: str, row: int) -> dict[str, Any]:
+  """An example, decoded once for its image and its maps."""
+  return _opened(folder, part)[row]
 
 
 def _told(builder, part: str, texts, where: str):
@@ -182,8 +200,9 @@ def _told(builder, part: str, texts, where: str):
   import tensorflow_datasets as tfds
 
   features = builder.info.features
-  only = tfds.decode.PartialDecoding({t: True for t in texts.values()})
-  found = builder.as_data_source(part, decoders=only)
+  others = set(features) - set(texts.values())
+  skipped = {name: tfds.decode.SkipDecoding() for name in others}
+  found = builder.as_data_source(part, decoders=skipped)
 
   def values(row: int) -> dict[str, Any]:
     example = found[row]
@@ -207,7 +226,7 @@ def _cell(path: str, row: int, column: str, where: str, *, part: str) -> Any:
   """What a feature of an example holds."""
   folder = str(Path(path).parent)
   try:
-    value = _opened(folder, part, folder)[row][column]
+    value = _example(folder, part, row)[column]
   except (*picture_files.BROKEN, AssertionError) as error:
     raise UserError(
       f"{where}: example {row} can't be read: {picture_files.reason(error)}"
