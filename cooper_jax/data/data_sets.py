@@ -103,7 +103,7 @@ class DataSet:
     """The samples of a split; bad ones left out where some are allowed."""
     divided, note = divide(self.listed(config))
     if note:
-      _say(f"note: {self.name}: {picture_files.shown(note)}")
+      say(f"note: {self.name}: {picture_files.shown(note)}")
     mine = divided.get(split, [])
     if not mine:
       there = ", ".join(n for n, each in divided.items() if each)
@@ -138,7 +138,7 @@ class DataSet:
     if bad and (not good or len(bad) > config.bad_samples * len(mine)):
       raise mixture.too_many(bad, len(mine), config.bad_samples)
     if bad:
-      _say(
+      say(
         f"note: {self.name}: {len(bad):,} of {len(mine):,} samples left out:"
         f" {bad[0]}"
       )
@@ -237,7 +237,7 @@ def divide(listed: Sequence[Listed]) -> tuple[dict[str, list[Listed]], str]:
 
 
 @functools.cache
-def _say(note: str) -> None:
+def say(note: str) -> None:
   """Once, though each stage of each process opens its splits."""
   if processes.is_first():
     print(note, file=sys.stderr, flush=True)
