@@ -30,13 +30,13 @@ from cooper_jax.data.line_maps import Usual
 from cooper_jax.data.picture_files import Embedded
 from cooper_jax.errors import UserError, nearest
 
-IMAGE = "image"
+_IMAGE = "image"
 HELD = "in the table"  # in place of a path, of a picture that a cell holds
 Cell = Callable[[str, int, str, str], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ColumnConfig:
   """Where tables lie, and what their columns are."""
 
   root: str = ""  # folder of the files
@@ -62,7 +62,7 @@ class Config:
 
 def pictured() -> tuple[str, ...]:
   """Our columns that hold pictures: the image, and the map of a modality."""
-  return (IMAGE, *modalities.names())
+  return (_IMAGE, *modalities.names())
 
 
 def parse(written: str) -> dict[str, str]:
@@ -112,7 +112,7 @@ def chosen(
     for name in own
     if name in there and name not in found and name not in taken
   }
-  if IMAGE not in found:
+  if _IMAGE not in found:
     raise UserError(
       f"{where} has no column 'image'; say which it is: 'columns' is"
       f" image=NAME, of {', '.join(map(picture_files.shown, there))}"
@@ -180,11 +180,11 @@ def listed(
       held=_reader(cell, row, columns[which]) if held else None,
       certain=False,
     )
-  image = str(folder / record[IMAGE]) if record[IMAGE] != HELD else path
+  image = str(folder / record[_IMAGE]) if record[_IMAGE] != HELD else path
   read = None
-  if record[IMAGE] == HELD:
+  if record[_IMAGE] == HELD:
     read = functools.partial(
-      _image, cell=cell, row=row, column=columns[IMAGE], alone=not maps
+      _image, cell=cell, row=row, column=columns[_IMAGE], alone=not maps
     )
   return Listed(
     name,
@@ -192,7 +192,7 @@ def listed(
     maps,
     split=split,
     # Rows about one picture are in one split.
-    group="" if record[IMAGE] == HELD else image,
+    group="" if record[_IMAGE] == HELD else image,
     camera=known.camera,
     questions=tuple(questions),
     read=read,

@@ -14,8 +14,8 @@ import numpy as np
 from cooper_jax import modalities
 from cooper_jax.errors import UserError
 
-MOST = 1 << 20  # samples whose maps are stacked, however small they are
-BYTES = 1 << 31  # of maps that are stacked
+MOST_MAPS = 1 << 20  # samples whose maps are stacked, however small they are
+MAP_BYTES = 1 << 31  # of maps that are stacked
 _TRIES = 20  # samples looked at for a map that another one lacks
 
 
@@ -62,11 +62,11 @@ def read_maps(source, modules, *, count: int = 0) -> dict[str, Maps]:
   """The maps of the first `count` samples that have them (0: all), stacked.
 
   A modality that no sample has is left out, and so is a sample that can't be
-  read and is allowed to be bad. Of large maps no more are read than `BYTES`
+  read and is allowed to be bad. Of large maps no more are read than `MAP_BYTES`
   hold.
   """
   wanted = {
-    name: set(each[: min(count or MOST, _that_fit(source, each))].tolist())
+    name: set(each[: min(count or MOST_MAPS, _that_fit(source, each))].tolist())
     for name, each in places(source, modules).items()
     if len(each)
   }
@@ -86,9 +86,10 @@ def read_maps(source, modules, *, count: int = 0) -> dict[str, Maps]:
 
 
 def _that_fit(source, indices) -> int:
-  """How many samples have as much to hold as `BYTES` are."""
+  """How many samples have as much to hold as `MAP_BYTES` are."""
   sample = _first_readable(source, indices.tolist())
-  return BYTES // sum(each.nbytes for each in sample.maps.values() or [BYTES])
+  size = sum(each.nbytes for each in sample.maps.values())
+  return MAP_BYTES // max(1, size)
 
 
 def _objects(sample) -> np.ndarray:

@@ -105,6 +105,11 @@ def open_split(config: DataConfig, split: str) -> Source | Mixture:
   return Mixture(tuple(opened), tuple(config.weights))
 
 
+def open_tolerant(config: DataConfig, split: str) -> Source | Mixture:
+  """The same; a sample that can't be read is None, as far as some may be."""
+  return tolerant(open_split(config, split), config.bad_samples)
+
+
 def survey(config: DataConfig) -> list[str]:
   """What a run's plan says of its data, of each source that has it looked at.
 

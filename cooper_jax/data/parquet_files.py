@@ -17,7 +17,7 @@ from cooper_jax.data import picture_files
 from cooper_jax.errors import UserError
 
 GROUPS = 2  # row groups of pictures that a process holds
-ROWS = 1024  # rows that are looked at together
+_ROWS = 1024  # rows that are looked at together
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
   """The values of some columns, row by row, of which few are in memory."""
   with opened(path, where) as file:
-    for batch in file.iter_batches(ROWS, columns=list(columns)):
+    for batch in file.iter_batches(_ROWS, columns=list(columns)):
       yield from batch.to_pylist()
 
 

@@ -25,7 +25,7 @@ Opened = Callable[[str], Sequence[bytes]]
 
 def samples(
   root: Path,
-  own: columns.Config,
+  own: columns.ColumnConfig,
   paths: Sequence[str],
   opened: Opened,
   source: str,

@@ -15,9 +15,9 @@ import numpy as np
 from cooper_jax.data import picture_files
 from cooper_jax.errors import UserError
 
-BYTES, FLOATS, INTEGERS = 1, 2, 3  # fields of a Feature
-VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5  # wire types
-HEADER, FOOTER = 12, 4  # bytes before and behind a record
+_BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # fields of a Feature
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5  # wire types
+_HEADER, _FOOTER = 12, 4  # bytes before and behind a record
 _CASTAGNOLI = 0x82F63B78  # polynomial of the checksum, bits reversed
 
 
@@ -38,15 +38,15 @@ def parse(record: bytes) -> dict[str, list]:
 
 def _feature(feature) -> list:
   for field, values in _fields(memoryview(feature)):
-    if field == BYTES:
+    if field == _BYTES:
       return [bytes(each) for _, each in _fields(values)]
-    if field == FLOATS:
+    if field == _FLOATS:
       return [
         number
         for _, each in _fields(values)
         for number in np.frombuffer(each, "<f4").tolist()
       ]
-    if field == INTEGERS:
+    if field == _INTEGERS:
       return [number for _, each in _fields(values) for number in _whole(each)]
   return []
 
@@ -72,13 +72,13 @@ def _fields(message) -> Iterator[tuple[int, memoryview | int]]:
   while at < len(message):
     key, at = _varint(message, at)
     kind = key & 7
-    if kind == VARINT:
+    if kind == _VARINT:
       value, at = _varint(message, at)
     else:
-      if kind == DELIMITED:
+      if kind == _DELIMITED:
         size, at = _varint(message, at)
       else:
-        size = {FIXED64: 8, FIXED32: 4}.get(kind, len(message) + 1)
+        size = {_FIXED64: 8, _FIXED32: 4}.get(kind, len(message) + 1)
       value, at = message[at : at + size], at + size
     if at > len(message):
       raise ValueError("no tf.train.Example, or a cut one")
@@ -108,14 +108,14 @@ def places(path: str | Path, where: str) -> np.ndarray:
     with open(path, "rb") as file:
       while at < size:
         file.seek(at)
-        header = file.read(HEADER)
+        header = file.read(_HEADER)
         length = struct.unpack("<Q", header[:8].ljust(8))[0]
-        whole = len(header) == HEADER
+        whole = len(header) == _HEADER
         if not whole or header[8:] != _checksum(header[:8]):
           kind = "it is packed; unpack it" if header[:2] == b"\x1f\x8b" else ""
           kind = kind or f"no record begins at byte {at:,}"
           raise UserError(f"{where}: {path} is no TFRecord file: {kind}")
-        start, at = at + HEADER, at + HEADER + length + FOOTER
+        start, at = at + _HEADER, at + _HEADER + length + _FOOTER
         if at > size:
           raise UserError(
             f"{where}: {path} is cut: record {len(found)} should end at byte"

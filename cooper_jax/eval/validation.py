@@ -111,8 +111,7 @@ def open_items(config) -> list:
   """The questions that are asked every time, of the validation split."""
   settings = config.grpo
   data = DataConfig.from_config(config)
-  split = mixture.open_split(data, "validation")
-  split = mixture.tolerant(split, data.bad_samples)
+  split = mixture.open_tolerant(data, "validation")
   split = selection.phrased(split, settings.phrasings)
   keep = selection.Selection(families=tuple(settings.families))
   items = questions.items_of(

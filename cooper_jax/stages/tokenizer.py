@@ -42,12 +42,8 @@ def run(config, workdir) -> None:
   data = DataConfig.from_config(config)
   splits = ("train", "validation", "test")
   opened = processes.in_turn(
-    "scenes", lambda: {name: mixture.open_split(data, name) for name in splits}
+    "scenes", lambda: {n: mixture.open_tolerant(data, n) for n in splits}
   )
-  opened = {
-    name: mixture.tolerant(each, data.bad_samples)
-    for name, each in opened.items()
-  }
   places = map_examples.places(opened["train"], modules)
   modules = with_maps(modules, places, len(opened["train"]))
   shown = map_examples.read_maps(opened["validation"], modules, count=_SHOWN)

@@ -5,14 +5,20 @@ Records are those of `sources/tfrecord.py`, in files that are read at any place
 the source `built`, and prepared tensorflow-datasets with `tfds`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from cooper_jax.data import data_sets, picture_files, record_files, shards
-from cooper_jax.data.columns import Config
+from cooper_jax.data.columns import ColumnConfig
 from cooper_jax.data.folders import Listed
 from cooper_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ColumnConfig):
+  """Where the files lie, and what their columns are."""
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,12 +6,18 @@ of modalities too, or columns of other names (`columns`). Pictures are
 its path names (`data/train-00000-of-00005.parquet`), or is divided.
 """
 
+import dataclasses
 from pathlib import Path
 
 from cooper_jax.data import columns, data_sets, folders, parquet_files
-from cooper_jax.data.columns import HELD, Config
+from cooper_jax.data.columns import HELD, ColumnConfig
 from cooper_jax.data.folders import Listed
 from cooper_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ColumnConfig):
+  """Where the files lie, and what their columns are."""
 
 
 def samples(root: Path, own: Config) -> list[Listed]:

@@ -15,7 +15,7 @@ from cooper_jax.data.folders import Listed
 from cooper_jax.data.line_maps import PLAIN
 from cooper_jax.errors import UserError
 
-IMAGES, TEXT, IDX = "image_bytes", "correct_answer", "correct_answer_idx"
+_IMAGES, _TEXT, _PLACE = "image_bytes", "correct_answer", "correct_answer_idx"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,22 +50,24 @@ def _rows(root: Path, path: str):
   except UserError as error:
     yield Listed(path, path, problem=str(error), split=split)
     return
-  right = next((name for name in (TEXT, IDX) if name in there), TEXT)
+  right = next((name for name in (_TEXT, _PLACE) if name in there), _TEXT)
   needed = ("question", "answers", right)
-  for name in (IMAGES, *needed):
+  for name in (_IMAGES, *needed):
     if name not in there:
       raise UserError(
         f"{where} has no column {name!r}; it has {', '.join(there)}"
       )
   kinds = ["question_type"] if "question_type" in there else []
   told = parquet_files.rows(file, [*needed, *kinds], where)
-  images = parquet_files.lengths(file, IMAGES, where)
+  images = parquet_files.lengths(file, _IMAGES, where)
   for row, (values, count) in enumerate(zip(told, images, strict=True)):
     if count > 1:
       yield None
       continue
     answers, answer = values["answers"] or [], values[right]
-    if right == IDX and isinstance(answer, int) and 0 <= answer < len(answers):
+    if (
+      right == _PLACE and isinstance(answer, int) and 0 <= answer < len(answers)
+    ):
       answer = answers[answer]
     one = columns.listed(
       f"{path}:{row}",
@@ -78,7 +80,7 @@ def _rows(root: Path, path: str):
       path=path,
       row=row,
       root=root,
-      columns={"image": IMAGES},
+      columns={"image": _IMAGES},
       usual=PLAIN,
       cell=parquet_files.cell,
       split=split,

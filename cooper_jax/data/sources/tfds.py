@@ -20,10 +20,10 @@ from cooper_jax.data.folders import FolderSource, Listed
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 
-ROOT = "~/tensorflow_datasets"
-INFO = "dataset_info.json"
-RANDOM = ("array_record", "parquet")  # formats that are read at any place
-SPLITS = {"train": "train", "validation": "validation", "val": "validation",
+_ROOT = "~/tensorflow_datasets"
+_INFO = "dataset_info.json"
+_RANDOM = ("array_record", "parquet")  # formats that are read at any place
+_SPLITS = {"train": "train", "validation": "validation", "val": "validation",
           "test": "test"}  # fmt: skip
 # Pictures that look like a map and are none: data set -> column -> why.
 NO_MAPS = {
@@ -36,10 +36,10 @@ NO_MAPS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(columns.Config):
+class Config(columns.ColumnConfig):
   """Where prepared data sets lie, and what their features are."""
 
-  root: str = ROOT  # data_dir of tensorflow-datasets
+  root: str = _ROOT  # data_dir of tensorflow-datasets
 
 
 def check(config: DataConfig) -> None:
@@ -96,7 +96,7 @@ def _of_name(name: str, root: str) -> Prepared:
     download=f'{name} by python -c "import tensorflow_datasets as tfds;'
     f" tfds.builder('{name}', data_dir='{root}',"
     " file_format='array_record').download_and_prepare()\"",
-    layout=f"{name}/VERSION/{INFO}",
+    layout=f"{name}/VERSION/{_INFO}",
     samples=functools.partial(samples, name=name),
   )
 
@@ -117,7 +117,7 @@ def samples(root: Path, own: Config, *, name: str) -> list[Listed]:
   texts = {ours: t for ours, t in chosen.items() if ours not in shown}
   found = []
   for part, facts in builder.info.splits.items():
-    if part not in SPLITS:
+    if part not in _SPLITS:
       continue
     told = _told(builder, part, texts, where) if texts else None
     for row in range(facts.num_examples):
@@ -126,13 +126,13 @@ def samples(root: Path, own: Config, *, name: str) -> list[Listed]:
         columns.listed(
           f"{name}/{part}/{row}",
           values | dict.fromkeys(shown, columns.HELD),
-          path=str((folder / INFO).relative_to(root)),
+          path=str((folder / _INFO).relative_to(root)),
           row=row,
           root=root,
           columns=chosen,
           usual=own.usual,
           cell=functools.partial(_cell, part=part),
-          split=SPLITS[part],
+          split=_SPLITS[part],
           source="tfds",
         )
       )
@@ -142,9 +142,9 @@ def samples(root: Path, own: Config, *, name: str) -> list[Listed]:
 def _folder(root: Path, name: str) -> Path | None:
   """The folder of a data set's last version, None where it is not prepared."""
   base = root / name
-  if (base / INFO).is_file():
+  if (base / _INFO).is_file():
     return base
-  known = [p.parent for p in base.glob(f"*/{INFO}")]
+  known = [p.parent for p in base.glob(f"*/{_INFO}")]
   return max(known, key=_version) if known else None
 
 
@@ -171,8 +171,8 @@ def _builder(folder: str, where: str):
       f"{where}: pip install tensorflow-datasets ({error})"
     ) from error
   try:
-    kind = json.loads((Path(folder) / INFO).read_text())["fileFormat"]
-    if kind not in RANDOM:
+    kind = json.loads((Path(folder) / _INFO).read_text())["fileFormat"]
+    if kind not in _RANDOM:
       raise UserError(
         f"{where}: {folder} is in the format {kind}, which is not read at any"
         " place; prepare it again with file_format='array_record'"

@@ -5,14 +5,20 @@ A record is a line of own data whose features are named as its keys are, or by
 file is of the split that its name says, or is divided.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 
 import numpy as np
 
 from cooper_jax.data import data_sets, record_files, tf_examples
-from cooper_jax.data.columns import Config
+from cooper_jax.data.columns import ColumnConfig
 from cooper_jax.data.folders import Listed
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ColumnConfig):
+  """Where the files lie, and what their columns are."""
 
 
 class Records:

@@ -19,8 +19,7 @@ KEY = "qa"
 
 def items(config) -> list[Item]:
   """Questions of the test split, drawn with `config.seed`."""
-  data = DataConfig.from_config(config)
-  test = mixture.tolerant(mixture.open_split(data, "test"), data.bad_samples)
+  test = mixture.open_tolerant(DataConfig.from_config(config), "test")
   return questions.items_of(test, config.evaluate.questions, seed=config.seed)
 
 
