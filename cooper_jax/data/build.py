@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -187,15 +188,16 @@ def _jobs(out: Path, plan: dict[str, Any], opened) -> list[ShardJob]:
   if (out / PLAN).exists():
     each = built.read_json(out / PLAN)["shard_samples"]
   else:
-    record = len(sample.to_bytes(_first(opened)))
-    each = min(SHARD_MOST, max(SHARD_LEAST, SHARD_BYTES // record))
+    record = sample.to_bytes(_first(opened))
+    each = min(SHARD_MOST, max(SHARD_LEAST, SHARD_BYTES // len(record)))
     total = sum(len(split) for split in opened.values())
+    # As large as by zstd, or larger.
+    needed = total * len(zlib.compress(record, 1))
     free = shutil.disk_usage(out).free
-    if free < total * record:  # compressed, it is about half
+    if free < needed:
       raise UserError(
-        f"{total:,} samples of {record / 1e6:.2g} MB need up to"
-        f" {total * record / 1e9:.3g} GB, {out} has {free / 1e9:.3g} GB free;"
-        " choose a smaller --size or another disk"
+        f"{total:,} samples need about {needed / 1e9:.3g} GB, {out} has"
+        f" {free / 1e9:.3g} GB free; choose a smaller --size or another disk"
       )
     shards.write_json(out / PLAN, {**plan, "shard_samples": each})
   jobs = []

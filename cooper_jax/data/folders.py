@@ -50,6 +50,10 @@ class MapPath:
   certain: bool = True
 
 
+class EmptyMap(UserError):
+  """A map that says nothing of its picture: the sample goes without it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Listed:
   """One sample of a data set, by its paths.
@@ -122,8 +126,8 @@ class FolderSource:
     place = fitting.place(self.fit, sides, self.size)
     frame = pictures.Frame(*sides)
     maps = {
-      name: place.array(self._map(one, name, frame), self._own(name).fill())
-      for name in one.maps
+      name: place.array(target, self._own(name).fill())
+      for name, target in self._maps(one, frame).items()
     }
     camera = None
     if one.camera:
@@ -144,7 +148,7 @@ class FolderSource:
     one = self.listed[index]
     image, sides = self._image(one)
     frame = pictures.Frame(*sides)
-    return image, {name: self._map(one, name, frame) for name in one.maps}
+    return image, self._maps(one, frame)
 
   def map_alone(self, index: int, name: str) -> np.ndarray:
     """One map [h, w] at its own size, without a look at its picture."""
@@ -174,6 +178,13 @@ class FolderSource:
         )
       rgb = pictures.upright(picture, where)
       return rgb, rgb.size
+
+  def _maps(self, one: Listed, frame) -> dict[str, np.ndarray]:
+    found = {}
+    for name in one.maps:
+      with contextlib.suppress(EmptyMap):
+        found[name] = self._map(one, name, frame)
+    return found
 
   def _map(self, one: Listed, name: str, frame) -> np.ndarray:
     each, where = one.maps[name], self._where(one)
@@ -270,13 +281,13 @@ def numbers(path: Path, where: str, count: int) -> list[float]:
   return found
 
 
-def tried(camera: Callable[..., tuple], *given) -> tuple[tuple, str]:
-  """(camera, "") of a function that reads one, else ((), what is wrong).
+def tried(read: Callable[..., Any], *given) -> tuple[Any, str]:
+  """(what a function reads, "") as a camera, else ((), what is wrong).
 
   So a broken file of intrinsics is a bad sample, not the end of the listing.
   """
   try:
-    return camera(*given), ""
+    return read(*given), ""
   except UserError as error:
     return (), str(error)
 

@@ -4,14 +4,12 @@ import os
 import subprocess
 import sys
 
-import jax
 import pytest
 
-from cooper_jax import modalities, package
+from cooper_jax import modalities
 from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.modalities import class_lists
-from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.report import gallery, kept
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir
@@ -94,8 +92,8 @@ def flags(folder, run, config, given):
 
 @pytest.mark.slow
 def test_the_command_goes_from_layouts_to_coopers_own_set(tmp_path):
-  """Tokenizers and maps of three data sets, then COOPER's traces and questions;
-  each begins with the package of the one before."""
+  """Tokenizers and maps of three data sets, then COOPER's traces and questions:
+  each stage reads its own data, in one folder."""
   write(tmp_path)
   own = tmp_path / "cooper"
   folder = test_cooper_train_set.FOLDER
@@ -122,23 +120,23 @@ def test_the_command_goes_from_layouts_to_coopers_own_set(tmp_path):
 
   alone = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 
-  def run(name, config, given):
-    arguments = flags(tmp_path, name, config, given)
+  def run(config, given, *pipeline):
+    if pipeline:
+      given = given | {"pipeline": pipeline}
+    arguments = flags(tmp_path, "run", config, given)
     command = [sys.executable, "-m", "cooper_jax.main", *arguments]
     subprocess.run([*command, "--compile_cache=off"], env=alone, check=True)
-    with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
-      package.pack(tmp_path / name, tmp_path / f"{name}-packed")
-    return workdir.read_json(tmp_path / name / "summary.json")
+    return workdir.read_json(tmp_path / "run" / "summary.json")
 
-  summary = run("maps", "configs/pretrain.py:smoke", settings(tmp_path))
+  summary = run("configs/pretrain.py:smoke", settings(tmp_path))
   assert summary["tokenizer/over/depth/farthest"] == REACH
   assert "segmentation/tokenizer_iou/sky" in summary
-  start = {"init_from": str(tmp_path / "maps-packed"), "init_as": "pretrain"}
-  run("traces", "configs/sft.py:smoke", cooper | start)
-  start = {"init_from": str(tmp_path / "traces-packed"), "init_as": "sft"}
-  part = {"data.settings.cooper_train_set.part": "rl"}
-  run("asked", "configs/grpo.py:smoke", cooper | start | part)
-  rows = kept.load(tmp_path / "asked" / "report")["rows"]
+  run("configs/sft.py:smoke", cooper, "sft")
+  asks = {"data.settings.cooper_train_set.part": "rl"}
+  run("configs/grpo.py:smoke", cooper | asks, "grpo")
+  # Traces have maps of depth: what is asked of their pictures is shown.
+  run("configs/grpo.py:smoke", cooper, "evaluate")
+  rows = kept.load(tmp_path / "run" / "report")["rows"]
   assert rows and {r["set_up"]["depth"]["farthest"] for r in rows} == {REACH}
   page = gallery.gallery(rows)
-  assert "80" in page and "floor" not in page
+  assert "balls are near" in page and "floor" not in page
