@@ -17,7 +17,7 @@ from cooper_jax.sample import Sample
 
 # Pixels a side -> (records that are written and read, goal a second of 2 cores)
 SIZES = {64: (1024, 1500), 512: (64, 150)}
-BATCH = 16
+_BATCH = 16
 CORES = 2
 
 
@@ -73,12 +73,12 @@ def data(asked) -> dict:
       source = built(Path(folder), size, count)
       stored = sum(f.stat().st_size for f in Path(folder).iterdir())
       with pipeline.make_batches(
-        source, build=example, batch_size=BATCH, seed=0
+        source, build=example, batch_size=_BATCH, seed=0
       ) as batches:
 
         def call(number, batches=batches, count=count):
           del number
-          for _ in range(count // BATCH):
+          for _ in range(count // _BATCH):
             batch = next(batches)
           return batch
 

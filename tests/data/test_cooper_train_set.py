@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import data_sets, mixture, show, splits
+from cooper_jax.data import data_sets, mixture, show, splits, token_view
 from cooper_jax.data.sources import cooper_train_set
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
@@ -258,3 +258,20 @@ def test_one_of_several_indices_is_read_with_the_users_system_prompt(tmp_path):
   assert repr(opened(tmp_path, "sft", **given)) != before
   with pytest.raises(UserError, match=r"system=.*gone can't be read"):
     opened(tmp_path, "sft", system=f"{prompt}.gone")
+
+
+def test_the_tokens_that_are_learned_are_those_of_the_response(tmp_path):
+  traces(tmp_path, trace())
+  source = opened(tmp_path, "sft")
+  (question,) = source.questions(0)
+  found = token_view.of_question(question, source.kind(0))
+  read = "".join(each.text for each in found if not each.learned)
+  learned = "".join(each.text for each in found if each.learned)
+  assert read == "<user> How many balls are near?<assistant>"
+  assert learned.startswith("<think>") and learned.endswith("<eos>")
+  assert "<depth> 64 codes" in learned and "Two are near." in learned
+  out = tmp_path / "page.html"
+  arguments = ["cooper_train_set", f"--root={tmp_path}", f"--out={out}"]
+  assert show.main(arguments) == 0 and "class=learned" not in out.read_text()
+  assert show.main([*arguments, "--tokens"]) == 0
+  assert "class=read" in out.read_text() and "64 codes" in out.read_text()
