@@ -41,7 +41,7 @@ class ColumnConfig:
 
   root: str = ""  # folder of the files
   # Our name of each column that has another: "image=rgb, answer=label"; ours
-  # are those of own data (docs/data.md).
+  # are those of own data (docs/data.md). "flag=": its column is not read.
   columns: str = ""
   # Units a metre of depth whose row has no depth_scale; 0 = metres of floats,
   # millimetres of integers.
@@ -66,17 +66,18 @@ def pictured() -> tuple[str, ...]:
 
 
 def parse(written: str) -> dict[str, str]:
-  """Our name -> the column's.
+  """Our name -> the column's; "" where a column of our name is another thing.
 
-  In: "image=rgb, answer=label"   Out: {"image": "rgb", "answer": "label"}
+  In: "image=rgb, flag="   Out: {"image": "rgb", "flag": ""}
   """
   known = (*records.keys(), *conversations.FORMS)
   found = {}
   for each in filter(None, (part.strip() for part in written.split(","))):
     ours, equals, theirs = (part.strip() for part in each.partition("="))
-    if not equals or not theirs:
+    if not equals:
       raise UserError(
-        f"columns has {each!r}; write ours=theirs: image=rgb, answer=label"
+        f"columns has {each!r}; write ours=theirs: image=rgb, answer=label, or"
+        " flag= for a column that is not to be read"
       )
     if ours not in known:
       raise UserError(
@@ -98,20 +99,16 @@ def chosen(
   Raises UserError where a named one, or the image, is missing.
   """
   for ours, theirs in columns.items():
-    if theirs not in there:
+    if theirs and theirs not in there:
       raise UserError(
         f"{where} has no column {theirs!r}, which is {ours!r} by 'columns'; it"
         f" has {', '.join(map(picture_files.shown, there))}"
         f"{nearest(theirs, list(there))}"
       )
-  taken = set(columns.values())
+  taken = {*columns, *columns.values()}
   own = (*records.keys(), *conversations.FORMS)
-  found = dict(columns)
-  found |= {
-    name: name
-    for name in own
-    if name in there and name not in found and name not in taken
-  }
+  found = {ours: theirs for ours, theirs in columns.items() if theirs}
+  found |= {n: n for n in own if n in there and n not in taken}
   if _IMAGE not in found:
     raise UserError(
       f"{where} has no column 'image'; say which it is: 'columns' is"

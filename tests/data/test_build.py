@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from cooper_jax.data import build, mixture, shards, show, splits
+from cooper_jax.data import build, mixture, pipeline, shards, show, splits
 from cooper_jax.data.sources import built, jsonl
 from cooper_jax.errors import UserError
 from tests.data import layouts
@@ -44,6 +45,7 @@ def check_alike(one, other):
 def check_same(direct, found):
   for split in splits.NAMES:
     one, other = (mixture.open_split(c, split) for c in (direct, found))
+    other = pickle.loads(pickle.dumps(other))  # as other processes get it
     assert len(one) == len(other) > 0
     for index in range(len(one)):
       check_alike(one[index], other[index])
@@ -126,6 +128,39 @@ def test_a_build_that_was_stopped_goes_on(after, tmp_path, monkeypatch):
   assert files(out) == files(whole)
   build.build(config, out, say=said.append)
   assert said[-1].endswith("is built already")
+
+
+def pixels(sample, rng):
+  return {"image": sample.image, "draw": rng.integers(0, 1 << 30)}
+
+
+def test_batches_of_a_built_set_go_on_exactly(tmp_path):
+  _, found, _ = made("ade20k", tmp_path, workers=1)
+  source = mixture.open_split(found, "train")
+  options = {"build": pixels, "batch_size": 2, "seed": 5}
+  with pipeline.make_batches(source, **options) as batches:
+    first = [next(batches) for _ in range(3)]
+    state = json.loads(json.dumps(batches.state()))
+    rest = [next(batches) for _ in range(5)]
+  again = mixture.open_split(found, "train")
+  with pipeline.make_batches(again, **options) as batches:
+    batches.restore(state)
+    for each in rest:
+      for name, array in next(batches).items():
+        np.testing.assert_array_equal(array, each[name])
+  seen = np.concatenate([b["image"] for b in first])[: 2 * len(source)]
+  assert len(np.unique(seen[: len(source)], axis=0)) == len(source)
+  facts = source._shards[0] | {"count": 1}
+  other = shards.BuiltSource(
+    source.folder,
+    "train",
+    {"source": "x", "splits": {"train": {"shards": [facts]}}},
+  )
+  with (
+    pipeline.make_batches(other, **options) as batches,
+    pytest.raises(UserError, match="source"),
+  ):
+    batches.restore(state)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Parquet files are read by a map of columns, one clear line where not."""
 
+import dataclasses
 import io
 import json
 
@@ -178,6 +179,7 @@ def test_a_file_that_is_cut_is_a_bad_sample(tmp_path):
     ("image=rgb, image=range", "twice"),
     ("", "no column 'image'"),
     ("image=rgb", "neither a map nor a question"),
+    ("image=", "no column 'image'"),
   ],
 )
 def test_wrong_columns_are_refused_by_name(written, said, tmp_path):
@@ -191,3 +193,80 @@ def test_columns_are_ours_by_theirs():
     "image": "rgb",
     "answer": "label",
   }
+
+
+def test_a_column_of_our_name_may_be_another_thing(tmp_path):
+  table(tmp_path / "a.parquet", [hub(0) | {"flag": 7, "unit": [1, 2]}])
+  with pytest.raises(UserError, match="'unit' is"):
+    opened(tmp_path, columns=NAMED)[0]
+  found = opened(tmp_path, columns=f"{NAMED}, flag=, unit=", depth_scale=256.0)
+  assert found[0].questions[0].flag == "boundary"
+
+
+def jpeg(array):
+  file = io.BytesIO()
+  Image.fromarray(array).save(file, "JPEG")
+  return file.getvalue()
+
+
+def npy(array):
+  file = io.BytesIO()
+  np.save(file, array)
+  return file.getvalue()
+
+
+def bomb():
+  file = io.BytesIO()
+  Image.new("1", (13_000, 13_000)).save(file, "PNG")
+  return file.getvalue()
+
+
+GREY = np.full((6, 8), 9, np.uint8)
+HOLES = np.where(np.arange(48).reshape(6, 8) % 2, np.nan, 2.0)
+CELLS = [
+  ("rgb", lambda: jpeg(image(0))[:-40], "truncated|can't be read"),
+  ("rgb", bomb, "million pixels"),
+  ("rgb", lambda: b"", "no bytes"),
+  ("range", lambda: png(GREY), "mode L"),
+  ("range", lambda: jpeg(image(0)), "JPEG"),
+  ("range", lambda: npy(HOLES * np.nan), "no reading"),
+  ("range", lambda: npy(-np.ones((6, 8))), "no reading"),
+  ("range", lambda: npy(np.ones((6, 8, 3))), "float64.6, 8, 3"),
+  ("range", lambda: npy(HOLES)[:40], "can't be read as .npy"),
+  ("classes", lambda: png(GREY + 90), "class ids above 13"),
+  ("classes", lambda: png(GREY > 5), "mode 1"),
+  ("classes", lambda: png(depth(0)), "mode I;16"),
+  ("classes", lambda: png(GREY * 0 + 255), "no reading"),
+]
+
+
+@pytest.mark.parametrize(("column", "made", "said"), CELLS)
+def test_a_bad_picture_in_a_cell_is_one_line(column, made, said, tmp_path):
+  rows = [hub(0), hub(1)]
+  for row in rows:
+    row["classes"] = png(GREY)
+    row["range"] = npy(HOLES)
+  rows[0][column] = made()
+  rows[0]["rgb"] = rows[0]["rgb"] if column == "rgb" else png(image(0))
+  rows[1]["rgb"] = png(image(1))
+  table(tmp_path / "a.parquet", rows)
+  named = f"{NAMED}, segmentation=classes"
+  found = opened(tmp_path, columns=named)
+  with pytest.raises(UserError, match=said) as caught:
+    found[0]
+  assert "a.parquet:0" in str(caught.value) and "\n" not in str(caught.value)
+  # The others are read, and NaN is no reading.
+  native = found.native(1)[1]
+  np.testing.assert_array_equal(native["depth"], np.nan_to_num(HOLES))
+  config = dataclasses.replace(
+    config_of(tmp_path, columns=named), bad_samples=0.5
+  )
+  source = mixture.Tolerant(found, config.bad_samples)
+  assert source[0] is None and source[1] is not None
+
+
+def test_a_file_without_rows_is_an_empty_split(tmp_path):
+  whole = pyarrow.Table.from_pylist([hub(0)])
+  parquet.write_table(whole.slice(0, 0), tmp_path / "train.parquet")
+  with pytest.raises(UserError, match="has no samples"):
+    mixture.open_split(config_of(tmp_path, columns=NAMED), "train")
