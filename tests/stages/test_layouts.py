@@ -6,33 +6,29 @@ import sys
 
 import pytest
 
+from configs import cooper
 from cooper_jax import modalities
 from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
+from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
 from cooper_jax.report import gallery, kept
+from cooper_jax.settings import checks
 from cooper_jax.stages import tokenizer
 from cooper_jax.training import workdir
+from tests import compiling
 from tests.data import layouts, test_cooper_train_set
 from tests.stages import test_own_data
 
 NAMES = ("hypersim", "vkitti", "ade20k")
-SHARES = (0.45, 0.05, 0.5)  # as COOPER mixes them
+SHARES = tuple(cooper.SHARES.values())
 REACH = 80.0  # metres
 
 
 def write(folder):
-  """The data sets, and a class list that has the names of all of them."""
+  """The three data sets."""
   for name in NAMES:
     layouts.WRITERS[name](folder / name)
-  lines = {}
-  for which in ("nyu40", "vkitti", "ade20k"):
-    known = class_lists.read(which)
-    lines |= {
-      name: f"{name} [ignore]" if out else name
-      for name, out in zip(known.names, known.ignored, strict=True)
-    }
-  (folder / "classes.txt").write_text("\n".join(lines.values()) + "\n")
 
 
 def settings(folder, **more):
@@ -42,7 +38,7 @@ def settings(folder, **more):
     "data.weights": SHARES,
     "data.fit": "crop",
     "maps.depth.farthest": REACH,
-    "maps.segmentation.classes": f"{folder}/classes.txt",
+    "maps.segmentation.classes": "cooper",
     **roots,
     **more,
   }
@@ -107,7 +103,7 @@ def test_the_command_goes_from_layouts_to_coopers_own_set(tmp_path):
   test_cooper_train_set.written(own, f"{folder}/RL_data.jsonl", *asked)
   for i in range(12):
     layouts.picture(own / folder / "images" / f"{i}.png", i)
-  cooper = settings(
+  after = settings(
     tmp_path,
     **{
       "data.source": "cooper_train_set",
@@ -115,10 +111,10 @@ def test_the_command_goes_from_layouts_to_coopers_own_set(tmp_path):
       "data.weights": (),
     },
   )
-  cooper = {k: v for k, v in cooper.items() if not k.endswith(".root")
+  after = {k: v for k, v in after.items() if not k.endswith(".root")
             or "cooper" in k}  # fmt: skip
 
-  alone = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  alone = os.environ | {"XLA_FLAGS": compiling.QUICK}  # of one device
 
   def run(config, given, *pipeline):
     if pipeline:
@@ -128,15 +124,25 @@ def test_the_command_goes_from_layouts_to_coopers_own_set(tmp_path):
     subprocess.run([*command, "--compile_cache=off"], env=alone, check=True)
     return workdir.read_json(tmp_path / "run" / "summary.json")
 
-  summary = run("configs/pretrain.py:smoke", settings(tmp_path))
+  summary = run("configs/cooper.py:smoke", settings(tmp_path))
   assert summary["tokenizer/over/depth/farthest"] == REACH
   assert "segmentation/tokenizer_iou/sky" in summary
-  run("configs/sft.py:smoke", cooper, "sft")
+  run("configs/sft.py:smoke", after, "sft")
   asks = {"data.settings.cooper_train_set.part": "rl"}
-  run("configs/grpo.py:smoke", cooper | asks, "grpo")
+  run("configs/grpo.py:smoke", after | asks, "grpo")
   # Traces have maps of depth: what is asked of their pictures is shown.
-  run("configs/grpo.py:smoke", cooper, "evaluate")
+  run("configs/grpo.py:smoke", after, "evaluate")
   rows = kept.load(tmp_path / "run" / "report")["rows"]
   assert rows and {r["set_up"]["depth"]["farthest"] for r in rows} == {REACH}
   page = gallery.gallery(rows)
   assert "balls are near" in page and "floor" not in page
+
+
+def test_the_class_list_of_the_mixture_has_the_names_of_its_data_sets():
+  known = set(class_lists.read("cooper").names)
+  each = [set(class_lists.read(n).names) for n in ("nyu40", "vkitti", "ade20k")]
+  assert known == set().union(*each)
+  config = cooper.get_config("smoke")
+  assert config.data.source.split(",") == list(NAMES)
+  with pytest.raises(UserError, match=r"hypersim\.root names none"):
+    checks.validate(config)
