@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from cooper_jax.bench import __main__, subjects, training
+from cooper_jax.bench import __main__, reading, subjects, training
 from cooper_jax.models.config import BinLayout
 from cooper_jax.parallel import mesh
 from cooper_jax.sequences import packing
@@ -177,3 +177,13 @@ def test_a_library_that_is_not_there_is_one_line(
   printed = capsys.readouterr()
   assert printed.out == ""
   assert said in printed.err
+
+
+def test_reading_is_told_for_both_sizes(monkeypatch, capsys):
+  monkeypatch.setattr(reading, "SIZES", {16: (32, 9), 8: (32, 7)})
+  found = run(capsys, "--what=data")
+  assert found["sizes"].keys() == {"16 px", "8 px"}
+  for part in found["sizes"].values():
+    rate = 2000 / part["cpu_ms_an_example"]
+    assert abs(part["examples_a_second_of_2_cores"] / rate - 1) < 0.01
+  assert found["sizes"]["16 px"]["goal"] == 9

@@ -2,12 +2,14 @@
 
   python -m cooper_jax.bench --what=generate --shape=S --threads=1
   python -m cooper_jax.bench --what=sft --threads=1 --beside
+  python -m cooper_jax.bench --what=data
   python -m cooper_jax.bench --what=device --minutes=8
 
 A plain decoder of random weights. `generate` samples, `sft` takes a training
 step, `grpo` does both (rollout, advantages, update), `maps` draws maps a token,
 a row and a whole map at a time, `prefix` takes the gradient of a group of
-rollouts with their prompt once, and once for each; `device` goes through all
+rollouts with their prompt once, and once for each; `data` reads records of a
+built data set at 64 and 512 pixels; `device` goes through all
 that an accelerator has to show, see `device.py`.
 
 Speeds are told by CPU seconds of the process, medians of the calls, for wall
@@ -44,6 +46,7 @@ WHATS = {  # and the module of this folder that has it
   "grpo": "training",
   "maps": "sampling",
   "prefix": "training",
+  "data": "reading",
   "device": "device",
 }
 BESIDE = {"torch": torch_peers, "tunix": tunix_peers}
@@ -236,6 +239,7 @@ def told(line: dict) -> list[str]:
     f" {line['threads']} cores",
   ]
   parts = {"ours": line, "beside": line.get("beside"), **line.get("maps", {})}
+  parts |= line.get("sizes", {})
   parts |= {name: line.get(name) for name in ("shared", "apart")}
   for name, part in parts.items():
     if part and "cpu_s" in part:
@@ -243,6 +247,13 @@ def told(line: dict) -> list[str]:
       lines.append(
         f"{name:8s} {part['cpu_s']:8.3g} CPU s (least {part['cpu_min_s']:.3g}),"
         f" {part['wall_s']:.3g} s of wall time, {part['repeats']} calls{by}"
+      )
+    if part and "goal" in part:
+      rate, each = part["examples_a_second_of_2_cores"], part["kb_stored"]
+      lines.append(
+        f"{'':8s} {rate:,.0f} examples a second of 2 cores, {each:,.0f} kB and"
+        f" {part['cpu_ms_an_example']:.3g} CPU ms each; the goal is"
+        f" {part['goal']:,}"
       )
   if "cpu_ratio" in line:
     lines.append(

@@ -5,6 +5,7 @@ first step and kept beside the tokenizers that made it.
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import re
 from pathlib import Path
@@ -18,7 +19,10 @@ from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.training import telemetry
 
 INSTANCE = re.compile(r"id=(\d+)>")
-_CHUNK = 1024  # samples whose maps are in memory at once
+_CHUNK = 1024  # samples that are in memory at once, at most
+_PART_BYTES = 1 << 28  # of their pictures and maps
+_TRIES = 20  # samples looked at to know how large one is
+_LEFT_OUT = "left out"  # a sample without an id, and its number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +110,10 @@ def exchanged(codes: Codes, *, seed: int) -> Codes:
 def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
   """Encodes every map of a source, or reads what was encoded before.
 
+  Samples are read by several threads, and each part is kept as it is made, so
+  that what was stopped goes on. A sample that is None, one that may be left
+  out, has no codes.
+
   Args:
     source: samples by index.
     codecs: modality name -> trained Codec.
@@ -113,57 +121,99 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
     name: file name in the folder.
   """
   path = None if folder is None else Path(folder) / f"{name}.npz"
-  if path is not None and path.exists():
-    with np.load(path) as found:
-      if str(found["source"]) == repr(source):
-        return _unpack(found, codecs)
-  cells = next(iter(codecs.values())).config.cells
-  total = len(source)
-  maps = {m: np.full((total, cells), -1, np.int32) for m in codecs}
-  marking = modalities.having("MARKS")
-  marked = np.zeros(total, np.uint16)
-  mark = np.zeros((total, cells), np.int32)
-  ids = []
-  with telemetry.Progress(total, f"codes {name}") as progress:
-    for start in range(0, total, _CHUNK):
-      samples = [source[i] for i in range(start, min(start + _CHUNK, total))]
-      ids += [sample.id for sample in samples]
-      for modality, codec in codecs.items():
-        found = [codec.modality.read(sample) for sample in samples]
-        _encode(codec, found, maps[modality][start:])
-      if marking in codecs:
-        marked[start : start + len(samples)] = [
-          _choose(sample, start + i) for i, sample in enumerate(samples)
-        ]
-        codec = codecs[marking]
-        found = [
-          modalities.only(
-            codec.modality.read(s),
-            s.instances,
-            marked[start + i],
-            codec.modality.absent(),
-          )
-          if marked[start + i]
-          else None
-          for i, s in enumerate(samples)
-        ]
-        _encode(codec, found, mark[start:])
-      progress.advance(len(samples))
+  if (found := _kept(path, source)) is not None:
+    return _unpack(found, codecs)
+  total, parts = len(source), []
+  size = _part_size(source)
+  with (
+    telemetry.Progress(total, f"codes {name}") as progress,
+    concurrent.futures.ThreadPoolExecutor(telemetry.cores()) as pool,
+  ):
+    for start in range(0, total, size):
+      stop = min(start + size, total)
+      kept = path and path.with_name(f"{name}.{start}-{stop}.part.npz")
+      part = _kept(kept, source)
+      if part is None:
+        samples = list(pool.map(source.__getitem__, range(start, stop)))
+        part = _codes_of(samples, start, codecs)
+        if kept and stop < total:  # of the last one the whole is kept
+          _keep(kept, part, source)
+      parts.append(part)
+      progress.advance(stop - start)
+  arrays = {
+    key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+  }
+  ids = arrays["ids"].tolist()
   if len(set(ids)) < total:
     twice = next(i for i, n in collections.Counter(ids).items() if n > 1)
     raise UserError(
       f"{source!r}: two samples have the id {twice!r}, by which maps are kept;"
       " give each its own, in all files of a mixture"
     )
-  arrays = {f"map/{m}": codes for m, codes in maps.items()}
-  arrays |= {"marked": marked, "mark": mark, "ids": np.array(ids)}
-  arrays["source"] = np.array(repr(source))
   if path is not None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)
-    partial.replace(path)
+    _keep(path, arrays, source)
+    for part in path.parent.glob(f"{name}.*.part.npz"):
+      part.unlink()
   return _unpack(arrays, codecs)
+
+
+def _part_size(source) -> int:
+  """How many samples are in memory at once: large ones are fewer."""
+  for index in range(min(len(source), _TRIES)):
+    if (sample := source[index]) is not None:
+      arrays = [sample.image, *sample.maps.values()]
+      fits = _PART_BYTES // sum(array.nbytes for array in arrays)
+      least = map_tokenizer.BATCH
+      return min(_CHUNK, max(least, fits // least * least))
+  return _CHUNK
+
+
+def _codes_of(samples, start: int, codecs) -> dict[str, np.ndarray]:
+  """Arrays of some samples, the first of which is number `start`."""
+  cells = next(iter(codecs.values())).config.cells
+  count = len(samples)
+  maps = {m: np.full((count, cells), -1, np.int32) for m in codecs}
+  marked = np.zeros(count, np.uint16)
+  mark = np.zeros((count, cells), np.int32)
+  for modality, codec in codecs.items():
+    _encode(codec, [s and codec.modality.read(s) for s in samples],
+            maps[modality])  # fmt: skip
+  marking = modalities.having("MARKS")
+  if marking in codecs:
+    marked[:] = [(s and _choose(s, start + i)) or 0
+                 for i, s in enumerate(samples)]  # fmt: skip
+    codec = codecs[marking]
+    found = [
+      modalities.only(
+        codec.modality.read(s), s.instances, marked[i], codec.modality.absent()
+      )
+      if marked[i]
+      else None
+      for i, s in enumerate(samples)
+    ]
+    _encode(codec, found, mark)
+  names = [s.id if s else f"{_LEFT_OUT} {start + i}"
+           for i, s in enumerate(samples)]  # fmt: skip
+  arrays = {f"map/{m}": codes for m, codes in maps.items()}
+  return arrays | {"marked": marked, "mark": mark, "ids": np.array(names)}
+
+
+def _kept(path: Path | None, source) -> dict[str, np.ndarray] | None:
+  """The arrays of a file that was made of this very source, else None."""
+  if path is None or not path.exists():
+    return None
+  with np.load(path) as found:
+    if str(found["source"]) != repr(source):
+      return None
+    return {key: found[key] for key in found.files if key != "source"}
+
+
+def _keep(path: Path, arrays: dict[str, np.ndarray], source) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f"{path.name}.partial")
+  with partial.open("wb") as file:
+    np.savez(file, **arrays, source=np.array(repr(source)))
+  partial.replace(path)
 
 
 def _encode(codec, targets, out):

@@ -8,13 +8,16 @@ import numpy as np
 from cooper_jax.data import map_files, picture_files
 from cooper_jax.errors import UserError
 
-UNDEFINED = ("Undefined", (0, 0, 0))  # where the list does not name it
 Colours = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @functools.lru_cache(maxsize=256)
-def named(path: Path) -> Colours:
-  """((name, (r, g, b)), ...) of a file of lines like "Car 255 127 80"."""
+def named(path: Path, more: Colours = ()) -> Colours:
+  """((name, (r, g, b)), ...) of a file of lines like "Car 255 127 80".
+
+  more: what a data set has beside its list, where neither the name nor the
+  colour is taken.
+  """
   found: dict[str, tuple[int, ...]] = {}
   try:
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -28,7 +31,9 @@ def named(path: Path) -> Colours:
       found.setdefault(parts[0], tuple(int(part) for part in parts[1:]))
   if not found:
     raise UserError(f"{path} has no line of a name and three numbers")
-  found.setdefault(*UNDEFINED)
+  for name, colour in more:
+    if colour not in found.values():
+      found.setdefault(name, colour)
   return tuple(found.items())
 
 

@@ -7,21 +7,24 @@ sequences, bad samples are counted, and some samples are decoded before a run.
 import dataclasses
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities
-from cooper_jax.data import fingerprints, picture_files, splits
+from cooper_jax.data import fingerprints, mixture, picture_files, splits
 from cooper_jax.data.folders import FolderSource, Listed, inside, reading
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 
 DECODED = 4  # samples of a split that are decoded before a run
-MOST_NAMED = 20  # bad samples that a message names
 FEWEST_GROUPS = 3  # sequences, below which single samples are divided
+_SPLIT = re.compile(
+  r"(?:^|[/_.-])(train|valid|val|test)(?:ing|idation)?(?![a-z])"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,7 @@ class DataSet:
     """The samples of a split; bad ones left out where some are allowed."""
     divided, note = divide(self.listed(config))
     if note:
-      _say(f"note: {self.name}: {picture_files.shown(note)}")
+      say(f"note: {self.name}: {picture_files.shown(note)}")
     mine = divided.get(split, [])
     if not mine:
       there = ", ".join(n for n, each in divided.items() if each)
@@ -108,29 +111,38 @@ class DataSet:
         f"{self.name}: {self.root(config)} has no samples of split {split!r},"
         f" only of {there}. {self.wanted}"
       )
-    mine = self._present(config, mine)
-    return self.opened(config, mine)
+    mine, bad = self._present(config, mine)
+    found = self.opened(config, mine)
+    found.left_out = tuple(bad)
+    return found
 
-  def _present(self, config: DataConfig, mine: list[Listed]) -> list[Listed]:
-    """Those whose files are there; UserError where too many are not."""
+  def asked(self, config: DataConfig, split: str):
+    """Yields (question, name of its sample, maps); no picture is read."""
+    found = self.source(config, split)
+    for one in found.listed:
+      for question in one.questions:
+        yield question, f"{self.name}: {one.id}", [*one.maps]
+
+  def _present(
+    self, config: DataConfig, mine: list[Listed]
+  ) -> tuple[list[Listed], list[str]]:
+    """(those whose files are there, a line of each other).
+
+    UserError where too many are not.
+    """
     root = self.root(config)
     good, bad = [], []
     for one in mine:
       lost = _lost(root, one, f"{self.name}: {one.id}")
       bad.append(lost) if lost else good.append(one)
     if bad and (not good or len(bad) > config.bad_samples * len(mine)):
-      rest, said = len(bad) - MOST_NAMED, "; ".join(bad[:MOST_NAMED])
-      raise UserError(
-        f"{said}{f'; and {rest:,} more' * (rest > 0)} ({len(bad):,} of"
-        f" {len(mine):,} samples are bad;"
-        f" config.data.bad_samples={config.bad_samples:g} allows no more)"
-      )
+      raise mixture.too_many(bad, len(mine), config.bad_samples)
     if bad:
-      _say(
+      say(
         f"note: {self.name}: {len(bad):,} of {len(mine):,} samples left out:"
         f" {bad[0]}"
       )
-    return good
+    return good, bad
 
   def survey(self, config: DataConfig) -> list[str]:
     """What a run's plan says; some samples of each split are decoded."""
@@ -149,6 +161,16 @@ class DataSet:
       )
       lines.append(f"  {split:10s} {len(found):,} images; {have}")
     return lines
+
+
+def split_in(path: str) -> str:
+  """The split that a path names, "" without one.
+
+  In: "data/validation-00000-of-00002.parquet"   Out: "validation"
+  """
+  found = _SPLIT.findall(path.lower())
+  named = found[-1] if found else ""
+  return {"val": "validation", "valid": "validation"}.get(named, named)
 
 
 @functools.lru_cache(maxsize=8)
@@ -215,7 +237,7 @@ def divide(listed: Sequence[Listed]) -> tuple[dict[str, list[Listed]], str]:
 
 
 @functools.cache
-def _say(note: str) -> None:
+def say(note: str) -> None:
   """Once, though each stage of each process opens its splits."""
   if processes.is_first():
     print(note, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ same data, if it keeps the times of large files of plain numbers (`cp -p`).
 import concurrent.futures
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,10 @@ COMPRESSED = (b"\x89PNG", b"\xff\xd8\xff", b"\x89HDF")
 ALL_BYTES = 1 << 19  # bytes of plain numbers that are all read, at most
 END_BYTES = 1 << 16  # bytes read at each end of a larger file of these
 THREADS = 32  # files are waited for, not computed on
+# Seconds since its last change from when on a file that is changed again has
+# another time; file systems may count in steps.
+SETTLED = 3.0
+_KNOWN: dict[tuple, bytes] = {}  # parts of files, read once by a process
 
 
 def of_files(
@@ -46,11 +51,23 @@ def of_files(
 
 def _part(path: str | Path) -> bytes:
   """A digest of what tells a file's bytes from others."""
-  digest = hashlib.sha256()
   try:
     found = os.stat(path)
-    size = found.st_size
-    digest.update(str(size).encode())
+  except OSError:
+    return hashlib.sha256().digest()
+  times = (found.st_mtime_ns, found.st_ctime_ns)
+  key = (str(path), found.st_ino, found.st_size, *times)
+  if key not in _KNOWN:
+    part = _read(path, found)
+    if time.time() - max(times) / 1e9 < SETTLED:
+      return part
+    _KNOWN[key] = part
+  return _KNOWN[key]
+
+
+def _read(path: str | Path, found: os.stat_result) -> bytes:
+  digest, size = hashlib.sha256(str(found.st_size).encode()), found.st_size
+  try:
     with open(path, "rb") as file:
       head = file.read(PART)
       if head.startswith(COMPRESSED):

@@ -38,12 +38,20 @@ class MapPath:
 
   scale: units a metre. names: of the file's class ids; () = the run's list.
   read: read(file) -> the array [h, w] as stored, where it is no plain picture.
+  held: held(path, where) -> the bytes of a file, or the array, that the file of
+  the path holds. certain: the units are those of a published data set.
   """
 
   path: str
   scale: float | None = None
   names: tuple[str, ...] = ()
   read: Callable[[map_files.MapFile], np.ndarray] | None = None
+  held: Callable[[str, str], Any] | None = None
+  certain: bool = True
+
+
+class EmptyMap(UserError):
+  """A map that says nothing of its picture: the sample goes without it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +104,7 @@ class FolderSource:
     """
     self.name, self.root, self.listed = name, root, listed
     self.size, self.fit, self.settings = size, fit, tuple(settings)
+    self.left_out: tuple[str, ...] = ()  # a line of each bad sample
     # Those that are modules are found again: a module can't be pickled.
     given = (modalities or {}).items()
     self.modalities = {n: each for n, each in given if isinstance(each, SetUp)}
@@ -117,8 +126,8 @@ class FolderSource:
     place = fitting.place(self.fit, sides, self.size)
     frame = pictures.Frame(*sides)
     maps = {
-      name: place.array(self._map(one, name, frame), self._own(name).fill())
-      for name in one.maps
+      name: place.array(target, self._own(name).fill())
+      for name, target in self._maps(one, frame).items()
     }
     camera = None
     if one.camera:
@@ -139,7 +148,7 @@ class FolderSource:
     one = self.listed[index]
     image, sides = self._image(one)
     frame = pictures.Frame(*sides)
-    return image, {name: self._map(one, name, frame) for name in one.maps}
+    return image, self._maps(one, frame)
 
   def map_alone(self, index: int, name: str) -> np.ndarray:
     """One map [h, w] at its own size, without a look at its picture."""
@@ -170,6 +179,13 @@ class FolderSource:
       rgb = pictures.upright(picture, where)
       return rgb, rgb.size
 
+  def _maps(self, one: Listed, frame) -> dict[str, np.ndarray]:
+    found = {}
+    for name in one.maps:
+      with contextlib.suppress(EmptyMap):
+        found[name] = self._map(one, name, frame)
+    return found
+
   def _map(self, one: Listed, name: str, frame) -> np.ndarray:
     each, where = one.maps[name], self._where(one)
     file = map_files.MapFile(
@@ -179,17 +195,23 @@ class FolderSource:
       frame,
       each.scale,
       written=each.path,
-      certain=True,
+      certain=each.certain,
       names=each.names,
     )
     own = self._own(name)
-    if each.read is None:
+    if each.held:
+      with reading(file.said):
+        raw = each.held(file.path, file.said)
+      if isinstance(raw, picture_files.Embedded):
+        return own.read_file(dataclasses.replace(file, path=raw, written=""))
+    elif each.read is None:
       return own.read_file(file)
-    with reading(file.said):
-      raw = each.read(file)
-    kinds = "iu" if each.names else "iuf"
-    if raw.ndim != 2 or raw.dtype.kind not in kinds:
-      wanted = "whole numbers" if each.names else "numbers"
+    else:
+      with reading(file.said):
+        raw = each.read(file)
+    whole = bool(each.names) or not own.SCALED
+    if raw.ndim != 2 or raw.dtype.kind not in ("iu" if whole else "iuf"):
+      wanted = "whole numbers" if whole else "numbers"
       raise UserError(
         f"{file.said} is {raw.dtype}{list(raw.shape)}; it should be {wanted}"
         " [height, width]"
@@ -259,13 +281,13 @@ def numbers(path: Path, where: str, count: int) -> list[float]:
   return found
 
 
-def tried(camera: Callable[..., tuple], *given) -> tuple[tuple, str]:
-  """(camera, "") of a function that reads one, else ((), what is wrong).
+def tried(read: Callable[..., Any], *given) -> tuple[Any, str]:
+  """(what a function reads, "") as a camera, else ((), what is wrong).
 
   So a broken file of intrinsics is a bad sample, not the end of the listing.
   """
   try:
-    return camera(*given), ""
+    return read(*given), ""
   except UserError as error:
     return (), str(error)
 

@@ -14,6 +14,9 @@ import numpy as np
 from cooper_jax import modalities
 from cooper_jax.errors import UserError
 
+MOST_MAPS = 1 << 20  # samples whose maps are stacked, however small they are
+MAP_BYTES = 1 << 31  # of maps that are stacked
+_ALIKE = 3  # samples of a kind that are looked at where one lacks a map
 _TRIES = 20  # samples looked at for a map that another one lacks
 
 
@@ -28,7 +31,8 @@ class Maps:
 def places(source, modules) -> dict[str, np.ndarray]:
   """Modality -> indices of the samples that have its map, in order.
 
-  Of a source with `kind` one sample of each kind is read, else every one.
+  Of a source with `kind` one sample of each kind is read, or a few where that
+  lacks a map that the kind names; else every one.
   Raises UserError where none of a kind can be read.
   """
   alike = {}
@@ -36,19 +40,32 @@ def places(source, modules) -> dict[str, np.ndarray]:
     kind = source.kind(index) if hasattr(source, "kind") else index
     alike.setdefault(kind, []).append(index)
   found = {name: [] for name in modules}
-  for indices in alike.values():
-    sample = _first_readable(source, indices)
-    for name, module in modules.items():
-      if module.read(sample) is not None:
-        found[name] += indices
+  for kind, indices in alike.items():
+    there, said = set(), _said(kind) & set(modules)
+    for start in range(min(len(indices), _ALIKE)):
+      sample = _first_readable(source, indices[start:])
+      there |= {n for n, m in modules.items() if m.read(sample) is not None}
+      if said <= there:  # else one of its maps may be empty
+        break
+    for name in there:
+      found[name] += indices
   return {name: np.array(sorted(each), int) for name, each in found.items()}
+
+
+def _said(kind) -> set[str]:
+  """The maps that a kind names, of a source or of one in a mixture."""
+  if isinstance(kind, tuple) and kind and isinstance(kind[-1], tuple):
+    kind = kind[-1]
+  return set(kind) if isinstance(kind, tuple) else set()
 
 
 def _first_readable(source, indices):
   """The first sample that can be read: a few bad ones may be allowed."""
+  failed = UserError(f"{source!r}: none of {_TRIES} samples can be read")
   for index in indices[:_TRIES]:
     try:
-      return source[index]
+      if (sample := source[index]) is not None:
+        return sample
     except UserError as error:
       failed = error
   raise failed
@@ -57,24 +74,37 @@ def _first_readable(source, indices):
 def read_maps(source, modules, *, count: int = 0) -> dict[str, Maps]:
   """The maps of the first `count` samples that have them (0: all), stacked.
 
-  A modality that no sample has is left out.
+  A modality that no sample has is left out, and so is a sample that can't be
+  read and is allowed to be bad. Of large maps no more are read than `MAP_BYTES`
+  hold.
   """
   wanted = {
-    name: set(each[: count or None].tolist())
+    name: set(each[: min(count or MOST_MAPS, _that_fit(source, each))].tolist())
     for name, each in places(source, modules).items()
     if len(each)
   }
   found = {name: ([], []) for name in wanted}
   for index in sorted(set().union(*wanted.values())):
     sample = source[index]
+    if sample is None:
+      continue
     for name, (targets, objects) in found.items():
       if index in wanted[name]:
-        targets.append(modules[name].read(sample))
-        objects.append(_objects(sample))
+        target = modules[name].read(sample)
+        if target is not None:
+          targets.append(target)
+          objects.append(_objects(sample))
   return {
     name: Maps(np.stack(targets), np.stack(objects))
     for name, (targets, objects) in found.items()
   }
+
+
+def _that_fit(source, indices) -> int:
+  """How many samples have as much to hold as `MAP_BYTES` are."""
+  sample = _first_readable(source, indices.tolist())
+  size = sum(each.nbytes for each in sample.maps.values())
+  return MAP_BYTES // max(1, size)
 
 
 def _objects(sample) -> np.ndarray:
@@ -104,8 +134,7 @@ class Build:
       module, shown = modalities.found()[name], sample
       target = module.read(shown)
       if target is None:
-        shown = self._another(name, rng)
-        target = module.read(shown)
+        shown, target = self._another(name, rng)
       chance = rng.random()
       if chance < getattr(module, "MARKS", 0.0):
         absent = self.absent.get(name, 0)
@@ -116,8 +145,16 @@ class Build:
     return example
 
   def _another(self, name, rng):
-    have = self.places[name]
-    return _first_readable(self.source, rng.choice(have, _TRIES).tolist())
+    module = modalities.found()[name]
+    tried = rng.choice(self.places[name], _TRIES).tolist()
+    for start in range(_TRIES):
+      shown = _first_readable(self.source, tried[start:])
+      target = module.read(shown)
+      if target is not None:
+        return shown, target
+    raise UserError(
+      f"{self.source!r}: none of {_TRIES} samples that should have {name} has"
+    )
 
 
 def _one_object(target, instances, rng, absent):

@@ -19,7 +19,14 @@ from PIL import Image
 
 from cooper_jax import plugins
 from cooper_jax.data import file_ends, fitting
-from cooper_jax.data.picture_files import BROKEN, opened, reason, shown, sized
+from cooper_jax.data.picture_files import (
+  BROKEN,
+  Embedded,
+  opened,
+  reason,
+  shown,
+  sized,
+)
 from cooper_jax.data.pictures import Frame, frame_of
 from cooper_jax.errors import UserError
 
@@ -48,7 +55,7 @@ class MapFile:
   """One file of a map, as a modality's `read_file` gets it."""
 
   what: str  # the modality's name
-  path: str | Path
+  path: str | Path | Embedded
   where: str  # the place that names it
   frame: Frame | None = None  # of its picture: the map is turned with it
   scale: float | None = None  # units, as the line says
@@ -78,7 +85,10 @@ class MapFile:
     wanted = wanted or f"write an array of {axes} axes [height, width, ...]"
     file = sized(self.path, self.where, self.what)
     try:
-      found = np.load(file, allow_pickle=False, mmap_mode="r")
+      if isinstance(file, Embedded):
+        found = np.load(file.open(), allow_pickle=False)
+      else:
+        found = np.load(file, allow_pickle=False, mmap_mode="r")
     except BROKEN as error:
       raise UserError(
         f"{self.said} can't be read as .npy: {reason(error)}"
@@ -116,7 +126,7 @@ class MapFile:
       mode = picture.mode
       if not fits(mode) or str(stored).startswith("L;"):
         raise UserError(f"{self.said} has mode {mode}; {wanted}")
-      file = Path(os.path.expanduser(self.path))
+      file = Path(os.path.expanduser(str(self.path)))
       array = _upright(picture, file, self.frame, self.said, decode=self.decode)
     if array is None:
       raise _Checked

@@ -7,6 +7,7 @@ own shuffle and is repeated; over any stretch its share is exact to one sample.
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 
 import grain
@@ -17,6 +18,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.sample import Question, Sample
 
 SEEDS = 1 << 31  # grain's seeds are 32 bits
+MOST_NAMED = 20  # bad samples that are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +97,17 @@ def open_split(config: DataConfig, split: str) -> Source | Mixture:
   for name in config.names:
     plugins.check("sources", name)
   opened = [
-    plugins.find("sources", name).source(config, split) for name in config.names
+    plugins.find("sources", name).source(own, split)
+    for name, own in config.parts
   ]
   if len(opened) == 1 and len(config.weights) <= 1:
     return opened[0]
   return Mixture(tuple(opened), tuple(config.weights))
+
+
+def open_tolerant(config: DataConfig, split: str) -> Source | Mixture:
+  """The same; a sample that can't be read is None, as far as some may be."""
+  return tolerant(open_split(config, split), config.bad_samples)
 
 
 def survey(config: DataConfig) -> list[str]:
@@ -108,10 +116,10 @@ def survey(config: DataConfig) -> list[str]:
   Raises UserError where something is wrong with it.
   """
   lines = []
-  for name in config.names:
+  for name, own in config.parts:
     module = plugins.find("sources", name)
     if hasattr(module, "survey"):
-      lines += module.survey(config)
+      lines += module.survey(own)
   return lines
 
 
@@ -138,32 +146,61 @@ def dataset(
   return grain.MapDataset.mix(branches, weights=list(source.weights))
 
 
-class Tolerant:
-  """A source whose unreadable samples are None, up to a share of the reads.
+def too_many(
+  bad: Sequence[str],
+  total: int,
+  share: float,
+  *,
+  setting: str = "config.data.bad_samples",
+  of: str = "",
+) -> UserError:
+  """The error of more bad samples than are allowed; names the first ones."""
+  rest = len(bad) - MOST_NAMED
+  return UserError(
+    f"{'; '.join(bad[:MOST_NAMED])}{f'; and {rest:,} more' * (rest > 0)}"
+    f" ({len(bad):,} of {total:,} samples{of} are bad; {setting}={share:g}"
+    " allows no more)"
+  )
 
-  The first ones are said on stderr; past `share` of at least 100 reads, the
-  error of the last one is raised.
+
+class Tolerant:
+  """A source whose unreadable samples are None, up to a share of all.
+
+  The first ones are said on stderr, each once; past `share` of them, UserError
+  names the first ones.
   """
 
   def __init__(self, source: Source, share: float):
     self._source, self._share = source, share
-    self.reads, self.bad = 0, 0
+    self._bad: dict[int, str] = {}  # the line of each, by index
 
   def __len__(self) -> int:
     return len(self._source)
 
   def __getitem__(self, index: int) -> Sample | None:
-    self.reads += 1
     try:
       return self._source[index]
     except UserError as error:
-      self.bad += 1
-      if self.bad > self._share * max(self.reads, 100):
-        raise UserError(
-          f"{error} ({self.bad} of {self.reads} samples are bad; "
-          f"config.data.bad_samples={self._share:g} allows no more)"
-        ) from error
+      self._count(index, str(error))
       return None
+
+  def _count(self, index: int, line: str) -> None:
+    if index not in self._bad and len(self._bad) < MOST_NAMED:
+      print(f"left out: {line}", file=sys.stderr, flush=True)
+    self._bad[index] = line
+    if len(self._bad) > self._share * len(self._source):
+      raise too_many([*self._bad.values()], len(self._source), self._share)
+
+  def kind(self, index: int):
+    """As the source has it."""
+    return self._source.kind(index) if hasattr(self._source, "kind") else index
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A sample's questions alone; none of one that is left out."""
+    if hasattr(self._source, "questions"):
+      return self._source.questions(index)
+    sample = self[index]
+    return sample.questions if sample else ()
 
   def __repr__(self) -> str:
     return repr(self._source)
@@ -175,9 +212,9 @@ def tolerant(source: Source | Mixture, share: float) -> Source | Mixture:
     raise UserError(
       f"config.data.bad_samples is {share}; it should be in [0, 1)"
     )
-  if share == 0:
+  if share == 0 or isinstance(source, Tolerant):
     return source
   if isinstance(source, Mixture):
-    wrapped: Sequence[Source] = [Tolerant(s, share) for s in source.sources]
+    wrapped: Sequence[Source] = [tolerant(s, share) for s in source.sources]
     return dataclasses.replace(source, sources=tuple(wrapped))
   return Tolerant(source, share)

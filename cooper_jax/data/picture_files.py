@@ -6,6 +6,8 @@ and what would be read instead. Pixels are not decoded here.
 """
 
 import contextlib
+import dataclasses
+import io
 import os
 import re
 import stat
@@ -44,6 +46,23 @@ _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
 
 
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+  """The bytes of a file that lies in another one, opened as a file is."""
+
+  data: bytes = dataclasses.field(repr=False)
+  name: str  # as a message has it
+
+  suffix = ""
+
+  def open(self, mode: str = "rb") -> BinaryIO:
+    del mode
+    return io.BytesIO(self.data)
+
+  def __str__(self) -> str:
+    return self.name
+
+
 def beside(folder: Path, written: str) -> str:
   """The path that a file in `folder` means by `written`."""
   if not written or _URL.match(written):
@@ -69,7 +88,9 @@ def regular(path: str | Path, where: str, what: str) -> Path:
   return _regular(path, where, what)[0]
 
 
-def sized(path: str | Path, where: str, what: str) -> Path:
+def sized(
+  path: str | Path | Embedded, where: str, what: str
+) -> Path | Embedded:
   """The same, of a file that is neither empty nor too large to be read."""
   file, size = _regular(path, where, what)
   said = f"{where}: {what} {shown(path)}"
@@ -80,7 +101,9 @@ def sized(path: str | Path, where: str, what: str) -> Path:
   return file
 
 
-def _regular(path: str | Path, where: str, what: str) -> tuple[Path, int]:
+def _regular(path, where: str, what: str) -> tuple[Path | Embedded, int]:
+  if isinstance(path, Embedded):
+    return path, len(path.data)
   written = os.fspath(path)
   said = f"{where}: {what} {shown(written)}"
   if not written.strip():
@@ -103,7 +126,10 @@ def _regular(path: str | Path, where: str, what: str) -> tuple[Path, int]:
 
 @contextlib.contextmanager
 def opened(
-  path: str | Path, where: str, what: str, formats: Sequence[str] = FORMATS
+  path: str | Path | Embedded,
+  where: str,
+  what: str,
+  formats: Sequence[str] = FORMATS,
 ) -> Iterator[Image.Image]:
   """A picture whose header is read; what its decoding raises is one line.
 

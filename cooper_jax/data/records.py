@@ -154,11 +154,14 @@ def parse(raw: bytes) -> list[tuple[dict[str, Any], list[str]]]:
     expanded = conversations.expand(_decode(raw), keys())
   except ValueError as error:
     return [({}, [str(error)])]
-  return [_checked(record) for record in expanded]
+  return [checked(record) for record in expanded]
 
 
-def _checked(record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-  """The record with values of their types, and what was wrong with it."""
+def checked(record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+  """The record with values of their types, and what was wrong with it.
+
+  Numbers are `Number`, as they are written.
+  """
   problems, known = [], keys()
   several = [k for k in ("image", "images") if isinstance(record.get(k), list)]
   for key in several:

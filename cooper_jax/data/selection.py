@@ -35,10 +35,9 @@ class Selection:
   def __call__(self, sample: Sample) -> Sample:
     if not self.families and not self.without_lengths:
       return sample
-    questions = self.kept(sample.questions)
+    questions = self.asked(sample.questions)
     grounding = sample.grounding
     if self.without_lengths:
-      questions = [q for q in questions if not traces.tells_length(q)]
       told = [
         dataclasses.replace(q, reasoning=traces.without_lengths(q.reasoning))
         for q in grounding
@@ -48,6 +47,14 @@ class Selection:
     return dataclasses.replace(
       sample, questions=tuple(questions), grounding=tuple(grounding)
     )
+
+  def asked(self, questions: Iterable[Question]) -> list[Question]:
+    """Those of some questions that are trained on."""
+    return [
+      q
+      for q in self.kept(questions)
+      if not (self.without_lengths and traces.tells_length(q))
+    ]
 
   def kept(self, questions: Iterable[Question]) -> list[Question]:
     """Those of some questions whose family is kept."""
@@ -80,6 +87,25 @@ class Part:
 
   def __repr__(self) -> str:
     return f"{self.start} to {self.stop} of {self.source!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+  """A source whose samples have the questions of a selection alone."""
+
+  source: Source | Mixture
+  select: Selection
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> Sample | None:
+    sample = self.source[index]
+    return None if sample is None else self.select(sample)
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A scene's questions alone."""
+    return tuple(self.select.asked(questions_of(self.source, index)))
 
 
 @dataclasses.dataclass(frozen=True)

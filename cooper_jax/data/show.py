@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from cooper_jax import plugins
-from cooper_jax.data import check, mixture, splits
+from cooper_jax.data import check, mixture, splits, token_view
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 
@@ -39,6 +39,9 @@ figure{display:inline-block;margin:0 12px 0 0;vertical-align:top}
 figcaption{font-size:13px;color:#667;max-width:260px}
 i{display:inline-block;width:11px;height:11px;margin:0 4px 0 8px}
 .bar{height:10px;width:100%}
+.read,.learned{font:12px monospace;border:1px solid #e4e0d7;color:#99a;
+white-space:pre}
+.learned{color:#111;background:#e3efdf}
 """
 
 
@@ -60,27 +63,31 @@ def config_of(
   fields: more fields of the source's Config. maps: of `config.maps`; what the
   source itself says suits it, where none are given.
   """
-  plugins.check("sources", source)
-  module = plugins.find("sources", source)
+  name, _, _ = source.partition(":")
+  plugins.check("sources", name)
+  module = plugins.find("sources", name)
   settings = {}
   if hasattr(module, "Config"):
     names = [field.name for field in dataclasses.fields(module.Config)]
     place = "root" if "root" in names else names[0]
     own = {**({place: root} if root else {}), **(fields or {})}
-    settings = {source: module.Config(**own)}
+    settings = {name: module.Config(**own)}
   given = {
     name: dict(each) for name, each in getattr(module, "MAPS", {}).items()
   }
-  for name, each in (maps or {}).items():
-    given.setdefault(name, {}).update(each)
-  return DataConfig(
+  for which, each in (maps or {}).items():
+    given.setdefault(which, {}).update(each)
+  config = DataConfig(
     source=source, settings=settings, image_size=size or PAGE_SIDE, maps=given
   )
+  # What is built has its own size and classes.
+  suited = getattr(module, "suited", lambda config: config)
+  return suited(config)
 
 
 def opened(config: DataConfig, split: str):
   """A split's samples; "all": those of every split, as they are listed."""
-  module = plugins.find("sources", config.source)
+  module = plugins.find("sources", config.names[0])
   if split != "all":
     return mixture.open_split(config, split)
   if hasattr(module, "DATA"):
@@ -122,22 +129,43 @@ def without_image(source, index: int) -> Shown | None:
   return Shown(source.listed[index].id, None, maps) if maps else None
 
 
-def page(title: str, samples: Sequence[Shown], modules) -> str:
-  """One HTML file that loads nothing from anywhere."""
-  body = "".join(_section(each, modules) for each in samples)
+def page(
+  title: str, samples: Sequence[Shown], modules, *, tokens: bool = False
+) -> str:
+  """One HTML file that loads nothing from anywhere.
+
+  tokens: those of each question and its trace, too; with loss they are dark.
+  """
+  body = "".join(_section(each, modules, tokens) for each in samples)
   return (
     f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
     f"<style>{PAGE_STYLE}</style><h1>{html.escape(title)}</h1>{body}"
   )
 
 
-def _section(shown: Shown, modules) -> str:
+def _tokens(question, maps) -> str:
+  """The tokens of a question and its trace; those with loss are marked."""
+  try:
+    found = token_view.of_question(question, maps)
+  except UserError as error:
+    return f"<p>{html.escape(str(error))}</p>"
+  return "<p>{}</p>".format(
+    "".join(
+      f"<span class={'learned' if each.learned else 'read'}>"
+      f"{html.escape(each.text)}</span>"
+      for each in found
+    )
+  )
+
+
+def _section(shown: Shown, modules, tokens: bool) -> str:
   said = [_figure("image", shown.image)]
   for name, target in shown.maps.items():
     module = modules[name]
     said.append(_figure(name, module.picture(target), _key(module, target)))
   asked = "".join(
     f"<p>{html.escape(q.text)} <b>{html.escape(q.answer)}</b></p>"
+    f"{_tokens(q, shown.maps) if tokens else ''}"
     for q in shown.questions
   )
   return (
@@ -173,9 +201,10 @@ def _key(module, target) -> str:
   return said
 
 
-def _fields(source: str, written: Sequence[str]) -> dict:
+def fields(source: str, written: Sequence[str]) -> dict:
   """Fields of a source's Config, of FIELD=VALUE."""
-  defaults = getattr(plugins.find("sources", source), "Config", lambda: None)()
+  module = plugins.find("sources", source.partition(":")[0])
+  defaults = getattr(module, "Config", lambda: None)()
   given = {}
   for each in written:
     name, _, value = each.partition("=")
@@ -206,6 +235,11 @@ def main(argv=None) -> int:
   add("--split", default="all", choices=("all", *splits.NAMES))
   add("--json", action="store_true", help="prints a line a sample")
   add("--size", type=int, help="pixels a side, 0 = as the files are")
+  add(
+    "--tokens",
+    action="store_true",
+    help="of questions and traces; those with loss are marked",
+  )
   add("--out", default="show.html", help="the page to write (show.html)")
   add(
     "--maps", action="append", default=[], metavar="NAME.FIELD=VALUE",
@@ -232,7 +266,7 @@ def _run(asked) -> int:
     asked.source,
     asked.root,
     size=PAGE_SIDE if asked.size is None else asked.size,
-    fields=_fields(asked.source, asked.set),
+    fields=fields(asked.source, asked.set),
     maps=check.set_up(asked.maps),
   )
   source, modules, errors = opened(config, asked.split), config.modalities, 0
@@ -256,7 +290,8 @@ def _run(asked) -> int:
     out = Path(asked.out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     title = f"{asked.source} {asked.root}"
-    out.write_text(page(title, samples, modules), encoding="utf-8")
+    shown = page(title, samples, modules, tokens=asked.tokens)
+    out.write_text(shown, encoding="utf-8")
     print(f"{len(samples)} of {len(source):,} samples: {out}")
   return EXIT_USER if errors else EXIT_DONE
 

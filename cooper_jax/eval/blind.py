@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -86,13 +86,18 @@ class Blind:
     return family.middle if family else ""
 
 
-def fit(questions: Sequence, settings: Settings = Settings()) -> Blind:
-  """Fits the baselines of every family to training questions."""
+def fit(questions: Iterable, settings: Settings = Settings()) -> Blind:
+  """Fits the baselines of every family to training questions.
+
+  Of each family the first `settings.most` are held, and no others.
+  """
   grouped = collections.defaultdict(list)
   for question in questions:
-    grouped[question.family].append(question)
+    members = grouped[question.family]
+    if len(members) < settings.most:
+      members.append(question)
   families = {
-    name: _fit_family(members[: settings.most], settings)
+    name: _fit_family(members, settings)
     for name, members in sorted(grouped.items())
   }
   return Blind(families, settings)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from cooper_jax.data import mixture
 from cooper_jax.grading import quantities
 from cooper_jax.grading.grade import Rules, grade
 from cooper_jax.policy import Policy
@@ -66,12 +67,25 @@ def grade_of(text: str, item: Item):
 
 
 def items_of(source, count: int, *, seed: int) -> list[Item]:
-  """`count` questions of a source, spread over its samples at random."""
-  samples = [source[i] for i in range(len(source))]
-  every = [Item(s, q) for s in samples for q in s.questions]
+  """`count` questions of a source, spread over its samples at random.
+
+  Pictures are read of those samples alone whose questions are drawn; of one
+  that is None, and may be left out, none is asked.
+  """
+  asked = [len(mixture.questions_of(source, i)) for i in range(len(source))]
+  ends = np.cumsum(asked)
   rng = np.random.Generator(np.random.Philox(key=seed))
-  order = rng.permutation(len(every))[:count]
-  return [every[i] for i in sorted(order)]
+  order = rng.permutation(int(ends[-1]) if asked else 0)[:count]
+  items, held, sample = [], None, None
+  for number in sorted(order.tolist()):
+    index = int(np.searchsorted(ends, number, side="right"))
+    if index != held:
+      held, sample = index, source[index]
+    if sample is None:
+      continue
+    within = number - int(ends[index]) + asked[index]
+    items.append(Item(sample, sample.questions[within]))
+  return items
 
 
 def families(items) -> dict[str, np.ndarray]:

@@ -114,12 +114,14 @@ class Validation:
 def open_items(config) -> list:
   """The questions that are asked every time, of the validation split."""
   settings = config.grpo
-  split = mixture.open_split(DataConfig.from_config(config), "validation")
+  data = DataConfig.from_config(config)
+  split = mixture.open_tolerant(data, "validation")
   split = selection.phrased(split, settings.phrasings)
   keep = selection.Selection(families=tuple(settings.families))
-  samples = [keep(split[i]) for i in range(len(split))]
   items = questions.items_of(
-    samples, settings.validation_questions, seed=config.seed
+    selection.Selected(split, keep),
+    settings.validation_questions,
+    seed=config.seed,
   )
   if not items:
     raise UserError(

@@ -71,13 +71,13 @@ def of_split(data: DataConfig, split: str):
 
   A source that has a function `asked(config, split)` says it without them.
   """
-  for name in data.names:
+  for name, own in data.parts:
     module = plugins.find("sources", name)
     if hasattr(module, "asked"):
-      for question, where, maps in module.asked(data, split):
+      for question, where, maps in module.asked(own, split):
         yield Asked(question, where, tuple(maps))
       continue
-    source = mixture.tolerant(module.source(data, split), data.bad_samples)
+    source = mixture.tolerant(module.source(own, split), data.bad_samples)
     drawn = {m: plugins.find("modalities", m) for m in modalities.names()}
     for i in range(len(source)):
       sample = source[i]

@@ -103,10 +103,10 @@ def _check_data(config: ConfigDict) -> None:
           f" --config.data.source={source}, or {data.source},{source} to read"
           " both"
         )
-  for name in names:
+  for name, part in made.parts:
     module = plugins.find("sources", name)
     if hasattr(module, "check"):
-      module.check(made)
+      module.check(part)
   if data.weights and len(data.weights) != len(names):
     raise UserError(
       f"config.data.source names {len(names)} sources and config.data.weights"
@@ -361,7 +361,7 @@ def _check_plugins(config: ConfigDict) -> None:
   for kind, names in (
     ("modalities", config.modalities),
     ("rewards", config.grpo.rl.rewards),
-    ("sources", config.data.source.split(",")),
+    ("sources", [s.partition(":")[0] for s in config.data.source.split(",")]),
     ("benchmarks", config.evaluate.benchmarks),
   ):
     for name in names:

@@ -121,7 +121,11 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
   folder, settings = Path(workdir) / stage, config[stage]
   codes = processes.in_turn(
     "codes",
-    lambda: encode(source, codecs, folder.parent / "tokenizer/codes"),
+    lambda: encode(
+      mixture.tolerant(source, config.data.bad_samples),
+      codecs,
+      folder.parent / "tokenizer/codes",
+    ),
   )
   if settings.get("exchanged_maps", False):
     codes = exchanged(codes, seed=config.seed)

@@ -42,7 +42,7 @@ def run(config, workdir) -> None:
   data = DataConfig.from_config(config)
   splits = ("train", "validation", "test")
   opened = processes.in_turn(
-    "scenes", lambda: {name: mixture.open_split(data, name) for name in splits}
+    "scenes", lambda: {n: mixture.open_tolerant(data, n) for n in splits}
   )
   places = map_examples.places(opened["train"], modules)
   modules = with_maps(modules, places, len(opened["train"]))

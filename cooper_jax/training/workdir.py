@@ -84,7 +84,7 @@ def stage_settings(config, stage: str) -> dict:
     sections += SECTIONS.get(name, (name,))
   settings = flat({name: plain(config[name]) for name in sections})
   # Settings of a source or a reward that is not used change nothing.
-  used = [name.strip() for name in config.data.source.split(",")]
+  used = [s.partition(":")[0].strip() for s in config.data.source.split(",")]
   below = [f"data.settings.{n}." for n in config.data.settings if n not in used]
   if "grpo" in sections:
     off = [n for n, w in config.grpo.rl.rewards.items() if w is None]

@@ -82,9 +82,17 @@ def nyu(root):
   return truth | nyu_labelled(root)
 
 
-def nyu_labelled(root):
+def matlab(path, values):
+  """A MATLAB file without the time of its writing."""
   from scipy.io import savemat
 
+  path.parent.mkdir(parents=True, exist_ok=True)
+  savemat(path, values)
+  with path.open("r+b") as file:
+    file.write(b"MATLAB 5.0 MAT-file".ljust(116))
+
+
+def nyu_labelled(root):
   depth = np.stack([metres(10 + i, holes=0) for i in range(2)])
   labels = np.zeros((2, HEIGHT, WIDTH), np.uint16)
   labels[:, :, 4:], labels[:, 2:4] = 894, 1
@@ -96,8 +104,8 @@ def nyu_labelled(root):
     file["labels"] = labels.transpose(0, 2, 1)
   to_40 = np.full((1, 894), 40, np.uint8)
   to_40[0, 0] = 3  # a cabinet, in the list of 40
-  savemat(root / "classMapping40.mat", {"mapClass": to_40})
-  savemat(root / "splits.mat", {"testNdxs": np.array([[2]])})
+  matlab(root / "classMapping40.mat", {"mapClass": to_40})
+  matlab(root / "splits.mat", {"testNdxs": np.array([[2]])})
   shown = [labels[0] == 894, labels[0] == 1]
   names = np.select(shown, ["other prop", "cabinet"], "")
   return {

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax.data import mixture, show, splits
+from cooper_jax.data import data_sets, mixture, show, splits, token_view
+from cooper_jax.data.sources import cooper_train_set
 from cooper_jax.errors import UserError
+from cooper_jax.modalities import class_lists
 from tests.data import layouts
 
 FOLDER = "COOPER_reasoning_train_set"
@@ -202,8 +204,9 @@ def test_lines_of_maps_have_the_units_of_their_folder(tmp_path):
   for name, quantum in (("vkitti", 0.01), ("Hypersim", 0.001)):
     depth = source.native(found[name])[1]["depth"]
     np.testing.assert_allclose(depth, truth[name], atol=quantum / 2 + 1e-6)
-  with pytest.raises(UserError, match="classes=world has no Undefined"):
-    source.native(found["ADE20K_SEG"])
+  classes = source.native(found["ADE20K_SEG"])[1]["segmentation"]
+  shown = np.array(class_lists.read("world").names)[classes]
+  assert (shown[0] == "ball").all() and (shown[1:] == "box").all()
   with pytest.raises(UserError, match="units of depth are known by folders"):
     written(tmp_path, "datasets/other/a.jsonl", line | {"depth_image": "x"})
     opened(f"{tmp_path}/datasets/..", "amg", colors=str(colors))[2]
@@ -234,3 +237,41 @@ def test_questions_of_rl_keep_their_flag(tmp_path):
       opened(tmp_path / str(i), "rl")[0]
   with pytest.raises(UserError, match="part is 'all'"):
     opened(tmp_path, "all")
+
+
+def test_one_of_several_indices_is_read_with_the_users_system_prompt(tmp_path):
+  one = {"interleaved_reason": trace()}
+  written(tmp_path, f"{FOLDER}/Interleaved_SFT.jsonl", one)
+  written(tmp_path, f"{FOLDER}/Text_SFT.jsonl", one, one)
+  assert len(opened(tmp_path, "sft")) == 3
+  prompt = tmp_path / "system.txt"
+  prompt.write_text("Think first.\n")
+  given = {"file": "Interleaved_SFT.jsonl", "system": str(prompt)}
+  source = opened(tmp_path, "sft", **given)
+  assert len(source) == 1
+  (question,) = source.questions(0)
+  assert question.text == "Think first.\nHow many balls are near?"
+  before = repr(source)
+  prompt.write_text("Answer at once.")
+  cooper_train_set._system.cache_clear()
+  data_sets._listed.cache_clear()
+  assert repr(opened(tmp_path, "sft", **given)) != before
+  with pytest.raises(UserError, match=r"system=.*gone can't be read"):
+    opened(tmp_path, "sft", system=f"{prompt}.gone")
+
+
+def test_the_tokens_that_are_learned_are_those_of_the_response(tmp_path):
+  traces(tmp_path, trace())
+  source = opened(tmp_path, "sft")
+  (question,) = source.questions(0)
+  found = token_view.of_question(question, source.kind(0))
+  read = "".join(each.text for each in found if not each.learned)
+  learned = "".join(each.text for each in found if each.learned)
+  assert read == "<user> How many balls are near?<assistant>"
+  assert learned.startswith("<think>") and learned.endswith("<eos>")
+  assert "<depth> 64 codes" in learned and "Two are near." in learned
+  out = tmp_path / "page.html"
+  arguments = ["cooper_train_set", f"--root={tmp_path}", f"--out={out}"]
+  assert show.main(arguments) == 0 and "class=learned" not in out.read_text()
+  assert show.main([*arguments, "--tokens"]) == 0
+  assert "class=read" in out.read_text() and "64 codes" in out.read_text()

@@ -248,8 +248,17 @@ def test_rows_of_scenes_that_are_not_there_are_counted(tmp_path):
   some = dataclasses.replace(config, bad_samples=0.98)
   assert len(mixture.open_split(some, "train")) == 1
   table.write_text(table.read_text() + "ai_777_001,cam_00,0,True,,train\n")
-  with pytest.raises(UserError, match=r"csv:36: scene ai_777_001 is not in"):
-    show.opened(show.config_of("hypersim", f"{tmp_path}/ai_002_001/.."), "all")
+  more = ["ai_001_001,cam_00,x,True,,train", "ai_001_001,cam_00,0,True,,part"]
+  more += ["ai_001_001,cam_00,0", "ai_001_001"]
+  table.write_text(table.read_text() + "\n".join(more))
+  other = show.config_of("hypersim", f"{tmp_path}/ai_002_001/..")
+  source = show.opened(other, "all")
+  said = ["csv:36: scene ai_777_001 is not in", "csv:37: frame_id is 'x'"]
+  said += ["csv:38: split_partition_name is 'part'", "csv:39: split", "csv:40"]
+  for back, each in enumerate(reversed(said), 1):
+    with pytest.raises(UserError, match=each):
+      source[len(source) - back]
+  assert source[0].maps
   table.write_text(table.read_text().replace("frame_id", "frame"))
   with pytest.raises(UserError, match="has no column 'frame_id'"):
     show.opened(show.config_of("hypersim", f"{tmp_path}/ai_001_001/.."), "all")

@@ -176,7 +176,7 @@ def test_another_datas_position_is_refused():
       other.restore(state)
 
 
-def test_bad_samples_stop_the_run_or_are_left_out_up_to_a_share():
+def test_bad_samples_stop_the_run_or_are_left_out_up_to_a_share(capsys):
   def drain(source, **options):
     with batches(source, epochs=1, shuffle=False, **options) as stream:
       return np.concatenate([b["pixel"] for b in stream])
@@ -186,7 +186,9 @@ def test_bad_samples_stop_the_run_or_are_left_out_up_to_a_share():
     drain(few)
   left = drain(few, bad_samples=0.02)
   assert len(left) == 198 and not {7, 90} & set(left.tolist())
-  with pytest.raises(UserError, match=r"bad_samples=0\.02"):
+  said = capsys.readouterr().err
+  assert said == "left out: sample 7 is broken\nleft out: sample 90 is broken\n"
+  with pytest.raises(UserError, match=r"90 .*94 .*bad_samples=0\.02"):
     drain(many, bad_samples=0.02)
   with pytest.raises(UserError, match=r"\[0, 1\)"):
     drain(few, bad_samples=1.5)

@@ -54,7 +54,9 @@ def own_settings() -> dict[str, Any]:
 class DataConfig:
   """What samples are made of and where they come from (`config.data`)."""
 
-  source: str = "world"  # file in data/sources; several: "world,jsonl"
+  # File in data/sources; several: "world,jsonl". Behind a colon is what some of
+  # them take: "built:hypersim,tfds:nyu_depth_v2".
+  source: str = "world"
   weights: tuple[float, ...] = ()  # share of each source; () = equal
   image_size: int = 64  # pixels a side, a multiple of the patch
   # What makes pictures square: squash | crop (the middle) | pad (all of it).
@@ -75,8 +77,27 @@ class DataConfig:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """The sources' names."""
-    return tuple(name.strip() for name in self.source.split(","))
+    """The sources' names, without what stands behind a colon."""
+    return tuple(_named(each)[0] for each in self.source.split(","))
+
+  @property
+  def argument(self) -> str:
+    """What stands behind the colon of a source alone, "" without one."""
+    return _named(self.source)[1]
+
+  @property
+  def parts(self) -> list[tuple[str, "DataConfig"]]:
+    """Each source's name, with the config that the source gets.
+
+    One with an argument is alone in it: its `argument` is its own.
+    """
+    return [
+      (
+        _named(each)[0],
+        dataclasses.replace(self, source=each.strip()) if ":" in each else self,
+      )
+      for each in self.source.split(",")
+    ]
 
   def own(self, source: str) -> Any:
     """The settings of one source: its `Config`, by default as it stands."""
@@ -110,6 +131,12 @@ class DataConfig:
       return cls(**data, world=world, maps=dict(config.get("maps", {})))
     except TypeError as error:
       raise UserError(f"config.data: {error}") from error
+
+
+def _named(written: str) -> tuple[str, str]:
+  """In: "tfds:nyu_depth_v2"   Out: ("tfds", "nyu_depth_v2")."""
+  name, _, argument = written.strip().partition(":")
+  return name, argument
 
 
 def _made(name: str, given) -> Any:

@@ -106,4 +106,4 @@ DATA = data_sets.DataSet(
   samples=samples,
   tables=("table",),
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

@@ -107,4 +107,4 @@ DATA = data_sets.DataSet(
   " names, or upsampling/Training/41069021/wide/ with highres_depth/",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

@@ -52,6 +52,11 @@ class Config:
 
   root: str = ""  # folder of COOPER_Train_Set
   part: str = "sft"  # amg | sft | rl
+  # Index to read where a part has several in the root: Interleaved_SFT.jsonl or
+  # its variant of text alone; "" = all of them.
+  file: str = ""
+  # Text file of the system prompt, which goes before each question; "" = none.
+  system: str = ""
   nearest: float = 0.0  # metres of black in a trace's picture of depth
   farthest: float = 65.0  # metres of white in it, as COOPER has it for Hypersim
   # Text file of "Name r g b" lines, of pictures of segmentation; "" = none.
@@ -72,8 +77,12 @@ def samples(root: Path, own: Config) -> list[Listed]:
   read = {"amg": _dense, "sft": _trace, "rl": _question}[own.part]
   if own.colors:
     _colors(own, "cooper_train_set")  # a wrong setting is no bad line
+  if own.system:
+    _system(own.system)
   found = []
   for name in folders.files(root, ".jsonl"):
+    if own.file and not f"/{name}".endswith(f"/{own.file}"):
+      continue
     with (root / name).open("rb") as file:
       offset = 0
       for number, raw in enumerate(file, 1):
@@ -140,7 +149,7 @@ def _question(root, own, name, number, offset, record, where) -> Listed | None:
   written = {k: text for k, text in written.items() if text}
   if not {"question", "answer", "image"} <= set(written):
     raise UserError(f"{where}: question, answer or image is empty")
-  question = _asked(written, where)
+  question = _asked(own, written, where)
   folder = Path(name).parent
   image = str(folder / written["image"])
   if not (root / image).is_file():
@@ -148,12 +157,33 @@ def _question(root, own, name, number, offset, record, where) -> Listed | None:
   return Listed(f"{name}:{number}", image, questions=(question,))
 
 
-def _asked(record: dict[str, str], where: str) -> Question:
+def _asked(own: Config, record: dict[str, str], where: str) -> Question:
   """A question with the kind of its answer found, as own data has it."""
   question, problems = own_questions.make(record)
   if question is None:
     raise UserError(f"{where}: {problems[0]}")
+  if own.system:
+    text = f"{_system(own.system)}\n{question.text}"
+    question = dataclasses.replace(question, text=text)
   return question
+
+
+@functools.lru_cache(maxsize=4)
+def _system(written: str) -> str:
+  """The system prompt that a text file holds."""
+  path = Path(written).expanduser()
+  try:
+    text = path.read_text(encoding="utf-8").strip()
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"config.data.settings.cooper_train_set.system={path} can't be read:"
+      f" {picture_files.reason(error)}"
+    ) from error
+  if not text:
+    raise UserError(
+      f"config.data.settings.cooper_train_set.system={path} is empty"
+    )
+  return text
 
 
 def _trace(root, own, name, number, offset, record, where) -> Listed | None:
@@ -202,7 +232,7 @@ def _trace(root, own, name, number, offset, record, where) -> Listed | None:
   written = {"question": "".join(asked).strip(), "image": name}
   written["answer"] = answer
   question = dataclasses.replace(
-    _asked(written, where),
+    _asked(own, written, where),
     reasoning=" ".join(reasoning.split()),
     needs=tuple(maps),
   )
@@ -296,6 +326,6 @@ DATA = data_sets.DataSet(
   " COOPER_reasoning_train_set/RL_data.jsonl with images/, and indices as"
   " datasets/vkitti/train.jsonl beside their files",
   samples=samples,
-  tables=("colors",),
+  tables=("colors", "system"),
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

@@ -74,4 +74,4 @@ DATA = data_sets.DataSet(
   " with ..._depth.npy and ..._depth_mask.npy (val and outdoor alike)",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

@@ -51,27 +51,36 @@ def samples(root: Path, own: Config) -> list[Listed]:
   there: dict[str, bool] = {}
   found = []
   for line, row in _rows(_metadata(root, FRAMES), columns):
-    if row["included_in_public_release"].strip().lower() != "true":
+    included = row["included_in_public_release"].strip().lower()
+    if included and included != "true":
       continue
     scene, camera = row["scene_name"], row["camera_name"]
     known = there.setdefault(scene, (root / scene / "images").is_dir())
     if own.partial and not known:
       continue
-    where = f"hypersim: {FRAMES}:{line}"
-    if scene not in matrices:
-      raise UserError(f"{where}: scene {scene} is not in {CAMERAS}")
-    if not row["frame_id"].isdecimal():
-      raise UserError(f"{where}: frame_id is {row['frame_id']!r}, no number")
-    split = SPLITS.get(row["split_partition_name"])
-    if split is None:
-      raise UserError(
-        f"{where}: split_partition_name is {row['split_partition_name']!r};"
-        f" allowed: {', '.join(SPLITS)}"
-      )
+    if problem := _problem(row, matrices):
+      name = f"{FRAMES}:{line}"
+      found.append(Listed(name, "", problem=f"hypersim: {name}: {problem}"))
+      continue
+    split = SPLITS[row["split_partition_name"]]
     frame = int(row["frame_id"])
     one = _frame(root, scene, camera, frame, split, matrices[scene])
     found.append(dataclasses.replace(one, beside=(*one.beside, beside)))
   return found
+
+
+def _problem(row, matrices) -> str:
+  """What is wrong with a row of a frame, "" for a right one."""
+  if row["scene_name"] not in matrices:
+    return f"scene {row['scene_name']} is not in {CAMERAS}"
+  if not row["frame_id"].isdecimal():
+    return f"frame_id is {row['frame_id']!r}, no number"
+  if row["split_partition_name"] not in SPLITS:
+    return (
+      f"split_partition_name is {row['split_partition_name']!r}; allowed:"
+      f" {', '.join(SPLITS)}"
+    )
+  return ""
 
 
 def _frame(root, scene, camera, frame, split, matrix) -> Listed:
@@ -126,11 +135,8 @@ def _rows(path: Path, columns):
       if column not in (reader.fieldnames or ()):
         raise UserError(f"hypersim: {path} has no column {column!r}")
     for row in reader:
-      if None in row.values():
-        raise UserError(
-          f"hypersim: {path}:{reader.line_num}: the line has too few columns"
-        )
-      yield reader.line_num, row
+      # What a short line lacks is no value that a column can have.
+      yield reader.line_num, {k: v or "" for k, v in row.items() if k}
 
 
 def _matrices(path: Path) -> dict[str, tuple[float, ...]]:
@@ -170,7 +176,10 @@ def _planar(file, *, matrix) -> np.ndarray:
 
 
 def _classes(file) -> np.ndarray:
-  return hdf5.array(file.path, file.said)
+  ids = hdf5.array(file.path, file.said)
+  if (ids <= 0).all():  # its depth is as good as any
+    raise folders.EmptyMap(f"{file.said} has no labelled pixel")
+  return ids
 
 
 def _tone_mapped(path: str, where: str) -> Image.Image:
@@ -215,4 +224,4 @@ DATA = data_sets.DataSet(
   " .render_entity_id.hdf5 and .semantic.hdf5",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

@@ -150,4 +150,4 @@ DATA = data_sets.DataSet(
   " and depth/ with the same names",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

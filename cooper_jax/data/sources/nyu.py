@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax.data import data_sets, folders, hdf5
+from cooper_jax.data import data_sets, folders, hdf5, matlab_files
 from cooper_jax.data.folders import Listed, MapPath
-from cooper_jax.errors import UserError
 from cooper_jax.modalities import class_lists
 
 LABELLED = "nyu_depth_v2_labeled.mat"
@@ -67,7 +66,9 @@ def _labelled(root: Path) -> list[Listed]:
     count = len(file["images"])
   test = set()
   if (root / SPLITS).is_file():
-    test = {int(i) - 1 for i in _matlab(root / SPLITS, "testNdxs")}
+    test = {
+      int(i) - 1 for i in matlab_files.numbers(root / SPLITS, "testNdxs", "nyu")
+    }
   names = class_lists.read("nyu40").names
   mapped = (root / MAPPING).is_file()
   found = []
@@ -108,22 +109,9 @@ def _classes(file, *, index: int) -> np.ndarray:
 @functools.lru_cache(maxsize=2)
 def _mapping(path: str) -> np.ndarray:
   """NYU40's id of each of the 894 labels and of 0 [895]."""
-  return np.append(0, _matlab(Path(path), "mapClass")).astype(np.int32)
-
-
-def _matlab(path: Path, key: str) -> np.ndarray:
-  """The numbers [n] under a key of a MATLAB file; UserError without them."""
-  from scipy.io import loadmat, matlab
-
-  said = f"nyu: {path}"
-  with folders.reading(said):
-    try:
-      found = loadmat(path)
-    except (matlab.MatReadError, NotImplementedError) as error:
-      raise UserError(f"{said} can't be read: {error}") from error
-    if key not in found or np.asarray(found[key]).dtype.kind not in "iuf":
-      raise UserError(f"{said} has no numbers under {key!r}")
-    return found[key].ravel()
+  return np.append(
+    0, matlab_files.numbers(Path(path), "mapClass", "nyu")
+  ).astype(np.int32)
 
 
 DATA = data_sets.DataSet(
@@ -135,4 +123,4 @@ DATA = data_sets.DataSet(
   " classMapping40.mat and splits.mat",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

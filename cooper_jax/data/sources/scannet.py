@@ -141,4 +141,4 @@ DATA = data_sets.DataSet(
   " scannetv2-labels.combined.tsv, scannetv2_train.txt and scannetv2_val.txt",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

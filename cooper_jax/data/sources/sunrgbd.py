@@ -2,7 +2,8 @@
 
 Depth is a 16-bit PNG whose words are rotated by three bits: d >> 3 | d << 13 is
 millimetres, what is beyond 8 m is set to 8 m by the toolbox. Read is
-`depth_bfx`, whose holes are filled, or `depth` as measured.
+`depth_bfx`, whose holes are filled, or `depth` as measured. The test is that of
+the toolbox's allsplit.mat, where it lies in the root or beside it.
 """
 
 import dataclasses
@@ -11,11 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.data import data_sets, folders
+from cooper_jax.data import data_sets, folders, matlab_files
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
 
 FARTHEST = 8.0  # metres, of the toolbox's read3dPoints
+# The official division of 5,285 and 5,050 frames, where the toolbox has it.
+SPLIT_FILES = (
+  "SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat",
+  "traintestSUNRGBD/allsplit.mat",
+  "allsplit.mat",
+)
+_ABOVE = "SUNRGBD/"  # of its paths, which begin on another machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
   for path in folders.files(root, ".jpg"):
     if Path(path).parent.name == "image":
       pictures[Path(path).parent.parent.as_posix()] = path
-  found = []
+  found, official = [], _official(root)
   for path in folders.files(root, ".png"):
     if Path(path).parent.name != own.depth:
       continue
@@ -49,11 +57,29 @@ def samples(root: Path, own: Config) -> list[Listed]:
         folder,
         pictures.get(folder, f"{folder}/image/{Path(path).stem}.jpg"),
         {"depth": MapPath(path, 1000.0, read=_millimetres)},
+        split=official.get(folder, ""),
         group="/".join(parts[:3]) if len(parts) > 3 else "",
         camera=camera,
         problem=problem,
       )
     )
+  return found
+
+
+def _official(root: Path) -> dict[str, str]:
+  """Folder of a frame -> split; the test has the authors' 5,050.
+
+  {} where the toolbox's file is not there: scenes are divided then.
+  """
+  beside = (root / name for name in SPLIT_FILES)
+  above = (root.parent / name for name in SPLIT_FILES[:2])
+  path = next((p for p in (*beside, *above) if p.is_file()), None)
+  if path is None:
+    return {}
+  found = {}
+  for key, split in (("alltrain", "train"), ("alltest", "test")):
+    for written in matlab_files.texts(path, key, "sunrgbd"):
+      found[written.rpartition(_ABOVE)[2].strip("/")] = split
   return found
 
 
@@ -81,4 +107,4 @@ DATA = data_sets.DataSet(
   " depth/NYU0001.png and intrinsics.txt (kv2, realsense and xtion alike)",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

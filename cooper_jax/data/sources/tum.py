@@ -42,6 +42,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
     depth = _stamped(root, f"{before}depth.txt")
     cameras = (c for key, c in CAMERAS.items() if key in sequence)
     camera = next(cameras, ())
+    found += [*_wrong(colour, sequence), *_wrong(depth, sequence)]
     for one, other in associated([*colour], [*depth]):
       found.append(
         Listed(
@@ -55,8 +56,20 @@ def samples(root: Path, own: Config) -> list[Listed]:
   return found
 
 
-def _stamped(root: Path, written: str) -> dict[float, str]:
-  """Seconds -> path, of a list of "1305031102.175304 rgb/....png"."""
+def _wrong(stamped: dict, sequence: str) -> list[Listed]:
+  """Takes the lines that are none out of a list: bad samples."""
+  return [
+    Listed(f"{sequence}/{key}", "", problem=stamped.pop(key), group=sequence)
+    for key in [*stamped]
+    if isinstance(key, str)
+  ]
+
+
+def _stamped(root: Path, written: str) -> dict[float | str, str]:
+  """Seconds -> path, of a list of "1305031102.175304 rgb/....png".
+
+  "rgb.txt:17" -> what is wrong, of a line that is none.
+  """
   path, found = root / written, {}
   if not path.is_file():
     raise UserError(f"tum: {path} does not exist; a sequence has it")
@@ -69,10 +82,9 @@ def _stamped(root: Path, written: str) -> dict[float, str]:
     try:
       stamp, name = parts
       found[float(stamp)] = name
-    except ValueError as error:
-      raise UserError(
-        f"tum: {path}:{number}: a line is a time and a path"
-      ) from error
+    except ValueError:
+      line = f"{path.name}:{number}"
+      found[line] = f"tum: {path}:{number}: a line is a time and a path"
   return found
 
 
@@ -104,4 +116,4 @@ DATA = data_sets.DataSet(
   " rgb/1305031102.175304.png and depth/1305031102.160407.png",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

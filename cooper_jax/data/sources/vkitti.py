@@ -22,6 +22,7 @@ MAPS = {
   "depth": {"nearest": 1.0, "farthest": 80.0},
   "segmentation": {"classes": "vkitti"},
 }
+UNDEFINED = (("Undefined", (0, 0, 0)),)  # where colors.txt does not name it
 CAMERA = folders.pinhole(725.0087, 725.0087, 620.5, 187.0)  # of every frame
 _RGB = re.compile(
   r"(?P<top>[^/]+/)?(?P<scene>Scene\d+)/(?P<way>[^/]+)/frames/rgb/"
@@ -48,19 +49,29 @@ def samples(root: Path, own: Config) -> list[Listed]:
       continue
     scene, way, camera, frame = match.group("scene", "way", "camera", "frame")
     key = (scene, way, camera, frame)
-    maps, beside = {}, ()
+    maps, beside, problem = {}, (), ""
     if key in depth:
       maps["depth"] = MapPath(depth[key], 100.0)
     if key in classes:
-      lines = _lines(root, scene, way)
-      colors, beside = colour_maps.named(lines), (str(lines.relative_to(root)),)
-      names, read = tuple(name for name, _ in colors), functools.partial
-      maps["segmentation"] = MapPath(
-        classes[key], names=names, read=read(_classes, colors=colors)
-      )
-    name = f"{scene}/{way}/{camera}/{frame}"
+      lines, problem = folders.tried(_lines, root, scene, way)
+      if lines:
+        colors = colour_maps.named(lines, UNDEFINED)
+        maps["segmentation"] = MapPath(
+          classes[key],
+          names=tuple(name for name, _ in colors),
+          read=functools.partial(_classes, colors=colors),
+        )
+        beside = (str(lines.relative_to(root)),)
     found.append(
-      Listed(name, path, maps, group=scene, camera=CAMERA, beside=beside)
+      Listed(
+        f"{scene}/{way}/{camera}/{frame}",
+        path,
+        maps,
+        group=scene,
+        camera=CAMERA,
+        beside=beside,
+        problem=problem,
+      )
     )
   return found
 
@@ -78,7 +89,7 @@ def _beside(root: Path, prefix: str, folder: str) -> dict[tuple, str]:
 
 @functools.lru_cache(maxsize=256)
 def _lines(root: Path, scene: str, way: str) -> Path:
-  """The colors.txt of a scene: lines of "Car 255 127 80"."""
+  """The colors.txt of a scene, whose lines are "Car 255 127 80"."""
   places = [
     folder / scene / way / "colors.txt"
     for folder in (root, *sorted(root.glob("vkitti*")))
@@ -107,4 +118,4 @@ DATA = data_sets.DataSet(
   " Scene01/clone/colors.txt, of each tar in its own folder or all in one",
   samples=samples,
 )
-check, source, survey = DATA.check, DATA.source, DATA.survey
+asked, check, source, survey = DATA.asked, DATA.check, DATA.source, DATA.survey

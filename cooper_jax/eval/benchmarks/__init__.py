@@ -22,7 +22,7 @@ one image; several are laid out in one with `montage`. It may hold
     its n and 95 % interval, or a number that stands as it is (a mean of
     sub-categories, a share of circular groups that are right in all their
     turns). By default `accuracy` and `accuracy/<family>`.
-  training(config) -> list[Question]: what the blind baselines learn from. A
+  training(config) -> Iterable[Question]: what the blind baselines learn from. A
     benchmark without it has chance beside its scores, and no more.
   MODES: modes of use to ask in beside the free one, as ("direct", "depth");
     those that the policy was not trained for are left out. () by default.

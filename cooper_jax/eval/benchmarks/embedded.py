@@ -5,6 +5,8 @@ baselines learn from the training split. The evaluation asks this benchmark in
 every mode of use, scores the maps of its samples and shows its answers.
 """
 
+from collections.abc import Iterator
+
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import questions
@@ -17,12 +19,13 @@ KEY = "qa"
 
 def items(config) -> list[Item]:
   """Questions of the test split, drawn with `config.seed`."""
-  test = mixture.open_split(DataConfig.from_config(config), "test")
+  test = mixture.open_tolerant(DataConfig.from_config(config), "test")
   return questions.items_of(test, config.evaluate.questions, seed=config.seed)
 
 
-def training(config) -> list[Question]:
-  """Questions of the first `config.evaluate.blind_scenes` training samples."""
+def training(config) -> Iterator[Question]:
+  """Yields what the first `config.evaluate.blind_scenes` samples ask."""
   train = mixture.open_split(DataConfig.from_config(config), "train")
   count = min(config.evaluate.blind_scenes, len(train))
-  return [q for i in range(count) for q in mixture.questions_of(train, i)]
+  for index in range(count):
+    yield from mixture.questions_of(train, index)

@@ -1,0 +1,105 @@
+"""Files of tf.train.Example records as samples, by a map of columns.
+
+What ArrayRecord and TFRecord have in common: a column is a feature, and one
+with several values is a list.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cooper_jax.data import (
+  columns,
+  data_sets,
+  folders,
+  picture_files,
+  tf_examples,
+)
+from cooper_jax.data.folders import Listed
+from cooper_jax.errors import UserError
+
+# opened(path) -> the records of a file by number, each bytes.
+Opened = Callable[[str], Sequence[bytes]]
+
+
+def samples(
+  root: Path,
+  own: columns.ColumnConfig,
+  paths: Sequence[str],
+  opened: Opened,
+  source: str,
+) -> list[Listed]:
+  """Every record of the files; a file that can't be read is a bad sample."""
+  given, found = columns.parse(own.columns), []
+  cell = functools.partial(_cell, opened=opened)
+  for path in paths:
+    split = data_sets.split_in(path)
+    try:
+      records = opened(str(root / path))
+      count = len(records)
+    except UserError as error:
+      problem = f"{source}: {path}: {error}"
+      found.append(Listed(path, path, problem=problem, split=split))
+      continue
+    for row in range(count):
+      name = f"{path}:{row}"
+      try:
+        values = _parsed(records, row, f"{source}: {name}")
+      except UserError as error:
+        one = Listed(name, path, problem=str(error), split=split)
+        found.append(one)
+        continue
+      chosen = columns.chosen(list(values), given, f"{source}: {name}")
+      shown = [n for n in columns.pictured() if n in chosen]
+      named = {
+        ours: _alone(ours, values[theirs])
+        for ours, theirs in chosen.items()
+        if ours not in shown
+      }
+      named |= {n: columns.HELD if values[chosen[n]] else None for n in shown}
+      found.append(
+        columns.listed(
+          name,
+          named,
+          path=path,
+          row=row,
+          root=root,
+          columns=chosen,
+          usual=own.usual,
+          cell=cell,
+          split=split,
+          source=source,
+        )
+      )
+  return found
+
+
+def _alone(ours: str, value: list) -> Any:
+  """The one value of a feature; a list where a list is meant."""
+  if ours in ("options", "camera") or len(value) > 1:
+    return value
+  return value[0] if value else None
+
+
+def _cell(path: str, row: int, column: str, where: str, *, opened: Opened):
+  """What a feature of a record holds."""
+  value = _parsed(opened(path), row, where).get(column)
+  return value if value and len(value) > 1 else (value or [None])[0]
+
+
+def _parsed(records, row: int, where: str) -> dict[str, list]:
+  try:
+    return tf_examples.parse(records[row])
+  except (*picture_files.BROKEN, KeyError) as error:
+    said = picture_files.reason(error)
+    raise UserError(f"{where}: record {row} can't be read: {said}") from error
+
+
+def ending(root: Path, name: str) -> list[str]:
+  """Files below the root with the ending, or with shard numbers behind it."""
+  return [
+    path
+    for path in folders.files(root, "")
+    if Path(path).name.endswith(f".{name}") or f".{name}-" in Path(path).name
+  ]
