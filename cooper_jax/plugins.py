@@ -55,6 +55,7 @@ MACHINERY = {
     "importing",
     "live",
     "origins",
+    "picture_codes",
     "starting",
     "text_model",
     "verify",

@@ -21,6 +21,7 @@ FIRST_ROWS = (
 # [out, colour, row, column] of a convolution, or [out, in] of the same as a
 # product; [row column colour, out] here.
 PATCHES = "patches"
+KERNEL = "kernel"  # [out, in, sizes] there, [sizes, in, out] here
 CORNER = (
   "corner"  # a table of a square of cells; here one of its corner will do
 )
@@ -57,6 +58,8 @@ class TensorName:
   def leaf(self) -> tuple[int, ...]:
     """Shape of the leaf, without rows of our own, layers in front."""
     shape = self.shapes[-1]
+    if self.transform == KERNEL:
+      return (*shape[2:], shape[1], shape[0])
     if self.transform in (TRANSPOSED, PATCHES):
       shape = shape[::-1]
     return (self.layers, *shape) if self.is_stacked else shape

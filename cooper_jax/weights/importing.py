@@ -190,6 +190,8 @@ def read(planned: ImportPlan) -> dict[str, np.ndarray]:
       ]
     if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
       parts = [part.T for part in parts]
+    if name.transform == decoder.KERNEL:
+      parts = [np.moveaxis(part, (1, 0), (-2, -1)) for part in parts]
     if len({part.dtype for part in parts}) > 1:
       parts = [part.astype(np.float32) for part in parts]
     found[path] = np.stack(parts) if name.is_stacked else parts[0]
