@@ -57,6 +57,7 @@ MACHINERY = {
     "origins",
     "picture_codes",
     "starting",
+    "streaming",
     "text_model",
     "verify",
     "vision_model",

@@ -179,20 +179,28 @@ def read(planned: ImportPlan) -> dict[str, np.ndarray]:
   """
   found = {}
   for path, keys in planned.keys.items():
-    name = planned.names[path]
-    parts = [planned.source.read(key) for key in keys]
-    if name.transform == decoder.PATCHES:
-      parts = [
-        einops.rearrange(part, "d c p q -> d (p q c)")
-        if part.ndim == 4
-        else part
-        for part in parts
-      ]
-    if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
-      parts = [part.T for part in parts]
-    if name.transform == decoder.KERNEL:
-      parts = [np.moveaxis(part, (1, 0), (-2, -1)) for part in parts]
+    parts = [read_part(planned, path, layer) for layer in range(len(keys))]
     if len({part.dtype for part in parts}) > 1:
       parts = [part.astype(np.float32) for part in parts]
-    found[path] = np.stack(parts) if name.is_stacked else parts[0]
+    is_stacked = planned.names[path].is_stacked
+    found[path] = np.stack(parts) if is_stacked else parts[0]
   return found
+
+
+def read_part(planned: ImportPlan, path: str, layer: int = 0, index=...):
+  """Of a leaf a layer, or a slice of it, in the tensor's dtype.
+
+  index: slices of the layer as it is here. Of the file no more is read than
+  they need. Raises UserError where a value is not finite.
+  """
+  name, key = planned.names[path], planned.keys[path][layer]
+  whole = planned.source.mapped(key)
+  if name.transform == decoder.PATCHES and whole.ndim == 4:
+    whole = einops.rearrange(whole, "d c p q -> d (p q c)")
+  if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
+    whole = whole.T
+  if name.transform == decoder.KERNEL:
+    whole = np.moveaxis(whole, (1, 0), (-2, -1))
+  part = np.array(whole[index])
+  planned.source.check_finite(key, part)
+  return part
