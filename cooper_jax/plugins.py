@@ -38,12 +38,13 @@ MACHINERY = {
   "modalities": {
     "class_ids",
     "class_lists",
+    "colour_codes",
     "depth_files",
     "depth_pictures",
     "valid_share",
   },
   "rewards": {"map_quality"},
-  "stages": {"supervised"},
+  "stages": {"supervised", "tokenizer_scores"},
   "weights": {
     "convert",
     "decoder",
@@ -56,6 +57,7 @@ MACHINERY = {
     "live",
     "origins",
     "picture_codes",
+    "picture_start",
     "starting",
     "streaming",
     "text_model",

@@ -28,6 +28,8 @@ from cooper_jax.weights import (
   folder,
   importing,
   origins,
+  picture_codes,
+  picture_start,
   streaming,
 )
 
@@ -47,15 +49,8 @@ def take(config, given=()) -> None:
   UserError where folders don't go together or can't be read.
   """
   named = folders(config)
-  for modality, path in config.init.tokenizer.items():
-    if path:
-      raise UserError(
-        f"config.init.tokenizer.{modality} is {path}; image tokenizers of"
-        " others are not read yet: leave it out, and one is trained here"
-      )
-  if not named:
-    return
-  _check_together(config, named)
+  if named:
+    _check_together(config, named)
   for role, path in named.items():
     planned = _plan(role, path)
     _check_role(role, planned)
@@ -63,6 +58,7 @@ def take(config, given=()) -> None:
     config.init.digests[role] = _noted(config, role, planned)
     if "text" in planned.sizes:
       _take_text(config, role, planned, given)
+  picture_start.take(config, digest, given)
 
 
 def _check_together(config, named: dict) -> None:
@@ -92,6 +88,11 @@ def _plan(role: str, path) -> importing.ImportPlan:
 
 def _check_role(role: str, planned: importing.ImportPlan) -> None:
   """A folder has what it is named for, and no more that would be left out."""
+  if picture_codes.SIZES in planned.sizes:
+    raise UserError(
+      f"config.init.{role}: {planned.source.path} is read as an image"
+      " tokenizer; name it as config.init.tokenizer.MODALITY"
+    )
   has = {n for n in ("text", "vision") if n in planned.sizes}
   wanted = {"text", "vision"} if role == "from" else {role}
   if has != wanted:

@@ -126,15 +126,20 @@ def place(streams: dict[str, Stream], tree: dict) -> dict:
     for path, stream in streams.items():
       leaf, parts = tree[path], []
       for size, index, devices in plans[path]:
-        values = stream.read(index, leaf.dtype)
-        parts += [jax.device_put(values, device) for device in devices]
-        found[path] = values
+        parts += _on(devices, stream.read(index, leaf.dtype))
         progress.advance(size)
-      if parts:
+      sharding = getattr(leaf, "sharding", None)
+      found[path] = parts[0]
+      if sharding is not None:
         found[path] = jax.make_array_from_single_device_arrays(
-          stream.shape, leaf.sharding, parts
+          stream.shape, sharding, parts
         )
   return found
+
+
+def _on(devices, values: np.ndarray) -> list:
+  """A copy on each device; without any the values themselves."""
+  return [jax.device_put(values, each) for each in devices] or [values]
 
 
 def _slices(stream: Stream, leaf) -> list[tuple]:

@@ -345,6 +345,14 @@ def silu(x):
   return x / (1 + np.exp(-x))
 
 
+def write_weights(folder, name, *, seed=0, **changes):
+  """Writes a folder of weights that nothing is expected of."""
+  folder.mkdir(parents=True)
+  config = CASES[name] | changes
+  released.write_json(folder / "config.json", config)
+  released.write_tensors(folder, random_tensors(config, seed))
+
+
 def write(folder, name, *, seed=0, **changes):
   """Writes a folder with its io.npz; gives its tensors by key."""
   folder.mkdir(parents=True)
