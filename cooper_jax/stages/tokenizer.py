@@ -17,8 +17,8 @@ from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes, shard
 from cooper_jax.rollouts.validation_pictures import save_png
 from cooper_jax.stages.tokenizer_scores import (
+  MAPS_STAGE,
   SHOWN_MAPS,
-  STAGE,
   constant_scores,
   draw,
   measure,
@@ -35,6 +35,7 @@ from cooper_jax.training.state import create, step_key
 from cooper_jax.training.workdir import add_summary, read_json
 from cooper_jax.weights import picture_start, starting
 
+STAGE = MAPS_STAGE
 IMPORTED = "imported"  # folder of parameters that folders of weights gave
 TRAINED = f"{STAGE}/maps"  # key: how many maps trained that of a modality
 
@@ -186,6 +187,8 @@ def imported(config, folder) -> dict:
   networks = picture_tokenizer.networks(config)
   if not networks:
     return {}
+  # By this folder a run knows that the stage was there.
+  (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
   kept = Checkpoints(Path(folder) / IMPORTED)
   if kept.latest() is None:
     params = {}
@@ -246,6 +249,7 @@ def keep(config, folder, params) -> None:
   networks = picture_tokenizer.networks(config)
   own = {name: each for name, each in params.items() if name not in networks}
   theirs = {name: params[name] for name in networks}
+  (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
   for part, found in (("checkpoints", own), (IMPORTED, theirs)):
     if not found:
       continue

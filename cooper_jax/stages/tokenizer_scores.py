@@ -1,4 +1,4 @@
-"""What map tokenizers lose: errors beside a constant map's, and pictures."""
+"""Errors and pictures of map tokenizers, beside those of a constant map."""
 
 import dataclasses
 
@@ -9,11 +9,11 @@ from cooper_jax.grading.metrics import maps
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec
 
-STAGE = "tokenizer"
+MAPS_STAGE = "tokenizer"
 BASELINE_SCENES = 1024  # train scenes that the constant map is made of
 SHOWN_MAPS = 6  # in a picture
 LEAST_USAGE = 0.2  # share of the codes
-OVER = f"{STAGE}/over"  # key: what the metrics of a modality are over
+OVER = f"{MAPS_STAGE}/over"  # key: what the metrics of a modality are over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,9 @@ def report(modules, summary, imported=()) -> None:
   for name in modules:
     head, tail = f"{name}/tokenizer_", "/ci95"
     if f"{head}usage" not in summary:
-      print(f"{STAGE} {name}: no test sample has this map to measure it by")
+      print(
+        f"{MAPS_STAGE} {name}: no test sample has this map to measure it by"
+      )
       continue
     metrics = [
       key.removeprefix(head).removesuffix(tail)
@@ -122,7 +124,7 @@ def report(modules, summary, imported=()) -> None:
       if key.startswith(head) and key.endswith(tail)
     ]
     usage = summary[f"{head}usage"]
-    print(f"{STAGE} {name}: {usage:.0%} of the codes used")
+    print(f"{MAPS_STAGE} {name}: {usage:.0%} of the codes used")
     for fact, value in modules[name].facts().items():
       print(f"  {fact.replace('_', ' ')} {value:g}")
     for metric in metrics:

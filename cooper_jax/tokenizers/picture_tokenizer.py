@@ -17,7 +17,7 @@ from cooper_jax.tokenizers.picture_layers import CHANNELS_RGB
 
 KINDS = {"vqgan": vqgan.VqganConfig, "movq": movq.MovqConfig}
 # Maps at once -> values at full resolution up to which so many are.
-AT_ONCE = {64: 2**20, 8: 2**24}
+MAPS_AT_ONCE = {64: 2**20, 8: 2**24}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PictureTokenizerConfig:
   def batch(self) -> int:
     """Maps that are encoded or decoded at once."""
     values = self.image_size**2 * self.network.width
-    fits = (count for count, most in AT_ONCE.items() if values <= most)
+    fits = (count for count, most in MAPS_AT_ONCE.items() if values <= most)
     return next(fits, 1)
 
   def init(self, key):

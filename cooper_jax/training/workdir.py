@@ -232,8 +232,7 @@ def check(config, workdir) -> Path:
         f"{workdir / stage} and what came after it to train it anew"
       )
     for needed in BEGINS_WITH.get(stage, ()):
-      parts = ("checkpoints", "imported")
-      there = any((workdir / needed / part).is_dir() for part in parts)
+      there = (workdir / needed / "checkpoints").is_dir()
       there |= needed == "sft" and start_folders.begins_grpo(config, workdir)
       if needed not in config.pipeline and not there:
         raise UserError(

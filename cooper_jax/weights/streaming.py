@@ -16,7 +16,7 @@ from cooper_jax.training import telemetry
 from cooper_jax.weights import decoder, importing
 
 LABEL = "weights"  # of the progress bar
-CHUNK = 2**24  # values of a table that are looked at at once
+TABLE_CHUNK = 2**24  # values of a table that are looked at at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _spread(table: Stream, columns: slice) -> tuple[np.ndarray, np.ndarray]:
   """Mean and deviation f32 [n] of some columns of a table."""
   rows = table.shape[0]
   total = squares = 0.0
-  step = max(1, CHUNK // (columns.stop - columns.start))
+  step = max(1, TABLE_CHUNK // (columns.stop - columns.start))
   for start in range(0, rows, step):
     chosen = (slice(start, min(start + step, rows)), columns)
     part = table.part(0, chosen).astype(np.float64)
