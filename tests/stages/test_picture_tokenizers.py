@@ -6,13 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import modalities, plugins, policy
+from cooper_jax import modalities, package, plugins, policy
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import colour_codes
-from cooper_jax.parallel import mesh
+from cooper_jax.parallel import mesh, shard
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import map_tokenizer, picture_tokenizer
 from cooper_jax.training import workdir
+from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.weights import folder, importing, picture_codes
 from tests.weights import released_codes, starts
 
@@ -205,3 +206,70 @@ def test_classes_in_colours_come_back(classes):
 def test_more_classes_than_colours_are_refused():
   with pytest.raises(UserError, match="28 classes, and pictures tell 27"):
     colour_codes.colours(28)
+
+
+def test_parameters_made_elsewhere_are_kept_apart(here, tmp_path):
+  """As a package's are: imported ones beside the checkpoints of the others."""
+  changes = {
+    f"init.tokenizer.{CLASSES}": "",
+    "tokenizer.network.levels": (2, 3, 5),
+  }
+  config = made(here, tmp_path, changes)
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    modules = tokenizer.find_modules(config)
+    configs = tokenizer.make_configs(config, modules)
+    abstract = jax.eval_shape(
+      lambda: tokenizer.init_params(configs, jax.random.key(0))
+    )
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+      lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract
+    )
+    tokenizer.keep(config, tmp_path / "tokenizer", params)
+    codecs = tokenizer.load(config, tmp_path)
+  for name, found in params.items():
+    jax.tree.map(np.testing.assert_array_equal, codecs[name].params, found)
+  assert (tmp_path / "tokenizer/imported").is_dir()
+
+
+@pytest.mark.slow
+def test_a_package_holds_them_and_a_run_begins_with_it(here, tmp_path, capsys):
+  config = made(here, tmp_path, {"init.digests.text": ""}, package.STAGES)
+  run_folder = workdir.prepare(config, tmp_path / "run")
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    spoken = policy.make_policy(config)
+    params = shard.unbox(policy.init_params(spoken, jax.random.key(0)))
+    for stage in package.STAGES:
+      workdir.begin(config, run_folder, stage)
+      if stage == "sft":
+        saved = Checkpoints(run_folder / stage / "checkpoints")
+        part = "ema" if config.sft.optim.ema_decay > 0 else "params"
+        saved.save(3, {part: params}, data_state={}, meta={})
+        saved.close()
+      elif stage == "tokenizer":
+        tokenizer.imported(config, run_folder / stage)
+      workdir.finish(config, run_folder, stage, seconds=1.0)
+    workdir.add_summary(run_folder, {"speed/sft/seconds": 1.0})
+    codecs = tokenizer.load(config, run_folder)
+    manifest = package.pack(run_folder, tmp_path / "packed")
+  begun = manifest["config"]["init"]
+  assert set(begun["tokenizer"].values()) == {""}
+  assert begun["networks"] == dict(config.init.networks)
+  # A run begins with the package, and needs no folder.
+  asked = {"init_from": str(tmp_path / "packed")}
+  other = starts.make(tmp_path, asked, (*package.STAGES, "grpo"))
+  assert dict(other.init.networks) == dict(config.init.networks)
+  there = workdir.prepare(other, tmp_path / "other")
+  place = mesh.make_mesh(devices=jax.devices()[:1])
+  package.install(other, there, place)
+  with jax.set_mesh(place):
+    again = tokenizer.load(other, there)
+  for name, codec in codecs.items():
+    jax.tree.map(
+      np.testing.assert_array_equal, again[name].params, codec.params
+    )
+  # Trained tokenizers are no start for such a package.
+  plain = starts.make(tmp_path, {}, package.STAGES)
+  plain.init_from = str(tmp_path / "packed")
+  with pytest.raises(UserError, match="networks"):
+    package.check(plain, tmp_path / "packed")
