@@ -163,6 +163,8 @@ def _settings(config, sections) -> dict:
   # Older packages know neither; they have our own text and a row a token.
   parts["text_digest"] = config.get("text_digest", "")
   parts["text_rows"] = config.get("text_rows", 0)
+  noted = config.get("init", {}).get("networks", {})
+  parts["init.networks"] = {n: said for n, said in noted.items() if said}
   return {
     name: value
     for name, value in workdir.flat(parts).items()
@@ -179,12 +181,16 @@ def _instead() -> str:
 
 
 def take_text(config) -> None:
-  """Notes which text a config has: of the package that it begins with, where
-  it names no folder."""
-  if config.init_from and not config.text_folder:
+  """Notes which text a config has, and whose image tokenizers.
+
+  Of the package that it begins with, where it names no folder.
+  """
+  if config.init_from:
     folder = find(config.init_from)
-    if read_manifest(folder)["config"].get("text_digest"):
+    there = read_manifest(folder)["config"]
+    if there.get("text_digest") and not config.text_folder:
       config.text_folder = str(folder)
+    config.init.networks.update(there.get("init", {}).get("networks", {}))
   note_text(config)
 
 
@@ -266,7 +272,6 @@ def install(config, run_folder, mesh) -> None:
   learned = trained_on(manifest)
   summary |= {f"{tokenizer.TRAINED}/{n}": 0 for n in codecs if n not in learned}
   parts = {
-    "tokenizer": {"params": {n: codec.params for n, codec in codecs.items()}},
     last: {"ema" if config[last].optim.ema_decay > 0 else "params": params},
   }
   made = dict(manifest["made"])
@@ -274,6 +279,10 @@ def install(config, run_folder, mesh) -> None:
     made[last] = _together([made.get(stage, {}) for stage in (last, STAGE)])
   for stage in here:
     workdir.begin(config, run_folder, stage)
+    if stage == tokenizer.STAGE:
+      own = {name: codec.params for name, codec in codecs.items()}
+      with jax.set_mesh(mesh):
+        tokenizer.keep(config, Path(run_folder) / stage, own)
     if stage in parts:
       with jax.set_mesh(mesh):
         saved = Checkpoints(Path(run_folder) / stage / "checkpoints")
@@ -315,10 +324,8 @@ def pack(run_folder, out) -> dict:
   policy = make_policy(config)
   codecs = tokenizer.load(config, run_folder)
   params = load_stage(policy, config, run_folder, STAGE)
-  tree = {
-    "tokenizer": {name: codec.params for name, codec in codecs.items()},
-    STAGE: params,
-  }
+  drawing = {name: codec.params for name, codec in codecs.items()}
+  tree = {"tokenizer": drawing, STAGE: params}
   arrays = {
     name: np.ascontiguousarray(leaf, np.float32)
     for name, leaf in flatten(jax.device_get(tree)).items()
@@ -349,7 +356,9 @@ def pack(run_folder, out) -> dict:
     },
   }
   # Where it began is of this machine; which weights those were, is not.
-  manifest["config"]["init"] |= dict.fromkeys(start_folders.ROLES, "")
+  unknown = {"tokenizer": start_folders.maps_of("")}
+  unknown |= dict.fromkeys(start_folders.ROLES, "")
+  manifest["config"]["init"] |= unknown
   out.mkdir(parents=True, exist_ok=True)
   if config.text_folder:
     rows = policy.form.vocabulary.text

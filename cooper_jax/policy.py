@@ -23,7 +23,7 @@ from cooper_jax.parallel.rules import DECODE_RULES, TRAIN_RULES, Rules
 from cooper_jax.sampling.grammar import Limits
 from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder
-from cooper_jax.tokenizers import text_files
+from cooper_jax.tokenizers import picture_tokenizer, text_files
 from cooper_jax.tokenizers.folder_text import FolderText
 from cooper_jax.tokenizers.text import TextTokenizer
 from cooper_jax.tokenizers.vocab import Vocabulary
@@ -80,7 +80,8 @@ def make_policy(config, *, platform: str = "") -> Policy:
     (name, plugins.find("modalities", name).MODALITY_ID)
     for name in config.modalities
   )
-  settings, network = dict(config.model), config.tokenizer.network
+  settings = dict(config.model)
+  codes, code_levels = picture_tokenizer.code_rows(config)
   dtypes = precision.dtypes(config.precision, platform)
   settings["attention"] = kernels.choose(
     settings["attention"],
@@ -107,8 +108,8 @@ def make_policy(config, *, platform: str = "") -> Policy:
   model_config = ModelConfig(
     **settings,
     text=rows,
-    codes=math.prod(network.levels),
-    code_levels=tuple(network.levels) if network.quantizer == "fsq" else (),
+    codes=codes,
+    code_levels=code_levels,
     vision=vision,
     dtype=dtypes.activations,
     operands=dtypes.operands,

@@ -61,6 +61,9 @@ OPTIONAL = {
   "convert": "convert(numbers, file) -> the map of the numbers [h, w] of a"
   " file, as `read_file` makes it of those that it opens; default none: no"
   " source that has files of its own kind gives it",
+  "to_colours": "to_colours(targets) -> pictures [B, H, W, 3] in [-1, 1], that"
+  " image tokenizers of others take; default none: they don't draw it",
+  "from_colours": "from_colours(pictures) -> targets, the inverse",
   "describe": "describe(map) -> (key, JSON value) of one map, for data/show.py;"
   " default nothing",
   "fill": "fill() -> the value of a pixel that is in no picture, where"

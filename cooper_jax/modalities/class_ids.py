@@ -88,3 +88,15 @@ def renumbered(
     )
   table = np.arange(count) if table is None else table
   return np.where(ids < 0, ignore, table[np.maximum(ids, 0)])
+
+
+def exchanged(classes, cycle, shift: int, *, others=None) -> np.ndarray:
+  """What each id becomes [n + 1]: in a cycle of ids the one `shift` on.
+
+  others: what the ids outside become; None = they stay.
+  """
+  ids = (
+    np.arange(len(classes)) if others is None else np.full(len(classes), others)
+  )
+  ids[cycle] = np.roll(cycle, -shift)
+  return np.append(ids, classes.ignore).astype(classes.dtype)

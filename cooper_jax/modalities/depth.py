@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.modalities import depth_files, depth_pictures
+from cooper_jax.modalities import colour_codes, depth_files, depth_pictures
 from cooper_jax.modalities.depth_files import overview, summarize  # noqa: F401
 from cooper_jax.modalities.depth_pictures import (  # noqa: F401
   panels,
@@ -211,6 +211,17 @@ def _drawn(outputs_BHWO):
 def from_output(outputs_BHWO, config: Config = DEFAULT):
   depth_BHW = from_log(_drawn(outputs_BHWO), config)
   return jnp.where(outputs_BHWO[..., 3] > 0, depth_BHW, 0.0)
+
+
+def to_colours(target_BHW, config: Config = DEFAULT):
+  """Log depth as grey pictures; no reading is drawn as the farthest."""
+  log_BHW = to_log(target_BHW, config)
+  return colour_codes.grey(jnp.where(target_BHW > 0, log_BHW, 1.0))
+
+
+def from_colours(pictures_BHWC, config: Config = DEFAULT):
+  """Metres of such pictures: everywhere is a reading."""
+  return from_log(colour_codes.from_grey(pictures_BHWC), config)
 
 
 def abs_rel(prediction, target) -> float:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.modalities import class_ids, class_lists
+from cooper_jax.modalities import class_ids, class_lists, colour_codes
 from cooper_jax.modalities.valid_share import valid_share
 
 GREY = (128, 128, 128)  # of ignored pixels
@@ -245,6 +245,17 @@ def from_output(outputs_BHWO, config: Config = DEFAULT):
   return jnp.argmax(outputs_BHWO, axis=-1).astype(listed(config).dtype)
 
 
+def to_colours(target_BHW, config: Config = DEFAULT):
+  """Pictures in colours far apart, one a class."""
+  return colour_codes.of_ids(target_BHW, len(listed(config)))
+
+
+def from_colours(pictures_BHWC, config: Config = DEFAULT):
+  """The class whose colour is nearest."""
+  ids_BHW = colour_codes.nearest(pictures_BHWC, len(listed(config)))
+  return ids_BHW.astype(listed(config).dtype)
+
+
 def confusion(
   prediction, target, *, classes: int = 0, config: Config = DEFAULT
 ):
@@ -376,21 +387,9 @@ def corrupt(target, rng, config: Config = DEFAULT) -> np.ndarray:
   objects = np.flatnonzero(classes.objects)
   shift = rng.integers(1, max(2, objects.size))
   if objects.size > 1 and np.isin(target, objects).any():
-    return _exchanged(classes, objects, shift)[known]
+    return class_ids.exchanged(classes, objects, shift)[known]
   # Each surface of the room for the next; where there are too few, any class.
   room = np.flatnonzero(classes.room)
   if room.size > 1:
-    return _exchanged(classes, room, 1, others=room[0])[known]
-  return _exchanged(classes, np.arange(len(classes)), 1)[known]
-
-
-def _exchanged(classes, cycle, shift: int, *, others=None) -> np.ndarray:
-  """What each id becomes [n + 1]: in a cycle of ids the one `shift` on.
-
-  others: what the ids outside become; None = they stay.
-  """
-  ids = (
-    np.arange(len(classes)) if others is None else np.full(len(classes), others)
-  )
-  ids[cycle] = np.roll(cycle, -shift)
-  return np.append(ids, classes.ignore).astype(classes.dtype)
+    return class_ids.exchanged(classes, room, 1, others=room[0])[known]
+  return class_ids.exchanged(classes, np.arange(len(classes)), 1)[known]

@@ -4,33 +4,39 @@ What the tokenizers lose no later stage can bring back, so the stage ends with
 their own errors on the test split, beside those of a constant map.
 """
 
-import dataclasses
 import functools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cooper_jax import modalities, plugins
 from cooper_jax.data import map_examples, mixture, pipeline
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
-from cooper_jax.grading.metrics import maps
 from cooper_jax.parallel import processes, shard
 from cooper_jax.rollouts.validation_pictures import save_png
-from cooper_jax.tokenizers import map_tokenizer
+from cooper_jax.stages.tokenizer_scores import (
+  MAPS_STAGE,
+  SHOWN_MAPS,
+  constant_scores,
+  draw,
+  measure,
+  numbers,
+  over,
+  redraw,
+  report,
+)
+from cooper_jax.tokenizers import map_tokenizer, picture_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
 from cooper_jax.training import accumulate, loop, optim, telemetry
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.state import create, step_key
 from cooper_jax.training.workdir import add_summary, read_json
+from cooper_jax.weights import picture_start, starting
 
-STAGE = "tokenizer"
-BASELINE_SCENES = 1024  # train scenes that the constant map is made of
-_SHOWN = 6  # maps in a picture
-LEAST_USAGE = 0.2  # share of the codes
-OVER = f"{STAGE}/over"  # key: what the metrics of a modality are over
+STAGE = MAPS_STAGE
+IMPORTED = "imported"  # folder of parameters that folders of weights gave
 TRAINED = f"{STAGE}/maps"  # key: how many maps trained that of a modality
 
 
@@ -46,62 +52,72 @@ def run(config, workdir) -> None:
   )
   places = map_examples.places(opened["train"], modules)
   modules = with_maps(modules, places, len(opened["train"]))
-  shown = map_examples.read_maps(opened["validation"], modules, count=_SHOWN)
+  shown = map_examples.read_maps(
+    opened["validation"], modules, count=SHOWN_MAPS
+  )
+  theirs = imported(config, folder)
+  own = {name: each for name, each in configs.items() if name not in theirs}
+  learning = {name: each for name, each in modules.items() if name in own}
   optimizer = optim.make_optimizer(
     optim.OptimConfig(**settings.optim), steps=settings.steps
   )
-  state = init_state(configs, optimizer, seed=config.seed)
-  step_fn = make_step(configs, modules, optimizer, settings.optim)
+  state = init_state(own, optimizer, seed=config.seed)
   checkpoints = Checkpoints(folder / "checkpoints", keep=settings.keep)
   counts = {f"{TRAINED}/{name}": len(each) for name, each in places.items()}
-  if not modules:  # later stages load them all the same
-    if checkpoints.latest() is None:  # else: interrupted after it
-      checkpoints.save(0, {"params": state.params}, data_state={}, meta={})
+  if own and not learning and checkpoints.latest() is None:
+    # Later stages load them all the same.
+    checkpoints.save(0, {"params": state.params}, data_state={}, meta={})
+  if not modules:
     add_summary(workdir, counts)
     return checkpoints.close()
   writer = telemetry.make_writer(folder, config.trackers)
-  batches = pipeline.make_batches(
-    opened["train"],
-    build=map_examples.Build(
-      tuple(modules),
-      opened["train"],
-      places,
-      {name: module.absent() for name, module in modules.items()},
-    ),
-    batch_size=settings.batch,
-    seed=config.seed,
-    bad_samples=data.bad_samples,
-  )
+
+  def now(state):
+    return codecs(configs, modules, shard.own_copy(state.params | theirs))
 
   def pictures(step, state):
     del step
-    now = codecs(configs, modules, shard.own_copy(state.params))
+    drawing = now(state)
     if not processes.is_first():
       return {}
     with processes.alone():
-      return draw(modules, shown, redraw(now, shown))
+      return draw(modules, shown, redraw(drawing, shown))
 
-  with batches:
-    state, figures = loop.Loop(
-      label=STAGE,
-      steps=settings.steps,
-      state=state,
-      step_fn=step_fn,
-      batches=batches,
-      writer=writer,
-      checkpoints=checkpoints,
-      log_every=settings.log_every,
-      save_every=settings.save_every,
-      images=pictures,
-      image_every=settings.image_every,
-      shown={"loss": "loss {:.3g}"}
-      | {name: f"{name} {{:.3g}}" for name in modules},
-      flops_per_step=sum(
-        settings.batch * map_tokenizer.flops(state.params[name], configs[name])
-        for name in modules
+  figures = {}
+  if learning:
+    batches = pipeline.make_batches(
+      opened["train"],
+      build=map_examples.Build(
+        tuple(learning),
+        opened["train"],
+        places,
+        {name: module.absent() for name, module in learning.items()},
       ),
-    ).run()
-  trained = codecs(configs, modules, shard.own_copy(state.params))
+      batch_size=settings.batch,
+      seed=config.seed,
+      bad_samples=data.bad_samples,
+    )
+    with batches:
+      state, figures = loop.Loop(
+        label=STAGE,
+        steps=settings.steps,
+        state=state,
+        step_fn=make_step(own, learning, optimizer, settings.optim),
+        batches=batches,
+        writer=writer,
+        checkpoints=checkpoints,
+        log_every=settings.log_every,
+        save_every=settings.save_every,
+        images=pictures,
+        image_every=settings.image_every,
+        shown={"loss": "loss {:.3g}"}
+        | {name: f"{name} {{:.3g}}" for name in learning},
+        flops_per_step=sum(
+          settings.batch * map_tokenizer.flops(state.params[name], own[name])
+          for name in learning
+        ),
+      ).run()
+  trained = now(state)
 
   def score():
     summary = {f"speed/{STAGE}/{name}": each for name, each in figures.items()}
@@ -116,7 +132,7 @@ def run(config, workdir) -> None:
     save_png(folder / "pictures", pictures)
     writer.images(settings.steps, {f"{k}/test": v for k, v in pictures.items()})
     add_summary(workdir, summary)
-    report(modules, summary)
+    report(modules, summary, [*theirs])
 
   processes.first_alone(STAGE, score)
   writer.close()
@@ -146,9 +162,13 @@ def find_modules(config) -> dict:
 
 
 def make_configs(config, modules) -> dict:
-  """Name -> MapTokenizerConfig."""
+  """Name -> MapTokenizerConfig, or of a released one PictureTokenizerConfig."""
+  picture_tokenizer.code_rows(config)  # of one size
+  networks = picture_tokenizer.networks(config)
   return {
-    name: map_tokenizer.MapTokenizerConfig(
+    name: picture_tokenizer.make_config(config, name, module, networks[name])
+    if name in networks
+    else map_tokenizer.MapTokenizerConfig(
       channels=module.CHANNELS,
       outputs=module.OUTPUTS,
       image_size=config.data.image_size,
@@ -157,6 +177,35 @@ def make_configs(config, modules) -> dict:
     )
     for name, module in modules.items()
   }
+
+
+def imported(config, folder) -> dict:
+  """Name -> parameters of the image tokenizers that folders of weights give.
+
+  They are kept beside the checkpoints, where later stages find them.
+  """
+  networks = picture_tokenizer.networks(config)
+  if not networks:
+    return {}
+  # By this folder a run knows that the stage was there.
+  (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
+  kept = Checkpoints(Path(folder) / IMPORTED)
+  if kept.latest() is None:
+    params = {}
+    for name, network in networks.items():
+      params[name] = picture_start.read(config, name, starting.digest)
+      if processes.is_first():
+        print(
+          f"{STAGE} {name}: {network.codes:,} codes of"
+          f" {config.init.tokenizer[name]}; there is nothing to train",
+          flush=True,
+        )
+    params = jax.device_put(params, shard.replicated(jax.sharding.get_mesh()))
+    kept.save(0, {"params": params}, data_state={}, meta={})
+  kept.close()
+  configs = make_configs(config, find_modules(config))
+  own = {name: configs[name] for name in networks}
+  return restored(Path(folder) / IMPORTED, own)
 
 
 def codecs(configs, modules, params) -> dict[str, Codec]:
@@ -170,27 +219,53 @@ def load(config, workdir) -> dict[str, Codec]:
   """The trained tokenizers of a workdir; UserError where there are none."""
   modules = find_modules(config)
   configs = make_configs(config, modules)
-  folder = Path(workdir) / STAGE / "checkpoints"
+  networks = picture_tokenizer.networks(config)
+  own = [name for name in configs if name not in networks]
+  folder, params = Path(workdir) / STAGE, {}
+  for part, names in (("checkpoints", own), (IMPORTED, [*networks])):
+    found = restored(folder / part, {name: configs[name] for name in names})
+    if found is None:
+      raise UserError(
+        f"no trained tokenizer in {folder / part}; put 'tokenizer' into"
+        " config.pipeline"
+      )
+    params |= found
+  return codecs(configs, modules, shard.own_copy(params))
+
+
+def restored(folder, configs):
+  """Parameters by name, of the checkpoints of a folder; None without any."""
+  if not configs:
+    return {}
   checkpoints = Checkpoints(folder)
   abstract = jax.eval_shape(lambda: init_params(configs, jax.random.key(0)))
   params = checkpoints.restore_part("params", abstract)
   checkpoints.close()
-  if params is None:
-    raise UserError(
-      f"no trained tokenizer in {folder}; put 'tokenizer' into config.pipeline"
-    )
-  return codecs(configs, modules, shard.own_copy(params))
+  return params
+
+
+def keep(config, folder, params) -> None:
+  """Saves parameters by name, made elsewhere, as the stage would have."""
+  networks = picture_tokenizer.networks(config)
+  own = {name: each for name, each in params.items() if name not in networks}
+  theirs = {name: params[name] for name in networks}
+  (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
+  for part, found in (("checkpoints", own), (IMPORTED, theirs)):
+    if not found:
+      continue
+    checkpoints = Checkpoints(Path(folder) / part)
+    if checkpoints.latest() is None:  # else: interrupted after it
+      step = config[STAGE].steps
+      checkpoints.save(step, {"params": found}, data_state={}, meta={})
+    checkpoints.close()
 
 
 def init_params(configs, key):
   """Name -> fresh parameters."""
-  params = {}
-  for index, (name, config) in enumerate(configs.items()):
-    shape = (1, config.image_size, config.image_size, config.channels)
-    params[name] = MapTokenizer(config).init(
-      jax.random.fold_in(key, index), jnp.zeros(shape)
-    )["params"]
-  return params
+  return {
+    name: config.init(jax.random.fold_in(key, index))
+    for index, (name, config) in enumerate(configs.items())
+  }
 
 
 def init_state(configs, optimizer, *, seed: int):
@@ -256,53 +331,6 @@ def make_step(configs, modules, optimizer, settings):
   return put
 
 
-@dataclasses.dataclass(frozen=True)
-class Redrawn:
-  """What the tokenizer leaves of maps, and the codes it goes through."""
-
-  maps: np.ndarray
-  codes: np.ndarray  # i32 [n, Q]
-  size: int  # of the code book
-
-
-def redraw(trained: dict[str, Codec], targets) -> dict[str, Redrawn]:
-  """Encodes and decodes the maps of every modality that there is."""
-  result = {}
-  for name, found in targets.items():
-    codec = trained[name]
-    drawn, codes_nQ = map_tokenizer.redraw_maps(codec, found.targets)
-    result[name] = Redrawn(drawn, codes_nQ, codec.config.codes)
-  return result
-
-
-def measure(modules, targets, drawn: dict[str, Redrawn]) -> dict:
-  """Errors of encoding and decoding, and how many codes that uses."""
-  result = {}
-  for name, found in targets.items():
-    scores = maps.score(
-      modules[name], drawn[name].maps, found.targets, found.objects
-    )
-    for metric, value in scores.items():
-      result[f"{name}/tokenizer_{metric}"] = value
-    size = drawn[name].size
-    share = np.bincount(drawn[name].codes.ravel(), minlength=size)
-    used = share[share > 0] / share.sum()
-    result[f"{name}/tokenizer_usage"] = used.size / size
-    result[f"{name}/tokenizer_perplexity"] = float(
-      np.exp(-np.sum(used * np.log(used)))
-    )
-  return result
-
-
-def numbers(prefix: str, values) -> dict:
-  """What a scalar log can hold of a summary: no intervals."""
-  return {
-    prefix + name: value
-    for name, value in values.items()
-    if not isinstance(value, list)
-  }
-
-
 def trained_on(workdir, trained: dict[str, Codec]) -> dict[str, Codec]:
   """Those of the tokenizers that had maps to learn from."""
   path = Path(workdir) / "summary.json"
@@ -322,78 +350,3 @@ def test_scores(config, trained: dict[str, Codec]) -> dict:
   found = measure(modules, targets, redraw(trained, targets))
   train = mixture.open_split(data, "train")
   return over(modules) | found | constant_scores(modules, train, targets)
-
-
-def over(modules) -> dict[str, float]:
-  """What the metrics of each modality are over, as it says of itself."""
-  return {
-    f"{OVER}/{name}/{fact}": value
-    for name, module in modules.items()
-    for fact, value in module.facts().items()
-  }
-
-
-def constant_scores(modules, train, test) -> dict:
-  """Errors on `test` of the best map that is the same for every image.
-
-  The best one for the first BASELINE_SCENES of the source `train`.
-  """
-  result = {}
-  train = map_examples.read_maps(train, modules, count=BASELINE_SCENES)
-  for name, found in test.items():
-    if name not in train:
-      continue
-    module = modules[name]
-    best = module.constant(train[name].targets)
-    drawn = np.broadcast_to(best, found.targets.shape)
-    scores = maps.score(module, drawn, found.targets, found.objects)
-    for metric, value in scores.items():
-      head, *tail = metric.split("/")
-      if head != "iou":
-        result["/".join([name, f"{head}_constant", *tail])] = value
-  return result
-
-
-def draw(modules, targets, drawn) -> dict[str, np.ndarray]:
-  """Per modality: true maps above, what the tokenizer leaves of them below."""
-  pictures = {}
-  for name, found in targets.items():
-    pairs = zip(found.targets[:_SHOWN], drawn[name].maps)
-    panels = [modules[name].panels(*pair) for pair in pairs]
-    rows = [
-      np.concatenate([each[k][1] for each in panels], axis=1) for k in (0, 1)
-    ]
-    pictures[f"tokenizer/{name}"] = np.concatenate(rows)
-  return pictures
-
-
-def report(modules, summary) -> None:
-  """Says what the tokenizers lose, and warns of unused codes."""
-  for name in modules:
-    head, tail = f"{name}/tokenizer_", "/ci95"
-    if f"{head}usage" not in summary:
-      print(f"{STAGE} {name}: no test sample has this map to measure it by")
-      continue
-    metrics = [
-      key.removeprefix(head).removesuffix(tail)
-      for key in summary
-      if key.startswith(head) and key.endswith(tail)
-    ]
-    usage = summary[f"{head}usage"]
-    print(f"{STAGE} {name}: {usage:.0%} of the codes used")
-    for fact, value in modules[name].facts().items():
-      print(f"  {fact.replace('_', ' ')} {value:g}")
-    for metric in metrics:
-      constant = summary[f"{name}/{metric}_constant"]
-      print(
-        f"  {metric} {summary[head + metric]:.4f}"
-        f" (constant map {constant:.4f})",
-        flush=True,
-      )
-    if usage < LEAST_USAGE:
-      print(
-        f"warning: the {name} tokenizer uses {usage:.1%} of its codes, under"
-        f" {LEAST_USAGE:.0%}; train longer, or raise"
-        " config.tokenizer.network.spread_weight",
-        flush=True,
-      )

@@ -13,10 +13,12 @@ from typing import Any
 import einops
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import quantize
+from cooper_jax.tokenizers.picture_tokenizer import PictureTokenizerConfig
 
 QUANTIZERS = ("fsq", "vq_ema")
 VQ_DIMENSIONS = 8
@@ -67,6 +69,28 @@ class MapTokenizerConfig:
   def cells(self) -> int:
     """Q, the codes of one map."""
     return self.grid**2
+
+  @property
+  def batch(self) -> int:
+    """Maps that are encoded or decoded at once."""
+    return BATCH
+
+  def init(self, key):
+    """Fresh parameters."""
+    shape = (1, self.image_size, self.image_size, self.channels)
+    return MapTokenizer(self).init(key, jnp.zeros(shape))["params"]
+
+  def encode(self, params, modality, targets):
+    """Codes i32[B,Q] of maps [B, H, W, ...] of a modality."""
+    x_BHWD = modality.to_input(targets)
+    return MapTokenizer(self).apply({"params": params}, x_BHWD, method="encode")
+
+  def decode(self, params, modality, codes_BQ):
+    """Maps [B, H, W, ...] that codes [B, Q] stand for."""
+    outputs_BHWO = MapTokenizer(self).apply(
+      {"params": params}, codes_BQ, method="decode"
+    )
+    return modality.from_output(outputs_BHWO)
 
 
 class ResidualBlock(nn.Module):
@@ -223,10 +247,10 @@ def follow(params, assigned: quantize.Codebook, *, key):
 
 @dataclasses.dataclass(frozen=True)
 class Codec:
-  """A trained tokenizer with its modality, for `encode_maps`, `decode_maps`."""
+  """A tokenizer and its modality, for `encode_maps` and `decode_maps`."""
 
   modality: ModuleType  # a file of cooper_jax/modalities
-  config: MapTokenizerConfig
+  config: MapTokenizerConfig | PictureTokenizerConfig
   params: Any
 
 
@@ -237,6 +261,7 @@ def encode_maps(codec: Codec, targets) -> np.ndarray:
       codec.params, batch, config=codec.config, modality=codec.modality
     ),
     np.asarray(targets),
+    codec.config.batch,
   )
 
 
@@ -247,6 +272,7 @@ def decode_maps(codec: Codec, codes_nQ) -> np.ndarray:
       codec.params, batch, config=codec.config, modality=codec.modality
     ),
     np.asarray(codes_nQ, np.int32),
+    codec.config.batch,
   )
 
 
@@ -258,24 +284,19 @@ def redraw_maps(codec: Codec, targets) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.partial(jax.jit, static_argnames=("config", "modality"))
 def _encode(params, targets, *, config, modality):
-  return MapTokenizer(config).apply(
-    {"params": params}, modality.to_input(targets), method="encode"
-  )
+  return config.encode(params, modality, targets)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "modality"))
 def _decode(params, codes_BQ, *, config, modality):
-  outputs_BHWO = MapTokenizer(config).apply(
-    {"params": params}, codes_BQ, method="decode"
-  )
-  return modality.from_output(outputs_BHWO)
+  return config.decode(params, modality, codes_BQ)
 
 
-def _in_batches(function, array):
+def _in_batches(function, array, most: int):
   """Runs in batches of a few fixed sizes, so that little is compiled."""
   results = []
-  for start in range(0, len(array), BATCH):
-    batch = array[start : start + BATCH]
+  for start in range(0, len(array), most):
+    batch = array[start : start + most]
     size = next(size for size in (1, 8, BATCH) if size >= len(batch))
     padding = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
     result = function(np.pad(batch, padding, mode="edge"))

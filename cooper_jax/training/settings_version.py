@@ -24,6 +24,7 @@ ADDED = {
   "grpo.skip_scenes": 0,
   "grpo.validate_every": 0,
   "grpo.validation_questions": 256,
+  "init.by_angle": True,
   "init.digests.from": "",
   "init.digests.text": "",
   "init.digests.vision": "",
@@ -84,7 +85,7 @@ ADDED = {
   "world.object_size": 1.0,
 }
 # The same of settings that each modality has: they were "".
-BY_MODALITY = "init.tokenizer."
+BY_MODALITY = ("init.tokenizer.", "init.networks.")
 
 
 SHORT = 120  # characters of two lists that are shown whole

@@ -9,7 +9,14 @@ from pathlib import Path
 from cooper_jax import plugins
 
 ROLES = ("text", "vision", "from")
-PATHS = frozenset(f"init.{role}" for role in ROLES)  # names of settings
+# Names of settings.
+PATHS = frozenset(
+  f"init.{each}"
+  for each in (
+    *ROLES,
+    *(f"tokenizer.{name}" for name in plugins.names("modalities")),
+  )
+)
 # Parameters that the folder of a role has, by patterns of their names; of
 # tables the first rows.
 _TEXT = ("decoder/*", "embedding", "head")
@@ -38,6 +45,12 @@ class InitSettings:
   from_: str = ""  # folder of a model that sees and speaks; "" = none
   # Folder of an image tokenizer, by modality; "" = trained here.
   tokenizer: dict = dataclasses.field(default_factory=lambda: maps_of(""))
+  # Codes of a VQ-16 are those nearest by angle, as it was trained; False: by
+  # distance, as transformers has it.
+  by_angle: bool = True
+  # Sizes and digest of each image tokenizer, noted when a run begins; "" = one
+  # is trained here.
+  networks: dict = dataclasses.field(default_factory=lambda: maps_of(""))
   # Digest of each folder's weights, noted when a run begins; "" = any.
   digests: dict = dataclasses.field(
     default_factory=lambda: dict.fromkeys(ROLES, "")

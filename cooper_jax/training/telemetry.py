@@ -193,14 +193,15 @@ class Progress:
   Of several processes the first one shows it.
   """
 
-  def __init__(self, total: int, label: str, *, start=0, stream=None):
+  def __init__(self, total: int, label: str, *, start=0, stream=None, unit=""):
+    """unit: of what is counted, as "B", in thousands and millions of it."""
     self.total, self.label, self.done = total, label, start
     self._stream = stream or (
       sys.stderr if processes.is_first() else io.StringIO()
     )
     self._said = time.monotonic()
     self._first = None  # (when, how many were done) after the first advance
-    self._bar = None
+    self._bar, self._unit = None, unit
     if self._stream.isatty():
       from tqdm import tqdm
 
@@ -210,7 +211,10 @@ class Progress:
         desc=label,
         file=self._stream,
         dynamic_ncols=True,
-        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        unit_scale=bool(unit),
+        unit=unit,
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{unit}"
+        " [{elapsed}{postfix}]",
       )
 
   def advance(self, amount: int = 1) -> None:
@@ -223,7 +227,10 @@ class Progress:
       self._bar.set_postfix_str(eta, refresh=False)
       self._bar.update(amount)
     elif time.monotonic() - self._said > 30:
-      self.say(f"{self.done}/{self.total}")
+      self.say(f"{self._counted(self.done)}/{self._counted(self.total)}")
+
+  def _counted(self, amount: int) -> str:
+    return f"{amount / 1e9:.2f} G{self._unit}" if self._unit else str(amount)
 
   def eta(self) -> float:
     """Seconds left at the rate since the first advance; NaN before a second.

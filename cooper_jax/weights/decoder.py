@@ -22,6 +22,7 @@ FIRST_ROWS = (
 # product; of one over frames [out, colour, frame, row, column]. Here [row
 # column colour, out], frames in front of rows.
 PATCHES = "patches"
+KERNEL = "kernel"  # [out, in, sizes] there, [sizes, in, out] here
 CORNER = (
   "corner"  # a table of a square of cells; here one of its corner will do
 )
@@ -62,6 +63,8 @@ class TensorName:
     """Shape of the leaf, without rows of our own, layers in front."""
     rows, *rest = self.shape
     shape = (rows // self.part[1], *rest)
+    if self.transform == KERNEL:
+      return (*shape[2:], shape[1], shape[0])
     if self.transform == PATCHES:
       shape = (shape[0], math.prod(rest))
     if self.transform in (TRANSPOSED, PATCHES):

@@ -125,6 +125,8 @@ def _part(planned: ImportPlan, leaf, key: str, path: str, layer: int):
     part = part[: name.shape[0]]
   if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
     part = np.asarray(part).T
+  if name.transform == decoder.KERNEL:
+    part = np.moveaxis(np.asarray(part), (-2, -1), (1, 0))
   shape = source.tensors[key].shape
   if name.transform == decoder.PATCHES and len(shape) == 4:
     part = einops.rearrange(

@@ -51,17 +51,28 @@ class WeightsFolder:
 
     Raises UserError where it holds NaN or infinite values.
     """
+    array = np.array(self.mapped(key))
+    self.check_finite(key, array)
+    return array
+
+  def mapped(self, key: str) -> np.ndarray:
+    """The tensor [...] as the file's own bytes: what is looked at is read."""
     entry = self.tensors[key]
-    array = self.raw(key).view(headers.DTYPES[entry.dtype])
-    array = array.reshape(entry.shape)
+    file = self.path / entry.file
+    count = entry.end - entry.begin
+    raw = np.memmap(file, np.uint8, "r", entry.begin, count)
+    whole = raw.view(np.ndarray).view(headers.DTYPES[entry.dtype])
+    return whole.reshape(entry.shape)
+
+  def check_finite(self, key: str, array: np.ndarray) -> None:
+    """Raises UserError where values [...] of a tensor are NaN or infinite."""
     bad = array.size - np.count_nonzero(np.isfinite(array))
     if bad and not self.nonfinite:
       raise UserError(
-        f"{self.path / entry.file}: {key} has {bad:,} of {array.size:,} values"
-        " that are NaN or infinite; give --allow_nonfinite to take them as they"
-        " are"
+        f"{self.path / self.tensors[key].file}: {key} has {bad:,} of"
+        f" {array.size:,} values that are NaN or infinite; give"
+        " --allow_nonfinite to take them as they are"
       )
-    return array
 
 
 def open_folder(path, *, nonfinite: bool = False) -> WeightsFolder:

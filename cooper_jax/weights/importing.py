@@ -206,19 +206,35 @@ def read(planned: ImportPlan) -> dict[str, np.ndarray]:
   """
   found = {}
   for path, keys in planned.keys.items():
-    name = planned.names[path]
-    parts = [planned.source.read(key) for key in keys]
-    if name.transform == decoder.PATCHES:
-      parts = [_patches(part) for part in parts]
-    which, count = name.part
-    if count > 1:
-      parts = [np.split(part, count)[which] for part in parts]
-    if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
-      parts = [part.T for part in parts]
+    parts = [read_part(planned, path, layer) for layer in range(len(keys))]
     if len({part.dtype for part in parts}) > 1:
       parts = [part.astype(np.float32) for part in parts]
-    found[path] = np.stack(parts) if name.is_stacked else parts[0]
+    is_stacked = planned.names[path].is_stacked
+    found[path] = np.stack(parts) if is_stacked else parts[0]
   return found
+
+
+def read_part(planned: ImportPlan, path: str, layer: int = 0, index=...):
+  """Of a leaf a layer, or a slice of it, in the tensor's dtype.
+
+  index: slices of the layer as it is here. Of the file no more is read than
+  they need. Raises UserError where a value is not finite.
+  """
+  name, key = planned.names[path], planned.keys[path][layer]
+  whole = planned.source.mapped(key)
+  if name.transform == decoder.PATCHES:
+    whole = _patches(whole)
+  which, count = name.part
+  if count > 1:
+    rows = len(whole) // count
+    whole = whole[which * rows : (which + 1) * rows]
+  if name.transform in (decoder.TRANSPOSED, decoder.PATCHES):
+    whole = whole.T
+  if name.transform == decoder.KERNEL:
+    whole = np.moveaxis(whole, (1, 0), (-2, -1))
+  part = np.array(whole[index])
+  planned.source.check_finite(key, part)
+  return part
 
 
 def _patches(kernel: np.ndarray) -> np.ndarray:

@@ -82,6 +82,51 @@ def run_tower(path: Path, config: dict, sizes: dict) -> dict[str, np.ndarray]:
   return given | {"hidden": hidden.numpy(), "last_hidden_state": last}
 
 
+def run_codes(path: Path, config: dict, network) -> dict[str, np.ndarray]:
+  """What `picture_codes.compare` takes, of pictures that are drawn.
+
+  config: of the folder; network: its tokenizer's, as it is imported. Raises
+  UserError as `run` does.
+  """
+  name = {"janus": "Janus", "emu3": "Emu3"}[config["model_type"].split("_")[0]]
+  is_whole = "vq_config" in config
+  kind = f"{name}{'ForConditionalGeneration' if is_whole else 'VQVAE'}"
+  try:
+    import torch
+    import transformers
+
+    model, loaded = getattr(transformers, kind).from_pretrained(
+      path,
+      dtype=torch.float32,
+      local_files_only=True,
+      use_safetensors=True,
+      output_loading_info=True,
+    )
+    if loaded["missing_keys"]:  # it would draw them
+      raise LookupError(f"it finds no {min(loaded['missing_keys'])} there")
+    model = model.eval()
+    model = model.model.vqmodel if is_whole else model
+    # Janus' class decodes squares of one size alone.
+    side = getattr(model.config, "num_patches", 0)
+    cells = (side, side) if side else (3, 4)
+    shape = (2, 3, *(n * network.factor for n in cells))
+    pixels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    given = torch.from_numpy(pixels)
+    with torch.no_grad():
+      if side:
+        found = model.encode(given, return_dict=True)
+        codes = found.image_tokens.reshape(2, -1)
+      else:
+        sizes = torch.tensor([shape[2:]] * 2)
+        found = model.encode(given, sizes, return_dict=True)
+        codes = torch.stack(list(found.image_tokens))
+      decoded = model.decode(codes)
+  except LIBRARY_FAILS as error:
+    raise _cant(path, error) from error
+  named = {"codes_raw" if side else "codes": codes.numpy()}
+  return {"pixels": pixels, "decoded": decoded.numpy(), **named}
+
+
 def _squares(sizes: dict) -> dict[str, np.ndarray]:
   side = sizes["image_size"]
   pixels = np.random.default_rng(0).normal(size=(2, 3, side, side))

@@ -6,6 +6,7 @@ begins with: what the folders have, and of our own what goes with it.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import zlib
@@ -21,7 +22,16 @@ from cooper_jax.tokenizers.folder_text import FolderText
 from cooper_jax.training import workdir
 from cooper_jax.training.manifest import flatten
 from cooper_jax.training.start_folders import folders
-from cooper_jax.weights import decoder, fields, folder, importing, origins
+from cooper_jax.weights import (
+  decoder,
+  fields,
+  folder,
+  importing,
+  origins,
+  picture_codes,
+  picture_start,
+  streaming,
+)
 
 ORIGINS = "origins.json"  # beside a stage's checkpoints
 LOOKED_AT = 2**16  # bytes of each tensor, at either end, that a digest is of
@@ -45,15 +55,8 @@ def take(config, given=()) -> None:
   UserError where folders don't go together or can't be read.
   """
   named = folders(config)
-  for modality, path in config.init.tokenizer.items():
-    if path:
-      raise UserError(
-        f"config.init.tokenizer.{modality} is {path}; image tokenizers of"
-        " others are not read yet: leave it out, and one is trained here"
-      )
-  if not named:
-    return
-  _check_together(config, named)
+  if named:
+    _check_together(config, named)
   for role, path in named.items():
     planned = _plan(role, path)
     _check_role(role, planned)
@@ -61,6 +64,7 @@ def take(config, given=()) -> None:
     config.init.digests[role] = _noted(config, role, planned)
     if "text" in planned.sizes:
       _take_text(config, role, planned, given)
+  picture_start.take(config, digest, given)
 
 
 def _check_together(config, named: dict) -> None:
@@ -91,6 +95,11 @@ def _plan(role: str, path) -> importing.ImportPlan:
 
 def _check_role(role: str, planned: importing.ImportPlan) -> None:
   """A folder has what it is named for, and no more that would be left out."""
+  if picture_codes.SIZES in planned.sizes:
+    raise UserError(
+      f"config.init.{role}: {planned.source.path} is read as an image"
+      " tokenizer; name it as config.init.tokenizer.MODALITY"
+    )
   has = {n for n in ("text", "vision") if n in planned.sizes}
   wanted = {"text", "vision"} if role == "from" else {role}
   if has != wanted:
@@ -232,43 +241,40 @@ def build(config, params):
   """(parameters, their origins) of a model that begins with folders.
 
   params: of a new model, whose leaves stay where nothing is imported and
-  nothing follows from it. Every leaf that changes is a numpy array on the host.
+  nothing follows from it. Every leaf that changes is where it was, in its
+  sharding; what had none is an array on the host.
   """
-  shapes, leaves, found = flatten(params), {}, []
+  shapes, streams, found = flatten(params), {}, []
   for role, path in folders(config).items():
     planned = _plan(role, path)
     _noted(config, role, planned)
-    read = importing.read(planned)
     for origin in planned.origins():
-      leaf = read.pop(origin.path)
+      stream = streaming.of_folder(planned, origin.path)
       if planned.names[origin.path].transform == decoder.CORNER:
-        leaf = _corner(leaf, shapes[origin.path].shape[0])
-      leaves[origin.path] = leaf
+        stream = streaming.corner(stream, shapes[origin.path].shape[0])
+      streams[origin.path] = stream
       said = f"{role}: {origin.imported}"
-      found.append(dataclasses.replace(origin, imported=said, shape=leaf.shape))
+      found.append(
+        dataclasses.replace(origin, imported=said, shape=stream.shape)
+      )
   table = origins.table(found, shapes)
-  made = _of_our_own(config, shapes, leaves)
+  made = _of_our_own(config, shapes, streams)
   table = [
     dataclasses.replace(row, initialised=made[row.path][1])
     if row.path in made
     else row
     for row in table
   ]
-  leaves |= {path: leaf for path, (leaf, _) in made.items()}
-  tree = [
-    np.asarray(leaves[path], old.dtype) if path in leaves else old
-    for path, old in shapes.items()
-  ]
-  return jax.tree.unflatten(jax.tree.structure(params), tree), table
+  streams |= {path: stream for path, (stream, _) in made.items()}
+  tree = shapes | streaming.place(streams, shapes)
+  return (
+    jax.tree.unflatten(jax.tree.structure(params), [*tree.values()]),
+    table,
+  )
 
 
-def _corner(table_JD: np.ndarray, cells: int) -> np.ndarray:
-  sides = (round(len(table_JD) ** 0.5), round(cells**0.5))
-  return table_JD[decoder.corner(*sides)]
-
-
-def _of_our_own(config, shapes: dict, leaves: dict) -> dict[str, tuple]:
-  """(leaf, how it was made) of what is not in a folder and follows from it.
+def _of_our_own(config, shapes: dict, streams: dict) -> dict[str, tuple]:
+  """(stream, how it is made) of what is not in a folder and follows from it.
 
   Rows of our own (specials, locations, codes) are drawn as the folder's rows
   are spread, so that none stands out; the rows that are added to those begin
@@ -279,21 +285,20 @@ def _of_our_own(config, shapes: dict, leaves: dict) -> dict[str, tuple]:
     (EMBEDDING, ("params/embedding_digits", "params/place")),
     (OUT_OF, ("params/head_digits",)),
   ):
-    if path not in leaves:
+    if path not in streams:
       continue
-    rows, old = shapes[path].shape[0], np.asarray(leaves[path], np.float32)
-    count = rows - len(old)
-    rng = np.random.default_rng([config.seed, zlib.crc32(path.encode())])
-    own = rng.standard_normal((count, old.shape[1]), np.float32)
-    own = old.mean(axis=0) + old.std(axis=0) * own
+    rows = shapes[path].shape[0]
+    count = rows - streams[path].shape[0]
+    seed = [config.seed, zlib.crc32(path.encode())]
+    rng_of = functools.partial(np.random.default_rng, seed)
     said = f"last {count:,} rows drawn from mean and variance of those imported"
-    made[path] = np.concatenate([old, own]), said
+    made[path] = streaming.extended(streams[path], rows, rng_of), said
     for other in added:
       if other in shapes:
-        zeros = np.zeros(shapes[other].shape, np.float32)
+        zeros = streaming.zeros(shapes[other].shape)
         made[other] = zeros, f"zeros, for it is added to {path}"
   for path in shapes:
     source = path.replace("/code/", "/main/")
-    if source != path and source in leaves and path not in leaves:
-      made[path] = np.asarray(leaves[source]), f"copy of {source}"
+    if source != path and source in streams and path not in streams:
+      made[path] = streams[source], f"copy of {source}"
   return made

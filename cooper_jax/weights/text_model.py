@@ -27,7 +27,7 @@ def check(sizes: dict) -> None:
   """Raises UserError where sizes of a folder don't go together."""
   if "text" in sizes:
     make_config(sizes)
-  else:
+  elif "vision" in sizes:
     VisionConfig(**sizes["vision"])
 
 

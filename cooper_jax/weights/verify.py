@@ -29,6 +29,7 @@ from cooper_jax.weights import (
   importing,
   live,
   origins,
+  picture_codes,
   rows_with_pictures,
   text_model,
   vision_model,
@@ -122,6 +123,9 @@ def verify(
   notes = [*opened.notes, *planned.notes]
   file = opened.path / folder.EXPECTED
   has_text, sees = "text" in planned.sizes, "vision" in planned.sizes
+  if picture_codes.SIZES in planned.sizes:
+    found, more = _verify_codes(planned, is_live=is_live)
+    return found, notes + more
   if is_live and has_text and sees and live.SEEING not in opened.config:
     raise UserError(
       f"--live runs classes of transformers, which has none of {opened.path}:"
@@ -165,6 +169,27 @@ def verify(
     again = differences(ours, theirs)
     found |= {f"live {each}": gap for each, gap in again.items()}
   return found, notes + rest.left()
+
+
+def _verify_codes(planned: importing.ImportPlan, *, is_live: bool):
+  """As `verify`, of an image tokenizer."""
+  path, sizes = planned.source.path, planned.sizes
+  leaves, found, notes = importing.read(planned), {}, []
+  given = {}
+  if not is_live or (path / folder.EXPECTED).exists():
+    given[""] = expected(path)
+  if is_live:
+    network = sizes[picture_codes.SIZES]
+    given["live "] = live.run_codes(path, planned.source.config, network)
+  for name, arrays in given.items():
+    rest = vision_model.Expected(arrays)
+    pairs = picture_codes.compare(sizes, leaves, rest)
+    if not pairs:
+      raise UserError(f"{path / folder.EXPECTED} has nothing to compare with")
+    found |= {f"{name}{each}": gap for each, gap in _gaps(pairs).items()}
+    notes += [f"{name}{each}" for each in picture_codes.said(pairs)]
+    notes += rest.left()
+  return found, notes
 
 
 def _gaps(pairs: dict) -> dict[str, float]:
@@ -237,7 +262,9 @@ def main(argv=None) -> int:
     with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
       found, notes = verify(planned, is_live=asked.live)
     texts, has_text = [], text_check.has_text(asked.folder)
-    if "text" not in planned.sizes:
+    if picture_codes.SIZES in planned.sizes:
+      pass  # of a whole model's text nothing is imported
+    elif "text" not in planned.sizes:
       notes += [text_check.CARRIED] if has_text else []
     elif has_text:
       texts = text_check.differences(asked.folder, live=asked.live)

@@ -243,7 +243,7 @@ REFUSED = {
   "smear": ({"model.smear": True}, r"model\.smear is True, .*False"),
   "maps": (
     {"init.tokenizer.depth": "there"},
-    r"config\.init\.tokenizer\.depth is there; image tokenizers of others",
+    r"config\.init\.tokenizer\.depth: there is no folder",
   ),
   "both": (
     {"init.from": "there"},
