@@ -98,7 +98,11 @@ def _build(config, out, workers, say) -> dict[str, Any]:
       progress.advance(job.stop - job.start)
   for name, split in plan["splits"].items():
     mine = [facts for job, facts in done.items() if job.split == name]
-    split["bad"] = bad.of[name]
+    # In the order of the samples, whichever shard was ready first.
+    split["bad"] = [
+      *getattr(opened[name], "left_out", ()),
+      *(line for facts in mine for line in facts["bad"]),
+    ]
     split["shards"] = [
       {k: v for k, v in facts.items() if k != "bad"} for facts in mine
     ]
