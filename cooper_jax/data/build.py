@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -41,29 +41,34 @@ from cooper_jax.data.sources import DataConfig, built
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.training import lock, telemetry
 
-PLAN = "plan.json"  # what is being built, until it is
 SHARD_BYTES = 1 << 29  # of samples as they are in memory; on disk it is less
 SHARD_MOST, SHARD_LEAST = 4096, 16  # samples
 MOST_WORKERS = 16
 
 
 def build(
-  config: DataConfig, out: Path, *, workers: int = 0, say=print
+  config: DataConfig,
+  out: Path,
+  *,
+  workers: int = 0,
+  which: Sequence[str] = splits.NAMES,
+  say=print,
 ) -> dict[str, Any]:
   """Builds the one source of a config into a folder; gives its manifest.
 
-  workers: processes; 0 = one a core. Raises UserError where the folder holds
-  something else, or more samples are bad than `config.bad_samples` allows.
+  workers: processes; 0 = one a core. which: splits. Raises UserError where the
+  folder holds something else, or more samples are bad than
+  `config.bad_samples` allows.
   """
   try:
     with lock.held(out):
-      return _build(config, out, workers, say)
+      return _build(config, out, workers, which, say)
   except UserError as error:
     raise UserError(str(error).replace("--workdir", "--out")) from error
 
 
-def _build(config, out, workers, say) -> dict[str, Any]:
-  opened = {name: mixture.open_split(config, name) for name in splits.NAMES}
+def _build(config, out, workers, which, say) -> dict[str, Any]:
+  opened = {name: mixture.open_split(config, name) for name in which}
   plan = {
     "version": shards.LAYOUT,
     "record": sample.VERSION,
@@ -98,14 +103,18 @@ def _build(config, out, workers, say) -> dict[str, Any]:
       progress.advance(job.stop - job.start)
   for name, split in plan["splits"].items():
     mine = [facts for job, facts in done.items() if job.split == name]
-    split["bad"] = bad.of[name]
+    # In the order of the samples, whichever shard was ready first.
+    split["bad"] = [
+      *getattr(opened[name], "left_out", ()),
+      *(line for facts in mine for line in facts["bad"]),
+    ]
     split["shards"] = [
       {k: v for k, v in facts.items() if k != "bad"} for facts in mine
     ]
   shards.write_json(out / shards.MANIFEST, plan)
   for job in jobs:
     (out / f"{job.name}{shards.FACTS}").unlink(missing_ok=True)
-  (out / PLAN).unlink()
+  (out / shards.PLAN).unlink()
   return plan
 
 
@@ -144,8 +153,8 @@ def _begun(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
       f"{out} holds another data set or other settings: {_other(found, plan)};"
       " choose another --out, or delete it"
     )
-  if (out / PLAN).exists():
-    before = built.read_json(out / PLAN)
+  if (out / shards.PLAN).exists():
+    before = built.read_json(out / shards.PLAN)
     if _asked(before) != plan:
       raise UserError(
         f"{out} holds the half of another build: {_other(before, plan)};"
@@ -175,6 +184,8 @@ def _asked(plan: dict[str, Any]) -> dict[str, Any]:
 def _other(before: dict[str, Any], plan: dict[str, Any]) -> str:
   """The first thing in which two plans differ, in words."""
   before = _asked(before)
+  if before["splits"].keys() != plan["splits"].keys():
+    return f"it has {', '.join(before['splits'])}"
   for key, value in plan.items():
     if key == "splits":
       continue
@@ -185,8 +196,8 @@ def _other(before: dict[str, Any], plan: dict[str, Any]) -> str:
 
 def _jobs(out: Path, plan: dict[str, Any], opened) -> list[ShardJob]:
   """The shards of all splits; as a build before this one divided them."""
-  if (out / PLAN).exists():
-    each = built.read_json(out / PLAN)["shard_samples"]
+  if (out / shards.PLAN).exists():
+    each = built.read_json(out / shards.PLAN)["shard_samples"]
   else:
     record = sample.to_bytes(_first(opened))
     each = min(SHARD_MOST, max(SHARD_LEAST, SHARD_BYTES // len(record)))
@@ -199,7 +210,7 @@ def _jobs(out: Path, plan: dict[str, Any], opened) -> list[ShardJob]:
         f"{total:,} samples need about {needed / 1e9:.3g} GB, {out} has"
         f" {free / 1e9:.3g} GB free; choose a smaller --size or another disk"
       )
-    shards.write_json(out / PLAN, {**plan, "shard_samples": each})
+    shards.write_json(out / shards.PLAN, {**plan, "shard_samples": each})
   jobs = []
   for name, split in opened.items():
     total = -(-len(split) // each)
@@ -297,6 +308,7 @@ def main(argv=None) -> int:
   add("--out", required=True, help="the folder to build, empty or begun before")
   add("--size", type=int, default=64, help="pixels a side (64)")
   add("--fit", default=fitting.SQUASH, choices=fitting.WAYS)
+  add("--splits", default=",".join(splits.NAMES), help="those to build (all)")
   add("--workers", type=int, default=0, help="processes, 0 = one a core")
   add("--bad_samples", type=float, default=0.0, help="share to leave out (0)")
   add(
@@ -311,8 +323,11 @@ def main(argv=None) -> int:
   printable()
   if asked.size < 1 or asked.workers < 0 or not 0 <= asked.bad_samples < 1:
     parser.error("--size is 1 or more, --workers 0 or more, a share below 1")
+  which = [each.strip() for each in asked.splits.split(",")]
+  if not set(which) <= set(splits.NAMES):
+    parser.error(f"--splits are of {', '.join(splits.NAMES)}")
   try:
-    return _run(asked)
+    return _run(asked, which)
   except KeyboardInterrupt:
     print("stopped; the same command goes on", file=sys.stderr)
     return EXIT_USER
@@ -321,7 +336,7 @@ def main(argv=None) -> int:
     return EXIT_USER
 
 
-def _run(asked) -> int:
+def _run(asked, which) -> int:
   config = show.config_of(
     asked.source,
     asked.root,
@@ -333,7 +348,7 @@ def _run(asked) -> int:
     config, fit=asked.fit, bad_samples=asked.bad_samples
   )
   out = Path(asked.out).expanduser()
-  manifest = build(config, out, workers=asked.workers)
+  manifest = build(config, out, workers=asked.workers, which=which)
   for name, split in manifest["splits"].items():
     count = sum(shard["count"] for shard in split["shards"])
     bad = f", {len(split['bad']):,} left out" if split["bad"] else ""

@@ -21,6 +21,7 @@ from cooper_jax.sample import Question, Sample
 
 LAYOUT = 1  # of the folder's layout
 MANIFEST = "manifest.json"
+PLAN = "plan.json"  # what is being built, until it is
 FACTS = ".json"  # ending of a shard's facts, which go into the manifest
 RECORDS, QUESTIONS = ".array_record", ".questions.array_record"
 # A group of one: a random read decompresses one record, not its group.

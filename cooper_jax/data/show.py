@@ -214,6 +214,9 @@ def fields(source: str, written: Sequence[str]) -> dict:
     kind = type(before)
     if kind is bool and value.lower() not in ("true", "false"):
       raise UserError(f"--set={each}: {name} is True or False")
+    if kind is tuple:
+      given[name] = tuple(part.strip() for part in value.split(","))
+      continue
     try:
       given[name] = value.lower() == "true" if kind is bool else kind(value)
     except (ValueError, TypeError) as error:

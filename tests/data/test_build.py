@@ -282,3 +282,22 @@ def test_several_built_sets_are_mixed_by_their_folders(tmp_path):
   assert {each[0].source for each in mixed.sources} == {"kitti", "tum"}
   with pytest.raises(UserError, match="out/gone is no folder"):
     show.config_of("built:gone", str(tmp_path / "out"))
+
+
+def test_a_part_alone_may_be_built(tmp_path, capsys):
+  layouts.WRITERS["ade20k"](tmp_path / "raw")
+  for path in (tmp_path / "raw").rglob("*train*.*"):
+    path.unlink()
+  arguments = ["ade20k", f"--root={tmp_path / 'raw'}", "--size=16"]
+  arguments += ["--workers=1", f"--out={tmp_path / 'out'}"]
+  assert build.main(arguments) == 2
+  assert "no samples of split 'train', only of test" in capsys.readouterr().err
+  with pytest.raises(UserError, match="holds no built set"):
+    show.config_of("built", str(tmp_path / "out"))
+  assert build.main([*arguments, "--splits=test"]) == 0
+  found = show.config_of("built", str(tmp_path / "out"))
+  assert len(mixture.open_split(found, "test")) == 1
+  assert len(show.opened(found, "all")) == 1
+  with pytest.raises(UserError, match="built without split 'train', of test"):
+    mixture.open_split(found, "train")
+  assert build.main([*arguments, "--splits=train,test"]) == 2

@@ -148,6 +148,16 @@ def test_several_images_and_other_tasks_are_left_out(tmp_path, capsys):
   assert [q.answer for q in found.questions(0)] == ["3"] and len(found) == 1
 
 
+def test_tasks_and_forms_may_be_named_on_the_command_line(tmp_path, capsys):
+  name, _ = picture(tmp_path)
+  for task in ("obj_count", "nav", "room_size"):
+    spar(tmp_path, [line(name, "How many?", "3")], task=task)
+  arguments = ["spar", f"--root={tmp_path}", "--json", "--size=8"]
+  assert show.main([*arguments, "--set=tasks=obj_count, nav"]) == 0
+  said = capsys.readouterr().out
+  assert len(said.splitlines()) == 2 and "room_size" not in said
+
+
 BAD = [
   ({"red_point": [[1, 2, 3]]}, "2 numbers from 0 to 1000"),
   ({"red_bbox": "x"}, "no list of 4 numbers"),

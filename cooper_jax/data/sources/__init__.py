@@ -19,7 +19,10 @@ Where samples differ in the maps that they have, `kind(index)`, the same for
 those that have the same maps, saves reading them all to know it; and
 `questions(index)` saves reading pictures where questions alone are wanted.  A
 function `survey(config) -> lines` beside `source` is called once, before any
-stage: it says what there is, and raises UserError for what can't be read.
+stage: it says what there is, and raises UserError for what can't be read.  For
+commands that show data, `everything(config)` are the samples of every split and
+`suited(config)` is the config with the size and classes that there are.  What
+stands behind a colon, as in `tfds:NAME`, is `config.argument`.
 
 Data sets that people download are read where they were unpacked: such a source
 is a `DataSet` of `data/data_sets.py`; `MAPS` in its file says which settings

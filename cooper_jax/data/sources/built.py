@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities, plugins, sample
-from cooper_jax.data import shards, splits
+from cooper_jax.data import shards
 from cooper_jax.data.shards import BuiltSource
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -35,10 +35,20 @@ def check(config: DataConfig) -> None:
 def source(config: DataConfig, split: str) -> BuiltSource:
   """The samples of a split."""
   folder, manifest = _opened(config)
+  if split not in manifest["splits"]:
+    raise UserError(
+      f"built: {folder} was built without split {split!r}, of"
+      f" {', '.join(manifest['splits'])} alone"
+    )
   found = BuiltSource(folder, split, manifest)
   if not len(found):
     raise UserError(f"built: {folder} has no samples of split {split!r}")
   return found
+
+
+def everything(config: DataConfig) -> BuiltSource:
+  """The samples of the first split that was built."""
+  return source(config, next(iter(_opened(config)[1]["splits"])))
 
 
 def asked(config: DataConfig, split: str):
@@ -53,7 +63,7 @@ def survey(config: DataConfig) -> list[str]:
   """What a run's plan says; a sample of each end of a split is unpacked."""
   folder, manifest = _opened(config)
   lines = [f"data built {folder} of {manifest['source']}"]
-  for split in splits.NAMES:
+  for split in manifest["splits"]:
     found = source(config, split)
     for index in {0, len(found) - 1}:
       _ = found[index]
@@ -157,9 +167,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
   """The manifest of a built folder; UserError where it is none, or half."""
   path = folder / shards.MANIFEST
   if not path.exists():
-    half = "is not built to its end; run its" if folder.is_dir() else "is no"
-    words = "command again" if folder.is_dir() else "folder"
-    raise UserError(f"built: {folder} {half} {words}: {BUILD} {folder}")
+    said = "is no folder" if not folder.is_dir() else "holds no built set"
+    if (folder / shards.PLAN).exists():
+      said = "is not built to its end; run its command again"
+    raise UserError(f"built: {folder} {said}: {BUILD} {folder}")
   manifest = read_json(path)
   version = [manifest.get("version"), manifest.get("record")]
   if version != [shards.LAYOUT, sample.VERSION]:
