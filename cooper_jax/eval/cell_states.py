@@ -98,20 +98,24 @@ def _plain(form: segments.Format) -> unified.Unified:
 def _forward(model: unified.Unified, params, batch):
   """States [layers + 1, B, J, D] of the cells of one image a row."""
   tokens, layout = packing.inputs(batch)
-  features_BJD = model.apply(params, batch["images"], method="see")
+  features_BJD, deep = model.apply(params, batch["images"], method="see_deep")
   x_BLD = model.apply(
     params, tokens, features_BJD, sharded=False, method="embed"
   )
   shared = model.apply(params, tokens, method="shared")
   shared |= {"mask": masks.attention_mask(layout)}
+  if deep is not None:
+    shared["deep"] = unified.at_cells(deep, tokens)
   block = transformer.Block(model.config, "train", parent=None)
 
   def layer(x_BLD, of_layer):
-    x_BLD, _ = block.apply({"params": of_layer}, x_BLD, None, shared)
+    number, own = of_layer
+    x_BLD, _ = block.apply({"params": own}, x_BLD, number, shared)
     return x_BLD, x_BLD
 
   blocks = params["params"]["decoder"]["blocks"]
-  _, by_layer = jax.lax.scan(layer, x_BLD, blocks)
+  numbers = jnp.arange(model.config.layers)
+  _, by_layer = jax.lax.scan(layer, x_BLD, (numbers, blocks))
   at = jnp.maximum(batch["image_at"], 0)[None, :, :, None]
   decoder = jnp.take_along_axis(by_layer, at, axis=2)
   states = jnp.concatenate([features_BJD[None], decoder])

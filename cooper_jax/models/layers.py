@@ -132,6 +132,8 @@ def rope_angles(
 def turning_axes(sections, interleaved: bool) -> np.ndarray:
   """The axis that each frequency turns with: 0 time, 1 row, 2 column.
 
+  Gives [frequencies], half of a head.
+
   Chunked (Qwen2.5-VL), each axis has its share in one piece. Interleaved
   (Qwen3-VL), every third frequency is a row's and every third a column's while
   their shares last, and the rest are time's.

@@ -56,7 +56,7 @@ class Tokens:
   read: jax.Array
 
 
-def _at_cells(deep_kBJD, tokens: Tokens):
+def at_cells(deep_kBJD, tokens: Tokens):
   """What DeepStack adds at each position [k, B, L, D]: 0 but at image cells."""
   cell = jnp.maximum(tokens.cell, 0)[None, ..., None]
   found = jnp.take_along_axis(deep_kBJD, cell, axis=2)
@@ -238,7 +238,7 @@ class Unified(heads.Heads):
     features, deep = self.see_deep(images)
     shared = self.shared(tokens)
     if deep is not None:
-      shared["deep"] = _at_cells(deep, tokens)
+      shared["deep"] = at_cells(deep, tokens)
     if bins:
       mask = masks.bin_masks(layout, bins)
     else:

@@ -82,6 +82,63 @@ def run_tower(path: Path, config: dict, sizes: dict) -> dict[str, np.ndarray]:
   return given | {"hidden": hidden.numpy(), "last_hidden_state": last}
 
 
+def run_pictures(path: Path, config: dict, sizes: dict) -> dict:
+  """What `rows_with_pictures.compare` takes, of pictures that are drawn.
+
+  config: of the folder; sizes: fields of `ModelConfig`. One row of text with
+  two pictures, none of which is a square. Raises UserError as `run` does.
+  """
+  given = _row(config, sizes)
+  try:
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForImageTextToText.from_pretrained(
+      path, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    ).eval()
+    ids, kind, grids = (
+      torch.from_numpy(given[name].astype(np.int64))
+      for name in ("ids", "kind", "grid_thw")
+    )
+    own = {"image_grid_thw": grids, "mm_token_type_ids": kind}
+    values = torch.from_numpy(given["patches"])
+    with torch.no_grad():
+      places, _ = model.model.get_rope_index(ids, **own)
+      seen = model.model.get_image_features(values, grids).pooler_output
+      logits = model(input_ids=ids, pixel_values=values, **own).logits
+    seen = seen if isinstance(seen, torch.Tensor) else torch.cat([*seen])
+  except LIBRARY_FAILS as error:
+    raise _cant(path, error) from error
+  return given | {
+    "features": seen.numpy(),
+    "position_thw": places.numpy().astype(np.int32),
+    "logits": logits.numpy(),
+  }
+
+
+def _row(config: dict, sizes: dict) -> dict[str, np.ndarray]:
+  """ids, kind, patches and grid_thw of a row with two pictures."""
+  rng, vision = np.random.default_rng(0), sizes["vision"]
+  grids = vision["merge"] * np.array([[2, 3], [4, 1]])
+  cells = grids.prod(axis=1) // vision["merge"] ** 2
+  counts = [3, cells[0], 2, cells[1], 4]
+  kind = np.repeat([0, 1, 0, 1, 0], counts)[None]
+  # Nothing in the text stands for a picture, a film, or their ends.
+  own = {each for name, each in config.items() if name.endswith("_token_id")}
+  words = [each for each in range(sizes["text"]) if each not in own]
+  ids = np.where(
+    kind == 1, config["image_token_id"], rng.choice(words, kind.shape)
+  )
+  values = 3 * vision["frames"] * vision["patch"] ** 2
+  patches = rng.normal(size=(grids.prod(axis=1).sum(), values))
+  return {
+    "ids": ids.astype(np.int32),
+    "kind": kind.astype(np.int32),
+    "patches": patches.astype(np.float32),
+    "grid_thw": np.insert(grids, 0, 1, axis=1).astype(np.int32),
+  }
+
+
 def run_codes(path: Path, config: dict, network) -> dict[str, np.ndarray]:
   """What `picture_codes.compare` takes, of pictures that are drawn.
 

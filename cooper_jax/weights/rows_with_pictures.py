@@ -27,9 +27,10 @@ def compare(model: Unified, params, arrays: Expected) -> dict:
   arrays: ids [B, L]; kind [B, L], 0 text, 1 a cell of a picture; patches
   [patches, values] of all pictures, in the order of the rows, values by colour,
   frame, row and column, those that merge side by side; grid_thw [pictures, 3],
-  frames, rows and columns in patches -> features [cells, D] and deepstack_0,
-  deepstack_1 and so on of the same shape, position_thw [3, B, L], logits
-  [B, L, V]. Raises UserError where they are not of one another.
+  frames, rows and columns in patches -> features [cells, D] and, where there
+  are any, deepstack_0, deepstack_1 and so on of the same shape, position_thw
+  [3, B, L], logits [B, L, V]. Raises UserError where they are not of one
+  another.
   """
   with jax.default_matmul_precision("highest"):
     return _compare(model, params, arrays)
@@ -61,7 +62,8 @@ def _compare(model: Unified, params, arrays: Expected) -> dict:
     ("features", features),
     *((f"deepstack_{i}", each) for i, each in enumerate(_each(deep))),
   ):
-    found[name] = (np.asarray(ours)[real], arrays.take(name, FLOATS, *wide))
+    if name == "features" or name in arrays:
+      found[name] = (np.asarray(ours)[real], arrays.take(name, FLOATS, *wide))
   position = np.stack([getattr(tokens, axis) for axis in TURNING])
   wanted = arrays.take("position_thw", INTEGERS, *position.shape)
   found["position"] = (position, wanted)

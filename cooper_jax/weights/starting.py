@@ -36,6 +36,7 @@ from cooper_jax.weights import (
 ORIGINS = "origins.json"  # beside a stage's checkpoints
 LOOKED_AT = 2**16  # bytes of each tensor, at either end, that a digest is of
 EMBEDDING, OUT_OF = "params/embedding", "params/head"
+MERGED = "params/vision/merger/fc2/bias"
 # Of a folder's text nothing else stands between the embedding and the layers.
 OF_TEXT = {"smear": False}
 # Where a family says nothing of it.
@@ -61,6 +62,7 @@ def take(config, given=()) -> None:
     planned = _plan(role, path)
     _check_role(role, planned)
     _take_sizes(config, planned, given)
+    _check_width(config, role, planned)
     config.init.digests[role] = _noted(config, role, planned)
     if "text" in planned.sizes:
       _take_text(config, role, planned, given)
@@ -155,6 +157,17 @@ def _check_cells(config, planned: importing.ImportPlan, cell: int) -> None:
     raise UserError(
       f"config.data.image_size is {pixels}, {planned.source.path} takes"
       f" multiples of {cell}, the side of its cells; set one"
+    )
+
+
+def _check_width(config, role: str, planned: importing.ImportPlan) -> None:
+  """A merger gives as many channels as the decoder has."""
+  merger = planned.names.get(MERGED)
+  if merger and merger.shape[0] != config.model.d_model:
+    raise UserError(
+      f"config.init.{role}: the tower of {planned.source.path} gives"
+      f" {merger.shape[0]} channels, config.model.d_model is"
+      f" {config.model.d_model}; take a text of that width, or another tower"
     )
 
 

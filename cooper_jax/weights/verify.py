@@ -164,6 +164,11 @@ def verify(
   name = "text {}" if found else "{}"
   again = differences(ours, wanted)
   found |= {name.format(each): gap for each, gap in again.items()}
+  if is_live and sees:
+    given = live.run_pictures(opened.path, opened.config, planned.sizes)
+    given = vision_model.Expected(given)
+    again = _gaps(rows_with_pictures.compare(model, params, given))
+    found |= {f"live {each}": gap for each, gap in again.items()}
   if is_live:
     theirs = live.run(opened.path, opened.config, ids)
     again = differences(ours, theirs)

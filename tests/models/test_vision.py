@@ -1,6 +1,7 @@
 """The image encoder on pictures of any shape: places, windows, mergers."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -42,6 +43,7 @@ PLAIN = dataclasses.replace(tiny.make_config().vision, layers=2)
 GRIDS = ((6, 6), (4, 8), (2, 6))  # in patches
 
 
+@functools.cache
 def made(config, seed=0):
   """(module, parameters, none of them zero or one)."""
   module = vision.Vision(config, 10, "float32", "float32")

@@ -9,13 +9,13 @@ import math
 
 import numpy as np
 
-from tests.weights import released
+from tests.weights import released, released_pictures
 
 WIDTH, HEADS, HEAD, FFN, ROWS, LAYERS = 48, 2, 24, 20, 40, 3
 PATCH, MERGE, FRAMES = 3, 2, 2
 WIDE, TOWER_HEADS, TOWER_FFN, DEPTH, SIDE = 24, 2, 20, 4, 5
 SECTIONS = [6, 4, 2]
-EPS = 1e-6
+EPS, VISION = 1e-6, "vision_config"
 # Rows and columns, in patches, of the pictures of each row of tokens.
 GRIDS = ([(4, 6), (2, 4)], [(6, 4)])
 TEXTS = ([3, 2, 4], [5, 6])  # tokens of text before, between and behind them
@@ -92,7 +92,7 @@ def random_tensors(config, prefix, tower, seed=0):
   """Tensors by key, none of them like another, in float32."""
   rng, newer = np.random.default_rng(seed), is_newer(config)
   rows = config.get("text_config", config)["vocab_size"]
-  patch = config["vision_config"]["patch_size"]
+  patch = config[VISION]["patch_size"]
   found = {}
 
   def draw(key, *shape, around=0.0):
@@ -202,10 +202,6 @@ def silu(x):
   return x / (1 + np.exp(-x))
 
 
-def tanh_gelu(x):
-  return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
 def exact_gelu(x):
   return x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
@@ -239,8 +235,7 @@ def stretched(table, grid):
 
 def tower_reference(config, tensors, tower, patches, grid):
   """(features, [what DeepStack adds]) of a picture, each [cells, WIDTH]."""
-  weights, newer = Weights(tensors), is_newer(config)
-  own = config["vision_config"]
+  weights, newer, own = Weights(tensors), is_newer(config), config[VISION]
   theta = own.get("rope_parameters", {}).get("rope_theta", 10_000.0)
   places = np.array(in_blocks(grid))
   quarter = WIDE // TOWER_HEADS // 4
@@ -277,7 +272,7 @@ def tower_reference(config, tensors, tower, patches, grid):
     x = x + weights.linear(mixed, f"{at}attn.proj")
     h = weights.norm(x, f"{at}norm2", EPS)
     if newer:
-      h = tanh_gelu(weights.linear(h, f"{at}mlp.linear_fc1"))
+      h = released_pictures.gelu(weights.linear(h, f"{at}mlp.linear_fc1"))
       x = x + weights.linear(h, f"{at}mlp.linear_fc2")
     else:
       gate = silu(weights.linear(h, f"{at}mlp.gate_proj"))

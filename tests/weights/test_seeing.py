@@ -1,7 +1,9 @@
 """Qwen2.5-VL and Qwen3-VL whole: what they give, out again, and refusals."""
 
 import dataclasses
+import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,11 +12,16 @@ from cooper_jax.errors import UserError
 from cooper_jax.models import layers, patches, transformer, vision
 from cooper_jax.models.config import VisionConfig
 from cooper_jax.sequences import segments
-from cooper_jax.weights import convert, folder, importing, qwen_vl, verify
+from cooper_jax.weights import convert, folder, importing, live, qwen_vl, verify
 from tests.weights import released, released_seeing
 from tests.weights.test_convert import stored
 
 own_axes = layers.turning_axes
+NOT_HERE = [
+  name
+  for name in ("torch", "transformers")
+  if not importlib.util.find_spec(name)
+]
 NEWER, OLDER = "qwen3_vl", "qwen2_5_vl"
 PICTURES = {NEWER: ["features", "deepstack_0", "deepstack_1"]}
 PICTURES[OLDER] = ["features"]
@@ -54,14 +61,14 @@ def test_what_comes_out_is_what_went_in(name, here, tmp_path, capsys):
 
 
 # Of the changes those that the default suite has; a start of a name will do.
-QUICK = ("chunked", "without", "plain positions", "sections", "queries")
+BY_DEFAULT = ("chunked", "without ", "plain positions")
 
 
 def some_slow(changes):
   """The names of changes, the others marked as slow."""
   slow = pytest.mark.slow
   return [
-    name if name.startswith(QUICK) else pytest.param(name, marks=slow)
+    name if name.startswith(BY_DEFAULT) else pytest.param(name, marks=slow)
     for name in changes
   ]
 
@@ -107,7 +114,7 @@ CHANGES = {
     (segments, "image_layout", plain),
     "position",
   ),
-  "tower without turns": (
+  "a tower that does not turn": (
     NEWER,
     (layers, "tower_angles", no_turns),
     "features",
@@ -193,6 +200,39 @@ def test_a_change_of_a_folder_is_seen(name, tmp_path, capsys):
   path = changed(tmp_path / "a", NEWER, change)
   assert verify.main([str(path)]) == 1
   assert capsys.readouterr().out.splitlines()[-1] == f"differs first in {first}"
+
+
+@pytest.mark.skipif(bool(NOT_HERE), reason=f"not installed: {NOT_HERE}")
+@pytest.mark.parametrize("name", released_seeing.CASES)
+def test_it_is_what_its_class_of_transformers_is(name, here, tmp_path, capsys):
+  path = tmp_path / "a"
+  shutil.copytree(here[0] / name, path)
+  (path / "io.npz").unlink()
+  assert verify.main([str(path), "--live"]) == 0
+  said = capsys.readouterr().out
+  for each in ("features", "position", "logits", "hidden 1"):
+    assert f"live {each}: max difference" in said
+
+
+def test_its_class_is_run_on_pictures_where_that_is_asked_for(
+  here, monkeypatch, capsys
+):
+  """In the place of the class are the rules in numpy."""
+  path = here[0] / NEWER
+  with np.load(path / "io.npz") as file:
+    given = dict(file)
+  text = {"logits": given["text_logits"]}
+  given["features"] = given["features"] + 1e-3
+  monkeypatch.setattr(live, "run_pictures", lambda *_: given)
+  monkeypatch.setattr(live, "run", lambda *_: text)
+  assert verify.main([str(path), "--live"]) == 1
+  said = capsys.readouterr().out.splitlines()
+  assert said[-1] == "differs first in live features"
+  row = live._row(
+    released_seeing.NEWER, importing.plan(folder.open_folder(path)).sizes
+  )
+  image = released_seeing.NEWER["image_token_id"]
+  np.testing.assert_array_equal(row["ids"] == image, row["kind"] == 1)
 
 
 def of_vision(**changes):

@@ -169,6 +169,10 @@ def test_a_model_that_sees_is_taken_whole_or_in_halves(seeing, tmp_path):
       trees[0][f"params/vision/blocks/{name}/kernel"][1],
       np.split(fused, 3)[third].T,
     )
+  starts.write_text(tmp_path / "text")
+  narrow = {"init.text": str(tmp_path / "text"), "init.vision": str(path)}
+  with pytest.raises(UserError, match=r"gives 48 channels, .*d_model is 24"):
+    starts.make(tmp_path, narrow, ("pretrain",))
   with pytest.raises(UserError, match="takes multiples of 32, the side of its"):
     starts.make(
       tmp_path, {"init.from": str(path), "data.image_size": 80}, ("pretrain",)
