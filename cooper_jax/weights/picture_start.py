@@ -24,13 +24,7 @@ def take(config, digest_of, given=()) -> None:
       " scratch, smoke)"
     )
   for name in named:
-    planned, found = _planned(config, name, digest_of)
-    if init.networks[name] not in ("", found):
-      raise UserError(
-        f"config.init.tokenizer.{name}: {planned.source.path} is not what this"
-        f" was begun with, {init.networks[name]}; name the folder that is"
-      )
-    init.networks[name] = found
+    _, init.networks[name] = _planned(config, name, digest_of)
   grids = {
     config.data.image_size // each.factor
     for each in picture_tokenizer.networks(config).values()
@@ -46,17 +40,15 @@ def read(config, name: str, digest_of) -> dict:
       f"config.init.networks.{name} is noted, and its folder is not named; set"
       f" config.init.tokenizer.{name}"
     )
-  planned, found = _planned(config, name, digest_of)
-  if found != config.init.networks[name]:
-    raise UserError(
-      f"config.init.tokenizer.{name}: {planned.source.path} is not what was"
-      f" noted, {config.init.networks[name]}; name the folder that is"
-    )
+  planned, _ = _planned(config, name, digest_of)
   return picture_codes.tree(importing.read(planned))
 
 
 def _planned(config, name: str, digest_of):
-  """(plan of a modality's folder, its network as a config notes it)."""
+  """(plan of a modality's folder, its network as a config notes it).
+
+  Raises UserError where another one was noted before.
+  """
   path = config.init.tokenizer[name]
   try:
     planned = importing.plan(folder.open_folder(path))
@@ -70,5 +62,11 @@ def _planned(config, name: str, digest_of):
   network = planned.sizes[picture_codes.SIZES]
   if isinstance(network, vqgan.VqganConfig):
     network = dataclasses.replace(network, by_angle=config.init.by_angle)
-  digest = digest_of(planned.source)
-  return planned, picture_tokenizer.written(network, digest)
+  found = picture_tokenizer.written(network, digest_of(planned.source))
+  noted = config.init.networks[name]
+  if noted not in ("", found):
+    raise UserError(
+      f"config.init.tokenizer.{name}: {path} is not what this was begun with,"
+      f" {noted}; name the folder that is"
+    )
+  return planned, found

@@ -97,7 +97,7 @@ REFUSED = [
   (
     "llama",
     dict(model_type=["llama"]),
-    "allowed: bagel, llama, mistral, qwen2",
+    "allowed: bagel, emu3_vqgan, emu3, janus_vqgan",
   ),
   (
     "qwen3_vl",
