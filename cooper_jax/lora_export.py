@@ -140,7 +140,7 @@ def _chain(policy, config, run_folder, stage: str):
   scale, updates = parts[-1][0].scale, {}
   for name in dict.fromkeys(n for made, _ in parts for n in made.layers):
     of = [(made, flat) for made, flat in parts if name in made.layers]
-    updates[f"params/{name}"] = adapter.Update(
+    updates[f"params/{name}"] = adapter.LayerUpdate(
       np.concatenate([flat[f"{name}/{lora.A}"] for _, flat in of], axis=-1),
       np.concatenate(
         [
