@@ -183,6 +183,8 @@ class SftSettings(SupervisedSettings):
   counterfactual: float = 0.5
   extra_counting: int = 2  # counting questions added per image
   corrupted: float = 0.03  # share of traces that show a faulty map and say so
+  # Share of the traces with all maps they need whose rest sees no image.
+  view_dropout: float = 0.0
   # Modality whose map must be drawn before a trace may state a measured length;
   # "" = no condition. When drawing pays is then for GRPO to find.
   lengths_need_map: str = "depth"

@@ -13,7 +13,14 @@ import sys
 from pathlib import Path
 
 from cooper_jax import command, errors
-from cooper_jax.experiments import figure, jobs, results, run, tables
+from cooper_jax.experiments import (
+  figure,
+  jobs,
+  kept_answers,
+  results,
+  run,
+  tables,
+)
 from cooper_jax.runtime import interrupt
 from cooper_jax.training import lock
 
@@ -26,6 +33,9 @@ SWEEP_FLAGS = {
   "seeds": dict(default="0,1,2", help="whole numbers"),
   "out": dict(default="runs/paper", help="folder of the results"),
   "jobs": dict(type=int, default=0, help="at once; default one a device"),
+  "answers": dict(
+    default="", help="folder of answers that are kept: read, and added to"
+  ),
   "plan": dict(action="store_true", help="print the jobs and stop"),
   "mixed": dict(action="store_true", help="use what other commits made"),
 }
@@ -96,14 +106,18 @@ def _seed(text: str) -> int:
 def sweep(argv) -> int:
   """Plans, runs and writes; gives the exit code."""
   asked, wanted = read(argv)
-  made = jobs.plan(wanted, asked.out)
+  made = jobs.plan(wanted, asked.out, asked.answers)
   run.check_commits(made, mixed=asked.mixed)
   print(run.table(made), flush=True)
   if asked.plan:
     return errors.EXIT_DONE
   out = Path(asked.out).expanduser().absolute()
   with _held(out):
-    code = run.run(made, at_once=asked.jobs or max(1, len(run.devices())))
+    try:
+      code = run.run(made, at_once=asked.jobs or max(1, len(run.devices())))
+    finally:
+      if asked.answers:
+        kept_answers.keep(made, asked.answers)
     found = results.collect(wanted, made, argv)
     tables.write(found, out)
     figure.write(found, out / "figure.png")

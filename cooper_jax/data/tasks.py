@@ -202,6 +202,8 @@ class ReasoningTask(Task):
   lengths_need_map: the modality whose drawn map (even a corrupted one) lengths
     are read off: a trace without it says where things are and not how far, if
     the sample has such a map; "" tells them anyway.
+  view_dropout: share of the traces that draw all the maps that their program
+    needs in which what follows the last map sees no image.
   direct_families: families answered at once, whatever mode is dealt; modes are
     dealt without regard to them, so that `shares` hold among the others.
   """
@@ -210,6 +212,7 @@ class ReasoningTask(Task):
   corrupted: float
   lengths_need_map: str = ""
   direct_families: tuple[str, ...] = ()
+  view_dropout: float = 0.0
 
   def __call__(self, sample, rng):
     if not sample.questions and not sample.grounding:
@@ -300,7 +303,19 @@ class ReasoningTask(Task):
     response = traces.compose(
       told, chosen, corrupted=corrupted, counterfactual=bool(changed)
     )
-    return self.branch(sample, question.text, response, rng)
+    branch = self.branch(sample, question.text, response, rng)
+    suffices = question.needs and {*question.needs} <= {*(chosen or ())}
+    if self.view_dropout and suffices and not corrupted:
+      branch = self._hidden(branch, rng)
+    return branch
+
+  def _hidden(self, branch, rng) -> tuple:
+    """The branch, by chance without a look at the image behind its maps."""
+    if rng.random() >= self.view_dropout:
+      return branch
+    last = max(i for i, s in enumerate(branch) if isinstance(s, segments.Map))
+    hiding = dataclasses.replace(branch[last], hides=True)
+    return (*branch[:last], hiding, *branch[last + 1 :])
 
   def _unseen(self, sample, chosen) -> bool:
     """Whether lengths are read off a map that is there and was not drawn."""

@@ -65,12 +65,15 @@ class Job:
       return None
     return workdir.record(self.folder, self.stage)["seconds"]
 
-  def commits(self) -> list[str]:
-    """Commits of the code that has worked at it, in order."""
+  def made_by(self) -> list[dict]:
+    """What has worked at it (`workdir.maker`), in order."""
     if self.stage == PACKAGE:
       return []
-    found = workdir.record(self.folder, self.stage) or {}
-    return [each.get("commit", "unknown") for each in found.get("by", ())]
+    return (workdir.record(self.folder, self.stage) or {}).get("by", [])
+
+  def commits(self) -> list[str]:
+    """Commits of the code that has worked at it, in order."""
+    return [each.get("commit", "unknown") for each in self.made_by()]
 
 
 def expand(module, named) -> tuple[str, ...]:
@@ -88,10 +91,14 @@ def expand(module, named) -> tuple[str, ...]:
   return tuple(dict.fromkeys(rows))
 
 
-def plan(asked: Experiment, out) -> dict[str, Job]:
-  """name -> job, each after those it needs; checks every config."""
+def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
+  """name -> job, each after those it needs; checks every config.
+
+  answers: folder of `kept_answers`. An evaluation that is finished there, and
+  not in `out`, is that one, and what came before it need not be made.
+  """
   module = command.load_module(asked.file)
-  grown = _Plan(module, asked, Path(out).expanduser().absolute())
+  grown = _Plan(module, asked, _whole(out), answers and _whole(answers))
   for row in asked.rows:
     if grown.config(row).pipeline[-1] != EVALUATE:
       raise UserError(
@@ -100,6 +107,21 @@ def plan(asked: Experiment, out) -> dict[str, Job]:
     for seed in asked.seeds:
       grown.add(row, seed)
   return grown.jobs
+
+
+def _whole(path) -> Path:
+  return Path(path).expanduser().absolute()
+
+
+def to_do(jobs: dict[str, Job]) -> list[str]:
+  """Names of the jobs that an evaluation which is not finished still needs."""
+  todo = set()
+  for name, job in reversed(jobs.items()):
+    if not job.is_finished() and (job.stage == EVALUATE or name in todo):
+      todo |= {name, *job.needs}
+  return [
+    name for name in jobs if name in todo and not jobs[name].is_finished()
+  ]
 
 
 def evaluation(jobs: dict[str, Job], row: str, seed: int) -> Job:
@@ -114,8 +136,9 @@ def evaluation(jobs: dict[str, Job], row: str, seed: int) -> Job:
 class _Plan:
   """Jobs as rows are added."""
 
-  def __init__(self, module, asked: Experiment, out: Path):
+  def __init__(self, module, asked: Experiment, out: Path, answers):
     self.module, self.asked, self.out = module, asked, out
+    self.answers = answers
     self.jobs = {}
     self.config = functools.cache(self._parse)  # a row's, checked
 
@@ -157,25 +180,30 @@ class _Plan:
         *arguments,
         f"--workdir={folder}",
       )
-      self._put(
-        Job(
-          name=name,
-          stage=stage,
-          folder=folder,
-          arguments=given,
-          minutes=config[stage].expected_minutes,
-          config=cut,
-          parents=dict(homes),
-          needs=tuple(dict.fromkeys([*needs, *homes.values()])),
-        ),
-        (row, seed),
+      job = Job(
+        name=name,
+        stage=stage,
+        folder=folder,
+        arguments=given,
+        minutes=config[stage].expected_minutes,
+        config=cut,
+        parents=dict(homes),
+        needs=tuple(dict.fromkeys([*needs, *homes.values()])),
       )
+      self._put(self._kept(job), (row, seed))
       homes[stage] = name
       for each in packed:
         homes.setdefault(each, name)
       if stage == until:
         break
     return homes
+
+  def _kept(self, job: Job) -> Job:
+    """The job as it was kept, if it is an evaluation that was."""
+    if job.stage != EVALUATE or not self.answers or job.is_finished():
+      return job
+    kept = dataclasses.replace(job, folder=self.answers / job.name)
+    return kept if kept.is_finished() else job
 
   def _package(self, row: str, seed: int) -> Job:
     """The job that packs the trained SFT of a row."""

@@ -100,7 +100,10 @@ def differences(pairs) -> dict[str, tuple[tuple, str]]:
   return found
 
 
-def _median_gap(pairs) -> float:
-  """Difference of two medians; NaN where one is infinite."""
-  one, other = np.median(pairs, axis=0)
-  return float(one - other) if math.isfinite(one + other) else math.nan
+def _median_gap(pairs, axis=0):
+  """Difference of two medians along an axis; NaN where one is infinite."""
+  one, other = np.moveaxis(np.median(pairs, axis=axis), -1, 0)
+  finite = np.isfinite(one) & np.isfinite(other)
+  # An infinite one less itself would warn.
+  gap = np.where(finite, one, 0.0) - np.where(finite, other, 0.0)
+  return np.where(finite, gap, np.nan)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from cooper_jax import errors
-from cooper_jax.experiments.jobs import Job, prepare
+from cooper_jax.experiments.jobs import Job, prepare, to_do
 from cooper_jax.runtime import interrupt
 from cooper_jax.training import lock, telemetry, workdir
 
@@ -72,21 +72,24 @@ def minutes(jobs: dict[str, Job]) -> dict[str, float]:
 
 def table(jobs: dict[str, Job]) -> str:
   """The plan: a line a job, with its minutes, and their sum."""
-  taken, lines = minutes(jobs), []
-  left = 0.0
+  taken, lines, todo = minutes(jobs), [], {*to_do(jobs)}
+  left = done = 0.0
   for name, job in jobs.items():
-    done = job.is_finished()
-    left += 0.0 if done else taken[name]
+    if job.is_finished():
+      said, done = "done ", done + taken[name]
+    elif name in todo:
+      said, left = "to do", left + taken[name]
+    else:
+      continue  # what it was made for is there
     rows = list(dict.fromkeys(row for row, _ in job.rows))
     seeds = sorted({seed for _, seed in job.rows})
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
     lines.append(
-      f"  {'done ' if done else 'to do'} {taken[name]:6.1f} min  {name:27s}"
+      f"  {said} {taken[name]:6.1f} min  {name:27s}"
       f" seed {seeds[0]}  {', '.join(rows[:3])}{more}"
     )
-  done = sum(taken.values()) - left
   lines.append(
-    f"{len(jobs)} jobs, {done:.0f} min done, about {left:.0f} min"
+    f"{len(lines)} jobs, {done:.0f} min done, about {left:.0f} min"
     f" ({left / 60:.1f} h) to do, one after another"
   )
   return "\n".join(lines)
@@ -121,7 +124,7 @@ def run(jobs: dict[str, Job], *, at_once: int, begin=start) -> int:
   at_once: jobs at the same time. begin(job, device) -> process, with `poll`,
   `terminate` and `wait`. A job that fails holds up only those that need it.
   """
-  todo = {n: job for n, job in jobs.items() if not job.is_finished()}
+  todo = {name: jobs[name] for name in to_do(jobs)}
   done = len(jobs) - len(todo)
   with telemetry.Progress(len(jobs), "jobs", start=done) as bar:
     crew = _Crew(jobs, todo, at_once, begin, bar)

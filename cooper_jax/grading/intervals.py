@@ -96,17 +96,27 @@ def nested_bootstrap(
 
   runs: a list of arrays [n] or [n, ...], one a run. Runs are drawn with
   replacement and then the values of each; with few runs it is still too
-  narrow, as every bootstrap.
+  narrow, as every bootstrap. statistic: of arrays [draws, n, ...], with
+  axis=1 one number a draw, as np.mean and np.median.
   """
   rng = np.random.Generator(np.random.Philox(key=seed))
-  means = np.empty(draws)
-  for i in range(draws):
-    chosen = rng.integers(0, len(runs), len(runs))
-    means[i] = np.mean(
-      [statistic(rng.choice(runs[c], len(runs[c]))) for c in chosen]
-    )
+  runs = [np.asarray(run) for run in runs]
+  block = max(1, _BLOCK // sum(run.size for run in runs))
+  means = []
+  for start in range(0, draws, block):
+    chosen = np.empty((min(block, draws - start), len(runs)), int)
+    drawn = [[] for _ in runs]  # of each run, what was drawn of it, in order
+    for row in chosen:
+      row[:] = rng.integers(0, len(runs), len(runs))
+      for c in row:
+        drawn[c].append(rng.integers(0, len(runs[c]), len(runs[c])))
+    found = np.empty(chosen.shape)
+    for c, index in enumerate(drawn):
+      if index:
+        found[chosen == c] = statistic(runs[c][np.array(index)], axis=1)
+    means.append(found.mean(axis=1))
   tail = (1 - level) / 2
-  low, high = np.quantile(means, (tail, 1 - tail))
+  low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
   return float(low), float(high)
 
 

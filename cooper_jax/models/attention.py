@@ -110,7 +110,7 @@ def attend_bins(
   Args:
     q_BLNH, k_BLKH, v_BLKH: trunk first, then whole bins.
     masks: of `masks.bin_masks`, {"trunk": [B, trunk, trunk], "own":
-      [B * n, bin_size, bin_size]}.
+      [B * n, bin_size, bin_size], "of_trunk": [B * n, bin_size, trunk]}.
     bins: where the trunk ends and the bins begin, static.
   """
   batch, length = q_BLNH.shape[:2]
@@ -125,15 +125,12 @@ def attend_bins(
     for x in (q1, k1, v1)
   )
   spread = lambda x: jnp.repeat(x, count, axis=0)  # noqa: E731
-  # A trunk's padding is the only part of it that a branch may not see.
-  exists = spread(jnp.any(masks["trunk"], axis=1))[:, None]
-  seen = jnp.broadcast_to(exists, (batch * count, bins.bin_size, bins.trunk))
   of_trunk = attend_heads(q0, k0, v0, masks["trunk"])
   of_bins = attend_heads(
     q1,
     jnp.concatenate([spread(k0), k1], axis=2),
     jnp.concatenate([spread(v0), v1], axis=2),
-    jnp.concatenate([seen, masks["own"]], axis=-1),
+    jnp.concatenate([masks["of_trunk"], masks["own"]], axis=-1),
   )
   return jnp.concatenate(
     [

@@ -27,7 +27,10 @@ def inputs(batch) -> tuple[unified.Tokens, masks.RowLayout]:
     **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
   )
   layout = masks.RowLayout(
-    document=batch["document"], branch=batch["branch"], order=batch["order"]
+    document=batch["document"],
+    branch=batch["branch"],
+    order=batch["order"],
+    view=batch.get("view"),
   )
   return tokens, layout
 
@@ -40,8 +43,8 @@ def pack(
   What the model reads, see `unified.Tokens`: ids, kind, row, column, cell,
   query, opening, previous [B, L] and read [B, L, M, 2], for M maps that are
   read at once. Who sees whom, see `masks.RowLayout`: document, branch, order
-  [B, L]. images u8 [B, images, side, side, 3] and image_at [B, J], where each
-  image cell is in its row, -1 none.
+  [B, L], and view where shape.hides. images u8 [B, images, side, side, 3] and
+  image_at [B, J], where each image cell is in its row, -1 none.
 
   What is scored, X = shape.texts positions: text_at (position that predicts),
   text_target (id), text_weight, text_cell (first cell of its image),
@@ -93,7 +96,9 @@ def _stack(rows: list[Row], form: Format, shape: Shape):
     for i, image in enumerate(row.images):
       images[b, i] = image
   out = {
-    name: np.stack([row.tokens[name] for row in rows]) for name in TOKEN_COLUMNS
+    name: np.stack([row.tokens[name] for row in rows])
+    for name in TOKEN_COLUMNS
+    if name != "view" or shape.hides
   }
   out["images"] = images
   out["image_at"] = np.stack([row.image_at for row in rows])

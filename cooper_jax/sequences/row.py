@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from cooper_jax import errors
+from cooper_jax.models import masks
 from cooper_jax.models.config import BinLayout
 from cooper_jax.models.token_kinds import CODE, IMAGE, TEXT
 from cooper_jax.sequences.segments import (
@@ -24,7 +25,7 @@ from cooper_jax.sequences.segments import (
 # `masks.RowLayout`; where a column is not written it is 0, or of EMPTY.
 TOKEN_COLUMNS = (
   "ids", "kind", "row", "column", "cell", "query", "opening", "previous",
-  "read", "document", "branch", "order",
+  "read", "document", "branch", "order", "view",
 )  # fmt: skip
 EMPTY = {"cell": -1, "query": -1, "previous": -1, "read": -1}
 # What is scored, a column an array of the batch; see `packing.pack`.
@@ -51,6 +52,7 @@ class Shape:
   images: int = 1
   trunk: int = 0  # positions of the trunk; 0 = free layout
   bin_size: int = 0  # positions of a bin of branches; 0 = free layout
+  hides: bool = False  # whether a map may hide the image from what follows
 
   def __post_init__(self):
     rest = self.length - self.trunk
@@ -79,6 +81,7 @@ class Cursor:
   previous: int = -1  # id of the last text token, -1 after an image or a map
   drawn: int = 0  # bit set of the modalities whose map is on this chain
   maps: int = 0  # maps on this chain
+  blind: bool = False  # whether it sees no image from here on
   # (id of the opening, ids [Q] of the codes) of the maps that places read.
   seen: tuple = ()
 
@@ -184,7 +187,8 @@ class Row:
       kind=TEXT,
       row=cursor.position + steps,
       column=cursor.position + steps,
-      cell=np.where(points, first_cell + location, -1),
+      cell=np.where(points & (not cursor.blind), first_cell + location, -1),
+      view=masks.BLIND * cursor.blind,
       previous=np.concatenate([[cursor.previous], ids[:-1]]),
       order=cursor.order + 1 + steps,
     )
@@ -236,6 +240,7 @@ class Row:
       row=cursor.position + apart * (cell // grid),
       column=cursor.position + apart * (cell % grid),
       cell=cursor.image * model.locations + cell,
+      view=masks.PICTURE,
       order=cursor.order + 1,
     )
     first = cursor.image * model.locations
@@ -297,6 +302,9 @@ class Row:
     cursor.seen = remembered(cursor.seen, segment, self.form)
     cursor.maps += 1
     cursor.previous = -1
+    if segment.hides and not self.shape.hides:
+      raise errors.UserError("a map hides the image in rows that show it")
+    cursor.blind |= segment.hides
     self._text(
       Text(np.array([vocabulary.closing(segment.modality_id)]), False),
       cursor,

@@ -50,6 +50,10 @@ class Map:
 
   seen, where given, are the codes that the model reads, while `codes` are
   those that it learns to draw (noise against teacher forcing).
+
+  hides: text behind it, from its closing on, sees no image (view dropout): it
+  attends to no cell, and a place that is named there has nothing of its cell.
+  What it says of the image it has from maps, or from what was said before.
   """
 
   modality_id: int  # the modality's MODALITY_ID
@@ -61,6 +65,7 @@ class Map:
   source: np.ndarray | None = None  # [Q]
   opening_source: int = -1
   allowed_maps: int | None = None
+  hides: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

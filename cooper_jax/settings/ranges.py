@@ -133,6 +133,7 @@ TABLE = {
   "*.extra_counting": AMOUNT,
   "sft.self_map_share": SHARE,
   "sft.corrupted": SHARE,
+  "sft.view_dropout": SHARE,
   "*.code_noise": SHARE,
   "pretrain.map_context": SHARE,
   "pretrain.single_object": SHARE,

@@ -5,6 +5,8 @@ that its program needs, with depth, with both), so that one model can be held
 to each of them later, and can choose.
 """
 
+import dataclasses
+
 from cooper_jax.data import tasks
 from cooper_jax.data.selection import Selection
 from cooper_jax.stages import supervised
@@ -14,9 +16,10 @@ from cooper_jax.training import start_folders
 def row_shape(config, policy):
   """Of a row: bins of questions, some with maps."""
   settings = config.sft
-  return supervised.shape_of(
+  shape = supervised.shape_of(
     settings, policy, bins=settings.bins, maps=settings.maps
   )
+  return dataclasses.replace(shape, hides=settings.view_dropout > 0)
 
 
 def task(config, policy, codes):
@@ -35,6 +38,7 @@ def task(config, policy, codes):
     extra_counting=settings.extra_counting,
     lengths_need_map=settings.lengths_need_map,
     direct_families=tuple(settings.direct_families),
+    view_dropout=settings.view_dropout,
     selection=Selection(tuple(settings.families)),
   )
 

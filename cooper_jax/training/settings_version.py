@@ -57,6 +57,7 @@ ADDED = {
   "sampling.top_k": 0,
   "sampling.top_p": 1.0,
   "sft.direct_families": [],
+  "sft.view_dropout": 0.0,
   "sft.families": [],
   "sft.scenes": 0,
   "text_digest": "",

@@ -45,9 +45,9 @@ def write(
   """Writes what a folder's model can hold of LoRA; gives what it can't.
 
   updates: `LayerUpdate` of each layer, by its path in our tree; whole: leaves
-  that are trained in full, by path; alpha: of PEFT's alpha / rank. What has no place
-  in the folder's model is named, a line each, and left out. Raises UserError
-  where nothing is left, or where the ranks differ.
+  that are trained in full, by path; alpha: of PEFT's alpha / rank. What has no
+  place in the folder's model is named, a line each, and left out. Raises
+  UserError where nothing is left, or where the ranks differ.
   """
   tensors, modules, left_out = {}, [], []
   for path, update in updates.items():

@@ -63,3 +63,22 @@ def test_every_group_counts_alike_and_the_interval_covers():
     low, high = intervals.macro("a", hits, groups)["a/ci95"]
     covered += low <= 0.55 <= high
   assert 0.92 <= covered / 400 <= 1.0
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.median])
+@pytest.mark.parametrize("sizes", [(7, 30, 12), (5,)])
+def test_draws_in_blocks_are_draws_one_by_one(sizes, statistic, monkeypatch):
+  values = np.random.default_rng(len(sizes))
+  runs = [values.normal(size=n) for n in sizes]
+  rng = np.random.Generator(np.random.Philox(key=3))
+  means = []
+  for _ in range(50):
+    chosen = rng.integers(0, len(runs), len(runs))
+    picked = [rng.choice(runs[c], len(runs[c])) for c in chosen]
+    means.append(np.mean([statistic(each) for each in picked]))
+  expected = np.quantile(means, (0.025, 0.975))
+  monkeypatch.setattr(intervals, "_BLOCK", 20 * sum(sizes))
+  found = intervals.nested_bootstrap(
+    runs, statistic=statistic, draws=50, seed=3
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-12)

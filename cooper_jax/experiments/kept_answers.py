@@ -1,0 +1,60 @@
+"""Answers of finished rows, kept apart from the gigabytes that made them.
+
+Of an evaluation a folder of its name holds what the results are read off: who
+made it, its summary, and of each answer the fields that are read. A sweep that
+is given the folder of these (`--answers`) makes no such row again, on whatever
+machine, and adds the rows that it finishes.
+"""
+
+import json
+from pathlib import Path
+
+from cooper_jax.errors import UserError
+from cooper_jax.experiments.jobs import EVALUATE, Job
+from cooper_jax.training import workdir
+
+# Of an answer, in this order.
+KEPT_FIELDS = ("mode", "family", "sample", "question", "answer", "text")
+KEPT_FIELDS += ("hit", "drew")
+
+
+def keep(jobs: dict[str, Job], folder) -> list[str]:
+  """Adds what is finished; gives the names of what was added.
+
+  Raises UserError where the folder can't be written.
+  """
+  folder, added = Path(folder), []
+  for name, job in jobs.items():
+    there = folder / name
+    if job.stage != EVALUATE or job.folder == there or not job.is_finished():
+      continue
+    try:
+      _copy(job, jobs, there)
+    except OSError as error:
+      raise UserError(
+        f"--answers={folder} can't be written ({error.strerror}); choose"
+        " another folder"
+      ) from error
+    added.append(name)
+  return added
+
+
+def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
+  """Of one evaluation; what says that it is finished comes last."""
+  (there / EVALUATE).mkdir(parents=True, exist_ok=True)
+  for path in sorted((job.folder / EVALUATE).glob("*.jsonl")):
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    kept = [{field: line[field] for field in KEPT_FIELDS} for line in lines]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+    partial = there / EVALUATE / f"{path.name}.partial"
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(there / EVALUATE / path.name)
+  summary = workdir.read_json(job.folder / "summary.json")
+  workdir.write_json(there / "summary.json", summary)
+  record = workdir.record(job.folder, EVALUATE)
+  # Whoever worked at the stages before it has made it, too.
+  by = [
+    each for name in (*job.needs, job.name) for each in jobs[name].made_by()
+  ]
+  record["by"] = [each for k, each in enumerate(by) if each not in by[:k]]
+  workdir.write_json(there / EVALUATE / "stage.json", record)

@@ -1,0 +1,91 @@
+"""Answers that are kept stand for the runs that they are of."""
+
+import shutil
+
+import pytest
+
+from cooper_jax import errors, sweep
+from cooper_jax.experiments import jobs, kept_answers, results, run
+from tests.experiments import fake
+
+ROWS = ["base", "amg", "cooper"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  monkeypatch.setattr(run, "POLL_S", 0.0)
+  monkeypatch.setenv("COOPER_COMMIT", "c0ffee")
+
+
+@pytest.fixture
+def kept(tmp_path):
+  """Folder of the answers of ROWS; their runs are gone."""
+  made = jobs.plan(fake.asked(ROWS), tmp_path / "gone")
+  run.run(made, at_once=1, begin=fake.Machine())
+  assert len(kept_answers.keep(made, tmp_path / "kept")) == len(ROWS)
+  return tmp_path / "kept"
+
+
+def test_kept_answers_give_the_same_table(tmp_path, kept):
+  asked = fake.asked(ROWS)
+  whole = results.collect(asked, jobs.plan(asked, tmp_path / "gone"), [])
+  shutil.rmtree(tmp_path / "gone")
+  made = jobs.plan(asked, tmp_path / "elsewhere", kept)
+  assert jobs.to_do(made) == []
+  assert repr(results.collect(asked, made, [])) == repr(whole)
+  assert not (tmp_path / "elsewhere").exists()
+  assert kept_answers.keep(made, kept) == []
+
+
+def test_only_what_is_missing_is_made(tmp_path, kept):
+  made = jobs.plan(fake.asked(["base", "shuffled"]), tmp_path / "new", kept)
+  machine = fake.Machine()
+  assert run.run(made, at_once=1, begin=machine) == 0
+  stages = [made[name].stage for name in machine.begun]
+  # Of `shuffled` all, of `base` nothing.
+  assert stages == ["tokenizer", "pretrain", "sft", "grpo", "evaluate"]
+  assert len(kept_answers.keep(made, kept)) == 1
+  # "base" is done; what it was made from is neither done nor to do.
+  assert run.table(made).count("done ") == 6
+
+
+def test_answers_of_other_settings_are_not_taken(tmp_path, kept):
+  asked = fake.asked(["base"], settings=("--config.sft.steps=3",))
+  made = jobs.plan(asked, tmp_path / "new", kept)
+  assert len(jobs.to_do(made)) == len(made)
+
+
+def test_all_who_worked_at_it_are_named(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    kept_answers.workdir,
+    "maker",
+    lambda config: {"commit": jobs.workdir.commit()},
+  )
+  made = jobs.plan(fake.asked(["base"]), tmp_path / "out")
+  last = jobs.evaluation(made, "base", 0)
+  early = {name: job for name, job in made.items() if name != last.name}
+  for job in early.values():  # before the one that evaluates
+    jobs.prepare(job, made)
+    fake.Machine().make(job)
+  run.run(made, at_once=1, begin=fake.Machine(commit="facade"))
+  kept_answers.keep(made, tmp_path / "kept")
+  made = jobs.plan(fake.asked(["base"]), tmp_path / "new", tmp_path / "kept")
+  assert jobs.evaluation(made, "base", 0).commits() == ["c0ffee", "facade"]
+  with pytest.raises(errors.UserError, match="commit facade, and this is c0"):
+    run.check_commits(made, mixed=False)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path, kept):
+  made = jobs.plan(fake.asked(ROWS), tmp_path / "out")
+  run.run(made, at_once=1, begin=fake.Machine())
+  (tmp_path / "file").write_text("")
+  with pytest.raises(errors.UserError, match=r"answers=.* can't be written"):
+    kept_answers.keep(made, tmp_path / "file" / "kept")
+
+
+def test_the_command_reads_them(tmp_path, kept, capsys):
+  words = [f"--config={fake.PAPER}:smoke", "--rows=base,amg", "--seeds=0"]
+  words += [f"--out={tmp_path}/new", f"--answers={kept}"]
+  assert sweep.main(words) == 0
+  assert "2 jobs" in capsys.readouterr().out
+  assert (tmp_path / "new/table.md").exists()
