@@ -21,8 +21,8 @@ from tests.weights import released
 ALPHA, RANK, CLOSE = 12.0, 3, 1e-5
 CASES = [
   ("qwen3", True, "model."),
-  ("qwen2", False, ""),
-  ("qwen2_5_vl", False, "language_model."),
+  pytest.param("qwen2", False, "", marks=pytest.mark.slow),
+  pytest.param("qwen2_5_vl", False, "language_model.", marks=pytest.mark.slow),
 ]
 
 
