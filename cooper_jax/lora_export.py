@@ -28,8 +28,8 @@ def export(config, run_folder) -> list[str]:
   All processes have to call it under the mesh of the run; the first one writes.
   """
   form, run_folder = config.lora.export, Path(run_folder)
-  stage = _finished(run_folder)
-  if form == "none" or stage is None:
+  stage = None if form == "none" else _finished(run_folder)
+  if stage is None:
     return []
   step = Checkpoints(run_folder / stage / "checkpoints").latest()
   made = run_folder / stage / f"{form}-{step}"
