@@ -28,8 +28,8 @@ def export(config, run_folder) -> list[str]:
   All processes have to call it under the mesh of the run; the first one writes.
   """
   form, run_folder = config.lora.export, Path(run_folder)
-  stage = _finished(run_folder)
-  if form == "none" or stage is None:
+  stage = None if form == "none" else _finished(run_folder)
+  if stage is None:
     return []
   step = Checkpoints(run_folder / stage / "checkpoints").latest()
   made = run_folder / stage / f"{form}-{step}"
@@ -140,7 +140,7 @@ def _chain(policy, config, run_folder, stage: str):
   scale, updates = parts[-1][0].scale, {}
   for name in dict.fromkeys(n for made, _ in parts for n in made.layers):
     of = [(made, flat) for made, flat in parts if name in made.layers]
-    updates[f"params/{name}"] = adapter.Update(
+    updates[f"params/{name}"] = adapter.LayerUpdate(
       np.concatenate([flat[f"{name}/{lora.A}"] for _, flat in of], axis=-1),
       np.concatenate(
         [

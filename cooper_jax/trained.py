@@ -11,11 +11,18 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cooper_jax import policy as policies
 from cooper_jax.errors import UserError
 from cooper_jax.models import lora
 from cooper_jax.parallel import shard
-from cooper_jax.policy import Policy
+from cooper_jax.policy import (
+  Policy,
+  abstract_frozen,
+  abstract_params,
+  abstract_state,
+  boxed_params,
+  init_params,
+  param_shardings,
+)
 from cooper_jax.training import lora_record, start_folders, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.state import create
@@ -44,10 +51,10 @@ def load_params(
   if record is None or params is None:
     return params
   base = jax.device_put(
-    load_base(policy, record, config), policies.param_shardings(policy)
+    load_base(policy, record, config), param_shardings(policy)
   )
   frozen = lora.Frozen(base, adaptation.scale)
-  return jax.jit(lora.merged, out_shardings=policies.param_shardings(policy))(
+  return jax.jit(lora.merged, out_shardings=param_shardings(policy))(
     frozen, params
   )
 
@@ -65,7 +72,7 @@ def restored(
   adaptation: of what LoRA trained, None = of all.
   """
   checkpoints = Checkpoints(Path(folder) / "checkpoints")
-  boxed = policies.boxed_params(policy, adaptation)
+  boxed = boxed_params(policy, adaptation)
   shardings = shard.abstract_shardings(boxed, jax.sharding.get_mesh())
   abstract = jax.tree.map(
     lambda leaf, sharding: leaf.update(sharding=sharding),
@@ -176,7 +183,7 @@ def begin_adapted(
   if before:
     params = load_stage(policy, config, run_folder, before)
   else:
-    kept = policies.abstract_frozen(policy, adaptation).base
+    kept = abstract_frozen(policy, adaptation).base
     began = Checkpoints(folder / "checkpoints").latest() is not None
     params = imported_params(
       policy, config, like=kept, stage_folder=None if began else folder
@@ -198,16 +205,16 @@ def adapt(
   params: on devices or on the host; those that are frozen are kept in the dtype
   of the adaptation.
   """
-  shapes = policies.abstract_params(policy, adaptation=adaptation)
+  shapes = abstract_params(policy, adaptation=adaptation)
   given = lora.trained_parts(params, adaptation)
-  kept = policies.abstract_frozen(policy, adaptation)
+  kept = abstract_frozen(policy, adaptation)
 
   def make(given, key):
     draw = jax.random.fold_in(key, zlib.crc32(b"lora"))
     trained = lora.begin(given, shapes, key=draw)
     return create(trained, optimizer, key=key, **parts)
 
-  state = policies.abstract_state(policy, optimizer, adaptation, **parts)
+  state = abstract_state(policy, optimizer, adaptation, **parts)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   made = jax.jit(make, out_shardings=shardings)
   base = jax.tree.map(_placed, params, kept.base)
@@ -234,9 +241,7 @@ def imported_params(policy: Policy, config, *, like=None, stage_folder=None):
   whose dtypes imported ones get, None = float32. stage_folder: where their
   origins are stored, which are printed then; None = neither.
   """
-  shapes = lora.flatten(
-    policies.abstract_params(policy) if like is None else like
-  )
+  shapes = lora.flatten(abstract_params(policy) if like is None else like)
   known = start_folders.imported(config)
   drawn = [n for n in shapes if not lora.fits(n, known)]
   tree = lora.unflatten(shapes | _drawn(policy, drawn, config.seed))
@@ -253,10 +258,10 @@ def _drawn(policy: Policy, names, seed: int) -> dict:
   """New parameters of these names, as a new run has them; no other is made."""
   if not names:
     return {}
-  places = lora.flatten(policies.param_shardings(policy))
+  places = lora.flatten(param_shardings(policy))
 
   def make(key):
-    flat = lora.flatten(shard.unbox(policies.init_params(policy, key)))
+    flat = lora.flatten(shard.unbox(init_params(policy, key)))
     return {name: flat[name] for name in names}
 
   shardings = {name: places[name] for name in names}

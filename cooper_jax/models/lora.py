@@ -25,10 +25,10 @@ A, B = "lora_a", "lora_b"  # beside a layer's "kernel"
 KERNEL = "kernel"
 # Behind the name of a table: its last rows, which are trained.
 OWN_ROWS = "_own"
-TABLES = ("embedding", "head")
+ROW_TABLES = ("embedding", "head")
 RANK = "rank"  # logical axis between A and B
 OWN = "own"  # in `full`: what no imported folder has
-DTYPES = ("auto", "float32", "bfloat16")
+BASE_DTYPES = ("auto", "float32", "bfloat16")
 EXPORTS = ("none", "adapter", "merged")
 
 
@@ -52,7 +52,7 @@ class LoraConfig:
   export: str = "none"
 
   def __post_init__(self):
-    for field, allowed in (("base_dtype", DTYPES), ("export", EXPORTS)):
+    for field, allowed in (("base_dtype", BASE_DTYPES), ("export", EXPORTS)):
       value = getattr(self, field)
       if value not in allowed:
         raise UserError(
@@ -109,7 +109,7 @@ def plan(params, config: LoraConfig, *, imported=(), text: int) -> Adaptation:
       full += _matching(pattern, flat, "config.lora.full", "parameter")
     elif imported:
       full += [name for name in flat if not fits(name, imported)]
-      own_rows = [n for n in TABLES if n in flat and fits(n, imported)]
+      own_rows = [n for n in ROW_TABLES if n in flat and fits(n, imported)]
   own_rows = tuple(name for name in own_rows if name not in full)
   known = linear_layers(flat)
   layers = [
@@ -219,10 +219,11 @@ def trained_parts(params, adaptation: Adaptation) -> dict:
 
 
 def begin(parts: dict, shapes, *, key):
-  """What is trained, before the first step: the policy is as it was.
+  """What is trained, [...] each, before the first step.
 
-  parts: of `trained_parts`; shapes: of `trained_shapes`, unboxed. A is drawn as
-  PEFT draws it, uniformly up to 1 / sqrt(inputs).
+  The policy is what it was. parts: of `trained_parts`; shapes: of
+  `trained_shapes`, unboxed. A is drawn as PEFT draws it, uniformly up to
+  1 / sqrt(inputs).
   """
   found = {}
   for name, shape in flatten(shapes).items():

@@ -49,7 +49,9 @@ def rows(table, start: int, stop: int | None = None) -> list[jax.Array]:
 
 
 def look_up(table, ids, sharded: bool, dtype):
-  """Rows of a table by id in another dtype, those below 0 as if they were 0.
+  """Rows [..., D] of a table by id, in another dtype.
+
+  An id below 0 is read as if it were 0.
 
   The rows are converted, not the table: its gradient is added up as it is.
   Of a table of sharded width every device looks its part up, for all rows of

@@ -3,7 +3,7 @@
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.training import start_folders
 
-STAGES = ("pretrain", "sft", "grpo")
+ADAPTABLE = ("pretrain", "sft", "grpo")
 
 
 def check(config) -> None:
@@ -15,18 +15,18 @@ def check(config) -> None:
     if stage == "tokenizer":
       raise UserError(
         "config.lora.stages names tokenizer, whose networks are small and are"
-        f" trained in full; allowed: {', '.join(STAGES)}"
+        f" trained in full; allowed: {', '.join(ADAPTABLE)}"
       )
-    if stage not in STAGES:
+    if stage not in ADAPTABLE:
       raise UserError(
-        f'config.lora.stages names "{stage}"; allowed: {", ".join(STAGES)}'
-        f"{nearest(stage, STAGES)}"
+        f'config.lora.stages names "{stage}"; allowed: {", ".join(ADAPTABLE)}'
+        f"{nearest(stage, ADAPTABLE)}"
       )
   if made.export != "none":
     _check_export(config, made)
   if not made.rank:
     return
-  trained = [s for s in config.pipeline if s in (*STAGES, "tokenizer")]
+  trained = [s for s in config.pipeline if s in (*ADAPTABLE, "tokenizer")]
   if trained and not set(trained) & set(made.stages):
     raise UserError(
       f"config.lora.rank is {made.rank} and config.pipeline trains"

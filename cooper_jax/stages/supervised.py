@@ -41,7 +41,7 @@ from cooper_jax.training.workdir import add_summary
 from cooper_jax.weights import starting
 
 # What names of parameters end with that are multiplied with every token.
-MATRICES = (lora.KERNEL, lora.A, lora.B)
+MULTIPLIED = (lora.KERNEL, lora.A, lora.B)
 
 
 def run(config, workdir, *, stage: str, make_task, before: str | None):
@@ -290,7 +290,7 @@ def matrices(params) -> int:
   return sum(
     leaf.size
     for name, leaf in lora.flatten(params).items()
-    if name.startswith("decoder/blocks/") and name.endswith(MATRICES)
+    if name.startswith("decoder/blocks/") and name.endswith(MULTIPLIED)
   )
 
 

@@ -14,7 +14,7 @@ from cooper_jax.parallel import processes
 from cooper_jax.training import checkpoint_folder, start_folders, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 
-NAME = "lora.json"
+RECORD_FILE = "lora.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ def read(folder) -> Record | None:
   """The record of a stage, by its folder or `best` in it; None: not LoRA."""
   folder = Path(folder)
   stage = folder.parent if folder.name == "best" else folder
-  path = stage / NAME
+  path = stage / RECORD_FILE
   if not path.is_file():
     return None
   said = workdir.read_json(path)
@@ -60,7 +60,7 @@ def note(folder, trains: dict, base: dict) -> None:
       return None
     folder.mkdir(parents=True, exist_ok=True)
     said = {"trains": trains, "base": base}
-    return workdir.write_json(folder / NAME, said)
+    return workdir.write_json(folder / RECORD_FILE, said)
   for name in sorted(trains.keys() | before.trains.keys()):
     there, here = before.trains.get(name), trains.get(name)
     if there != here:

@@ -13,7 +13,10 @@ from cooper_jax.errors import UserError
 from cooper_jax.weights import decoder, headers, writing
 from cooper_jax.weights.importing import ImportPlan
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = (
+  "adapter_model.safetensors",
+  "adapter_config.json",
+)
 INSIDE = "base_model.model."  # what PEFT calls the model that it wraps
 EMBEDDING = "params/embedding"
 # What a class of transformers calls its decoder, where a folder may call it
@@ -26,7 +29,7 @@ CLASS_PREFIX |= dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "model.")
 
 
 @dataclasses.dataclass(frozen=True)
-class Update:
+class LayerUpdate:
   """A and B of one layer of ours, as numpy arrays.
 
   y = x W + scale x A B: a [.., in, rank], b [.., rank, out], layers in front.
@@ -41,10 +44,10 @@ def write(
 ) -> list[str]:
   """Writes what a folder's model can hold of LoRA; gives what it can't.
 
-  updates: `Update` of each layer, by its path in our tree; whole: leaves that
-  are trained in full, by path; alpha: of PEFT's alpha / rank. What has no place
-  in the folder's model is named, a line each, and left out. Raises UserError
-  where nothing is left, or where the ranks differ.
+  updates: `LayerUpdate` of each layer, by its path in our tree; whole: leaves
+  that are trained in full, by path; alpha: of PEFT's alpha / rank. What has no
+  place in the folder's model is named, a line each, and left out. Raises
+  UserError where nothing is left, or where the ranks differ.
   """
   tensors, modules, left_out = {}, [], []
   for path, update in updates.items():
@@ -103,13 +106,13 @@ def write(
   writing.check_outside(target, planned.source.path)
   with writing.new_folder(target, size=size) as made:
     headers.write_file(
-      made / WEIGHTS,
+      made / ADAPTER_WEIGHTS,
       {key: ("F32", part.shape) for key, part in tensors.items()},
       lambda key: np.ascontiguousarray(tensors[key], np.float32),
       {"format": "pt"},
     )
     text = json.dumps(said, indent=2, sort_keys=True) + "\n"
-    (made / CONFIG).write_text(text, "utf-8")
+    (made / ADAPTER_CONFIG).write_text(text, "utf-8")
   return left_out
 
 

@@ -60,13 +60,21 @@ def score(params, **changes):
 
 
 CASES = [
-  {"tied_head": False},
-  {"tied_head": True, "unroll": True, "mixture_of_transformers": True},
-  {"remat": "full", "pointer": False, "code_levels": ()},
+  pytest.param({"tied_head": False}, id="untied"),
+  pytest.param(
+    {"tied_head": True, "unroll": True, "mixture_of_transformers": True},
+    id="unrolled",
+    marks=pytest.mark.slow,
+  ),
+  pytest.param(
+    {"remat": "full", "pointer": False, "code_levels": ()},
+    id="remat",
+    marks=pytest.mark.slow,
+  ),
 ]
 
 
-@pytest.mark.parametrize("changes", CASES, ids=("untied", "unrolled", "remat"))
+@pytest.mark.parametrize("changes", CASES)
 def test_an_update_of_zero_changes_no_bit_and_merging_is_adding(changes):
   params = problem(**changes)[2]
   before = score(params, **changes)

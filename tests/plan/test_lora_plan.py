@@ -6,7 +6,7 @@ import pytest
 from configs import base
 from cooper_jax import main
 from cooper_jax.parallel import chips, mesh
-from cooper_jax.plan import budget, capacity
+from cooper_jax.plan import budget, capacity, programs
 from cooper_jax.policy import abstract_params, make_policy
 
 PIPELINE = ("tokenizer", "pretrain", "sft")
@@ -55,6 +55,7 @@ def test_float32_beside_it_is_twice_as_much_and_advised_against():
   assert words[0].startswith("config.lora.base_dtype=bfloat16 (about 16.")
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_is_trained(capsys):
   words = ["--config=configs/sft.py:7b", "--plan", "--config.lora.rank=16"]
   assert main.main(words) == 0
@@ -78,3 +79,23 @@ def test_what_does_not_fit_is_refused_with_advice(capsys):
   assert "sft does not fit the 16 GB of a v5e: about" in error
   assert "17 of them parameters and optimiser; largest gain first: " in error
   assert "a larger slice, as v5e:4x4" in error
+
+
+@pytest.mark.slow
+def test_programs_hold_what_is_frozen_and_what_is_trained():
+  config = base.get_base("smoke", (*PIPELINE, "grpo"))
+  config = config.copy_and_resolve_references()
+  config.grpo.rl.loss.kl_weight = 0.1
+  sizes = {}
+  for rank in (0, 2):
+    config.lora.rank = rank
+    with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+      for name, make in programs.of(config).items():
+        if name in ("sft", "gradients", "apply"):
+          made = make()
+          made.trace()
+          sizes[name, rank] = made.state
+  # Adam's averages are of A and B; the frozen parameters are there once.
+  assert sizes["sft", 2] < sizes["sft", 0] / 2
+  assert sizes["apply", 2] < sizes["apply", 0] / 20
+  assert sizes["sft", 2] - sizes["apply", 2] < 1.1 * sizes["gradients", 2]

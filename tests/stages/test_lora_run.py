@@ -62,7 +62,7 @@ def done(tmp_path_factory):
 def test_checkpoints_hold_what_is_trained_and_name_what_it_is_beside(done):
   _, config, work = done
   found = {
-    stage: json.loads((work / stage / lora_record.NAME).read_text())
+    stage: json.loads((work / stage / lora_record.RECORD_FILE).read_text())
     for stage in ("sft", "grpo")
   }
   assert found["sft"]["base"]["digests"]["text"] == config.init.digests.text
@@ -133,7 +133,9 @@ def test_exports_are_what_the_stages_ended_with(done):
     ours = found[path.removeprefix("params/")][: len(leaf)]
     np.testing.assert_allclose(leaf, ours, atol=1e-6)
   # Of two stages, each of rank 2.
-  told = json.loads((work / "grpo/adapter-3/text" / adapter.CONFIG).read_text())
+  told = json.loads(
+    (work / "grpo/adapter-3/text" / adapter.ADAPTER_CONFIG).read_text()
+  )
   assert told["r"] == 4 and told["lora_alpha"] == 64
   assert not (work / "grpo/adapter-3/vision").exists()
 
@@ -152,7 +154,7 @@ def test_another_base_is_refused(done, tmp_path):
   moved.init.digests.text = "0123456789abcdef"
   with pytest.raises(UserError, match="belong to the text weights"):
     parameters(moved, tmp_path / "run", "sft")
-  record = tmp_path / "run/grpo" / lora_record.NAME
+  record = tmp_path / "run/grpo" / lora_record.RECORD_FILE
   said = json.loads(record.read_text())
   said["base"]["checksum"] += 1
   record.write_text(json.dumps(said))
@@ -188,7 +190,7 @@ def test_a_note_of_other_layers_is_refused(tmp_path):
   folders = {"folders": {"text": "a"}, "digests": {"text": "12"}}
   lora_record.note(tmp_path / "x", trains, folders)
   lora_record.note(tmp_path / "x", trains, folders | {"folders": {"text": "b"}})
-  (tmp_path / "x" / lora_record.NAME).write_text("{}")
+  (tmp_path / "x" / lora_record.RECORD_FILE).write_text("{}")
   with pytest.raises(UserError, match="is damaged"):
     lora_record.read(tmp_path / "x")
 

@@ -21,8 +21,8 @@ from tests.weights import released
 ALPHA, RANK, CLOSE = 12.0, 3, 1e-5
 CASES = [
   ("qwen3", True, "model."),
-  ("qwen2", False, ""),
-  ("qwen2_5_vl", False, "language_model."),
+  pytest.param("qwen2", False, "", marks=pytest.mark.slow),
+  pytest.param("qwen2_5_vl", False, "language_model.", marks=pytest.mark.slow),
 ]
 
 
@@ -44,7 +44,7 @@ class Problem:
         layers, into, out = self.leaves[name].shape
         a = rng.normal(0, 0.3, (layers, into, RANK)).astype("f4")
         b = rng.normal(0, 0.3, (layers, RANK, out)).astype("f4")
-        self.updates[name.removesuffix("/kernel")] = adapter.Update(a, b)
+        self.updates[name.removesuffix("/kernel")] = adapter.LayerUpdate(a, b)
     self.ids = rng.integers(0, self.config["vocab_size"], (2, 9))
     made = text_model.make_config(self.planned.sizes)
     self.model = text_model.make_model(made)
@@ -85,10 +85,12 @@ def test_adapter_and_merged_folder_have_the_same_logits(
     made.planned, tmp_path / "peft", updates=made.updates, whole={}, alpha=ALPHA
   )
   assert left == []
-  said = json.loads((tmp_path / "peft" / adapter.CONFIG).read_text())
+  said = json.loads((tmp_path / "peft" / adapter.ADAPTER_CONFIG).read_text())
   assert (said["r"], said["lora_alpha"]) == (RANK, ALPHA)
   assert {"q_proj", "down_proj"} < set(said["target_modules"])
-  parts = safetensors.numpy.load_file(tmp_path / "peft" / adapter.WEIGHTS)
+  parts = safetensors.numpy.load_file(
+    tmp_path / "peft" / adapter.ADAPTER_WEIGHTS
+  )
   inside = adapter.INSIDE + adapter.CLASS_PREFIX[family]
   tensors = dict(made.tensors)
   for key, a in parts.items():
@@ -145,9 +147,11 @@ def test_what_peft_does_not_hold_is_named(tmp_path):
     "params/map_query: the folder's model has it not",
     f"{q}/bias: the folder's model has it not",
   ]
-  said = json.loads((tmp_path / "peft" / adapter.CONFIG).read_text())
+  said = json.loads((tmp_path / "peft" / adapter.ADAPTER_CONFIG).read_text())
   assert said["modules_to_save"] == ["model.norm"]
-  parts = safetensors.numpy.load_file(tmp_path / "peft" / adapter.WEIGHTS)
+  parts = safetensors.numpy.load_file(
+    tmp_path / "peft" / adapter.ADAPTER_WEIGHTS
+  )
   saved = parts["base_model.model.model.norm.weight"]
   np.testing.assert_array_equal(saved, made.leaves[norm] + 1)
   assert said["target_modules"] == ["q_proj"]
