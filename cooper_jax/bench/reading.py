@@ -16,7 +16,7 @@ from cooper_jax.data import pipeline, shards
 from cooper_jax.sample import Sample
 
 # Pixels a side -> (records that are written and read, goal a second of 2 cores)
-SIZES = {64: (1024, 1500), 512: (64, 150)}
+READ_SIZES = {64: (1024, 1500), 512: (64, 150)}
 _BATCH = 16
 CORES = 2
 
@@ -68,7 +68,7 @@ def built(folder: Path, size: int, count: int) -> shards.BuiltSource:
 def data(asked) -> dict:
   """{"sizes": {pixels: CPU seconds and examples a second}}."""
   found = {}
-  for size, (count, goal) in SIZES.items():
+  for size, (count, goal) in READ_SIZES.items():
     with tempfile.TemporaryDirectory() as folder:
       source = built(Path(folder), size, count)
       stored = sum(f.stat().st_size for f in Path(folder).iterdir())

@@ -16,7 +16,7 @@ import numpy as np
 from cooper_jax.data import picture_files
 from cooper_jax.errors import UserError
 
-GROUPS = 2  # row groups of pictures that a process holds
+ROW_GROUPS = 2  # row groups of pictures that a process holds
 _ROWS = 1024  # rows that are looked at together
 
 
@@ -140,7 +140,7 @@ def _ends(path: str) -> np.ndarray:
   return np.cumsum(counts)
 
 
-@functools.lru_cache(maxsize=GROUPS)
+@functools.lru_cache(maxsize=ROW_GROUPS)
 def _read_group(path: str, group: int, column: str):
   with opened(path, "row group") as file:
     return file.read_row_group(group, columns=[column]).column(0)

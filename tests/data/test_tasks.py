@@ -11,7 +11,7 @@ from cooper_jax import world
 from cooper_jax.data import counterfactual, tasks, traces
 from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.word_kinds import kind_of
-from cooper_jax.models import masks, token_kinds
+from cooper_jax.models import token_kinds
 from cooper_jax.parallel import shard
 from cooper_jax.policy import init_params, make_policy
 from cooper_jax.rollouts import self_maps
@@ -163,33 +163,6 @@ def test_wrong_maps_are_shown_and_not_learned():
   row = build(SAMPLES[0], np.random.default_rng(1))
   drawn = (row["ids"] == opening).sum()
   assert (row["code_weight"] > 0).sum() == drawn * 64 > 64
-
-
-@pytest.mark.parametrize(
-  ("mode", "corrupted"),
-  [("depth", 0.0), ("segmentation", 0.0), ("text", 0.0), ("depth", 1.0)],
-)
-def test_the_image_is_hidden_behind_the_maps_that_suffice(mode, corrupted):
-  build = task(
-    tasks.ReasoningTask,
-    shares=((mode, 1.0),),
-    corrupted=corrupted,
-    view_dropout=1.0,
-    shape=dataclasses.replace(SHAPE, hides=True),
-  )
-  assert not build.codes.counterfactual(SAMPLES[0].id)
-  rng = np.random.default_rng(1)
-  sample = max(SAMPLES, key=lambda s: len({q.needs for q in s.questions}))
-  hidden = set()
-  for question in sample.questions:
-    branch = build._way(sample, question, mode, rng)
-    maps = [each for each in branch if isinstance(each, Map)]
-    hides = any(each.hides for each in maps)
-    suffices = question.needs and {*question.needs} <= {mode}
-    assert hides == bool(maps and suffices and not corrupted)
-    hidden.add(hides)
-  row = build(sample, rng)
-  assert (row["view"] == masks.BLIND).any() == (True in hidden)
 
 
 def test_direct_rows_answer_at_once():
