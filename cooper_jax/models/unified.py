@@ -34,7 +34,6 @@ class Tokens:
   ids: unified vocabulary; an image cell's id is not looked at.
   kind: PAD, TEXT (location tokens too), IMAGE or CODE.
   row, column: positions of the two-axis RoPE.
-  time: the third, where `ModelConfig.rope_sections` has one.
   cell: index into the row's J image cells, of the cell that this token is,
     points at or is aligned with; -1 none.
   query: index of the map cell that this position predicts; -1 none.
@@ -42,18 +41,19 @@ class Tokens:
   previous: id of the preceding text token; -1 none.
   read: [B, L, M, 2], for a location token the ids of the code under it and of
     the opening, of each of M = max_maps maps before it in its answer; -1 none.
+  time: the third position, which `ModelConfig.rope_sections` asks for.
   """
 
   ids: jax.Array
   kind: jax.Array
   row: jax.Array
   column: jax.Array
-  time: jax.Array
   cell: jax.Array
   query: jax.Array
   opening: jax.Array
   previous: jax.Array
   read: jax.Array
+  time: jax.Array | None = None
 
 
 def at_cells(deep_kBJD, tokens: Tokens):
