@@ -1,4 +1,4 @@
-"""A built folder that is damaged, of others or half done is told in one line."""
+"""A built folder that is damaged, of others or half done: one line each."""
 
 import json
 import shutil
