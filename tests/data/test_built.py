@@ -143,3 +143,11 @@ def test_other_samples_of_equal_sizes_are_another_source(tmp_path):
   )
   assert one == other
   assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("given", [["-n", "-1"], ["--size=-1"]], ids=str)
+def test_show_refuses_numbers_below_nothing(given, whole, capsys):
+  with pytest.raises(SystemExit) as ended:
+    show.main(["built", f"--root={whole / 'whole'}", *given])
+  assert ended.value.code == 2
+  assert "are 0 or more" in capsys.readouterr().err
