@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cooper_jax.data import build, shards, show
+from cooper_jax.data import build, shards, show, splits
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Sample
 from tests.data import layouts
@@ -151,3 +151,24 @@ def test_show_refuses_numbers_below_nothing(given, whole, capsys):
     show.main(["built", f"--root={whole / 'whole'}", *given])
   assert ended.value.code == 2
   assert "are 0 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["own.jsonl", "{split}.jsonl"])
+def test_bad_lines_of_own_data_are_told(name, tmp_path, capsys):
+  lines = []
+  for number in range(12):
+    lines.append(
+      {"image": f"{number}.png", "question": "Red ?", "answer": "yes"}
+    )
+    if number != 3:
+      layouts.picture(tmp_path / f"{number}.png", number)
+  for split in splits.NAMES:
+    (tmp_path / name.format(split=split)).write_text(
+      "\n".join(map(json.dumps, lines))
+    )
+  arguments = ["jsonl", f"--root={tmp_path / name}", "--size=16"]
+  arguments += [f"--out={tmp_path / 'out'}", "--workers=1"]
+  assert build.main([*arguments, "--bad_samples=0.2"]) == 0
+  said = capsys.readouterr().out
+  split = name != "own.jsonl"
+  assert said.count("1 left out") == said.count(":4: image") == 1 + 2 * split

@@ -164,6 +164,7 @@ BAD = [
   ({"image": ["../../../etc/passwd"]}, "is not below"),
   ({"conversations": []}, "not SPAR's"),
   ({"image": None}, "not SPAR's"),
+  ({"depth": 3}, "can't be read"),
 ]
 
 

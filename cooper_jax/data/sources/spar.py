@@ -66,7 +66,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
       for number, raw in enumerate(file, 1):
         name = f"{path}:{number}"
         try:
-          one = _line(root, images, path, name, raw)
+          with folders.reading(f"spar: {name}"):
+            one = _line(root, images, path, name, raw)
         except UserError as error:
           one = Listed(name, path, problem=str(error), split=split)
         several += one is None
