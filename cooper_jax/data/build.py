@@ -60,15 +60,15 @@ def build(
   folder holds something else, or more samples are bad than
   `config.bad_samples` allows.
   """
+  opened = {name: mixture.open_split(config, name) for name in which}
   try:
     with lock.held(out):
-      return _build(config, out, workers, which, say)
+      return _build(config, out, opened, workers, say)
   except UserError as error:
     raise UserError(str(error).replace("--workdir", "--out")) from error
 
 
-def _build(config, out, workers, which, say) -> dict[str, Any]:
-  opened = {name: mixture.open_split(config, name) for name in which}
+def _build(config, out, opened, workers, say) -> dict[str, Any]:
   plan = {
     "version": shards.LAYOUT,
     "record": sample.VERSION,
@@ -80,6 +80,7 @@ def _build(config, out, workers, which, say) -> dict[str, Any]:
   }
   found = _begun(out, plan)
   if found is not None:
+    _tidy(out)
     say(f"{out} is built already")
     return found
   jobs = _jobs(out, plan, opened)
@@ -112,10 +113,14 @@ def _build(config, out, workers, which, say) -> dict[str, Any]:
       {k: v for k, v in facts.items() if k != "bad"} for facts in mine
     ]
   shards.write_json(out / shards.MANIFEST, plan)
-  for job in jobs:
-    (out / f"{job.name}{shards.FACTS}").unlink(missing_ok=True)
-  (out / shards.PLAN).unlink()
+  _tidy(out)
   return plan
+
+
+def _tidy(out: Path) -> None:
+  """Removes what is of use until a set is built to its end."""
+  for path in (*out.glob(f"*-of-*{shards.FACTS}"), out / shards.PLAN):
+    path.unlink(missing_ok=True)
 
 
 class _Bad:
@@ -148,26 +153,41 @@ def _begun(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
   if (out / shards.MANIFEST).exists():
     found = built.read_manifest(out)
     if _asked(found) == plan:
+      for split in found["splits"]:  # all shards are there and whole
+        shards.BuiltSource(out, split, found)
       return found
     raise UserError(
       f"{out} holds another data set or other settings: {_other(found, plan)};"
       " choose another --out, or delete it"
     )
   if (out / shards.PLAN).exists():
-    before = built.read_json(out / shards.PLAN)
+    before = _read_plan(out)
     if _asked(before) != plan:
       raise UserError(
         f"{out} holds the half of another build: {_other(before, plan)};"
         " choose another --out, or delete it"
       )
     return None
-  strange = sorted(p.name for p in out.iterdir() if p.name != lock.LOCK_FILE)
+  ours = (lock.LOCK_FILE, f"{shards.PLAN}.partial")
+  strange = sorted(p.name for p in out.iterdir() if p.name not in ours)
   if strange:
     raise UserError(
       f"{out} has other files ({picture_files.shown(strange[0])}); choose an"
       " empty folder as --out"
     )
   return None
+
+
+def _read_plan(out: Path) -> dict[str, Any]:
+  """What a folder is being built to be; UserError where it is damaged."""
+  plan = built.read_json(out / shards.PLAN)
+  try:
+    whole = plan["shard_samples"] >= 1 and _asked(plan)
+  except built.DAMAGED:
+    whole = False
+  if not whole:
+    raise UserError(f"{out / shards.PLAN} is damaged; {shards.REBUILD}")
+  return plan
 
 
 def _asked(plan: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +217,7 @@ def _other(before: dict[str, Any], plan: dict[str, Any]) -> str:
 def _jobs(out: Path, plan: dict[str, Any], opened) -> list[ShardJob]:
   """The shards of all splits; as a build before this one divided them."""
   if (out / shards.PLAN).exists():
-    each = built.read_json(out / shards.PLAN)["shard_samples"]
+    each = _read_plan(out)["shard_samples"]
   else:
     record = sample.to_bytes(_first(opened))
     each = min(SHARD_MOST, max(SHARD_LEAST, SHARD_BYTES // len(record)))

@@ -266,8 +266,12 @@ def _record(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _plain(value: Any) -> Any:
   """A value as JSON has it: bytes are UTF-8, numbers stay as written."""
-  if isinstance(value, np.ndarray | np.generic):
-    value = value.tolist()
+  if isinstance(value, np.floating):
+    return _finite(value)
+  if isinstance(value, np.ndarray):
+    value = list(value)
+  if isinstance(value, np.generic):
+    value = value.item()
   if isinstance(value, bytes):
     try:
       return value.decode()
@@ -275,10 +279,19 @@ def _plain(value: Any) -> Any:
       raise ValueError(f"is not UTF-8 at byte {error.start}") from error
   if isinstance(value, bool) or value is None or isinstance(value, str):
     return value
-  if isinstance(value, int | float):
+  if isinstance(value, int):
     return records.Number(value)
+  if isinstance(value, float):
+    return _finite(value)
   if isinstance(value, list | tuple):
     return [_plain(each) for each in value]
   if isinstance(value, Mapping):
     return {str(k): _plain(each) for k, each in value.items()}
   raise ValueError(f"is {type(value).__name__}; text or a number is read")
+
+
+def _finite(value: float | np.floating) -> records.Number:
+  """A number as short as its own precision allows.  In: f32 2.4  Out: 2.4"""
+  if not np.isfinite(value):
+    raise ValueError(f"is {value}, no number; leave the cell empty")
+  return records.Number(value)

@@ -90,6 +90,8 @@ def make(
       places, maps = [], []
       for i in range(start, end):
         sample = source[i]
+        if sample is None:  # a bad one that may be left out
+          continue
         depth = drawn.get(i, codec.modality.read(sample))
         if depth is None or sample.instances is None:
           continue

@@ -56,6 +56,7 @@ class JsonlSource:
     """modalities: those that are not as they stand, as `set_up` gives them."""
     check_places(path, entries, fit)
     self.path, self.entries, self.size, self.fit = path, entries, size, fit
+    self.left_out: tuple[str, ...] = ()  # a line of each bad sample
     # Those that are modules are found again: a module can't be pickled.
     self.modalities = {
       name: each

@@ -30,8 +30,11 @@ def samples(
   opened: Opened,
   source: str,
 ) -> list[Listed]:
-  """Every record of the files; a file that can't be read is a bad sample."""
-  given, found = columns.parse(own.columns), []
+  """Every record of the files; what can't be read of them is a bad sample.
+
+  Raises UserError where no record has the columns: a wrong setting.
+  """
+  given, found, otherwise = columns.parse(own.columns), [], 0
   cell = functools.partial(_cell, opened=opened)
   for path in paths:
     split = data_sets.split_in(path)
@@ -50,7 +53,13 @@ def samples(
         one = Listed(name, path, problem=str(error), split=split)
         found.append(one)
         continue
-      chosen = columns.chosen(list(values), given, f"{source}: {name}")
+      try:
+        chosen = columns.chosen(list(values), given, f"{source}: {name}")
+      except UserError as error:
+        one = Listed(name, path, problem=str(error), split=split)
+        found.append(one)
+        otherwise += 1
+        continue
       shown = [n for n in columns.pictured() if n in chosen]
       named = {
         ours: _alone(ours, values[theirs])
@@ -72,6 +81,8 @@ def samples(
           source=source,
         )
       )
+  if found and otherwise == len(found):
+    raise UserError(found[0].problem)
   return found
 
 

@@ -117,8 +117,9 @@ class Rephrased:
   def __len__(self) -> int:
     return len(self.source)
 
-  def __getitem__(self, index: int) -> Sample:
-    return rephrasing.in_heldout_words(self.source[index])
+  def __getitem__(self, index: int) -> Sample | None:
+    sample = self.source[index]
+    return None if sample is None else rephrasing.in_heldout_words(sample)
 
   def questions(self, index: int) -> tuple[Question, ...]:
     """A scene's questions alone."""

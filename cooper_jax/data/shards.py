@@ -50,7 +50,8 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
   """Writes a shard and gives its facts; what can't be read is left out.
 
   Facts: `count`, `bad` (the line of each sample that is left out), `kinds` (the
-  maps of each sample, as places in `maps`), and sizes and digests of the files.
+  maps of each sample, as places in `maps`), a digest of all samples, and sizes
+  and digests of the files.
   """
   from array_record.python import array_record_module
 
@@ -62,7 +63,7 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
     ending: array_record_module.ArrayRecordWriter(str(path), OPTIONS)
     for ending, path in partial.items()
   }
-  bad, maps, kinds = [], {}, []
+  bad, maps, kinds, digest = [], {}, [], hashlib.sha256()
   for index in range(job.start, job.stop):
     try:
       one = source[index]
@@ -70,7 +71,9 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
       bad.append(str(error))
       continue
     kinds.append(maps.setdefault(tuple(sorted(one.maps)), len(maps)))
-    writers[RECORDS].write(sample.to_bytes(one))
+    record = sample.to_bytes(one)
+    digest.update(record)
+    writers[RECORDS].write(record)
     writers[QUESTIONS].write(sample.to_bytes(_without_pictures(one)))
   for writer in writers.values():
     writer.close()
@@ -80,6 +83,7 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
     "bad": bad,
     "maps": [list(each) for each in maps],
     "kinds": kinds,
+    "digest": digest.hexdigest()[:16],
   }
   for ending, path in partial.items():
     path.replace(folder / f"{job.name}{ending}")
@@ -96,7 +100,7 @@ def written(folder: Path, job: ShardJob) -> dict[str, Any] | None:
       look(folder / f"{job.name}{ending}") == facts[ending]
       for ending in (RECORDS, QUESTIONS)
     )
-  except (OSError, ValueError, KeyError):
+  except (OSError, ValueError, LookupError, TypeError):
     return None
   return facts if whole else None
 

@@ -254,6 +254,8 @@ def main(argv=None) -> int:
   )  # fmt: skip
   asked = parser.parse_args(argv)
   printable()
+  if (asked.n or 0) < 0 or (asked.size or 0) < 0:
+    parser.error("-n and --size are 0 or more")
   try:
     return _run(asked)
   except BrokenPipeError:  # `| head`: what is left needs no reader

@@ -282,9 +282,15 @@ def check(found: list[Survey], config: DataConfig) -> None:
   raise UserError("; ".join([errors[0], *more]))
 
 
-def without_bad(path: Path, config: DataConfig) -> list[Entry]:
-  """The samples of a file but for bad ones; UserError where too many are."""
+def without_bad(
+  path: Path, config: DataConfig
+) -> tuple[list[Entry], tuple[str, ...]]:
+  """(the samples of a file but for bad ones, a line of each of these).
+
+  UserError where too many are bad.
+  """
   found = {n: looked_at(p, config)
            for n, p in paths_of(path_in(config)).items()}  # fmt: skip
   check(list(found.values()), config)
-  return next(each.sound for each in found.values() if each.path == path)
+  mine = next(each for each in found.values() if each.path == path)
+  return mine.sound, tuple(lines[0] for lines in mine.file_errors.values())

@@ -32,6 +32,8 @@ def parse(record: bytes) -> dict[str, list]:
       raise ValueError("no tf.train.Example")
     for _, entry in _fields(features):
       parts = dict(_fields(entry))
+      if not isinstance(parts[1], memoryview):
+        raise ValueError("no tf.train.Example")
       found[bytes(parts[1]).decode()] = _feature(parts.get(2, b""))
   return found
 
@@ -39,12 +41,13 @@ def parse(record: bytes) -> dict[str, list]:
 def _feature(feature) -> list:
   for field, values in _fields(memoryview(feature)):
     if field == _BYTES:
-      return [bytes(each) for _, each in _fields(values)]
+      # Of a memoryview: of a number, as many zeros.
+      return [each.tobytes() for _, each in _fields(values)]
     if field == _FLOATS:
       return [
-        number
+        number  # f32, which as text is as short as it was written
         for _, each in _fields(values)
-        for number in np.frombuffer(each, "<f4").tolist()
+        for number in np.frombuffer(each, "<f4")
       ]
     if field == _INTEGERS:
       return [number for _, each in _fields(values) for number in _whole(each)]

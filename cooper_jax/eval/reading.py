@@ -67,7 +67,8 @@ def samples_of(source) -> list:
   changeable = counterfactual.changeable()
   modules = {changeable: modalities.found()[changeable]}
   have = map_examples.places(source, modules)[changeable]
-  return [source[i] for i in have[:_SCENES].tolist()]
+  samples = (source[i] for i in have[:_SCENES].tolist())
+  return [sample for sample in samples if sample is not None]
 
 
 def measure(policy, params, samples, config, codecs, *, stage: str) -> dict:

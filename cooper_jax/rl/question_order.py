@@ -41,13 +41,19 @@ class ListedStream(QuestionStream):
     self.places = np.array(places)  # of the sample, and of its question
     self.family_of = np.unique(families, return_inverse=True)[1]
 
-  def asked(self, number: int, turn: int, chosen_P) -> Questions:
-    """The questions of a step, given by their numbers [P], 0 to n - 1."""
-    items = []
-    for i, j in self.places[chosen_P]:
-      sample = self.source[int(i)]
-      items.append(prompts.Item(sample, sample.questions[j]))
-    return Questions(number, items, turn)
+  def read(self, chosen_P) -> tuple[list[prompts.Item], np.ndarray]:
+    """The questions with the numbers [P], 0 to n - 1, and their numbers.
+
+    Of a sample that is None, and may be left out, the next question is asked.
+    """
+    items, numbers = [], []
+    for number in np.asarray(chosen_P).tolist():
+      while (sample := self.source[int(self.places[number][0])]) is None:
+        number = (number + 1) % len(self.places)
+      question = sample.questions[self.places[number][1]]
+      items.append(prompts.Item(sample, question))
+      numbers.append(number)
+    return items, np.array(numbers)
 
 
 @dataclasses.dataclass
@@ -63,7 +69,7 @@ class EpochStream(ListedStream):
     count = len(self.places)
     epoch_P, at_P = divmod(number * self.batch + np.arange(self.batch), count)
     chosen = [self._order(turn, int(e))[at] for e, at in zip(epoch_P, at_P)]
-    return self.asked(number, turn, np.array(chosen))
+    return Questions(number, self.read(chosen)[0], turn)
 
   def _order(self, turn: int, epoch: int) -> np.ndarray:
     key = turn, epoch
@@ -113,8 +119,9 @@ class DifficultyStream(ListedStream):
       replace=len(weight) < self.batch,
       p=weight / weight.sum(),
     )
+    items, chosen_P = self.read(chosen_P)
     self._drawn[turn] = number, chosen_P
-    return self.asked(number, turn, chosen_P)
+    return Questions(number, items, turn)
 
   def observe(self, questions: Questions, right_P) -> dict[str, float]:
     """Takes note of groups' shares of right answers [P], NaN = not known.

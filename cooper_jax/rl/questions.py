@@ -61,6 +61,8 @@ class QuestionStream:
     items = []
     while len(items) < self.batch:
       sample = self.source[int(rng.integers(len(self.source)))]
+      if sample is None:  # a bad one that may be left out
+        continue
       questions = [
         question
         for question in sample.questions

@@ -31,12 +31,16 @@ def draw(policy, params, codecs, source, *, count, batch, buckets, path):
   with telemetry.Progress(count, "own maps") as progress:
     for start in range(0, count, _CHUNK):
       samples = [source[i] for i in range(start, min(start + _CHUNK, count))]
+      there = [i for i, sample in enumerate(samples) if sample is not None]
+      read = [samples[i] for i in there]
       for name, codec in codecs.items():
-        parts[name].append(
-          generate.draw_codes(
-            policy, params, samples, name, codec, batch=batch, buckets=buckets
+        # Of a bad sample, which may be left out, no trace reads them.
+        codes = np.zeros((len(samples), codec.config.cells), np.int32)
+        if there:
+          codes[there] = generate.draw_codes(
+            policy, params, read, name, codec, batch=batch, buckets=buckets
           )
-        )
+        parts[name].append(codes)
       progress.advance(len(samples))
   drawn = {name: np.concatenate(part) for name, part in parts.items()}
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ Every process has to call for them, as parameters are on all; the first one
 draws, on its own devices.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,11 @@ def drawn(config, policy, codecs, frozen=None):
       return {}
     with processes.alone():
       if not samples:
-        split = mixture.open_split(DataConfig.from_config(config), "validation")
-        samples.extend(split[i] for i in range(min(SCENES, len(split))))
+        data = DataConfig.from_config(config)
+        split = mixture.open_tolerant(data, "validation")
+        read = (split[i] for i in range(len(split)))
+        there = (sample for sample in read if sample is not None)
+        samples.extend(itertools.islice(there, SCENES))
       maps = {
         name: generate.draw(
           policy,

@@ -91,7 +91,7 @@ def open_asked(config, workdir, trained) -> QuestionSet:
     count = 0 if words_trained(workdir) else count
     unseen = heldout.open_items(data, count, seed=config.seed)
   if stage_scores.reads(config, trained):
-    validation = reading.samples_of(mixture.open_split(data, "validation"))
+    validation = reading.samples_of(mixture.open_tolerant(data, "validation"))
   return QuestionSet(own, opened, unseen, validation)
 
 

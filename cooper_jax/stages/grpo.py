@@ -96,7 +96,7 @@ def run(config, workdir) -> None:
   reference = start if has_reference else None
   source = processes.in_turn(
     "scenes",
-    lambda: mixture.open_split(DataConfig.from_config(config), "train"),
+    lambda: mixture.open_tolerant(DataConfig.from_config(config), "train"),
   )
   asked = selection.after(source, settings.skip_scenes)
   stream = question_order.ORDERS[settings.order](

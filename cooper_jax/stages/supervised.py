@@ -75,7 +75,7 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
   overview(state.params, stage, frozen)
   source = processes.in_turn(
     "scenes",
-    lambda: mixture.open_split(DataConfig.from_config(config), "train"),
+    lambda: mixture.open_tolerant(DataConfig.from_config(config), "train"),
   )
   codecs = tokenizer.load(config, workdir)
   codes = make_codes(
@@ -121,11 +121,7 @@ def make_codes(config, workdir, policy, params, codecs, source, stage: str):
   folder, settings = Path(workdir) / stage, config[stage]
   codes = processes.in_turn(
     "codes",
-    lambda: encode(
-      mixture.tolerant(source, config.data.bad_samples),
-      codecs,
-      folder.parent / "tokenizer/codes",
-    ),
+    lambda: encode(source, codecs, folder.parent / "tokenizer/codes"),
   )
   if settings.get("exchanged_maps", False):
     codes = exchanged(codes, seed=config.seed)

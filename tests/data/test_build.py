@@ -292,7 +292,7 @@ def test_a_part_alone_may_be_built(tmp_path, capsys):
   arguments += ["--workers=1", f"--out={tmp_path / 'out'}"]
   assert build.main(arguments) == 2
   assert "no samples of split 'train', only of test" in capsys.readouterr().err
-  with pytest.raises(UserError, match="holds no built set"):
+  with pytest.raises(UserError, match="is no folder"):
     show.config_of("built", str(tmp_path / "out"))
   assert build.main([*arguments, "--splits=test"]) == 0
   found = show.config_of("built", str(tmp_path / "out"))

@@ -173,10 +173,11 @@ def test_maps_are_made_once_from_what_the_policy_drew(tmp_path, monkeypatch):
 
   def make(seed):
     return counterfactual.make(
-      list(SAMPLES[:5]), _Identity, own=own, seed=seed, path=path
+      [*SAMPLES[:5], None], _Identity, own=own, seed=seed, path=path
     )
 
   made = make(0)
+  assert (made.codes[5] < 0).all()  # of a bad sample, which may be left out
   for i, sample in enumerate(SAMPLES[:5]):
     codes, steps = made.of(i)
     base = np.full((64, 64), 3.0) if i < 2 else sample.maps["depth"]

@@ -270,3 +270,16 @@ def test_a_file_without_rows_is_an_empty_split(tmp_path):
   parquet.write_table(whole.slice(0, 0), tmp_path / "train.parquet")
   with pytest.raises(UserError, match="has no samples"):
     mixture.open_split(config_of(tmp_path, columns=NAMED), "train")
+
+
+def test_numbers_of_32_bits_are_as_short_as_they_were_written(tmp_path):
+  row = {"image": png(image(0)), "question": "How far ?", "unit": "m"}
+  columns = {name: [value] * 3 for name, value in row.items()}
+  numbers = pyarrow.array([2.4, None, float("nan")], pyarrow.float32())
+  path = tmp_path / "a.parquet"
+  parquet.write_table(pyarrow.table(columns | {"answer": numbers}), path)
+  found = opened(tmp_path)
+  assert found.questions(0)[0].answer == "2.4 m"
+  for index, said in ((1, "no 'answer'"), (2, "'answer' is nan, no number")):
+    with pytest.raises(UserError, match=said):
+      found[index]

@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from cooper_jax.data import mixture, show
+from cooper_jax.data import data_sets, mixture, show
 from cooper_jax.errors import UserError
 from tests.data import layouts
 from tests.data.test_parquet import image, png
@@ -164,6 +164,7 @@ BAD = [
   ({"image": ["../../../etc/passwd"]}, "is not below"),
   ({"conversations": []}, "not SPAR's"),
   ({"image": None}, "not SPAR's"),
+  ({"depth": 3}, "can't be read"),
 ]
 
 
@@ -175,3 +176,21 @@ def test_wrong_lines_of_spar_are_bad_samples(change, said, tmp_path):
   with pytest.raises(UserError, match=said) as caught:
     mixture.open_split(config, "train")
   assert "fill_1.jsonl:1" in str(caught.value)
+
+
+def test_other_marks_are_other_data(tmp_path):
+  name, _ = picture(tmp_path)
+  names = []
+  for place in (250, 251):
+    talk = line(name, "What is there?", "big", red_point=[[500, place]])
+    spar(tmp_path, [talk])
+    data_sets._listed.cache_clear()
+    names.append(repr(opened("spar", tmp_path)))
+  assert names[0] != names[1]
+
+
+def test_a_part_of_another_name_is_divided(tmp_path):
+  name, _ = picture(tmp_path)
+  spar(tmp_path, [line(name, "How many?", "2")] * 9, part="more")
+  config = show.config_of("spar", str(tmp_path))
+  assert len(mixture.open_split(config, "train")) == 7

@@ -1,6 +1,7 @@
 """Records of tf.train.Example and prepared data sets are read by columns."""
 
 import io
+import json
 import struct
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from array_record.python import array_record_module
 
 from cooper_jax.data import mixture, show, tf_examples
+from cooper_jax.data.sources import tfds
 from cooper_jax.errors import UserError
 from tests.data import layouts
 from tests.data.test_parquet import depth, image, png
@@ -163,6 +165,34 @@ def test_a_feature_that_is_missing_is_named(tmp_path):
     opened("tfrecord", tmp_path, columns="image=rgbd")
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_record_without_a_feature_is_a_bad_sample(kind, tmp_path):
+  bare = example(rgb=png(image(0)), problem=b"Which ?", label=b"box")
+  path = tmp_path / f"train.{ENDINGS[kind]}"
+  WRITERS[kind](path, [record(0), bare, record(2)])
+  found = opened(kind, tmp_path)
+  with pytest.raises(UserError, match=":1 has no column 'range'"):
+    found[1]
+  assert found[2].maps.keys() == {"depth"}
+
+
+def test_a_number_in_place_of_a_name_or_of_bytes_is_no_example():
+  for inner in (
+    varint(1 << 3) + varint(1 << 40) + field(2, b""),
+    field(1, b"a") + field(2, field(1, varint(1 << 3) + varint(1 << 40))),
+  ):
+    with pytest.raises((ValueError, AttributeError)):
+      tf_examples.parse(field(1, field(1, inner)))
+
+
+def test_numbers_of_32_bits_are_as_short_as_they_were_written(tmp_path):
+  far = {"answer": 2.4, "unit": b"m"}
+  row = example(image=png(image(0)), question=b"How far ?", **far)
+  tfrecord(tmp_path / "a.tfrecord", [row])
+  (question,) = opened("tfrecord", tmp_path, columns="").questions(0)
+  assert question.answer == "2.4 m"
+
+
 def prepared(folder, name="tiny_rooms", count=4):
   """A data set as tensorflow-datasets prepares it, without TensorFlow."""
   import tensorflow_datasets as tfds
@@ -253,3 +283,51 @@ def test_scene_parse150_is_no_class_map(tmp_path):
       ),
       "all",
     )
+
+
+def spoilt(folder, **changes):
+  """Another prepared set, whose first split's facts are others."""
+  prepared(folder)
+  path = folder / "tiny_rooms/1.0.0/dataset_info.json"
+  facts = json.loads(path.read_text())
+  facts["splits"][0] |= changes
+  path.write_text(json.dumps(facts))
+  fields = {"columns": "question=asks, answer=label"}
+  config = show.config_of("tfds:tiny_rooms", str(folder), fields=fields)
+  return show.opened(config, "all")
+
+
+def test_files_of_a_prepared_set_lie_in_its_folder(tmp_path):
+  prepared(tmp_path / "other")
+  pattern = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+  other = f"../../../other/tiny_rooms/1.0.0/{pattern}"
+  with pytest.raises(UserError, match="is not below"):
+    spoilt(tmp_path / "one", filepathTemplate=other)
+
+
+@pytest.mark.parametrize("count", ["3", "9"])
+def test_a_prepared_set_has_as_many_records_as_it_says(count, tmp_path):
+  with pytest.raises(UserError, match=f"has 4 records, by .* {count}"):
+    spoilt(tmp_path, shardLengths=[count])
+
+
+def test_a_broken_record_of_a_prepared_set_is_a_bad_sample(
+  tmp_path, monkeypatch
+):
+  whole = tfds._told
+
+  def told(*given):
+    values = whole(*given)
+
+    def one(row):
+      if row == 2:
+        raise AssertionError("no example")
+      return values(row)
+
+    return one
+
+  monkeypatch.setattr(tfds, "_told", told)
+  found = spoilt(tmp_path)
+  with pytest.raises(UserError, match="train/2 can't be read: no example"):
+    found[2]
+  assert found[3].maps

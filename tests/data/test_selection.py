@@ -230,6 +230,7 @@ def test_exchanged_maps_leave_the_text_and_its_amount_as_they_were():
 
 def test_questions_in_held_out_words_are_the_same_questions():
   assert phrased(SAMPLES, "usual") is SAMPLES
+  assert phrased([None], "heldout")[0] is None  # it may be left out
   asked = phrased(SAMPLES, "heldout")
   assert len(asked) == len(SAMPLES) and repr(asked) != repr(SAMPLES)
   for old, new in zip(SAMPLES, asked):

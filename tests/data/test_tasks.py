@@ -295,6 +295,10 @@ def test_a_policy_draws_the_maps_it_reads_once(tmp_path):
   np.testing.assert_array_equal(drawn["depth"], again["depth"])
   path.unlink()
   assert (draw(1, samples)["depth"] != drawn["depth"]).any()
+  path.unlink()
+  bad = draw(0, [samples[0], None, samples[2]])  # it may be left out
+  for name, each in drawn.items():
+    np.testing.assert_array_equal(bad[name][[0, 2]], each[[0, 2]])
 
 
 @pytest.mark.parametrize("given", [0.0, 0.5, 1.0])

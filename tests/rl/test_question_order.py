@@ -65,6 +65,29 @@ def test_only_the_families_that_are_named_are_listed():
     stream("difficulty", families=("none",))
 
 
+@pytest.mark.parametrize("order", question_order.ORDERS)
+def test_in_place_of_a_bad_sample_another_is_asked(order):
+  class Listed(list):
+    def questions(self, index):  # told without the pictures
+      return SAMPLES[index].questions
+
+  left_out = {0, 4, 7}
+  samples = Listed(None if i in left_out else s for i, s in enumerate(SAMPLES))
+  asked = question_order.ORDERS[order](samples, batch=5, seed=3)
+  good = {q.text for i, s in enumerate(SAMPLES) if i not in left_out
+          for q in s.questions}  # fmt: skip
+  seen = set()
+  for _ in range(40):
+    questions = next(asked)
+    assert len(questions.items) == 5
+    seen |= set(texts(questions))
+    if order == "difficulty":
+      told = [asked.source.questions(i)[j].text
+              for i, j in asked.places[asked._drawn[0][1]]]  # fmt: skip
+      assert told == texts(questions)  # of those that are asked it is told
+  assert seen == good
+
+
 def ask(asked, steps):
   """Asks; of `easy` all answers are right, of `hard` none, of `odd` half."""
   share = {"easy": 1.0, "hard": 0.0, "odd": 0.5}

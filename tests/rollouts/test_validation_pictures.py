@@ -16,7 +16,7 @@ def test_a_few_validation_scenes_are_drawn(monkeypatch, scenes):
 
   def open_split(config, split):
     opened.append(split)
-    return [ITEMS[0].sample] * scenes
+    return [None, *[ITEMS[0].sample] * scenes]  # a bad one, left out
 
   monkeypatch.setattr(mixture, "open_split", open_split)
   images = validation_pictures.drawn(CONFIG, POLICY, codecs())

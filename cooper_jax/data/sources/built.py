@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities, plugins, sample
-from cooper_jax.data import shards
-from cooper_jax.data.shards import BuiltSource
+from cooper_jax.data import shards, splits
+from cooper_jax.data.shards import BuiltSource, ShardJob
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 
+# What a JSON file of another form raises.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError)
 BUILD = "python -m cooper_jax.data.build SOURCE --root DIR --out"
 
 
@@ -178,7 +180,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
       f"built: {folder} has layout {version}, this code reads"
       f" {[shards.LAYOUT, sample.VERSION]}; {shards.REBUILD}"
     )
+  try:
+    _check(manifest)
+  except DAMAGED as error:
+    raise UserError(f"built: {path} is damaged; {shards.REBUILD}") from error
   return manifest
+
+
+def _check(manifest: dict[str, Any]) -> None:
+  """Raises one of `DAMAGED` where a manifest is not as build writes it.
+
+  A shard's name is that of its place: it may come from others and name no file
+  outside of its folder.
+  """
+  _ = manifest["source"], manifest["image_size"], manifest["fit"]
+  _ = [each.items() for each in manifest["maps"].values()]
+  if not manifest["splits"]:
+    raise ValueError("no split")
+  for split, facts in manifest["splits"].items():
+    _, total = len(facts["bad"]), len(facts["shards"])
+    for number, shard in enumerate(facts["shards"]):
+      name, kinds = ShardJob(split, number, total, 0, 0).name, shard["kinds"]
+      if split not in splits.NAMES or shard["name"] != name:
+        raise ValueError("a shard of another name")
+      if not set(kinds) <= set(range(len(shard["maps"]))):
+        raise ValueError("a kind that is none")
+      if shard["count"] != len(kinds):
+        raise ValueError("another count")
+      _ = shard["digest"]
+      for ending in (shards.RECORDS, shards.QUESTIONS):
+        size, _ = shard[ending]
+        _ = f"{size:,}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -186,6 +218,6 @@ def read_json(path: Path) -> dict[str, Any]:
   try:
     found = json.loads(path.read_text("utf-8"))
     _ = found["splits"], found["version"]
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, *DAMAGED) as error:
     raise UserError(f"built: {path} is damaged; {shards.REBUILD}") from error
   return found

@@ -80,11 +80,12 @@ def source(config: DataConfig, split: str) -> JsonlSource:
   from cooper_jax.data.entries import JsonlSource
 
   path = _path(config, split)
-  entries = _entries(path, config)
+  entries, bad = _entries(path, config)
   if "{split}" not in config.own("jsonl").path:
     divided, note = splits.divide([entry.image for entry in entries])
     mine = divided.get(split, set())
     entries = [entry for entry in entries if entry.image in mine]
+    bad = bad if split == splits.NAMES[0] else ()  # they are in no split
     if note:
       _say(f"note: {path}: {picture_files.shown(note)}")
   if not entries:
@@ -94,9 +95,11 @@ def source(config: DataConfig, split: str) -> JsonlSource:
     )
   own = config.modalities
   _check_maps(path, entries, own, strict=not config.bad_samples)
-  return JsonlSource(
+  found = JsonlSource(
     path, entries, config.image_size, fit=config.fit, modalities=own
   )
+  found.left_out = bad
+  return found
 
 
 def everything(config: DataConfig) -> JsonlSource:
@@ -107,7 +110,8 @@ def everything(config: DataConfig) -> JsonlSource:
   check(config)
   (path, *_) = paths_of(config.own("jsonl").path).values()
   more = {"fit": config.fit, "modalities": config.modalities}
-  return JsonlSource(path, _entries(path, config), config.image_size, **more)
+  entries, _ = _entries(path, config)
+  return JsonlSource(path, entries, config.image_size, **more)
 
 
 def survey(config: DataConfig) -> list[str]:
@@ -118,13 +122,18 @@ def survey(config: DataConfig) -> list[str]:
   return at_start(config)
 
 
-def _entries(path: pathlib.Path, config: DataConfig) -> list[Entry]:
-  """The samples of a file; bad ones are left out where some are allowed."""
+def _entries(
+  path: pathlib.Path, config: DataConfig
+) -> tuple[list[Entry], tuple[str, ...]]:
+  """(the samples of a file, a line of each that is left out).
+
+  Bad ones are left out where some are allowed.
+  """
   from cooper_jax.data.entries import read_entries
   from cooper_jax.data.survey import without_bad
 
   if not config.bad_samples:
-    return read_entries(path, config.own("jsonl").usual)
+    return read_entries(path, config.own("jsonl").usual), ()
   return without_bad(path, config)
 
 

@@ -61,13 +61,15 @@ def samples(root: Path, own: Config) -> list[Listed]:
     if own.tasks and parts[-3] not in own.tasks:
       continue
     images = "/".join([*parts[:-5], "images"])
+    split = data_sets.split_in(parts[-4])
     with (root / path).open("rb") as file:
       for number, raw in enumerate(file, 1):
         name = f"{path}:{number}"
         try:
-          one = _line(root, images, parts, name, raw)
+          with folders.reading(f"spar: {name}"):
+            one = _line(root, images, path, name, raw)
         except UserError as error:
-          one = Listed(name, "", problem=str(error))
+          one = Listed(name, path, problem=str(error), split=split)
         several += one is None
         found += [one] if one else []
   if several:
@@ -78,7 +80,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
   return found
 
 
-def _line(root, images, parts, name, raw: bytes) -> Listed | None:
+def _line(root, images, path, name, raw: bytes) -> Listed | None:
   """A line as a sample; None where it has several images."""
   where = f"spar: {name}"
   try:
@@ -92,7 +94,7 @@ def _line(root, images, parts, name, raw: bytes) -> Listed | None:
   except (ValueError, KeyError, TypeError, IndexError) as error:
     said = picture_files.reason(error)
     raise UserError(f"{where}: the line is not SPAR's: {said}") from error
-  task, form = parts[-3], parts[-2]
+  part, task, form = path.split("/")[-4:-1]
   question, problems = own_questions.make(_asked(asked, form))
   if question is None:
     raise UserError(f"{where}: {problems[0]}")
@@ -107,10 +109,11 @@ def _line(root, images, parts, name, raw: bytes) -> Listed | None:
     name,
     f"{images}/{shown[0]}",
     maps,
-    split={"val": "validation"}.get(parts[-4], parts[-4]),
+    split=data_sets.split_in(part),
     group=f"{images}/{str(shown[0]).partition('/')[0]}",
     questions=(dataclasses.replace(question, family=family),),
     read=functools.partial(_marked, marks=marks) if marks else None,
+    beside=(path,),  # it says the marks
   )
 
 

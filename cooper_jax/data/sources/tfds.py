@@ -9,20 +9,33 @@ label is read as its name.
 import dataclasses
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cooper_jax import modalities
-from cooper_jax.data import columns, data_sets, fingerprints, picture_files
+from cooper_jax.data import (
+  columns,
+  data_sets,
+  fingerprints,
+  folders,
+  parquet_files,
+  picture_files,
+)
 from cooper_jax.data.folders import FolderSource, Listed
-from cooper_jax.data.sources import DataConfig
+from cooper_jax.data.sources import DataConfig, arrayrecord
 from cooper_jax.errors import UserError
 
 _ROOT = "~/tensorflow_datasets"
 _INFO = "dataset_info.json"
-_RANDOM = ("array_record", "parquet")  # formats that are read at any place
+# Formats that are read at any place: how many records a file has.
+_COUNTS = {
+  "array_record": lambda path, where: len(arrayrecord.opened(path)),
+  "parquet": parquet_files.count,
+}
+_BROKEN = (*picture_files.BROKEN, AssertionError)
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation",
           "test": "test"}  # fmt: skip
 # Pictures that look like a map and are none: data set -> column -> why.
@@ -121,10 +134,17 @@ def samples(root: Path, own: Config, *, name: str) -> list[Listed]:
       continue
     told = _told(builder, part, texts, where) if texts else None
     for row in range(facts.num_examples):
-      values = told(row) if told else {}
+      which = f"{name}/{part}/{row}"
+      try:
+        values = told(row) if told else {}
+      except _BROKEN as error:
+        said = picture_files.reason(error)
+        problem = f"tfds: {which} can't be read: {said}"
+        found.append(Listed(which, "", problem=problem, split=_SPLITS[part]))
+        continue
       found.append(
         columns.listed(
-          f"{name}/{part}/{row}",
+          which,
           values | dict.fromkeys(shown, columns.HELD),
           path=str((folder / _INFO).relative_to(root)),
           row=row,
@@ -172,16 +192,31 @@ def _builder(folder: str, where: str):
     ) from error
   try:
     kind = json.loads((Path(folder) / _INFO).read_text())["fileFormat"]
-    if kind not in _RANDOM:
+    if kind not in _COUNTS:
       raise UserError(
         f"{where}: {folder} is in the format {kind}, which is not read at any"
         " place; prepare it again with file_format='array_record'"
       )
-    return tfds.builder_from_directory(folder)
-  except (*picture_files.BROKEN, AssertionError) as error:
+    found = tfds.builder_from_directory(folder)
+    for split in found.info.splits.values():
+      _check_files(folder, split, _COUNTS[kind], where)
+    return found
+  except _BROKEN as error:
     raise UserError(
       f"{where}: {folder} can't be read: {picture_files.reason(error)}"
     ) from error
+
+
+def _check_files(folder: str, split, count, where: str) -> None:
+  """UserError where a split's files lie elsewhere, or have other records."""
+  paths = [os.fspath(path) for path in split.filepaths]
+  for path, length in zip(paths, split.shard_lengths, strict=True):
+    folders.inside(Path(folder), os.path.relpath(path, folder), where)
+    if (there := count(path, where)) != length:
+      raise UserError(
+        f"{where}: {path} has {there:,} records, by {_INFO} {length:,}; prepare"
+        " it again"
+      )
 
 
 @functools.lru_cache(maxsize=8)
@@ -227,7 +262,7 @@ def _cell(path: str, row: int, column: str, where: str, *, part: str) -> Any:
   folder = str(Path(path).parent)
   try:
     value = _example(folder, part, row)[column]
-  except (*picture_files.BROKEN, AssertionError) as error:
+  except _BROKEN as error:
     raise UserError(
       f"{where}: example {row} can't be read: {picture_files.reason(error)}"
     ) from error

@@ -18,6 +18,6 @@ training = embedded.training
 
 def items(config) -> list[Item]:
   """The questions of `embedded`, drawn with `config.seed`, rephrased."""
-  test = mixture.open_split(DataConfig.from_config(config), "test")
+  test = mixture.open_tolerant(DataConfig.from_config(config), "test")
   asked = selection.phrased(test, selection.HELDOUT_WORDS)
   return questions.items_of(asked, config.evaluate.questions, seed=config.seed)
