@@ -44,6 +44,7 @@ from cooper_jax.training import lock, telemetry
 SHARD_BYTES = 1 << 29  # of samples as they are in memory; on disk it is less
 SHARD_MOST, SHARD_LEAST = 4096, 16  # samples
 MOST_WORKERS = 16
+MOST_PIXELS = 4096  # a side; more would fill the memory of a worker
 
 
 def build(
@@ -341,8 +342,10 @@ def main(argv=None) -> int:
   )  # fmt: skip
   asked = parser.parse_args(argv)
   printable()
-  if asked.size < 1 or asked.workers < 0 or not 0 <= asked.bad_samples < 1:
-    parser.error("--size is 1 or more, --workers 0 or more, a share below 1")
+  if not 1 <= asked.size <= MOST_PIXELS:
+    parser.error(f"--size is from 1 to {MOST_PIXELS} pixels a side")
+  if asked.workers < 0 or not 0 <= asked.bad_samples < 1:
+    parser.error("--workers are 0 or more, --bad_samples a share below 1")
   which = [each.strip() for each in asked.splits.split(",")]
   if not set(which) <= set(splits.NAMES):
     parser.error(f"--splits are of {', '.join(splits.NAMES)}")

@@ -118,6 +118,20 @@ def test_spar_draws_points_and_boxes_where_its_loader_does(tmp_path):
   assert not blue[150, 150]
 
 
+@pytest.mark.parametrize(
+  ("asked", "answer"),
+  [
+    ("How many chairs are within 3 meters?", "3"),
+    ("How many meters is it from here?", "3 m"),
+    ("How far, in metres?", "3 m"),
+  ],
+)
+def test_spar_counts_are_no_lengths(asked, answer, tmp_path):
+  name, _ = picture(tmp_path)
+  spar(tmp_path, [line(name, asked, "3")])
+  assert opened("spar", tmp_path).questions(0)[0].answer == answer
+
+
 def test_options_of_spar_are_those_of_its_question(tmp_path):
   name, _ = picture(tmp_path)
   asked = "Which is nearer?\nA. The chair\nB. The table"

@@ -35,6 +35,8 @@ UNMARKED = ("distance_infer_center_oc", "view_change_infer")
 RADIUS, STROKE = 20, 20  # pixels of a point, of the line of a box
 _OPTION = re.compile(r"^\s*\(?([A-Z])[.):]\s*(.+?)\s*$", re.MULTILINE)
 _METRES = re.compile(r"\bmet(?:er|re)s?\b", re.IGNORECASE)
+# "How many chairs are within 3 meters": no length, whatever it mentions.
+_COUNT = re.compile(r"\bhow many (?!met(?:er|re)s?\b)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,8 @@ def _asked(asked: dict, form: str) -> dict:
   if form == "select" and len(listed) > 1 and [*listed] == letters:
     return line | {"options": [*listed.values()]}
   number = re.fullmatch(r"\s*\d+(\.\d*)?\s*", answer)
-  return line | ({"unit": "m"} if number and _METRES.search(text) else {})
+  is_length = number and _METRES.search(text) and not _COUNT.search(text)
+  return line | ({"unit": "m"} if is_length else {})
 
 
 def _marks(record, where: str) -> tuple:
