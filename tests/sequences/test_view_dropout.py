@@ -1,6 +1,7 @@
 """Text behind a map that hides the image has nothing of it."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -18,13 +19,16 @@ BINS = packing.Shape(
 )
 
 
+@functools.partial(jax.jit, static_argnames=("model", "bins"))
+def forward(model, params, tokens, layout, images, bins):
+  return model.apply(params, tokens, layout, images, bins=bins)[0]
+
+
 def hidden_of(model, params, form, document, shape=FREE):
   """(hidden [1, L, D], the batch) of one document."""
   batch = packing.pack([document], form=form, shape=shape, rows=1)
   tokens, layout = packing.inputs(batch)
-  hidden, _, _ = jax.jit(model.apply, static_argnames="bins")(
-    params, tokens, layout, batch["images"], bins=shape.bins
-  )
+  hidden = forward(model, params, tokens, layout, batch["images"], shape.bins)
   return np.asarray(hidden), batch
 
 
