@@ -5,6 +5,7 @@ import pytest
 from cooper_jax import lora_export
 from cooper_jax.errors import UserError
 from cooper_jax.models import lora
+from cooper_jax.training import start_folders
 from cooper_jax.weights import exporting, importing, starting
 from tests.weights import starts
 
@@ -23,9 +24,7 @@ def test_a_half_of_a_folder_is_exported_whole_or_not_at_all(
   (tmp_path / "run/sft").mkdir(parents=True)
   monkeypatch.setattr(lora_export, "_finished", lambda folder: "sft")
   monkeypatch.setattr(lora_export, "make_policy", lambda config: None)
-  monkeypatch.setattr(
-    lora_export.trained, "load_stage", lambda *given: params
-  )
+  monkeypatch.setattr(lora_export.trained, "load_stage", lambda *given: params)
 
   def fail(*given):
     raise UserError("the disk is full")
@@ -42,3 +41,15 @@ def test_a_half_of_a_folder_is_exported_whole_or_not_at_all(
   for path, leaf in leaves.items():
     assert (found[path] == leaf + 1).all()
   assert lora_export.export(config, tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("role", ["text", "vision", "from"])
+def test_what_a_folder_has_is_not_among_our_own(tmp_path, role):
+  starts.write_seeing(tmp_path / "hub")
+  planned = starting.plan(role, tmp_path / "hub")
+  own = [
+    path
+    for path in planned.keys
+    if not lora.fits(path.removeprefix("params/"), start_folders.IMPORTED[role])
+  ]
+  assert own == []
