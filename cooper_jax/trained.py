@@ -236,9 +236,10 @@ def _cast(x, like):
 def imported_params(policy: Policy, config, *, like=None, stage_folder=None):
   """Parameters of released weights, those of our own as a new run has them.
 
-  Imported ones are read slice by slice to the devices, and of them none is drawn
-  before. like: shapes whose dtypes they get, None = float32. stage_folder: where their
-  origins are stored, which are printed then; None = neither.
+  Imported ones are read slice by slice to the devices, and of them none is
+  drawn before. like: shapes whose dtypes they get, None = float32.
+  stage_folder: where their origins are stored, which are printed then; None =
+  neither.
   """
   shapes = lora.flatten(abstract_params(policy) if like is None else like)
   known = start_folders.imported(config)
