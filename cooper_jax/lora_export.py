@@ -16,7 +16,7 @@ from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import make_policy
 from cooper_jax.training import lora_record, start_folders, workdir
 from cooper_jax.training.checkpoint import Checkpoints
-from cooper_jax.weights import adapter, exporting, folder, importing
+from cooper_jax.weights import adapter, exporting, starting, writing
 
 LAST_FIRST = ("grpo", "sft", "pretrain")
 
@@ -32,16 +32,16 @@ def export(config, run_folder) -> list[str]:
   if stage is None:
     return []
   step = Checkpoints(run_folder / stage / "checkpoints").latest()
-  made = run_folder / stage / f"{form}-{step}"
-  if processes.agree("export", made.exists()):
+  target = run_folder / stage / f"{form}-{step}"
+  if processes.agree("export", target.exists()):
     return []
   plans = {
-    role: importing.plan(folder.open_folder(path))
+    role: starting.plan(role, path)
     for role, path in start_folders.folders(config).items()
   }
   policy = make_policy(config)
   write = _adapters if form == "adapter" else _merged
-  return write(policy, config, run_folder, stage, plans, made)
+  return write(policy, config, run_folder, stage, plans, target)
 
 
 def _finished(run_folder: Path) -> str | None:
@@ -52,29 +52,28 @@ def _finished(run_folder: Path) -> str | None:
   return None
 
 
-def _merged(policy, config, run_folder, stage, plans, made) -> list[str]:
+def _merged(policy, config, run_folder, stage, plans, target) -> list[str]:
   params = shard.whole(trained.load_stage(policy, config, run_folder, stage))
   flat, said = lora.flatten(params), []
   if not processes.is_first():
     return said
-  made.mkdir()
-  for role, planned in plans.items():
-    leaves = {
-      path: np.asarray(flat[path.removeprefix("params/")])
-      for path in planned.keys
-    }
-    exporting.export(planned, leaves, made / role)
-    said.append(f"{stage:9s} merged weights in {made / role}")
+  with writing.new_folder(target, size=0) as made:
+    for role, planned in plans.items():
+      leaves = {
+        path: np.asarray(flat[path.removeprefix("params/")])
+        for path in planned.keys
+      }
+      exporting.export(planned, leaves, made / role)
+      said.append(f"{stage:9s} merged weights in {target / role}")
   held = {path for planned in plans.values() for path in planned.keys}
   own = [name for name in flat if f"params/{name}" not in held]
   return [*said, *_not_in(own, "the folder's model has it not")]
 
 
-def _adapters(policy, config, run_folder, stage, plans, made) -> list[str]:
+def _adapters(policy, config, run_folder, stage, plans, target) -> list[str]:
   updates, whole, rows, scale = _chain(policy, config, run_folder, stage)
   if not processes.is_first():
     return []
-  rank = next(iter(updates.values())).a.shape[-1]
   roles = {
     role: {path: u for path, u in updates.items() if f"{path}/kernel" in p.keys}
     for role, p in plans.items()
@@ -85,19 +84,19 @@ def _adapters(policy, config, run_folder, stage, plans, made) -> list[str]:
       f" config.lora.match is {config.lora.match}; change it, or set"
       " config.lora.export=none"
     )
-  made.mkdir()
   held, said = set(), []
-  for role, own in roles.items():
-    planned = plans[role]
-    if not own:
-      continue
-    full = {path: x for path, x in whole.items() if path in planned.keys}
-    left = adapter.write(
-      planned, made / role, updates=own, whole=full, alpha=scale * rank
-    )
-    said += [f"{stage:9s} PEFT's adapter in {made / role}"]
-    said += [f"{'':9s} not in it: {line}" for line in left]
-    held |= {*own, *full}
+  with writing.new_folder(target, size=0) as made:
+    for role, own in roles.items():
+      planned = plans[role]
+      if not own:
+        continue
+      full = {path: x for path, x in whole.items() if path in planned.keys}
+      left = adapter.write(
+        planned, made / role, updates=own, whole=full, scale=scale
+      )
+      said += [f"{stage:9s} PEFT's adapter in {target / role}"]
+      said += [f"{'':9s} not in it: {line}" for line in left]
+      held |= {*own, *full}
   others = [p for p in (*updates, *whole) if p not in held]
   said += _not_in(others, "the folder's model has it not")
   return said + _not_in(rows, "the last rows are ours, behind the folder's")

@@ -133,8 +133,7 @@ def adaptation_in(record: lora_record.Record) -> lora.Adaptation:
 def load_base(policy: Policy, record: lora_record.Record, config=None):
   """The whole parameters beside which a LoRA stage trains, in float32.
 
-  Those of released weights are on the host. Raises UserError where they are not
-  those that it began with.
+  Raises UserError where they are not those that it began with.
   """
   base = record.base
   if "stage" in base:
@@ -237,9 +236,10 @@ def _cast(x, like):
 def imported_params(policy: Policy, config, *, like=None, stage_folder=None):
   """Parameters of released weights, those of our own as a new run has them.
 
-  Imported ones are numpy arrays, and of them none is drawn before. like: shapes
-  whose dtypes imported ones get, None = float32. stage_folder: where their
-  origins are stored, which are printed then; None = neither.
+  Imported ones are read slice by slice to the devices, and of them none is
+  drawn before. like: shapes whose dtypes they get, None = float32.
+  stage_folder: where their origins are stored, which are printed then; None =
+  neither.
   """
   shapes = lora.flatten(abstract_params(policy) if like is None else like)
   known = start_folders.imported(config)

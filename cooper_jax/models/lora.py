@@ -118,6 +118,11 @@ def plan(params, config: LoraConfig, *, imported=(), text: int) -> Adaptation:
     for name in _matching(pattern, known, "config.lora.match", "layer")
   ]
   kept = {name for name in layers if f"{name}/{KERNEL}" not in full}
+  if not layers:
+    raise UserError(
+      f'config.lora.match is "{config.match}" and names no layer; there are'
+      f" {_some(known)}"
+    )
   if not kept:
     raise UserError(
       f"config.lora.match={config.match} leaves no layer for A and B:"

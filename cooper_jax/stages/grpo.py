@@ -13,8 +13,6 @@ longer run, and the steps before were taken at other rates than in that.
 
 from pathlib import Path
 
-import jax
-
 from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import validation
@@ -23,7 +21,6 @@ from cooper_jax.policy import (
   adaptation_of,
   init_state,
   make_policy,
-  param_shardings,
   start_from,
 )
 from cooper_jax.rl import losses, question_order, scoring
@@ -31,11 +28,10 @@ from cooper_jax.rl.build import build_step, optimiser_steps
 from cooper_jax.rl.rollout_log import RolloutLog
 from cooper_jax.rollouts import generate
 from cooper_jax.stages import tokenizer
-from cooper_jax.trained import begin_adapted, load_stage
+from cooper_jax.trained import begin_adapted, imported_params, load_stage
 from cooper_jax.training import loop, optim, start_folders, telemetry
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.workdir import add_summary
-from cooper_jax.weights import starting
 
 STAGE = "grpo"
 # What the log line shows, most important first; see training/log_line.py.
@@ -84,11 +80,10 @@ def run(config, workdir) -> None:
     before = None if imports else "sft"
     state, frozen = begin_adapted(*given, before=before, **parts)
     start = frozen.base  # A and B left out: what the stage began with
-  elif imports:
+  elif imports and (has_reference or checkpoints.latest() is None):
+    start = imported_params(policy, config, stage_folder=folder)
+  elif imports:  # what the checkpoint has takes its place
     start = init_state(policy, optimizer, seed=config.seed).params
-    if has_reference or checkpoints.latest() is None:
-      start = starting.load(config, start, folder)
-      start = jax.device_put(start, param_shardings(policy))
   else:
     start = load_stage(policy, config, workdir, "sft")
   if not adaptation:

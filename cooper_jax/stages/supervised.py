@@ -26,7 +26,7 @@ from cooper_jax.policy import (
 from cooper_jax.rollouts import self_maps, validation_pictures
 from cooper_jax.sequences import packing, scoring
 from cooper_jax.stages import tokenizer
-from cooper_jax.trained import begin_adapted, load_stage
+from cooper_jax.trained import begin_adapted, imported_params, load_stage
 from cooper_jax.training import (
   accumulate,
   loop,
@@ -38,7 +38,6 @@ from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.training.log_line import fitted
 from cooper_jax.training.state import TrainState
 from cooper_jax.training.workdir import add_summary
-from cooper_jax.weights import starting
 
 # What names of parameters end with that are multiplied with every token.
 MULTIPLIED = (lora.KERNEL, lora.A, lora.B)
@@ -67,11 +66,11 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
   elif before:
     start = load_stage(policy, config, workdir, before)
     state = start_from(policy, optimizer, start, **parts)
+  elif start_folders.folders(config) and checkpoints.latest() is None:
+    start = imported_params(policy, config, stage_folder=folder)
+    state = start_from(policy, optimizer, start, **parts)
   else:
     state = init_state(policy, optimizer, **parts)
-    if start_folders.folders(config) and checkpoints.latest() is None:
-      begun = starting.load(config, state.params, folder)
-      state = start_from(policy, optimizer, begun, **parts)
   overview(state.params, stage, frozen)
   source = processes.in_turn(
     "scenes",

@@ -24,6 +24,7 @@ IMPORTED = {
   "text": _TEXT,
   "vision": (
     "vision/stem/*", "vision/position", "vision/blocks/*", "vision/norm/*",
+    "vision/merger/*", "vision/deepstack/*",
   ),
   "from": (*_TEXT, "vision/*"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ import json
 import numpy as np
 
 from cooper_jax.errors import UserError
-from cooper_jax.weights import decoder, headers, writing
+from cooper_jax.weights import decoder, headers, qwen_vl, writing
 from cooper_jax.weights.importing import ImportPlan
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = (
@@ -26,6 +26,7 @@ CLASS_PREFIX = {
   "qwen3_vl": "model.language_model.",
 }
 CLASS_PREFIX |= dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "model.")
+STEM, CLASS_TOWER = "params/vision/stem/kernel", "model.visual."  # of Qwen-VL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +41,17 @@ class LayerUpdate:
 
 
 def write(
-  planned: ImportPlan, target, *, updates: dict, whole: dict, alpha: float
+  planned: ImportPlan, target, *, updates: dict, whole: dict, scale: float
 ) -> list[str]:
   """Writes what a folder's model can hold of LoRA; gives what it can't.
 
   updates: `LayerUpdate` of each layer, by its path in our tree; whole: leaves
-  that are trained in full, by path; alpha: of PEFT's alpha / rank. What has no
-  place in the folder's model is named, a line each, and left out. Raises
-  UserError where nothing is left, or where the ranks differ.
+  that are trained in full, by path; scale: what A B counts. What has no place
+  in the folder's model is named, a line each, and left out. Layers that are one
+  there, as a tower's q, k and v, are one update of all their ranks. Raises
+  UserError where nothing is left.
   """
-  tensors, modules, left_out = {}, [], []
+  tensors, modules, left_out = {}, {}, []
   for path, update in updates.items():
     kernel = f"{path}/kernel"
     name = planned.names.get(kernel)
@@ -58,23 +60,33 @@ def write(
       why = why if name is None else "it is no product there"
       left_out.append(f"A and B of {path}: {why}")
       continue
+    which, count = name.part
     for layer, key in enumerate(planned.keys[kernel]):
-      module = _module(planned, key)
-      modules.append(module)
-      parts = (x[layer] if name.is_stacked else x for x in (update.a, update.b))
-      for side, part in zip("AB", parts, strict=True):
-        tensors[f"{INSIDE}{module}.lora_{side}.weight"] = part.T
+      a, b = (x[layer] if name.is_stacked else x for x in (update.a, update.b))
+      wide = np.zeros((len(b), count, b.shape[-1]), np.float32)
+      wide[:, which] = b
+      parts = modules.setdefault(_module(planned, key), [])
+      parts.append((a, wide.reshape(len(b), -1)))
+  for module, parts in modules.items():
+    a = np.concatenate([a for a, _ in parts], axis=1)
+    b = np.concatenate([b for _, b in parts], axis=0)
+    tensors[f"{INSIDE}{module}.lora_A.weight"] = a.T
+    tensors[f"{INSIDE}{module}.lora_B.weight"] = b.T
+  ranks = {m: sum(a.shape[1] for a, _ in parts) for m, parts in modules.items()}
   saved = []
   for path, leaf in whole.items():
     keys = planned.keys.get(path, ())
     held = {_module(planned, key) for key in keys}
-    if not keys or held & set(modules):
+    if not keys or held & modules.keys():
       why = "the folder's model has it not"
       left_out.append(
         f"{path}: {'PEFT adapts that layer or trains it' if keys else why}"
       )
       continue
     name = planned.names[path]
+    if name.part[1] > 1:
+      left_out.append(f"{path}: it is a part of a tensor there")
+      continue
     for layer, key in enumerate(keys):
       part = np.asarray(leaf[layer] if name.is_stacked else leaf)
       if name.transform == decoder.FIRST_ROWS:
@@ -95,13 +107,7 @@ def write(
       f"{planned.source.path} has none of the layers that have A and B:"
       f" {', '.join(updates)}; set config.lora.match"
     )
-  ranks = {update.a.shape[-1] for update in updates.values()}
-  if len(ranks) > 1:
-    raise UserError(
-      f"layers have A and B of ranks {sorted(ranks)}, PEFT's form has one;"
-      " export merged"
-    )
-  said = settings(planned, modules, saved, rank=ranks.pop(), alpha=alpha)
+  said = settings(planned, ranks, saved, scale=scale)
   size = sum(part.nbytes for part in tensors.values()) + 2**16
   writing.check_outside(target, planned.source.path)
   with writing.new_folder(target, size=size) as made:
@@ -117,23 +123,28 @@ def write(
 
 
 def settings(
-  planned: ImportPlan, modules, saved, *, rank: int, alpha: float
+  planned: ImportPlan, ranks: dict[str, int], saved, *, scale: float
 ) -> dict:
-  """Fields of `adapter_config.json`."""
+  """Fields of `adapter_config.json`.
+
+  ranks: by layer; those that are not the lowest one are listed.
+  """
+  rank = min(ranks.values())
+  others = {module: each for module, each in ranks.items() if each != rank}
   return {
-    "alpha_pattern": {},
+    "alpha_pattern": {module: scale * each for module, each in others.items()},
     "base_model_name_or_path": str(planned.source.path),
     "bias": "none",
     "fan_in_fan_out": False,
     "inference_mode": True,
     "init_lora_weights": True,
-    "lora_alpha": alpha,
+    "lora_alpha": scale * rank,
     "lora_dropout": 0.0,
     "modules_to_save": sorted(set(saved)) or None,
     "peft_type": "LORA",
     "r": rank,
-    "rank_pattern": {},
-    "target_modules": _targets(planned, modules),
+    "rank_pattern": others,
+    "target_modules": _targets(planned, ranks),
     "task_type": "CAUSAL_LM" if EMBEDDING in planned.keys else None,
     "use_dora": False,
     "use_rslora": False,
@@ -156,9 +167,14 @@ def _module(planned: ImportPlan, key: str) -> str:
   """What the model's class calls the layer of a tensor."""
   module = key.rpartition(".")[0]
   wanted = CLASS_PREFIX.get(planned.source.config.get("model_type"))
-  if wanted is None or EMBEDDING not in planned.keys:
+  if wanted is None or key.startswith("lm_head."):
     return module
-  prefix = planned.keys[EMBEDDING][0].removesuffix("embed_tokens.weight")
-  if module.startswith(prefix) and not key.startswith("lm_head."):
-    return wanted + module.removeprefix(prefix)
+  for path, first, own in (
+    (STEM, qwen_vl.FIRST_OF_TOWER, CLASS_TOWER),
+    (EMBEDDING, "embed_tokens.weight", wanted),
+  ):
+    if path in planned.keys:
+      prefix = planned.keys[path][0].removesuffix(first)
+      if module.startswith(prefix):
+        return own + module.removeprefix(prefix)
   return module

@@ -59,7 +59,7 @@ def take(config, given=()) -> None:
   if named:
     _check_together(config, named)
   for role, path in named.items():
-    planned = _plan(role, path)
+    planned = plan(role, path)
     _check_role(role, planned)
     _take_sizes(config, planned, given)
     _check_width(config, role, planned)
@@ -87,7 +87,8 @@ def _check_together(config, named: dict) -> None:
     )
 
 
-def _plan(role: str, path) -> importing.ImportPlan:
+def plan(role: str, path) -> importing.ImportPlan:
+  """What of a folder a role takes; UserError names the role's setting."""
   only = "" if role == "from" else role
   try:
     return importing.plan(folder.open_folder(path), only)
@@ -259,7 +260,7 @@ def build(config, params):
   """
   shapes, streams, found = flatten(params), {}, []
   for role, path in folders(config).items():
-    planned = _plan(role, path)
+    planned = plan(role, path)
     _noted(config, role, planned)
     for origin in planned.origins():
       stream = streaming.of_folder(planned, origin.path)

@@ -184,6 +184,9 @@ def test_what_is_trained_is_named_by_patterns():
     made(match="decoder/block/*")
   with pytest.raises(UserError, match='names no parameter with "map_quary"; d'):
     made(full="map_quary")
+  for empty in ("", " ,"):
+    with pytest.raises(UserError, match=f'match is "{empty}" and names no l'):
+      made(match=empty)
   with pytest.raises(UserError, match="leaves no layer"):
     made(full="decoder/blocks/*")
 

@@ -16,13 +16,12 @@ from cooper_jax.weights import (
   text_model,
 )
 from tests import tiny  # noqa: F401  sets the mesh
-from tests.weights import released
+from tests.weights import released, released_seeing
 
 ALPHA, RANK, CLOSE = 12.0, 3, 1e-5
 CASES = [
   ("qwen3", True, "model."),
   pytest.param("qwen2", False, "", marks=pytest.mark.slow),
-  pytest.param("qwen2_5_vl", False, "language_model.", marks=pytest.mark.slow),
 ]
 
 
@@ -82,7 +81,11 @@ def test_adapter_and_merged_folder_have_the_same_logits(
   np.testing.assert_allclose(found, beside, atol=CLOSE)
   # PEFT's: its weights are W + alpha / r * B A, under its class's names.
   left = adapter.write(
-    made.planned, tmp_path / "peft", updates=made.updates, whole={}, alpha=ALPHA
+    made.planned,
+    tmp_path / "peft",
+    updates=made.updates,
+    whole={},
+    scale=ALPHA / RANK,
   )
   assert left == []
   said = json.loads((tmp_path / "peft" / adapter.ADAPTER_CONFIG).read_text())
@@ -140,7 +143,11 @@ def test_what_peft_does_not_hold_is_named(tmp_path):
     f"{q}/bias": np.ones(4, np.float32),
   }
   left = adapter.write(
-    made.planned, tmp_path / "peft", updates=updates, whole=whole, alpha=ALPHA
+    made.planned,
+    tmp_path / "peft",
+    updates=updates,
+    whole=whole,
+    scale=ALPHA / RANK,
   )
   assert left == [
     "A and B of params/align: the folder's model has no such layer",
@@ -161,16 +168,119 @@ def test_what_peft_does_not_hold_is_named(tmp_path):
       tmp_path / "none",
       updates={"params/align": made.updates[k]},
       whole={},
-      alpha=ALPHA,
+      scale=ALPHA / RANK,
     )
   assert not (tmp_path / "none").exists()
 
 
+def seeing(tmp_path, name):
+  """(plan, leaves, A and B of every layer) of a folder of Qwen-VL."""
+  released_seeing.write(tmp_path / "base", name)
+  planned = importing.plan(folder.open_folder(tmp_path / "base"))
+  leaves, rng = importing.read(planned), np.random.default_rng(4)
+  updates = {}
+  for path, leaf in leaves.items():
+    if path.endswith("/kernel"):
+      *front, into, out = leaf.shape
+      updates[path.removesuffix("/kernel")] = adapter.LayerUpdate(
+        rng.normal(0, 0.3, (*front, into, RANK)).astype("f4"),
+        rng.normal(0, 0.3, (*front, RANK, out)).astype("f4"),
+      )
+  return planned, leaves, updates
+
+
+def check_added(leaves, updates, found):
+  """Leaves are those of before, with A B added wherever a layer has them."""
+  for path, leaf in leaves.items():
+    update, wanted = updates.get(path.removesuffix("/kernel")), leaf
+    if update and not path.endswith("/bias"):
+      wanted = leaf + ALPHA / RANK * update.a @ update.b
+    np.testing.assert_allclose(found[path], wanted, atol=CLOSE, err_msg=path)
+
+
+@pytest.mark.parametrize("name", list(released_seeing.CASES))
+def test_layers_that_are_one_in_the_folder_are_one_update(tmp_path, name):
+  planned, leaves, updates = seeing(tmp_path, name)
+  bias = "params/vision/blocks/q/bias"
+  left = adapter.write(
+    planned,
+    tmp_path / "peft",
+    updates=updates,
+    whole={bias: leaves[bias]},
+    scale=ALPHA / RANK,
+  )
+  stem = "params/vision/stem"
+  assert left == [
+    f"A and B of {stem}: it is no product there",
+    f"{bias}: PEFT adapts that layer or trains it",
+  ]
+  said = json.loads((tmp_path / "peft" / adapter.ADAPTER_CONFIG).read_text())
+  qkv = "model.visual.blocks.0.attn.qkv"
+  assert said["rank_pattern"][qkv] == 3 * said["r"] == 3 * RANK
+  assert said["alpha_pattern"][qkv] == 3 * said["lora_alpha"] == 3 * ALPHA
+  assert all(".attn.qkv" in module for module in said["rank_pattern"])
+  _, prefix, tower, _ = released_seeing.CASES[name]
+  tensors = safetensors.numpy.load_file(
+    tmp_path / "peft" / adapter.ADAPTER_WEIGHTS
+  )
+  added = {k: planned.source.mapped(k) for k in planned.source.tensors}
+  for key, a in tensors.items():
+    if ".lora_A." in key:
+      own = key.removeprefix(adapter.INSIDE).replace(".lora_A", "")
+      own = own.replace("model.language_model.", prefix)
+      own = own.replace("model.visual.", tower)
+      b = tensors[key.replace("lora_A", "lora_B")]
+      added[own] = added[own] + ALPHA / RANK * b @ a
+  (tmp_path / "added").mkdir()
+  released.write_json(tmp_path / "added/config.json", planned.source.config)
+  released.write_tensors(tmp_path / "added", added)
+  found = importing.read(importing.plan(folder.open_folder(tmp_path / "added")))
+  del updates[stem]
+  check_added(leaves, updates, found)
+
+
+def test_what_is_a_part_of_a_tensor_is_not_saved_for_the_whole(tmp_path):
+  planned, leaves, updates = seeing(tmp_path, "qwen3_vl")
+  bias, q = "params/vision/blocks/q/bias", "params/decoder/blocks/q/main"
+  left = adapter.write(
+    planned,
+    tmp_path / "peft",
+    updates={q: updates[q]},
+    whole={bias: leaves[bias]},
+    scale=1.0,
+  )
+  assert left == [f"{bias}: it is a part of a tensor there"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(released_seeing.CASES))
+def test_peft_adds_it_to_every_layer_of_a_model_that_sees(tmp_path, name):
+  torch = pytest.importorskip("torch")
+  peft = pytest.importorskip("peft")
+  transformers = pytest.importorskip("transformers")
+  planned, leaves, updates = seeing(tmp_path, name)
+  adapter.write(
+    planned,
+    tmp_path / "peft",
+    updates=updates,
+    whole={},
+    scale=ALPHA / RANK,
+  )
+  model = transformers.AutoModelForImageTextToText.from_pretrained(
+    tmp_path / "base", dtype=torch.float32
+  )
+  loaded = peft.PeftModel.from_pretrained(model, tmp_path / "peft")
+  loaded.merge_and_unload().save_pretrained(tmp_path / "out")
+  del updates["params/vision/stem"]
+  found = importing.read(importing.plan(folder.open_folder(tmp_path / "out")))
+  check_added(leaves, updates, found)
+
+
 def test_names_are_written_whole_where_short_ones_would_name_more(tmp_path):
   made = Problem(tmp_path / "base")
-  modules = ["model.layers.0.self_attn.q_proj"]
-  said = adapter.settings(made.planned, modules, (), rank=2, alpha=1.0)
-  assert said["target_modules"] == modules
+  ranks = {"model.layers.0.self_attn.q_proj": 2}
+  said = adapter.settings(made.planned, ranks, (), scale=0.5)
+  assert said["target_modules"] == [*ranks]
 
 
 def test_peft_loads_it_to_the_same_logits(tmp_path):
@@ -186,7 +296,7 @@ def test_peft_loads_it_to_the_same_logits(tmp_path):
       tmp_path / family / "peft",
       updates=made.updates,
       whole=whole,
-      alpha=ALPHA,
+      scale=ALPHA / RANK,
     )
     frozen, trained = made.frozen()
     changed = lora.flatten(frozen.base)
