@@ -12,7 +12,15 @@ from cooper_jax.errors import UserError
 from cooper_jax.models import layers, patches, transformer, vision
 from cooper_jax.models.config import VisionConfig
 from cooper_jax.sequences import segments
-from cooper_jax.weights import convert, folder, importing, live, qwen_vl, verify
+from cooper_jax.weights import (
+  convert,
+  folder,
+  importing,
+  live,
+  qwen,
+  qwen_vl,
+  verify,
+)
 from tests.weights import released, released_seeing
 from tests.weights.test_convert import stored
 
@@ -25,6 +33,7 @@ NOT_HERE = [
 NEWER, OLDER = "qwen3_vl", "qwen2_5_vl"
 PICTURES = {NEWER: ["features", "deepstack_0", "deepstack_1"]}
 PICTURES[OLDER] = ["features"]
+NEW_TEXT = released.CASES["qwen3"][0]
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +348,15 @@ def test_half_of_a_model_can_be_taken(here):
   for planned in halves.values():
     keys = {key for each in planned.keys.values() for key in each}
     assert keys | set(planned.carried) == opened.tensors.keys()
+
+
+def test_what_a_config_leaves_out_is_its_class_s_own():
+  """Where two classes have another value, a wrong one loads and is wrong."""
+  for config, eps in ((released_seeing.OLDER, 1e-5), (NEW_TEXT, 1e-6)):
+    said = {k: v for k, v in config.items() if k != "rms_norm_eps"}
+    assert qwen.config(said, "config.json")["norm_eps"] == eps
+  said = {k: v for k, v in NEW_TEXT.items() if k != "head_dim"}
+  assert qwen.config(said, "config.json")["head_dim"] == 128
 
 
 def test_the_processor_says_what_the_colours_are(tmp_path):
