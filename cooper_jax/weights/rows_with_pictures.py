@@ -55,6 +55,12 @@ def _compare(model: Unified, params, arrays: Expected) -> dict:
     return features, model.apply(params, hidden, method=text_model.logits)
 
   (features, deep), logits = run(params, tokens, layout, seen)
+  stacked = len(config.vision.deepstack)
+  if f"deepstack_{stacked}" in arrays:
+    raise UserError(
+      f"io.npz has deepstack_{stacked}, and the tower gives the states of"
+      f" {stacked} layers to the decoder; one of them is of another model"
+    )
   real = np.nonzero(kind)[0], tokens.cell[kind == 1]
   found = {}
   wide = (int(cells.sum()), config.d_model)
