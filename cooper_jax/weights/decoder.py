@@ -96,10 +96,13 @@ FREQUENCIES = Skipped(
 )
 
 
-def config(fields: ConfigFields, *, kv_heads=REQUIRED) -> dict:
+def config(
+  fields: ConfigFields, *, kv_heads=REQUIRED, eps=1e-6, head_dim=None
+) -> dict:
   """The sizes of `ModelConfig` that all such decoders spell alike.
 
-  kv_heads: the class's own where a config has none; None = as many as heads.
+  kv_heads, eps, head_dim: the class's own where a config has none. kv_heads
+  None = as many as heads; head_dim None = what is each head's of the width.
   """
   for name, allowed, why in (
     ("hidden_act", "silu", "other activations are not supported"),
@@ -127,14 +130,14 @@ def config(fields: ConfigFields, *, kv_heads=REQUIRED) -> dict:
     "heads": heads,
     "kv_heads": fields.count("num_key_value_heads", kv_heads),
     "ffn": fields.count("intermediate_size"),
-    "norm_eps": fields.real("rms_norm_eps", 1e-6),
+    "norm_eps": fields.real("rms_norm_eps", eps),
   }
-  own = fields.get("head_dim", None)
+  own = fields.get("head_dim", head_dim)
   if own is None and width % heads:
     fields.refuse(
       "hidden_size", width, f"{heads} heads don't divide it; give head_dim"
     )
-  found["head_dim"] = fields.count("head_dim", width // heads)
+  found["head_dim"] = fields.count("head_dim", head_dim or width // heads)
   return found
 
 

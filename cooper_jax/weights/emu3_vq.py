@@ -17,6 +17,7 @@ def config(said: dict, where: str) -> dict:
   """
   read = picture_codes.own_config(said, where, WHOLE, ALONE)
   picture_codes.colours(read)
+  count = picture_codes.count
   sizes = picture_codes.widths(read, DEFAULT)
   levels = [sizes["width"] * times for times in sizes["multipliers"]]
   width = read.count("hidden_size", 1024)
@@ -32,17 +33,22 @@ def config(said: dict, where: str) -> dict:
   heads = read.count("num_attention_heads", DEFAULT.heads)
   if width % heads:
     read.refuse("num_attention_heads", heads, f"it does not divide {width}")
-  frames = read.count("temporal_downsample_factor", DEFAULT.frames)
+  frames = count(
+    read,
+    "temporal_downsample_factor",
+    DEFAULT.frames,
+    picture_codes.MOST_FRAMES,
+  )
   if frames & (frames - 1):
     read.refuse(
       "temporal_downsample_factor", frames, "allowed: powers of 2, as 4"
     )
-  code_width = read.count("embed_dim", DEFAULT.code_width)
+  code_width = count(read, "embed_dim", DEFAULT.code_width)
   read.only(
     "latent_channels", code_width, "the decoder reads both by one and the same"
   )
   found = MovqConfig(
-    codes=read.count("codebook_size", DEFAULT.codes),
+    codes=count(read, "codebook_size", DEFAULT.codes, picture_codes.MOST_CODES),
     code_width=code_width,
     attended=attended,
     heads=heads,

@@ -25,10 +25,13 @@ def config(said: dict, where: str) -> dict:
   read = picture_codes.own_config(said, where, WHOLE, ALONE)
   picture_codes.colours(read)
   read.known |= set(OF_OTHERS)
+  count = picture_codes.count
   found = VqganConfig(
-    codes=read.count("num_embeddings", DEFAULT.codes),
-    code_width=read.count("embed_dim", DEFAULT.code_width),
-    latent=read.count("latent_channels", DEFAULT.latent),
+    codes=count(
+      read, "num_embeddings", DEFAULT.codes, picture_codes.MOST_CODES
+    ),
+    code_width=count(read, "embed_dim", DEFAULT.code_width),
+    latent=count(read, "latent_channels", DEFAULT.latent),
     **picture_codes.widths(read, DEFAULT),
   )
   read.finish()

@@ -19,6 +19,9 @@ from cooper_jax.weights import decoder, fields, vision_model
 
 FIRST_KEY = "quantize.embedding.weight"  # by which a layout is known
 LAYOUTS = (("", ""), ("model.vqmodel.", ""), ("vqmodel.", ""))
+# What is larger is no network, and shapes of it can't be computed.
+MOST_CHANNELS, MOST_CODES = 2**16, 2**24
+MOST_LEVELS, MOST_FRAMES = 10, 64
 SIZES = "tokenizer"  # in the sizes of an import: the network's config
 # Of a whole model's config, what is of its other parts.
 OF_WHOLE = (
@@ -83,15 +86,29 @@ def numbers(read: fields.ConfigFields, name: str, default, least: int):
   return tuple(value)
 
 
+def count(
+  read: fields.ConfigFields, name: str, default: int, most: int = MOST_CHANNELS
+) -> int:
+  """A whole number from 1 to `most`."""
+  value = read.count(name, default)
+  if value > most:
+    read.refuse(name, value, f"allowed: 1 to {most:,}")
+  return value
+
+
 def widths(read: fields.ConfigFields, default) -> dict:
   """`width`, `multipliers` and `blocks` of a network.
 
   default: its config as it stands. Raises UserError where a norm can't be.
   """
-  width = read.count("base_channels", default.width)
+  width = count(read, "base_channels", default.width)
   multipliers = numbers(read, "channel_multiplier", default.multipliers, 1)
-  if not multipliers:
-    read.refuse("channel_multiplier", [], "allowed: one number or more")
+  if not 0 < len(multipliers) <= MOST_LEVELS:
+    why = f"allowed: 1 to {MOST_LEVELS} numbers"
+    read.refuse("channel_multiplier", [*multipliers], why)
+  if width * max(multipliers) > MOST_CHANNELS:
+    why = f"times {width} it is more than {MOST_CHANNELS:,} channels"
+    read.refuse("channel_multiplier", [*multipliers], why)
   for times in (1, *multipliers):
     if width * times % GROUPS:
       read.refuse(

@@ -51,7 +51,11 @@ def config(said: dict, where: str) -> dict:
     parts[-1].known.add("vision_config")
     for each in parts:
       each.known |= set(IDS_OF_PICTURES)
-  found = decoder.config(read)
+  found = decoder.config(
+    read,
+    eps=1e-5 if model_type == "qwen2_5_vl" else 1e-6,
+    head_dim=128 if newer else None,
+  )
   decoder.no_windows(read, found["layers"])
   # `use_mrope` says that there may be pictures.
   read.known.add("use_mrope")

@@ -20,6 +20,7 @@ DIVISIBLE = True  # text or tower may be taken alone
 PROCESSOR = "preprocessor_config.json"
 EPS = 1e-6  # of the towers' norms, in their classes
 THETA = 10_000.0  # of the towers' turns, where a config doesn't say
+MOST_WINDOW = 2**20  # pixels along a side
 HALF = (0.5, 0.5, 0.5)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -102,8 +103,10 @@ def _tower(read: fields.ConfigFields, *, newer: bool) -> dict:
       )
     return found | {"position_side": side, "deepstack": stacked}
   window = read.count("window_size", 112)
-  if window // merge // patch < 1:
-    read.refuse("window_size", window, f"a cell has {merge * patch} pixels")
+  cell = merge * patch
+  if not cell <= window <= MOST_WINDOW:
+    why = f"a cell has {cell} pixels, allowed: {cell} to {MOST_WINDOW:,}"
+    read.refuse("window_size", window, why)
   full = _layers(read, "fullatt_block_indexes", [7, 15, 23, 31])
   return found | {
     "window": window // merge // patch,

@@ -43,6 +43,12 @@ def _compare(model: Unified, params, arrays: Expected) -> dict:
   ids = arrays.take("ids", INTEGERS, *shape, below=config.text)
   grids = _grids(arrays, config.vision)
   cells = grids.prod(axis=1) // config.vision.merge**2
+  stacked = len(config.vision.deepstack)
+  if f"deepstack_{stacked}" in arrays:
+    raise UserError(
+      f"io.npz has deepstack_{stacked}, and the tower gives the states of"
+      f" {stacked} layers to the decoder; one of them is of another model"
+    )
   tokens, order, rows = _rows(ids, kind, grids, config)
   seen = _pictures(arrays, grids, rows, len(ids), config.vision)
   _, layout, _ = text_model.inputs(ids, config)

@@ -41,6 +41,7 @@ WINDOWS = dataclasses.replace(
 )
 PLAIN = dataclasses.replace(tiny.make_config().vision, layers=2)
 GRIDS = ((6, 6), (4, 8), (2, 6))  # in patches
+positions = jax.jit(patches.positions, static_argnames="kind")
 
 
 @functools.cache
@@ -49,13 +50,16 @@ def made(config, seed=0):
   module = vision.Vision(config, 10, "float32", "float32")
   side = config.image_size
   zeros = np.zeros((1, side, side, 3), np.uint8)
-  params = module.init(jax.random.key(seed), zeros)
-  rng = np.random.default_rng(seed)
-  params = jax.tree.map(
-    lambda x: x + rng.normal(0, 0.2, x.shape).astype("f4"),
-    tiny.nn.unbox(params),
+  shapes = tiny.nn.unbox(
+    jax.eval_shape(module.init, jax.random.key(seed), zeros)
   )
-  return jax.jit(module.apply), params
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    around = 1.0 if path[-1].key == "scale" else 0.0
+    return rng.normal(around, 0.3, leaf.shape).astype("f4")
+
+  return jax.jit(module.apply), jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def batch(config, rng, most=36):
@@ -98,15 +102,26 @@ def test_padding_and_the_order_of_cells_change_nothing(config):
   given = batch(config, rng)
   found = apply(params, given)
   assert np.std(found[0]) > 0.1
+  moved, orders = batch(config, rng), []  # with other padding
   for i, grid in enumerate(GRIDS):
-    cells = np.prod(grid) // 4
-    order = rng.permutation(cells)
-    at = (4 * order[:, None] + np.arange(4)).reshape(-1)
-    alone = jax.tree.map(lambda x, i=i, at=at: x[i : i + 1, at], given)
-    features, deep = apply(params, alone.replace(exists=None))
-    np.testing.assert_allclose(features[0], found[0][i, order], atol=2e-5)
-    if deep is not None:
-      np.testing.assert_allclose(deep[:, 0], found[1][:, i, order], atol=2e-5)
+    orders.append(rng.permutation(np.prod(grid) // 4))
+    at = (4 * orders[i][:, None] + np.arange(4)).reshape(-1)
+    for name in ("values", "row", "column"):
+      getattr(moved, name)[i, : len(at)] = getattr(given, name)[i, at]
+  # The last one alone, too, without any padding.
+  last = jax.tree.map(lambda x: x[-1:, : len(at)], moved)
+  alone = apply(params, last.replace(exists=None))
+  again = apply(params, moved)
+  for i, order in enumerate(orders):
+    there = slice(len(order))
+    for (features, deep), at in ((again, i), (alone, 0))[: 1 + (i == 2)]:
+      np.testing.assert_allclose(
+        features[at, there], found[0][i, order], atol=5e-5
+      )
+      if deep is not None:
+        np.testing.assert_allclose(
+          deep[:, at, there], found[1][:, i, order], atol=5e-5
+        )
 
 
 def test_windows_end_where_they_end():
@@ -116,8 +131,10 @@ def test_windows_end_where_they_end():
     apply, params = made(config)
     given = batch(config, np.random.default_rng(3))
     one, _ = apply(params, given)
-    given.values[0, 0] += 1.0
-    other, _ = apply(params, given)
+    # A copy: what was given may still be read.
+    values = given.values.copy()
+    values[0, 0] += 1.0
+    other, _ = apply(params, given.replace(values=values))
     moved = np.abs(np.asarray(one - other)[0, :9]).max(axis=-1).reshape(3, 3)
     # 3 x 3 cells: the first window has 2 x 2 of them.
     assert (moved[:2, :2] > 1e-4).all()
@@ -131,7 +148,7 @@ def test_a_square_of_the_table_s_own_size_is_the_table():
   row, column = patches.places(5, 5, 1)
   given = patches.Patches(np.zeros((1, 25, 1)), row[None], column[None])
   for kind in ("grid", "averaged", "resized"):
-    found = patches.positions(table, given, kind)
+    found = positions(table, given, kind=kind)
     np.testing.assert_allclose(found[0], table, atol=1e-6)
 
 
@@ -140,11 +157,11 @@ def test_a_table_is_stretched_from_corner_to_corner():
   table = (10.0 * np.arange(5)[:, None] + np.arange(5)).reshape(25, 1)
   row, column = patches.places(3, 9, 1)
   given = patches.Patches(np.zeros((1, 27, 1)), row[None], column[None])
-  found = patches.positions(table, given, "resized")[0].reshape(3, 9)
+  found = positions(table, given, kind="resized")[0].reshape(3, 9)
   wanted = np.linspace(0, 40, 3)[:, None] + np.linspace(0, 4, 9)
   np.testing.assert_allclose(found, wanted, atol=1e-4)
   one = patches.Patches(np.zeros((1, 1, 1)), row[None, :1], column[None, :1])
-  assert patches.positions(table, one, "resized")[0, 0, 0] == 0
+  assert positions(table, one, kind="resized")[0, 0, 0] == 0
 
 
 def test_a_cell_s_patches_are_neighbours():

@@ -6,8 +6,8 @@ import pytest
 
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import ModelConfig
-from cooper_jax.weights import families
-from tests.weights import released
+from cooper_jax.weights import families, qwen
+from tests.weights import released, released_seeing
 
 
 def sizes(name, **more):
@@ -162,6 +162,15 @@ def test_a_part_of_the_text_half_is_refused_as_well():
 )
 def test_what_is_there_and_off_is_no_change(name, change):
   assert sizes(name, **change) == sizes(name)
+
+
+def test_what_a_config_leaves_out_is_its_class_s_own():
+  """Where two classes have another value, a wrong one loads and is wrong."""
+  older = dict(released_seeing.OLDER, rms_norm_eps=None)
+  assert qwen.config(older, "config.json")["norm_eps"] == 1e-5
+  for name, eps in (("qwen2", 1e-6), ("qwen3", 1e-6)):
+    assert sizes(name, rms_norm_eps=None)["norm_eps"] == eps
+  assert sizes("qwen3", head_dim=None)["head_dim"] == 128
 
 
 def test_sizes_are_fields_of_the_model():

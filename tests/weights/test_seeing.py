@@ -5,14 +5,26 @@ import importlib.util
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from cooper_jax.errors import UserError
 from cooper_jax.models import layers, patches, transformer, vision
 from cooper_jax.models.config import VisionConfig
+from cooper_jax.parallel import mesh
 from cooper_jax.sequences import segments
-from cooper_jax.weights import convert, folder, importing, live, qwen_vl, verify
+from cooper_jax.weights import (
+  convert,
+  folder,
+  importing,
+  live,
+  qwen_vl,
+  rows_with_pictures,
+  text_model,
+  verify,
+  vision_model,
+)
 from tests.weights import released, released_seeing
 from tests.weights.test_convert import stored
 
@@ -36,6 +48,14 @@ def here(tmp_path_factory):
     for name in released_seeing.CASES
   }
   return path, made
+
+
+@pytest.fixture(scope="module")
+def older(here):
+  planned = importing.plan(folder.open_folder(here[0] / OLDER))
+  model = text_model.make_model(text_model.make_config(planned.sizes))
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    return model, text_model.fill(model, importing.read(planned))
 
 
 @pytest.mark.parametrize("name", released_seeing.CASES)
@@ -73,9 +93,8 @@ def some_slow(changes):
   ]
 
 
-def plain(model, height, width):
+def plain(_, height, width):
   """A picture's cells one after the other, as text has its positions."""
-  del model
   at = np.arange(height * width)
   return segments.ImageLayout(at, at, at, height * width)
 
@@ -91,7 +110,7 @@ def no_turns(row, column, *, head_dim, theta):
 
 def nearest(place, size, side):
   at = place * side // size
-  return (at, 1.0 + 0 * at), (at, 0.0 * at)
+  return 2 * ((at, 0.5 + 0 * at),)
 
 
 # Change -> (folder, what is replaced and by what, what differs first).
@@ -182,9 +201,10 @@ FOLDER_CHANGES = {
 }
 
 
-def changed(path, name, change):
+def changed(here, path, name, change):
   """The folder of a case in one file, changed; with the io.npz it had."""
-  tensors = released_seeing.write(path, name)
+  path = shutil.copytree(here[0] / name, path)
+  tensors = {key: array.copy() for key, array in here[1][name].items()}
   config = json.loads((path / "config.json").read_text("utf-8"))
   for file in path.glob("model*"):
     file.unlink()
@@ -195,9 +215,9 @@ def changed(path, name, change):
 
 
 @pytest.mark.parametrize("name", some_slow(FOLDER_CHANGES))
-def test_a_change_of_a_folder_is_seen(name, tmp_path, capsys):
+def test_a_change_of_a_folder_is_seen(name, here, tmp_path, capsys):
   change, first = FOLDER_CHANGES[name]
-  path = changed(tmp_path / "a", NEWER, change)
+  path = changed(here, tmp_path / "a", NEWER, change)
   assert verify.main([str(path)]) == 1
   assert capsys.readouterr().out.splitlines()[-1] == f"differs first in {first}"
 
@@ -205,8 +225,7 @@ def test_a_change_of_a_folder_is_seen(name, tmp_path, capsys):
 @pytest.mark.skipif(bool(NOT_HERE), reason=f"not installed: {NOT_HERE}")
 @pytest.mark.parametrize("name", released_seeing.CASES)
 def test_it_is_what_its_class_of_transformers_is(name, here, tmp_path, capsys):
-  path = tmp_path / "a"
-  shutil.copytree(here[0] / name, path)
+  path = shutil.copytree(here[0] / name, tmp_path / "a")
   (path / "io.npz").unlink()
   assert verify.main([str(path), "--live"]) == 0
   said = capsys.readouterr().out
@@ -215,24 +234,22 @@ def test_it_is_what_its_class_of_transformers_is(name, here, tmp_path, capsys):
 
 
 def test_its_class_is_run_on_pictures_where_that_is_asked_for(
-  here, monkeypatch, capsys
+  here, tmp_path, monkeypatch, capsys
 ):
   """In the place of the class are the rules in numpy."""
-  path = here[0] / NEWER
-  with np.load(path / "io.npz") as file:
-    given = dict(file)
+  path = shutil.copytree(here[0] / NEWER, tmp_path / "a")
+  given = verify.expected(path)
   text = {"logits": given["text_logits"]}
-  given["features"] = given["features"] + 1e-3
+  np.savez(path / "io.npz", **{k: given[k] for k in given if "text" in k})
+  given["features"] += 1e-3
   monkeypatch.setattr(live, "run_pictures", lambda *_: given)
   monkeypatch.setattr(live, "run", lambda *_: text)
+  monkeypatch.setattr(text_model, "run", lambda *_: (text["logits"], None))
   assert verify.main([str(path), "--live"]) == 1
-  said = capsys.readouterr().out.splitlines()
-  assert said[-1] == "differs first in live features"
-  row = live._row(
-    released_seeing.NEWER, importing.plan(folder.open_folder(path)).sizes
-  )
-  image = released_seeing.NEWER["image_token_id"]
-  np.testing.assert_array_equal(row["ids"] == image, row["kind"] == 1)
+  assert capsys.readouterr().out.endswith("first in live features\n")
+  sizes = importing.plan(folder.open_folder(path)).sizes
+  row = live._row(released_seeing.NEWER, sizes)
+  np.testing.assert_array_equal(row["ids"] == 3, row["kind"] == 1)
 
 
 def of_vision(**changes):
@@ -263,6 +280,7 @@ REFUSED = {
   "tower": (NEWER, of_vision(model_type="qwen2_vl"), "that is another tower"),
   "heads": (NEWER, of_vision(num_heads=4), "heads of a multiple of 4"),
   "window": (OLDER, of_vision(window_size=5), "a cell has 6 pixels"),
+  "wide": (OLDER, of_vision(window_size=2**40), "allowed: 6 to 1,048,576"),
   "patch": (OLDER, of_vision(spatial_patch_size=4), "spatial_patch_size is 4"),
   "sections": (
     OLDER,
@@ -295,9 +313,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_can_not_be_read_is_refused_in_a_line(name, tmp_path, capsys):
+def test_what_can_not_be_read_is_refused_in_a_line(
+  name, here, tmp_path, capsys
+):
   case, change, said = REFUSED[name]
-  path = changed(tmp_path / "a", case, change)
+  path = changed(here, tmp_path / "a", case, change)
   assert convert.main([f"--from={path}", f"--to={tmp_path / 'b'}"]) == 2
   error = capsys.readouterr().err
   assert said in error and error.count("\n") == 1
@@ -314,18 +334,15 @@ def test_what_can_not_be_read_is_refused_in_a_line(name, tmp_path, capsys):
     (lambda a: a.update(grid_thw=a["grid_thw"][:2]), "more pictures than grid"),
     (lambda a: a.update(patches=a["patches"][:-1]), "patches is [55, 54]"),
     (lambda a: a["ids"].fill(40), "allowed: 0 to 39"),
+    (lambda a: a.update(deepstack_0=a["features"]), "has deepstack_0, and"),
   ],
 )
-def test_what_is_expected_must_fit(change, said, here, tmp_path, capsys):
-  path = tmp_path / "a"
-  released_seeing.write(path, OLDER)
-  with np.load(path / "io.npz") as file:
-    arrays = dict(file)
+def test_what_is_expected_must_fit(change, said, here, older):
+  arrays = verify.expected(here[0] / OLDER)
   change(arrays)
-  np.savez(path / "io.npz", **arrays)
-  assert verify.main([str(path)]) == 2
-  error = capsys.readouterr().err
-  assert said in error and error.count("\n") == 1
+  with pytest.raises(UserError) as error:
+    rows_with_pictures.compare(*older, vision_model.Expected(arrays))
+  assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_half_of_a_model_can_be_taken(here):
@@ -341,9 +358,9 @@ def test_half_of_a_model_can_be_taken(here):
     assert keys | set(planned.carried) == opened.tensors.keys()
 
 
-def test_the_processor_says_what_the_colours_are(tmp_path):
+def test_the_processor_says_what_the_colours_are(here, tmp_path):
   said = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}
-  path = changed(tmp_path / "a", OLDER, lambda *_: None)
+  path = changed(here, tmp_path / "a", OLDER, lambda *_: None)
   opened = folder.open_folder(path)
   vision = importing.plan(opened).sizes["vision"]
   assert vision["mean"] == qwen_vl.CLIP_MEAN
