@@ -180,7 +180,7 @@ def test_a_library_that_is_not_there_is_one_line(
 
 
 def test_reading_is_told_for_both_sizes(monkeypatch, capsys):
-  monkeypatch.setattr(reading, "SIZES", {16: (32, 9), 8: (32, 7)})
+  monkeypatch.setattr(reading, "READ_SIZES", {16: (32, 9), 8: (32, 7)})
   found = run(capsys, "--what=data")
   assert found["sizes"].keys() == {"16 px", "8 px"}
   for part in found["sizes"].values():

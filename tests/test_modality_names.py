@@ -7,7 +7,8 @@ from cooper_jax import plugins
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "cooper_jax"
 # A source names what it renders, or what its files hold.
-FREE = ("modalities", "world", "data/sources")
+# A tower of Qwen-VL calls its number of layers "depth".
+FREE = ("modalities", "world", "data/sources", "weights/qwen_vl.py")
 
 
 def named(text: str, names) -> list[tuple[int, str]]:

@@ -41,10 +41,10 @@ class Rooms:
       id=f"room {index}",
       source="bench",
       image=np.clip(grey, 0, 255).astype(np.uint8),
-      maps={
-        "depth": (millimetres / 1000).astype(np.float32),
-        "segmentation": (8 * x).astype(np.uint8) + (5 * y).astype(np.uint8),
-      },
+      maps=dict(
+        depth=(millimetres / 1000).astype(np.float32),
+        segmentation=(8 * x).astype(np.uint8) + (5 * y).astype(np.uint8),
+      ),
     )
 
 

@@ -75,7 +75,7 @@ def test_sizes_that_fit_are_not_refused(settings):
 
 
 def test_whatever_a_module_raises_is_one_line(monkeypatch):
-  def broken(policy):
+  def broken(policy, adapting):
     raise ValueError("two shapes\nthat do not go together")
 
   monkeypatch.setattr(policy, "boxed_params", broken)

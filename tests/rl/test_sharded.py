@@ -104,7 +104,7 @@ def test_the_sampler_reads_half_the_bytes_and_computes_the_same(
   ready = for_sampling(policy, params)
   kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(ready)}
   assert kinds == {"bfloat16", "float32"}
-  monkeypatch.setattr(sample, "for_sampling", lambda _, given: given)
+  monkeypatch.setattr(sample, "for_sampling", lambda _, given, frozen: given)
   begin, _ = build.build_sampler(config, policy, toy.codecs())
   whole, half = (
     jax.device_get(begin(given, asked()).rollout) for given in (params, ready)
