@@ -241,7 +241,7 @@ DERIVED_FIELDS = {
     "shaded",
   ),
   "model": ("text", "codes", "code_levels", "dtype", "operands"),
-  "model.vision": ("image_size",),
+  "model.vision": ("image_size", "shapes"),
   "tokenizer.network": ("channels", "outputs", "image_size", "grid"),
   "grpo.rl.loss": ("weight",),
 }  # fmt: skip

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from cooper_jax import modalities, plugins
+from cooper_jax.data import fitting
 from cooper_jax.errors import UserError
 from cooper_jax.models import kernels, lora, rounding, unified
 from cooper_jax.models.config import ModelConfig, VisionConfig
@@ -103,7 +104,9 @@ def make_policy(config, *, platform: str = "") -> Policy:
       " raise it, or give 0 for as many"
     )
   vision = VisionConfig(
-    **settings.pop("vision"), image_size=config.data.image_size
+    **settings.pop("vision"),
+    image_size=config.data.image_size,
+    shapes=fitting.shapes(config.data.fit),
   )
   model_config = ModelConfig(
     **settings,
@@ -167,7 +170,7 @@ def _init_params(model: unified.Unified, form: segments.Format, key):
     key,
     tokens,
     layout,
-    empty["images"],
+    packing.pictures(empty),
     empty["image_at"],
     method=unified.Unified.everything,
   )

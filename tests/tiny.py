@@ -68,7 +68,7 @@ def random_params(model, form, seed):
       jax.random.key(seed),
       tokens,
       layout,
-      empty["images"],
+      packing.pictures(empty),
       empty["image_at"],
     )
   )
@@ -90,8 +90,11 @@ def _init(model):
 
 
 def random_image(rng, form):
-  side = form.model.vision.image_size
-  return rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+  """A square, or where pictures have several shapes any of them."""
+  vision = form.model.vision
+  shapes = ((vision.image_size, vision.image_size), *vision.shapes)
+  sides = shapes[rng.integers(len(shapes))] if vision.shapes else shapes[0]
+  return rng.integers(0, 256, (*sides, 3), dtype=np.uint8)
 
 
 def random_text(rng, form, low=2, high=6, pointing=0.3, **options):

@@ -328,7 +328,7 @@ def main(argv=None) -> int:
   add("--root", default="", help="its folder; of jsonl its file")
   add("--out", required=True, help="the folder to build, empty or begun before")
   add("--size", type=int, default=64, help="pixels a side (64)")
-  add("--fit", default=fitting.SQUASH, choices=fitting.WAYS)
+  add("--fit", default=fitting.SQUASH, help="as config.data.fit (squash)")
   add("--splits", default=",".join(splits.NAMES), help="those to build (all)")
   add("--workers", type=int, default=0, help="processes, 0 = one a core")
   add("--bad_samples", type=float, default=0.0, help="share to leave out (0)")
@@ -360,6 +360,7 @@ def main(argv=None) -> int:
 
 
 def _run(asked, which) -> int:
+  fitting.check(asked.fit)
   config = show.config_of(
     asked.source,
     asked.root,

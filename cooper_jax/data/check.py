@@ -323,13 +323,13 @@ def main(argv=None) -> int:
   )
   parser.add_argument(
     "--fit",
-    choices=fitting.WAYS,
     default=fitting.SQUASH,
     help="config.data.fit of the run (squash)",
   )
   asked = parser.parse_args(argv)
   printable()
   try:
+    fitting.check(asked.fit)
     maps = set_up(asked.maps)
     modules = {n: modalities.set_up(n, maps.get(n)) for n in modalities.names()}
     found = {

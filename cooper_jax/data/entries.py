@@ -164,7 +164,7 @@ def check_places(path: pathlib.Path, entries: list[Entry], fit: str) -> None:
   `<at Y X>` are shares of the picture as it is, and what `crop` and `pad` make
   of it has the same point elsewhere.
   """
-  if fit == fitting.SQUASH:
+  if fitting.stretches(fit):
     return
   for entry in entries:
     if any(tag_checks.points(q.reasoning) for q in entry.questions):

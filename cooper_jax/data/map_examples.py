@@ -109,7 +109,8 @@ def _that_fit(source, indices) -> int:
 
 def _objects(sample) -> np.ndarray:
   if sample.instances is None:
-    return np.zeros(sample.image.shape[:2], bool)
+    (first, *_) = sample.maps.values()
+    return np.zeros(first.shape[:2], bool)
   return sample.instances > 0
 
 

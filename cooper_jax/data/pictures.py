@@ -56,11 +56,11 @@ def read_image(
 ) -> np.ndarray:
   """RGB u8 [size, size, 3], turned upright, cubic, on white.
 
-  fit: what makes it square (`fitting.WAYS`).
+  fit: what makes it square, or of another shape (`config.data.fit`).
   """
   with opened(path, where, "image") as picture:
     _check_depth_of_colour(picture, path, where)
-    _draft(picture, size)
+    _draft(picture, max(size, 0, *map(max, fitting.shapes(fit))))
     rgb = _turned(picture)
     return fitting.place(fit, rgb.size, size).image(rgb)
 

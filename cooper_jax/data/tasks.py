@@ -107,7 +107,11 @@ class Task:
     return (
       self.markup.request(request),
       *self.markup.response(
-        response, self.drawn(sample, rng), weights=self.weights, kind_of=kind_of
+        response,
+        self.drawn(sample, rng),
+        weights=self.weights,
+        kind_of=kind_of,
+        shape=segments.shape_of(self.markup.form.model, sample.image),
       ),
     )
 

@@ -171,7 +171,7 @@ def score_maps(policy, params, samples, codecs, options, *, said="drawn"):
       continue
     maps = generate.draw(policy, params, have, name, codec, **options)
     objects = [
-      np.zeros(s.image.shape[:2], bool)
+      np.zeros(codec.modality.read(s).shape[:2], bool)
       if s.instances is None
       else s.instances > 0
       for s in have

@@ -22,7 +22,8 @@ class InputImage:
   """An image in the two forms that an answer needs.
 
   square: u8 [side, side, 3], what the model is given; side =
-    config.data.image_size.
+    config.data.image_size. Where `config.data.fit` has shapes it may have one
+    of them.
   photo: u8 [H, W, 3], upright, as given, at most 2048 pixels a side.
   sample: the scene that it is of, None for a picture of unknown origin.
   path: its file, None without one.
@@ -47,7 +48,7 @@ def read(
     photo = pictures.read_upright(image, answer_page.MAX_SIDE, where)
     return InputImage(
       square=pictures.read_image(image, size, where, fit),
-      photo=_fitted(photo, fit),
+      photo=_fitted(photo, size, fit),
       path=Path(image).expanduser(),
     )
   if isinstance(image, Sample):
@@ -77,13 +78,9 @@ def _of_pixels(array, size: int, where: str, fit: str) -> InputImage:
 def _of_picture(rgb: Image.Image, size: int, fit: str) -> InputImage:
   square = fitting.place(fit, rgb.size, size).image(rgb)
   photo = pictures.within(rgb, answer_page.MAX_SIDE)
-  return InputImage(square, _fitted(np.array(photo, np.uint8), fit))
+  return InputImage(square, _fitted(np.array(photo, np.uint8), size, fit))
 
 
-def _fitted(photo: np.ndarray, fit: str) -> np.ndarray:
-  """The photo [H, W, 3] as its square shows it, at its own size."""
-  down, across = photo.shape[:2]
-  if fit == fitting.SQUASH:
-    return photo
-  side = min(down, across) if fit == "crop" else max(down, across)
-  return fitting.place(fit, (across, down), side).array(photo, fitting.GREY)
+def _fitted(photo: np.ndarray, size: int, fit: str) -> np.ndarray:
+  """The photo [H, W, 3] as the model is shown it, at its own size."""
+  return fitting.place(fit, photo.shape[1::-1], size).photo(photo)

@@ -59,6 +59,8 @@ class VisionConfig:
   # A table of sines, a row a cell, is added behind the connector and never
   # trained (BAGEL).
   cell_table: bool = False
+  # (height, width) in pixels of the pictures that may come beside squares.
+  shapes: tuple[tuple[int, int], ...] = ()
 
   def __post_init__(self):
     if self.image_size % self.cell:
@@ -84,6 +86,8 @@ class VisionConfig:
       )
     self._check_choices()
     self._check_layers()
+    if self.shapes:
+      self._check_shapes()
 
   def _check_choices(self) -> None:
     """What may be is said, and what needs another setting has it."""
@@ -120,6 +124,27 @@ class VisionConfig:
         "config.model.vision.stem=conv has a bias, one frame and nothing that"
         " merges; set it to linear"
       )
+
+  def _check_shapes(self) -> None:
+    """Pictures of several shapes: whole cells, and a tower that takes them."""
+    for sides in self.shapes:
+      if any(side < self.cell or side % self.cell for side in sides):
+        raise errors.UserError(
+          f"config.data.fit has pictures of {sides[0]}x{sides[1]} pixels, and a"
+          f" cell has {self.cell} a side; make both sides multiples of it"
+        )
+    squares_alone = {
+      "stem=conv": self.stem == "conv",
+      "position=grid": self.position == "grid",
+      "cell_table=True": self.cell_table,
+    }
+    for name, so in squares_alone.items():
+      if so:
+        raise errors.UserError(
+          f"config.data.fit has shapes, and config.model.vision.{name} takes"
+          " squares alone; leave the shapes out, or take a tower that takes"
+          " them: stem=linear, position averaged, resized or none"
+        )
 
   def _check_layers(self) -> None:
     for name in ("deepstack", "full_layers"):
@@ -162,9 +187,17 @@ class VisionConfig:
     return self.image_size // self.cell
 
   @property
+  def grids(self) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of cells of each shape, the square's first."""
+    return (
+      (self.grid, self.grid),
+      *(tuple(side // self.cell for side in sides) for sides in self.shapes),
+    )
+
+  @property
   def cells(self) -> int:
-    """Image cells of one image."""
-    return self.grid**2
+    """Image cells that one image has room for."""
+    return max(rows * columns for rows, columns in self.grids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,7 +331,7 @@ class ModelConfig:
 
   @property
   def locations(self) -> int:
-    """Location tokens: one for each cell of an image."""
+    """J, location tokens: one for each cell of the largest image."""
     return self.vision.cells
 
   @property

@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 
 from cooper_jax.models import layers
-from cooper_jax.models.config import VisionConfig
+from cooper_jax.models.config import RGB, VisionConfig
 
 
 @struct.dataclass
@@ -28,6 +28,48 @@ class Patches:
   row: jax.Array
   column: jax.Array
   exists: jax.Array | None = None
+
+
+@struct.dataclass
+class Pictures:
+  """B pictures of a few shapes, as batches bring them; `packed` makes one.
+
+  pixels: u8 [B, J, patch^2 * 3], J patches of which smaller pictures have the
+    first, by row, column and colour.
+  shape: i32 [B], which of `VisionConfig.grids` each has.
+  """
+
+  pixels: jax.Array
+  shape: jax.Array
+
+
+def packed(image, config: VisionConfig) -> np.ndarray:
+  """The patches u8 [J, patch^2 * 3] of a picture u8 [H, W, 3], padded.
+
+  Its sides are multiples of a cell.
+  """
+  n, patch = max(config.merge, 1), config.patch
+  values = _folded(image[None], n, patch)[0]
+  out = np.zeros((config.cells * n * n, patch * patch * RGB), np.uint8)
+  out[: len(values)] = values
+  return out
+
+
+def of_pictures(pictures: Pictures, config: VisionConfig, dtype: str):
+  """The `Patches` of `Pictures`: normalised, with their places."""
+  n, patch = max(config.merge, 1), config.patch
+  table = np.zeros((3, len(config.grids), config.cells * n * n), np.int32)
+  for shape, grid in enumerate(config.grids):
+    row, column = places(*(side * n for side in grid), n)
+    table[0, shape, : len(row)] = row
+    table[1, shape, : len(row)] = column
+    table[2, shape, : len(row)] = 1
+  row, column, exists = (jnp.asarray(each)[pictures.shape] for each in table)
+  colours = pictures.pixels.reshape(*pictures.pixels.shape[:2], -1, RGB)
+  values = normalised(colours, config, dtype)
+  values = values.reshape(*values.shape[:2], patch * patch * RGB)
+  values = jnp.concatenate([values] * config.frames, axis=-1)
+  return Patches(values, row, column, exists > 0)
 
 
 def normalised(images, config: VisionConfig, dtype: str):
@@ -48,17 +90,22 @@ def from_pixels(pixels, config: VisionConfig) -> Patches:
   A still picture is each of the frames that a patch spans.
   """
   n, patch = max(config.merge, 1), config.patch
-  values = einops.rearrange(
+  values = _folded(pixels, n, patch)
+  row, column = places(*(side // patch for side in pixels.shape[1:3]), n)
+  return Patches(
+    jnp.concatenate([values] * config.frames, axis=-1), row[None], column[None]
+  )
+
+
+def _folded(pixels, n: int, patch: int):
+  """Patches [B, J, patch^2 * 3] of [B, H, W, 3], those of a cell together."""
+  return einops.rearrange(
     pixels,
     "b (h n p) (w m q) c -> b (h w n m) (p q c)",
     n=n,
     m=n,
     p=patch,
     q=patch,
-  )
-  row, column = places(*(side // patch for side in pixels.shape[1:3]), n)
-  return Patches(
-    jnp.concatenate([values] * config.frames, axis=-1), row[None], column[None]
   )
 
 

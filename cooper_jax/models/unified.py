@@ -42,6 +42,8 @@ class Tokens:
   read: [B, L, M, 2], for a location token the ids of the code under it and of
     the opening, of each of M = max_maps maps before it in its answer; -1 none.
   time: the third position, which `ModelConfig.rope_sections` asks for.
+  place: of a location token, the cell of the square that is nearest to its
+    place, where pictures have several shapes; None = its own.
   """
 
   ids: jax.Array
@@ -54,6 +56,7 @@ class Tokens:
   previous: jax.Array
   read: jax.Array
   time: jax.Array | None = None
+  place: jax.Array | None = None
 
 
 def at_cells(deep_kBJD, tokens: Tokens):
@@ -142,8 +145,8 @@ class Unified(heads.Heads):
   def see_deep(self, images):
     """(features [B, J, D], DeepStack's [k, B, J, D] or None) of B rows.
 
-    images: u8 [B, images, side, side, 3], or `Patches` with arrays [B, images,
-    ...]; J are the cells of all images of a row.
+    images: u8 [B, images, side, side, 3], or `Pictures` or `Patches` with
+    arrays [B, images, ...]; J are the cells of all images of a row.
     """
     batch, count = jax.tree.leaves(images)[0].shape[:2]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), images)
@@ -180,7 +183,9 @@ class Unified(heads.Heads):
     if c.pointer:
       looks = has_cell & (tokens.kind == TEXT)[..., None]
       grid = c.vision.grid
-      cell = jnp.maximum(tokens.cell, 0) % c.locations
+      cell = tokens.place
+      if cell is None:
+        cell = jnp.maximum(tokens.cell, 0) % c.locations
       place = self.place[cell // grid] + self.place[grid + cell % grid]
       x = x + jnp.where(looks, self.look(seen) + place.astype(c.dtype), 0)
     target = self.map_query[jnp.maximum(tokens.query, 0)].astype(c.dtype)

@@ -78,6 +78,7 @@ def responses_of(batch: RolloutBatch, *, policy: Policy, decode) -> Responses:
     sample_id=batch.ids_R,
     modalities=modality_names(policy),
     set_up=policy.modalities,
+    grids=policy.form.model.vision.grids,
   )
 
 

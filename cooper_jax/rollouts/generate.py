@@ -106,6 +106,7 @@ def view_of(policy: Policy, out, codecs) -> Responses:
       modality_id: name for name, modality_id in policy.markup.modalities
     },
     set_up=policy.modalities,
+    grids=policy.form.model.vision.grids,
   )
 
 

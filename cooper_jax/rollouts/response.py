@@ -101,6 +101,7 @@ class Responses:
     sample_id=None,
     modalities: Mapping[int, str] | None = None,
     set_up: Mapping[str, Any] | None = None,
+    grids: Sequence[tuple[int, int]] = (),
   ) -> "Responses":
     """Reads a rollout that was fetched to the host (numpy arrays).
 
@@ -108,15 +109,18 @@ class Responses:
     decode_maps(modality, codes [n, Q]) -> targets [n, ...]; maps of one
     modality are decoded in one call. `modalities` maps MODALITY_ID to
     name and is every modality there is by default, `set_up` has those that
-    are not as they stand by name.
+    are not as they stand by name. grids: (rows, columns) of image cells by
+    shape (`VisionConfig.grids`); () = a square.
     """
     if modalities is None:
       modalities = _modalities()
-    state = np.asarray(rollout.state)
+    state, shape = np.asarray(rollout.state), rollout.shape
+    grids = grids or ((max(1, math.isqrt(vocabulary.locations)),) * 2,)
+    shape = np.zeros(len(state), int) if shape is None else np.asarray(shape)
     return cls(
       text=tuple(
-        _read(tokens, states, vocabulary, text_tokenizer, modalities)
-        for tokens, states in zip(np.asarray(rollout.tokens), state)
+        _read(*row, grids[index], vocabulary, text_tokenizer, modalities)
+        for *row, index in zip(np.asarray(rollout.tokens), state, shape)
       ),
       maps=_maps(rollout, decode_maps, modalities, set_up or {}),
       truncated=np.asarray(rollout.stop) != EOS,
@@ -191,7 +195,7 @@ def _maps(rollout, decode_maps, modalities, set_up):
   )
 
 
-def _read(tokens, states, vocabulary, text_tokenizer, modalities) -> str:
+def _read(tokens, states, grid, vocabulary, text_tokenizer, modalities) -> str:
   """The response in the markup of the data, codes and closing tags left out.
 
   A tag counts only as its own token: a `<` that was spelt out in letters is
@@ -209,7 +213,6 @@ def _read(tokens, states, vocabulary, text_tokenizer, modalities) -> str:
   names = ("<think>", "</think>", "<answer>", "</answer>", "<image>")
   tags = {vocabulary.special(name): name for name in names}
   end = vocabulary.special("<eos>")
-  side = max(1, math.isqrt(vocabulary.locations))
   for place, (token, state) in enumerate(zip(tokens.tolist(), states.tolist())):
     if state not in (TEXT, FORCED) or token in closings:
       continue
@@ -226,8 +229,8 @@ def _read(tokens, states, vocabulary, text_tokenizer, modalities) -> str:
     elif token in tags:
       pieces.append(tags[token])
     elif vocabulary.locations_start <= token < vocabulary.codes_start:
-      row, column = divmod(token - vocabulary.locations_start, side)
-      y, x = (row + 0.5) / side, (column + 0.5) / side
+      row, column = divmod(token - vocabulary.locations_start, grid[1])
+      y, x = (row + 0.5) / grid[0], (column + 0.5) / grid[1]
       pieces.append(f"<at {y:.3f} {x:.3f}>")
     else:
       pieces.append(f"<special {token - vocabulary.specials}>")

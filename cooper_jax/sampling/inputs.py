@@ -6,8 +6,9 @@ training, made from the sampler's state.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from cooper_jax.models import token_kinds, unified
+from cooper_jax.models import config, token_kinds, unified
 from cooper_jax.sampling.state import SamplerContext, SamplerState
 from cooper_jax.sequences import segments
 
@@ -29,18 +30,49 @@ def text_tokens(
     query=none,
     opening=jnp.zeros_like(state.current),
     previous=state.previous,
-    read=_read(state.seen, location, points, form),
+    read=_read(state.seen, location, points, context, form),
+    place=_places(location, points, context, form),
   )
   return jax.tree.map(lambda x: x[:, None], fields)
 
 
-def _read(seen, location, points, form):
+def _places(location, points, context, form):
+  """`unified.Tokens.place` [R]."""
+  if context.shape is None:
+    return None
+  return _of_shape(segments.squares_under, location, points, context, form)
+
+
+def _of_shape(table, location, points, context, form):
+  """Of each row [R] what a table of its image's shape has at its location."""
+  at, model = jnp.where(points, location, 0), form.model
+  if context.shape is None:
+    return jnp.asarray(table(model))[at]
+  shapes = range(len(model.vision.grids))
+  tables = jnp.asarray(np.stack([table(model, shape) for shape in shapes]))
+  return tables[context.shape, at]
+
+
+def _read(seen, location, points, context, form):
   """The codes [R, M, 2] under a location token, with their openings."""
-  under = jnp.asarray(segments.cells_under(form.model))
-  cell = under[jnp.where(points, location, 0)][:, None, None]
+  cell = _of_shape(segments.cells_under, location, points, context, form)
+  cell = cell[:, None, None]
   code = jnp.take_along_axis(seen[..., :-1], cell, axis=-1)
   both = jnp.concatenate([code, seen[..., -1:]], axis=-1)
   return jnp.where(points[:, None, None], both, -1)
+
+
+def map_places(model: config.ModelConfig) -> dict[str, jax.Array]:
+  """`map_layout` by steps [steps, g]; cells [shapes, steps, g] by shape, too."""
+  by_step = (model.map_positions // model.step_codes, model.step_codes)
+  shapes = range(len(model.vision.grids))
+  layouts = [segments.map_layout(model, shape) for shape in shapes]
+  places = {
+    name: jnp.asarray(each).reshape(by_step)
+    for name, each in layouts[0].items()
+  }
+  cells = np.stack([each["cell"] for each in layouts])
+  return places | {"cell": jnp.asarray(cells).reshape(-1, *by_step)}
 
 
 def map_tokens(
@@ -54,15 +86,19 @@ def map_tokens(
 ) -> unified.Tokens:
   """The g positions of one step of a map as the model reads them, [R, g].
 
-  held: ids [R, g] of the codes before; opening: [R]; places: of `map_layout`,
-  [steps, g] each.
+  held: ids [R, g] of the codes before; opening: [R]; places: `map_places`.
   """
+  places = dict(places)
+  cells = places.pop("cell")
   place = {
     name: jax.lax.dynamic_index_in_dim(x, step, keepdims=False)[None]
     for name, x in places.items()
   }
   fill = lambda x: jnp.broadcast_to(x, held.shape)  # noqa: E731
-  cell = place["cell"] + context.cell[:, None]
+  under = jax.lax.dynamic_index_in_dim(cells, step, axis=1, keepdims=False)
+  if context.shape is not None:
+    under = under[context.shape]
+  cell = under + context.cell[:, None]
   sees = jnp.any(context.exists, axis=1)[:, None]  # has an image
   return unified.Tokens(
     ids=held,
@@ -70,7 +106,7 @@ def map_tokens(
     row=state.rope_position[:, None] + place["row"],
     column=state.rope_position[:, None] + place["column"],
     time=fill(state.rope_position[:, None]),
-    cell=jnp.where(sees & (place["cell"] >= 0), cell, -1),
+    cell=jnp.where(sees & (under >= 0), cell, -1),
     query=fill(place["query"]),
     opening=fill(opening[:, None]),
     previous=fill(-1),

@@ -21,7 +21,8 @@ class Prompts:
 
   tokens: unified.Tokens  # [P, S] each
   layout: masks.RowLayout  # [P, S] each
-  images: jax.Array  # [P, images, side, side, 3] u8
+  # [P, images, side, side, 3] u8, or `patches.Pictures` of several shapes.
+  images: jax.Array
   image_at: jax.Array  # [P, J] i32 position of each image cell, -1 none
   last: jax.Array  # [P] i32 id of the last prompt token, fed first
   previous: jax.Array  # [P] i32 id before it, -1 none
@@ -32,6 +33,8 @@ class Prompts:
   # [P, M, Q + 1] i32 ids of the codes and of the opening of each map that a
   # prompt holds or was given, the oldest first, -1 none; M = max_maps.
   seen: jax.Array
+  # [P] i32 shape of the image that locations point at; None = all are squares.
+  shape: jax.Array | None = None
 
 
 def bucket(trunks, form: segments.Format, buckets) -> int:
@@ -80,7 +83,8 @@ def make(
     name: np.concatenate([p[name] for p in packed]) for name in packed[0]
   }
   tokens, layout = packing.inputs(arrays)
-  end = (arrays["document"] > 0).sum(axis=1) - 1
+  # A smaller image leaves padding inside of a prompt.
+  end = length - 1 - np.argmax(arrays["document"][:, ::-1] > 0, axis=1)
   pick = lambda name: arrays[name][np.arange(len(trunks)), end]  # noqa: E731
   count = [
     max(sum(isinstance(s, segments.Image) for s in t) - 1, 0) for t in trunks
@@ -88,7 +92,7 @@ def make(
   return Prompts(
     tokens=tokens,
     layout=layout,
-    images=arrays["images"],
+    images=packing.pictures(arrays),
     image_at=arrays["image_at"],
     last=np.full(len(trunks), form.vocabulary.special(last), np.int32),
     previous=pick("ids"),
@@ -101,7 +105,16 @@ def make(
       np.stack([mode.forced(limits) for mode in modes]), group, axis=0
     ),
     seen=np.stack([_seen(trunk, form) for trunk in trunks]),
+    shape=_shapes(arrays, count),
   )
+
+
+def _shapes(arrays, last) -> np.ndarray | None:
+  """The shape [P] of the last image of each prompt, `last` its number."""
+  if "image_shape" not in arrays:
+    return None
+  shape = arrays["image_shape"]
+  return shape[np.arange(len(shape)), last] if shape.shape[1] else shape.sum(1)
 
 
 def _seen(trunk, form: segments.Format) -> np.ndarray:

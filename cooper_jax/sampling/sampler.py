@@ -287,10 +287,7 @@ class _Sampler:
     size, groups = model.step_codes, model.map_positions // model.step_codes
     start = self.limits.map_start(index, form)
     rung = start, start + model.map_positions
-    places = {
-      name: jnp.asarray(x).reshape(groups, size)
-      for name, x in segments.map_layout(model).items()
-    }
+    places = inputs.map_places(model)
     active = state.opened >= 0
     opening = form.vocabulary.opening(0) + 2 * jnp.maximum(state.opened, 0)
 

@@ -36,6 +36,8 @@ class Rollout:
   # [R, T] i32 how many of the likeliest each token was drawn from; None where
   # nothing is truncated (`sequences.truncation`).
   kept: jax.Array | None = None
+  # [R] i32 shape of the image that locations point at; None = all are squares.
+  shape: jax.Array | None = None
 
 
 @struct.dataclass
@@ -69,6 +71,8 @@ class SamplerContext:
   # made once where layers are called one by one; None = the tables.
   words: jax.Array | None = None
   codes: jax.Array | None = None
+  # [R] i32 shape of that image; None = all are squares.
+  shape: jax.Array | None = None
 
 
 def prefill(
@@ -107,7 +111,9 @@ def prefill(
     keys=spread(keys_PJD),
     exists=spread(prompts.image_at >= 0),
     cell=spread(prompts.cell),
+    shape=None if prompts.shape is None else spread(prompts.shape),
   )
+  state = state.replace(rollout=state.rollout.replace(shape=context.shape))
   if form.model.unroll:
     words, codes = model.apply(params, method=unified.Unified.laid_out)
     context = context.replace(words=words, codes=codes)

@@ -30,11 +30,14 @@ class MarkupEncoder:
   def modality_ids(self) -> dict[str, int]:
     return dict(self.modalities)
 
-  def cell(self, y: float, x: float) -> int:
-    """The image cell at fractions y, x of the image's height and width."""
-    grid = self.form.model.vision.grid
-    row, column = (min(max(int(at * grid), 0), grid - 1) for at in (y, x))
-    return row * grid + column
+  def cell(self, y: float, x: float, shape: int = 0) -> int:
+    """The cell at fractions y, x of the height and width of a shape's image."""
+    grid = self.form.model.vision.grids[shape]
+    row, column = (
+      min(max(int(at * side), 0), side - 1)
+      for at, side in zip((y, x), grid, strict=True)
+    )
+    return row * grid[1] + column
 
   def request(self, text: str) -> Text:
     """`<user> text <assistant>`, read and not learned."""
@@ -46,7 +49,9 @@ class MarkupEncoder:
     ]
     return Text(np.array(ids), learn=False)
 
-  def response(self, markup: str, draw, *, weights=None, kind_of=None) -> list:
+  def response(
+    self, markup: str, draw, *, weights=None, kind_of=None, shape=0
+  ) -> list:
     """Segments of a response in markup, ending with `<eos>`.
 
     Args:
@@ -57,6 +62,7 @@ class MarkupEncoder:
       weights: loss weight of {"text", "name", "location", "reading",
         "answer"}, 1 where missing; a thought's first token: see `decision`.
       kind_of: word -> the key of its weight; None = "text" for every word.
+      shape: of the image that it is about, see `segments.shape_of`.
     """
     vocabulary = self.form.vocabulary
     weights = weights or {}
@@ -82,7 +88,7 @@ class MarkupEncoder:
     for piece in _TAG.split(markup):
       at, drawn = _AT.fullmatch(piece), _MAP.fullmatch(piece)
       if at:
-        cell = self.cell(float(at[1]), float(at[2]))
+        cell = self.cell(float(at[1]), float(at[2]), shape)
         put([vocabulary.location(cell)], "location")
       elif drawn and drawn[1] in self.modality_ids:
         flush()

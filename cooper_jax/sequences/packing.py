@@ -10,7 +10,8 @@ full mask and gives the same numbers.
 import numpy as np
 
 from cooper_jax import errors
-from cooper_jax.models import masks, unified
+from cooper_jax.models import masks, patches, unified
+from cooper_jax.models.config import RGB
 from cooper_jax.sequences.row import (
   CODE_COLUMNS,
   TEXT_COLUMNS,
@@ -18,13 +19,13 @@ from cooper_jax.sequences.row import (
   Row,
   Shape,
 )
-from cooper_jax.sequences.segments import Document, Format, measure
+from cooper_jax.sequences.segments import Document, Format, measure, shape_of
 
 
 def inputs(batch) -> tuple[unified.Tokens, masks.RowLayout]:
   """Returns what the model reads of a packed batch, a dict of arrays [B, L]."""
   tokens = unified.Tokens(
-    **{name: batch[name] for name in unified.Tokens.__dataclass_fields__}
+    **{name: batch.get(name) for name in unified.Tokens.__dataclass_fields__}
   )
   layout = masks.RowLayout(
     document=batch["document"],
@@ -33,6 +34,13 @@ def inputs(batch) -> tuple[unified.Tokens, masks.RowLayout]:
     view=batch.get("view"),
   )
   return tokens, layout
+
+
+def pictures(batch):
+  """The images of a packed batch, as `unified.see` takes them."""
+  if "image_shape" in batch:
+    return patches.Pictures(batch["images"], batch["image_shape"])
+  return batch["images"]
 
 
 def pack(
@@ -44,7 +52,9 @@ def pack(
   cell, query, opening, previous [B, L] and read [B, L, M, 2], for M maps that
   are read at once. Who sees whom, see `masks.RowLayout`: document, branch,
   order [B, L], and view where shape.hides. images u8 [B, images, side, side, 3]
-  and image_at [B, J], where each image cell is in its row, -1 none.
+  and image_at [B, J], where each image cell is in its row, -1 none. Where
+  pictures have several shapes, images and image_shape are those of
+  `patches.Pictures`, [B, images, ...], and place is there, [B, L].
 
   What is scored, X = shape.texts positions: text_at (position that predicts),
   text_target (id), text_weight, text_cell (first cell of its image),
@@ -90,17 +100,13 @@ def pack(
 
 def _stack(rows: list[Row], form: Format, shape: Shape):
   """The arrays of filled rows, see `pack`."""
-  side = form.model.vision.image_size
-  images = np.zeros((len(rows), shape.images, side, side, 3), np.uint8)
-  for b, row in enumerate(rows):
-    for i, image in enumerate(row.images):
-      images[b, i] = image
+  asked = {"view": shape.hides, "place": bool(form.model.vision.shapes)}
   out = {
     name: np.stack([row.tokens[name] for row in rows])
     for name in TOKEN_COLUMNS
-    if name != "view" or shape.hides
+    if asked.get(name, True)
   }
-  out["images"] = images
+  out |= _images(rows, form, shape.images)
   out["image_at"] = np.stack([row.image_at for row in rows])
   texts = _columns([row.texts for row in rows], shape.texts, len(TEXT_COLUMNS))
   codes = _columns([row.codes for row in rows], shape.codes, len(CODE_COLUMNS))
@@ -108,6 +114,21 @@ def _stack(rows: list[Row], form: Format, shape: Shape):
     dtype = np.float32 if name.endswith("weight") else np.int32
     out[name] = column.astype(dtype)
   return out
+
+
+def _images(rows: list[Row], form: Format, count: int):
+  """Their images u8 [B, count, ...], with the shape of each if they differ."""
+  vision = form.model.vision
+  sides = (vision.image_size,) * 2 + (RGB,)
+  if vision.shapes:
+    sides = (vision.cells * max(vision.merge, 1) ** 2, vision.patch**2 * RGB)
+  images = np.zeros((len(rows), count, *sides), np.uint8)
+  shapes = np.zeros((len(rows), count), np.int32)
+  for b, row in enumerate(rows):
+    for i, image in enumerate(row.images):
+      shapes[b, i] = shape_of(form.model, image)
+      images[b, i] = patches.packed(image, vision) if vision.shapes else image
+  return {"images": images} | ({"image_shape": shapes} if vision.shapes else {})
 
 
 def _columns(lists, capacity, width):

@@ -20,13 +20,15 @@ from cooper_jax.sequences.segments import (
   map_layout,
   measure,
   remembered,
+  shape_of,
+  squares_under,
 )
 
 # What the model reads at each of L positions, see `unified.Tokens` and
 # `masks.RowLayout`; where a column is not written it is 0, or of EMPTY.
 TOKEN_COLUMNS = (
   "ids", "kind", "row", "column", "time", "cell", "query", "opening",
-  "previous", "read", "document", "branch", "order", "view",
+  "previous", "read", "document", "branch", "order", "view", "place",
 )  # fmt: skip
 EMPTY = {"cell": -1, "query": -1, "previous": -1, "read": -1}
 # What is scored, a column an array of the batch; see `packing.pack`.
@@ -78,6 +80,7 @@ class Cursor:
   position: int = 0  # RoPE position of the next token
   order: int = 0  # `RowLayout.order` of the last token
   image: int = -1  # index of the row's image that locations point at, -1 none
+  shape: int = 0  # of that image, see `segments.shape_of`
   predictor: int = -1  # index in the row of what predicts the next text id
   previous: int = -1  # id of the last text token, -1 after an image or a map
   drawn: int = 0  # bit set of the modalities whose map is on this chain
@@ -92,7 +95,7 @@ class Row:
 
   tokens: name -> i32 [L] of TOKEN_COLUMNS, "read" [L, M, 2] for M maps that
   are read at once. images: u8 pictures, in order; image_at: i32 [J], index of
-  each of their cells in the row, -1 where no image is. texts, codes: arrays
+  each of their cells in the row, -1 where no cell is. texts, codes: arrays
   [columns, n] of TEXT_COLUMNS and CODE_COLUMNS, one for each segment that has
   n scored tokens. regions: [next free index, end] of the trunk and each bin,
   or of the whole row.
@@ -113,7 +116,9 @@ class Row:
     self.tokens["read"] = np.full(
       (shape.length, form.model.max_maps, 2), EMPTY["read"], np.int32
     )
-    self.under = cells_under(form.model)
+    shapes = range(len(form.model.vision.grids))
+    self.under = [cells_under(form.model, each) for each in shapes]
+    self.squares = [squares_under(form.model, each) for each in shapes]
     self.images: list[np.ndarray] = []
     cells = shape.images * form.model.locations
     self.image_at = np.full(cells, -1, np.int32)
@@ -154,20 +159,23 @@ class Row:
       " raise the stage's bin or length, or ask less per image"
     )
 
-  def _write(self, count, branch, **values) -> int:
-    """Writes `count` tokens to the region; returns the index of the first."""
+  def _write(self, count, branch, room=0, **values) -> int:
+    """Writes `count` tokens to the region; returns the index of the first.
+
+    room: positions that are taken, if more: the rest stays padding.
+    """
     start, limit = self.region
-    end = start + count
-    if end > limit:
+    end, taken = start + count, start + max(count, room)
+    if taken > limit:
       raise errors.UserError(
-        f"a document needs {end} positions where {limit} are left; raise the"
+        f"a document needs {taken} positions where {limit} are left; raise the"
         " stage's length or ask less per image"
       )
     for name, value in values.items():
       self.tokens[name][start:end] = value
     self.tokens["document"][start:end] = self.documents
     self.tokens["branch"][start:end] = branch
-    self.region[0] = end
+    self.region[0] = taken
     return start
 
   def _text(self, text: Text, cursor: Cursor, branch: int):
@@ -194,9 +202,10 @@ class Row:
       previous=np.concatenate([[cursor.previous], ids[:-1]]),
       order=cursor.order + 1 + steps,
     )
+    at, named = start + np.flatnonzero(points), location[points]
+    self.tokens["place"][at] = self.squares[cursor.shape][named]
     for i, (opening, held) in enumerate(cursor.seen):
-      at = start + np.flatnonzero(points)
-      self.tokens["read"][at, i, 0] = held[self.under[location[points]]]
+      self.tokens["read"][at, i, 0] = held[self.under[cursor.shape][named]]
       self.tokens["read"][at, i, 1] = opening
     if np.any(text.learn):
       at = np.concatenate([[cursor.predictor], start + steps[:-1]])
@@ -233,11 +242,13 @@ class Row:
       )
     cursor.image = len(self.images)
     self.images.append(image.image)
-    cell, grid = np.arange(model.locations), model.vision.grid
-    layout = image_layout(model, grid, grid)
+    cursor.shape = shape_of(model, image.image)
+    layout = image_layout(model, *model.vision.grids[cursor.shape])
+    cell = np.arange(len(layout.row))
     start = self._write(
-      model.locations,
+      len(cell),
       branch,
+      room=model.locations,
       kind=IMAGE,
       row=cursor.position + layout.row,
       column=cursor.position + layout.column,
@@ -247,10 +258,10 @@ class Row:
       order=cursor.order + 1 + layout.order,
     )
     first = cursor.image * model.locations
-    self.image_at[first : first + model.locations] = start + cell
+    self.image_at[first : first + len(cell)] = start + cell
     cursor.position += layout.advance
     cursor.order += 1 + int(layout.order[-1])
-    cursor.predictor, cursor.previous = start + model.locations - 1, -1
+    cursor.predictor, cursor.previous = start + len(cell) - 1, -1
 
   def _map(self, segment: Map, cursor: Cursor, branch: int):
     model, vocabulary = self.form.model, self.form.vocabulary
@@ -267,7 +278,7 @@ class Row:
       cursor,
       branch,
     )
-    layout = map_layout(model)
+    layout = map_layout(model, cursor.shape)
     codes = segment.codes if segment.seen is None else segment.seen
     held = np.zeros(model.map_positions, np.int32)
     held[model.step_codes :] = vocabulary.codes_start + np.asarray(codes)

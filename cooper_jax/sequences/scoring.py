@@ -59,7 +59,8 @@ def score(
   made again there.
   """
   tokens, layout = packing.inputs(batch)
-  hidden, _, _ = model.apply(params, tokens, layout, batch["images"], bins=bins)
+  pictures = packing.pictures(batch)
+  hidden, _, _ = model.apply(params, tokens, layout, pictures, bins=bins)
   keys = model.apply(
     params, hidden, batch["image_at"], method=unified.Unified.cell_keys
   )

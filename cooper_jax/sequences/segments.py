@@ -17,6 +17,7 @@ import itertools
 
 import numpy as np
 
+from cooper_jax import errors
 from cooper_jax.models import config
 from cooper_jax.tokenizers.vocab import Vocabulary
 
@@ -104,8 +105,30 @@ class Format:
     return sum(1 << i for i in self.modality_ids)
 
 
-def map_layout(model: config.ModelConfig) -> dict[str, np.ndarray]:
+def shape_of(model: config.ModelConfig, image) -> int:
+  """Which of the model's shapes a picture u8 [H, W, 3] has.
+
+  Raises UserError where it has none of them.
+  """
+  cell, sides = model.vision.cell, np.shape(image)[:2]
+  grid = tuple(side // cell for side in sides)
+  whole = not any(side % cell for side in sides)
+  if whole and grid in model.vision.grids:
+    return model.vision.grids.index(grid)
+  allowed = (f"{cell * h}x{cell * w}" for h, w in model.vision.grids)
+  raise errors.UserError(
+    f"an image has {sides[0]}x{sides[1]} pixels; this model takes"
+    f" {', '.join(allowed)} (config.data.image_size, config.data.fit)"
+  )
+
+
+def map_layout(
+  model: config.ModelConfig, shape: int = 0
+) -> dict[str, np.ndarray]:
   """Returns, for each of a map's Q + g positions, its place, i32 [Q + g].
+
+  shape: of the picture that the map is of, see `shape_of`. A map has Q codes
+  whatever the shape: it is stretched over the picture.
 
   row, column: position relative to the map's start; query: the map cell that
   the position predicts, -1 for the last g; cell: the image cell under that map
@@ -113,10 +136,10 @@ def map_layout(model: config.ModelConfig) -> dict[str, np.ndarray]:
   """
   place = np.arange(model.map_positions)
   row, column = place // model.map_grid, place % model.map_grid
-  grid = model.vision.grid
+  rows, columns = model.vision.grids[shape]
   under = (
-    row * grid // model.map_grid
-  ) * grid + column * grid // model.map_grid
+    row * rows // model.map_grid
+  ) * columns + column * columns // model.map_grid
   predicts = place < model.map_codes
   return {
     "row": row,
@@ -155,12 +178,22 @@ def image_layout(
   )
 
 
-def cells_under(model: config.ModelConfig) -> np.ndarray:
-  """The map cell [J] under each of the J cells of an image."""
-  cell, grid = np.arange(model.locations), model.vision.grid
-  row = cell // grid * model.map_grid // grid
-  column = cell % grid * model.map_grid // grid
-  return row * model.map_grid + column
+def cells_under(model: config.ModelConfig, shape: int = 0) -> np.ndarray:
+  """The map cell [J] under each cell of an image of a shape, 0 past them."""
+  return _nearest(model, shape, model.map_grid)
+
+
+def squares_under(model: config.ModelConfig, shape: int = 0) -> np.ndarray:
+  """The cell of the square [J] at the place of each cell of a shape's image."""
+  return _nearest(model, shape, model.vision.grid)
+
+
+def _nearest(model: config.ModelConfig, shape: int, side: int) -> np.ndarray:
+  """The cell [J] of a grid of side x side under each of a shape's cells."""
+  rows, columns = model.vision.grids[shape]
+  row, column = np.divmod(np.arange(rows * columns), columns)
+  under = row * side // rows * side + column * side // columns
+  return np.pad(under, (0, model.locations - len(under)))
 
 
 def remembered(seen: tuple, segment, form: Format) -> tuple:

@@ -127,7 +127,11 @@ def _check_shapes(config: ConfigDict) -> None:
     **fields,
     text=1,
     codes=1,
-    vision=VisionConfig(**vision, image_size=config.data.image_size),
+    vision=VisionConfig(
+      **vision,
+      image_size=config.data.image_size,
+      shapes=fitting.shapes(config.data.fit),
+    ),
   )
   twice = 2 * config.model.map_grid
   pixels = config.data.image_size

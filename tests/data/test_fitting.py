@@ -204,6 +204,59 @@ def test_a_model_is_asked_about_what_it_learned_from(tmp_path, fit):
   assert asked.photo.shape[:2] == sides
 
 
+SHAPES = ":48x80,80x48"
+
+
+@pytest.mark.parametrize("fit", fitting.WAYS)
+@pytest.mark.parametrize("sides", SIDES)
+def test_a_picture_takes_the_nearest_shape_and_its_maps_stay_squares(
+  fit, sides
+):
+  width, height = sides
+  picture = spot(width, height, 0.5 * width, 0.5 * height, 0.2 * min(sides))
+  placed = fitting.place(fit + SHAPES, sides, 64)
+  shown = placed.image(Image.fromarray(picture))
+  aspects = {1.0: (64, 64), 80 / 48: (80, 48), 48 / 80: (48, 80)}
+  best = min(aspects, key=lambda each: abs(np.log(width / height / each)))
+  assert shown.shape == (*aspects[best][::-1], 3)
+  drawn = placed.array(picture[..., 0], 7)
+  assert drawn.shape == (64, 64)
+  # The same part of the picture: the map stretched over the image lies on it.
+  over = np.asarray(Image.fromarray(drawn).resize(aspects[best], 0))
+  assert np.mean((over == 255) != (shown[..., 0] > 191)) < 0.06
+  camera = placed.camera(np.diag([50.0, 50, 1]), sides)
+  ray = camera @ np.array([0.5 * width / 50, 0.5 * height / 50, 1.0])
+  np.testing.assert_allclose(middle(drawn == 255), ray[:2], atol=0.8)
+  # The photo that people see has the shape's aspect, where it is cut or padded.
+  photo = placed.photo(picture)
+  if fit == "squash":
+    assert photo is picture
+  else:
+    assert abs(photo.shape[1] / photo.shape[0] / best - 1) < 0.04
+
+
+def test_a_square_is_what_it_is_without_shapes():
+  picture = Image.fromarray(spot(50, 50, 20, 30, 9))
+  for fit in fitting.WAYS:
+    one, other = (fitting.place(f, (50, 50), 64) for f in (fit, fit + SHAPES))
+    np.testing.assert_array_equal(one.image(picture), other.image(picture))
+
+
+@pytest.mark.parametrize(
+  ("fit", "said"),
+  [
+    ("crop:48", "pixels of height x width"),
+    ("crop:", "pixels of height x width"),
+    ("crop:48x80,48x80", "each shape once"),
+    ("pad:64x64", "no square"),
+    ("cro:48x80", 'did you mean "crop"'),
+  ],
+)
+def test_shapes_that_are_none_are_refused(fit, said):
+  with pytest.raises(UserError, match=said):
+    fitting.place(fit, (3, 4), 8)
+
+
 def test_another_word_is_refused():
   with pytest.raises(UserError, match=r"data.fit is 'pda'; allowed: .*\"pad\""):
     fitting.place("pda", (3, 4), 8)

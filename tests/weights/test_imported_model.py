@@ -52,18 +52,21 @@ def test_the_forward_pass_is_that_of_the_layers_one_by_one(tmp_path):
   "name", ["qwen3_vl", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)]
 )
 def test_a_model_that_sees_samples_what_it_scores(name, tmp_path):
-  """Two pictures a row, merged cells, three axes and, of Qwen3-VL, DeepStack.
+  """Two pictures a row of several shapes, merged cells, three axes and, of
+  Qwen3-VL, DeepStack.
 
   Layers are in a loop, and called one by one.
   """
   released_seeing.write(tmp_path / "a", name)
   planned = importing.plan(folder.open_folder(tmp_path / "a"))
   sizes = dict(planned.sizes)
-  vision = VisionConfig(**dict(sizes.pop("vision"), image_size=24))
+  shapes = {"image_size": 24, "shapes": ((12, 30), (36, 18))}
+  vision = VisionConfig(**dict(sizes.pop("vision"), **shapes))
   model, form, params = tiny.make(
     3, **sizes, vision=vision, unroll=name == "qwen3_vl"
   )
-  assert form.model.locations == 16  # pixels 24, cells of 2 x 2 patches of 3
+  # Cells of 2 x 2 patches of 3 pixels.
+  assert form.model.vision.grids == ((4, 4), (2, 5), (6, 3))
   params = text_model.placed(params, importing.read(planned))
   params = test_exactness.eager_to_draw(params, form)
   rng = np.random.default_rng(1)
