@@ -24,7 +24,7 @@ WAYS = ("squash", "crop", "pad")
 SQUASH = WAYS[0]
 _SHAPE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 GREY = (128, 128, 128)  # of an image where there is no picture
-WHOLE = (0.0, 0.0, 1.0, 1.0)  # a picture from edge to edge
+ALL_OF_IT = (0.0, 0.0, 1.0, 1.0)  # a picture from edge to edge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Placement:
 
   size: int
   shape: tuple[int, int]
-  part: tuple[float, float, float, float] = WHOLE
+  part: tuple[float, float, float, float] = ALL_OF_IT
   inside: tuple[int, int] | None = None
 
   def place(self, sides: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -69,7 +69,7 @@ class Placement:
     shown = rgb.resize(
       (width, height),
       Image.Resampling.BICUBIC,
-      None if self.part == WHOLE else box,
+      None if self.part == ALL_OF_IT else box,
     )
     if (width, height) == self.shape:
       return np.array(shown, np.uint8)
@@ -99,7 +99,7 @@ class Placement:
   def photo(self, photo: np.ndarray) -> np.ndarray:
     """A photo [h, w, 3] as its image shows it, at its own size."""
     down, across = photo.shape[:2]
-    if self.part == WHOLE and self.inside is None:
+    if self.part == ALL_OF_IT and self.inside is None:
       return photo
     wide, high = across * self.shape[1], down * self.shape[0]
     grows = (wide < high) == (self.inside is not None)

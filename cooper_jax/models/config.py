@@ -126,7 +126,7 @@ class VisionConfig:
       )
 
   def _check_shapes(self) -> None:
-    """Pictures of several shapes: whole cells, and a tower that takes them."""
+    """Shapes are of whole cells, and the tower takes them."""
     for sides in self.shapes:
       if any(side < self.cell or side % self.cell for side in sides):
         raise errors.UserError(

@@ -31,16 +31,16 @@ class Patches:
 
 
 @struct.dataclass
-class Pictures:
+class PackedPictures:
   """B pictures of a few shapes, as batches bring them; `packed` makes one.
 
   pixels: u8 [B, J, patch^2 * 3], J patches of which smaller pictures have the
     first, by row, column and colour.
-  shape: i32 [B], which of `VisionConfig.grids` each has.
+  image_shape: i32 [B], which of `VisionConfig.grids` each has.
   """
 
   pixels: jax.Array
-  shape: jax.Array
+  image_shape: jax.Array
 
 
 def packed(image, config: VisionConfig) -> np.ndarray:
@@ -55,8 +55,8 @@ def packed(image, config: VisionConfig) -> np.ndarray:
   return out
 
 
-def of_pictures(pictures: Pictures, config: VisionConfig, dtype: str):
-  """The `Patches` of `Pictures`: normalised, with their places."""
+def of_pictures(pictures: PackedPictures, config: VisionConfig, dtype: str):
+  """The `Patches`, of B pictures [B, J], of packed ones, with their places."""
   n, patch = max(config.merge, 1), config.patch
   table = np.zeros((3, len(config.grids), config.cells * n * n), np.int32)
   for shape, grid in enumerate(config.grids):
@@ -64,7 +64,9 @@ def of_pictures(pictures: Pictures, config: VisionConfig, dtype: str):
     table[0, shape, : len(row)] = row
     table[1, shape, : len(row)] = column
     table[2, shape, : len(row)] = 1
-  row, column, exists = (jnp.asarray(each)[pictures.shape] for each in table)
+  row, column, exists = (
+    jnp.asarray(each)[pictures.image_shape] for each in table
+  )
   colours = pictures.pixels.reshape(*pictures.pixels.shape[:2], -1, RGB)
   values = normalised(colours, config, dtype)
   values = values.reshape(*values.shape[:2], patch * patch * RGB)

@@ -145,7 +145,7 @@ class Unified(heads.Heads):
   def see_deep(self, images):
     """(features [B, J, D], DeepStack's [k, B, J, D] or None) of B rows.
 
-    images: u8 [B, images, side, side, 3], or `Pictures` or `Patches` with
+    images: u8 [B, images, side, side, 3], or `PackedPictures` or `Patches` with
     arrays [B, images, ...]; J are the cells of all images of a row.
     """
     batch, count = jax.tree.leaves(images)[0].shape[:2]

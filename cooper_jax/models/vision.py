@@ -115,9 +115,9 @@ class Merger(nn.Module):
 
 
 class Vision(nn.Module):
-  """Images u8 [B, side, side, 3], pictures of a few shapes (`Pictures`) or
-  patches of any (`Patches`) -> features [B, J, D], D the decoder's, and of DeepStack's k layers
-  [k, B, J, D], None where there are none.
+  """Images u8 [B, side, side, 3], pictures of a few shapes (`PackedPictures`)
+  or patches of any (`Patches`) -> features [B, J, D], D the decoder's, and of
+  DeepStack's k layers [k, B, J, D], None where there are none.
 
   To who asks for "intermediates", states [layers + 1, B, patches, width] are
   what the stem and then each layer gives.
@@ -183,7 +183,7 @@ class Vision(nn.Module):
   def _stem(self, pictures):
     """(states [B, J, width], patches), these None of squares row by row."""
     c, dtypes = self.config, (self.dtype, self.operands)
-    if isinstance(pictures, patches.Pictures):
+    if isinstance(pictures, patches.PackedPictures):
       pictures = patches.of_pictures(pictures, c, self.dtype)
     if not isinstance(pictures, patches.Patches):
       x = patches.normalised(pictures, c, self.dtype)

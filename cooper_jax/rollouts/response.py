@@ -114,7 +114,7 @@ class Responses:
     """
     if modalities is None:
       modalities = _modalities()
-    state, shape = np.asarray(rollout.state), rollout.shape
+    state, shape = np.asarray(rollout.state), rollout.image_shape
     grids = grids or ((max(1, math.isqrt(vocabulary.locations)),) * 2,)
     shape = np.zeros(len(state), int) if shape is None else np.asarray(shape)
     return cls(

@@ -38,7 +38,7 @@ def text_tokens(
 
 def _places(location, points, context, form):
   """`unified.Tokens.place` [R]."""
-  if context.shape is None:
+  if context.image_shape is None:
     return None
   return _of_shape(segments.squares_under, location, points, context, form)
 
@@ -46,11 +46,11 @@ def _places(location, points, context, form):
 def _of_shape(table, location, points, context, form):
   """Of each row [R] what a table of its image's shape has at its location."""
   at, model = jnp.where(points, location, 0), form.model
-  if context.shape is None:
+  if context.image_shape is None:
     return jnp.asarray(table(model))[at]
   shapes = range(len(model.vision.grids))
   tables = jnp.asarray(np.stack([table(model, shape) for shape in shapes]))
-  return tables[context.shape, at]
+  return tables[context.image_shape, at]
 
 
 def _read(seen, location, points, context, form):
@@ -63,7 +63,7 @@ def _read(seen, location, points, context, form):
 
 
 def map_places(model: config.ModelConfig) -> dict[str, jax.Array]:
-  """`map_layout` by steps [steps, g]; cells [shapes, steps, g] by shape, too."""
+  """`map_layout` by steps [steps, g]; its cells [shapes, steps, g]."""
   by_step = (model.map_positions // model.step_codes, model.step_codes)
   shapes = range(len(model.vision.grids))
   layouts = [segments.map_layout(model, shape) for shape in shapes]
@@ -96,8 +96,8 @@ def map_tokens(
   }
   fill = lambda x: jnp.broadcast_to(x, held.shape)  # noqa: E731
   under = jax.lax.dynamic_index_in_dim(cells, step, axis=1, keepdims=False)
-  if context.shape is not None:
-    under = under[context.shape]
+  if context.image_shape is not None:
+    under = under[context.image_shape]
   cell = under + context.cell[:, None]
   sees = jnp.any(context.exists, axis=1)[:, None]  # has an image
   return unified.Tokens(

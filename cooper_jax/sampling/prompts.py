@@ -21,7 +21,7 @@ class Prompts:
 
   tokens: unified.Tokens  # [P, S] each
   layout: masks.RowLayout  # [P, S] each
-  # [P, images, side, side, 3] u8, or `patches.Pictures` of several shapes.
+  # [P, images, side, side, 3] u8, or `patches.PackedPictures`.
   images: jax.Array
   image_at: jax.Array  # [P, J] i32 position of each image cell, -1 none
   last: jax.Array  # [P] i32 id of the last prompt token, fed first
@@ -34,7 +34,7 @@ class Prompts:
   # prompt holds or was given, the oldest first, -1 none; M = max_maps.
   seen: jax.Array
   # [P] i32 shape of the image that locations point at; None = all are squares.
-  shape: jax.Array | None = None
+  image_shape: jax.Array | None = None
 
 
 def bucket(trunks, form: segments.Format, buckets) -> int:
@@ -105,7 +105,7 @@ def make(
       np.stack([mode.forced(limits) for mode in modes]), group, axis=0
     ),
     seen=np.stack([_seen(trunk, form) for trunk in trunks]),
-    shape=_shapes(arrays, count),
+    image_shape=_shapes(arrays, count),
   )
 
 

@@ -37,7 +37,7 @@ class Rollout:
   # nothing is truncated (`sequences.truncation`).
   kept: jax.Array | None = None
   # [R] i32 shape of the image that locations point at; None = all are squares.
-  shape: jax.Array | None = None
+  image_shape: jax.Array | None = None
 
 
 @struct.dataclass
@@ -72,7 +72,7 @@ class SamplerContext:
   words: jax.Array | None = None
   codes: jax.Array | None = None
   # [R] i32 shape of that image; None = all are squares.
-  shape: jax.Array | None = None
+  image_shape: jax.Array | None = None
 
 
 def prefill(
@@ -111,9 +111,13 @@ def prefill(
     keys=spread(keys_PJD),
     exists=spread(prompts.image_at >= 0),
     cell=spread(prompts.cell),
-    shape=None if prompts.shape is None else spread(prompts.shape),
+    image_shape=None
+    if prompts.image_shape is None
+    else spread(prompts.image_shape),
   )
-  state = state.replace(rollout=state.rollout.replace(shape=context.shape))
+  state = state.replace(
+    rollout=state.rollout.replace(image_shape=context.image_shape)
+  )
   if form.model.unroll:
     words, codes = model.apply(params, method=unified.Unified.laid_out)
     context = context.replace(words=words, codes=codes)

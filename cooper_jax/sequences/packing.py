@@ -39,7 +39,7 @@ def inputs(batch) -> tuple[unified.Tokens, masks.RowLayout]:
 def pictures(batch):
   """The images of a packed batch, as `unified.see` takes them."""
   if "image_shape" in batch:
-    return patches.Pictures(batch["images"], batch["image_shape"])
+    return patches.PackedPictures(batch["images"], batch["image_shape"])
   return batch["images"]
 
 
@@ -54,7 +54,7 @@ def pack(
   order [B, L], and view where shape.hides. images u8 [B, images, side, side, 3]
   and image_at [B, J], where each image cell is in its row, -1 none. Where
   pictures have several shapes, images and image_shape are those of
-  `patches.Pictures`, [B, images, ...], and place is there, [B, L].
+  `patches.PackedPictures`, [B, images, ...], and place is there, [B, L].
 
   What is scored, X = shape.texts positions: text_at (position that predicts),
   text_target (id), text_weight, text_cell (first cell of its image),

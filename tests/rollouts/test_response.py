@@ -51,7 +51,7 @@ class Maker:
       stop=np.array(stop, np.int8),
       group=np.arange(len(rows)) // 2,
       sample_id=np.arange(len(rows)) + 100,
-      shape=None,
+      image_shape=None,
     )
 
 

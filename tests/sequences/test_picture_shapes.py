@@ -41,12 +41,8 @@ def both():
   return tiny.make(2, vision=SQUARES, tied_head=False), wide
 
 
-def see(model, params, pictures):
-  return model.apply(params, pictures, method=unified.Unified.see)
-
-
-def test_features_are_those_of_each_picture_alone():
-  model, form, params = both()[1]
+def test_patches_are_those_of_each_picture_alone():
+  _, form, _ = both()[1]
   rng = np.random.default_rng(0)
   images = [
     rng.integers(0, 256, (*sides, 3), np.uint8)
@@ -56,30 +52,32 @@ def test_features_are_those_of_each_picture_alone():
     (segments.Image(a), segments.Image(b), tiny.random_text(rng, form))
     for a, b in (images[:2], images[2:])
   ]
-  shape = packing.Shape(length=48, texts=0, codes=0, images=2)
   batch = packing.pack(
     [segments.Document(trunk) for trunk in segments.unlearned(trunks)],
     form=form,
-    shape=dataclasses.replace(shape, length=48),
+    shape=packing.Shape(length=48, texts=0, codes=0, images=2),
     rows=2,
   )
   np.testing.assert_array_equal(batch["image_shape"], [[2, 0], [1, 2]])
-  found = np.asarray(see(model, params, packing.pictures(batch)))
+  flat = jax.tree.map(
+    lambda x: x.reshape(-1, *x.shape[2:]), packing.pictures(batch)
+  )
+  found = patches.of_pictures(flat, SHAPED, "float32")
   cells = form.model.locations
-  assert found.shape[1] == 2 * cells == 36
+  assert found.values.shape == (4, cells * 4, SHAPED.values) and cells == 18
   for i, image in enumerate(images):
     pixels = patches.normalised(image[None], SHAPED, "float32")
-    whole = jax.tree.map(
-      lambda x: x[None], patches.from_pixels(pixels, SHAPED)
-    )
-    alone = np.asarray(see(model, params, whole))[0]
-    start = i % 2 * cells
-    mine = found[i // 2, start : start + len(alone)]
-    np.testing.assert_allclose(mine, alone, atol=2e-6)
-    # Each of them is in the row, and none that the picture has not.
-    at = batch["image_at"][i // 2, start : start + cells]
-    assert (at >= 0).sum() == len(alone) and (at[len(alone) :] == -1).all()
-    kinds = batch["kind"][i // 2, at[: len(alone)]]
+    alone = patches.from_pixels(pixels, SHAPED)
+    count = alone.values.shape[1]
+    np.testing.assert_array_equal(found.exists[i], np.arange(72) < count)
+    for name in ("values", "row", "column"):
+      mine = getattr(found, name)[i, :count]
+      np.testing.assert_array_equal(mine, getattr(alone, name)[0])
+    # Each cell is in the row, and none that the picture has not.
+    row, start = i // 2, i % 2 * cells
+    at = batch["image_at"][row, start : start + cells]
+    assert (at >= 0).sum() == count // 4 and (at[count // 4 :] == -1).all()
+    kinds = batch["kind"][row, at[: count // 4]]
     assert (kinds == unified.IMAGE).all()
 
 
@@ -172,7 +170,7 @@ def test_a_place_that_a_picture_has_not_is_never_named():
   named = out.tokens[(out.tokens >= start) & (out.state == 1)] - start
   named = named[named < form.model.locations]
   assert len(named) > 5 and named.max() < 10
-  np.testing.assert_array_equal(out.shape, np.ones(12))
+  np.testing.assert_array_equal(out.image_shape, np.ones(12))
 
 
 def test_a_prompt_ends_where_its_text_does():
@@ -186,7 +184,7 @@ def test_a_prompt_ends_where_its_text_does():
     modes=[test_exactness.grammar.Mode(0)],
   )  # fmt: skip
   assert made.previous == text.ids[-1]
-  assert made.shape == [1] and (made.image_at >= 0).sum() == 10
+  assert made.image_shape == [1] and (made.image_at >= 0).sum() == 10
   # One time for the picture, as long as its longer side, then the text.
   assert made.rope_position == 5 + len(text.ids)
 

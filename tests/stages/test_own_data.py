@@ -19,17 +19,28 @@ from tests import metrics_page
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 SPLITS = ("train", "validation", "test")
+# Pictures of three aspects, each in a shape of its own.
+SIDES = ((20, 30), (30, 20), (24, 24))  # rows, columns
+SHAPES = {
+  "data.fit": "squash:16x24,24x16",
+  "model.vision.stem": "linear",
+  "model.vision.position": "averaged",
+}
 
 
-def write(folder, maps=lambda number: (), images=8, **more):
-  """A file a split; maps(number) names the maps that an image comes with."""
+def write(folder, maps=lambda number: (), images=8, sides=SIDES[:1], **more):
+  """A file a split; maps(number) names the maps that an image comes with.
+
+  sides: the sizes that images take by turns.
+  """
   folder.mkdir()
   number = 0
   for split in SPLITS:
     lines = []
     for _ in range(images):
       number += 1
-      Image.fromarray(np.full((20, 30, 3), 9 * number, np.uint8)).save(
+      size = sides[number % len(sides)]
+      Image.fromarray(np.full((*size, 3), 9 * number, np.uint8)).save(
         folder / f"{number}.png"
       )
       line = {"image": f"{number}.png", "question": "Is there a red ball ?"}
@@ -38,7 +49,7 @@ def write(folder, maps=lambda number: (), images=8, **more):
         kind, value = (
           (np.uint16, 1500) if name == "depth" else (np.uint8, number % 5)
         )
-        Image.fromarray(np.full((20, 30), value, kind)).save(
+        Image.fromarray(np.full(size, value, kind)).save(
           folder / f"{number}-{name}.png"
         )
         line[name] = f"{number}-{name}.png"
@@ -109,17 +120,23 @@ def test_a_tokenizer_stage_without_maps_may_be_interrupted(tmp_path):
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
-  "stages, maps",
+  "stages, maps, shapes",
   [
-    (1, lambda number: ("depth",)),
-    (5, lambda number: ("depth",) if number % 2 else ("segmentation",)),
-    (3, lambda number: ("depth", "segmentation") if number == 3 else ()),
+    (1, lambda number: ("depth",), {}),
+    (5, lambda number: ("depth",) if number % 2 else ("segmentation",), SHAPES),
+    (3, lambda number: ("depth", "segmentation") if number == 3 else (), {}),
   ],
-  ids=["depth_only", "never_both", "one_image"],
+  ids=["depth_only", "never_both_in_shapes", "one_image"],
 )
-def test_data_with_some_maps_trains_those_that_it_has(tmp_path, stages, maps):
-  own = write(tmp_path / "own", maps, reasoning="red ball <at .4 .5>")
-  summary = run(settings(own), tmp_path / "run", STAGES[:stages])
+def test_data_with_some_maps_trains_those_that_it_has(
+  tmp_path, stages, maps, shapes
+):
+  own = write(
+    tmp_path / "own", maps, sides=SIDES if shapes else SIDES[:1],
+    reasoning="red ball <at .4 .5>",
+  )  # fmt: skip
+  config = settings(own, **shapes)
+  summary = run(config, tmp_path / "run", STAGES[:stages])
   trained = {
     name: sum(name in maps(number) for number in range(1, 9))
     for name in ("depth", "segmentation")
