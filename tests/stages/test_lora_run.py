@@ -68,12 +68,12 @@ def test_checkpoints_hold_what_is_trained_and_name_what_it_is_beside(done):
   assert found["sft"]["base"]["digests"]["text"] == config.init.digests.text
   assert found["grpo"]["base"]["stage"] == "sft"
   assert found["grpo"]["base"]["averaged"]
-  state = sorted((work / "sft/checkpoints/3").rglob("*"))
+  state = sorted((work / f"sft/checkpoints/{starts.STEPS}").rglob("*"))
   assert state
   names = Checkpoints(work / "sft/checkpoints")
-  described = json.loads((names.directory / "3/meta/metadata").read_text())[
-    "manifest"
-  ]
+  described = json.loads(
+    (names.directory / f"{starts.STEPS}/meta/metadata").read_text()
+  )["manifest"]
   held = [n for n in described if n.startswith("params/")]
   assert any(n.endswith(lora.A) for n in held)
   assert not any(n.startswith("params/params/decoder/norm") for n in held)
@@ -127,17 +127,21 @@ def test_exports_are_what_the_stages_ended_with(done):
       assert lora_export.export(asked, work) == []  # it is there
   found = parameters(config, work, "grpo")
   merged = importing.read(
-    importing.plan(folder.open_folder(work / "grpo/merged-3/text"))
+    importing.plan(
+      folder.open_folder(work / f"grpo/merged-{starts.STEPS}/text")
+    )
   )
   for path, leaf in merged.items():
     ours = found[path.removeprefix("params/")][: len(leaf)]
     np.testing.assert_allclose(leaf, ours, atol=1e-6)
   # Of two stages, each of rank 2.
   told = json.loads(
-    (work / "grpo/adapter-3/text" / adapter.ADAPTER_CONFIG).read_text()
+    (
+      work / f"grpo/adapter-{starts.STEPS}/text" / adapter.ADAPTER_CONFIG
+    ).read_text()
   )
   assert told["r"] == 4 and told["lora_alpha"] == 64
-  assert not (work / "grpo/adapter-3/vision").exists()
+  assert not (work / f"grpo/adapter-{starts.STEPS}/vision").exists()
 
 
 @pytest.mark.slow

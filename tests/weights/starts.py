@@ -14,6 +14,7 @@ from tests.weights import released, released_pictures, released_seeing
 
 ROWS = 840  # of the embedding; our own tokenizer, which it has, is smaller
 END = "<|im_end|>"
+STEPS = 5  # of each stage
 SIZES = released.SIZES | {"vocab_size": ROWS}
 
 
@@ -69,7 +70,7 @@ def write_seeing(folder):
 
 
 def make(work, changes, pipeline=("tokenizer", "pretrain", "sft", "grpo")):
-  """The config of a run with a few steps of everything.
+  """The config of a run of few steps.
 
   changes: value of each setting that is asked for, as on a command line.
   """
@@ -89,7 +90,7 @@ def make(work, changes, pipeline=("tokenizer", "pretrain", "sft", "grpo")):
     config.grpo.rl.loss.kl_weight = 0.1
     for stage in ("pretrain", "sft", "grpo"):
       config[stage].update(
-        steps=3, batch=2, log_every=1, save_every=3, image_every=0
+        steps=STEPS, batch=2, log_every=1, save_every=STEPS, image_every=0
       )
   config.update_from_flattened_dict(changes)
   starting.take(config, set(changes))

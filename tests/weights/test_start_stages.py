@@ -105,7 +105,7 @@ def test_the_first_stage_imports_and_the_run_is_exported(here, tmp_path, built):
 
 @pytest.mark.slow
 def test_a_composed_model_goes_through_every_stage(here, tmp_path, built):
-  """A few steps of each; the first imports, and none that goes on does."""
+  """Five steps of each; the first imports, and none that goes on does."""
   work, other = tmp_path / "run", tmp_path / "alone"
   config = composed(here, work)
   workdir.prepare(config, work)
@@ -122,7 +122,7 @@ def test_a_composed_model_goes_through_every_stage(here, tmp_path, built):
   assert moved["params"]["vision"]["stem"]["kernel"] > 0
   # It goes on from its checkpoint.
   longer = config.copy_and_resolve_references()
-  longer.pretrain.steps = 4
+  longer.pretrain.steps = starts.STEPS + 1
   run(longer, work, "pretrain")
   assert len(built) == 1
   # Without stages before, reinforcement begins with the folders, reference and
