@@ -6,6 +6,7 @@ from ml_collections import config_dict
 
 from configs.stage import StageSettings
 from cooper_jax import plugins
+from cooper_jax.settings import reinforcing
 from cooper_jax.training.optim import OptimConfig
 
 
@@ -106,6 +107,11 @@ class GRPOSettings(StageSettings):
   # Order of the questions: random | epochs (each once before any again) |
   # difficulty (most often those that are neither sure nor hopeless).
   order: str = "random"
+  # Rollouts that are held to draw, and to text, to measure a question's flag;
+  # 0 = the data's flags.
+  flag_rollouts: int = 0
+  # Difference in shares right up to which a flag is "boundary".
+  flag_margin: float = reinforcing.FLAG_MARGIN
   # Training scenes that are not asked about, the first so many (of SFT).
   skip_scenes: int = 0
   # Steps between greedy answers to the validation split; 0 = none. The first

@@ -15,7 +15,7 @@ from cooper_jax import modalities
 from cooper_jax.data import traces
 from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
-from cooper_jax.rollouts import generate
+from cooper_jax.rollouts import exchanging, generate
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.world.questions.families import measuring
 
@@ -69,7 +69,7 @@ def measure(
     return {}
   asked = [items[i] for i in rows]
   own = np.stack([drawn.view.maps[i][0].codes for i in rows])
-  others = of_another([item.sample.id for item in asked])
+  others = exchanging.of_another([item.sample.id for item in asked])
   if others is None:
     return {}
   held = {
@@ -89,22 +89,6 @@ def measure(
     doubted = np.array([traces.DOUBT in text for text in view.text])
     doubts |= intervals.rate(f"{MAP_USE}/doubt/{kind}/{stage}", doubted)
   return scores(hits, questions.families(asked), stage) | doubts
-
-
-def of_another(ids) -> np.ndarray | None:
-  """Index [n] of an item with another id, for each; None if all are the same.
-
-  Every place is taken once: the maps as a whole stay the same.
-  """
-  count = len(ids)
-  order = sorted(range(count), key=lambda i: ids[i])  # equal ids side by side
-  most = max(ids.count(each) for each in set(ids))
-  if 2 * most > count:
-    return None
-  result = np.empty(count, int)
-  for place, index in enumerate(order):
-    result[index] = order[(place + most) % count]
-  return result
 
 
 def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:

@@ -10,8 +10,16 @@ import functools
 import jax
 import numpy as np
 
+from cooper_jax.errors import UserError
 from cooper_jax.parallel import mesh, processes
-from cooper_jax.rl import advantages, losses, process_shares, scoring
+from cooper_jax.rl import (
+  advantages,
+  exchanged_maps,
+  losses,
+  measured_flags,
+  process_shares,
+  scoring,
+)
 from cooper_jax.rl.dynamic_sampling import Resample
 from cooper_jax.rl.one_step_ahead import SampleAhead
 from cooper_jax.rl.pack import to_rows
@@ -49,6 +57,7 @@ def build_step(
   rl = config.grpo.rl
   begin, read = build_sampler(config, policy, codecs, frozen)
   sample = functools.partial(sample_rollouts, begin=begin, read=read)
+  sample = build_more_rollouts(config, policy, codecs, sample, frozen)
   score = build_score(config, policy, scorer)
   advantages_of = build_advantages(config, policy)
   if hasattr(stream, "observe"):
@@ -103,6 +112,50 @@ def build_sampler(config, policy, codecs, frozen=None):
   if processes.several():
     respond = process_shares.respond_to_own(respond)
   return begin, functools.partial(read_rollouts, respond=respond)
+
+
+def build_more_rollouts(config, policy, codecs, sample, frozen=None):
+  """`sample`, around which more is sampled, where a setting asks for that."""
+  settings = config.grpo
+  exchanges = settings.rl.rewards.map_effect is not None
+  if not settings.flag_rollouts and not exchanges:
+    return sample
+  if processes.several():
+    raise UserError(
+      "config.grpo.flag_rollouts and the reward map_effect sample more on one"
+      " process alone; run without them, or on one host"
+    )
+  options = dict(
+    policy=policy,
+    temperatures=(
+      config.sampling.temperature,
+      config.sampling.code_temperature,
+    ),
+    truncations=truncations_of(config.sampling),
+    frozen=frozen,
+  )
+  # Apart from those of the rollouts themselves.
+  flags, answers = jax.random.split(jax.random.key(config.seed + 18))
+  if exchanges:
+    respond = functools.partial(
+      exchanged_maps.respond, codecs=codecs, key=answers, **options
+    )
+    sample = exchanged_maps.exchanged(sample, respond=respond, policy=policy)
+  if settings.flag_rollouts:
+    roll = functools.partial(
+      measured_flags.right_answers,
+      decode=generate.decoder(codecs),
+      key=flags,
+      group_size=settings.flag_rollouts,
+      buckets=config.sampling.prompt_buckets,
+      turns=settings.rl.resample + 1,
+      tolerance=settings.rl.settings.answer.tolerance,
+      **options,
+    )
+    sample = measured_flags.measured(
+      sample, roll=roll, policy=policy, margin=settings.flag_margin
+    )
+  return sample
 
 
 def optimiser_steps(settings) -> int:

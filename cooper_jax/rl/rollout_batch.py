@@ -27,6 +27,8 @@ class RolloutBatch:
   rollout: Any  # sampling.state.Rollout [R, T]; numpy once it was read
   # Read: on the host. Of several processes each has its own share's alone.
   responses: Responses | None = None  # texts, and maps that were decoded
+  # What else the rewards may know, a list [R] by name.
+  columns: dict = dataclasses.field(default_factory=dict)
   # Scored.
   rewards_RE: np.ndarray | None = None  # f32, each reward; NaN = abstained
   total_R: np.ndarray | None = None  # f32, weighted sum; NaN = all abstained
@@ -58,7 +60,10 @@ _ARRAYS = ("rewards_RE", "total_R", "quality_RM")
 
 
 def take_prompts(batch: RolloutBatch, prompts) -> RolloutBatch:
-  """The rollouts of some prompts, given by places [n]; without responses."""
+  """The rollouts of some prompts, given by places [n].
+
+  Without responses and columns: both are of the whole batch.
+  """
   prompts = np.asarray(prompts, int)
   rows = np.flatnonzero(np.isin(batch.group_R, prompts))
   pick = lambda x: None if x is None else x[rows]  # noqa: E731
@@ -71,6 +76,7 @@ def take_prompts(batch: RolloutBatch, prompts) -> RolloutBatch:
     ids_R=batch.ids_R[rows],
     rollout=jax.tree.map(pick, batch.rollout),
     responses=None,
+    columns={},
     **{name: pick(getattr(batch, name)) for name in _ARRAYS},
   )
 
@@ -88,6 +94,7 @@ def join_batches(parts) -> RolloutBatch:
     ids_R=stack(*(part.ids_R for part in parts)),
     rollout=jax.tree.map(stack, *(part.rollout for part in parts)),
     responses=None,
+    columns={},
     **{
       name: stack(*(getattr(part, name) for part in parts)) for name in _ARRAYS
     },

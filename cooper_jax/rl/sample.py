@@ -25,7 +25,7 @@ def sample_rollouts(state, questions: Questions, *, begin, read):
 
 def begin_rollouts(
   params, questions: Questions, *, policy: Policy, key, group_size: int,
-  temperatures, truncations, buckets, turns: int = 1, frozen=None,
+  temperatures, truncations, buckets, turns: int = 1, frozen=None, modes=None,
 ) -> RolloutBatch:  # fmt: skip
   """Begins to sample R = P * G rollouts and does not wait for the device.
 
@@ -34,6 +34,7 @@ def begin_rollouts(
   temperatures, truncations: (of text, of codes). buckets: lengths that prompts
   are padded to, tokens. turns: lots of questions that a step may take, itself
   included. frozen: what LoRA trains beside, None without; here both are merged.
+  modes: what each question's rollouts are held to; None = free.
   """
   trunks = [trunk_of(item, policy) for item in questions.items]
   rows = len(trunks) * group_size
@@ -43,7 +44,7 @@ def begin_rollouts(
     policy,
     for_sampling(policy, params, frozen),
     trunks,
-    [grammar.Mode(policy.form.allowed_maps)] * len(trunks),
+    modes or [grammar.Mode(policy.form.allowed_maps)] * len(trunks),
     key=key,
     ids=ids_R,
     group=group_size,

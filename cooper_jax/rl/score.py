@@ -35,7 +35,7 @@ def score_rollouts(rollouts: RolloutBatch, *, rewards, names) -> RolloutBatch:
     rewards_RE=np.stack(list(scores.rewards.values()), axis=1),
     total_R=scores.total,
     quality_RM=quality_RM,
-    metrics=scores.metrics() | did,
+    metrics=rollouts.metrics | scores.metrics() | did,
   )
 
 
@@ -46,7 +46,7 @@ def call_rewards(rollouts: RolloutBatch, *, scorer, modalities) -> RewardScores:
   modalities: name -> module of those whose true maps the rewards may see.
   """
   columns = columns_of(rollouts.items, rollouts.group_size, modalities)
-  return scorer(rollouts.responses, columns)
+  return scorer(rollouts.responses, columns | rollouts.columns)
 
 
 def columns_of(items, group_size: int, modalities) -> dict[str, list]:

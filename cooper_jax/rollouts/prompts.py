@@ -70,10 +70,17 @@ def trunk_of(item: Item, policy: Policy) -> tuple:
 
 def trunk_with_map(item: Item, policy: Policy, modality: str, codes) -> tuple:
   """A question with the map called for and given, up to `<think>`."""
-  request = policy.markup.request(item.question.text)
-  ids = np.concatenate([request.ids, call(modality, policy)[:-1]])
-  return (
-    segments.Image(item.sample.image),
-    segments.Text(ids, learn=False),
-    segments.Map(dict(policy.markup.modalities)[modality], codes),
-  )
+  return trunk_with_maps(item, policy, [(modality, codes)])
+
+
+def trunk_with_maps(item: Item, policy: Policy, maps) -> tuple:
+  """A question with maps called for and given, (modality, codes [Q]) each."""
+  ids = policy.markup.request(item.question.text).ids
+  found = [segments.Image(item.sample.image)]
+  for modality, codes in maps:
+    ids = np.concatenate([ids, call(modality, policy)[:-1]]).astype(int)
+    found.append(segments.Text(ids, learn=False))
+    modality_id = dict(policy.markup.modalities)[modality]
+    found.append(segments.Map(modality_id, codes))
+    ids = ()
+  return tuple(found)

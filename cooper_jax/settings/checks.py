@@ -4,7 +4,6 @@ A wrong setting costs a second here and hours at the stage that would find it.
 """
 
 import dataclasses
-import math
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -12,11 +11,10 @@ from ml_collections import ConfigDict
 from cooper_jax import modalities, plugins
 from cooper_jax.data import fitting
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.settings import adapting, ranges, selection
+from cooper_jax.settings import adapting, ranges, reinforcing, selection
 from cooper_jax.training import precision, start_folders, trackers, workdir
 
 STARTS = ("sft", "pretrain")
-RESULTS = ("last", "best")  # what later stages take of GRPO
 
 
 def validate(config: ConfigDict) -> None:
@@ -47,7 +45,7 @@ def validate(config: ConfigDict) -> None:
   selection.check(config)
   adapting.check(config)
   if "grpo" in config.pipeline:
-    _check_rl(config)
+    reinforcing.check(config)
   if config.init_from or config.init_as != "sft":
     _check_start(config)
 
@@ -192,123 +190,6 @@ def check_data(asked) -> list[str]:
   lines = mixture.survey(DataConfig.from_config(config))
   selection.check_data(config)
   return lines
-
-
-def _check_rl(config: ConfigDict) -> None:
-  """What reinforcement would refuse, said before the stages that lead to it."""
-  from cooper_jax.rl import advantages, build, losses, question_order, scoring
-  from cooper_jax.sampling import grammar
-
-  rl = config.grpo.rl
-  if config.grpo.optim.micro_batches != 1:
-    raise UserError(
-      "config.grpo.optim.micro_batches must be 1; the update takes"
-      " config.grpo.rows rows at a time instead, lower that"
-    )
-  if rl.group_size < 2 or rl.updates < 1:
-    raise UserError(
-      f"config.grpo.rl.group_size and rl.updates are {rl.group_size} and"
-      f" {rl.updates}; allowed: groups of 2 and more, 1 update and more"
-    )
-  for name in ("temperature", "code_temperature"):
-    value = config.sampling[name]
-    if not 0 < value < math.inf:
-      raise UserError(
-        f"config.sampling.{name} is {value}; GRPO learns from rollouts that"
-        " differ: allowed are numbers above 0 (evaluation is greedy anyway)"
-      )
-  if rl.resample < 0:
-    raise UserError(
-      f"config.grpo.rl.resample is {rl.resample}; allowed: 0 (off) and more"
-      " rounds"
-    )
-  if config.grpo.batch % rl.minibatches:
-    raise UserError(
-      f"config.grpo.batch is {config.grpo.batch}, which"
-      f" config.grpo.rl.minibatches={rl.minibatches} can't divide evenly; make"
-      " it a divisor"
-    )
-  several = rl.updates > 1 or rl.minibatches > 1 or rl.pipeline
-  if several and rl.loss.correction != "none":
-    raise UserError(
-      "config.grpo.rl.loss.correction needs config.grpo.rl.updates=1,"
-      " grpo.rl.minibatches=1 and grpo.rl.pipeline=False: else the sampler's"
-      " own log-probabilities are the old ones, and there is no gap"
-    )
-  if any(build.truncated_kinds(config.sampling)) and (
-    several or losses.needs_reference(rl)
-  ):
-    raise UserError(
-      "config.sampling.top_k, top_p and min_p (and those of codes) need"
-      " config.grpo.rl.updates=1, minibatches=1, pipeline=False and no KL"
-      " penalty: under other parameters the likeliest are other tokens than the"
-      " sampler drew from"
-    )
-  if rl.pipeline and rl.resample:
-    raise UserError(
-      "config.grpo.rl.pipeline samples before rewards are known and"
-      " config.grpo.rl.resample after; turn one of them off"
-    )
-  for name, allowed in (("result", RESULTS), ("order", question_order.ORDERS)):
-    value = config.grpo[name]
-    if value not in allowed:
-      raise UserError(
-        f'config.grpo.{name} is "{value}"; allowed: {", ".join(allowed)}'
-        f"{nearest(value, allowed)}"
-      )
-  if config.grpo.order == "difficulty":
-    if rl.rewards.answer is None:
-      raise UserError(
-        "config.grpo.order=difficulty goes by the answers that are right, and"
-        " config.grpo.rl.rewards.answer is None; set it to 0 or more"
-      )
-    how = rl.settings.answer
-    if how.graded and how.graded_by == "rank":
-      raise UserError(
-        "config.grpo.order=difficulty goes by the answers that are right, and"
-        " grpo.rl.settings.answer.graded_by=rank pays half of any group; take"
-        " mra or sigmoid, or another order"
-      )
-    if rl.pipeline:
-      raise UserError(
-        "config.grpo.order=difficulty goes by the step before, and"
-        " config.grpo.rl.pipeline samples before it is scored; turn one off"
-      )
-  if config.grpo.result == "best" and not config.grpo.validate_every:
-    raise UserError(
-      "config.grpo.result=best is the best by validation, and"
-      " config.grpo.validate_every is 0: set it to a number of steps"
-    )
-  try:
-    grammar.Limits(text=config.sampling.text, maps=config.sampling.maps)
-  except UserError as error:
-    raise UserError(f"config.sampling: {error}") from error
-  try:
-    advantages.find(rl.advantage)
-    losses.configs_of(rl)
-    scoring.make_scorer(rl)
-  except UserError as error:
-    raise UserError(f"config.grpo.rl: {error}") from error
-  _check_rewards(rl)
-
-
-def _check_rewards(rl) -> None:
-  """Nothing set of a reward that is not computed; no price that pays."""
-  for name, given in rl.settings.items():
-    usual = plugins.find("rewards", name).Config()
-    for field, value in given.items():
-      if rl.rewards[name] is None and value != getattr(usual, field):
-        raise UserError(
-          f"config.grpo.rl.settings.{name}.{field} is {value}, and nothing"
-          f" reads it: config.grpo.rl.rewards.{name} is None; set it to a"
-          " weight"
-        )
-  price = rl.rewards.map_price
-  if price is not None and price < 0:
-    raise UserError(
-      f"config.grpo.rl.rewards.map_price is {price}, which pays for drawing;"
-      " allowed: 0 and more, as 0.05 of a right answer's 1"
-    )
 
 
 def _check_reading(config: ConfigDict) -> None:

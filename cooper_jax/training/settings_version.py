@@ -15,6 +15,8 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 ADDED = {
   "data.fit": "squash",
   "evaluate.replacements": ["own", "other", "true"],
+  "grpo.flag_margin": 0.25,
+  "grpo.flag_rollouts": 0,
   "grpo.order": "random",
   "grpo.phrasings": "usual",
   "grpo.result": "last",

@@ -7,6 +7,7 @@ import pytest
 
 from cooper_jax.eval import map_use
 from cooper_jax.report.map_use import table
+from cooper_jax.rollouts import exchanging
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question, Sample
 from tests import metrics_page
@@ -16,14 +17,14 @@ from tests import metrics_page
   "ids", [list("aabbc"), list("abcabc"), ["x", "y"], list("aabbaabb")]
 )
 def test_every_place_gets_another_images_map_and_each_is_used_once(ids):
-  order = map_use.of_another(ids)
+  order = exchanging.of_another(ids)
   assert sorted(order) == list(range(len(ids)))
   assert all(ids[order[i]] != ids[i] for i in range(len(ids)))
 
 
 @pytest.mark.parametrize("ids", [["a"], list("aab"), list("aaaa")])
 def test_where_one_image_is_most_of_them_nothing_is_exchanged(ids):
-  assert map_use.of_another(ids) is None
+  assert exchanging.of_another(ids) is None
 
 
 def test_scores_are_paired():
@@ -103,7 +104,7 @@ def test_by_default_its_own_anothers_and_the_true_map_are_put_in_place(
   seen, found = asked_with(monkeypatch)
   assert len(seen) == 3
   np.testing.assert_array_equal(seen[0], OWN)
-  others = map_use.of_another([f"s{i}" for i in range(len(OWN))])
+  others = exchanging.of_another([f"s{i}" for i in range(len(OWN))])
   np.testing.assert_array_equal(seen[1], OWN[others])
   np.testing.assert_array_equal(seen[2], OWN + 100)
   assert not any("/over/" in key or "/zero/" in key for key in found)

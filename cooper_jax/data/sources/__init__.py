@@ -62,8 +62,8 @@ class DataConfig:
   source: str = "world"
   weights: tuple[float, ...] = ()  # share of each source; () = equal
   image_size: int = 64  # pixels a side, a multiple of the patch
-  # What makes pictures square: squash | crop (the middle) | pad (all of it);
-  # with other shapes (height x width in pixels) beside: "crop:48x80,80x48".
+  # What makes pictures square: squash | crop (the middle) | pad (all of it),
+  # with other shapes beside as in "crop:48x80,80x48" (height x width).
   fit: str = "squash"
   cache: str = ""  # folder of rendered worlds; "" = ~/.cache/cooper_jax
   in_memory: bool = False  # hold rendered worlds decoded in memory
