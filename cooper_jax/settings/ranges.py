@@ -193,7 +193,9 @@ def check(config: ConfigDict) -> None:
   for name in SHARED_OUT:
     section, key = name.split(".")
     shared = config.get(section, {}).get(key, {})
-    if shared and not any(shared.values()):
+    # Without a word in the loss maps may be: auxiliary generation alone.
+    maps = key == "weights" and config[section].map_weight > 0
+    if shared and not any(shared.values()) and not maps:
       raise UserError(
         f"config.{name} are all 0, so nothing is left; give one of"
         f" {', '.join(shared)} a weight above 0"

@@ -200,6 +200,9 @@ def test_shares_that_leave_nothing_are_refused(name):
   section, key = name.split(".")
   for each in settings[section][key]:
     put(settings, f"{name}.{each}", 0.0)
+  if key == "weights":  # maps are left
+    ranges.check(settings)
+    put(settings, f"{section}.map_weight", 0.0)
   with pytest.raises(UserError, match=f"config.{name} are all 0"):
     checks.validate(settings)
 
