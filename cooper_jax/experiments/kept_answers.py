@@ -7,6 +7,7 @@ machine, and adds the rows that it finishes.
 """
 
 import json
+import os
 from pathlib import Path
 
 from cooper_jax.errors import UserError
@@ -39,6 +40,13 @@ def keep(jobs: dict[str, Job], folder) -> list[str]:
   return added
 
 
+def _anywhere(maker: dict) -> dict:
+  """Who made it, with the command as it is from this repository's root."""
+  here = f"{Path(__file__).parents[2]}{os.sep}"
+  said = {n: v.replace(here, "") for n, v in maker.items() if n == "command"}
+  return maker | said
+
+
 def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   """Of one evaluation; what says that it is finished comes last."""
   (there / EVALUATE).mkdir(parents=True, exist_ok=True)
@@ -56,5 +64,6 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   by = [
     each for name in (*job.needs, job.name) for each in jobs[name].made_by()
   ]
+  by = [_anywhere(each) for each in by]
   record["by"] = [each for k, each in enumerate(by) if each not in by[:k]]
   workdir.write_json(there / EVALUATE / "stage.json", record)

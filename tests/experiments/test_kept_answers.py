@@ -89,3 +89,25 @@ def test_the_command_reads_them(tmp_path, kept, capsys):
   assert sweep.main(words) == 0
   assert "2 jobs" in capsys.readouterr().out
   assert (tmp_path / "new/table.md").exists()
+
+
+def test_commands_are_kept_as_they_are_from_the_repository(tmp_path):
+  """No folder of the machine goes into what others are given."""
+  asked = fake.asked(["base"])
+  made = jobs.plan(asked, tmp_path / "out")
+  command = f"python -m cooper_jax.main --config={fake.PAPER}:base"
+  run.run(made, at_once=1, begin=fake.Machine())
+  last = jobs.evaluation(made, "base", 0)
+  path = last.folder / "evaluate/stage.json"
+  record = jobs.workdir.read_json(path)
+  record["by"] = [{"command": command, "commit": "c0ffee"}]
+  jobs.workdir.write_json(path, record)
+  kept_answers.keep(made, tmp_path / "kept")
+  kept = tmp_path / "kept" / last.name / "evaluate/stage.json"
+  commands = [
+    each["command"]
+    for each in jobs.workdir.read_json(kept)["by"]
+    if "command" in each
+  ]
+  assert "python -m cooper_jax.main --config=configs/paper.py:base" in commands
+  assert not any(str(fake.ROOT) in each for each in commands)
