@@ -149,12 +149,9 @@ class DataSet:
     lines = [f"data {self.name} {self.root(config)}"]
     for split in splits.NAMES:
       found = self.source(config, split)
+      some = mixture.tolerant(found, config.bad_samples)
       for index in range(0, len(found), max(1, len(found) // DECODED)):
-        try:
-          found[index]
-        except UserError:
-          if not config.bad_samples:
-            raise
+        _ = some[index]
       have = ", ".join(
         f"{name} of {sum(name in each.maps for each in found.listed):,}"
         for name in modalities.names()

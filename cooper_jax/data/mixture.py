@@ -8,7 +8,7 @@ own shuffle and is repeated; over any stretch its share is exact to one sample.
 import dataclasses
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import grain
 
@@ -108,6 +108,13 @@ def open_split(config: DataConfig, split: str) -> Source | Mixture:
 def open_tolerant(config: DataConfig, split: str) -> Source | Mixture:
   """The same; a sample that can't be read is None, as far as some may be."""
   return tolerant(open_split(config, split), config.bad_samples)
+
+
+def readable(source: Source | Mixture) -> Iterator[Sample]:
+  """Yields the samples of what `open_tolerant` opened, but the bad ones."""
+  for index in range(len(source)):
+    if (sample := source[index]) is not None:
+      yield sample
 
 
 def survey(config: DataConfig) -> list[str]:

@@ -25,7 +25,7 @@ def open_items(data: DataConfig, count: int, *, seed: int):
   if SOURCE not in data.names or not count:
     return []
   world = dataclasses.replace(data, source=SOURCE, weights=())
-  source = mixture.open_split(world, HELDOUT)
+  source = mixture.open_tolerant(world, HELDOUT)
   return questions.items_of(source, count, seed=seed)
 
 

@@ -11,6 +11,7 @@ R2 and AbsRel a layer, and draws them, a line a run.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -135,13 +136,13 @@ def _load(made, config, folder: Path, stage: str):
 
 
 def _samples(config, scenes) -> dict[str, list]:
-  """The first samples of each split."""
+  """The first samples of each split that can be read."""
   data = DataConfig.from_config(config)
   data = dataclasses.replace(data, in_memory=False)  # a few are read
   found = {}
   for split, most in scenes.items():
-    source = mixture.open_split(data, split)
-    found[split] = [source[i] for i in range(min(most, len(source)))]
+    source = mixture.open_tolerant(data, split)
+    found[split] = [*itertools.islice(mixture.readable(source), most)]
   return found
 
 

@@ -79,10 +79,7 @@ def of_split(data: DataConfig, split: str):
       continue
     source = mixture.tolerant(module.source(own, split), data.bad_samples)
     drawn = {m: plugins.find("modalities", m) for m in modalities.names()}
-    for i in range(len(source)):
-      sample = source[i]
-      if sample is None:  # unreadable, and left out
-        continue
+    for sample in mixture.readable(source):
       maps = [m for m in drawn if drawn[m].read(sample) is not None]
       for question in sample.questions:
         yield Asked(question, f"{name} sample {sample.id}", tuple(maps))

@@ -38,9 +38,7 @@ def drawn(config, policy, codecs, frozen=None):
       if not samples:
         data = DataConfig.from_config(config)
         split = mixture.open_tolerant(data, "validation")
-        read = (split[i] for i in range(len(split)))
-        there = (sample for sample in read if sample is not None)
-        samples.extend(itertools.islice(there, SCENES))
+        samples.extend(itertools.islice(mixture.readable(split), SCENES))
       maps = {
         name: generate.draw(
           policy,

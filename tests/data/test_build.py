@@ -270,6 +270,21 @@ def test_bad_samples_are_told_and_counted(tmp_path, capsys):
   assert len(ids) == 4 and "ade20k/training/ADE_train_00000001" not in ids
 
 
+def test_a_damaged_record_is_one_bad_sample(tmp_path, monkeypatch):
+  _, found, _ = made("ade20k", tmp_path, workers=1)
+  read = shards.BuiltSource.__getitem__
+
+  def damaged(self, index):
+    if self.split == "train" and index == 0:
+      raise UserError("record 0 is damaged")
+    return read(self, index)
+
+  monkeypatch.setattr(shards.BuiltSource, "__getitem__", damaged)
+  with pytest.raises(UserError, match="record 0"):
+    mixture.survey(found)
+  assert mixture.survey(dataclasses.replace(found, bad_samples=0.9))
+
+
 def test_several_built_sets_are_mixed_by_their_folders(tmp_path):
   for name in ("kitti", "tum"):
     layouts.WRITERS[name](tmp_path / name)

@@ -5,12 +5,15 @@ import types
 import numpy as np
 import pytest
 
+from configs import base
+from cooper_jax.data import mixture
 from cooper_jax.eval import baselines, benchmark, blind
 from cooper_jax.eval.benchmarks import embedded
 from cooper_jax.eval.questions import lengths
 from cooper_jax.grading import extract
 from cooper_jax.grading.metrics import ratio
 from cooper_jax.rollouts import prompts
+from tests.data.test_codes import Scenes
 
 SHAPES = ("ball", "box", "can", "table")
 COLOURS = ("red", "blue", "green")
@@ -185,3 +188,12 @@ def test_lengths_of_any_unit_have_constants_in_metres():
   assert list(lengths(items)) == [0, 1, 2, 3]
   grades = baselines.graded([model.constant(q) for q in centimetres], items)
   assert [grade.hit for grade in grades] == [True, True, True, False]
+
+
+def test_bad_samples_ask_the_baselines_nothing(monkeypatch):
+  monkeypatch.setattr(
+    mixture, "open_split", lambda config, split: Scenes(8, bad={1})
+  )
+  config = base.get_base("smoke", ("tokenizer",))
+  config.data.bad_samples = 0.2
+  assert [*embedded.training(config)] == []  # no error: scenes ask nothing

@@ -6,12 +6,15 @@ import jax
 import numpy as np
 import pytest
 
+from configs import base
 from cooper_jax import errors, package, world
+from cooper_jax.data import mixture
 from cooper_jax.eval import cell_states, ridge
 from cooper_jax.sample import Sample
 from cooper_jax.sequences import packing, segments
 from cooper_jax.training import settings_version, workdir
 from tests import tiny
+from tests.data.test_codes import Scenes
 
 
 def samples(count=3, grid=4, side=16):
@@ -101,6 +104,21 @@ def test_a_workdir_without_a_trained_stage_is_said(tmp_path, capsys):
   words = [f"--workdir={tmp_path}"]
   assert ridge.main(words) == errors.EXIT_USER
   assert "no run in" in capsys.readouterr().err
+
+
+def test_bad_samples_are_left_out_as_far_as_they_may_be(monkeypatch):
+  monkeypatch.setattr(
+    mixture, "open_split", lambda config, split: Scenes(8, bad={1})
+  )
+  config = base.get_base("smoke", ("tokenizer",))
+  config.data.bad_samples = 0.2  # 1 of 8
+  found = ridge._samples(config, {"train": 3})
+  assert [each.id for each in found["train"]] == [
+    f"scene {i}" for i in (0, 2, 3)
+  ]
+  config.data.bad_samples = 0.1
+  with pytest.raises(errors.UserError, match="scene 1 is broken.*1 of 8"):
+    ridge._samples(config, {"train": 3})
 
 
 def test_the_packaged_model_tells_what_an_untrained_one_does_not(

@@ -25,7 +25,7 @@ def items(config) -> list[Item]:
 
 def training(config) -> Iterator[Question]:
   """Yields what the first `config.evaluate.blind_scenes` samples ask."""
-  train = mixture.open_split(DataConfig.from_config(config), "train")
+  train = mixture.open_tolerant(DataConfig.from_config(config), "train")
   count = min(config.evaluate.blind_scenes, len(train))
   for index in range(count):
     yield from mixture.questions_of(train, index)
