@@ -8,6 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from cooper_jax.data import data_sets, mixture, show
+from cooper_jax.data.sources import spar as spar_source
 from cooper_jax.errors import UserError
 from tests.data import layouts
 from tests.data.test_parquet import image, png
@@ -118,18 +119,74 @@ def test_spar_draws_points_and_boxes_where_its_loader_does(tmp_path):
   assert not blue[150, 150]
 
 
+LENGTHS = (
+  "How many meters is it from here?",
+  "how many Metres are between the counter and the country house",
+  "How far, in metres?",
+  "What is the number of meters to the red point?",
+  "The chair (red point) has a depth of 1.6 meters. What is the depth of the"
+  " table? The unit is meter.",
+  "Give the distance in meters of the lamp that is within two meters of me.",
+)
+COUNTS = (
+  "How many chairs are within 3 meters?",
+  "Within three meters of the door, what is the total of chairs?",
+  "Count the chairs within a 3-meter radius.",
+  "What is the total number of chairs? Give no metres.",
+  "What number of chairs is nearer than 2.5 metres?",
+)
+OTHERS = (
+  "How large is the room, in square meters?",
+  "What is its volume in cubic metres?",
+  "How high is it?",  # of no unit
+  "How many chairs are there, and how far is the first in meters?",  # of both
+)
+
+
+def test_words_say_a_length_of_tasks_that_the_loader_does_not_know():
+  for asked in LENGTHS:
+    assert spar_source.is_length("own_task", asked), asked
+  for asked in (*COUNTS, *OTHERS):
+    assert not spar_source.is_length("own_task", asked), asked
+
+
 @pytest.mark.parametrize(
-  ("asked", "answer"),
+  ("task", "length"),
   [
-    ("How many chairs are within 3 meters?", "3"),
-    ("How many meters is it from here?", "3 m"),
-    ("How far, in metres?", "3 m"),
+    *((f"depth_prediction_{of}", True) for of in ("oc", "oo", "oc_mv")),
+    *((f"distance_prediction_{of}", True) for of in ("oc", "oo", "oo_video")),
+    *((task, False) for task in ("obj_count", "room_size", "nav")),
+    ("spatial_volume_infer", False), ("distance_infer_center_oo", False),
+  ],
+)  # fmt: skip
+def test_the_task_says_a_length_whatever_the_words(task, length):
+  for asked in (*LENGTHS, *COUNTS, *OTHERS):
+    assert spar_source.is_length(task, asked) == length
+
+
+@pytest.mark.parametrize(
+  ("kind", "folder", "answer"),
+  [
+    ("obj_count", "depth_prediction_oc", "3"),  # as the loader: by its type
+    ("distance_prediction_oo", "renamed", "3 m"),
+    (None, "depth_prediction_oo", "3 m"),  # no type: by its folder
+    ("", "room_size", "3"),
   ],
 )
-def test_spar_counts_are_no_lengths(asked, answer, tmp_path):
+def test_the_type_of_a_line_goes_before_its_folder(
+  kind, folder, answer, tmp_path
+):
   name, _ = picture(tmp_path)
-  spar(tmp_path, [line(name, asked, "3")])
+  spar(tmp_path, [line(name, "How far, in metres?", "3", type=kind)], folder)
   assert opened("spar", tmp_path).questions(0)[0].answer == answer
+
+
+def test_sides_of_a_box_are_text(tmp_path):
+  name, _ = picture(tmp_path)
+  sides = line(name, "Its sides in meters?", "40, 30, 20")
+  spar(tmp_path, [sides], task="spatial_volume_infer")
+  (question,) = opened("spar", tmp_path).questions(0)
+  assert (question.answer_type, question.unit) == ("text", "")
 
 
 def test_options_of_spar_are_those_of_its_question(tmp_path):

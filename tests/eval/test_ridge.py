@@ -117,7 +117,7 @@ def test_bad_samples_are_left_out_as_far_as_they_may_be(monkeypatch):
     f"scene {i}" for i in (0, 2, 3)
   ]
   config.data.bad_samples = 0.1
-  with pytest.raises(errors.UserError, match="scene 1 is broken.*1 of 8"):
+  with pytest.raises(errors.UserError, match=r"scene 1 is broken.*1 of 8"):
     ridge._samples(config, {"train": 3})
 
 

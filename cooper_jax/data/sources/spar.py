@@ -27,16 +27,31 @@ from cooper_jax.data import (
 )
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
+from cooper_jax.grading import numerals
 
 FORMS = ("fill", "select", "sentence")
 COLOURS = ("red", "blue", "green", "yellow")
 # Tasks whose pictures have no marks, whatever their lines say.
 UNMARKED = ("distance_infer_center_oc", "view_change_infer")
 RADIUS, STROKE = 20, 20  # pixels of a point, of the line of a box
+# Kinds of tasks: what the names of the loader's tasks begin with. A number that
+# fills the blank of the first is in metres, as their questions end ("The unit
+# is meter"); of the others none is a length: words, counts, places, the three
+# sides of a box, an area.
+LENGTHS = ("depth_prediction", "distance_prediction")
+OTHERS = (
+  "obj_spatial_relation", "distance_infer_center", "spatial_volume_infer",
+  "spatial_imagination", "position_matching", "view_change_infer",
+  "camera_motion_infer", "obj_frame_locate", "appearance_order", "room_size",
+  "obj_count", "nav",
+)  # fmt: skip
 _OPTION = re.compile(r"^\s*\(?([A-Z])[.):]\s*(.+?)\s*$", re.MULTILINE)
-_METRES = re.compile(r"\bmet(?:er|re)s?\b", re.IGNORECASE)
-# "How many chairs are within 3 meters": no length, whatever it mentions.
-_COUNT = re.compile(r"\bhow many (?!met(?:er|re)s?\b)", re.IGNORECASE)
+_METRE = r"met(?:er|re)s?\b"
+# Metres that say a unit: not "within 3 meters", nor "square meters".
+_METRES = re.compile(rf"(\d\s*-?\s*|\b(?:square|cubic)\s+)?\b{_METRE}", re.I)
+_COUNT = re.compile(
+  rf"\b(?:how many|number of) (?!{_METRE})|\bcount(?:s|ed|ing)?\b", re.I
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +112,13 @@ def _line(root, images, path, name, raw: bytes) -> Listed | None:
     said = picture_files.reason(error)
     raise UserError(f"{where}: the line is not SPAR's: {said}") from error
   part, task, form = path.split("/")[-4:-1]
-  question, problems = own_questions.make(_asked(asked, form))
+  kind = record.get("type")
+  kind = kind if isinstance(kind, str) and kind else task
+  question, problems = own_questions.make(_asked(asked, form, kind))
   if question is None:
     raise UserError(f"{where}: {problems[0]}")
   family = re.sub(r"\W+", "_", f"spar_{task}_{form}_{question.answer_type}")
-  marks = () if task in UNMARKED else _marks(record, where)
+  marks = () if kind in UNMARKED else _marks(record, where)
   depth = record.get("depth") or ()
   depth = [depth] if isinstance(depth, str) else list(depth)
   maps = {}
@@ -119,7 +136,7 @@ def _line(root, images, path, name, raw: bytes) -> Listed | None:
   )
 
 
-def _asked(asked: dict, form: str) -> dict:
+def _asked(asked: dict, form: str, task: str) -> dict:
   """A line of own data: options as the question lists them, metres said."""
   text, answer = asked["question"], asked["answer"]
   line = {"question": text, "answer": answer, "image": asked["image"]}
@@ -130,8 +147,20 @@ def _asked(asked: dict, form: str) -> dict:
   if form == "select" and len(listed) > 1 and [*listed] == letters:
     return line | {"options": [*listed.values()]}
   number = re.fullmatch(r"\s*\d+(\.\d*)?\s*", answer)
-  is_length = number and _METRES.search(text) and not _COUNT.search(text)
-  return line | ({"unit": "m"} if is_length else {})
+  return line | ({"unit": "m"} if number and is_length(task, text) else {})
+
+
+def is_length(task: str, question: str) -> bool:
+  """Whether a number that answers a question is in metres.
+
+  By its task; of a task that the loader does not know by the words, and where
+  these say of a count too, it is none.
+  """
+  if task.startswith((*LENGTHS, *OTHERS)):
+    return task.startswith(LENGTHS)
+  text = numerals.plain(question, _METRE)  # "within three meters", too
+  said = any(not found[1] for found in _METRES.finditer(text))
+  return said and not _COUNT.search(text)
 
 
 def _marks(record, where: str) -> tuple:
