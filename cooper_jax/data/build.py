@@ -30,6 +30,7 @@ from cooper_jax import plugins, sample
 from cooper_jax.data import (
   check,
   fitting,
+  line_maps,
   mixture,
   picture_files,
   shards,
@@ -193,8 +194,14 @@ def _read_plan(out: Path) -> dict[str, Any]:
 
 def _asked(plan: dict[str, Any]) -> dict[str, Any]:
   """What a plan or a manifest was asked to be, without what came of it."""
+  settings = {
+    # Of an older plan, which has the path of a class list.
+    name: line_maps.told_apart(name, value)
+    for name, value in plan["settings"].items()
+  }
   return {
     **{key: value for key, value in plan.items() if key != "shard_samples"},
+    "settings": settings,
     "splits": {
       name: {key: split[key] for key in ("source", "samples")}
       for name, split in plan["splits"].items()

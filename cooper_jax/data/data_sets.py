@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities
-from cooper_jax.data import fingerprints, mixture, picture_files, splits
+from cooper_jax.data import (
+  fingerprints,
+  line_maps,
+  mixture,
+  picture_files,
+  splits,
+)
 from cooper_jax.data.folders import FolderSource, Listed, inside, reading
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -87,7 +93,7 @@ class DataSet:
   def _settings(self, config: DataConfig) -> tuple[str, ...]:
     """The settings that make the numbers: all but where the files lie.
 
-    A table counts by what it holds.
+    Tables and class lists count by what they hold.
     """
     own, found = config.own(self.name), []
     for field in dataclasses.fields(own):
@@ -96,6 +102,7 @@ class DataSet:
         path = os.path.expanduser(value)
         value = fingerprints.of_files([field.name], [path])
       if field.name != "root":
+        value = line_maps.told_apart(field.name, value)
         found.append(f"{field.name}={value!r}")
     return tuple(found)
 

@@ -71,6 +71,16 @@ def _class_list(which: str, folder: pathlib.Path) -> tuple[str, ...]:
   return class_lists.read(which).names
 
 
+def told_apart(field: str, value: Any) -> Any:
+  """What of a source's setting makes other data.
+
+  Of a file of classes its names do, which are told of every sample, and not
+  where it lies.
+  """
+  file = field == records.CLASSES and value
+  return "a file" if file and value not in class_lists.packaged() else value
+
+
 def _camera(record: dict[str, Any], problems: list[str]) -> tuple[float, ...]:
   """The line's fx, fy, cx, cy, pixels of its picture; () without any."""
   if records.CAMERA not in record:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cooper_jax import modalities, plugins, sample
-from cooper_jax.data import mixture, shards, splits
+from cooper_jax.data import line_maps, mixture, shards, splits
 from cooper_jax.data.shards import BuiltSource, ShardJob
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -91,7 +91,7 @@ def facts_of(config: DataConfig) -> dict[str, Any]:
   if hasattr(module, "Config"):
     given = config.own(name)
     for field in dataclasses.fields(given):
-      value = getattr(given, field.name)
+      value = line_maps.told_apart(field.name, getattr(given, field.name))
       if field.name not in where:
         own[field.name] = list(value) if isinstance(value, tuple) else value
   return {
