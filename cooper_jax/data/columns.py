@@ -144,7 +144,7 @@ def listed(
   `HELD`, else its path beside the file, or None. path: of the file, below the
   root. columns: our name -> the column's.
   """
-  where = f"{source}: {name}"
+  where, folder = f"{source}: {name}", Path(path).parent
   record, problems = _record(values)
   expanded = [({}, problems)]
   if not problems:
@@ -161,11 +161,11 @@ def listed(
       problems += more
       questions += [question] if question else []
     if line and not problems:
-      known = line_maps.of(line, usual, root / Path(path).parent, problems)
+      known = line_maps.of(line, usual, root / folder, problems)
       record = line
   if problems:
     return Listed(name, path, problem=f"{where}: {problems[0]}")
-  folder, maps = Path(path).parent, {}
+  maps = {}
   for which in modalities.names():
     if not record.get(which):
       continue

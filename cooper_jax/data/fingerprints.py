@@ -9,6 +9,7 @@ same data, if it keeps the times of large files of plain numbers (`cp -p`).
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import time
@@ -49,19 +50,33 @@ def of_files(
   return digest.hexdigest()[:12]
 
 
+def version(path: str | Path) -> tuple:
+  """What is another once a file has changed: a key of what was read of it."""
+  with contextlib.suppress(OSError):
+    return _lasting(os.stat(path)) or (object(),)
+  return (object(),)
+
+
+def _lasting(found: os.stat_result) -> tuple | None:
+  """A file's place, size and times; None while they may stay, and it change."""
+  times = (found.st_mtime_ns, found.st_ctime_ns)
+  if time.time() - max(times) / 1e9 < SETTLED:
+    return None
+  return (found.st_ino, found.st_size, *times)
+
+
 def _part(path: str | Path) -> bytes:
   """A digest of what tells a file's bytes from others."""
   try:
     found = os.stat(path)
   except OSError:
     return hashlib.sha256().digest()
-  times = (found.st_mtime_ns, found.st_ctime_ns)
-  key = (str(path), found.st_ino, found.st_size, *times)
+  lasting = _lasting(found)
+  if lasting is None:
+    return _read(path, found)
+  key = (str(path), *lasting)
   if key not in _KNOWN:
-    part = _read(path, found)
-    if time.time() - max(times) / 1e9 < SETTLED:
-      return part
-    _KNOWN[key] = part
+    _KNOWN[key] = _read(path, found)
   return _KNOWN[key]
 
 

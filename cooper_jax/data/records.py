@@ -6,6 +6,7 @@ stays as it is written, so that `2.40` is an answer of two decimals.
 """
 
 import codecs
+import functools
 import gzip
 import json
 import re
@@ -29,6 +30,7 @@ ASKED = (  # what says more of a question, and means nothing without one
 NUMERIC = ("answer", "id")  # may be numbers, and are then read as written
 LINE_BYTES = 1 << 20
 _BLANK = re.compile(r"\s*")
+_NO_CHARACTER = re.compile("[\ud800-\udfff\0]")
 DIGITS = 30  # of a number, at most
 MARKS = (  # the longer before the shorter that it begins with
   (codecs.BOM_UTF32_LE, "utf-32"),
@@ -138,9 +140,14 @@ def texts() -> tuple[str, ...]:
 
 def keys() -> tuple[str, ...]:
   """All keys that a line may have."""
-  scaled = [n for n, module in modalities.found().items() if module.SCALED]
-  more = (CAMERA, "options", "value", *(f"{name}_scale" for name in scaled))
-  return (*texts(), *more)
+  return _keys(modalities.names())
+
+
+@functools.cache  # of every line
+def _keys(names: tuple[str, ...]) -> tuple[str, ...]:
+  known = modalities.found()
+  scales = (f"{name}_scale" for name in names if known[name].SCALED)
+  return (*texts(), CAMERA, "options", "value", *scales)
 
 
 def parse(raw: bytes) -> list[tuple[dict[str, Any], list[str]]]:
@@ -276,14 +283,14 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _check_characters(text: str) -> None:
   """Half a character and NUL can be written in JSON, and nowhere after it."""
-  for c in text:
-    if "\ud800" <= c <= "\udfff":
-      raise ValueError(
-        f"{said(text)} holds half a character, \\u{ord(c):04x}; write the "
-        "whole character"
-      )
-    if c == "\0":
-      raise ValueError(f"{said(text)} holds the character \\u0000; remove it")
+  found = _NO_CHARACTER.search(text)
+  if found and found[0] == "\0":
+    raise ValueError(f"{said(text)} holds the character \\u0000; remove it")
+  if found:
+    raise ValueError(
+      f"{said(text)} holds half a character, \\u{ord(found[0]):04x}; write the"
+      " whole character"
+    )
 
 
 def said(value: Any) -> str:

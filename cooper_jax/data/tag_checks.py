@@ -7,7 +7,7 @@ training, where no line is known any more.
 
 import re
 
-from cooper_jax import plugins
+from cooper_jax import modalities
 from cooper_jax.errors import nearest
 
 TAG = re.compile(r"<[^<>]*>")
@@ -21,8 +21,7 @@ def points(reasoning: str) -> bool:
 
 def problems(answer: str, reasoning: str) -> list[str]:
   """What is wrong with the tags of a line; maps that it lacks: `lacking`."""
-  names = plugins.names("modalities")
-  known = [f"<{name}>" for name in names]
+  known = [f"<{name}>" for name in modalities.names()]
   wrong = []
   if tags := TAG.findall(answer):
     wrong.append(f"the answer holds the tag {tags[0]!r}; answers are words")
@@ -42,5 +41,5 @@ def problems(answer: str, reasoning: str) -> list[str]:
 def lacking(questions, maps) -> list[str]:
   """The maps that traces about an image draw and that it does not have."""
   tags = {tag for q in questions for tag in TAG.findall(q.reasoning)}
-  named = (name for name in plugins.names("modalities") if name not in maps)
+  named = (name for name in modalities.names() if name not in maps)
   return [name for name in named if f"<{name}>" in tags]

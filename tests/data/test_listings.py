@@ -3,7 +3,16 @@
 import h5py
 import numpy as np
 
-from cooper_jax.data import data_sets, fingerprints, map_examples, show
+from cooper_jax.data import (
+  data_sets,
+  fingerprints,
+  map_examples,
+  mixture,
+  records,
+  show,
+  splits,
+)
+from tests import own_data
 from tests.data import layouts
 from tests.data.test_layouts import first_map
 
@@ -86,3 +95,26 @@ def test_a_settled_file_is_read_once_for_its_fingerprint(tmp_path, monkeypatch):
   for _ in range(3):
     assert fingerprints.of_files(["a"], [path]) == second
   assert len(done) == 3
+
+
+def test_lines_are_parsed_once_a_run_until_they_change(tmp_path, monkeypatch):
+  path, parse, done = tmp_path / "own.jsonl", records.parse, []
+  monkeypatch.setattr(
+    records, "parse", lambda raw: done.append(1) or parse(raw)
+  )
+
+  def answers(answer):
+    path.write_text(
+      "\n".join(
+        f'{{"image": "{i}.png", "question": "Red ?", "answer": "{answer}"}}'
+        for i in range(9)
+      )
+    )
+    config = own_data.reading(path)
+    found = [mixture.open_split(config, split) for split in splits.NAMES]
+    return {q.answer for one in found for q in one.questions(0)}
+
+  assert answers("yes") == {"yes"} and len(done) == 27  # it may change again
+  monkeypatch.setattr(fingerprints, "SETTLED", -1)
+  assert answers("no") == {"no"} and len(done) == 36
+  assert answers("3") == {"3"} and len(done) == 45

@@ -31,7 +31,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cooper_jax.data import map_files, picture_files, splits
+from cooper_jax.data import fingerprints, map_files, picture_files, splits
 from cooper_jax.data.line_maps import Usual
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
@@ -129,12 +129,21 @@ def _entries(
 
   Bad ones are left out where some are allowed.
   """
-  from cooper_jax.data.entries import read_entries
   from cooper_jax.data.survey import without_bad
 
-  if not config.bad_samples:
-    return read_entries(path, config.own("jsonl").usual), ()
-  return without_bad(path, config)
+  if config.bad_samples:
+    return without_bad(path, config)
+  version = fingerprints.version(path)
+  return list(_read(path, version, config.own("jsonl").usual)), ()
+
+
+@functools.lru_cache(maxsize=len(splits.NAMES))
+def _read(path: pathlib.Path, version, usual: Usual) -> tuple:
+  """The samples of a file, read once though every stage opens its splits."""
+  from cooper_jax.data.entries import read_entries
+
+  del version  # part of the key
+  return tuple(read_entries(path, usual))
 
 
 def asked(config: DataConfig, split: str):

@@ -48,6 +48,7 @@ def rows(root: Path, path: str, own: Config, given, source: str):
     if texts
     else ({} for _ in range(total))
   )
+  usual, split = own.usual, data_sets.split_in(path)
   for row, values in enumerate(told):
     named = {name: values[chosen[name]] for name in texts}
     named |= {name: held[name][row] for name in shown}
@@ -58,9 +59,9 @@ def rows(root: Path, path: str, own: Config, given, source: str):
       row=row,
       root=root,
       columns=chosen,
-      usual=own.usual,
+      usual=usual,
       cell=parquet_files.cell,
-      split=data_sets.split_in(path),
+      split=split,
       source=source,
     )
 
