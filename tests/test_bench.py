@@ -2,11 +2,14 @@
 
 import json
 import sys
+import time
 
 import jax
 import pytest
 
-from cooper_jax.bench import __main__, reading, subjects, training
+from configs import base
+from cooper_jax.bench import __main__, reading, step_wait, subjects, training
+from cooper_jax.data import pipeline
 from cooper_jax.models.config import BinLayout
 from cooper_jax.parallel import mesh
 from cooper_jax.sequences import packing
@@ -180,6 +183,8 @@ def test_a_library_that_is_not_there_is_one_line(
 
 
 def test_reading_is_told_for_both_sizes(monkeypatch, capsys):
+  told = {"share": 0.01, "step_s": 0.5, "goal": step_wait.GOAL}
+  monkeypatch.setattr(step_wait, "of_packaged", lambda: told)
   monkeypatch.setattr(reading, "READ_SIZES", {16: (32, 9), 8: (32, 7)})
   found = run(capsys, "--what=data")
   assert found["sizes"].keys() == {"16 px", "8 px"}
@@ -187,3 +192,40 @@ def test_reading_is_told_for_both_sizes(monkeypatch, capsys):
     rate = 2000 / part["cpu_ms_an_example"]
     assert abs(part["examples_a_second_of_2_cores"] / rate - 1) < 0.01
   assert found["sizes"]["16 px"]["goal"] == 9
+  assert found["wait"] == told
+  (said,) = (line for line in __main__.told(found) if "for its batch" in line)
+  assert said.startswith("wait     1.0% of a step of 0.5 s")
+
+
+@pytest.mark.parametrize(
+  ("wait", "work", "share"), [(0.03, 0.01, 0.75), (0.0, 0.02, 0.0)]
+)
+def test_the_wait_of_a_step_is_its_share_of_the_step(wait, work, share):
+  ahead, read = pipeline.PREFETCH, []
+
+  def batches():
+    while True:
+      read.append(1)
+      time.sleep(0 if len(read) <= ahead else wait)  # some are made ahead
+      yield {}
+
+  def step(state, batch):
+    time.sleep(work)
+    return state + 1, {"loss": state}
+
+  found = step_wait.waited(batches(), step, 0, steps=4)
+  assert len(read) == 1 + ahead + 4
+  assert found["step_s"] >= wait + work
+  assert abs(found["share"] - share) < 0.2
+
+
+@pytest.mark.slow
+def test_steps_of_a_small_model_are_taken_on_a_built_set():
+  config = base.get_base("smoke", ("pretrain",)).copy_and_resolve_references()
+  with config.unlocked():
+    config.model.update(d_model=32, layers=1, ffn=48, head_dim=8)
+    config.model.vision.update(width=16, ffn=16)
+    config.data.workers, config.pretrain.batch = 1, 2
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    found = step_wait.measure(config, scenes=4, steps=2)
+  assert 0 <= found["share"] < 1 and found["wait_s"] <= found["step_s"]

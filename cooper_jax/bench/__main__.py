@@ -9,7 +9,8 @@ A plain decoder of random weights. `generate` samples, `sft` takes a training
 step, `grpo` does both (rollout, advantages, update), `maps` draws maps a token,
 a row and a whole map at a time, `prefix` takes the gradient of a group of
 rollouts with their prompt once, and once for each; `data` reads records of a
-built data set at 64 and 512 pixels; `device` goes through all
+built data set at 64 and 512 pixels, and takes steps of pretraining on one to
+say what share of a step waits for its batch; `device` goes through all
 that an accelerator has to show, see `device.py`.
 
 Speeds are told by CPU seconds of the process, medians of the calls, for wall
@@ -255,6 +256,12 @@ def told(line: dict) -> list[str]:
         f" {part['cpu_ms_an_example']:.3g} CPU ms each; the goal is"
         f" {part['goal']:,}"
       )
+  if "wait" in line:
+    wait = line["wait"]
+    lines.append(
+      f"wait     {wait['share']:.1%} of a step of {wait['step_s']:.3g} s of"
+      f" pretraining, for its batch; the goal is below {wait['goal']:.0%}"
+    )
   if "cpu_ratio" in line:
     lines.append(
       f"beside / ours {line['cpu_ratio']:.2f} by CPU seconds,"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cooper_jax.bench import step_wait
 from cooper_jax.bench.subjects import timed
-from cooper_jax.data import pipeline, shards
+from cooper_jax.data import pipeline
 from cooper_jax.sample import Sample
 
 # Pixels a side -> (records that are written and read, goal a second of 2 cores)
@@ -54,23 +55,12 @@ def example(sample: Sample, rng) -> dict[str, np.ndarray]:
   return {"image": sample.image, **sample.maps}
 
 
-def built(folder: Path, size: int, count: int) -> shards.BuiltSource:
-  """So many records in two shards, as `cooper_jax.data.build` has them."""
-  source, half = Rooms(count, size), count // 2
-  facts = [
-    shards.write(folder, source, shards.ShardJob("train", i, 2, start, stop))
-    for i, (start, stop) in enumerate(((0, half), (half, count)))
-  ]
-  manifest = {"source": "bench", "splits": {"train": {"shards": facts}}}
-  return shards.BuiltSource(folder, "train", manifest)
-
-
 def data(asked) -> dict:
-  """{"sizes": {pixels: CPU seconds and examples a second}}."""
+  """{"sizes": {pixels: CPU seconds and examples a second}, "wait": ...}."""
   found = {}
   for size, (count, goal) in READ_SIZES.items():
     with tempfile.TemporaryDirectory() as folder:
-      source = built(Path(folder), size, count)
+      source = step_wait.built(Path(folder), Rooms(count, size))
       stored = sum(f.stat().st_size for f in Path(folder).iterdir())
       with pipeline.make_batches(
         source, build=example, batch_size=_BATCH, seed=0
@@ -91,4 +81,4 @@ def data(asked) -> dict:
       "examples_a_second_of_2_cores": CORES / each,
       "goal": goal,
     }
-  return {"sizes": found}
+  return {"sizes": found, "wait": step_wait.of_packaged()}
