@@ -24,7 +24,7 @@ from tests.stages import test_own_data
 NAMES = ("hypersim", "vkitti", "ade20k")
 SHARES = tuple(cooper.SHARES.values())
 REACH = 80.0  # metres
-# In one process, which imports and traces once: 75 s of processor time, for 139.
+# In one process, which imports once: 75 s of processor time, in four 139.
 ONE_AFTER_THE_OTHER = """
 import json, sys
 from cooper_jax import main
