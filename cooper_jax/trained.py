@@ -202,11 +202,13 @@ def adapt(
   """(state, frozen) before the first step of LoRA, by whole parameters.
 
   params: on devices or on the host; those that are frozen are kept in the dtype
-  of the adaptation.
+  of the adaptation, and what is trained in full begins with what is kept: so
+  the policy is at first its own reference, to the bit.
   """
   shapes = abstract_params(policy, adaptation=adaptation)
-  given = lora.trained_parts(params, adaptation)
   kept = abstract_frozen(policy, adaptation)
+  base = jax.tree.map(_placed, params, kept.base)
+  given = lora.trained_parts(base, adaptation)
 
   def make(given, key):
     draw = jax.random.fold_in(key, zlib.crc32(b"lora"))
@@ -216,7 +218,6 @@ def adapt(
   state = abstract_state(policy, optimizer, adaptation, **parts)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   made = jax.jit(make, out_shardings=shardings)
-  base = jax.tree.map(_placed, params, kept.base)
   return made(given, jax.random.key(seed)), kept.replace(base=base)
 
 
