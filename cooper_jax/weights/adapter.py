@@ -18,7 +18,7 @@ ADAPTER_WEIGHTS, ADAPTER_CONFIG = (
   "adapter_config.json",
 )
 INSIDE = "base_model.model."  # what PEFT calls the model that it wraps
-EMBEDDING = "params/embedding"
+EMBEDDING, HEAD = "params/embedding", "lm_head"
 # What a class of transformers calls its decoder, where a folder may call it
 # otherwise; others are as the folder has them.
 CLASS_PREFIX = {
@@ -99,9 +99,14 @@ def write(
           f" {planned.source.path}, which PEFT's form has not; export merged"
         )
       _, _, last = key.rpartition(".")
-      module = _module(planned, key)
-      saved.append(module)
-      tensors[f"{INSIDE}{module}.{last}"] = part
+      modules_of = [_module(planned, key)]
+      if path == EMBEDDING and planned.sizes.get("tied_head"):
+        # PEFT trains a copy of a table: the head, tied to the one that was
+        # there, needs its own.
+        modules_of.append(HEAD)
+      for module in modules_of:
+        saved.append(module)
+        tensors[f"{INSIDE}{module}.{last}"] = part
   if not modules:
     raise UserError(
       f"{planned.source.path} has none of the layers that have A and B:"

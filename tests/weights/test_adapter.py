@@ -173,6 +173,28 @@ def test_what_peft_does_not_hold_is_named(tmp_path):
   assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_table_that_is_trained_in_full_is_the_tied_head_too(tmp_path, tied):
+  """PEFT trains a copy of a table, to which no head is tied any more."""
+  made = Problem(tmp_path / "base", tied=tied)
+  table = made.leaves[adapter.EMBEDDING] + 1
+  given = {"updates": made.updates, "scale": ALPHA / RANK}
+  whole = {adapter.EMBEDDING: table}
+  assert not adapter.write(
+    made.planned, tmp_path / "peft", whole=whole, **given
+  )
+  said = json.loads((tmp_path / "peft" / adapter.ADAPTER_CONFIG).read_text())
+  names = [*["lm_head"] * tied, "model.embed_tokens"]
+  assert said["modules_to_save"] == names
+  parts = safetensors.numpy.load_file(
+    tmp_path / "peft" / adapter.ADAPTER_WEIGHTS
+  )
+  saved = [key for key in parts if "lora_" not in key]
+  assert saved == [f"{adapter.INSIDE}{name}.weight" for name in names]
+  for key in saved:
+    np.testing.assert_array_equal(parts[key], table)
+
+
 def seeing(tmp_path, name):
   """(plan, leaves, A and B of every layer) of a folder of Qwen-VL."""
   released_seeing.write(tmp_path / "base", name)
