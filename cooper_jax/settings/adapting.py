@@ -28,11 +28,17 @@ def check(config) -> None:
     return
   trained = [s for s in config.pipeline if s in (*ADAPTABLE, "tokenizer")]
   if trained and not set(trained) & set(made.stages):
+    adaptable = [stage for stage in trained if stage in ADAPTABLE]
+    mend = (
+      f"add {' or '.join(adaptable)} to config.lora.stages"
+      if adaptable
+      else f"put {' or '.join(made.stages or ADAPTABLE)} into config.pipeline"
+    )
     raise UserError(
-      f"config.lora.rank is {made.rank} and config.pipeline trains"
-      f" {', '.join(trained)} alone, none of config.lora.stages"
-      f" ({', '.join(made.stages) or 'none'}); set config.lora.rank=0, or add a"
-      " stage"
+      f"config.lora.rank is {made.rank}, and of what config.pipeline trains"
+      f" ({', '.join(trained)}) config.lora.stages"
+      f" ({', '.join(made.stages) or 'empty'}) names none; {mend}, or set"
+      " config.lora.rank=0"
     )
 
 

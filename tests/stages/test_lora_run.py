@@ -204,7 +204,14 @@ def test_a_note_of_other_layers_is_refused(tmp_path):
   [
     (["lora.rank=-2"], "config.lora.rank is -2; allowed: 0 and more (0 = off)"),
     (["lora.rank=2", "lora.stages=('tokenizer',)"], "names tokenizer, whose"),
-    (["lora.rank=2", "pipeline=('tokenizer',)"], "trains tokenizer alone"),
+    (
+      ["lora.rank=2", "pipeline=('tokenizer',)"],
+      "names none; put pretrain or sft or grpo into config.pipeline, or set",
+    ),
+    (
+      ["lora.rank=2", "lora.stages=('grpo',)", "pipeline=('tokenizer','sft')"],
+      "(tokenizer, sft) config.lora.stages (grpo) names none; add sft to",
+    ),
     (["lora.rank=2", "lora.export=adapter"], "it began with none"),
     (["lora.export=adapter"], "config.lora.rank 0: there is no A and B"),
     (["lora.rank=2"], "pretrain begins with new parameters"),
