@@ -183,7 +183,7 @@ def test_a_library_that_is_not_there_is_one_line(
 
 
 def test_reading_is_told_for_both_sizes(monkeypatch, capsys):
-  told = {"share": 0.01, "step_s": 0.5, "goal": step_wait.GOAL}
+  told = {"share": 0.01, "step_s": 0.5, "goal": step_wait.WAIT_GOAL}
   monkeypatch.setattr(step_wait, "of_packaged", lambda: told)
   monkeypatch.setattr(reading, "READ_SIZES", {16: (32, 9), 8: (32, 7)})
   found = run(capsys, "--what=data")

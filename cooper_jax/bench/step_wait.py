@@ -21,18 +21,20 @@ from cooper_jax.policy import init_state, make_policy
 from cooper_jax.stages import pretrain, supervised
 from cooper_jax.training import optim
 
-VARIANT = "long"  # what the packaged model was trained by
-SCENES = 64  # that are built
-STEPS = 20
-GOAL = 0.05  # of a step
+PACKAGED = "long"  # what the packaged model was trained by
+WAIT_SCENES = 64  # that are built
+WAIT_STEPS = 20
+WAIT_GOAL = 0.05  # of a step
 
 
 def of_packaged() -> dict:
   """`measure` of the packaged model's own pretraining."""
-  return measure(base.get_base(VARIANT, ("pretrain",)))
+  return measure(base.get_base(PACKAGED, ("pretrain",)))
 
 
-def measure(config, *, scenes: int = SCENES, steps: int = STEPS) -> dict:
+def measure(
+  config, *, scenes: int = WAIT_SCENES, steps: int = WAIT_STEPS
+) -> dict:
   """Seconds of a step of pretraining, those it waits, and their share."""
   config = config.copy_and_resolve_references()
   policy, settings = make_policy(config), config.pretrain
@@ -91,7 +93,7 @@ def waited(batches, step_fn, state, steps: int) -> dict:
     "step_s": float(wait + work),
     "wait_s": float(wait),
     "share": float(wait / (wait + work)),
-    "goal": GOAL,
+    "goal": WAIT_GOAL,
   }
 
 

@@ -26,9 +26,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from cooper_jax import plugins, sample
+from cooper_jax import sample
 from cooper_jax.data import (
-  check,
   fitting,
   line_maps,
   mixture,
@@ -330,23 +329,14 @@ def main(argv=None) -> int:
     description=__doc__.splitlines()[0],
     epilog="The same command goes on with a build that was stopped.",
   )
+  show.add_source(parser)
   add = parser.add_argument
-  add("source", help=f"one of {', '.join(plugins.names('sources'))}")
-  add("--root", default="", help="its folder; of jsonl its file")
   add("--out", required=True, help="the folder to build, empty or begun before")
   add("--size", type=int, default=64, help="pixels a side (64)")
   add("--fit", default=fitting.SQUASH, help="as config.data.fit (squash)")
   add("--splits", default=",".join(splits.NAMES), help="those to build (all)")
   add("--workers", type=int, default=0, help="processes, 0 = one a core")
   add("--bad_samples", type=float, default=0.0, help="share to leave out (0)")
-  add(
-    "--maps", action="append", default=[], metavar="NAME.FIELD=VALUE",
-    help="a setting of config.maps",
-  )  # fmt: skip
-  add(
-    "--set", action="append", default=[], metavar="FIELD=VALUE",
-    help="a setting of the source",
-  )  # fmt: skip
   asked = parser.parse_args(argv)
   printable()
   if not 1 <= asked.size <= MOST_PIXELS:
@@ -368,15 +358,10 @@ def main(argv=None) -> int:
 
 def _run(asked, which) -> int:
   fitting.check(asked.fit)
-  config = show.config_of(
-    asked.source,
-    asked.root,
-    size=asked.size,
-    fields=show.fields(asked.source, asked.set),
-    maps=check.set_up(asked.maps),
-  )
   config = dataclasses.replace(
-    config, fit=asked.fit, bad_samples=asked.bad_samples
+    show.asked_of(asked, size=asked.size),
+    fit=asked.fit,
+    bad_samples=asked.bad_samples,
   )
   out = Path(asked.out).expanduser()
   manifest = build(config, out, workers=asked.workers, which=which)

@@ -271,6 +271,17 @@ def set_up(settings: Sequence[str]) -> dict[str, dict]:
   return given
 
 
+def add_maps(parser: argparse.ArgumentParser) -> None:
+  """The word whose values `set_up` reads."""
+  parser.add_argument(
+    "--maps",
+    action="append",
+    default=[],
+    metavar="NAME.FIELD=VALUE",
+    help="a setting of config.maps; as often as there are any",
+  )
+
+
 def _settable(settings) -> dict[str, float | str]:
   """Field -> default of a modality's Config, of those that are one word."""
   fields = dataclasses.asdict(settings) if settings is not None else {}
@@ -314,13 +325,7 @@ def main(argv=None) -> int:
   parser.add_argument(
     "--json", action="store_true", help="prints all of it as JSON"
   )
-  parser.add_argument(
-    "--maps",
-    action="append",
-    default=[],
-    metavar="NAME.FIELD=VALUE",
-    help="a setting of config.maps; as often as there are any",
-  )
+  add_maps(parser)
   parser.add_argument(
     "--fit",
     default=fitting.SQUASH,

@@ -107,10 +107,12 @@ def _parsed(records, row: int, where: str) -> dict[str, list]:
     raise UserError(f"{where}: record {row} can't be read: {said}") from error
 
 
-def ending(root: Path, name: str) -> list[str]:
-  """Files below the root with the ending, or with shard numbers behind it."""
+def ending(root: Path, *names: str) -> list[str]:
+  """Files below the root with an ending, or with shard numbers behind it."""
+  there = folders.files(root, "")
   return [
     path
-    for path in folders.files(root, "")
+    for name in names
+    for path in there
     if Path(path).name.endswith(f".{name}") or f".{name}-" in Path(path).name
   ]

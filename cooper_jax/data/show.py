@@ -224,6 +224,29 @@ def fields(source: str, written: Sequence[str]) -> dict:
   return given
 
 
+def add_source(parser: argparse.ArgumentParser) -> None:
+  """Words that say which source is read, and how; `asked_of` reads them."""
+  add = parser.add_argument
+  add("source", help=f"one of {', '.join(plugins.names('sources'))}")
+  add("--root", default="", help="its folder; of jsonl its file")
+  add(
+    "--set", action="append", default=[], metavar="FIELD=VALUE",
+    help="a setting of the source",
+  )  # fmt: skip
+  check.add_maps(parser)
+
+
+def asked_of(asked: argparse.Namespace, *, size: int) -> DataConfig:
+  """`config_of` what `add_source` added."""
+  return config_of(
+    asked.source,
+    asked.root,
+    size=size,
+    fields=fields(asked.source, asked.set),
+    maps=check.set_up(asked.maps),
+  )
+
+
 def main(argv=None) -> int:
   """Prints or writes what is read; gives the exit code."""
   parser = argparse.ArgumentParser(
@@ -231,9 +254,8 @@ def main(argv=None) -> int:
     description="Shows what a source reads of a folder.",
     epilog="Ends with 0, or with 2 where a sample can't be read.",
   )
+  add_source(parser)
   add = parser.add_argument
-  add("source", help=f"one of {', '.join(plugins.names('sources'))}")
-  add("--root", default="", help="its folder; of jsonl its file")
   add("-n", type=int, help="samples, 0 = all (16; all with --json)")
   add("--split", default="all", choices=("all", *splits.NAMES))
   add("--json", action="store_true", help="prints a line a sample")
@@ -244,14 +266,6 @@ def main(argv=None) -> int:
     help="of questions and traces; those with loss are marked",
   )
   add("--out", default="show.html", help="the page to write (show.html)")
-  add(
-    "--maps", action="append", default=[], metavar="NAME.FIELD=VALUE",
-    help="a setting of config.maps",
-  )  # fmt: skip
-  add(
-    "--set", action="append", default=[], metavar="FIELD=VALUE",
-    help="a setting of the source",
-  )  # fmt: skip
   asked = parser.parse_args(argv)
   printable()
   if (asked.n or 0) < 0 or (asked.size or 0) < 0:
@@ -267,13 +281,8 @@ def main(argv=None) -> int:
 
 
 def _run(asked) -> int:
-  config = config_of(
-    asked.source,
-    asked.root,
-    size=PAGE_SIDE if asked.size is None else asked.size,
-    fields=fields(asked.source, asked.set),
-    maps=check.set_up(asked.maps),
-  )
+  size = PAGE_SIDE if asked.size is None else asked.size
+  config = asked_of(asked, size=size)
   source, modules, errors = opened(config, asked.split), config.modalities, 0
   most = (0 if asked.json else ON_A_PAGE) if asked.n is None else asked.n
   places = range(len(source))

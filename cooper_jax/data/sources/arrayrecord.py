@@ -42,8 +42,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
       f"arrayrecord: {root} was made by cooper_jax.data.build; read it with the"
       " source built"
     )
-  paths = record_files.ending(root, "array_record")
-  paths += record_files.ending(root, "arrayrecord")
+  paths = record_files.ending(root, "array_record", "arrayrecord")
   return record_files.samples(root, own, paths, opened, "arrayrecord")
 
 
