@@ -18,7 +18,7 @@ ADAPTER_WEIGHTS, ADAPTER_CONFIG = (
   "adapter_config.json",
 )
 INSIDE = "base_model.model."  # what PEFT calls the model that it wraps
-EMBEDDING, HEAD = "params/embedding", "lm_head"
+EMBEDDING, TIED_HEAD = "params/embedding", "lm_head"
 # What a class of transformers calls its decoder, where a folder may call it
 # otherwise; others are as the folder has them.
 CLASS_PREFIX = {
@@ -103,7 +103,7 @@ def write(
       if path == EMBEDDING and planned.sizes.get("tied_head"):
         # PEFT trains a copy of a table: the head, tied to the one that was
         # there, needs its own.
-        modules_of.append(HEAD)
+        modules_of.append(TIED_HEAD)
       for module in modules_of:
         saved.append(module)
         tensors[f"{INSIDE}{module}.{last}"] = part

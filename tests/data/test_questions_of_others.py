@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from cooper_jax.data import data_sets, mixture, show
-from cooper_jax.data.sources import spar as spar_source
+from cooper_jax.data.sources import spar
 from cooper_jax.errors import UserError
 from tests.data import layouts
 from tests.data.test_parquet import image, png
@@ -73,7 +73,9 @@ def line(picture, asked, answer, **more):
   return {"id": "x", "conversations": talk, "image": [picture], **more}
 
 
-def spar(root, lines, task="depth_prediction_oc", form="fill", part="train"):
+def write_spar(
+  root, lines, task="depth_prediction_oc", form="fill", part="train"
+):
   path = root / f"scannet/qa_jsonl/{part}/{task}/{form}/{form}_1.jsonl"
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text("\n".join(map(json.dumps, lines)))
@@ -90,7 +92,7 @@ def picture(root, scene="scene0000_00"):
 
 def test_spar_draws_points_and_boxes_where_its_loader_does(tmp_path):
   name, depth = picture(tmp_path)
-  spar(
+  write_spar(
     tmp_path,
     [
       line(name, "<image>\nHow far is the red point, in meters?", "2.4",
@@ -145,9 +147,9 @@ OTHERS = (
 
 def test_words_say_a_length_of_tasks_that_the_loader_does_not_know():
   for asked in LENGTHS:
-    assert spar_source.is_length("own_task", asked), asked
+    assert spar.is_length("own_task", asked), asked
   for asked in (*COUNTS, *OTHERS):
-    assert not spar_source.is_length("own_task", asked), asked
+    assert not spar.is_length("own_task", asked), asked
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_words_say_a_length_of_tasks_that_the_loader_does_not_know():
 )  # fmt: skip
 def test_the_task_says_a_length_whatever_the_words(task, length):
   for asked in (*LENGTHS, *COUNTS, *OTHERS):
-    assert spar_source.is_length(task, asked) == length
+    assert spar.is_length(task, asked) == length
 
 
 @pytest.mark.parametrize(
@@ -177,14 +179,16 @@ def test_the_type_of_a_line_goes_before_its_folder(
   kind, folder, answer, tmp_path
 ):
   name, _ = picture(tmp_path)
-  spar(tmp_path, [line(name, "How far, in metres?", "3", type=kind)], folder)
+  write_spar(
+    tmp_path, [line(name, "How far, in metres?", "3", type=kind)], folder
+  )
   assert opened("spar", tmp_path).questions(0)[0].answer == answer
 
 
 def test_sides_of_a_box_are_text(tmp_path):
   name, _ = picture(tmp_path)
   sides = line(name, "Its sides in meters?", "40, 30, 20")
-  spar(tmp_path, [sides], task="spatial_volume_infer")
+  write_spar(tmp_path, [sides], task="spatial_volume_infer")
   (question,) = opened("spar", tmp_path).questions(0)
   assert (question.answer_type, question.unit) == ("text", "")
 
@@ -192,8 +196,8 @@ def test_sides_of_a_box_are_text(tmp_path):
 def test_options_of_spar_are_those_of_its_question(tmp_path):
   name, _ = picture(tmp_path)
   asked = "Which is nearer?\nA. The chair\nB. The table"
-  spar(tmp_path, [line(name, asked, "B")], form="select")
-  spar(tmp_path, [line(name, "Say it.", "It is near.")], form="sentence")
+  write_spar(tmp_path, [line(name, asked, "B")], form="select")
+  write_spar(tmp_path, [line(name, "Say it.", "It is near.")], form="sentence")
   found = opened("spar", tmp_path)
   (question,) = found.questions(0)
   assert len(found) == 1
@@ -210,9 +214,9 @@ def test_options_of_spar_are_those_of_its_question(tmp_path):
 def test_several_images_and_other_tasks_are_left_out(tmp_path, capsys):
   name, _ = picture(tmp_path)
   two = {**line(name, "How far?", "2"), "image": [name, name]}
-  spar(tmp_path, [two, line(name, "How many?", "2")])
-  spar(tmp_path, [line(name, "How many?", "3")], task="obj_count")
-  spar(tmp_path, [line(name, "How many?", "4")], part="val")
+  write_spar(tmp_path, [two, line(name, "How many?", "2")])
+  write_spar(tmp_path, [line(name, "How many?", "3")], task="obj_count")
+  write_spar(tmp_path, [line(name, "How many?", "4")], part="val")
   assert len(opened("spar", tmp_path)) == 3
   assert "1 of 4 questions are about several" in capsys.readouterr().err
   found = opened("spar", tmp_path, tasks=("obj_count",))
@@ -222,7 +226,7 @@ def test_several_images_and_other_tasks_are_left_out(tmp_path, capsys):
 def test_tasks_and_forms_may_be_named_on_the_command_line(tmp_path, capsys):
   name, _ = picture(tmp_path)
   for task in ("obj_count", "nav", "room_size"):
-    spar(tmp_path, [line(name, "How many?", "3")], task=task)
+    write_spar(tmp_path, [line(name, "How many?", "3")], task=task)
   arguments = ["spar", f"--root={tmp_path}", "--json", "--size=8"]
   assert show.main([*arguments, "--set=tasks=obj_count, nav"]) == 0
   said = capsys.readouterr().out
@@ -242,7 +246,7 @@ BAD = [
 @pytest.mark.parametrize(("change", "said"), BAD)
 def test_wrong_lines_of_spar_are_bad_samples(change, said, tmp_path):
   name, _ = picture(tmp_path)
-  spar(tmp_path, [{**line(name, "How many?", "2"), **change}])
+  write_spar(tmp_path, [{**line(name, "How many?", "2"), **change}])
   config = show.config_of("spar", str(tmp_path))
   with pytest.raises(UserError, match=said) as caught:
     mixture.open_split(config, "train")
@@ -254,7 +258,7 @@ def test_other_marks_are_other_data(tmp_path):
   names = []
   for place in (250, 251):
     talk = line(name, "What is there?", "big", red_point=[[500, place]])
-    spar(tmp_path, [talk])
+    write_spar(tmp_path, [talk])
     data_sets._listed.cache_clear()
     names.append(repr(opened("spar", tmp_path)))
   assert names[0] != names[1]
@@ -262,6 +266,6 @@ def test_other_marks_are_other_data(tmp_path):
 
 def test_a_part_of_another_name_is_divided(tmp_path):
   name, _ = picture(tmp_path)
-  spar(tmp_path, [line(name, "How many?", "2")] * 9, part="more")
+  write_spar(tmp_path, [line(name, "How many?", "2")] * 9, part="more")
   config = show.config_of("spar", str(tmp_path))
   assert len(mixture.open_split(config, "train")) == 7
