@@ -183,7 +183,13 @@ def draw(runs: list[LayerScores], path: Path) -> None:
     axis.set_ylabel(title)
     axis.tick_params(axis="x", rotation=30)
     axis.set_ylim(bottom=0)
-  axes[0].legend(frameon=False, fontsize="small")
+  figure.legend(  # above both: a curve may go anywhere
+    *axes[0].get_legend_handles_labels(),
+    loc="outside upper center",
+    ncols=4,
+    frameon=False,
+    fontsize="small",
+  )
   partial = path.with_suffix(".partial")
   figure.savefig(partial, dpi=120, format="png", metadata={"Software": None})
   plt.close(figure)
