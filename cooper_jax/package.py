@@ -160,6 +160,7 @@ def _settings(config, sections) -> dict:
   parts = {name: config.get(name, {}) for name in sections}
   parts["data.image_size"] = config["data"]["image_size"]
   parts["data.fit"] = config["data"].get("fit", "squash")
+  parts["data.tell_lens"] = config["data"].get("tell_lens", False)
   # Older packages know neither; they have our own text and a row a token.
   parts["text_digest"] = config.get("text_digest", "")
   parts["text_rows"] = config.get("text_rows", 0)

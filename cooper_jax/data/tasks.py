@@ -105,7 +105,7 @@ class Task:
   def branch(self, sample, request: str, response: str, rng) -> tuple:
     """A request and its response in markup."""
     return (
-      self.markup.request(request),
+      self.markup.request(request, sample),
       *self.markup.response(
         response,
         self.drawn(sample, rng),

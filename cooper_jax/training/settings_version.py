@@ -14,6 +14,7 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 # not know them. Having it, they are not noted: an older run goes on.
 ADDED = {
   "data.fit": "squash",
+  "data.tell_lens": False,
   "evaluate.replacements": ["own", "other", "true"],
   "grpo.flag_margin": 0.25,
   "grpo.flag_rollouts": 0,
