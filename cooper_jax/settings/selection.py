@@ -182,8 +182,12 @@ def _check_lengths(config) -> None:
   from cooper_jax.world.questions import families
 
   read_off = counterfactual.changeable()
-  measured = families.where(lambda family: read_off in family.NEEDS)
-  named = [f for f in config.pretrain.families if f in measured]
+  derive = config.world.derive
+  named = [
+    name
+    for name in config.pretrain.families
+    if name in families.names() and read_off in families.needs(name, derive)
+  ]
   if named:
     raise UserError(
       f'config.pretrain.families names "{named[0]}", whose traces tell lengths,'

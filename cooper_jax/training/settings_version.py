@@ -83,6 +83,7 @@ ADDED = {
   "text_digest": "",
   "text_folder": "",
   "trackers": [],
+  "world.derive": [],
   "world.camera_height": [0.9, 2.2],
   "world.field_of_view": [44.0, 72.0],
   "world.object_size": 1.0,
