@@ -86,6 +86,7 @@ ADDED = {
   "world.derive": [],
   "world.camera_height": [0.9, 2.2],
   "world.field_of_view": [44.0, 72.0],
+  "world.near_misses": False,
   "world.object_size": 1.0,
 }
 # The same of settings that each modality has: they were "".

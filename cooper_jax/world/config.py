@@ -71,7 +71,7 @@ VIEWS = {
 
 
 # Settings that the world had not from the start, as it was without them.
-ADDED = {"object_size": 1.0, "derive": ()}
+ADDED = {"object_size": 1.0, "derive": (), "near_misses": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,9 @@ class WorldConfig:
   object_size: float = 1.0  # factor of the objects' sizes
   # Question families whose traces derive the answer in steps; () = none.
   derive: tuple[str, ...] = ()
+  # Whether things that differ in colour or shape alone stand beside what is
+  # counted, and "is there a" is no matter of how many have either.
+  near_misses: bool = False
   pitch: tuple[float, float] = (-6.0, 24.0)  # positive looks down
   roll: float = 5.0
   # False leaves the image grey: maps, questions and answers without shading.
