@@ -10,18 +10,22 @@ length gives (docs/world.md).
 
 import re
 
+import numpy as np
+
 from cooper_jax.tokenizers.lengths import metres
 
 _SQUARE = 1.05  # ratio of the focal lengths along both sides that is none
+_LEAST, _MOST = 0.1, 30.0  # image widths that are told as one token
 TOLD = re.compile(r"camera ([\d.]+)(?: ([\d.]+))? :")
-LONGEST = "camera 0.010 0.011 :"
+LONGEST = "camera 0.10 0.11 :"
 
 
 def told(sample) -> str:
   """What a prompt about a sample begins with; "" where it has no camera.
 
   A picture that was squashed to a square has a second number, that of the
-  image's height. Where the image's middle is not the camera's is not told.
+  image's height. Where the camera's axis meets the image is not told, and of
+  less than 0.1 and more than 30 widths (views of 157 and 2 degrees) these.
 
   sample: `image` [H, W, 3] and `camera`, the K f32 [3, 3] of this image.
 
@@ -33,5 +37,5 @@ def told(sample) -> str:
   across = float(sample.camera[0, 0]) / wide
   down = float(sample.camera[1, 1]) / high
   same = 1 / _SQUARE < across / down < _SQUARE
-  numbers = [across] if same else [across, down]
+  numbers = np.clip([across] if same else [across, down], _LEAST, _MOST)
   return f"camera {' '.join(map(metres, numbers))} :"

@@ -71,9 +71,8 @@ def test_a_picture_of_unknown_camera_tells_nothing(tmp_path):
   assert images.read(sample, 32).camera is None
 
 
-def test_every_number_of_a_world_is_one_token():
-  for degrees in np.linspace(20, 100, 200):
-    focal = 0.5 / np.tan(np.radians(degrees / 2))
+def test_every_number_of_a_lens_is_one_token():
+  for focal in 0.5 / np.tan(np.radians(np.linspace(2, 156, 200) / 2)):
     camera = np.diag([64 * focal, 64 * focal, 1])
     sample = dataclasses.replace(SAMPLES[0], camera=camera)
     told = lens.told(sample)
@@ -81,6 +80,11 @@ def test_every_number_of_a_world_is_one_token():
     # Numbers are up to 15 % apart (1.3, 1.5): at most half of that off.
     number = float(lens.TOLD.fullmatch(told)[1])
     assert abs(np.log(number / focal)) <= np.log(1.5 / 1.3) / 2
+  longest = POLICY.text.encode(" " + lens.LONGEST)
+  for far in (1e-3, 1e3):
+    camera = np.diag([64 * far, 128 * far, 1])
+    told = lens.told(dataclasses.replace(SAMPLES[0], camera=camera))
+    assert len(POLICY.text.encode(" " + told)) <= len(longest)
 
 
 def telling(made, tell=True):
