@@ -2,10 +2,9 @@
 
 A size is `extent * depth / focal length`, and an image hardly shows the last.
 It is told in widths of the image, with the numbers that lengths are written
-in: each is one token whose neighbours are 10 % apart, so that a policy
-multiplies by it as it does by a depth. Degrees would need new tokens above 30,
-and a tangent. Told to 5 % it costs sizes some points of what the exact focal
-length gives (docs/world.md).
+in: each is one token, some 10 % from the next, so that a policy multiplies by
+it as it does by a depth. Degrees would need new tokens above 30, and a tangent.
+What the rounding costs is in docs/world.md.
 """
 
 import re

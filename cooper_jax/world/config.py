@@ -70,8 +70,8 @@ VIEWS = {
 }
 
 
-# Settings that the world had not from the start, as it was without them.
-ADDED = {"object_size": 1.0, "derive": (), "near_misses": False}
+# Settings that came to a world, as it was without them: they don't rename it.
+_CAME = {"object_size": 1.0, "derive": (), "near_misses": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ class WorldConfig:
     Of families of questions that were added, their files count too.
     """
     settings = dataclasses.asdict(self)
-    for name, value in ADDED.items():
+    for name, value in _CAME.items():
       if settings[name] == value:
         del settings[name]
     settings = json.dumps(settings, sort_keys=True)

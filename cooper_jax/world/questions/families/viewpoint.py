@@ -39,9 +39,9 @@ LONGEST = (
 TURN = 0.35  # sine of the angle between two directions
 
 
-# A derived trace says that b is left or right of a in the image, and whether c
-# is closer than the line through both, or farther. Who faces b from a and has
-# it to the right, seen from the camera, has the camera's side to the right.
+# A derived trace says whether b is left or right of a in the image, and whether
+# c is closer than the line through both, or farther. Who walks to the right in
+# the image has all that is closer to the right, and what is farther to the left.
 LONGEST_DERIVED = (LONGEST[0], f"{LONGEST[1]} ; right ; farther", LONGEST[2])
 
 
