@@ -41,7 +41,7 @@ TURN = 0.35  # sine of the angle between two directions
 
 # A derived trace says whether b is left or right of a in the image, and whether
 # c is closer than the line through both, or farther. Who walks to the right in
-# the image has all that is closer to the right, and what is farther to the left.
+# the image has what is closer to the right, and what is farther to the left.
 LONGEST_DERIVED = (LONGEST[0], f"{LONGEST[1]} ; right ; farther", LONGEST[2])
 
 
