@@ -120,7 +120,7 @@ def _check_prompt(config, policy, text: str, where: str) -> None:
   image, buckets = policy.form.model.locations, config.sampling.prompt_buckets
   # No token has less than a byte: most questions need no tokenizer. The three
   # are <user> and the spaces before the text and the lens.
-  told = len(lens.LONGEST) if policy.markup.tell_lens else 0
+  told = len(lens.LONGEST_LENS) if policy.markup.tell_lens else 0
   if told + len(text.encode()) + 3 + image <= max(buckets):
     return
   # Less its last token, which the sampler feeds itself.

@@ -15,8 +15,8 @@ from cooper_jax.tokenizers.lengths import metres
 
 _SQUARE = 1.05  # ratio of the focal lengths along both sides that is none
 _LEAST, _MOST = 0.1, 30.0  # image widths that are told as one token
-TOLD = re.compile(r"camera ([\d.]+)(?: ([\d.]+))? :")
-LONGEST = "camera 0.10 0.11 :"
+LENS = re.compile(r"camera ([\d.]+)(?: ([\d.]+))? :")
+LONGEST_LENS = "camera 0.10 0.11 :"
 
 
 def told(sample) -> str:

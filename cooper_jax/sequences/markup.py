@@ -52,7 +52,7 @@ class MarkupEncoder:
 
   def longest_request(self, text: str) -> Text:
     """The request about whatever sample it is longest of."""
-    return self._request(text, lens.LONGEST if self.tell_lens else "")
+    return self._request(text, lens.LONGEST_LENS if self.tell_lens else "")
 
   def _request(self, text: str, begin: str) -> Text:
     vocabulary = self.form.vocabulary

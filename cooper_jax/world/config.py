@@ -94,8 +94,8 @@ class WorldConfig:
   object_size: float = 1.0  # factor of the objects' sizes
   # Question families whose traces derive the answer in steps; () = none.
   derive: tuple[str, ...] = ()
-  # Whether things that differ in colour or shape alone stand beside what is
-  # counted, and "is there a" is no matter of how many have either.
+  # Whether things of another colour or shape alone stand beside the counted,
+  # and as often beside what is there as what is not.
   near_misses: bool = False
   pitch: tuple[float, float] = (-6.0, 24.0)  # positive looks down
   roll: float = 5.0

@@ -78,9 +78,9 @@ def test_every_number_of_a_lens_is_one_token():
     told = lens.told(sample)
     assert len(POLICY.text.encode(" " + told)) == 3
     # Numbers are up to 15 % apart (1.3, 1.5): at most half of that off.
-    number = float(lens.TOLD.fullmatch(told)[1])
+    number = float(lens.LENS.fullmatch(told)[1])
     assert abs(np.log(number / focal)) <= np.log(1.5 / 1.3) / 2
-  longest = POLICY.text.encode(" " + lens.LONGEST)
+  longest = POLICY.text.encode(" " + lens.LONGEST_LENS)
   for far in (1e-3, 1e3):
     camera = np.diag([64 * far, 128 * far, 1])
     told = lens.told(dataclasses.replace(SAMPLES[0], camera=camera))
@@ -144,7 +144,7 @@ def test_each_request_of_a_row_and_each_prompt_begins_with_the_lens():
   for ids, begins in zip(trunks, told, strict=True):
     assert " ".join(words(ids)).startswith(f"<user> {begins}")
   drawn = TELLING.request("Draw the depth map .", SAMPLES[0])
-  assert lens.TOLD.search(" ".join(words(drawn.ids)))
+  assert lens.LENS.search(" ".join(words(drawn.ids)))
 
 
 def test_a_prompt_has_room_for_the_longest_lens():

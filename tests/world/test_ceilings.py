@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import errors, world
-from cooper_jax.sequences import lens as prompt_lens
+from cooper_jax.sequences.lens import LENS, told
 from cooper_jax.world.questions import families
 from cooper_jax.world.tools import ceilings
 
@@ -50,12 +50,13 @@ def test_a_lens_is_known_as_a_prompt_tells_it():
     world.WorldConfig(shaded=False), split="test", start=0, count=64
   )
   for sample in made:
-    said = prompt_lens.TOLD.fullmatch(prompt_lens.told(sample))[1]
+    said = LENS.fullmatch(told(sample))[1]
     assert ceilings._focal(sample, told=True) == 64 * float(said)
-  exact, told = (ceilings.measure(made, told=told) for told in (False, True))
+  exact = ceilings.measure(made)
+  known = ceilings.measure(made, told=True)
   for family in ("height", "width"):
-    assert told[family][WITHOUT] == exact[family][WITHOUT]
-    assert told[family][WITH] != exact[family][WITH]
+    assert known[family][WITHOUT] == exact[family][WITHOUT]
+    assert known[family][WITH] != exact[family][WITH]
 
 
 def test_a_regression_is_judged_by_the_half_that_it_has_not_seen():

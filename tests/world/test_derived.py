@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from configs import base
-from cooper_jax import world
 from cooper_jax.data import counterfactual, traces
-from cooper_jax.data.sources import DataConfig
-from cooper_jax.data.sources import world as world_source
+from cooper_jax.data.sources import DataConfig, world
 from cooper_jax.data.word_kinds import kind_of
 from cooper_jax.errors import UserError
 from cooper_jax.eval import trace
@@ -21,6 +19,7 @@ from cooper_jax.policy import make_policy
 from cooper_jax.sequences import lens
 from cooper_jax.settings import selection
 from cooper_jax.tokenizers.lengths import LENGTH
+from cooper_jax.world import WorldConfig, scenes
 from cooper_jax.world.questions import families
 from cooper_jax.world.questions.families import viewpoint
 from tests import tiny  # noqa: F401  sets the mesh
@@ -31,8 +30,8 @@ SIZES = ("height", "width")
 
 
 def generate(derive, split="train", count=320):
-  config = world.WorldConfig(shaded=False, derive=derive, seed=7)
-  return world.generate(config, split=split, start=0, count=count)
+  config = WorldConfig(shaded=False, derive=derive, seed=7)
+  return scenes.generate(config, split=split, start=0, count=count)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def test_extent_depth_and_lens_make_the_size(pairs, told):
     extent = float(question.reasoning.split(" ; ")[-1])
     focal = sample.camera[0, 0] / 64
     if told:
-      focal = float(lens.TOLD.fullmatch(lens.told(sample))[1])
+      focal = float(lens.LENS.fullmatch(lens.told(sample))[1])
     errors.append(abs(extent * float(depth) / focal / question.value - 1))
   # Each written number is up to 7 % off, and 2.8 % in root mean square.
   assert np.mean(np.array(errors) <= 0.1) > (0.93 if told else 0.97)
@@ -165,11 +164,9 @@ def test_a_map_moved_as_a_whole_keeps_what_is_derived(pairs):
 
 def test_the_longest_question_is_as_long_with_its_steps(pairs):
   text = make_policy(base.get_base("long", ("pretrain",))).text
-  config = DataConfig(world=world.WorldConfig(derive=("viewpoint",)))
+  config = DataConfig(world=WorldConfig(derive=("viewpoint",)))
   (longest,) = [
-    q
-    for q, *_ in world_source.asked(config, "train")
-    if q.family == "viewpoint"
+    q for q, *_ in world.asked(config, "train") if q.family == "viewpoint"
   ]
   number = lambda q: len(text.encode(trace.PLACE.sub("@", q.reasoning)))  # noqa: E731
   each = [number(q) for _, q, _ in of(pairs, "viewpoint")]
@@ -180,19 +177,17 @@ def test_what_can_not_be_derived_is_named():
   with pytest.raises(
     UserError, match=r'derive names "viewpont"; .*"viewpoint"'
   ):
-    world.WorldConfig(derive=("viewpont",))
+    WorldConfig(derive=("viewpont",))
   with pytest.raises(UserError, match="can derive: height, occlusion, viewp"):
-    world.WorldConfig(derive=("closer",))
+    WorldConfig(derive=("closer",))
 
 
 def test_the_world_is_named_as_before_unless_traces_derive():
-  usual = world.WorldConfig().fingerprint()
+  usual = WorldConfig().fingerprint()
   assert usual == "scenes-4-21be4a4f83ec"
-  names = {
-    world.WorldConfig(derive=d).fingerprint() for d in (DERIVE, ("width",))
-  }
+  names = {WorldConfig(derive=d).fingerprint() for d in (DERIVE, ("width",))}
   assert len({usual, *names}) == 3
-  turned = world.WorldConfig(derive=DERIVE[::-1])
+  turned = WorldConfig(derive=DERIVE[::-1])
   assert turned.fingerprint() in names
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from cooper_jax.world.config import COLOURS, MAX_OBJECTS, SHAPES
-from cooper_jax.world.questions import debias, fitting, wording
-from cooper_jax.world.questions import draws as streams
+from cooper_jax.world.questions import debias, draws, fitting, wording
 from cooper_jax.world.questions.candidates import Candidates
 from cooper_jax.world.questions.written import (
   YES_NO,
@@ -102,7 +101,7 @@ def _matched(scenes, there, absent) -> np.ndarray:
   number = colours[:, :, None] * (MAX_OBJECTS + 1) + shapes[:, None]
   kind = number[..., None] == np.arange((MAX_OBJECTS + 1) ** 2)
   either = [(kind & each[..., None]).any((1, 2)) for each in (there, absent)]
-  own = streams.of("near misses", None, scenes.layout, config, scenes.split)
+  own = draws.of("near misses", None, scenes.layout, config, scenes.split)
   chosen = np.where(either[0] & either[1], own.take(kind.shape[-1]), -1.0)
   right = number == chosen.argmax(-1)[:, None, None]
   asked = np.where((own.take() < 0.5)[:, None, None], there, absent)
