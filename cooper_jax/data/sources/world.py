@@ -89,7 +89,7 @@ def asked(config: DataConfig, split: str):
   No question and no trace takes more tokens than those that the families name,
   so nothing has to be rendered to know it.
   """
-  derive = config.world.derive if config.world else ()
+  derive = config.world.derive if config and config.world else ()
   maps = _drawable()
   for name in families.where(lambda family: hasattr(family, "LONGEST")):
     family = families.find(name)
