@@ -19,22 +19,22 @@ LENS = re.compile(r"camera ([\d.]+)(?: ([\d.]+))? :")
 LONGEST_LENS = "camera 0.10 0.11 :"
 
 
-def told(sample) -> str:
-  """What a prompt about a sample begins with; "" where it has no camera.
+def told(camera, side: int) -> str:
+  """What a prompt about a sample begins with; "" where the camera is None.
 
-  A picture that was squashed to a square has a second number, that of the
-  image's height. Where the camera's axis meets the image is not told, and of
-  less than 0.1 and more than 30 widths (views of 157 and 2 degrees) these.
+  A picture that is no square, stretched to one or not, has a second number,
+  that of its height, in heights. Where the camera's axis meets the image is not
+  told; less than 0.1 and more than 30 widths (views of 157 and 2 degrees) are
+  told as these.
 
-  sample: `image` [H, W, 3] and `camera`, the K f32 [3, 3] of this image.
+  camera: the K f32 [3, 3] of the square that a sample's maps are.
+  side: pixels a side of this square (`config.data.image_size`).
 
   In: a focal length of 58 of 64 pixels   Out: "camera 0.91 :"
   """
-  if sample.camera is None:
+  if camera is None:
     return ""
-  high, wide = sample.image.shape[:2]
-  across = float(sample.camera[0, 0]) / wide
-  down = float(sample.camera[1, 1]) / high
+  across, down = (float(camera[i, i]) / side for i in (0, 1))
   same = 1 / _SQUARE < across / down < _SQUARE
   numbers = np.clip([across] if same else [across, down], _LEAST, _MOST)
   return f"camera {' '.join(map(metres, numbers))} :"

@@ -47,8 +47,10 @@ class MarkupEncoder:
     sample: what is asked about, None = of unknown origin. Where this encoder
     tells the lens, the text begins with its.
     """
-    about = self.tell_lens and sample is not None
-    return self._request(text, lens.told(sample) if about else "")
+    begin = ""
+    if self.tell_lens and sample is not None:
+      begin = lens.told(sample.camera, self.form.model.vision.image_size)
+    return self._request(text, begin)
 
   def longest_request(self, text: str) -> Text:
     """The request about whatever sample it is longest of."""

@@ -30,6 +30,7 @@ TOLD = {
   "squash": "camera 0.82 1.3 :",
   "crop": "camera 1.3 :",  # of the 40 x 40 in the middle
   "pad": "camera 0.82 :",  # of 60 x 60
+  "crop:24x32": "camera 0.91 1.3 :",  # of 53.3 x 40, no square for the model
 }
 
 
@@ -49,7 +50,7 @@ def write(folder, camera=CAMERA):
 def test_the_lens_is_that_of_the_fitted_picture(tmp_path, fit):
   path = write(tmp_path)
   (sample,) = JsonlSource(path, read_entries(path), 32, fit=fit)
-  assert lens.told(sample) == TOLD[fit]
+  assert lens.told(sample.camera, 32) == TOLD[fit]
   whole = Sample(
     id="a",
     source="own",
@@ -63,7 +64,7 @@ def test_the_lens_is_that_of_the_fitted_picture(tmp_path, fit):
 def test_a_picture_of_unknown_camera_tells_nothing(tmp_path):
   path = write(tmp_path, camera=None)
   (sample,) = JsonlSource(path, read_entries(path), 32)
-  assert lens.told(sample) == ""
+  assert lens.told(sample.camera, 32) == ""
   ids = POLICY.markup.request("How wide is it ?").ids
   np.testing.assert_array_equal(
     TELLING.request("How wide is it ?", sample).ids, ids
@@ -74,8 +75,7 @@ def test_a_picture_of_unknown_camera_tells_nothing(tmp_path):
 def test_every_number_of_a_lens_is_one_token():
   for focal in 0.5 / np.tan(np.radians(np.linspace(2, 156, 200) / 2)):
     camera = np.diag([64 * focal, 64 * focal, 1])
-    sample = dataclasses.replace(SAMPLES[0], camera=camera)
-    told = lens.told(sample)
+    told = lens.told(camera, 64)
     assert len(POLICY.text.encode(" " + told)) == 3
     # Numbers are up to 15 % apart (1.3, 1.5): at most half of that off.
     number = float(lens.LENS.fullmatch(told)[1])
@@ -83,7 +83,7 @@ def test_every_number_of_a_lens_is_one_token():
   longest = POLICY.text.encode(" " + lens.LONGEST_LENS)
   for far in (1e-3, 1e3):
     camera = np.diag([64 * far, 128 * far, 1])
-    told = lens.told(dataclasses.replace(SAMPLES[0], camera=camera))
+    told = lens.told(camera, 64)
     assert len(POLICY.text.encode(" " + told)) <= len(longest)
 
 
@@ -136,10 +136,10 @@ def test_each_request_of_a_row_and_each_prompt_begins_with_the_lens():
     ids = np.where(row["kind"] == token_kinds.TEXT, row["ids"], -1)
     begins = np.flatnonzero(ids == user)
     assert begins.size > 2
-    told = POLICY.text.encode(" " + lens.told(SAMPLES[i // 2]))
+    told = POLICY.text.encode(" " + lens.told(SAMPLES[i // 2].camera, 64))
     for start in begins + 1:
       assert ids[start : start + len(told)].tolist() == told
-  told = [lens.told(s) for s in SAMPLES for _ in s.questions]
+  told = [lens.told(s.camera, 64) for s in SAMPLES for _ in s.questions]
   assert len({*told}) > 1
   for ids, begins in zip(trunks, told, strict=True):
     assert " ".join(words(ids)).startswith(f"<user> {begins}")
@@ -202,5 +202,5 @@ def test_a_scene_in_memory_keeps_its_camera(tmp_path):
   source = cache.CachedSource(path)
   memory = cache.MemorySource(cache.load_arrays(source), "world")
   for i in range(2):
-    assert lens.told(memory[i]) == lens.told(source[i])
-    assert re.fullmatch(r"camera [\d.]+ :", lens.told(memory[i]))
+    assert lens.told(memory[i].camera, 16) == lens.told(source[i].camera, 16)
+    assert re.fullmatch(r"camera [\d.]+ :", lens.told(memory[i].camera, 16))

@@ -50,7 +50,7 @@ def test_a_lens_is_known_as_a_prompt_tells_it():
     world.WorldConfig(shaded=False), split="test", start=0, count=64
   )
   for sample in made:
-    said = LENS.fullmatch(told(sample))[1]
+    said = LENS.fullmatch(told(sample.camera, 64))[1]
     assert ceilings._focal(sample, told=True) == 64 * float(said)
   exact = ceilings.measure(made)
   known = ceilings.measure(made, told=True)
