@@ -158,8 +158,8 @@ def _settings(config, sections) -> dict:
   """What the parameters depend on; how they were sharded is not in it."""
   config = workdir.plain(config)
   parts = {name: config.get(name, {}) for name in sections}
-  parts["data.image_size"] = config["data"]["image_size"]
-  parts["data.fit"] = config["data"].get("fit", "squash")
+  seen = ("image_size", "fit", "tell_lens")
+  parts["data"] = {n: v for n, v in config["data"].items() if n in seen}
   # Older packages know neither; they have our own text and a row a token.
   parts["text_digest"] = config.get("text_digest", "")
   parts["text_rows"] = config.get("text_rows", 0)

@@ -146,7 +146,9 @@ def make_policy(config, *, platform: str = "") -> Policy:
     model=unified.Unified(model_config, vocabulary.text_rows),
     form=form,
     text=text,
-    markup=MarkupEncoder(form, text, drawn),
+    markup=MarkupEncoder(
+      form, text, drawn, config.data.get("tell_lens", False)
+    ),
     limits=Limits(
       text=config.sampling.text,
       maps=config.sampling.maps,

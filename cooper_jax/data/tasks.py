@@ -32,6 +32,7 @@ class Task:
   counterfactual: chance that a depth map is a changed one, where `codes` has
     that: what is read off it is nowhere else.
   extra_counting: how many questions are made up of how many things there are.
+  near_misses: whether these are as `config.world.near_misses` has them.
   selection: the questions that are asked, of the sample's and of these.
   """
 
@@ -43,6 +44,7 @@ class Task:
   self_map_share: float = dataclasses.field(default=0.0, kw_only=True)
   counterfactual: float = dataclasses.field(default=0.0, kw_only=True)
   extra_counting: int = dataclasses.field(default=0, kw_only=True)
+  near_misses: bool = dataclasses.field(default=False, kw_only=True)
   selection: Selection = dataclasses.field(default=Selection(), kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
@@ -91,8 +93,13 @@ class Task:
   def counted(self, sample, rng) -> list:
     """Questions of what is counted, beside those that the sample has."""
     lists = [q for q in sample.grounding if q.family == "list"]
+    number, near_misses = self.extra_counting, self.near_misses
     return self.selection.kept(
-      q for a in lists for q in counting.questions(a, rng, self.extra_counting)
+      question
+      for each in lists
+      for question in counting.questions(
+        each, rng, number, near_misses=near_misses
+      )
     )
 
   def change(self, sample, question, rng):
@@ -105,7 +112,7 @@ class Task:
   def branch(self, sample, request: str, response: str, rng) -> tuple:
     """A request and its response in markup."""
     return (
-      self.markup.request(request),
+      self.markup.request(request, sample),
       *self.markup.response(
         response,
         self.drawn(sample, rng),

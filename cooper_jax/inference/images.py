@@ -26,12 +26,14 @@ class InputImage:
     of them.
   photo: u8 [H, W, 3], upright, as given, at most 2048 pixels a side.
   sample: the scene that it is of, None for a picture of unknown origin.
+  camera: of the square, f32 [3, 3]; None where no sample tells it.
   path: its file, None without one.
   """
 
   square: np.ndarray
   photo: np.ndarray
   sample: Sample | None = None
+  camera: np.ndarray | None = None
   path: Path | None = None
 
 
@@ -53,7 +55,11 @@ def read(
     )
   if isinstance(image, Sample):
     found = _of_pixels(image.image, size, where, fit)
-    return dataclasses.replace(found, sample=image)
+    sides = image.image.shape[1::-1]
+    camera = image.camera
+    if camera is not None:
+      camera = fitting.place(fit, sides, size).camera(camera, sides)
+    return dataclasses.replace(found, sample=image, camera=camera)
   if isinstance(image, Image.Image):
     return _of_picture(pictures.upright(image, where), size, fit)
   if hasattr(image, "shape") and hasattr(image, "dtype"):

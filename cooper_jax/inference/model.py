@@ -203,7 +203,7 @@ class Chat:
 
 def _sample(image: InputImage):
   """What `generate` reads of a sample."""
-  return types.SimpleNamespace(image=image.square)
+  return types.SimpleNamespace(image=image.square, camera=image.camera)
 
 
 def told_of(source: str) -> str:

@@ -5,13 +5,19 @@ fixed size, so that little is compiled.
 """
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 
 from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import Policy
-from cooper_jax.rollouts.prompts import mode_of, trunk_of, trunk_with_map
+from cooper_jax.rollouts.prompts import (
+  Item,
+  mode_of,
+  trunk_of,
+  trunk_with_map,
+)
 from cooper_jax.rollouts.response import Responses
 from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import segments, truncation
@@ -123,14 +129,8 @@ def draw_codes(
 ) -> np.ndarray:
   """The codes i32 [n, Q] of these maps."""
   modality_id = dict(policy.markup.modalities)[modality]
-  request = policy.markup.request(request_of(codec.modality.REQUEST))
-  trunks = [
-    (
-      segments.Image(sample.image),
-      dataclasses.replace(request, ids=request.ids[:-1]),
-    )
-    for sample in samples
-  ]
+  question = SimpleNamespace(text=request_of(codec.modality.REQUEST))
+  trunks = [trunk_of(Item(sample, question), policy) for sample in samples]
   mode = grammar.Mode(0, ((policy.form.vocabulary.opening(modality_id),),))
   out = in_batches(
     policy,
@@ -149,7 +149,8 @@ def respond(
 ) -> Responses:
   """What the policy says and draws in a mode, one row an item.
 
-  Of an item only `sample.image` and `question.text` are read.
+  Of an item only the `image` and `camera` of its sample and `question.text`
+  are read.
   """
   maps = 0 if mode in ("direct", "text") else policy.limits.maps
   limits = dataclasses.replace(policy.limits, maps=maps)

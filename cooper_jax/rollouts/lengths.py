@@ -17,7 +17,7 @@ from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
 from cooper_jax.sample import Question
-from cooper_jax.sequences import segments
+from cooper_jax.sequences import lens, segments
 from cooper_jax.sequences.markup import request_of
 
 _TILE = 32  # what is advised is a multiple of it
@@ -100,7 +100,7 @@ def longest(config, policy, asked: Asked) -> tuple[int, int]:
   corrupted = bool(maps) and config.sft.corrupted > 0
   codes = np.zeros(policy.form.model.map_codes, int)
   branch = (
-    policy.markup.request(asked.question.text),
+    policy.markup.longest_request(asked.question.text),
     *policy.markup.response(
       traces.compose(asked.question, maps, corrupted=corrupted),
       lambda name, _: segments.Map(policy.markup.modality_ids[name], codes),
@@ -118,12 +118,13 @@ def _check_requests(config, policy) -> None:
 
 def _check_prompt(config, policy, text: str, where: str) -> None:
   image, buckets = policy.form.model.locations, config.sampling.prompt_buckets
-  # No token has less than a byte: most questions need no tokenizer. The two
-  # are <user> and the space before the text.
-  if len(text.encode()) + 2 + image <= max(buckets):
+  # No token has less than a byte: most questions need no tokenizer. The three
+  # are <user> and the spaces before the text and the lens.
+  told = len(lens.LONGEST_LENS) if policy.markup.tell_lens else 0
+  if told + len(text.encode()) + 3 + image <= max(buckets):
     return
   # Less its last token, which the sampler feeds itself.
-  tokens = len(policy.markup.request(text).ids) - 1
+  tokens = len(policy.markup.longest_request(text).ids) - 1
   if tokens + image > max(buckets):
     more = (*buckets, _rounded(tokens + image))
     raise UserError(

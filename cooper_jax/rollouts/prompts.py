@@ -61,7 +61,7 @@ def modes_of(policy: Policy, shares, trained=None) -> list[str]:
 
 def trunk_of(item: Item, policy: Policy) -> tuple:
   """The prompt of a question, without its last token `<assistant>`."""
-  request = policy.markup.request(item.question.text)
+  request = policy.markup.request(item.question.text, item.sample)
   return (
     segments.Image(item.sample.image),
     dataclasses.replace(request, ids=request.ids[:-1]),
@@ -75,7 +75,7 @@ def trunk_with_map(item: Item, policy: Policy, modality: str, codes) -> tuple:
 
 def trunk_with_maps(item: Item, policy: Policy, maps) -> tuple:
   """A question with maps called for and given, (modality, codes [Q]) each."""
-  ids = policy.markup.request(item.question.text).ids
+  ids = policy.markup.request(item.question.text, item.sample).ids
   found = [segments.Image(item.sample.image)]
   for modality, codes in maps:
     ids = np.concatenate([ids, call(modality, policy)[:-1]]).astype(int)

@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 
+from cooper_jax.sequences import lens
 from cooper_jax.sequences.segments import Format, Text
 from cooper_jax.tokenizers.text import TextTokenizer
 
@@ -25,6 +26,7 @@ class MarkupEncoder:
   form: Format
   text: TextTokenizer
   modalities: tuple[tuple[str, int], ...]  # (name, MODALITY_ID)
+  tell_lens: bool = False  # whether requests begin with the lens
 
   @functools.cached_property
   def modality_ids(self) -> dict[str, int]:
@@ -39,12 +41,27 @@ class MarkupEncoder:
     )
     return row * grid[1] + column
 
-  def request(self, text: str) -> Text:
-    """`<user> text <assistant>`, read and not learned."""
+  def request(self, text: str, sample=None) -> Text:
+    """`<user> text <assistant>`, read and not learned.
+
+    sample: what is asked about, None = of unknown origin. Where this encoder
+    tells the lens, the text begins with its.
+    """
+    begin = ""
+    if self.tell_lens and sample is not None:
+      begin = lens.told(sample.camera, self.form.model.vision.image_size)
+    return self._request(text, begin)
+
+  def longest_request(self, text: str) -> Text:
+    """The request about whatever sample it is longest of."""
+    return self._request(text, lens.LONGEST_LENS if self.tell_lens else "")
+
+  def _request(self, text: str, begin: str) -> Text:
     vocabulary = self.form.vocabulary
+    text = f"{begin} {text.strip()}".strip()
     ids = [
       vocabulary.special("<user>"),
-      *self.text.encode(" " + text.strip()),
+      *self.text.encode(" " + text),
       vocabulary.special("<assistant>"),
     ]
     return Text(np.array(ids), learn=False)

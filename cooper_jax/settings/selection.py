@@ -42,6 +42,8 @@ def check_data(config: ConfigDict) -> None:
   from cooper_jax.world.questions import families
 
   data = DataConfig.from_config(config)
+  if data.tell_lens and "world" not in data.names:  # whose samples have one
+    _check_lens(mixture.open_tolerant(data, "train"), data)
   if config.data.source != "world":  # else `check` knew their number
     for stage, name, select in (
       ("sft", "scenes", selection.first),
@@ -55,6 +57,17 @@ def check_data(config: ConfigDict) -> None:
   if "world" in data.names:
     known += families.names()  # not all of them are the longest there are
   _check_named(config, sorted({*known}))
+
+
+def _check_lens(source, data) -> None:
+  """One camera at least; where there is none, all are read to know it."""
+  samples = (source[i] for i in range(len(source)))
+  if not any(each is not None and each.camera is not None for each in samples):
+    raise UserError(
+      f"config.data.tell_lens is True and no image of {data.source} has a"
+      " camera in the training split; give some (of a JSONL file: 'camera':"
+      " [fx, fy, cx, cy] in a line), or set tell_lens to False"
+    )
 
 
 def _naming(config):
@@ -169,8 +182,12 @@ def _check_lengths(config) -> None:
   from cooper_jax.world.questions import families
 
   read_off = counterfactual.changeable()
-  measured = families.where(lambda family: read_off in family.NEEDS)
-  named = [f for f in config.pretrain.families if f in measured]
+  derive = config.world.derive
+  named = [
+    name
+    for name in config.pretrain.families
+    if name in families.names() and read_off in families.needs(name, derive)
+  ]
   if named:
     raise UserError(
       f'config.pretrain.families names "{named[0]}", whose traces tell lengths,'

@@ -14,6 +14,7 @@ SETTINGS_VERSION = 2  # raised when a setting is renamed or moved
 # not know them. Having it, they are not noted: an older run goes on.
 ADDED = {
   "data.fit": "squash",
+  "data.tell_lens": False,
   "evaluate.replacements": ["own", "other", "true"],
   "grpo.flag_margin": 0.25,
   "grpo.flag_rollouts": 0,
@@ -83,7 +84,9 @@ ADDED = {
   "text_folder": "",
   "trackers": [],
   "world.camera_height": [0.9, 2.2],
+  "world.derive": [],
   "world.field_of_view": [44.0, 72.0],
+  "world.near_misses": False,
   "world.object_size": 1.0,
 }
 # The same of settings that each modality has: they were "".

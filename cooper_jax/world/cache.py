@@ -35,7 +35,7 @@ FOLDER_VERSION = 1  # of the folder's layout
 SHARD = 512  # scenes in a file
 ROOT = "~/.cache/cooper_jax"
 MANIFEST = "manifest.json"
-ARRAYS = ("image", "instances")  # of a sample, beside its maps
+ARRAYS = ("image", "instances", "camera")  # of a sample, beside its maps
 MAPS = ("depth", "segmentation", "normals")
 CLASS_NAMES = {"segmentation": CLASSES}  # of maps of ids, in their order
 

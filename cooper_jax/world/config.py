@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Iterator
 
 from cooper_jax import plugins
-from cooper_jax.errors import UserError
+from cooper_jax.errors import UserError, nearest
 
 WORLD_VERSION = "scenes-4"  # raise it whenever the output for a config changes
 
@@ -70,6 +70,10 @@ VIEWS = {
 }
 
 
+# Settings that came to a world, as it was without them: they don't rename it.
+_CAME = {"object_size": 1.0, "derive": (), "near_misses": False}
+
+
 @dataclasses.dataclass(frozen=True)
 class WorldConfig:
   """Settings of the embedded world; lengths in metres, angles in degrees."""
@@ -88,6 +92,11 @@ class WorldConfig:
   # Heights of the camera in metres, from and to.
   camera_height: tuple[float, float] = (0.9, 2.2)
   object_size: float = 1.0  # factor of the objects' sizes
+  # Question families whose traces derive the answer in steps; () = none.
+  derive: tuple[str, ...] = ()
+  # Whether things of another colour or shape alone stand beside the counted,
+  # and as often beside what is there as what is not.
+  near_misses: bool = False
   pitch: tuple[float, float] = (-6.0, 24.0)  # positive looks down
   roll: float = 5.0
   # False leaves the image grey: maps, questions and answers without shading.
@@ -112,6 +121,7 @@ class WorldConfig:
           f"{name} is {value}; allowed: from {least:g} to {most:g}, the lower"
           " number first"
         )
+    object.__setattr__(self, "derive", _deriving(self.derive))
     pairs = tuple(tuple(pair) for pair in self.held_out)
     object.__setattr__(self, "held_out", pairs)
     for colour, shape in pairs:
@@ -127,12 +137,29 @@ class WorldConfig:
     Of families of questions that were added, their files count too.
     """
     settings = dataclasses.asdict(self)
-    if self.object_size == 1:  # as before there was this setting
-      del settings["object_size"]
+    for name, value in _CAME.items():
+      if settings[name] == value:
+        del settings[name]
     settings = json.dumps(settings, sort_keys=True)
     settings += "".join(_added_families())
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     return f"{WORLD_VERSION}-{digest}"
+
+
+def _deriving(named) -> tuple[str, ...]:
+  """The families of `derive`, each once; UserError for one that can't."""
+  named = tuple(sorted({*named}))
+  if not named:
+    return ()
+  every = plugins.names("families")
+  able = [n for n in every if hasattr(plugins.find("families", n), "derive")]
+  for name in named:
+    if name not in able:
+      raise UserError(
+        f'derive names "{name}"; families whose traces can derive:'
+        f" {', '.join(able)}{nearest(name, able)}"
+      )
+  return named
 
 
 def _added_families() -> Iterator[str]:

@@ -42,7 +42,11 @@ def _batch(config, split, start, count):
   picks = select.choose(scenes, known, config, split)
   text = labels.Words(known)
   asked = assemble.questions(
-    picks, text, most=config.max_questions, split=split
+    picks,
+    text,
+    most=config.max_questions,
+    split=split,
+    derive=config.derive,
   )
   return [
     Sample(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import errors, world
+from cooper_jax.sequences.lens import LENS, told
 from cooper_jax.world.questions import families
 from cooper_jax.world.tools import ceilings
 
@@ -42,6 +43,20 @@ def test_sizes_need_the_lens_and_pixels(measured):
     row = measured[family]
     assert row[WITH][1] > row[WITHOUT][1] + 0.25
     assert row[WITH][1] > row[WITH][4] > row[WITH][8]
+
+
+def test_a_lens_is_known_as_a_prompt_tells_it():
+  made = world.generate(
+    world.WorldConfig(shaded=False), split="test", start=0, count=64
+  )
+  for sample in made:
+    said = LENS.fullmatch(told(sample.camera, 64))[1]
+    assert ceilings._focal(sample, told=True) == 64 * float(said)
+  exact = ceilings.measure(made)
+  known = ceilings.measure(made, told=True)
+  for family in ("height", "width"):
+    assert known[family][WITHOUT] == exact[family][WITHOUT]
+    assert known[family][WITH] != exact[family][WITH]
 
 
 def test_a_regression_is_judged_by_the_half_that_it_has_not_seen():

@@ -65,6 +65,8 @@ class DataConfig:
   # What makes pictures square: squash | crop (the middle) | pad (all of it),
   # with other shapes beside as in "crop:48x80,80x48" (height x width).
   fit: str = "squash"
+  # Whether a prompt begins with the focal length of its sample's camera.
+  tell_lens: bool = False
   cache: str = ""  # folder of rendered worlds; "" = ~/.cache/cooper_jax
   in_memory: bool = False  # hold rendered worlds decoded in memory
   train_scenes: int = 4000  # scenes rendered for training

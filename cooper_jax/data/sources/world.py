@@ -89,11 +89,14 @@ def asked(config: DataConfig, split: str):
   No question and no trace takes more tokens than those that the families name,
   so nothing has to be rendered to know it.
   """
-  del config
+  derive = config.world.derive if config and config.world else ()
   maps = _drawable()
   for name in families.where(lambda family: hasattr(family, "LONGEST")):
     family = families.find(name)
-    text, reasoning, answer = family.LONGEST
+    longest = family.LONGEST
+    if name in derive:
+      longest = getattr(family, "LONGEST_DERIVED", longest)
+    text, reasoning, answer = longest
     question = Question(
       name, text, answer, family.ANSWER_TYPE, needs=maps, reasoning=reasoning
     )

@@ -11,11 +11,13 @@ from cooper_jax.world.questions.written import evidence_of
 FEWEST = 8  # questions of a scene, where it has that many to ask
 
 
-def questions(picks: dict, words: Words, *, most, split: str):
+def questions(
+  picks: dict, words: Words, *, most, split: str, derive: tuple[str, ...] = ()
+):
   """Writes the picked questions of each scene: a list of tuples.
 
   A scene with few wanted questions gets others, up to FEWEST; none gets more
-  than `most`.
+  than `most`. derive: families whose traces derive the answer.
   """
   columns = {
     family: {name: array.tolist() for name, array in picks[family].items()}
@@ -38,6 +40,8 @@ def questions(picks: dict, words: Words, *, most, split: str):
       if split == "heldout" and picked["novel"]:
         template = PHRASINGS - 1
       text = files[family].write(words, b, picked, picked["side"])
+      if family in derive:
+        text = files[family].derive(words, b, picked, text)
       out.append(text.question(family, files[family], template))
     written.append(tuple(out))
   return written

@@ -45,6 +45,7 @@ class Words:
     self.middle = facts.middle.tolist()
     self.left_first = np.argsort(facts.middle[..., 1], kind="stable").tolist()
     self.seen = facts.seen.tolist()
+    self.focal = facts.focal.tolist()
 
   def point(self, b: int, i: int) -> str:
     return f"{self.name[b][i]} {self.at[b][i]}"
@@ -60,6 +61,14 @@ class Words:
     """The object from its top to its bottom, and how far away it is."""
     ends = f"{self.top[b][i]} to {self.bottom[b][i]}"
     return f"{self.name[b][i]} {ends} {self.depth[b][i]} m"
+
+  def extent(self, b: int, i: int, length: float) -> str:
+    """A length at the object's depth, in widths of the image.
+
+    With the focal length in the same unit (sequences/lens.py), the length is
+    extent * depth / focal length.
+    """
+    return metres(length * self.focal[b] / self.depth_value[b][i])
 
   def larger_is_closer(self, b: int, i: int, j: int) -> bool:
     """Would the pixel shortcut take i for the closer one?"""

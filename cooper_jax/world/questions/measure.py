@@ -37,6 +37,7 @@ class Facts:
   height: np.ndarray  # f64 [B, objects]
   width: np.ndarray  # f64 [B, objects] along the camera's right axis
   hidden: np.ndarray  # i64 [B, objects, objects]: pixels of a that b covers
+  focal: np.ndarray  # f64 [B] focal length in image widths
   size: int  # pixels a side
 
 
@@ -101,6 +102,7 @@ def gather(layout: Layout, pictures: Pictures, config: WorldConfig) -> Facts:
     height=2 * layout.half[..., 1],
     width=_widths(layout),
     hidden=pictures.hidden[:, 1:, 1:],
+    focal=layout.focal,
     size=size,
   )
 

@@ -18,6 +18,8 @@ from cooper_jax.tokenizers.lengths import metres
 from cooper_jax.world.questions.labels import Words
 
 YES_NO = ("yes", "no")
+LEFT_RIGHT = ("left", "right")
+ORDER = ("closer", "farther")  # how far one thing is, beside another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,12 @@ def named(words: Words, b: int, items) -> dict[str, str]:
 def stands(relation: tuple[str, str], first_is_it: bool) -> str:
   """How the first of two objects stands to the second, to end a trace with."""
   return " ; " + relation[0 if first_is_it else 1]
+
+
+def going_on(text: Written, *steps: str) -> Written:
+  """With more steps at the end of its trace."""
+  reasoning = " ; ".join([text.reasoning, *steps])
+  return dataclasses.replace(text, reasoning=reasoning)
 
 
 def evidence_of(items, **values) -> dict:

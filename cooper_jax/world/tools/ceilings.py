@@ -3,7 +3,9 @@
   python -m cooper_jax.world.tools.ceilings --scenes=2000 --seeds=0,1
 
 Depth is the true one, written as traces write it; a box and its middle are
-known to a cell of 8, 4 or 1 pixels; the lens (focal length) is told or not.
+known to a cell of 8, 4 or 1 pixels; the lens (focal length) is told or not,
+with --told as a prompt tells it: in widths of the image, by a number of those
+that lengths are written in.
 From these and the names a formula or a regression answers each family, fitted
 on one half of the test scenes and scored on the other. A model that draws and
 points perfectly has little more to go by, unless it infers the lens. What the
@@ -21,6 +23,7 @@ import numpy as np
 
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.sample import Question, Sample
+from cooper_jax.tokenizers.lengths import metres
 from cooper_jax.world import scenes
 from cooper_jax.world.config import WorldConfig
 from cooper_jax.world.questions import families
@@ -100,8 +103,17 @@ def constant(family: str, asked: list[Question]) -> float:
   return max(share, 1 - share)
 
 
-def measure(samples: list[Sample]) -> dict[str, dict]:
-  """Family -> n, constant and, by lens, {pixels of a cell: share right}."""
+def _focal(sample: Sample, told: bool) -> float:
+  """The focal length in pixels, or what its number in a prompt says."""
+  focal, side = float(sample.camera[0, 0]), len(sample.image)
+  return float(metres(focal / side)) * side if told else focal
+
+
+def measure(samples: list[Sample], *, told: bool = False) -> dict[str, dict]:
+  """Family -> n, constant and, by lens, {pixels of a cell: share right}.
+
+  told: the lens is known as a prompt tells it, not to the last digit.
+  """
   found = collections.defaultdict(list)
   for sample in samples:
     for question in sample.questions:
@@ -122,10 +134,10 @@ def measure(samples: list[Sample]) -> dict[str, dict]:
           rows[family][lens][cell] = float(right)
         continue
       seen = [[look(s, i, cell) for i in q.evidence["ids"]] for s, q in pairs]
-      own = [sample.camera[0, 0] for sample, _ in pairs]
+      own = [_focal(sample, told) for sample, _ in pairs]
       for lens, focal in ((WITHOUT, [usual] * len(pairs)), (WITH, own)):
-        told = map(TOLD[family], asked, seen, focal)
-        x = np.array(list(told), float)
+        known = map(TOLD[family], asked, seen, focal)
+        x = np.array(list(known), float)
         rows[family][lens][cell] = float(_right(family, x, asked).mean())
   return rows
 
@@ -176,6 +188,7 @@ def main(argv=None) -> int:
   add = parser.add_argument
   add("--scenes", type=int, default=2000, help="test scenes of each seed")
   add("--seeds", default="0", help="of worlds, as 0,1,2")
+  add("--told", action="store_true", help="the lens as a prompt tells it")
   add("--json", action="store_true", help="print a JSON line alone")
   asked = parser.parse_args(argv)
   try:
@@ -188,7 +201,7 @@ def main(argv=None) -> int:
       samples = scenes.generate(
         world, split="test", start=0, count=asked.scenes
       )
-      runs.append(measure(samples))
+      runs.append(measure(samples, told=asked.told))
   except ValueError:
     print(
       f"error: --seeds={asked.seeds}: write whole numbers, as in 0,1,2",

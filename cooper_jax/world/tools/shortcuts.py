@@ -2,9 +2,10 @@
 
   python -m cooper_jax.world.tools.shortcuts --questions=4000
 
-Four cheats: the words of the question alone, one picture cue, one constant,
-and 2-D boxes with names; and the honest program's inputs (depth over masks),
-which must do much better than the boxes.
+Five cheats: the words of the question alone, one picture cue, one constant,
+2-D boxes with names, and of "is there a" how many things have the colour and
+how many the shape; and the honest program's inputs (depth over masks), which
+must do much better than the boxes. --near_misses looks at such a world.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from cooper_jax.sample import Question, Sample
 from cooper_jax.world import scenes
-from cooper_jax.world.config import COLOURS, SPLITS, WorldConfig
+from cooper_jax.world.config import COLOURS, SHAPES, SPLITS, WorldConfig
 from cooper_jax.world.questions import families
 from cooper_jax.world.tools.classifiers import logistic, perceptron
 
@@ -163,6 +164,20 @@ def classifier(found: Sequence[Pair], *, depth: bool) -> float:
   return _halves(features, truth, perceptron)
 
 
+def attributes(found: Sequence[Pair]) -> float:
+  """Accuracy of the best table of how many have the colour, and the shape.
+
+  Of "is there a": who counts both, and sees not that they are of one thing.
+  """
+  table = collections.defaultdict(collections.Counter)
+  for sample, question in found:
+    (listed,) = (q for q in sample.grounding if q.family == "list")
+    seen, asked = listed.reasoning.split(), question.text.split()
+    pair = [next(w for w in asked if w in names) for names in (COLOURS, SHAPES)]
+    table[tuple(map(seen.count, pair))][question.answer] += 1
+  return sum(max(row.values()) for row in table.values()) / len(found)
+
+
 def constant(values: Sequence[float]) -> dict[str, float]:
   """The best that one constant answer does on lengths.
 
@@ -208,6 +223,8 @@ def measure(samples: Sequence[Sample]) -> dict[str, float]:
   counts = collections.Counter(q.answer for _, q in found["count"])
   result["constant/count"] = max(counts.values()) / sum(counts.values())
   result["n/count"] = sum(counts.values())
+  if found["exists"]:
+    result["attributes/exists"] = attributes(found["exists"])
   for family in comparisons():
     if not found[family]:
       continue
@@ -221,8 +238,13 @@ def main() -> None:
   parser.add_argument("--questions", type=int, default=4000)
   parser.add_argument("--split", default="train", choices=SPLITS)
   parser.add_argument("--image_size", type=int, default=64)
+  parser.add_argument("--near_misses", action="store_true")
   options = parser.parse_args()
-  config = WorldConfig(image_size=options.image_size, shaded=False)
+  config = WorldConfig(
+    image_size=options.image_size,
+    shaded=False,
+    near_misses=options.near_misses,
+  )
   samples: list[Sample] = []
   total = 0
   while total < options.questions:

@@ -31,6 +31,10 @@ It may hold
     (`data/counterfactual.py`);
   LONGEST: (text, reasoning, answer), where one of these has more tokens than
     any that there is;
+  derive(words, b, picked, written) -> Written: what `write` gave, with a trace
+    that goes on to the answer in steps that each follow from those before it;
+    where `config.world.derive` names the family. Such a trace reads the maps
+    DERIVED_NEEDS (default NEEDS), and is no longer than LONGEST_DERIVED;
   ALLOTTED: (first uniform, place), only of families as old as the world: they
     draw from the layout's own uniforms, so that its questions stay the same.
     Every other family draws from a stream keyed by seed, split, scene and its
@@ -38,6 +42,7 @@ It may hold
 """
 
 import functools
+from collections.abc import Collection
 from types import ModuleType
 
 from cooper_jax import plugins
@@ -85,6 +90,13 @@ def relations() -> dict[str, tuple[str, str]]:
     for name in names()
     if hasattr(find(name), "RELATION")
   }
+
+
+def needs(name: str, derive: Collection[str] = ()) -> tuple[str, ...]:
+  """The maps that a family's program reads; of those that derive, theirs."""
+  family = find(name)
+  own = getattr(family, "DERIVED_NEEDS", family.NEEDS)
+  return own if name in derive else family.NEEDS
 
 
 def read_words() -> frozenset[str]:

@@ -27,6 +27,11 @@ RATES = (
 # fmt: on
 
 
+# Of the questions with none, how many are left where all others need a near
+# miss: so that no number is the usual one.
+NEAR_NONE = 0.45
+
+
 def candidates(scenes, draws):
   """The colours, then the shapes; only what is surely seen counts."""
   del draws
@@ -34,18 +39,34 @@ def candidates(scenes, draws):
   sure = facts.named
   some = facts.seen > 0
   accepts, numbers = [], []
-  for kind, ids, total in (
-    ("colour", facts.colour, len(COLOURS)),
-    ("shape", facts.shape, len(SHAPES)),
+  for kind, ids, others, total in (
+    ("colour", facts.colour, facts.shape, len(COLOURS)),
+    ("shape", facts.shape, facts.colour, len(SHAPES)),
   ):
     match = ids[:, :, None] == np.arange(total)
     number = (match & sure[:, :, None]).sum(1)
     doubtful = (match & (some & ~sure)[:, :, None]).any(1)
-    accepts.append(debias.accept_count(RATES, kind, number) * ~doubtful)
+    accept = debias.accept_count(RATES, kind, number) * ~doubtful
+    if scenes.config.near_misses:
+      beside = _near_misses(match, others, sure)
+      accept = accept * np.where(number == 0, NEAR_NONE, beside)
+    accepts.append(accept)
     numbers.append(number)
   return Candidates(
     np.concatenate(accepts, 1), {"value": np.concatenate(numbers, 1)}
   )
+
+
+def _near_misses(match, others, sure) -> np.ndarray:
+  """Whether a thing differs from a counted one in what is asked for alone.
+
+  match: bool [B, slots, names]; others: [B, slots], the ids of the attribute
+  that is not asked for; sure: bool [B, slots]. Returns bool [B, names].
+  """
+  alike = others[:, :, None] == others[:, None, :]
+  alike &= sure[:, :, None] & sure[:, None, :]
+  pair = match[:, :, None] & ~match[:, None]  # [B, slots, slots, names]
+  return (pair & alike[..., None]).any((1, 2))
 
 
 def write(words, b, picked, side) -> Written:

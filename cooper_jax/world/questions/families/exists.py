@@ -3,7 +3,7 @@
 import numpy as np
 
 from cooper_jax.world.config import COLOURS, MAX_OBJECTS, SHAPES
-from cooper_jax.world.questions import debias, fitting, wording
+from cooper_jax.world.questions import debias, draws, fitting, wording
 from cooper_jax.world.questions.candidates import Candidates
 from cooper_jax.world.questions.written import (
   YES_NO,
@@ -63,6 +63,9 @@ def candidates(scenes, draws):
   )
   novel = np.isin(asked, held_out)
   same = np.eye(MAX_OBJECTS, dtype=bool)
+  if scenes.config.near_misses and not heldout:
+    accept = _matched(scenes, both & same, absent & ~novel)
+    return Candidates(accept, {"first": np.broadcast_to(same, accept.shape)})
   logit = RATES.get("bias", 0.0) + name_score(
     colour[:, :, None], shape[:, None, :]
   )
@@ -77,6 +80,33 @@ def candidates(scenes, draws):
     {"first": np.broadcast_to(same, accept.shape)},
     prefer=novel if heldout else None,
   )
+
+
+def _matched(scenes, there, absent) -> np.ndarray:
+  """Acceptance [B, slots, slots] that only colour and shape together tell.
+
+  How many things have the colour, and how many the shape, is the same of what
+  is there and of what is not: both are drawn, among those that occur with
+  either answer, then the answer. A scene without any is not asked.
+
+  there, absent: bool [B, slots, slots], as `candidates` has them.
+  """
+  facts, config = scenes.facts, scenes.config
+  clear = facts.named[:, None, :]
+  colours, shapes = (
+    ((ids[:, :, None] == ids[:, None]) & clear).sum(-1)
+    for ids in (facts.colour, facts.shape)
+  )
+  # [B, slots, slots, kinds]: how many of the colour and of the shape there are
+  number = colours[:, :, None] * (MAX_OBJECTS + 1) + shapes[:, None]
+  kind = number[..., None] == np.arange((MAX_OBJECTS + 1) ** 2)
+  either = [(kind & each[..., None]).any((1, 2)) for each in (there, absent)]
+  own = draws.of("near misses", None, scenes.layout, config, scenes.split)
+  chosen = np.where(either[0] & either[1], own.take(kind.shape[-1]), -1.0)
+  right = number == chosen.argmax(-1)[:, None, None]
+  asked = np.where((own.take() < 0.5)[:, None, None], there, absent)
+  some = (chosen.max(-1) >= 0)[:, None, None]
+  return (asked & right & some).astype(float)
 
 
 def write(words, b, picked, side) -> Written:

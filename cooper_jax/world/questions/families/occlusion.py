@@ -1,14 +1,18 @@
 """Question family "occlusion": does an object hide a part of another."""
 
+import dataclasses
+
 import numpy as np
 
 from cooper_jax.world.questions import debias, fitting
 from cooper_jax.world.questions.candidates import Candidates
 from cooper_jax.world.questions.written import (
+  ORDER,
   YES_NO,
   Written,
   evidence_of,
   named,
+  stands,
 )
 from cooper_jax.world.tools.classifiers import logistic
 
@@ -20,6 +24,7 @@ TEMPLATES = (
 )
 ANSWER_TYPE = "yes_no"
 NEEDS = ("segmentation",)
+DERIVED_NEEDS = ("depth", "segmentation")
 MOVES = "whole"  # who hides whom is a matter of depth
 ALLOTTED = (823, 10)
 # Measured by tools/calibrate.py.
@@ -67,6 +72,18 @@ def write(words, b, picked, side) -> Written:
     answer=YES_NO[0 if picked["first"] else 1],
     reasoning=f"{words.point(b, i)} ; {words.point(b, j)}",
     evidence=evidence_of((i, j)),
+  )
+
+
+def derive(words, b, picked, text) -> Written:
+  """With both depths and how the first stands: what is closer, none hides."""
+  i, j = picked["items"]
+  mine, its = words.depths(b, (i, j))
+  return dataclasses.replace(
+    text,
+    reasoning=f"{words.measured(b, i)} ; {words.measured(b, j)}"
+    + stands(ORDER, mine < its),
+    needs=DERIVED_NEEDS,
   )
 
 

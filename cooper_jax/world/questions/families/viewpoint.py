@@ -4,9 +4,12 @@ import numpy as np
 
 from cooper_jax.world.questions.candidates import THREE, Candidates
 from cooper_jax.world.questions.written import (
+  LEFT_RIGHT,
+  ORDER,
   Written,
   evidence_of,
   flag_of,
+  going_on,
   named,
 )
 
@@ -36,6 +39,12 @@ LONGEST = (
 TURN = 0.35  # sine of the angle between two directions
 
 
+# A derived trace says whether b is left or right of a in the image, and whether
+# c is closer than the line through both, or farther. Who walks to the right in
+# the image has what is closer to the right, and what is farther to the left.
+LONGEST_DERIVED = (LONGEST[0], f"{LONGEST[1]} ; right ; farther", LONGEST[2])
+
+
 def candidates(scenes, draws):
   """Triples (a, b, c): at a, facing b, is c to the left?"""
   del draws
@@ -61,9 +70,23 @@ def write(words, b, picked, side) -> Written:
   seen_left = words.middle[b][k][1] < words.middle[b][i][1]
   return Written(
     names=named(words, b, items),
-    answer="left" if left else "right",
+    answer=LEFT_RIGHT[0 if left else 1],
     reasoning=" ; ".join(words.measured(b, n) for n in items),
-    options=("left", "right"),
+    options=LEFT_RIGHT,
     flag=flag_of(seen_left != left),
     evidence=evidence_of(items),
   )
+
+
+def derive(words, b, picked, text) -> Written:
+  """With the two steps that make the turn."""
+  i, j, _ = picked["items"]
+  middle = words.middle[b]
+  side = LEFT_RIGHT[0 if middle[j][1] < middle[i][1] else 1]
+  order = ORDER[0 if text.answer == side else 1]
+  return going_on(text, side, order)
+
+
+def turn(side: str, order: str) -> str:
+  """The answer of a derived trace's two words."""
+  return LEFT_RIGHT[LEFT_RIGHT.index(side) ^ ORDER.index(order)]

@@ -37,6 +37,13 @@ def write(words, b, picked, side) -> written.Written:
   return written.length(words, b, picked, reasoning, RANGE)
 
 
+def derive(words, b, picked, text) -> written.Written:
+  """With its extent in the image before the answer."""
+  return written.going_on(
+    text, words.extent(b, picked["items"][0], picked["value"])
+  )
+
+
 def fit(rates, seen, power):
   """How frequent each length is."""
   return fitting.length(rates, seen, RANGE, power)
