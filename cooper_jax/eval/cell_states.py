@@ -76,7 +76,7 @@ def object_depth(sample, grid: tuple[int, int]) -> np.ndarray:
   metres, found = sample.maps.get(METRES), np.full(grid, np.nan)
   if metres is None:
     return found.ravel()
-  inside = metres > 0
+  inside = (metres > 0) & np.isfinite(metres)
   if sample.instances is not None:
     inside &= sample.instances > 0
   rows, columns = (
