@@ -106,7 +106,8 @@ def make_policy(config, *, platform: str = "") -> Policy:
   vision = VisionConfig(
     **settings.pop("vision"),
     image_size=config.data.image_size,
-    shapes=fitting.shapes(config.data.fit),
+    # Older packages and runs know of no fit.
+    shapes=fitting.shapes(config.data.get("fit", fitting.SQUASH)),
   )
   model_config = ModelConfig(
     **settings,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cooper_jax import modalities
 from cooper_jax.data import fitting, mixture, survey
@@ -201,7 +201,10 @@ def sheet(samples, titles, modules) -> np.ndarray:
         pen.rectangle(box, outline=(220, 218, 212))
         pen.text((left + 8, top + 8), f"{which}: none", QUIET, font)
       else:
-        page.paste(Image.fromarray(np.asarray(picture)), (left, top))
+        shown = Image.fromarray(np.asarray(picture))
+        if max(shown.size) != TILE_SIDE:  # of another shape than the square
+          shown = ImageOps.contain(shown, (TILE_SIDE, TILE_SIDE))
+        page.paste(shown, (left, top))
   return np.asarray(page)
 
 

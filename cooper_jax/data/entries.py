@@ -166,12 +166,13 @@ def check_places(path: pathlib.Path, entries: list[Entry], fit: str) -> None:
   """
   if fitting.stretches(fit):
     return
+  whole = "".join((fitting.SQUASH, *fit.partition(":")[1:]))
   for entry in entries:
     if any(tag_checks.points(q.reasoning) for q in entry.questions):
       raise UserError(
         f"{path}:{entry.line}: a trace about this image points (<at Y X>), by"
         f" shares of the whole picture, and config.data.fit={fit} shows"
-        f" another square; set config.data.fit={fitting.SQUASH}, or leave"
+        f" another square; set config.data.fit={whole}, or leave"
         " places out of the traces"
       )
 

@@ -22,7 +22,7 @@ from cooper_jax.errors import UserError, nearest
 
 WAYS = ("squash", "crop", "pad")
 SQUASH = WAYS[0]
-_SHAPE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+_SHAPE = re.compile("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 GREY = (128, 128, 128)  # of an image where there is no picture
 ALL_OF_IT = (0.0, 0.0, 1.0, 1.0)  # a picture from edge to edge
 
@@ -134,15 +134,27 @@ def _picked(count: int, side: int, low: float, high: float) -> np.ndarray:
   return np.minimum(at.astype(int), side - 1)
 
 
-def place(fit: str, sides: tuple[int, int], size: int) -> Placement:
-  """Where a picture of (width, height) goes; size: of its maps' square."""
-  way, shapes = _parsed(fit)
+def nearest_shape(
+  fit: str, sides: tuple[int, int], size: int
+) -> tuple[int, int]:
+  """The (width, height) of the image that a picture of (width, height) gets."""
   width, height = sides
   # Of equal ones the first: a square stays a square.
-  across, down = min(
-    ((size, size), *(shape[::-1] for shape in shapes)),
+  return min(
+    ((size, size), *(shape[::-1] for shape in shapes(fit))),
     key=lambda shape: abs(math.log(width * shape[1] / (height * shape[0]))),
   )
+
+
+def place(fit: str, sides: tuple[int, int], size: int, shape=None) -> Placement:
+  """Where a picture of (width, height) goes; size: of its maps' square.
+
+  shape: (width, height) of its image, where `sides` are those of a smaller
+  copy, whose rounded aspect may be nearer to another; None = `nearest_shape`.
+  """
+  way, _ = _parsed(fit)
+  width, height = sides
+  across, down = shape or nearest_shape(fit, sides, size)
   if way == "crop":
     wide, high = width * down, height * across
     x, y = ((side - min(wide, high)) / side / 2 for side in (wide, high))
@@ -175,13 +187,13 @@ def _parsed(fit: str) -> tuple[str, tuple[tuple[int, int], ...]]:
       f"config.data.fit is {fit!r}; allowed: {', '.join(WAYS)}"
       f"{nearest(way, WAYS)}, and shapes behind a colon, as in crop:48x80,80x48"
     )
-  found = [_SHAPE.fullmatch(each.strip()) for each in listed.split(",")]
+  found = [_SHAPE.fullmatch(each) for each in listed.split(",")]
   if not colon:
     return way, ()
   if not all(found):
     raise UserError(
       f"config.data.fit is {fit!r}; behind the colon stand shapes, pixels of"
-      " height x width, as in crop:48x80,80x48"
+      " height x width without spaces, as in crop:48x80,80x48"
     )
   made = tuple((int(each[1]), int(each[2])) for each in found)
   if len(set(made)) < len(made) or any(h == w for h, w in made):

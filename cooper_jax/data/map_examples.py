@@ -93,7 +93,7 @@ def read_maps(source, modules, *, count: int = 0) -> dict[str, Maps]:
         target = modules[name].read(sample)
         if target is not None:
           targets.append(target)
-          objects.append(_objects(sample))
+          objects.append(_objects(sample, target))
   return {
     name: Maps(np.stack(targets), np.stack(objects))
     for name, (targets, objects) in found.items()
@@ -107,10 +107,9 @@ def _that_fit(source, indices) -> int:
   return MAP_BYTES // max(1, size)
 
 
-def _objects(sample) -> np.ndarray:
+def _objects(sample, target) -> np.ndarray:
   if sample.instances is None:
-    (first, *_) = sample.maps.values()
-    return np.zeros(first.shape[:2], bool)
+    return np.zeros(target.shape[:2], bool)
   return sample.instances > 0
 
 

@@ -60,9 +60,13 @@ def read_image(
   """
   with opened(path, where, "image") as picture:
     _check_depth_of_colour(picture, path, where)
+    frame = frame_of(picture)
     _draft(picture, max(size, 0, *map(max, fitting.shapes(fit))))
     rgb = _turned(picture)
-    return fitting.place(fit, rgb.size, size).image(rgb)
+    # A draft's aspect is rounded; other kinds may tell their turn at the end.
+    sides = frame.upright if picture.format == "JPEG" else rgb.size
+    shape = fitting.nearest_shape(fit, sides, size)
+    return fitting.place(fit, rgb.size, size, shape).image(rgb)
 
 
 def read_upright(path: str | Path, longest: int, where: str) -> np.ndarray:

@@ -7,7 +7,6 @@ alone: no question is asked and no map drawn.
 import dataclasses
 import functools
 
-import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +52,8 @@ def of_samples(form: segments.Format, params, samples) -> Cells:
     batch = packing.pack(documents, form=form, shape=shape, rows=IMAGES_AT_ONCE)
     by_layer = np.asarray(_forward(model, params, batch))
     for b, sample in enumerate(some):
-      depth_J = object_depth(sample, form.model.vision.grid)
+      which = segments.shape_of(form.model, sample.image)
+      depth_J = object_depth(sample, form.model.vision.grids[which])
       here = np.flatnonzero(np.isfinite(depth_J))
       states.append(by_layer[:, b, here])
       truth.append(np.log(depth_J[here]))
@@ -68,24 +68,27 @@ def of_samples(form: segments.Format, params, samples) -> Cells:
   )
 
 
-def object_depth(sample, grid: int) -> np.ndarray:
-  """Median metres [J] of the object pixels of each cell, NaN where too few."""
-  metres = sample.maps.get(METRES)
+def object_depth(sample, grid: tuple[int, int]) -> np.ndarray:
+  """Median metres [J] of the object pixels of each cell, NaN where too few.
+
+  grid: (rows, columns) of the image's cells, over which its map is stretched.
+  """
+  metres, found = sample.maps.get(METRES), np.full(grid, np.nan)
   if metres is None:
-    return np.full(grid * grid, np.nan)
-  inside = metres > 0
+    return found.ravel()
+  inside = (metres > 0) & np.isfinite(metres)
   if sample.instances is not None:
     inside &= sample.instances > 0
-  cells = einops.rearrange(
-    np.where(inside, metres, np.nan).astype(np.float64),
-    "(h p) (w q) -> (h w) (p q)",
-    h=grid,
-    w=grid,
+  rows, columns = (
+    -(-side * np.arange(count + 1) // count)  # the first pixel of each
+    for side, count in zip(metres.shape, grid, strict=True)
   )
-  found = np.full(len(cells), np.nan)
-  some = np.isfinite(cells).mean(axis=1) > 0.5
-  found[some] = np.nanmedian(cells[some], axis=1)
-  return found
+  for i, j in np.ndindex(grid):
+    cell = slice(*rows[i : i + 2]), slice(*columns[j : j + 2])
+    known = metres[cell][inside[cell]].astype(np.float64)
+    if 2 * len(known) > inside[cell].size:
+      found[i, j] = np.median(known)
+  return found.ravel()
 
 
 def _plain(form: segments.Format) -> unified.Unified:
@@ -98,7 +101,8 @@ def _plain(form: segments.Format) -> unified.Unified:
 def _forward(model: unified.Unified, params, batch):
   """States [layers + 1, B, J, D] of the cells of one image a row."""
   tokens, layout = packing.inputs(batch)
-  features_BJD, deep = model.apply(params, batch["images"], method="see_deep")
+  pictures = packing.pictures(batch)
+  features_BJD, deep = model.apply(params, pictures, method="see_deep")
   x_BLD = model.apply(
     params, tokens, features_BJD, sharded=False, method="embed"
   )

@@ -48,9 +48,10 @@ def read(
   """
   if isinstance(image, (str, os.PathLike)):
     photo = pictures.read_upright(image, answer_page.MAX_SIDE, where)
+    square = pictures.read_image(image, size, where, fit)
     return InputImage(
-      square=pictures.read_image(image, size, where, fit),
-      photo=_fitted(photo, size, fit),
+      square=square,
+      photo=_fitted(photo, square, size, fit),
       path=Path(image).expanduser(),
     )
   if isinstance(image, Sample):
@@ -83,10 +84,11 @@ def _of_pixels(array, size: int, where: str, fit: str) -> InputImage:
 
 def _of_picture(rgb: Image.Image, size: int, fit: str) -> InputImage:
   square = fitting.place(fit, rgb.size, size).image(rgb)
-  photo = pictures.within(rgb, answer_page.MAX_SIDE)
-  return InputImage(square, _fitted(np.array(photo, np.uint8), size, fit))
+  photo = np.array(pictures.within(rgb, answer_page.MAX_SIDE), np.uint8)
+  return InputImage(square, _fitted(photo, square, size, fit))
 
 
-def _fitted(photo: np.ndarray, size: int, fit: str) -> np.ndarray:
-  """The photo [H, W, 3] as the model is shown it, at its own size."""
-  return fitting.place(fit, photo.shape[1::-1], size).photo(photo)
+def _fitted(photo, square, size: int, fit: str) -> np.ndarray:
+  """The photo [H, W, 3] as `square` shows it, at its own size."""
+  sides, shape = (each.shape[1::-1] for each in (photo, square))
+  return fitting.place(fit, sides, size, shape).photo(photo)

@@ -21,21 +21,26 @@ def enlarge(picture_HWC, size):
 
 
 def strip(pictures, gap=2):
-  """Pictures of one size side by side on white, None leaves a hole."""
-  shape = next(p.shape for p in pictures if p is not None)
-  blank = np.full(shape, 255, np.uint8)
-  bar = np.full((shape[0], gap, 3), 255, np.uint8)
-  parts = []
-  for one in pictures:
-    parts += [blank if one is None else one, bar]
-  return np.concatenate(parts[:-1], axis=1)
+  """Pictures side by side on white, None leaves a hole as large as the last."""
+  last = next(p for p in pictures[::-1] if p is not None)
+  blank = np.full(last.shape, 255, np.uint8)
+  return _joined([blank if p is None else p for p in pictures], gap, axis=1)
 
 
 def rows(strips, gap=2):
-  """Strips of one size under each other."""
-  bar = np.full((gap, *strips[0].shape[1:]), 255, np.uint8)
-  parts = [part for one in strips for part in (one, bar)]
-  return np.concatenate(parts[:-1], axis=0)
+  """Strips under each other on white."""
+  return _joined(strips, gap, axis=0)
+
+
+def _joined(pictures, gap, axis):
+  """Along an axis; along the other they are filled up to the longest."""
+  longest, parts = max(p.shape[1 - axis] for p in pictures), []
+  for number, one in enumerate(pictures):
+    room = [(0, 0)] * 3
+    room[axis] = (gap if number else 0, 0)
+    room[1 - axis] = (0, longest - one.shape[1 - axis])
+    parts.append(np.pad(one, room, constant_values=255))
+  return np.concatenate(parts, axis=axis)
 
 
 def png(picture_HWC):

@@ -91,7 +91,7 @@ def right_answers(
 
 def drawing_mode(item: prompts.Item, policy: Policy) -> grammar.Mode:
   """Held to draw what the question's program needs; all there is if nothing."""
-  names = [name for name, _ in policy.markup.modalities]
+  names = modes.order(policy.markup.modalities)
   needed = [name for name in item.question.needs if name in names]
   chosen = (needed or names)[: policy.limits.maps]
   return grammar.Mode(0, tuple(prompts.call(name, policy) for name in chosen))

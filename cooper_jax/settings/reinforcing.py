@@ -124,6 +124,11 @@ def _check_more_rollouts(config: ConfigDict) -> None:
       f"{asked[0]} samples more by a step's own parameters, and"
       " config.grpo.rl.pipeline samples a step ahead; turn one of them off"
     )
+  if asked and not config.sampling.maps:
+    raise UserError(
+      f"{asked[0]} is about maps that are drawn, and config.sampling.maps is 0;"
+      " set it to 1 or more, or leave that out"
+    )
   if measures and rl.rewards.exploration is None:
     raise UserError(
       f"{asked[0]} measures flags, and nothing reads them:"

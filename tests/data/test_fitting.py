@@ -235,6 +235,21 @@ def test_a_picture_takes_the_nearest_shape_and_its_maps_stay_squares(
     assert abs(photo.shape[1] / photo.shape[0] / best - 1) < 0.04
 
 
+def test_a_smaller_copy_has_the_shape_of_its_picture(tmp_path, monkeypatch):
+  """Its rounded aspect may be on the other side of 4:3, where shapes part."""
+  fit, sides = "crop:9x16", (1365, 1024)
+  assert fitting.nearest_shape(fit, sides, 16) == (16, 16)
+  assert fitting.nearest_shape(fit, (171, 128), 16) == (16, 9)
+  Image.new("RGB", sides).save(tmp_path / "a.jpg")
+  monkeypatch.setattr(pictures, "PIXELS", 1000)
+  assert pictures.read_image(tmp_path / "a.jpg", 16, "x", fit).shape[0] == 16
+  monkeypatch.setattr(images.answer_page, "MAX_SIDE", 171)
+  for given in (tmp_path / "a.jpg", Image.new("RGB", sides)):
+    asked = images.read(given, 16, fit=fit)
+    assert asked.square.shape[:2] == (16, 16)
+    assert asked.photo.shape[:2] == (128, 128)
+
+
 def test_a_square_is_what_it_is_without_shapes():
   picture = Image.fromarray(spot(50, 50, 20, 30, 9))
   for fit in fitting.WAYS:
@@ -247,6 +262,7 @@ def test_a_square_is_what_it_is_without_shapes():
   [
     ("crop:48", "pixels of height x width"),
     ("crop:", "pixels of height x width"),
+    ("crop:48x80, 80x48", "without spaces"),
     ("crop:48x80,48x80", "each shape once"),
     ("pad:64x64", "no square"),
     ("cro:48x80", 'did you mean "crop"'),

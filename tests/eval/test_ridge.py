@@ -1,5 +1,6 @@
 """Ridge regression of depth: states are the model's own, depth the objects'."""
 
+import dataclasses
 import json
 
 import jax
@@ -62,11 +63,46 @@ def test_depth_is_of_objects_that_cover_most_of_a_cell():
   depth = one.maps["depth"]
   depth[0, 0] = 0.0  # no reading
   one.instances[4:8, 4:6] = 0  # half of a cell
-  found = cell_states.object_depth(one, 4).reshape(4, 4)
+  found = cell_states.object_depth(one, (4, 4)).reshape(4, 4)
   expected = depth[1::4, 1::4].copy()
   expected[:, 2:] = np.nan
   expected[1, 1] = np.nan
   np.testing.assert_allclose(found, expected)
+
+
+def test_cells_of_other_shapes_have_the_depth_under_them():
+  rng = np.random.default_rng(1)
+  depth = rng.uniform(1, 5, (16, 16)).astype(np.float32)
+  depth[rng.random(depth.shape) < 0.3] = 0.0
+  depth[:6, :6] = 0.0
+  sample = Sample("a", "test", None, {"depth": depth})
+  for grid in ((3, 5), (4, 4), (5, 3)):
+    found = cell_states.object_depth(sample, grid).reshape(grid)
+    row, column = (np.arange(16) * side // 16 for side in grid)
+    for i, j in np.ndindex(grid):
+      under = depth[row == i][:, column == j]
+      share = (under > 0).mean()
+      expected = np.median(under[under > 0]) if share > 0.5 else np.nan
+      np.testing.assert_allclose(found[i, j], expected, rtol=1e-6)
+    assert np.isnan(found[0, 0]) and np.isfinite(found).any()
+
+
+def test_states_of_a_picture_of_another_shape_are_its_own():
+  """Beside a square they are what they are alone."""
+  changes = {"shapes": ((8, 24), (20, 12)), "position": "averaged"}
+  vision = dataclasses.replace(tiny.make_config().vision, **changes)
+  _, form, params = tiny.make(vision=vision, layers=1)
+  some = samples(3)
+  rng = np.random.default_rng(2)
+  for i, sides in ((0, (8, 24)), (2, (20, 12))):
+    image = rng.integers(0, 256, (*sides, 3)).astype(np.uint8)
+    some[i] = dataclasses.replace(some[i], image=image)
+  together = cell_states.of_samples(form, params, some)
+  alone = [cell_states.of_samples(form, params, [each]) for each in some]
+  assert [len(each.log_depth) for each in alone] == [6, 8, 5]
+  for name, states in together.states.items():
+    expected = np.concatenate([each.states[name] for each in alone])
+    np.testing.assert_allclose(states, expected, atol=1e-5)
 
 
 def cells(rng, n, weights, noise):

@@ -56,6 +56,19 @@ def test_ignored_pixels_are_grey_and_classes_differ():
   np.testing.assert_array_equal(picture[0, 2], depth_pictures.NO_READING)
 
 
+def test_pictures_of_several_shapes_stand_side_by_side_on_white():
+  wide, tall = np.zeros((3, 5, 3), np.uint8), np.ones((4, 2, 3), np.uint8)
+  strip = drawing.strip([wide, None, tall], gap=1)
+  white = np.full((4, 5 + 1 + 2 + 1 + 2, 3), 255, np.uint8)
+  white[:3, :5], white[:, -2:] = 0, 1
+  np.testing.assert_array_equal(strip, white)
+  both = drawing.rows([strip, wide])
+  assert both.shape == (4 + 2 + 3, strip.shape[1], 3)
+  np.testing.assert_array_equal(both[:4], strip)
+  assert (both[4:6] == 255).all() and (both[6:, 5:] == 255).all()
+  assert (both[6:, :5] == 0).all()
+
+
 def test_png_is_lossless_for_few_and_for_many_colours():
   rng = np.random.default_rng(0)
   few = segmentation.picture(rng.integers(0, 8, (16, 16)))

@@ -155,6 +155,7 @@ def test_a_step_samples_the_same_rollouts_with_and_without_them(monkeypatch):
   [
     ({"flag_rollouts": 4, "rl.pipeline": True}, "samples a step ahead"),
     ({"flag_rollouts": 4, "rl.rewards.exploration": None}, "nothing reads"),
+    ({"flag_rollouts": 4, "sampling.maps": 0}, "sampling.maps is 0"),
     ({"flag_margin": 0.5}, "flag_rollouts is 0"),
     ({"rl.rewards.map_effect": 1.0, "rl.pipeline": True}, "map_effect samples"),
   ],
@@ -164,7 +165,7 @@ def test_settings_that_do_not_go_together_are_refused(changes, said):
   with config.unlocked():
     for name, value in changes.items():
       *path, last = name.split(".")
-      part = config.grpo
+      part = config if name.startswith("sampling") else config.grpo
       for each in path:
         part = part[each]
       part[last] = value

@@ -162,7 +162,7 @@ def test_another_base_is_refused(done, tmp_path):
   said = json.loads(record.read_text())
   said["base"]["checksum"] += 1
   record.write_text(json.dumps(said))
-  with pytest.raises(UserError, match="belong to sft, step 3"):
+  with pytest.raises(UserError, match=f"belong to sft, step {starts.STEPS}"):
     parameters(config, tmp_path / "run", "grpo")
 
 

@@ -188,18 +188,18 @@ def test_a_model_that_sees_goes_through_every_stage(seeing, tmp_path, built):
   run(config, work, "tokenizer", *STAGES)
   assert len(built) == 1
   with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
-    trained = policy.load_params(policy.make_policy(config), work / "grpo")
+    found = trained.load_params(policy.make_policy(config), work / "grpo")
   moved = {
     name: np.abs(np.asarray(leaf) - old).max()
     for (name, leaf), old in zip(
-      flatten(trained).items(), flatten(built[0][0]).values(), strict=True
+      flatten(found).items(), flatten(built[0][0]).values(), strict=True
     )
   }
   assert np.isfinite([*moved.values()]).all()
   for name in ("stem/kernel", "merger/fc1/kernel", "deepstack/fc2/kernel"):
     assert moved[f"params/vision/{name}"] > 0
   planned = importing.plan(folder.open_folder(path))
-  leaves = {name: flatten(trained)[name] for name in planned.keys}
+  leaves = {name: flatten(found)[name] for name in planned.keys}
   exporting.export(planned, leaves, tmp_path / "out")
   again = importing.read(importing.plan(folder.open_folder(tmp_path / "out")))
   for name in planned.keys:
