@@ -119,7 +119,8 @@ def amg_after(config) -> None:
   """The paper's own order: few labels, then maps alone, and then it is asked.
 
   It begins with what `base-1000` made (`STARTS`) and draws the maps of all
-  scenes; no word is in the loss, so that nothing is labelled further.
+  scenes; of words the openings of maps alone are in the loss, so that nothing
+  is labelled further.
   """
   base_row(config)
   config.sft.update(bin=224, maps=4, scenes=0, steps=600, expected_minutes=7.0)

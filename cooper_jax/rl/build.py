@@ -120,11 +120,7 @@ def build_more_rollouts(config, policy, codecs, sample, frozen=None):
   exchanges = settings.rl.rewards.map_effect is not None
   if not settings.flag_rollouts and not exchanges:
     return sample
-  if processes.several():
-    raise UserError(
-      "config.grpo.flag_rollouts and the reward map_effect sample more on one"
-      " process alone; run without them, or on one host"
-    )
+  check_processes(config)
   options = dict(
     policy=policy,
     temperatures=(
@@ -156,6 +152,17 @@ def build_more_rollouts(config, policy, codecs, sample, frozen=None):
       sample, roll=roll, policy=policy, margin=settings.flag_margin
     )
   return sample
+
+
+def check_processes(config) -> None:
+  """UserError for what one process alone can do, where there are several."""
+  settings = config.grpo
+  more = settings.flag_rollouts or settings.rl.rewards.map_effect is not None
+  if more and processes.several():
+    raise UserError(
+      "config.grpo.flag_rollouts and the reward map_effect sample more on one"
+      " process alone; run without them, or on one host"
+    )
 
 
 def optimiser_steps(settings) -> int:

@@ -25,7 +25,12 @@ from cooper_jax.sequences.segments import Document, Format, measure, shape_of
 def inputs(batch) -> tuple[unified.Tokens, masks.RowLayout]:
   """Returns what the model reads of a packed batch, a dict of arrays [B, L]."""
   tokens = unified.Tokens(
-    **{name: batch.get(name) for name in unified.Tokens.__dataclass_fields__}
+    **{
+      name: batch[name]
+      for name in unified.Tokens.__dataclass_fields__
+      if name != "place"
+    },
+    place=batch.get("place"),
   )
   layout = masks.RowLayout(
     document=batch["document"],

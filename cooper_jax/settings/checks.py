@@ -158,9 +158,12 @@ def check_ahead(config: ConfigDict, folder, mesh) -> None:
   from cooper_jax import package
   from cooper_jax.parallel.mesh import check_batches
   from cooper_jax.plan import fit
+  from cooper_jax.rl import build
   from cooper_jax.rollouts import lengths
   from cooper_jax.training import workdir
 
+  if "grpo" in config.pipeline:
+    build.check_processes(config)
   fit.check(config, config.pipeline)
   came = package.replaced(config) if config.init_from else ()
   ahead = [

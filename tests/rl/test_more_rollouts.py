@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from cooper_jax.errors import UserError
-from cooper_jax.rl import exchanged_maps, measured_flags
+from cooper_jax.rl import build, exchanged_maps, measured_flags
 from cooper_jax.rl.questions import Questions
 from cooper_jax.rl.rewards import map_effect
 from cooper_jax.rl.rollout_batch import RolloutBatch
@@ -171,3 +171,16 @@ def test_settings_that_do_not_go_together_are_refused(changes, said):
       part[last] = value
   with pytest.raises(UserError, match=said):
     checks.validate(config)
+
+
+@pytest.mark.parametrize(
+  "name", ["grpo.flag_rollouts", "grpo.rl.rewards.map_effect"]
+)
+def test_several_processes_are_refused_before_any_stage(monkeypatch, name):
+  config = base.get_base("smoke", ("grpo",)).copy_and_resolve_references()
+  monkeypatch.setattr(build.processes, "several", lambda: True)
+  build.check_processes(config)
+  with config.unlocked():
+    config.update_from_flattened_dict({name: 1})
+  with pytest.raises(UserError, match="on one host"):
+    build.check_processes(config)
