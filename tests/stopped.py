@@ -14,6 +14,10 @@ import time
 
 import jax.numpy as jnp
 
+# Here, for it can't be imported twice: where a stop interrupts the import, the
+# next try of this process would abort.
+import tensorstore  # noqa: F401
+
 from cooper_jax import command, main
 from cooper_jax.training.checkpoint import Checkpoints
 

@@ -91,6 +91,7 @@ def test_an_answer_in_markup_reads_back(made):
   rollout.map_modality = np.full((1, 1), -1)
   rollout.codes = np.zeros((1, 1, 4), int)
   rollout.stop = rollout.group = rollout.sample_id = np.zeros(1, int)
+  rollout.image_shape = None
   view = Responses.from_rollout(
     rollout,
     vocabulary=made.form.vocabulary,
