@@ -184,8 +184,8 @@ def _parsed(fit: str) -> tuple[str, tuple[tuple[int, int], ...]]:
   way, colon, listed = str(fit).partition(":")
   if way not in WAYS:
     raise UserError(
-      f"config.data.fit is {fit!r}; allowed: {', '.join(WAYS)}"
-      f"{nearest(way, WAYS)}, and shapes behind a colon, as in crop:48x80,80x48"
+      f"config.data.fit is {fit!r}; allowed: {', '.join(WAYS)}, each alone or"
+      f" with shapes as in crop:48x80,80x48{nearest(way, WAYS)}"
     )
   found = [_SHAPE.fullmatch(each) for each in listed.split(",")]
   if not colon:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cooper_jax.experiments import lengths
 from cooper_jax.experiments.results import DISTANCE_AND_SIZE, Results
 
 LINE_COLOURS = (
@@ -25,7 +26,12 @@ def write(found: Results, path) -> None:
   import matplotlib.pyplot as plt
 
   points = [row for row in found.rows if not row.gap and row.scenes]
-  compared = [each for each in found.differences if each.found]
+  compared = [
+    each
+    for each in found.differences
+    # A median is in hundredths of a factor, the others are points.
+    if each.found and not each.name.endswith(lengths.MEDIAN)
+  ]
   curves = {
     f"labelled scenes ({steps} steps of SFT)": _curves(points, "scenes", steps)
     for steps in _most_common(row.steps for row in points)

@@ -15,6 +15,7 @@ from cooper_jax.grading.metrics import ratio
 from cooper_jax.world.questions import families
 
 FACTORS = (2.0, 1.25)
+MEDIAN = "median error factor"  # a difference of it is in hundredths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def differences(pairs) -> dict[str, tuple[tuple, str]]:
     mean, low, high = _spread(pairs, _median_gap)
     if math.isfinite(low + high):
       figures = mean, low, high, n
-  found["median error factor"] = figures, beside
+  found[MEDIAN] = figures, beside
   return found
 
 
