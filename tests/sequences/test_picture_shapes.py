@@ -77,8 +77,11 @@ def test_patches_are_those_of_each_picture_alone():
     row, start = i // 2, i % 2 * cells
     at = batch["image_at"][row, start : start + cells]
     assert (at >= 0).sum() == count // 4 and (at[count // 4 :] == -1).all()
-    kinds = batch["kind"][row, at[: count // 4]]
-    assert (kinds == unified.IMAGE).all()
+    there = at[: count // 4]
+    np.testing.assert_array_equal(
+      batch["cell"][row, there], start + np.arange(count // 4)
+    )
+    assert (batch["kind"][row, there] == unified.IMAGE).all()
 
 
 def test_squares_are_what_they_are_without_other_shapes():
