@@ -9,26 +9,15 @@ import pytest
 
 from cooper_jax import errors
 from cooper_jax.models import patches, unified
-from cooper_jax.models.config import VisionConfig
 from cooper_jax.rollouts import response
 from cooper_jax.sampling import prompts
 from cooper_jax.sequences import markup, packing, segments
 from tests import tiny
+from tests.models import test_vision
 from tests.sampling import test_exactness
 
-SQUARES = VisionConfig(
-  image_size=24,
-  patch=3,
-  width=16,
-  layers=2,
-  heads=2,
-  ffn=24,
-  stem="linear",
-  frames=2,
-  position="resized",
-  position_side=5,
-  rope_theta=100.0,
-  merge=2,
+SQUARES = dataclasses.replace(
+  test_vision.MERGED, patch=3, layers=2, deepstack=()
 )
 SHAPED = dataclasses.replace(SQUARES, shapes=((12, 30), (36, 18)))
 
