@@ -6,8 +6,8 @@ are added behind the first layers of the decoder, too (DeepStack).
 """
 
 import math
-
-import numpy as np
+import os
+import sys
 
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import RGB
@@ -18,6 +18,8 @@ LAYOUTS = qwen.LAYOUTS
 FIRST_OF_TOWER = "patch_embed.proj.weight"  # by which its prefix is known
 DIVISIBLE = True  # text or tower may be taken alone
 PROCESSOR = "preprocessor_config.json"
+# What a processor does before it takes the mean away.
+SCALING = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
 EPS = 1e-6  # of the towers' norms, in their classes
 THETA = 10_000.0  # of the towers' turns, where a config doesn't say
 MOST_WINDOW = 2**20  # pixels along a side
@@ -145,7 +147,7 @@ def settle(sizes: dict, source: folder.WeightsFolder, where: str) -> list[str]:
   if not any(key.endswith(FIRST_OF_TOWER) for key in source.tensors):
     sizes.pop("vision")
     return [f"there is no tower, though {where} has one: text is imported"]
-  if not (source.path / PROCESSOR).exists():
+  if not os.path.lexists(source.path / PROCESSOR):
     return []
   vision, said = sizes["vision"], folder.read_json(source.path, PROCESSOR)
   file = f"{source.path / PROCESSOR}"
@@ -159,16 +161,24 @@ def settle(sizes: dict, source: folder.WeightsFolder, where: str) -> list[str]:
         f"{file}: {name} is {said[name]!r}, {where} has {vision[field]}; one of"
         " them is of another model"
       )
+  read = fields.ConfigFields(said, file)
+  for name, allowed in SCALING.items():
+    read.only(name, allowed, "pictures are scaled otherwise here")
   for name, field in (("image_mean", "mean"), ("image_std", "deviation")):
-    colours = said.get(name, vision[field])
-    try:
-      found = tuple(float(each) for each in colours)
-    except (TypeError, ValueError):
-      found = ()
-    if len(found) != RGB or not np.isfinite(found).all():
-      raise UserError(f"{file}: {name} is {colours!r}; allowed: three numbers")
-    vision[field] = found
+    vision[field] = _colours(read, name, vision[field])
   return []
+
+
+def _colours(read: fields.ConfigFields, name: str, absent) -> tuple:
+  """A finite number of each colour."""
+  found = read.get(name, list(absent))
+  numbers = isinstance(found, list) and all(
+    type(each) in (int, float) and abs(each) <= sys.float_info.max
+    for each in found
+  )
+  if not numbers or len(found) != RGB:
+    read.refuse(name, found, "allowed: three numbers")
+  return tuple(map(float, found))
 
 
 def names(sizes: dict) -> dict[str, decoder.TensorName]:
