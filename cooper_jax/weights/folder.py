@@ -4,7 +4,6 @@ Nothing that a folder says is followed out of it, and nothing in it is run.
 """
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def open_folder(path, *, nonfinite: bool = False) -> WeightsFolder:
   Raises UserError with the first thing that is wrong, before any tensor is
   read.
   """
-  path = Path(path).expanduser()
+  path = Path(os.path.expanduser(path))
   if path.suffix in PICKLED and path.is_file():
     raise UserError(f"{path} is a pickle, or as unsafe; {headers.no_pickle()}")
   if not path.is_dir():
@@ -211,9 +210,9 @@ def read_json(path: Path, name: str) -> dict:
   """The JSON object of a file in a folder; UserError where it is none."""
   file = inside(path, name)
   try:
-    text = file.read_text("utf-8")
-    headers.check_fetched(file, text.encode())
-    found = json.loads(text, object_pairs_hook=headers.once)
+    data = file.read_bytes()
+    headers.check_fetched(file, data)
+    found = headers.parse(data)
   except (ValueError, RecursionError) as error:
     raise UserError(f"{file} is no JSON: {error}") from error
   if not isinstance(found, dict):

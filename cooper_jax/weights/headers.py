@@ -33,6 +33,8 @@ DTYPES = {
 }
 LARGEST_HEADER = 100_000_000  # bytes; the library's own limit
 LENGTH_BYTES = 8  # bytes in front of the header
+MOST_AXES = 64  # of a tensor; numpy's own limit
+MOST_DIGITS = 40  # of a whole number; no size, id or place has as many
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 AGAIN = "get the file anew"
 LFS = b"version https://git-lfs"
@@ -49,8 +51,22 @@ class TensorEntry:
   end: int
 
 
-def once(pairs) -> dict:
-  """For `json.loads`: an object's pairs; ValueError of keys that can't be."""
+def parse(data: bytes):
+  """What JSON in UTF-8 says; ValueError or RecursionError where it is none.
+
+  So it is of a key that is given twice, and of a number that means nothing.
+  """
+  text = data.decode("utf-8")
+  return json.loads(text, object_pairs_hook=_once, parse_int=_whole)
+
+
+def _whole(digits: str) -> int:
+  if len(digits) > MOST_DIGITS:
+    raise ValueError(f"it has a number of {len(digits):,} digits")
+  return int(digits)
+
+
+def _once(pairs) -> dict:
   found = {}
   for key, value in pairs:
     if not key.isprintable():
@@ -91,7 +107,7 @@ def read_header(path: Path, name: str) -> tuple[dict[str, TensorEntry], dict]:
       )
     text = first + file.read(max(0, length - 1))
   try:
-    header = json.loads(text, object_pairs_hook=once)
+    header = parse(text)
   except (ValueError, RecursionError) as error:
     raise UserError(f"the header of {path} is damaged: {error}") from error
   if not isinstance(header, dict):
@@ -134,8 +150,10 @@ def _entry(path: Path, name: str, base: int, key: str, said) -> TensorEntry:
 
 
 def _counts(values) -> bool:
-  return isinstance(values, list) and all(
-    type(value) is int and value >= 0 for value in values
+  return (
+    isinstance(values, list)
+    and len(values) <= MOST_AXES
+    and all(type(value) is int and value >= 0 for value in values)
   )
 
 

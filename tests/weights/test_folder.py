@@ -88,6 +88,23 @@ def negative(path):
   header(path, lambda found: found[NORM].update(shape=[-24]))
 
 
+def endless(path):
+  header(path, lambda found: found[NORM].update(shape=[10**4000] * 3))
+
+
+def many_axes(path):
+  header(path, lambda found: found[NORM].update(shape=[10**39] * 200))
+
+
+def utf_16(path):
+  file = (path / SINGLE).read_bytes()
+  length = int.from_bytes(file[:8], "little")
+  text = file[8 : 8 + length].decode().encode("utf-16-le")
+  (path / SINGLE).write_bytes(
+    len(text).to_bytes(8, "little") + text + file[8 + length :]
+  )
+
+
 def no_dtype(path):
   header(path, lambda found: found[NORM].update(dtype="F2"))
 
@@ -151,6 +168,11 @@ def head_of_six(path):
   """Heads of six channels, which the rules of RoPE allow and ours do not."""
   config = json.loads((path / "config.json").read_text("utf-8"))
   released.write_json(path / "config.json", config | {"head_dim": 6})
+
+
+def endless_width(path):
+  config = json.loads((path / "config.json").read_text("utf-8"))
+  released.write_json(path / "config.json", config | {"hidden_size": 10**40})
 
 
 def index_beside(path):
@@ -246,6 +268,9 @@ BAD = [
   (more, "7 bytes behind"),
   (another_size, "needs 92 bytes and has 96"),
   (negative, "has shape [-24]"),
+  (endless, "is damaged: it has a number of 4,001 digits"),
+  (many_axes, f"is damaged: {NORM} has shape [1000"),
+  (utf_16, "is damaged: Expecting"),
   (no_dtype, "of dtype 'F2'; allowed"),
   (dtype_list, f"{NORM} is of dtype ['F32']; allowed"),
   (two_lines, r"damaged: 'a\nb' is no name"),
@@ -259,6 +284,7 @@ BAD = [
   (tokenizer_link, "tokenizer.json is a link to itself"),
   (licence_link_out, "NOTICE is a symbolic link out of the folder"),
   (no_tokenizer, "no tokenizer"),
+  (endless_width, "config.json is no JSON: it has a number of 41 digits"),
   (head_of_six, "config.json: config.model.head_dim is 6"),
   (index_beside, f"has {SINGLE}, and {INDEX}, which does not name it"),
   (quantised, "of dtype F8_E4M3 (quantised?); allowed: F32, BF16, F16"),
@@ -318,6 +344,7 @@ def test_a_file_in_place_of_a_folder(tmp_path, capsys):
     (tmp_path / "a" / SINGLE, "is no folder; give the folder that it is in"),
     (pickle, "is a pickle"),
     (tmp_path / "none", "is no folder\n"),
+    ("~nobody-here/a", "~nobody-here/a is no folder\n"),
   ):
     assert convert.main([f"--from={file}", f"--to={tmp_path}/b"]) == 2
     assert said in capsys.readouterr().err
