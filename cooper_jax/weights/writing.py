@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import json
 import math
 import os
@@ -19,11 +20,13 @@ from cooper_jax.weights import folder, headers
 BESIDE = (".json", ".txt", ".model", ".jinja", ".md")
 BESIDE_NAMES = ("LICENSE", "LICENCE", "NOTICE", folder.EXPECTED.upper())
 ROOM = 2**20  # bytes asked for on top of the files
+# What a disk says that has no more room, for anyone or for this one.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_new(target) -> None:
   """Raises UserError unless a folder can be made there."""
-  target = Path(target).expanduser()
+  target = Path(os.path.expanduser(target))
   if os.path.lexists(target):
     raise UserError(f"{target} exists; name a folder that does not")
   parent = target.absolute().parent
@@ -33,7 +36,7 @@ def check_new(target) -> None:
 
 def check_outside(target, source: Path) -> None:
   """Raises UserError where a new folder would be a part of its source."""
-  parent = Path(target).expanduser().absolute().parent.resolve()
+  parent = Path(os.path.expanduser(target)).absolute().parent.resolve()
   if parent.is_relative_to(source.resolve()):
     raise UserError(
       f"{target} is in {source}, which is read; name a folder outside of it"
@@ -48,7 +51,7 @@ def new_folder(target, *, size: int) -> Iterator[Path]:
   bytes. Where anything fails, nothing is left.
   """
   check_new(target)
-  target = Path(target).expanduser()
+  target = Path(os.path.expanduser(target))
   parent = target.absolute().parent
   free = shutil.disk_usage(parent).free
   if free < size + ROOM:
@@ -67,8 +70,13 @@ def new_folder(target, *, size: int) -> Iterator[Path]:
     made.chmod(0o777 & ~mask)
     check_new(target)  # it may have been made meanwhile
     made.rename(target)
-  except BaseException:
+  except BaseException as error:
     shutil.rmtree(made, ignore_errors=True)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+      raise UserError(
+        f"{target} can't be written: {error.strerror}; make room, or choose"
+        " another disk"
+      ) from error
     raise
 
 

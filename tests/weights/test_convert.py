@@ -247,6 +247,8 @@ def test_the_target_must_be_new_and_have_a_place(tmp_path, capsys):
   assert "link exists" in capsys.readouterr().err
   assert run(tmp_path / "a", tmp_path / "none/b") == 2
   assert "none is no folder; make it first" in capsys.readouterr().err
+  assert run(tmp_path / "a", "~nobody-here/b") == 2
+  assert "~nobody-here is no folder; make it first" in capsys.readouterr().err
   assert not list((tmp_path / "b").iterdir())
 
 
@@ -268,7 +270,8 @@ def test_what_fails_halfway_leaves_nothing(tmp_path, monkeypatch, capsys):
 
   monkeypatch.setattr(headers.os, "fsync", full)
   assert run(tmp_path / "a", tmp_path / "b") == 2
-  assert "No space left" in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert f"{tmp_path}/b can't be written: No space left on device; make" in said
   assert [f.name for f in tmp_path.iterdir()] == ["a"]
 
 
