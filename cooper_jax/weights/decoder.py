@@ -174,7 +174,8 @@ def _full_layers(fields: ConfigFields, layers: int) -> bool:
   """Whether `layer_types` is there; refused unless all see everything."""
   kinds, full = fields.get("layer_types", None), ["full_attention"] * layers
   if kinds not in (None, full):
-    fields.refuse("layer_types", kinds, f"{NO_WINDOWS}; allowed: {full}")
+    why = f"{NO_WINDOWS}; allowed: {layers} times full_attention"
+    fields.refuse("layer_types", kinds, why)
   return kinds is not None
 
 

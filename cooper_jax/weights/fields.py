@@ -55,6 +55,7 @@ MEANS = {
   "query_pre_attn_scalar": "Gemma's scale of queries is not supported",
 }
 REQUIRED = object()
+SHOWN = 100  # characters of a value in an error
 
 
 class ConfigFields:
@@ -108,8 +109,10 @@ class ConfigFields:
       self.refuse(name, value, f"{why}; allowed: {allowed}")
 
   def refuse(self, name: str, value, why: str) -> None:
-    """Raises UserError of a field's value."""
-    raise UserError(f"{self.where}: {name} is {value!r}; {why}")
+    """Raises UserError of a field's value, of a long one its beginning."""
+    said = repr(value)
+    said = f"{said[:SHOWN]} ..." if len(said) > SHOWN else said
+    raise UserError(f"{self.where}: {name} is {said}; {why}")
 
   def finish(self) -> None:
     """Raises UserError with the first field that nobody knows."""

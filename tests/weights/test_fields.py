@@ -6,7 +6,7 @@ import pytest
 
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import ModelConfig
-from cooper_jax.weights import families, qwen
+from cooper_jax.weights import families, folder, qwen, qwen_vl
 from tests.weights import released, released_seeing
 
 
@@ -112,6 +112,52 @@ def test_what_is_not_supported_is_refused_by_name(name, change, said):
   with pytest.raises(UserError) as caught:
     sizes(name, **change)
   assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_of_a_long_value_the_beginning_is_shown():
+  names = [f"model.layers.{i}.mlp.down_proj" for i in range(200)]
+  with pytest.raises(UserError, match="made from") as caught:
+    sizes("llama", quantization_config={"modules_to_not_convert": names})
+  assert len(str(caught.value)) < 300
+  config = released.CASES["qwen2"][0] | dict(num_hidden_layers=200)
+  config |= dict(layer_types=["sliding_attention"] * 200)
+  with pytest.raises(UserError, match="allowed: 200 times full") as caught:
+    families.find(config, "c").config(config, "c")
+  assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+  ("said", "why"),
+  [
+    ({"image_mean": "123"}, "image_mean is '123'; allowed: three numbers"),
+    ({"image_mean": [True, 0, 0]}, r"image_mean is \[True, 0, 0\]; allowed"),
+    ({"image_mean": [0, 0]}, r"image_mean is \[0, 0\]; allowed"),
+    ({"image_std": [1, 1, 10**400]}, "it has a number of 401 digits"),
+    ({"image_std": [1, 1, float("nan")]}, "image_std is .* three numbers"),
+    ({"do_normalize": False}, "do_normalize is False; .* otherwise here"),
+    ({"do_rescale": False}, "do_rescale is False; .* otherwise here"),
+    ({"rescale_factor": 1}, "rescale_factor is 1; .* otherwise here"),
+    (None, "preprocessor_config.json is a symbolic link to itself"),
+  ],
+)
+def test_a_processor_that_is_another_is_refused(said, why, tmp_path):
+  half = dict(mean=qwen_vl.HALF, deviation=qwen_vl.HALF)
+  sizes = {"vision": dict(patch=4, merge=2, frames=2) | half}
+  key = f"model.visual.{qwen_vl.FIRST_OF_TOWER}"
+  source = folder.WeightsFolder(tmp_path, {}, {key: None}, {})
+  path = tmp_path / qwen_vl.PROCESSOR
+  whole = dict(image_mean=[0.5] * 3, image_std=None, rescale_factor=1 / 255)
+  whole |= dict(do_normalize=True, do_rescale=True, patch_size=4)
+  released.write_json(path, whole)
+  assert qwen_vl.settle(sizes, source, "config.json") == []
+  assert sizes["vision"].items() >= half.items()
+  path.unlink()
+  if said:
+    released.write_json(path, whole | said)
+  else:
+    path.symlink_to(path.name)
+  with pytest.raises(UserError, match=why):
+    qwen_vl.settle(sizes, source, "config.json")
 
 
 def test_a_config_of_mistral_without_a_window_has_one():
