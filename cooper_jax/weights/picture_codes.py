@@ -22,6 +22,7 @@ LAYOUTS = (("", ""), ("model.vqmodel.", ""), ("vqmodel.", ""))
 # What is larger is no network, and shapes of it can't be computed.
 MOST_CHANNELS, MOST_CODES = 2**16, 2**24
 MOST_LEVELS, MOST_FRAMES = 10, 64
+MOST_BLOCKS = 64  # of all levels; Janus has 10 and Emu3 8
 SIZES = "tokenizer"  # in the sizes of an import: the network's config
 # Of a whole model's config, what is of its other parts.
 OF_WHOLE = (
@@ -117,9 +118,9 @@ def widths(read: fields.ConfigFields, default) -> dict:
         f"times {times} it does not divide into {GROUPS} groups of a norm",
       )
   blocks = read.count("num_res_blocks", default.blocks)
-  most = decoder.MOST_LAYERS
-  if blocks * len(multipliers) > most:
-    read.refuse("num_res_blocks", blocks, f"allowed: {most} in all")
+  if blocks * len(multipliers) > MOST_BLOCKS:
+    why = f"allowed: {MOST_BLOCKS} of {len(multipliers)} levels in all"
+    read.refuse("num_res_blocks", blocks, why)
   return {"width": width, "multipliers": multipliers, "blocks": blocks}
 
 

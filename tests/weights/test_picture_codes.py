@@ -173,6 +173,7 @@ def test_the_other_rule_of_codes_is_seen(here, monkeypatch, capsys):
     (VQ16, {"base_channels": 24}, "base_channels is 24; times 1 it does not"),
     (VQ16, {"attn_type": "linear"}, "attn_type is 'linear'; this field is"),
     (VQ16, {"embed_dim": 5}, "post_quant_conv.weight has shape [6, 4, 1, 1]"),
+    (VQ16, {"num_res_blocks": 33}, "allowed: 64 of 2 levels in all"),
     (VQ16, {"num_res_blocks": 2}, "lacks decoder.up.0.attn.2.k.bias"),
     (EMU3, {"hidden_size": 32}, "hidden_size is 32; the level 1 has 64"),
     (EMU3, {"num_attention_heads": 5}, "heads is 5; it does not divide 64"),
