@@ -104,11 +104,13 @@ def settle(sizes: dict, source: folder.WeightsFolder, where: str) -> list[str]:
       " which BAGEL drops"
     )
   if POSITIONS in tensors:
-    rows = tensors[POSITIONS].shape[0]
+    shape = tensors[POSITIONS].shape
+    rows = shape[0] if shape else 0
     side = math.isqrt(rows)
     if side**2 != rows or not rows:
       raise UserError(
-        f"{where}: {POSITIONS} has {rows} rows, which no square has"
+        f"{source.path}: {POSITIONS} has shape {list(shape)}; its rows should"
+        " be a square's cells"
       )
     if side * vision["patch"] != vision["image_size"]:
       notes.append(

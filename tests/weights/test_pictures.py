@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from cooper_jax.models import vision
-from cooper_jax.weights import convert, folder, importing, verify
+from cooper_jax.weights import bagel, convert, folder, importing, verify
 from tests.weights import released, released_pictures
 from tests.weights.test_convert import stored
 
@@ -34,6 +34,16 @@ def test_every_family_gives_what_its_rules_give(name, tmp_path, capsys):
   lines = [line for line in said.splitlines() if not line.startswith("note")]
   assert [line.partition(":")[0] for line in lines[:-1]] == wanted
   assert "not compared:" not in said
+
+
+def test_text_alone_may_be_absent(tmp_path, capsys):
+  write(tmp_path / "a", BAGEL)
+  with np.load(tmp_path / "a/io.npz") as file:
+    arrays = {k: v for k, v in file.items() if not k.startswith("text_")}
+  np.savez(tmp_path / "a/io.npz", **arrays)
+  assert verify.main([str(tmp_path / "a")]) == 0
+  said = capsys.readouterr().out
+  assert "\nlogits: max difference" in said and "text logits" not in said
 
 
 @pytest.mark.parametrize("name", [*released_pictures.CASES, BAGEL])
@@ -251,6 +261,19 @@ def test_another_bagel_is_refused(name, tmp_path, capsys):
   assert verify.main([str(tmp_path / "a")]) == 2
   error = capsys.readouterr().err
   assert said in error and error.count("\n") == 1
+
+
+def test_a_table_that_is_one_number_is_refused(tmp_path, capsys):
+  write(tmp_path / "a", BAGEL)
+  changed(
+    tmp_path / "a",
+    lambda _, t: t.update({bagel.POSITIONS: np.float32(1)[...]}),
+    file="ema.safetensors",
+    config="llm_config.json",
+  )
+  assert verify.main([str(tmp_path / "a")]) == 2
+  error = capsys.readouterr().err
+  assert f"{bagel.POSITIONS} has shape []; its rows" in error
 
 
 def test_a_bagel_without_its_other_config_is_refused(tmp_path, capsys):

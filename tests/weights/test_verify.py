@@ -1,7 +1,9 @@
 """A released model gives in our decoder what its published rules give."""
 
+import io
 import json
 import types
+import zipfile
 from unittest import mock
 
 import numpy as np
@@ -190,6 +192,18 @@ def packed(folder, *, at, value):
   return bytes(made)
 
 
+HEADER = "{{'descr': '<f4', 'fortran_order': False, 'shape': ({},)}}"
+
+
+def member(header):
+  """An archive of one array that has nothing but its header."""
+  made, text = io.BytesIO(), header.encode() + b"\n"
+  with zipfile.ZipFile(made, "w") as archive:
+    head = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little")
+    archive.writestr("ids.npy", head + text)
+  return made.getvalue()
+
+
 @pytest.mark.parametrize(
   "damage",
   [
@@ -198,6 +212,9 @@ def packed(folder, *, at, value):
     lambda path: packed(path, at=60, value=b"\xff" * 20),
     lambda path: packed(path, at=8, value=b"\x63\x00"),  # method 99
     lambda path: packed(path, at=6, value=b"\x01\x00"),  # encrypted
+    lambda _: member("{'descr': '<f4', 'shape': (1"),
+    lambda _: member(HEADER.format(10**13)),
+    lambda _: member(HEADER.format(10**22)),
   ],
 )
 def test_an_archive_that_is_none_is_said(damage, tmp_path, capsys):
@@ -205,6 +222,28 @@ def test_an_archive_that_is_none_is_said(damage, tmp_path, capsys):
   (tmp_path / "a/io.npz").write_bytes(damage(tmp_path / "a"))
   assert verify.main([str(tmp_path / "a")]) == 2
   assert "can't be read" in capsys.readouterr().err
+
+
+def test_an_archive_of_no_arrays_is_said(tmp_path, capsys):
+  released.write(tmp_path / "a", "llama")
+  for files, said in (
+    ({}, "io.npz has no arrays; write it with numpy.savez"),
+    ({"ids": "1 2"}, "io.npz: ids is no array; write it with numpy.savez"),
+  ):
+    with zipfile.ZipFile(tmp_path / "a/io.npz", "w") as archive:
+      for name, text in files.items():
+        archive.writestr(name, text)
+    assert verify.main([str(tmp_path / "a")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_rows_with_pictures_are_no_text(tmp_path):
+  """Their ids stand for pictures, and a decoder of text gives other logits."""
+  arrays = {"ids": 1, "kind": 2, "patches": 3, "logits": 4}
+  assert verify.of_text(arrays, tmp_path) == {}
+  text = np.zeros((1, 2)), np.zeros((1, 2, 3))
+  arrays |= dict(zip(("text_ids", "text_logits"), text))
+  assert verify.of_text(arrays, tmp_path).keys() == {"ids", "logits"}
 
 
 def test_the_own_class_is_run_where_that_is_asked_for(
