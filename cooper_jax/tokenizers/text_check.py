@@ -13,6 +13,8 @@ from cooper_jax.tokenizers.chat_template import ChatTemplate
 from cooper_jax.tokenizers.folder_text import PROBE, FolderText
 
 EXPECTED_CHAT = "chat.json"
+# What reading it raises where it holds other things than it should.
+DAMAGED = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 # Of a folder whose text model is not imported.
 CARRIED = "the tokenizer is carried along, not read: no text is imported"
 AROUND = 40  # characters around a difference
@@ -50,7 +52,7 @@ def differences(folder, *, live: bool = False) -> list[str]:
       found += _ids(text, said, ids)
   except UserError as error:
     return [str(error)]
-  except (KeyError, TypeError, AttributeError) as error:
+  except DAMAGED as error:
     return [f"{folder / EXPECTED_CHAT} is not as it should be ({error!r})"]
   return found + (_live(folder, text) if live else [])
 

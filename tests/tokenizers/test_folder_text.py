@@ -353,6 +353,8 @@ def test_differences_from_what_was_noted(folder):
       ({"size": size + 1}, f"{size} tokens, expected {size + 1}"),
       ({"texts": [{"text": "red", "ids": [1, 2]}]}, "ids of 'red' differ at"),
       ({"texts": [{"text": "red"}]}, "not as it should be"),
+      ({"texts": [{"text": "red", "ids": [-1]}]}, "not as it should be"),
+      ({"texts": [{"text": "red", "ids": ["x"]}]}, "not as it should be"),
       (
         {"messages": [{"role": "user", "content": "Hi"}], "text": "Hi"},
         "chat text differs at character 0",
