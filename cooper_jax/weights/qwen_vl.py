@@ -18,6 +18,9 @@ LAYOUTS = qwen.LAYOUTS
 FIRST_OF_TOWER = "patch_embed.proj.weight"  # by which its prefix is known
 DIVISIBLE = True  # text or tower may be taken alone
 PROCESSOR = "preprocessor_config.json"
+# Files that say how pictures are scaled, and the part of each that does; the
+# last one counts. transformers 5 writes the second.
+PROCESSORS = {PROCESSOR: "", "processor_config.json": "image_processor"}
 # What a processor does before it takes the mean away.
 SCALING = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
 EPS = 1e-6  # of the towers' norms, in their classes
@@ -147,26 +150,33 @@ def settle(sizes: dict, source: folder.WeightsFolder, where: str) -> list[str]:
   if not any(key.endswith(FIRST_OF_TOWER) for key in source.tensors):
     sizes.pop("vision")
     return [f"there is no tower, though {where} has one: text is imported"]
-  if not os.path.lexists(source.path / PROCESSOR):
-    return []
-  vision, said = sizes["vision"], folder.read_json(source.path, PROCESSOR)
-  file = f"{source.path / PROCESSOR}"
+  for name, part in PROCESSORS.items():
+    if os.path.lexists(source.path / name):
+      said = folder.read_json(source.path, name)
+      read = fields.ConfigFields(said, f"{source.path / name}")
+      own = read.get(part, {}) if part else said
+      if not isinstance(own, dict):
+        read.refuse(part, own, "allowed: an object")
+      _scaling(sizes["vision"], fields.ConfigFields(own, read.where), where)
+  return []
+
+
+def _scaling(vision: dict, read: fields.ConfigFields, where: str) -> None:
+  """Takes a processor's mean and deviation; UserError where the rest differs.
+
+  where: how errors name the config.
+  """
   for name, field in (
     ("patch_size", "patch"),
     ("merge_size", "merge"),
     ("temporal_patch_size", "frames"),
   ):
-    if said.get(name, vision[field]) != vision[field]:
-      raise UserError(
-        f"{file}: {name} is {said[name]!r}, {where} has {vision[field]}; one of"
-        " them is of another model"
-      )
-  read = fields.ConfigFields(said, file)
+    why = f"{where} has {vision[field]}; one of them is of another model"
+    read.only(name, vision[field], why)
   for name, allowed in SCALING.items():
     read.only(name, allowed, "pictures are scaled otherwise here")
   for name, field in (("image_mean", "mean"), ("image_std", "deviation")):
     vision[field] = _colours(read, name, vision[field])
-  return []
 
 
 def _colours(read: fields.ConfigFields, name: str, absent) -> tuple:

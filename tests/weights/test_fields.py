@@ -138,6 +138,7 @@ def test_of_a_long_value_the_beginning_is_shown():
     ({"do_rescale": False}, "do_rescale is False; .* otherwise here"),
     ({"rescale_factor": 1}, "rescale_factor is 1; .* otherwise here"),
     (None, "preprocessor_config.json is a symbolic link to itself"),
+    ({"patch_size": 5}, "patch_size is 5; config.json has 4; one of them"),
   ],
 )
 def test_a_processor_that_is_another_is_refused(said, why, tmp_path):
@@ -151,6 +152,11 @@ def test_a_processor_that_is_another_is_refused(said, why, tmp_path):
   released.write_json(path, whole)
   assert qwen_vl.settle(sizes, source, "config.json") == []
   assert sizes["vision"].items() >= half.items()
+  # As transformers 5 writes it.
+  own = {"image_processor": whole | dict(image_mean=[0.1, 0.2, 0.3])}
+  released.write_json(tmp_path / "processor_config.json", own)
+  assert qwen_vl.settle(sizes, source, "config.json") == []
+  assert sizes["vision"]["mean"] == (0.1, 0.2, 0.3)
   path.unlink()
   if said:
     released.write_json(path, whole | said)

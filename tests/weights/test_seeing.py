@@ -369,7 +369,7 @@ def test_the_processor_says_what_the_colours_are(here, tmp_path):
   assert vision["mean"] == (0.1, 0.2, 0.3)
   assert vision["deviation"] == (1.0, 2.0, 3.0)
   for change, why in (
-    ({"patch_size": 14}, "patch_size is 14, .* has 3; one of them"),
+    ({"patch_size": 14}, "patch_size is 14; .* has 3; one of them"),
     ({"image_mean": "no"}, "image_mean is 'no'; allowed: three numbers"),
   ):
     released.write_json(path / qwen_vl.PROCESSOR, said | change)
