@@ -69,8 +69,8 @@ class WeightsFolder:
     if bad and not self.nonfinite:
       raise UserError(
         f"{self.path / self.tensors[key].file}: {key} has {bad:,} of"
-        f" {array.size:,} values that are NaN or infinite; give"
-        " --allow_nonfinite to take them as they are"
+        f" {array.size:,} values that are NaN or infinite; get the folder anew"
+        " (convert and verify take them with --allow_nonfinite)"
       )
 
 
