@@ -6,6 +6,7 @@ followed, nothing is run, and what is missing or broken is said in one line.
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from cooper_jax.errors import UserError
@@ -27,7 +28,7 @@ def read(folder, name: str) -> str | None:
 
   Raises UserError where it can't be read or is a link out of the folder.
   """
-  folder = Path(folder).expanduser()
+  folder = Path(os.path.expanduser(folder))
   path = folder / name
   if not path.exists() and not path.is_symlink():
     return None
@@ -39,6 +40,8 @@ def read(folder, name: str) -> str | None:
     raise UserError(
       f"{path} is a link out of the folder; copy the files themselves (cp -rL)"
     )
+  if path.exists() and not path.is_file():  # a pipe would be read for ever
+    raise UserError(f"{path} is no file; download it again")
   try:
     return path.read_text("utf-8")
   except (OSError, UnicodeDecodeError) as error:
@@ -66,12 +69,12 @@ def read_object(folder, name: str) -> dict:
 
 def read_tokenizer(folder) -> dict:
   """What `tokenizer.json` holds; UserError where there is none."""
-  if not Path(folder).expanduser().is_dir():
+  if not Path(os.path.expanduser(folder)).is_dir():
     raise UserError(f"no folder {folder}; give that of a downloaded model")
   found = read_object(folder, TOKENIZER)
   if found:
     return found
-  folder = Path(folder).expanduser()
+  folder = Path(os.path.expanduser(folder))
   others = [name for name in SENTENCEPIECE if (folder / name).exists()]
   made = f"; of its {others[0]} transformers makes one" if others else ""
   raise UserError(f"{folder} has no tokenizer: no {TOKENIZER} in it{made}")

@@ -135,6 +135,7 @@ def refusal(folder, **options) -> str:
 
 def test_bad_folders_are_one_line_each(tmp_path):
   assert "no folder" in refusal(tmp_path / "none")
+  assert "no folder" in refusal("~nobody-here/none")
   bare = tmp_path / "bare"
   bare.mkdir()
   assert "has no tokenizer" in refusal(bare)

@@ -155,6 +155,10 @@ def tokenizer_link(path):
   (path / "tokenizer.json").symlink_to("tokenizer.json")
 
 
+def tokenizer_folder(path):
+  (path / "tokenizer.json").mkdir()
+
+
 def licence_link_out(path):
   (path.parent / "NOTICE").write_text("")
   (path / "NOTICE").symlink_to("../NOTICE")
@@ -282,6 +286,7 @@ BAD = [
   (field_of_two_lines, r"no JSON: 'a\nb' is no name"),
   (link_to_itself, f"{SINGLE} is a symbolic link to itself"),
   (tokenizer_link, "tokenizer.json is a link to itself"),
+  (tokenizer_folder, "tokenizer.json is no file; download it again"),
   (licence_link_out, "NOTICE is a symbolic link out of the folder"),
   (no_tokenizer, "no tokenizer"),
   (endless_width, "config.json is no JSON: it has a number of 41 digits"),
