@@ -55,7 +55,7 @@ MEANS = {
   "query_pre_attn_scalar": "Gemma's scale of queries is not supported",
 }
 REQUIRED = object()
-SHOWN = 100  # characters of a value in an error
+VALUE_SHOWN = 100  # characters of a value in an error
 
 
 class ConfigFields:
@@ -111,7 +111,8 @@ class ConfigFields:
   def refuse(self, name: str, value, why: str) -> None:
     """Raises UserError of a field's value, of a long one its beginning."""
     said = repr(value)
-    said = f"{said[:SHOWN]} ..." if len(said) > SHOWN else said
+    if len(said) > VALUE_SHOWN:
+      said = f"{said[:VALUE_SHOWN]} ..."
     raise UserError(f"{self.where}: {name} is {said}; {why}")
 
   def finish(self) -> None:
