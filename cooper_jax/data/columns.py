@@ -180,8 +180,9 @@ def listed(
   image = str(folder / record[_IMAGE]) if record[_IMAGE] != HELD else path
   read = None
   if record[_IMAGE] == HELD:
+    alone = not maps and not known.camera
     read = functools.partial(
-      _image, cell=cell, row=row, column=columns[_IMAGE], alone=not maps
+      _image, cell=cell, row=row, column=columns[_IMAGE], alone=alone
     )
   return Listed(
     name,
@@ -219,12 +220,7 @@ def _image(
       )
     return Image.fromarray(found)
   with picture_files.opened(found, where, "image") as picture:
-    if picture_files.orientation(picture) != 1 and not alone:
-      raise UserError(
-        f"{where}: EXIF turns the picture, which its maps do not say; save it"
-        " upright"
-      )
-    return pictures.upright(picture, where)
+    return pictures.upright(picture, where, alone=alone)
 
 
 def _one(value: Any, where: str, column: str) -> Embedded | np.ndarray:

@@ -171,12 +171,8 @@ class FolderSource:
         rgb = one.read(path, where)
       return rgb, rgb.size
     with picture_files.opened(path, where, "image") as picture:
-      if picture_files.orientation(picture) != 1 and one.maps:
-        raise UserError(
-          f"{where}: EXIF turns the picture, which its maps do not say; save it"
-          " upright"
-        )
-      rgb = pictures.upright(picture, where)
+      alone = not one.maps and not one.camera
+      rgb = pictures.upright(picture, where, alone=alone)
       return rgb, rgb.size
 
   def _maps(self, one: Listed, frame) -> dict[str, np.ndarray]:
