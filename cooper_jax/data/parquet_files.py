@@ -95,6 +95,8 @@ def held(path: Path, column: str, mark: str, where: str) -> list[str | None]:
 
   with opened(path, where) as file:
     kind = file.schema_arrow.field(column).type
+    if pyarrow.types.is_dictionary(kind):  # of few values, each once
+      kind = kind.value_type
     if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
       return [row[column] for row in rows(path, [column], where)]
     fields = {kind.field(i).name for i in range(kind.num_fields)}

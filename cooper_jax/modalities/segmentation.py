@@ -174,7 +174,7 @@ def palette(config: Config = DEFAULT) -> np.ndarray:
 
 def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   """Class ids [h, w] of an 8-bit PNG, TIFF or BMP, 16-bit if ids need it."""
-  ids = class_ids.numbers(file, listed(config), config.classes)
+  ids = class_ids.numbers(file, listed(config))
   return convert(ids, file, config)
 
 

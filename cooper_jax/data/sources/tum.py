@@ -6,6 +6,7 @@ own script does it, the nearest pairs first, within .02 seconds.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 
 from cooper_jax.data import data_sets, folders
@@ -80,8 +81,10 @@ def _stamped(root: Path, written: str) -> dict[float | str, str]:
     if not parts:
       continue
     try:
-      stamp, name = parts
-      found[float(stamp)] = name
+      stamp, name = float(parts[0]), *parts[1:]
+      if not math.isfinite(stamp):  # it is near to none, and far from none
+        raise ValueError
+      found[stamp] = name
     except ValueError:
       line = f"{path.name}:{number}"
       found[line] = f"tum: {path}:{number}: a line is a time and a path"
