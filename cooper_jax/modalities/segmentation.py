@@ -183,7 +183,10 @@ def convert(ids, file, config: Config = DEFAULT) -> np.ndarray:
 
   Where `file.names` says what its ids are, they become those of the list.
   """
-  table = renumber(file.names, config) if file.names else None
+  try:
+    table = renumber(file.names, config) if file.names else None
+  except UserError as error:
+    raise UserError(f"{file.said}: {error}") from error
   return class_ids.convert(ids, file, table, listed(config), config.classes)
 
 

@@ -272,3 +272,56 @@ def test_samples_left_out_of_a_list_count_as_bad_ones():
   assert some[0] is None and some[0] is None
   with pytest.raises(UserError, match=r"a: gone; b: gone; 0: .*4 of 10 sampl"):
     some[1]
+
+
+def test_a_page_that_is_broken_is_one_bad_sample_of_its_file(tmp_path):
+  folder = tmp_path / "sat"
+  others.sat(folder, [others.row(0)])
+  others.sat(folder, [others.row(1)], "SAT_val.parquet")
+  rows = [{"image": png(image(i)), "question": "Is it?", "answer": "no"}
+          for i in range(2)]  # fmt: skip
+  (tmp_path / "parquet").mkdir()
+  for name in ("a", "b"):
+    table = pyarrow.Table.from_pylist(rows)
+    parquet.write_table(table, tmp_path / f"parquet/{name}.parquet")
+  for name, kept in (("sat", 1), ("parquet", 2)):
+    path = min((tmp_path / name).glob("*.parquet"))
+    raw, column = path.read_bytes(), parquet.ParquetFile(path).metadata
+    pages = [column.row_group(0).column(i) for i in range(column.num_columns)]
+    (asked,) = (p for p in pages if p.path_in_schema == "question")
+    at = asked.dictionary_page_offset or asked.data_page_offset
+    path.write_bytes(raw[:at] + b"\xff" * 8 + raw[at + 8 :])
+    source = show.opened(show.config_of(name, str(tmp_path / name)), "all")
+    (bad,) = (one.problem for one in source.listed if one.problem)
+    assert f"{name}: {path.name}: " in bad and "can't be read" in bad
+    assert len(source) == kept + 1
+
+
+def test_a_sequence_without_its_list_is_one_bad_sample(tmp_path):
+  truth = layouts.tum(tmp_path)
+  for name in ("rgbd_dataset_freiburg1_a", "rgbd_dataset_freiburg1_b"):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "depth.txt").write_bytes(b"1.0 \xff\n")
+  (tmp_path / "rgbd_dataset_freiburg1_b/rgb.txt").write_text("1.0 a.png\n")
+  source = show.opened(show.config_of("tum", str(tmp_path)), "all")
+  assert {one.id for one in source.listed if not one.problem} == {*truth}
+  bad = [one.problem for one in source.listed if one.problem]
+  assert "rgb.txt does not exist" in bad[0] and "can't be read" in bad[1]
+
+
+@pytest.mark.parametrize("text", [b"", b"Car 1 2\n", b"Car \xff 1 2 3\n"])
+def test_a_broken_list_of_colours_spoils_its_own_scene(text, tmp_path):
+  layouts.vkitti(tmp_path)
+  path = tmp_path / "vkitti_2.0.3_textgt/Scene02/clone/colors.txt"
+  path.write_bytes(text)
+  source = show.opened(show.config_of("vkitti", str(tmp_path)), "all")
+  (bad,) = (one for one in source.listed if one.problem)
+  assert bad.id == "Scene02/clone/Camera_0/00000" and str(path) in bad.problem
+
+
+def test_a_class_that_the_list_of_a_run_lacks_is_said_of_its_map(tmp_path):
+  layouts.vkitti(tmp_path)
+  world = {"segmentation": {"classes": "world"}}
+  config = show.config_of("vkitti", str(tmp_path), maps=world)
+  with pytest.raises(UserError, match=r"^vkitti: Scene01/.* has no Terrain"):
+    show.opened(config, "all")[0]

@@ -39,8 +39,12 @@ def samples(root: Path, own: Config) -> list[Listed]:
     name = Path(path).parent.as_posix()
     before = "" if name == "." else f"{name}/"
     sequence = root.name if name == "." else name
-    colour = _stamped(root, f"{before}rgb.txt")
-    depth = _stamped(root, f"{before}depth.txt")
+    try:
+      colour = _stamped(root, f"{before}rgb.txt")
+      depth = _stamped(root, f"{before}depth.txt")
+    except UserError as error:
+      found.append(Listed(sequence, "", problem=str(error), group=sequence))
+      continue
     cameras = (c for key, c in CAMERAS.items() if key in sequence)
     camera = next(cameras, ())
     found += [*_wrong(colour, sequence), *_wrong(depth, sequence)]
