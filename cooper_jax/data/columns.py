@@ -24,6 +24,7 @@ from cooper_jax.data import (
   picture_files,
   pictures,
   records,
+  tag_checks,
 )
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.data.line_maps import Usual
@@ -177,6 +178,10 @@ def listed(
       held=_reader(cell, row, columns[which]) if held else None,
       certain=False,
     )
+  try:
+    tag_checks.check(questions, maps, where)
+  except UserError as error:
+    return Listed(name, path, problem=str(error))
   image = str(folder / record[_IMAGE]) if record[_IMAGE] != HELD else path
   read = None
   if record[_IMAGE] == HELD:

@@ -5,7 +5,8 @@ r"""Source "cooper_train_set": COOPER's own sets, as they are published.
 questions with the flag that says whether maps helped. In traces a textual call
 (`<depth-estimation>...`) becomes our token, and the picture behind it that map:
 grey is linear in metres from `nearest` to `farthest`, so steps are .25 m at
-65 m. Colours of segmentation are read with a list (`colors`), else refused.
+65 m; of two pictures of one map the first is kept, which is drawn once. Colours
+of segmentation are read with a list (`colors`), else refused.
 A turn ends `<answer>a summary \boxed{2}</answer>`, of which the box is the
 answer; what the user says behind a map (to reflect) is no part of the question.
 """
@@ -32,6 +33,7 @@ from cooper_jax.data import (
   picture_files,
   pictures,
   records,
+  tag_checks,
 )
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
@@ -250,12 +252,10 @@ def _trace(root, own, name, number, offset, record, where) -> Listed | None:
   reasoning = _CALL.sub(lambda m: f" <{CALLS[m[1]]}> ", reasoning)
   reasoning = _TAGS.sub(" ", reasoning)
   written = {"question": "".join(asked).strip(), "image": name}
-  written["answer"] = answer
-  question = dataclasses.replace(
-    _asked(own, written, where),
-    reasoning=" ".join(reasoning.split()),
-    needs=tuple(maps),
-  )
+  written |= {"answer": answer, "reasoning": " ".join(reasoning.split())}
+  question = _asked(own, written, where)
+  question = dataclasses.replace(question, needs=tuple(maps))
+  tag_checks.check([question], maps, where)
   return Listed(
     f"{name}:{number}",
     name,
