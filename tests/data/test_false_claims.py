@@ -1,7 +1,10 @@
 """Files that claim more than they hold, or another thing: one clear line."""
 
 import base64
+import dataclasses
 import io
+import os
+import shutil
 import struct
 import zlib
 
@@ -325,3 +328,45 @@ def test_a_class_that_the_list_of_a_run_lacks_is_said_of_its_map(tmp_path):
   config = show.config_of("vkitti", str(tmp_path), maps=world)
   with pytest.raises(UserError, match=r"^vkitti: Scene01/.* has no Terrain"):
     show.opened(config, "all")[0]
+
+
+@pytest.mark.parametrize("name", [b"ADE_\xe9", b"ADE_\n1", b"ADE_\x1b[31m"])
+def test_a_name_that_no_line_can_hold_is_a_bad_sample(name, tmp_path):
+  layouts.ade20k(tmp_path)
+  for path in tmp_path.rglob("ADE_train_00000001.*"):
+    raw = os.fsencode(path)
+    os.rename(raw, raw.replace(b"ADE_train_00000001", name))
+  config = show.config_of("ade20k", str(tmp_path), size=8)
+  with pytest.raises(UserError, match=r"rename it .1 of . samples") as caught:
+    for split in ("train", "validation"):
+      mixture.open_split(config, split)
+  assert str(caught.value).isprintable()
+  found = mixture.open_split(
+    dataclasses.replace(config, bad_samples=0.5), "test"
+  )
+  assert len(found) == 1
+
+
+def test_a_link_to_its_own_folder_is_not_followed_for_ever(tmp_path):
+  truth = layouts.tum(tmp_path / "tum")
+  folder = tmp_path / "tum/rgbd_dataset_freiburg1_desk"
+  (folder / "up").symlink_to("..")
+  (folder / "self").symlink_to(".")
+  other = tmp_path / "elsewhere"
+  shutil.copytree(folder, other, symlinks=True)
+  (tmp_path / "tum/freiburg1_linked").symlink_to(other)
+  source = show.opened(show.config_of("tum", str(tmp_path / "tum")), "all")
+  linked = [each.replace(folder.name, "freiburg1_linked") for each in truth]
+  assert sorted(one.id for one in source.listed) == sorted([*truth, *linked])
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "0", "-1170"])
+def test_a_camera_that_is_none_is_a_bad_sample(number, tmp_path):
+  layouts.scannet(tmp_path)
+  path = tmp_path / "scene0000_00/intrinsic/intrinsic_color.txt"
+  path.write_text(path.read_text().replace("1170", number))
+  source = show.opened(show.config_of("scannet", str(tmp_path), size=8), "all")
+  assert source[1].camera is not None
+  for read in (source.__getitem__, source.native):
+    with pytest.raises(UserError, match=r"scannet: scene0000_00/0: its camera"):
+      read(0)
