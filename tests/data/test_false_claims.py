@@ -18,9 +18,7 @@ from pyarrow import parquet
 from cooper_jax.data import map_files, mixture, numpy_files, picture_files, show
 from cooper_jax.errors import UserError
 from cooper_jax.modalities import depth, segmentation
-from tests.data import layouts
-from tests.data import test_cooper_train_set as cooper
-from tests.data import test_questions_of_others as others
+from tests.data import layouts, test_cooper_train_set, test_questions_of_others
 from tests.data.test_layouts import first_map
 from tests.data.test_parquet import image, npy, png
 
@@ -116,9 +114,11 @@ def test_an_hdf5_file_of_zeros_is_not_unpacked(tmp_path):
 
 @pytest.mark.parametrize("place", [0, 3])
 def test_a_bomb_in_base64_is_a_bad_sample(place, tmp_path):
-  items = cooper.trace()
+  items = test_cooper_train_set.trace()
   items[place]["value"] = base64.b64encode(bomb()).decode()
-  source = cooper.traces(tmp_path, items, cooper.trace())
+  source = test_cooper_train_set.traces(
+    tmp_path, items, test_cooper_train_set.trace()
+  )
   some = mixture.tolerant(source, 0.5)
   with pytest.raises(UserError, match=f"picture of part {place} has over 64"):
     source[0]
@@ -149,22 +149,24 @@ def test_a_line_of_coopers_of_another_type_is_named(
   layouts.picture(folder / "a.png")
   layouts.scaled(folder / "d.png", layouts.metres(1), 100)
   wrong = change if isinstance(change, str) else line | change
-  cooper.written(tmp_path, "vkitti/train.jsonl", line, wrong)
+  test_cooper_train_set.written(tmp_path, "vkitti/train.jsonl", line, wrong)
   if isinstance(change, str):
     path = folder / "train.jsonl"
     path.write_text(path.read_text().replace(f'"{change}"', change))
-  source = cooper.opened(tmp_path, part)
+  source = test_cooper_train_set.opened(tmp_path, part)
   assert len(source) == 2 and source[0].image.shape == (8, 8, 3)
   with pytest.raises(UserError, match=rf"vkitti/train.jsonl:2.* {said}"):
     source[1]
 
 
 def test_a_blank_line_of_spar_is_none(tmp_path):
-  name, _ = others.picture(tmp_path)
-  others.write_spar(tmp_path, [others.line(name, "How many?", "2")] * 2)
+  name, _ = test_questions_of_others.picture(tmp_path)
+  test_questions_of_others.write_spar(
+    tmp_path, [test_questions_of_others.line(name, "How many?", "2")] * 2
+  )
   (path,) = tmp_path.rglob("fill_1.jsonl")
   path.write_text(path.read_text().replace("\n", "\n \n") + "\n\n")
-  source = others.opened("spar", tmp_path)
+  source = test_questions_of_others.opened("spar", tmp_path)
   assert [one.id[-2:] for one in source.listed] == [":1", ":3"]
   assert not any(one.problem for one in source.listed)
 
@@ -172,23 +174,27 @@ def test_a_blank_line_of_spar_is_none(tmp_path):
 def test_maps_and_a_camera_do_not_say_how_exif_turns(tmp_path):
   """Of a square, whose sides can't tell."""
   read, said = {}, "EXIF turns the picture"
-  items = cooper.trace()
+  items = test_cooper_train_set.trace()
   items[0]["value"] = base64.b64encode(turned()).decode()
   square = np.full((8, 8, 3), 9, np.uint8)
-  items[3]["value"] = cooper.embedded(square)
-  read["of a trace"] = cooper.traces(tmp_path / "cooper", items)
-  items = cooper.trace()
-  items[0]["value"] = cooper.embedded(square)
+  items[3]["value"] = test_cooper_train_set.embedded(square)
+  read["of a trace"] = test_cooper_train_set.traces(tmp_path / "cooper", items)
+  items = test_cooper_train_set.trace()
+  items[0]["value"] = test_cooper_train_set.embedded(square)
   items[3]["value"] = base64.b64encode(turned()).decode()
-  read["of depth in a trace"] = cooper.traces(tmp_path / "drawn", items)
+  read["of depth in a trace"] = test_cooper_train_set.traces(
+    tmp_path / "drawn", items
+  )
   root = tmp_path / "spar"
-  name, under = others.picture(root)
+  name, under = test_questions_of_others.picture(root)
   turned(root / "scannet/images" / name)
   flat = np.full((8, 8), 2.0)
   layouts.scaled(root / "scannet/images" / under, flat, 1000)
-  marked = others.line(name, "How far?", "2", depth=[under], red_point=[[1, 2]])
-  others.write_spar(root, [marked])
-  read["of spar"] = others.opened("spar", root)
+  marked = test_questions_of_others.line(
+    name, "How far?", "2", depth=[under], red_point=[[1, 2]]
+  )
+  test_questions_of_others.write_spar(root, [marked])
+  read["of spar"] = test_questions_of_others.opened("spar", root)
   root = tmp_path / "scannet"
   layouts.scannet(root)
   (root / "scene0000_00/depth/0.png").unlink()
@@ -279,8 +285,10 @@ def test_samples_left_out_of_a_list_count_as_bad_ones():
 
 def test_a_page_that_is_broken_is_one_bad_sample_of_its_file(tmp_path):
   folder = tmp_path / "sat"
-  others.sat(folder, [others.row(0)])
-  others.sat(folder, [others.row(1)], "SAT_val.parquet")
+  test_questions_of_others.sat(folder, [test_questions_of_others.row(0)])
+  test_questions_of_others.sat(
+    folder, [test_questions_of_others.row(1)], "SAT_val.parquet"
+  )
   rows = [{"image": png(image(i)), "question": "Is it?", "answer": "no"}
           for i in range(2)]  # fmt: skip
   (tmp_path / "parquet").mkdir()

@@ -5,7 +5,7 @@ import pytest
 from cooper_jax.data import show, token_view, traces
 from cooper_jax.errors import UserError
 from cooper_jax.sample import Question
-from tests.data import test_cooper_train_set as cooper
+from tests.data import test_cooper_train_set
 from tests.data.test_parquet import depth, image, png, table
 
 END = "<answer> 2 </answer>"
@@ -62,7 +62,7 @@ def test_a_wrong_map_is_the_last_one_and_is_doubted_behind_it():
 
 
 def test_a_trace_of_coopers_becomes_its_turns(tmp_path):
-  source = cooper.traces(tmp_path, cooper.trace())
+  source = test_cooper_train_set.traces(tmp_path, test_cooper_train_set.trace())
   (question,) = source.questions(0)
   found = token_view.of_question(question, source.kind(0))
   assert "".join(each.text for each in found if each.learned) == (
@@ -77,16 +77,16 @@ def test_a_trace_of_coopers_becomes_its_turns(tmp_path):
     ("A <box>1</box>.", "holds the tag '<box>'"),
     ("As 2 < 5 and 7 > 3.", "holds the tag '< 5 and 7 >'"),
     ("Done. <eos>", "holds the tag '<eos>'"),
-    (f"{cooper.CALL} {cooper.CALL.replace('depth-estimation', 'segmentation')}",
+    (f"{test_cooper_train_set.CALL} <segmentation>All.</segmentation>",
      "draws <segmentation>, and it has no segmentation"),
   ],
 )  # fmt: skip
 def test_a_trace_that_can_not_be_learned_is_a_bad_sample(
   thought, said, tmp_path
 ):
-  items = cooper.trace()
-  items[5]["value"] = f"<think>{thought}</think>{cooper.ANSWER}"
-  source = cooper.traces(tmp_path, items)
+  items = test_cooper_train_set.trace()
+  items[5]["value"] = f"<think>{thought}</think>{test_cooper_train_set.ANSWER}"
+  source = test_cooper_train_set.traces(tmp_path, items)
   with pytest.raises(UserError, match=rf"Interleaved_SFT.jsonl:1: .*{said}"):
     source[0]
 
