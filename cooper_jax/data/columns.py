@@ -24,6 +24,7 @@ from cooper_jax.data import (
   picture_files,
   pictures,
   records,
+  tag_checks,
 )
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.data.line_maps import Usual
@@ -177,11 +178,16 @@ def listed(
       held=_reader(cell, row, columns[which]) if held else None,
       certain=False,
     )
+  try:
+    tag_checks.check(questions, maps, where)
+  except UserError as error:
+    return Listed(name, path, problem=str(error))
   image = str(folder / record[_IMAGE]) if record[_IMAGE] != HELD else path
   read = None
   if record[_IMAGE] == HELD:
+    alone = not maps and not known.camera
     read = functools.partial(
-      _image, cell=cell, row=row, column=columns[_IMAGE], alone=not maps
+      _image, cell=cell, row=row, column=columns[_IMAGE], alone=alone
     )
   return Listed(
     name,
@@ -219,12 +225,7 @@ def _image(
       )
     return Image.fromarray(found)
   with picture_files.opened(found, where, "image") as picture:
-    if picture_files.orientation(picture) != 1 and not alone:
-      raise UserError(
-        f"{where}: EXIF turns the picture, which its maps do not say; save it"
-        " upright"
-      )
-    return pictures.upright(picture, where)
+    return pictures.upright(picture, where, alone=alone)
 
 
 def _one(value: Any, where: str, column: str) -> Embedded | np.ndarray:

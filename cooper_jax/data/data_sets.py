@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from cooper_jax.parallel import processes
 
 DECODED = 4  # samples of a split that are decoded before a run
 FEWEST_GROUPS = 3  # sequences, below which single samples are divided
+_NO_NAME = ("Cc", "Cs", "Zl", "Zp")  # controls, broken bytes, ends of lines
 _SPLIT = re.compile(
   r"(?:^|[/_.-])(train|valid|val|test)(?:ing|idation)?(?![a-z])"
 )
@@ -182,13 +184,25 @@ def _listed(data: DataSet, root: Path, own: Any) -> list[Listed]:
   """Listed once for all splits; an id names one sample."""
   # Of a file whose source says nothing itself.
   with reading(f"{data.name}: an index or a table in {root}"):
-    found = data.samples(root, own)
+    found = [_named(data.name, one) for one in data.samples(root, own)]
   seen = set()
   for one in found:
     if one.id in seen:
       raise UserError(f"{data.name}: {one.id} stands twice in {root}")
     seen.add(one.id)
   return found
+
+
+def _named(name: str, one: Listed) -> Listed:
+  """The sample; a bad one where no line and no record can hold its name."""
+  if not any(unicodedata.category(c) in _NO_NAME for c in one.id):
+    return one
+  shown = picture_files.shown(one.id)
+  problem = (
+    f"{name}: {shown}: the name of its file is not UTF-8, or holds a control"
+    " character; rename it"
+  )
+  return Listed(shown, "", split=one.split, problem=problem)
 
 
 def _lost(root: Path, one: Listed, where: str) -> str:

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -165,18 +166,20 @@ class FolderSource:
     where = self._where(one)
     if one.problem:
       raise UserError(one.problem)
+    known = one.camera or (1.0, 1.0)
+    if not (all(map(math.isfinite, known)) and min(known[:2]) > 0):
+      raise UserError(
+        f"{where}: its camera is {', '.join(f'{each:g}' for each in known)}"
+        " (fx, fy, cx, cy in pixels); these are numbers, the first two above 0"
+      )
     path = inside(self.root, one.image, where)
     if one.read:
       with reading(f"{where}: image"):
         rgb = one.read(path, where)
       return rgb, rgb.size
     with picture_files.opened(path, where, "image") as picture:
-      if picture_files.orientation(picture) != 1 and one.maps:
-        raise UserError(
-          f"{where}: EXIF turns the picture, which its maps do not say; save it"
-          " upright"
-        )
-      rgb = pictures.upright(picture, where)
+      alone = not one.maps and not one.camera
+      rgb = pictures.upright(picture, where, alone=alone)
       return rgb, rgb.size
 
   def _maps(self, one: Listed, frame) -> dict[str, np.ndarray]:
@@ -293,10 +296,13 @@ def tried(read: Callable[..., Any], *given) -> tuple[Any, str]:
 
 
 def files(root: Path, ending: str) -> list[str]:
-  """Paths below the root that end so, sorted; links of folders are followed."""
+  """Paths below the root that end so, sorted; links of folders are followed.
+
+  But for links to a folder that they lie in, which have no end.
+  """
   found = []
   for folder, below, names in os.walk(root, followlinks=True):
-    below.sort()
+    below[:] = sorted(each for each in below if not _leads_up(folder, each))
     inner = os.path.relpath(folder, root)
     found += [
       name if inner == "." else f"{inner}/{name}"
@@ -304,3 +310,11 @@ def files(root: Path, ending: str) -> list[str]:
       if name.endswith(ending)
     ]
   return sorted(found)
+
+
+def _leads_up(folder: str, name: str) -> bool:
+  link = os.path.join(folder, name)
+  if not os.path.islink(link):
+    return False
+  above = os.path.join(os.path.realpath(link), "")
+  return os.path.join(os.path.realpath(folder), "").startswith(above)

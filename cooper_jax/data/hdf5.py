@@ -5,12 +5,15 @@ is asked for where a source needs it, no run without such files does.
 """
 
 import contextlib
+import math
 from pathlib import Path
 
 import numpy as np
 
 from cooper_jax.data import picture_files
 from cooper_jax.errors import UserError
+
+MOST = 3 * picture_files.PIXELS  # numbers of an array; zeros pack to nothing
 
 
 @contextlib.contextmanager
@@ -42,4 +45,11 @@ def array(
         f"{where}: {picture_files.shown(path)} has no {key!r}, only"
         f" {', '.join(map(repr, file)) or 'nothing'}"
       )
-    return file[key][()] if index is None else file[key][index]
+    found = file[key]
+    part = found.shape if index is None else found.shape[1:]
+    if math.prod(part) > MOST:
+      raise UserError(
+        f"{where}: {picture_files.shown(path)} holds {list(part)} under"
+        f" {key!r}, the most is {MOST // 10**6} million numbers; shrink it"
+      )
+    return found[()] if index is None else found[index]

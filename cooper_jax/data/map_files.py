@@ -18,15 +18,8 @@ import numpy as np
 from PIL import Image
 
 from cooper_jax import plugins
-from cooper_jax.data import file_ends, fitting
-from cooper_jax.data.picture_files import (
-  BROKEN,
-  Embedded,
-  opened,
-  reason,
-  shown,
-  sized,
-)
+from cooper_jax.data import file_ends, fitting, numpy_files
+from cooper_jax.data.picture_files import Embedded, opened, shown, sized
 from cooper_jax.data.pictures import Frame, frame_of
 from cooper_jax.errors import UserError
 
@@ -83,16 +76,7 @@ class MapFile:
     `wanted` says what to write instead. Vectors, of three axes, are not turned.
     """
     wanted = wanted or f"write an array of {axes} axes [height, width, ...]"
-    file = sized(self.path, self.where, self.what)
-    try:
-      if isinstance(file, Embedded):
-        found = np.load(file.open(), allow_pickle=False)
-      else:
-        found = np.load(file, allow_pickle=False, mmap_mode="r")
-    except BROKEN as error:
-      raise UserError(
-        f"{self.said} can't be read as .npy: {reason(error)}"
-      ) from error
+    found = numpy_files.array(self.path, self.where, self.what, self.said)
     if found.ndim == axes + 1 and found.shape[-1] == 1:  # as [h, w, 1]
       found = found[..., 0]
     if found.ndim != axes or found.dtype.kind not in kinds or not found.size:

@@ -179,6 +179,8 @@ class Tolerant:
 
   def __init__(self, source: Source, share: float):
     self._source, self._share = source, share
+    # Those that were left out as they were listed are bad samples too.
+    self._before = tuple(getattr(source, "left_out", ()))
     self._bad: dict[int, str] = {}  # the line of each, by index
 
   def __len__(self) -> int:
@@ -195,8 +197,10 @@ class Tolerant:
     if index not in self._bad and len(self._bad) < MOST_NAMED:
       print(f"left out: {line}", file=sys.stderr, flush=True)
     self._bad[index] = line
-    if len(self._bad) > self._share * len(self._source):
-      raise too_many([*self._bad.values()], len(self._source), self._share)
+    bad = [*self._before, *self._bad.values()]
+    total = len(self._before) + len(self._source)
+    if len(bad) > self._share * total:
+      raise too_many(bad, total, self._share)
 
   def kind(self, index: int):
     """As the source has it."""

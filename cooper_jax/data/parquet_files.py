@@ -20,6 +20,10 @@ ROW_GROUPS = 2  # row groups of pictures that a process holds
 _ROWS = 1024  # rows that are looked at together
 
 
+class Unreadable(UserError):
+  """A file that is broken, or no Parquet; nobody knows how many rows it has."""
+
+
 @contextlib.contextmanager
 def opened(path: str | Path, where: str):
   """The file; what is broken in it becomes one line."""
@@ -35,7 +39,7 @@ def opened(path: str | Path, where: str):
       yield file
   except (*picture_files.BROKEN, pyarrow.ArrowException) as error:
     shown = picture_files.shown(path)
-    raise UserError(
+    raise Unreadable(
       f"{where}: {shown} can't be read: {picture_files.reason(error)}"
     ) from error
 
@@ -95,6 +99,8 @@ def held(path: Path, column: str, mark: str, where: str) -> list[str | None]:
 
   with opened(path, where) as file:
     kind = file.schema_arrow.field(column).type
+    if pyarrow.types.is_dictionary(kind):  # of few values, each once
+      kind = kind.value_type
     if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
       return [row[column] for row in rows(path, [column], where)]
     fields = {kind.field(i).name for i in range(kind.num_fields)}

@@ -81,9 +81,20 @@ def read_upright(path: str | Path, longest: int, where: str) -> np.ndarray:
   return np.array(rgb, np.uint8)
 
 
-def upright(picture: Image.Image, where: str) -> Image.Image:
-  """An image that Pillow has opened, as RGB on white, turned upright."""
+def upright(
+  picture: Image.Image, where: str, *, alone: bool = True
+) -> Image.Image:
+  """An image that Pillow has opened, as RGB on white, turned upright.
+
+  alone: whether no maps and no camera go with it, which do not say its turn;
+  else UserError where EXIF has one.
+  """
   _check_depth_of_colour(picture, "of Pillow", where)
+  if not alone and orientation(picture) != 1:
+    raise UserError(
+      f"{where}: EXIF turns the picture, which its maps and its camera do not"
+      " say; save it upright"
+    )
   try:
     return _turned(picture)
   except BROKEN as error:

@@ -8,7 +8,7 @@ training, where no line is known any more.
 import re
 
 from cooper_jax import modalities
-from cooper_jax.errors import nearest
+from cooper_jax.errors import UserError, nearest
 
 TAG = re.compile(r"<[^<>]*>")
 _AT = re.compile(r"<at (\d+\.?\d*|\.\d+) (\d+\.?\d*|\.\d+)>", re.ASCII)
@@ -43,3 +43,11 @@ def lacking(questions, maps) -> list[str]:
   tags = {tag for q in questions for tag in TAG.findall(q.reasoning)}
   named = (name for name in modalities.names() if name not in maps)
   return [name for name in named if f"<{name}>" in tags]
+
+
+def check(questions, maps, where: str) -> None:
+  """UserError where a trace draws a map that its image does not have."""
+  for name in lacking(questions, maps):
+    raise UserError(
+      f"{where}: a trace about this image draws <{name}>, and it has no {name}"
+    )

@@ -32,6 +32,9 @@ def compose(
 ) -> str:
   """Builds the whole response to a question.
 
+  A map is drawn where the reasoning calls for it, `<depth>`, once; those that
+  it does not call for are drawn before all.
+
   Args:
     maps: which maps to draw; () reasons in text only, None answers directly.
     corrupted: the last map drawn is a wrong one, and the reasoning says so.
@@ -52,15 +55,35 @@ def compose(
     )
   drawn = [name for name in known if name in maps]
   changed = modalities.having("move") if counterfactual else ""
+  thoughts, reasoning = _turns(question.reasoning, drawn)
   steps = []
-  for name in drawn:
+  for place, (thought, name) in enumerate(thoughts, 1):
     option = " counterfactual" if name == changed else ""
-    option = " corrupted" if corrupted and name == drawn[-1] else option
-    steps.append(f"<think> {call(name)} </think> <{name}{option}>")
-  reasoning = question.reasoning
+    option = " corrupted" if corrupted and place == len(thoughts) else option
+    steps.append(f"<think> {thought} </think> <{name}{option}>")
   if corrupted and drawn:
     reasoning = f"{DOUBT} ; {reasoning}"
   return " ".join([*steps, f"<think> {reasoning} </think>", answer])
+
+
+def _turns(reasoning: str, drawn: Sequence[str]) -> tuple[list, str]:
+  """([(thought, the map drawn behind it), ...], what is thought at last).
+
+  Calls for maps that are not drawn, or are drawn already, are left out.
+
+  In: "Let me see. <depth> Near.", ["depth", "segmentation"]
+  Out: [("find the objects", "segmentation"), ("Let me see.", "depth")], "Near."
+  """
+  first, *rest = re.split(f"<({'|'.join(modalities.names())})>", reasoning)
+  called, text = [], first.split()
+  for name, more in zip(rest[::2], rest[1::2], strict=True):
+    if name in drawn and name not in [n for _, n in called]:
+      called.append((" ".join(text) or call(name), name))
+      text = []
+    text += more.split()
+  names = [name for _, name in called]
+  before = [(call(name), name) for name in drawn if name not in names]
+  return [*before, *called], " ".join(text)
 
 
 def call(modality: str) -> str:

@@ -8,45 +8,41 @@ from cooper_jax.errors import UserError
 from cooper_jax.modalities.class_lists import ClassList
 
 
-def numbers(file, classes: ClassList, which: str) -> np.ndarray:
-  """The numbers [h, w] of a `MapFile`, 8 bits or, where ids need it, 16.
-
-  which: the list as the run names it. Raises UserError for 8 bits and a 255
-  that may be a class or "ignore".
-  """
+def numbers(file, classes: ClassList) -> np.ndarray:
+  """The numbers [h, w] of a `MapFile`, 8 bits or, where ids need it, 16."""
   wide = classes.dtype == np.uint16
   of_data = len(file.names) > 255
   modes = ("L", "P", "I;16", "I;16B", "I;16L")[: 5 if wide or of_data else 2]
-  ids = file.pixels(
+  return file.pixels(
     lambda mode: mode in modes,
     wanted="write"
     f" {'a 16-bit grey' if wide or of_data else 'an 8-bit grey or palette'}"
     " PNG whose values are class ids",
   )
+
+
+def convert(ids, file, table, classes: ClassList, which: str) -> np.ndarray:
+  """Ids [h, w] of a run's list, of the numbers [h, w] of a `MapFile`.
+
+  table: the id of each of `file.names`, None = the same; which: the list as
+  the run names it. Raises UserError as `checked`, and for 8 bits and a 255 that
+  may be a class or "ignore".
+  """
   unclear = ids.dtype == np.uint8 and (ids == 255).any()
-  if wide and not file.names and unclear:
+  if classes.dtype == np.uint16 and not file.names and unclear:
     raise UserError(
       f"{file.said} has 8 bits and the value 255, which is class"
       f" {classes.names[255]!r} of config.maps.segmentation.classes="
       f"{which} or means ignore; write a 16-bit grey PNG, {classes.ignore} ="
       " ignore"
     )
-  return ids
-
-
-def convert(ids, file, table, classes: ClassList, which: str) -> np.ndarray:
-  """Ids [h, w] of a run's list, of the numbers [h, w] of a `MapFile`.
-
-  table: the id of each of `file.names`, None = the same. Raises UserError as
-  `checked`.
-  """
   if file.names:
     ids = renumbered(ids, file.names, table, classes.ignore, file.said)
   return checked(ids, classes, file.said, which)
 
 
 def checked(ids, classes: ClassList, said: str, which: str) -> np.ndarray:
-  """Ids [h, w] of the list, its ignored ones as "ignore".
+  """Ids [h, w] of the list, its ignored ones and those below 0 as "ignore".
 
   said begins the message, which is the list as the run names it. Raises
   UserError for an id that the list has not, and where nothing is left.
@@ -61,7 +57,9 @@ def checked(ids, classes: ClassList, said: str, which: str) -> np.ndarray:
       f" or to {ignore} (ignore), or name the list that has them"
     )
   read = np.append(np.where(classes.ignored, ignore, np.arange(known)), ignore)
-  ids = read[np.minimum(ids.astype(np.int64), known)].astype(classes.dtype)
+  # A place below 0 would be one from the end.
+  places = np.where(ids < 0, known, np.minimum(ids.astype(np.int64), known))
+  ids = read[places].astype(classes.dtype)
   if (ids == ignore).all():
     few = ", ".join(map(str, present[:5])) + ", ..." * (present.size > 5)
     raise UserError(

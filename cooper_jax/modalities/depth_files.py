@@ -25,20 +25,22 @@ MEDIAN_OF = 256  # readings of a map that the median of many maps is made of
 _ENOUGH = 1 << 16  # readings that a median is taken from
 
 
-def readings(raw: np.ndarray) -> np.ndarray:
+def readings(raw: np.ndarray, used: float = 1.0) -> np.ndarray:
   """Which pixels have a reading, bool [H, W].
 
   Not 0, negative, NaN or infinite, nor the marks for "nothing": the greatest
-  value of an integer type, 65,535 where nothing is above it, and 65.535 where
-  another program took that for millimetres.
+  value of an integer type, 65,535 where nothing is above it, and of floats, of
+  `used` units a metre, `FAR` metres and 65.535 where another program took that
+  for millimetres.
   """
   if raw.dtype.kind in "iu":
     top = int(raw.max(initial=0))
     marks = {np.iinfo(raw.dtype).max, 65_535}
     return (raw > 0) & (raw != top if top in marks else True)
-  with np.errstate(invalid="ignore"):
-    valid = np.isfinite(raw) & (raw > 0) & (raw < FAR)
-  return valid & (raw.astype(np.float32) != np.float32(65.535))
+  with np.errstate(invalid="ignore", over="ignore"):
+    metres = raw.astype(np.float32) / np.float32(used)
+    valid = (metres > 0) & (metres < FAR)
+  return valid & (metres != np.float32(65.535))
 
 
 def to_metres(
@@ -56,12 +58,12 @@ def to_metres(
   begins the message: UserError where nothing was read, or where
   the median can't be that of a picture, with the scales that would fit.
   """
-  valid = readings(raw)
+  integer = raw.dtype.kind in "iu"
+  used = scale or (USUAL if integer else 1.0)
+  valid = readings(raw, used)
   if not valid.any():
     raise UserError(f"{said} has no reading; leave the map out of its line")
   typical = median(raw, valid)
-  integer = raw.dtype.kind in "iu"
-  used = scale or (USUAL if integer else 1.0)
   low, high = assumed
   if scale or not integer:
     low, high = min(STATED[0], low), max(STATED[1], high)

@@ -174,7 +174,7 @@ def palette(config: Config = DEFAULT) -> np.ndarray:
 
 def read_file(file, config: Config = DEFAULT) -> np.ndarray:
   """Class ids [h, w] of an 8-bit PNG, TIFF or BMP, 16-bit if ids need it."""
-  ids = class_ids.numbers(file, listed(config), config.classes)
+  ids = class_ids.numbers(file, listed(config))
   return convert(ids, file, config)
 
 
@@ -183,7 +183,10 @@ def convert(ids, file, config: Config = DEFAULT) -> np.ndarray:
 
   Where `file.names` says what its ids are, they become those of the list.
   """
-  table = renumber(file.names, config) if file.names else None
+  try:
+    table = renumber(file.names, config) if file.names else None
+  except UserError as error:
+    raise UserError(f"{file.said}: {error}") from error
   return class_ids.convert(ids, file, table, listed(config), config.classes)
 
 

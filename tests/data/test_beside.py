@@ -122,14 +122,12 @@ def test_broken_intrinsics_spoil_only_their_own_samples(tmp_path):
 
 
 def test_what_a_source_does_not_say_of_its_index_is_one_line(tmp_path):
-  """A line of maps whose path is a number."""
-  folder = tmp_path / "vkitti"
-  folder.mkdir()
-  (folder / "a.jsonl").write_text('{"rgb_image": 7, "depth_image": "a.png"}')
-  fields = {"part": "amg"}
-  config = show.config_of("cooper_train_set", str(tmp_path), fields=fields)
-  with pytest.raises(UserError, match=f"cooper_train_set: .*{tmp_path} can't"):
-    show.opened(config, "all")
+  """As where a file of `data/sources/` takes a number for a path."""
+  wrong = data_sets.DataSet(
+    "own", "a set", "a.txt", lambda root, own: [root / own]
+  )
+  with pytest.raises(UserError, match=f"own: an index .* in {tmp_path} can't"):
+    data_sets._listed(wrong, tmp_path, 7)
 
 
 @pytest.mark.parametrize(

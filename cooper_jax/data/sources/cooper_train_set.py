@@ -5,7 +5,8 @@ r"""Source "cooper_train_set": COOPER's own sets, as they are published.
 questions with the flag that says whether maps helped. In traces a textual call
 (`<depth-estimation>...`) becomes our token, and the picture behind it that map:
 grey is linear in metres from `nearest` to `farthest`, so steps are .25 m at
-65 m. Colours of segmentation are read with a list (`colors`), else refused.
+65 m; of two pictures of one map the first is kept, which is drawn once. Colours
+of segmentation are read with a list (`colors`), else refused.
 A turn ends `<answer>a summary \boxed{2}</answer>`, of which the box is the
 answer; what the user says behind a map (to reflect) is no part of the question.
 """
@@ -14,7 +15,6 @@ import base64
 import binascii
 import dataclasses
 import functools
-import io
 import json
 import math
 import re
@@ -26,11 +26,14 @@ from PIL import Image
 
 from cooper_jax.data import (
   colour_maps,
+  columns,
   data_sets,
   folders,
   own_questions,
   picture_files,
   pictures,
+  records,
+  tag_checks,
 )
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
@@ -88,8 +91,10 @@ def samples(root: Path, own: Config) -> list[Listed]:
       for number, raw in enumerate(file, 1):
         where = f"cooper_train_set: {name}:{number}"
         try:
-          record = _record(raw, where)
-          one = record and read(root, own, name, number, offset, record, where)
+          with folders.reading(where):
+            record = _record(raw, where)
+            given = (root, own, name, number, offset, record, where)
+            one = record and read(*given)
         except UserError as error:  # one of the samples that may be bad
           one = Listed(f"{name}:{number}", "", problem=str(error))
         found += [one] if one else []
@@ -114,9 +119,12 @@ def _dense(root, own, name, number, offset, record, where) -> Listed | None:
   if "rgb_image" not in record:
     return None
   folder = Path(name).parent
-  depth, classes = record.get("depth_image"), record.get("seg_image")
-  if not depth and not classes:
-    raise UserError(f"{where}: neither 'depth_image' nor 'seg_image'")
+  keys = ("rgb_image", "depth_image", "seg_image")
+  image, depth, classes = (_text(record, key, where) for key in keys)
+  if not image or not (depth or classes):
+    raise UserError(
+      f"{where}: a line has 'rgb_image' and 'depth_image' or 'seg_image'"
+    )
   maps = {}
   if depth:
     known = (SCALES.get(part.lower()) for part in folder.parts)
@@ -134,7 +142,22 @@ def _dense(root, own, name, number, offset, record, where) -> Listed | None:
       names=tuple(each for each, _ in colors),
       read=functools.partial(_coloured, colors=colors),
     )
-  return Listed(f"{name}:{number}", str(folder / record["rgb_image"]), maps)
+  return Listed(f"{name}:{number}", str(folder / image), maps)
+
+
+def _text(record, key: str, where: str, *, kinds: tuple = (str,)) -> str:
+  """The text under a key, "" without one; UserError where it is no text.
+
+  kinds: what else may be written there, numbers.
+  """
+  value = record.get(key)
+  if key == "image" and isinstance(value, list):
+    if len(value) != 1:
+      raise UserError(f"{where}: {columns.several(len(value))}")
+    value = value[0]
+  if value is not None and type(value) not in kinds:
+    raise UserError(f"{where}: {key!r} is {records.said(value)}, no text")
+  return "" if value is None else str(value).strip()
 
 
 def _question(root, own, name, number, offset, record, where) -> Listed | None:
@@ -142,9 +165,8 @@ def _question(root, own, name, number, offset, record, where) -> Listed | None:
   if not {"question", "answer", "image"} <= set(record):
     return None
   written = {
-    k: str(record[k]).strip()
-    for k in ("question", "answer", "image", "flag")
-    if record.get(k) is not None  # 0 is an answer
+    key: _text(record, key, where, kinds=(str, int, float))
+    for key in ("question", "answer", "image", "flag")
   }
   written = {k: text for k, text in written.items() if text}
   if not {"question", "answer", "image"} <= set(written):
@@ -230,18 +252,18 @@ def _trace(root, own, name, number, offset, record, where) -> Listed | None:
   reasoning = _CALL.sub(lambda m: f" <{CALLS[m[1]]}> ", reasoning)
   reasoning = _TAGS.sub(" ", reasoning)
   written = {"question": "".join(asked).strip(), "image": name}
-  written["answer"] = answer
-  question = dataclasses.replace(
-    _asked(own, written, where),
-    reasoning=" ".join(reasoning.split()),
-    needs=tuple(maps),
-  )
+  written |= {"answer": answer, "reasoning": " ".join(reasoning.split())}
+  question = _asked(own, written, where)
+  question = dataclasses.replace(question, needs=tuple(maps))
+  tag_checks.check([question], maps, where)
   return Listed(
     f"{name}:{number}",
     name,
     maps,
     questions=(question,),
-    read=functools.partial(_embedded, offset=offset, place=images[0]),
+    read=functools.partial(
+      _embedded, offset=offset, place=images[0], alone=not maps
+    ),
   )
 
 
@@ -260,7 +282,9 @@ def _answered(text: str) -> tuple[str, str]:
 
 
 def _drawn(own, name, offset, place, which, where) -> MapPath:
-  picture = functools.partial(_embedded, offset=offset, place=place)
+  picture = functools.partial(
+    _embedded, offset=offset, place=place, alone=False
+  )
   if which == "depth":
     reach = (own.nearest, own.farthest)
     return MapPath(
@@ -284,7 +308,9 @@ def _colors(own: Config, where: str):
   return colour_maps.named(Path(own.colors).expanduser())
 
 
-def _embedded(path: str, where: str, *, offset: int, place: int) -> Image.Image:
+def _embedded(
+  path: str, where: str, *, offset: int, place: int, alone: bool
+) -> Image.Image:
   """The picture of a part of the line that begins at a byte of the file."""
   with open(path, "rb") as file:
     file.seek(offset)
@@ -293,12 +319,11 @@ def _embedded(path: str, where: str, *, offset: int, place: int) -> Image.Image:
   try:
     value = record["interleaved_reason"][place]["value"]
     raw = base64.b64decode(value.rpartition("base64,")[2], validate=True)
-    picture = Image.open(io.BytesIO(raw), formats=picture_files.FORMATS)
   except (binascii.Error, *picture_files.BROKEN) as error:
-    raise UserError(f"{said} can't be read: it is no picture") from error
-  if picture.width * picture.height > picture_files.PIXELS:
-    raise UserError(f"{said} is {picture.width}x{picture.height}; too large")
-  return pictures.upright(picture, said)
+    raise UserError(f"{said} can't be read: it is no base64") from error
+  held = picture_files.Embedded(raw, f"of part {place}")
+  with picture_files.opened(held, where, "picture") as picture:
+    return pictures.upright(picture, said, alone=alone)
 
 
 def _grey(file, *, picture, reach) -> np.ndarray:

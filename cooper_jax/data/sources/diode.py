@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.data import data_sets, folders
+from cooper_jax.data import data_sets, folders, numpy_files
 from cooper_jax.data.folders import Listed, MapPath
 from cooper_jax.errors import UserError
 
@@ -59,7 +59,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
 def _masked(file, *, mask_path: str) -> np.ndarray:
   """Metres [h, w], 0 where the mask says that nothing was measured."""
   metres = file.numpy(axes=2, wanted="metres are floats [h, w, 1]")
-  mask = np.load(mask_path, allow_pickle=False)
+  mask = numpy_files.array(mask_path, file.where, "mask")
   if mask.shape[:2] != metres.shape:
     raise UserError(
       f"{file.said} is {list(metres.shape)}, its mask {list(mask.shape)}"

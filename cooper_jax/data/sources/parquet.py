@@ -12,7 +12,6 @@ from pathlib import Path
 from cooper_jax.data import columns, data_sets, folders, parquet_files
 from cooper_jax.data.columns import HELD, ColumnConfig
 from cooper_jax.data.folders import Listed
-from cooper_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +29,15 @@ def samples(root: Path, own: Config) -> list[Listed]:
 
 def rows(root: Path, path: str, own: Config, given, source: str):
   """Yields the rows of a file; one that can't be read is one bad sample."""
-  where, file = f"{source}: {path}", root / path
   try:
-    there = parquet_files.names(file, where)
-  except UserError as error:  # how many rows it has, nobody knows
+    yield from _rows(root, path, own, given, source)
+  except parquet_files.Unreadable as error:
     yield Listed(path, path, problem=str(error), split=data_sets.split_in(path))
-    return
+
+
+def _rows(root: Path, path: str, own: Config, given, source: str):
+  where, file = f"{source}: {path}", root / path
+  there = parquet_files.names(file, where)
   chosen = columns.chosen(there, given, where)
   shown = [name for name in columns.pictured() if name in chosen]
   held = {

@@ -30,7 +30,7 @@ def samples(root: Path, own: Config) -> list[Listed]:
   del own
   found, total = [], 0
   for path in folders.files(root, ".parquet"):
-    rows = list(_rows(root, path))
+    rows = list(_readable(root, path))
     total += len(rows)
     found += [one for one in rows if one is not None]
   if total > len(found):
@@ -41,15 +41,21 @@ def samples(root: Path, own: Config) -> list[Listed]:
   return found
 
 
+def _readable(root: Path, path: str):
+  """Yields the samples of a file, None for one of several images.
+
+  A file that can't be read, or from some row on, is one bad sample.
+  """
+  try:
+    yield from _rows(root, path)
+  except parquet_files.Unreadable as error:
+    yield Listed(path, path, problem=str(error), split=data_sets.split_in(path))
+
+
 def _rows(root: Path, path: str):
-  """Yields the samples of a file, None for one of several images."""
   where, file = f"sat: {path}", root / path
   split = data_sets.split_in(path)
-  try:
-    there = parquet_files.names(file, where)
-  except UserError as error:
-    yield Listed(path, path, problem=str(error), split=split)
-    return
+  there = parquet_files.names(file, where)
   right = next((name for name in (_TEXT, _PLACE) if name in there), _TEXT)
   needed = ("question", "answers", right)
   for name in (_IMAGES, *needed):

@@ -81,6 +81,8 @@ def samples(root: Path, own: Config) -> list[Listed]:
     split = data_sets.split_in(parts[-4])
     with (root / path).open("rb") as file:
       for number, raw in enumerate(file, 1):
+        if not raw.strip():
+          continue
         name = f"{path}:{number}"
         try:
           with folders.reading(f"spar: {name}"):
@@ -131,7 +133,9 @@ def _line(root, images, path, name, raw: bytes) -> Listed | None:
     split=data_sets.split_in(part),
     group=f"{images}/{str(shown[0]).partition('/')[0]}",
     questions=(dataclasses.replace(question, family=family),),
-    read=functools.partial(_marked, marks=marks) if marks else None,
+    read=(
+      functools.partial(_marked, marks=marks, alone=not maps) if marks else None
+    ),
     beside=(path,),  # it says the marks
   )
 
@@ -186,10 +190,10 @@ def _marks(record, where: str) -> tuple:
   return tuple(found)
 
 
-def _marked(path: str, where: str, *, marks) -> Image.Image:
+def _marked(path: str, where: str, *, marks, alone: bool) -> Image.Image:
   """The picture with its marks, at its own size."""
   with picture_files.opened(path, where, "image") as picture:
-    shown = pictures.upright(picture, where)
+    shown = pictures.upright(picture, where, alone=alone)
   draw = ImageDraw.Draw(shown)
   for colour, numbers in marks:
     sides = (shown.width, shown.height) * 2

@@ -6,6 +6,7 @@ own script does it, the nearest pairs first, within .02 seconds.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 
 from cooper_jax.data import data_sets, folders
@@ -38,8 +39,12 @@ def samples(root: Path, own: Config) -> list[Listed]:
     name = Path(path).parent.as_posix()
     before = "" if name == "." else f"{name}/"
     sequence = root.name if name == "." else name
-    colour = _stamped(root, f"{before}rgb.txt")
-    depth = _stamped(root, f"{before}depth.txt")
+    try:
+      colour = _stamped(root, f"{before}rgb.txt")
+      depth = _stamped(root, f"{before}depth.txt")
+    except UserError as error:
+      found.append(Listed(sequence, "", problem=str(error), group=sequence))
+      continue
     cameras = (c for key, c in CAMERAS.items() if key in sequence)
     camera = next(cameras, ())
     found += [*_wrong(colour, sequence), *_wrong(depth, sequence)]
@@ -80,8 +85,10 @@ def _stamped(root: Path, written: str) -> dict[float | str, str]:
     if not parts:
       continue
     try:
-      stamp, name = parts
-      found[float(stamp)] = name
+      stamp, name = float(parts[0]), *parts[1:]
+      if not math.isfinite(stamp):  # it is near to none, and far from none
+        raise ValueError
+      found[stamp] = name
     except ValueError:
       line = f"{path.name}:{number}"
       found[line] = f"tum: {path}:{number}: a line is a time and a path"

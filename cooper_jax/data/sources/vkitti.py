@@ -53,9 +53,9 @@ def samples(root: Path, own: Config) -> list[Listed]:
     if key in depth:
       maps["depth"] = MapPath(depth[key], 100.0)
     if key in classes:
-      lines, problem = folders.tried(_lines, root, scene, way)
-      if lines:
-        colors = colour_maps.named(lines, UNDEFINED)
+      named, problem = folders.tried(_named, root, scene, way)
+      if named:
+        lines, colors = named
         maps["segmentation"] = MapPath(
           classes[key],
           names=tuple(name for name, _ in colors),
@@ -85,6 +85,12 @@ def _beside(root: Path, prefix: str, folder: str) -> dict[tuple, str]:
       frame = parts[-1][len(prefix) : -len(".png")]
       found[parts[-6], parts[-5], parts[-2], frame] = path
   return found
+
+
+def _named(root: Path, scene: str, way: str):
+  """(the colors.txt of a scene, its names and colours)."""
+  lines = _lines(root, scene, way)
+  return lines, colour_maps.named(lines, UNDEFINED)
 
 
 @functools.lru_cache(maxsize=256)
