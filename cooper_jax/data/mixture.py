@@ -160,12 +160,13 @@ def too_many(
   *,
   setting: str = "config.data.bad_samples",
   of: str = "",
+  what: str = "samples",
 ) -> UserError:
   """The error of more bad samples than are allowed; names the first ones."""
   rest = len(bad) - MOST_NAMED
   return UserError(
     f"{'; '.join(bad[:MOST_NAMED])}{f'; and {rest:,} more' * (rest > 0)}"
-    f" ({len(bad):,} of {total:,} samples{of} are bad; {setting}={share:g}"
+    f" ({len(bad):,} of {total:,} {what}{of} are bad; {setting}={share:g}"
     " allows no more)"
   )
 

@@ -24,6 +24,7 @@ from cooper_jax.eval import questions
 from cooper_jax.eval.pairing import FREE
 from cooper_jax.parallel import processes
 from cooper_jax.policy import own_params
+from cooper_jax.rollouts import lengths
 from cooper_jax.training import disk_space
 from cooper_jax.training.checkpoint import Checkpoints
 
@@ -116,7 +117,7 @@ def open_items(config) -> list:
   settings = config.grpo
   data = DataConfig.from_config(config)
   split = mixture.open_tolerant(data, "validation")
-  split = selection.phrased(split, settings.phrasings)
+  split = lengths.fitting(config, selection.phrased(split, settings.phrasings))
   keep = selection.Selection(families=tuple(settings.families))
   items = questions.items_of(
     selection.Selected(split, keep),

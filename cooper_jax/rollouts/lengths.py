@@ -2,26 +2,28 @@
 
 Looked at before any stage is trained: a question that no prompt holds would
 else end reinforcement that hours of training led to, and one that no row holds
-would be left out without a word.
+would be left out without a word. Up to `data.bad_samples` of them may be.
 """
 
 import dataclasses
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from cooper_jax import modalities, plugins
 from cooper_jax.data import mixture, modes, tasks, traces
 from cooper_jax.data.selection import Selection
-from cooper_jax.data.sources import DataConfig
+from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
-from cooper_jax.sample import Question
+from cooper_jax.sample import Question, Sample
 from cooper_jax.sequences import lens, segments
 from cooper_jax.sequences.markup import request_of
 
 _TILE = 32  # what is advised is a multiple of it
-SPLIT_OF = {"grpo": "train", "evaluate": "test"}  # whose questions are asked
+# Stages that ask questions, and of which splits.
+SPLITS = (("grpo", "train"), ("grpo", "validation"), ("evaluate", "test"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,24 +35,95 @@ class Asked:
   maps: tuple[str, ...]  # modalities
 
 
+@dataclasses.dataclass(frozen=True)
+class Fitting:
+  """A source without the questions that no prompt has room for."""
+
+  source: Source | mixture.Mixture
+  fits: Callable[[Question], bool]
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> Sample | None:
+    sample = self.source[index]
+    if sample is None:
+      return None
+    kept = tuple(filter(self.fits, sample.questions))
+    return dataclasses.replace(sample, questions=kept)
+
+  def questions(self, index: int) -> tuple[Question, ...]:
+    """A sample's questions alone."""
+    return tuple(filter(self.fits, mixture.questions_of(self.source, index)))
+
+  def __repr__(self) -> str:
+    return repr(self.source)
+
+
+def fitting(config, source: Source | mixture.Mixture):
+  """The source less what no prompt holds, if such questions may be left out."""
+  if not config.data.bad_samples:
+    return source
+  policy = make_policy(config)
+  return Fitting(source, lambda q: not _prompt_problem(config, policy, q.text))
+
+
 def check(config, stages) -> None:
-  """Raises UserError for the first question too long for one of the stages."""
-  prompts = [stage for stage in SPLIT_OF if stage in stages]
+  """Raises UserError for questions too long for the stages.
+
+  That is the first one, or more than `data.bad_samples` of a split's; up to
+  that share they are said on stderr, and are left out.
+  """
+  prompts = [
+    (stage, split)
+    for stage, split in SPLITS
+    if stage in stages
+    and (split != "validation" or config.grpo.validate_every > 0)
+  ]
   if not prompts and "sft" not in stages:
     return
   data, policy = DataConfig.from_config(config), make_policy(config)
   if prompts or ("sft" in stages and config.sft.self_map_scenes):
     _check_requests(config, policy)
-  for stage in prompts:
-    kept = Selection(config.grpo.families if stage == "grpo" else ())
-    for asked in _some(of_split(data, SPLIT_OF[stage]), SPLIT_OF[stage], stage):
-      if kept.kept([asked.question]):
-        _check_prompt(config, policy, asked.question.text, asked.where)
+  for stage, split in prompts:
+    every = of_split(data, split)
+    if split != "validation":  # which says itself that it asks nothing
+      every = _some(every, split, stage)
+    _refuse(
+      _kept(every, config.grpo.families if stage == "grpo" else ()),
+      lambda each: _prompt_problem(
+        config, policy, each.question.text, each.where
+      ),
+      data.bad_samples,
+    )
   if "sft" in stages:
-    kept = Selection(config.sft.families)
-    for asked in _some(of_split(data, "train"), "train", "sft"):
-      if kept.kept([asked.question]):
-        _check_trace(config, policy, asked)
+    _refuse(
+      _kept(
+        _some(of_split(data, "train"), "train", "sft"), config.sft.families
+      ),
+      lambda each: _trace_problem(config, policy, each),
+      data.bad_samples,
+    )
+
+
+def _kept(every: Iterable[Asked], families):
+  kept = Selection(tuple(families))
+  return (each for each in every if kept.kept([each.question]))
+
+
+def _refuse(every: Iterable[Asked], problem, share: float) -> None:
+  """UserError for the first problem, or more than a share; says the others."""
+  bad, total = [], 0
+  for asked in every:
+    total += 1
+    line = problem(asked)
+    if line and not share:
+      raise UserError(line)
+    bad += [line] if line else []
+  if len(bad) > share * total:
+    raise mixture.too_many(bad, total, share, what="questions")
+  for line in bad[: mixture.MOST_NAMED]:
+    print(f"left out: {line}", file=sys.stderr, flush=True)
 
 
 def _some(every: Iterable[Asked], split: str, stage: str):
@@ -113,29 +186,34 @@ def _check_requests(config, policy) -> None:
   """The requests for maps, which are as long as a short question."""
   for name in config.modalities:
     text = request_of(plugins.find("modalities", name).REQUEST)
-    _check_prompt(config, policy, text, f"the request for {name}")
+    line = _prompt_problem(config, policy, text, f"the request for {name}")
+    if line:
+      raise UserError(line)
 
 
-def _check_prompt(config, policy, text: str, where: str) -> None:
+def _prompt_problem(config, policy, text: str, where: str = "") -> str:
+  """What is wrong with a question that no prompt holds, "" where one does."""
   image, buckets = policy.form.model.locations, config.sampling.prompt_buckets
   # No token has less than a byte: most questions need no tokenizer. The three
   # are <user> and the spaces before the text and the lens.
   told = len(lens.LONGEST_LENS) if policy.markup.tell_lens else 0
   if told + len(text.encode()) + 3 + image <= max(buckets):
-    return
+    return ""
   # Less its last token, which the sampler feeds itself.
   tokens = len(policy.markup.longest_request(text).ids) - 1
-  if tokens + image > max(buckets):
-    more = (*buckets, _rounded(tokens + image))
-    raise UserError(
-      f'{where}: "{_short(text)}" takes {tokens} tokens of a prompt, the'
-      f" largest of config.sampling.prompt_buckets ({max(buckets)}) leaves"
-      f" {max(max(buckets) - image, 0)} beside the image; ask less, or set"
-      f" config.sampling.prompt_buckets={more}"
-    )
+  if tokens + image <= max(buckets):
+    return ""
+  more = (*buckets, _rounded(tokens + image))
+  return (
+    f'{where}: "{_short(text)}" takes {tokens} tokens of a prompt, the'
+    f" largest of config.sampling.prompt_buckets ({max(buckets)}) leaves"
+    f" {max(max(buckets) - image, 0)} beside the image; ask less, or set"
+    f" config.sampling.prompt_buckets={more}"
+  )
 
 
-def _check_trace(config, policy, asked: Asked) -> None:
+def _trace_problem(config, policy, asked: Asked) -> str:
+  """What is wrong with a trace that no row of SFT holds, "" where one does."""
   length, texts = longest(config, policy, asked)
   for need, name, what in (
     (length, "bin", "tokens"),
@@ -143,11 +221,12 @@ def _check_trace(config, policy, asked: Asked) -> None:
   ):
     room = config.sft[name]
     if need > room:
-      raise UserError(
+      return (
         f'{asked.where}: "{_short(asked.question.text)}" and its trace take up'
         f" to {need} {what}, config.sft.{name} is {room}; ask or reason less,"
         f" or set config.sft.{name}={_rounded(need)}"
       )
+  return ""
 
 
 def _short(text: str) -> str:

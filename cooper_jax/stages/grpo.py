@@ -26,7 +26,7 @@ from cooper_jax.policy import (
 from cooper_jax.rl import losses, question_order, scoring
 from cooper_jax.rl.build import build_step, optimiser_steps
 from cooper_jax.rl.rollout_log import RolloutLog
-from cooper_jax.rollouts import generate
+from cooper_jax.rollouts import generate, lengths
 from cooper_jax.stages import tokenizer
 from cooper_jax.trained import begin_adapted, imported_params, load_stage
 from cooper_jax.training import loop, optim, start_folders, telemetry
@@ -95,7 +95,7 @@ def run(config, workdir) -> None:
   )
   asked = selection.after(source, settings.skip_scenes)
   stream = question_order.ORDERS[settings.order](
-    selection.phrased(asked, settings.phrasings),
+    lengths.fitting(config, selection.phrased(asked, settings.phrasings)),
     batch=settings.batch,
     seed=config.seed,
     families=tuple(settings.families),

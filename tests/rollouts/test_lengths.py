@@ -11,9 +11,10 @@ from PIL import Image
 
 from configs import base
 from cooper_jax import main, plugins
-from cooper_jax.data import traces
-from cooper_jax.data.sources import world
+from cooper_jax.data import mixture, traces
+from cooper_jax.data.sources import DataConfig, world
 from cooper_jax.errors import UserError
+from cooper_jax.eval.benchmarks import embedded
 from cooper_jax.policy import make_policy
 from cooper_jax.rollouts import lengths
 from cooper_jax.sequences import segments
@@ -149,6 +150,72 @@ def test_the_world_is_refused_where_its_longest_does_not_fit(changes):
       config[name].update(value)
   with pytest.raises(UserError, match=r"config\.s"):
     lengths.check(config, ALL)
+
+
+def pictures(folder):
+  """Those of the lines; where some samples may be bad, each is decoded."""
+  for name in ("a", "b", "c"):
+    Image.new("RGB", (16, 16)).save(folder / f"{name}.png")
+
+
+LONG = {"image": "b.png", "question": words(200), "reasoning": words(300)}
+
+
+@pytest.mark.parametrize(
+  ("split", "stage"),
+  [("train", "grpo"), ("train", "sft"), ("test", "evaluate"),
+   ("validation", "grpo")],
+)  # fmt: skip
+def test_too_long_questions_are_left_out_up_to_a_share(
+  tmp_path, capsys, split, stage
+):
+  pictures(tmp_path)
+  config = own(tmp_path, LONG, {"image": "c.png"}, split=split)
+  config.grpo.validate_every = 2
+  config.data.bad_samples = 0.34
+  lengths.check(config, [stage])
+  said = capsys.readouterr().err
+  assert said.startswith(f"left out: {tmp_path}/own-{split}.jsonl:2: ")
+  assert said.count("\n") == 1
+  config.data.bad_samples = 0.32
+  with pytest.raises(UserError) as error:
+    lengths.check(config, [stage])
+  assert f"own-{split}.jsonl:2: " in str(error.value)
+  assert "1 of 3 questions are bad; config.data.bad_samples=0.32" in str(
+    error.value
+  )
+
+
+def test_the_validation_split_counts_where_it_is_asked(tmp_path):
+  config = own(tmp_path, LONG, split="validation")
+  config.grpo.validate_every = 0
+  lengths.check(config, ["grpo"])
+  config.grpo.validate_every = 2
+  with pytest.raises(UserError, match=r"own-validation\.jsonl:2: "):
+    lengths.check(config, ["grpo"])
+
+
+def test_no_stage_asks_what_was_left_out(tmp_path):
+  pictures(tmp_path)
+  lines = [
+    {"image": "a.png", "question": f"is {words(n)} near ?"}
+    for n in (200, 5, 200, 9)
+  ]
+  config = own(tmp_path, *lines, split="test")
+  every = embedded.items(config)
+  config.data.bad_samples = 0.5
+  left = embedded.items(config)
+  short = [item for item in every if len(item.question.text) < 100]
+  assert len(every) == 5
+  assert {i.question.text for i in left} == {i.question.text for i in short}
+  assert len(left) == 3
+  # Seen by who counts the questions alone, too.
+  source = mixture.open_tolerant(DataConfig.from_config(config), "test")
+  fitting = lengths.fitting(config, source)
+  for index, sample in enumerate(fitting):
+    assert fitting.questions(index) == sample.questions
+  config.data.bad_samples = 0.0
+  assert lengths.fitting(config, source) is source
 
 
 VARIANTS = ("tiny", "long", "scratch", "smoke", "0p6b", "7b", "7b_mot")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from cooper_jax.data import mixture
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import questions
+from cooper_jax.rollouts import lengths
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question
 
@@ -20,6 +21,7 @@ KEY = "qa"
 def items(config) -> list[Item]:
   """Questions of the test split, drawn with `config.seed`."""
   test = mixture.open_tolerant(DataConfig.from_config(config), "test")
+  test = lengths.fitting(config, test)
   return questions.items_of(test, config.evaluate.questions, seed=config.seed)
 
 

@@ -9,6 +9,7 @@ from cooper_jax.data import mixture, modes, selection
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.eval import questions
 from cooper_jax.eval.benchmarks import embedded
+from cooper_jax.rollouts import lengths
 from cooper_jax.rollouts.prompts import Item
 
 TITLE = "Test split in held-out words"
@@ -20,4 +21,5 @@ def items(config) -> list[Item]:
   """The questions of `embedded`, drawn with `config.seed`, rephrased."""
   test = mixture.open_tolerant(DataConfig.from_config(config), "test")
   asked = selection.phrased(test, selection.HELDOUT_WORDS)
+  asked = lengths.fitting(config, asked)
   return questions.items_of(asked, config.evaluate.questions, seed=config.seed)
