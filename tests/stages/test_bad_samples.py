@@ -5,6 +5,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from cooper_jax.rollouts import lengths
 from cooper_jax.training import telemetry
 from tests.data.test_parquet import depth, image, png
 from tests.stages import test_own_data
@@ -46,6 +47,7 @@ def test_bad_samples_stop_no_stage(tmp_path, capsys):
        "grpo.order": "epochs", "grpo.validate_every": 2,
        "grpo.validation_questions": 4},
   )  # fmt: skip
+  lengths.check(config, STAGES)
   summary = test_own_data.run(config, tmp_path / "run")
   for stage in STAGES[:-1]:
     assert telemetry.read_metrics(tmp_path / f"run/{stage}/metrics.jsonl")
