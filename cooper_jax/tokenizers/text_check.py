@@ -33,11 +33,11 @@ def differences(folder, *, live: bool = False) -> list[str]:
   Without `chat.json`, what can be seen without it: that the folder loads, and
   that text comes back from its tokens. live: whether to ask the folder's own
   class of `transformers`, too, which has to be installed; UserError where it
-  can't be asked.
+  can't be asked, or the folder's text can't be read.
   """
   folder = Path(folder).expanduser()
+  text = FolderText.load(folder)
   try:
-    text = FolderText.load(folder)
     found = _losses(text)
     expected = text_files.read_object(folder, EXPECTED_CHAT)
     size = expected.get("size", text.size)

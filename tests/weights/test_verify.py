@@ -301,7 +301,7 @@ def test_where_the_own_class_fails_the_cause_is_said(
     )
 
 
-def test_a_text_that_is_not_the_folders_own_is_told(tmp_path, capsys):
+def test_a_text_that_is_not_the_folders_own_is_refused(tmp_path, capsys):
   """The tokenizer is of another model: it has more tokens than rows."""
   folder = tmp_path / "a"
   released.write(folder, "llama")
@@ -310,6 +310,7 @@ def test_a_text_that_is_not_the_folders_own_is_told(tmp_path, capsys):
   (folder / "tokenizer.json").write_bytes(
     (written / "tokenizer.json").read_bytes()
   )
-  assert verify.main([str(folder)]) == 1
-  said = capsys.readouterr().out
-  assert "text differs: " in said and "of one model" in said
+  assert verify.main([str(folder)]) == 2
+  said = capsys.readouterr()
+  assert said.out == "" and said.err.count("\n") == 1
+  assert said.err.startswith("error: ") and "of one model" in said.err
