@@ -23,7 +23,7 @@ from cooper_jax.sequences.markup import request_of
 
 _TILE = 32  # what is advised is a multiple of it
 # Stages that ask questions, and of which splits.
-SPLITS = (("grpo", "train"), ("grpo", "validation"), ("evaluate", "test"))
+ASKED_SPLITS = (("grpo", "train"), ("grpo", "validation"), ("evaluate", "test"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def check(config, stages) -> None:
   """
   prompts = [
     (stage, split)
-    for stage, split in SPLITS
+    for stage, split in ASKED_SPLITS
     if stage in stages
     and (split != "validation" or config.grpo.validate_every > 0)
   ]
