@@ -57,6 +57,7 @@ def test_wrong_input_is_one_line(photo, arguments, message, capsys):
   assert not list(photo.parent.glob("*answer*"))
 
 
+@pytest.mark.ci
 def test_no_map_is_asked_of_a_run_whose_data_had_none(
   tmp_path, monkeypatch, capsys
 ):

@@ -38,6 +38,7 @@ def test_the_smallest_shape_has_five_million_parameters():
   assert 5.0e6 < sum(subjects.matrices(params, policy)) < 5.1e6
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("what", ["generate", "sft", "grpo"])
 def test_a_work_is_timed_and_held_against_the_floor(what, little, capsys):
   found = run(capsys, f"--what={what}", "--new=12")
@@ -73,6 +74,7 @@ def test_rows_are_packed_as_the_stages_pack_them_or_free(little):
   assert __main__.parse([*words, "--beside"]).rows == "free"
 
 
+@pytest.mark.ci
 def test_a_prompt_that_is_shared_gives_the_same_gradient(little, capsys):
   found = run(capsys, "--what=prefix", "--new=16", "--group=4")
   assert found["largest_difference"] < 1e-5
@@ -133,6 +135,7 @@ def test_works_are_timed_in_turn_until_the_limit():
   assert order == calls[:4]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_another_library_is_timed_beside(in_turn, little, monkeypatch, capsys):
   """Its figures stand beside ours, with the ratio of CPU seconds."""

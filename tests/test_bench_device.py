@@ -79,6 +79,7 @@ def dry_run(capsys, *parts):
   return {each["part"]: each for each in found}
 
 
+@pytest.mark.ci
 def test_a_dry_run_has_the_kernel_and_the_sampler(capsys):
   """In a process of their own, as on a device."""
   by = dry_run(capsys, "kernels", "decode")

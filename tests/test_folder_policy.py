@@ -105,6 +105,7 @@ def test_an_answer_in_markup_reads_back(made):
   )
 
 
+@pytest.mark.ci
 def test_sampled_and_scored_alike_and_no_row_of_no_token(made):
   form, model = made.form, made.model
   params = tiny.random_params(model, form, seed=3)

@@ -105,6 +105,7 @@ def test_a_turned_picture_is_seen_upright(tmp_path):
     np.testing.assert_array_equal(found.photo, upright.photo)
 
 
+@pytest.mark.ci
 def test_several_questions_are_answered_in_one_call(model, scene, monkeypatch):
   questions = [question.text for question in scene.questions[:3]]
   alone = [model.ask(scene, each, mode="depth") for each in questions]
@@ -137,6 +138,7 @@ def test_a_chat_compiles_once_and_keeps_what_was_said(model, room):
   assert model.ask(room, QUESTION, mode="depth").response == first.response
 
 
+@pytest.mark.ci
 def test_a_map_is_drawn_on_request_at_the_images_own_size(model, room, scene):
   depth = model.draw(room, "depth")
   assert depth.shape == (80, 120) and depth.dtype == np.float32

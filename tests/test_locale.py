@@ -25,6 +25,7 @@ def python(*words, cwd, **environment):
   )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
   "words",
   [

@@ -84,6 +84,7 @@ def on_one_device():
     return steps(2)
 
 
+@pytest.mark.ci
 def test_what_was_sampled_is_what_is_trained_and_the_rest_is_frozen():
   after, metrics, frozen = on_one_device()
   gaps = {n: v for n, v in metrics.items() if n.startswith("mismatch")}

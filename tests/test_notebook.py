@@ -113,6 +113,7 @@ def test_a_version_that_will_not_do_is_said_and_kept(monkeypatch):
   assert line.startswith("warning: jax 0.4.1 is here, the code needs")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path, monkeypatch):
   settings = [f"--config.{setting}" for setting in SETTINGS[path.stem]]

@@ -344,6 +344,7 @@ def test_it_answers_about_a_scene(packed, tmp_path, monkeypatch, capsys):
   assert len(drawn) == asked > 1 and drawn[0].startswith("scene-4-")
 
 
+@pytest.mark.ci
 def test_the_packaged_model_fits_this_version_and_sees():
   """What configs/grpo.py starts from: small, whole, and it draws depth."""
   folder = package.find("tiny")

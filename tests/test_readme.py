@@ -189,6 +189,7 @@ def own_scenes(folder, count=24):
   return path
 
 
+@pytest.mark.ci
 def test_the_example_modality_trains_with_no_other_edit(tmp_path):
   """Tokenizer to report, of own data, with that one file."""
   for folder in ("cooper_jax", "configs"):

@@ -294,6 +294,7 @@ def test_the_file_of_the_repository_agrees(capsys):
   assert "logits/T=0.7" in capsys.readouterr().out
 
 
+@pytest.mark.ci
 def test_every_case_agrees_with_plain_numpy_on_another_shape(
   other, tmp_path, capsys
 ):
@@ -320,6 +321,7 @@ def test_a_value_that_is_off_is_noticed(other, tmp_path, section, name, key):
   assert run(tmp_path, spoiled) == 1
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
   ("section", "name"), [("losses", "ppo"), ("sampler_is", "x"), ("new", None)]
 )

@@ -269,6 +269,7 @@ def test_a_map_of_its_own_is_read_and_not_learned(modality):
     assert (row["code_weight"] > 0).sum() == learned
 
 
+@pytest.mark.ci
 def test_a_policy_draws_the_maps_it_reads_once(tmp_path):
   config = base.get_base("smoke", ("pretrain",))
   policy = make_policy(config)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from configs import base
 from cooper_jax import world
@@ -67,6 +68,7 @@ def test_places_read_the_map_of_their_kind_and_no_other():
   assert scored["none"].sum() > 10
 
 
+@pytest.mark.ci
 def test_a_policy_is_measured_on_every_kind():
   config, policy, samples, codes = make(2)
   found = {}

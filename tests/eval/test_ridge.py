@@ -157,6 +157,7 @@ def test_bad_samples_are_left_out_as_far_as_they_may_be(monkeypatch):
     ridge._samples(config, {"train": 3})
 
 
+@pytest.mark.ci
 def test_the_packaged_model_tells_what_an_untrained_one_does_not(
   tmp_path, monkeypatch, capsys
 ):

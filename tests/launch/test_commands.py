@@ -213,6 +213,7 @@ def test_the_launcher_needs_no_packages():
   assert "price sheet" in done.stdout
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(REAL_GCLOUD is None, reason="no gcloud is installed")
 def test_gcloud_itself_accepts_every_command(plan, tmp_path):
   """Its own parser, which runs nothing and needs no account or network."""

@@ -147,6 +147,7 @@ def test_settings_that_can_not_be_are_refused(name, given, said):
     modalities.set_up(name, given)
 
 
+@pytest.mark.ci
 def test_tokenizers_are_as_wide_as_the_list_and_draw_its_classes():
   config = config_of(**{"maps.segmentation.classes": "ade20k"})
   assert len(config.maps.segmentation.names) == 151

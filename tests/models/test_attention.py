@@ -61,6 +61,7 @@ def assert_close(ours, theirs, atol=2e-5):
     np.testing.assert_allclose(one, other, atol=atol)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("length", [128, 200])
 def test_splash_is_xla(length, interpreted):
   rng = np.random.default_rng(length)
@@ -77,6 +78,7 @@ def test_splash_is_xla(length, interpreted):
   assert_close(*results)
 
 
+@pytest.mark.ci
 def test_splash_is_xla_in_blocks(interpreted):
   rng = np.random.default_rng(1)
   bins = BinLayout(trunk=100, bin_size=64)
@@ -100,6 +102,7 @@ def test_splash_is_xla_in_blocks(interpreted):
   assert_close(*results)
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(
   len(jax.devices()) < DEVICES, reason=f"needs {DEVICES} devices"
 )
@@ -209,6 +212,7 @@ def test_an_unknown_kernel_is_refused():
     kernels.choose("flash", "cpu", head_dim=8, dtype="float32")
 
 
+@pytest.mark.ci
 def test_what_is_recomputed_changes_nothing(interpreted):
   found = {}
   for name in (*REMAT, "splash"):
@@ -255,6 +259,7 @@ def _shared_case(rng, lengths, *, rows=6, prefixes=2, kv_heads=2, width=4):
   return q, held(prefixes, 7), [held(rows, length) for length in lengths]
 
 
+@pytest.mark.ci
 def test_parts_joined_by_mass_are_one_softmax():
   q, prefix, rungs = _shared_case(np.random.default_rng(0), (5, 16, 3))
   k, v, mask = (list(part) for part in zip(prefix, *rungs, strict=True))

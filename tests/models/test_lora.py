@@ -74,6 +74,7 @@ CASES = [
 ]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("changes", CASES)
 def test_an_update_of_zero_changes_no_bit_and_merging_is_adding(changes):
   params = problem(**changes)[2]

@@ -67,6 +67,7 @@ def losses_and_gradients(**changes):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
+@pytest.mark.ci
 def test_loss_and_gradients_are_those_of_f32_but_for_the_rounding():
   loss, gradients = losses_and_gradients(operands="bfloat16")
   exact_loss, exact = losses_and_gradients()

@@ -38,6 +38,7 @@ def fresh(config):
   return decoder.init(jax.random.key(0), x, shared)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("remat", "deep"), [("none", 0), ("full", 2)])
 def test_layers_one_by_one_are_the_loop(remat, deep):
   looped = tiny.make_config(layers=3, remat=remat)

@@ -99,6 +99,7 @@ def test_gradient_of_branches_is_that_of_separate_sequences():
     np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("codes_per_step", ["token", "row", "all"])
 def test_maps_of_a_tiny_code_book_sum_to_one(codes_per_step):
   """All 3^4 maps of a 2 x 2 grid with 3 codes: their probabilities sum to 1."""

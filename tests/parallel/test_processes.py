@@ -179,6 +179,7 @@ def trained(folder):
   return pretrain(folder / "trained", count=1)
 
 
+@pytest.mark.ci
 def test_two_processes_pretrain_as_one_does(folder, trained):
   two = pretrain(folder / "two", count=2).end()
   assert_same_end(two, trained.end(), "pretrain")
@@ -190,6 +191,7 @@ def test_two_processes_pretrain_as_one_does(folder, trained):
   assert len(said) == 1 and said[0].startswith("process 2 of 2")
 
 
+@pytest.mark.ci
 def test_a_process_with_another_config_ends_both_with_one_line(folder):
   words = command_line(folder, ("tokenizer",))
   two = Fleet(folder / "other", words, count=2, own=["--config.seed=5"])

@@ -5,9 +5,12 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from cooper_jax.rollouts import prompts
 from tests.rl.toy import CONFIG, ITEMS, asked, fresh, make_step
+
+pytestmark = pytest.mark.ci
 
 PROMPTS = (24, 40)  # lengths that prompts are padded to
 

@@ -226,6 +226,7 @@ class RightCodes:
     return scored(np.zeros(len(view)), quality)
 
 
+@pytest.mark.ci
 def test_one_word_is_said_and_nothing_else(step):
   learned = reinforce(step, OneWord(), steps=130)
   chance = reinforce(step, OneWord(), steps=50, shuffled=True)
@@ -233,6 +234,7 @@ def test_one_word_is_said_and_nothing_else(step):
   assert chance < 0.3
 
 
+@pytest.mark.ci
 def test_a_map_is_drawn_where_the_flag_says_so(steady, half_drawing):
   given = {"steps": 200, "params": half_drawing}
   helps, hurts = reinforce(steady, MapWhereItHelps(), **given)
@@ -241,6 +243,7 @@ def test_a_map_is_drawn_where_the_flag_says_so(steady, half_drawing):
   assert abs(helps - hurts) < 0.5
 
 
+@pytest.mark.ci
 def test_the_right_codes_are_drawn(step, half_drawing):
   """At least three codes of four: with one wrong the quality is about .8."""
   given = {"steps": 60, "params": half_drawing}
@@ -257,6 +260,7 @@ def test_a_step_that_nothing_scores_is_refused(step):
     step(fresh(), asked(), score=score)
 
 
+@pytest.mark.ci
 def test_dead_groups_are_sampled_anew():
   """With rewards that never differ, every round is used, and nothing moves."""
   config = CONFIG.copy_and_resolve_references()

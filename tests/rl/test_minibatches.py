@@ -25,6 +25,7 @@ def batch():
   return scored, made["advantages"](scored)
 
 
+@pytest.mark.ci
 def test_each_part_is_a_step_of_its_own_and_the_old_policy_the_samplers(batch):
   scored, targets = batch
   update = parts(2, updates=2)["update"]
@@ -48,6 +49,7 @@ def test_each_part_is_a_step_of_its_own_and_the_old_policy_the_samplers(batch):
   ) == float(np.sum(targets.tokens.text_RT))
 
 
+@pytest.mark.ci
 def test_one_part_is_the_batch_in_the_same_bits(batch):
   scored, targets = batch
   whole, _ = parts(1)["update"](toy.fresh(), scored, targets)

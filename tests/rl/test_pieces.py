@@ -71,6 +71,7 @@ def updated(kind, rows, bins, *, updates=2, **loss):
   return jax.device_get((state.params, sums)), len(seen)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_add_up_to_the_whole(kind):
   """One piece of four prompts' rows; or rows of one bin, three at a time."""
@@ -92,6 +93,7 @@ def test_in_pieces_the_trainer_scores_as_the_sampler_drew():
     assert tokens > 20 and 0 < total / tokens < 1e-5
 
 
+@pytest.mark.ci
 def test_the_highest_entropies_are_of_all_rollouts():
   whole, _ = updated("dapo", 4, 8, top_entropy=0.3)
   parts, _ = updated("dapo", 3, 1, top_entropy=0.3)

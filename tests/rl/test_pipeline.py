@@ -46,6 +46,7 @@ def whole(step):
   return run(step, state, range(5))
 
 
+@pytest.mark.ci
 def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
   fresh = toy.fresh(stale_params=True)
   state, first = run(step, toy.fresh(stale_params=True), range(3))

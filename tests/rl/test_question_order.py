@@ -144,6 +144,7 @@ def test_after_a_stop_the_same_questions_come():
   assert ask(fresh, 7) != straight[5:]  # so the estimates matter
 
 
+@pytest.mark.ci
 def test_a_step_tells_the_stream_how_its_groups_did():
   config = toy.CONFIG.copy_and_resolve_references()
   samples = [

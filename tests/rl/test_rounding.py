@@ -3,10 +3,13 @@
 import jax
 import numpy as np
 import optax
+import pytest
 
 from cooper_jax.policy import init_state, make_policy
 from cooper_jax.runtime import bf16
 from tests.rl.toy import CONFIG, asked, letter_e, make_step
+
+pytestmark = pytest.mark.ci
 
 
 def test_the_mismatch_of_a_step_with_bf16_products_is_that_of_f32(monkeypatch):

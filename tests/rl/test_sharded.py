@@ -69,6 +69,7 @@ def before():
   return jax.device_get(init_state(POLICY, optax.sgd(0.1), seed=0).params)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_step_on_eight_devices_is_the_step_on_one(name):
   params, texts, metrics = updated(make_mesh(LAYOUTS[name]))

@@ -31,6 +31,7 @@ def saved(tmp_path_factory):
   return checkpoints.directory
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
   ("what", "name"),
   [("restore", "SIGTERM"), ("restore", "SIGINT"), ("save", "SIGTERM")],

@@ -102,9 +102,11 @@ FLAGS = {
 @pytest.mark.parametrize(
   "changes",
   [
-    {"codes_per_step": "token"},
+    pytest.param({"codes_per_step": "token"}, marks=pytest.mark.ci),
     {"codes_per_step": "row"},
-    {"codes_per_step": "all", "unroll": True},
+    pytest.param(
+      {"codes_per_step": "all", "unroll": True}, marks=pytest.mark.ci
+    ),
     {"codes_per_step": "row", "unroll": True, **FLAGS},
   ],
   ids=["token", "row", "all", "flags"],
@@ -132,6 +134,7 @@ def test_sampler_log_prob_is_trainer_log_prob(changes):
     )
 
 
+@pytest.mark.ci
 def test_up_to_three_maps_of_an_answer_are_scored_as_drawn():
   model, form, params = tiny.make(3, tied_head=False, max_maps=3)
   form = dataclasses.replace(form, modality_ids=(0, 1, 2), max_maps=3)
@@ -170,6 +173,7 @@ def trunk_with_maps(rng, form, kinds):
   return tuple(trunk)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("max_maps", [1, 2, 3])
 def test_maps_that_a_prompt_holds_or_is_given_are_read_as_in_training(
   max_maps,
@@ -248,6 +252,7 @@ def test_a_prompt_without_an_image_draws_as_it_is_scored():
   )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("changes", [{}, FLAGS], ids=["plain", "flags"])
 def test_layers_one_by_one_draw_what_a_loop_over_them_draws(changes):
   made, outs = None, []
@@ -269,6 +274,7 @@ def test_layers_one_by_one_draw_what_a_loop_over_them_draws(changes):
   )
 
 
+@pytest.mark.ci
 def test_forced_modes_are_scored_without_their_forced_tokens():
   model, form, params = tiny.make(3, tied_head=False)
   made = trunks(np.random.default_rng(2), form, 2)
@@ -288,6 +294,7 @@ def test_forced_modes_are_scored_without_their_forced_tokens():
   )
 
 
+@pytest.mark.ci
 def test_a_map_that_may_not_be_opened_is_not_called_for():
   """What is said after <think> where a map is barred is made its call."""
   model, form, params = tiny.make(3, tied_head=False)
@@ -324,6 +331,7 @@ def test_a_map_that_may_not_be_opened_is_not_called_for():
   )
 
 
+@pytest.mark.ci
 def test_same_sample_id_same_tokens_in_any_order_batch_and_bucket():
   model, form, params = tiny.make(3, tied_head=False)
   params = eager_to_draw(params, form)
@@ -364,6 +372,7 @@ def test_greedy_rows_of_a_group_agree():
   np.testing.assert_array_equal(out.tokens[3], out.tokens[5])
 
 
+@pytest.mark.ci
 def test_maps_are_never_cut_and_never_drawn_twice():
   model, form, params = tiny.make(3, tied_head=False)
   params = eager_to_draw(params, form)

@@ -11,6 +11,8 @@ from tests.sampling.test_exactness import (
   trunks,
 )
 
+pytestmark = pytest.mark.ci
+
 
 def test_bfloat16_parts_sampler_and_trainer_by_little():
   """Printed by `pytest -s -k bfloat16`: what a correction has to mend."""

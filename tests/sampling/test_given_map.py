@@ -8,6 +8,8 @@ from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import segments
 from tests import tiny
 
+pytestmark = pytest.mark.ci
+
 TEXT, SCRIPT = 7, 3
 
 

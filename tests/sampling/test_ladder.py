@@ -11,6 +11,7 @@ from tests import tiny
 from tests.sampling.test_exactness import eager_to_draw, run, trunks
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("temperature", [(1.3, 0.7), (0.0, 0.0)])
 @pytest.mark.parametrize(
   ("text", "rung", "unroll"),

@@ -119,6 +119,7 @@ def drawer():
   )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
   "truncations",
   [
@@ -152,6 +153,7 @@ def test_sampler_log_prob_is_trainer_log_prob(drawer, truncations):
       assert out.kept[out.trainable & (out.state == kind)].max() == how.top_k
 
 
+@pytest.mark.ci
 def test_without_truncation_nothing_is_kept_and_no_bit_is_another(drawer):
   *policy, made = drawer
   one, other = (run(*policy, made, each) for each in (None, (NONE, NONE)))
@@ -162,6 +164,7 @@ def test_without_truncation_nothing_is_kept_and_no_bit_is_another(drawer):
   jax.tree.map(np.testing.assert_array_equal, one, every.replace(kept=None))
 
 
+@pytest.mark.ci
 def test_greedy_choices_know_no_truncation(drawer):
   *policy, made = drawer
   plain = run(*policy, made, None, (0.0, 0.0))
@@ -169,6 +172,7 @@ def test_greedy_choices_know_no_truncation(drawer):
   jax.tree.map(np.testing.assert_array_equal, plain, cut.replace(kept=None))
 
 
+@pytest.mark.ci
 def test_a_step_of_grpo_learns_under_what_was_drawn_from():
   config = toy.CONFIG.copy_and_resolve_references()
   config.sampling.update(top_p=0.95, code_top_k=3)

@@ -8,6 +8,7 @@ import shutil
 
 import jax
 import msgpack
+import pytest
 
 from cooper_jax import plugins
 from cooper_jax.parallel.mesh import make_mesh
@@ -15,6 +16,8 @@ from cooper_jax.sampling import sampler
 from cooper_jax.training import workdir
 from tests.eval.test_benchmarks import fixture_coins  # noqa: F401
 from tests.stages import test_own_data
+
+pytestmark = pytest.mark.ci
 
 
 def evaluate(config, folder):

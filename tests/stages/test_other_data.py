@@ -71,6 +71,7 @@ def settings(folder, **changes):
   return config
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_data_of_streets_is_trained_on_and_shown(tmp_path):
   write(tmp_path / "own")

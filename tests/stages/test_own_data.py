@@ -88,6 +88,7 @@ def run(config, folder, stages=STAGES):
   return workdir.read_json(folder / "summary.json")
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_data_without_maps_goes_from_nothing_to_a_report(tmp_path, capsys):
   config = settings(write(tmp_path / "own"))
@@ -118,6 +119,7 @@ def test_a_tokenizer_stage_without_maps_may_be_interrupted(tmp_path):
     run(config, tmp_path / "run", stages=("tokenizer",))
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
   "stages, maps, shapes",
@@ -161,6 +163,7 @@ def test_the_world_beside_data_without_maps_trains_its_own(tmp_path):
   assert summary["depth/abs_rel_constant"] > 0
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_package_is_trained_anew_on_data_without_maps(
   packed, tmp_path, monkeypatch

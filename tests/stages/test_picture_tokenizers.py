@@ -68,6 +68,7 @@ def metres(count):
   return rng.uniform(0.3, 15, (count, 64, 64)).astype(np.float32)
 
 
+@pytest.mark.ci
 def test_what_is_imported_is_kept_for_later_stages(here, tmp_path, capsys):
   config = made(here, tmp_path)
   assert config.model.map_grid == 8

@@ -21,6 +21,8 @@ from cooper_jax.training import telemetry, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from tests import metrics_page
 
+pytestmark = pytest.mark.ci
+
 STAGES = ("pretrain", "sft", "grpo")
 STEPS = 6
 

@@ -76,6 +76,7 @@ def parameters(config, folder):
   )
 
 
+@pytest.mark.ci
 def test_leaves_codecs_a_summary_curves_and_pictures(tmp_path, capsys):
   config = settings()
   tokenizer.run(config, tmp_path)
@@ -153,6 +154,7 @@ def test_examples_are_mirrored_together_and_sometimes_show_one_object():
   assert 70 < mirrored < 130
 
 
+@pytest.mark.ci
 def test_missing_maps_and_missing_tokenizers_are_said_in_one_line(
   tmp_path, monkeypatch, capsys
 ):

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from cooper_jax import trained
 from cooper_jax.inference import loading
 from cooper_jax.parallel import processes
@@ -50,6 +52,7 @@ def pair(folder, what) -> list[str]:
   ]
 
 
+@pytest.mark.ci
 def test_what_one_of_two_processes_can_not_read_neither_uses(tmp_path):
   folder = tmp_path / "checkpoints"
   pair(folder, "save")

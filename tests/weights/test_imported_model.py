@@ -10,6 +10,7 @@ from tests.sampling import test_exactness
 from tests.weights import released, released_seeing
 
 
+@pytest.mark.ci
 def test_sampler_log_prob_is_trainer_log_prob(tmp_path):
   released.write(tmp_path / "a", "llama3")
   planned = importing.plan(folder.open_folder(tmp_path / "a"))
@@ -48,6 +49,7 @@ def test_the_forward_pass_is_that_of_the_layers_one_by_one(tmp_path):
   assert np.abs(again[:, 5] - logits[:, 5]).max() > 1e-3
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
   "name", ["qwen3_vl", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)]
 )

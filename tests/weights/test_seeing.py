@@ -58,6 +58,7 @@ def older(here):
     return model, text_model.fill(model, importing.read(planned))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", released_seeing.CASES)
 def test_every_family_gives_what_its_rules_give(name, here, capsys):
   assert verify.main([str(here[0] / name)]) == 0

@@ -75,6 +75,7 @@ def test_grpo_begins_with_folders_only_where_nothing_was_trained(
   workdir.check(alone, tmp_path)
 
 
+@pytest.mark.ci
 def test_the_first_stage_imports_and_the_run_is_exported(here, tmp_path, built):
   """One step of pretraining; out again as docs/weights.md has it."""
   work = tmp_path / "run"

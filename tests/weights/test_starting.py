@@ -108,6 +108,7 @@ def test_every_array_has_an_origin_and_our_rows_are_like_the_old(here):
   np.testing.assert_array_equal(again["params/embedding"], rows)
 
 
+@pytest.mark.ci
 def test_text_alone_gives_what_the_folder_gives(here):
   config, tensors = starts.write_text(here / "again")
   made, params, _ = built(composed(here))
@@ -181,6 +182,7 @@ class Words:
     return [sum(map(ord, text)) % self.size]
 
 
+@pytest.mark.ci
 def test_cells_of_a_picture_share_a_position_and_the_table_stays(tmp_path):
   """The sampler's log-probabilities are the trainer's, and see the table."""
   released_pictures.write_bagel(tmp_path / "a")

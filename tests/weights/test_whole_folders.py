@@ -20,6 +20,7 @@ NOT_HERE = [
 ]
 
 
+@pytest.mark.ci
 def test_positions_are_those_of_the_imported_model(
   tmp_path, monkeypatch, capsys
 ):
@@ -73,6 +74,7 @@ def test_an_error_names_the_config_that_it_is_in(tmp_path, capsys):
   assert error.count("\n") == 1
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["fixed", "whole", "any_shape"])
 def test_a_config_that_is_written_whole_is_known(name, tmp_path):
   """As transformers' `to_json_string(use_diff=False)` gives it."""
