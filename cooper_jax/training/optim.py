@@ -205,21 +205,27 @@ def apply_gradients(
   The step counter goes on either way, so that data and randomness stay in
   step; metric `skipped` says that it happened, and the loop counts it.
   """
-  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  ema = state.ema
-  if ema is not None:
-    ema = update_ema(ema, params, ema_decay)
   grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(grad_norm)
-  new = (params, opt_state, ema)
-  old = (state.params, state.opt_state, state.ema)
-  params, opt_state, ema = jax.tree.map(
-    lambda after, before: jnp.where(finite, after, before), new, old
+
+  def step(params, opt_state, ema):
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    if ema is not None:
+      ema = update_ema(ema, params, ema_decay)
+    return params, opt_state, ema, optax.tree.norm(updates)
+
+  def leave(*kept):
+    return *kept, jnp.zeros_like(grad_norm)
+
+  # A choice between two trees would write both: a third of the time and of the
+  # memory of this function (135 M parameters, AdamW, CPU).
+  params, opt_state, ema, update_norm = jax.lax.cond(
+    finite, step, leave, state.params, state.opt_state, state.ema
   )
   metrics = {
     "grad_norm": grad_norm,
-    "update_norm": optax.tree.norm(updates),
+    "update_norm": update_norm,
     "param_norm": optax.tree.norm(params),
     "skipped": 1.0 - finite.astype(jnp.float32),
   }
