@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cooper_jax import modalities
+from cooper_jax.data import mixture
 from cooper_jax.data.counterfactual import CounterfactualMaps
 from cooper_jax.errors import UserError
 from cooper_jax.tokenizers import map_tokenizer
@@ -146,10 +147,7 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
   ids = arrays["ids"].tolist()
   if len(set(ids)) < total:
     twice = next(i for i, n in collections.Counter(ids).items() if n > 1)
-    raise UserError(
-      f"{source!r}: two samples have the id {twice!r}, by which maps are kept;"
-      " give each its own, in all files of a mixture"
-    )
+    raise mixture.same_id(source, twice)
   if path is not None:
     _keep(path, arrays, source)
     for part in path.parent.glob(f"{name}.*.part.npz"):

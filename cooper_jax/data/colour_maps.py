@@ -28,9 +28,19 @@ def named(path: Path, more: Colours = ()) -> Colours:
   for line in lines:
     parts = line.replace(",", " ").split()
     if len(parts) == 4 and all(part.isdecimal() for part in parts[1:]):
-      found.setdefault(parts[0], tuple(int(part) for part in parts[1:]))
+      found.setdefault(parts[0], tuple(int(part[:9]) for part in parts[1:]))
   if not found:
     raise UserError(f"{path} has no line of a name and three numbers")
+  names: dict[tuple[int, ...], str] = {}
+  for name, colour in found.items():
+    shown = f"{path}: {picture_files.shown(name)} has colour {colour}"
+    if max(colour) > 255:
+      raise UserError(f"{shown}; its numbers are 0 to 255")
+    if (other := names.setdefault(colour, name)) != name:
+      raise UserError(
+        f"{shown} as {picture_files.shown(other)} has; a pixel of it is of"
+        " neither for certain"
+      )
   for name, colour in more:
     if colour not in found.values():
       found.setdefault(name, colour)

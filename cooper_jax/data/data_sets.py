@@ -31,7 +31,7 @@ DECODED = 4  # samples of a split that are decoded before a run
 FEWEST_GROUPS = 3  # sequences, below which single samples are divided
 _NO_NAME = ("Cc", "Cs", "Zl", "Zp")  # controls, broken bytes, ends of lines
 _SPLIT = re.compile(
-  r"(?:^|[/_.-])(train|valid|val|test)(?:ing|idation)?(?![a-z])"
+  r"(?:^|[/_.-])(train|valid|val|dev|test)(?:ing|idation)?(?![a-z])"
 )
 
 
@@ -176,7 +176,7 @@ def split_in(path: str) -> str:
   """
   found = _SPLIT.findall(path.lower())
   named = found[-1] if found else ""
-  return {"val": "validation", "valid": "validation"}.get(named, named)
+  return "validation" if named in ("val", "valid", "dev") else named
 
 
 @functools.lru_cache(maxsize=8)

@@ -75,6 +75,10 @@ class JsonlSource:
     """A sample's questions; no file is opened."""
     return self.entries[index].questions
 
+  def ids(self) -> list[str]:
+    """Every sample's id; no file is opened."""
+    return [entry.id for entry in self.entries]
+
   def __getitem__(self, index: int) -> Sample:
     entry = self.entries[index]
     where = f"{self.path}:{entry.line}"

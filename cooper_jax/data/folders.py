@@ -121,6 +121,10 @@ class FolderSource:
     """A sample's questions; no file is opened."""
     return self.listed[index].questions
 
+  def ids(self) -> list[str]:
+    """Every sample's id; no file is opened."""
+    return [f"{self.name}/{one.id}" for one in self.listed]
+
   def __getitem__(self, index: int) -> Sample:
     one = self.listed[index]
     image, sides = self._image(one)

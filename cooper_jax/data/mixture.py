@@ -130,6 +130,29 @@ def survey(config: DataConfig) -> list[str]:
   return lines
 
 
+def check_ids(config: DataConfig) -> None:
+  """Raises UserError where two sources of training have samples of one id.
+
+  A source may have a method `ids()`, which opens no picture; of those that
+  don't, it is seen as their maps are encoded.
+  """
+  if len(config.parts) > 1:
+    source, seen = open_split(config, "train"), set()
+    for each in getattr(source, "sources", ()):
+      for one in each.ids() if hasattr(each, "ids") else ():
+        if one in seen:
+          raise same_id(source, one)
+        seen.add(one)
+
+
+def same_id(source: Source | Mixture, one: str) -> UserError:
+  """The error of an id that two samples have."""
+  return UserError(
+    f"{source!r}: two samples have the id {one!r}, by which maps are kept;"
+    " give each its own, in all files of a mixture"
+  )
+
+
 def dataset(
   source: Source | Mixture, *, seed: int, shuffle: bool, epochs: int | None
 ) -> grain.MapDataset:

@@ -190,7 +190,9 @@ def check_data(asked) -> list[str]:
   config, folder = asked.config, Path(asked.workdir).expanduser()
   if all(workdir.is_finished(config, folder, s) for s in config.pipeline):
     return []
-  lines = mixture.survey(DataConfig.from_config(config))
+  data = DataConfig.from_config(config)
+  lines = mixture.survey(data)
+  mixture.check_ids(data)
   selection.check_data(config)
   return lines
 

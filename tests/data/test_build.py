@@ -61,6 +61,22 @@ def test_a_built_set_has_the_very_samples_of_its_source(name, tmp_path):
   assert mixture.survey(found)[0].endswith(f"of {name}")
 
 
+def test_samples_of_one_id_are_refused_before_any_stage(tmp_path):
+  direct, found, _ = made("ade20k", tmp_path, workers=1)
+  one = mixture.open_split(found, "train").ids()[0]
+  mixture.check_ids(found)
+  both = {**direct.settings, **found.settings}
+  twice = dataclasses.replace(found, source="ade20k,built", settings=both)
+  with pytest.raises(UserError, match=f"two samples have the id '{one}'"):
+    mixture.check_ids(twice)
+  made("sunrgbd", tmp_path / "other", workers=1)
+  other = show.config_of("sunrgbd", str(tmp_path / "other/raw"), size=SIZE)
+  both = {**other.settings, **found.settings}
+  mixture.check_ids(
+    dataclasses.replace(found, source="sunrgbd,built", settings=both)
+  )
+
+
 def test_questions_are_kept_and_told_without_pictures(tmp_path):
   layouts.picture(tmp_path / "a.png", 1)
   layouts.picture(tmp_path / "b.png", 2)
@@ -82,6 +98,8 @@ def test_questions_are_kept_and_told_without_pictures(tmp_path):
     one = [(q, maps) for q, _, maps in jsonl.asked(config, split)]
     other = [(q, [*maps]) for q, _, maps in built.asked(found, split)]
     assert one == other and one
+    source = mixture.open_split(found, split)
+    assert source.ids() == [source[i].id for i in range(len(source))]
 
 
 def broken_off(monkeypatch, after):

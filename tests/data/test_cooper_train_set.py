@@ -164,6 +164,18 @@ def test_a_bad_line_is_one_of_the_samples_that_may_be_left_out(tmp_path):
   assert sum(n for (share, _), n in counts.items() if share) == 40
 
 
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_base64_may_be_wrapped_in_lines(tmp_path, prefix):
+  def change(items):
+    bare = items[0]["value"].rpartition(",")[2]
+    text = base64.encodebytes(base64.b64decode(bare)).decode()
+    assert text.count("\n") > 1
+    items[0].update(value=f"{prefix}{text}".replace("\n", "\r\n"))
+
+  plain, wrapped = traces(tmp_path, trace(), broken(change))
+  np.testing.assert_array_equal(wrapped.image, plain.image)
+
+
 def test_base64_that_is_no_picture_and_depth_in_colours(tmp_path):
   red = embedded((GREY * [1, 0, 0]).astype(np.uint8))
   source = traces(

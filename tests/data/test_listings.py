@@ -2,6 +2,7 @@
 
 import h5py
 import numpy as np
+import pytest
 
 from cooper_jax.data import (
   data_sets,
@@ -118,3 +119,19 @@ def test_lines_are_parsed_once_a_run_until_they_change(tmp_path, monkeypatch):
   monkeypatch.setattr(fingerprints, "SETTLED", -1)
   assert answers("no") == {"no"} and len(done) == 36
   assert answers("3") == {"3"} and len(done) == 45
+
+
+@pytest.mark.parametrize(
+  ("path", "split"),
+  [
+    ("data/validation-00000-of-00002.parquet", "validation"),
+    ("val/a.parquet", "validation"),
+    ("dev.parquet", "validation"),
+    ("x_dev-00.tfrecord", "validation"),
+    ("devices/a.parquet", ""),
+    ("training/test.parquet", "test"),
+    ("trains/a.parquet", ""),
+  ],
+)
+def test_a_path_names_its_split(path, split):
+  assert data_sets.split_in(path) == split

@@ -318,7 +318,8 @@ def _embedded(
   said = f"{where}: the picture of part {place}"
   try:
     value = record["interleaved_reason"][place]["value"]
-    raw = base64.b64decode(value.rpartition("base64,")[2], validate=True)
+    written = "".join(value.rpartition("base64,")[2].split())  # may be wrapped
+    raw = base64.b64decode(written, validate=True)
   except (binascii.Error, *picture_files.BROKEN) as error:
     raise UserError(f"{said} can't be read: it is no base64") from error
   held = picture_files.Embedded(raw, f"of part {place}")
