@@ -205,7 +205,12 @@ def boxed_params(policy: Policy, adaptation: lora.Adaptation | None = None):
 def _boxed(model, form, mesh):
   del mesh  # it is read where the model names its axes
   init = functools.partial(_init_params, model, form)
-  return jax.eval_shape(init, jax.random.key(0))
+  return jax.eval_shape(init, _abstract_key())
+
+
+def _abstract_key():
+  """The shape of a random key, made nowhere: a plan's devices don't compute."""
+  return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):
@@ -298,7 +303,7 @@ def abstract_state(
   abstract = jax.eval_shape(
     lambda params, key: make(params, key=key),
     shard.unbox(boxed_params(policy, adaptation)),
-    jax.random.key(0),
+    _abstract_key(),
   )
   mesh, own = jax.sharding.get_mesh(), param_shardings(policy, adaptation)
   return shard.placed(abstract, shard.state_shardings(abstract, own, mesh))
