@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
 from cooper_jax.settings import checks, meaning, page, suggest
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {
@@ -205,7 +205,9 @@ def _meanings(config: ConfigDict) -> dict[str, str]:
   from configs import base
 
   said = meaning.meanings(base.SECTION_CLASSES)
-  return {name: said.get(name, "") for name in workdir.flat(config.to_dict())}
+  return {
+    name: said.get(name, "") for name in json_files.flat(config.to_dict())
+  }
 
 
 def _override(path: str, given: dict[str, str]) -> ConfigDict:

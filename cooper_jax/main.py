@@ -10,7 +10,7 @@ from cooper_jax import command, errors, plugins
 from cooper_jax.parallel import processes, watchdog
 from cooper_jax.runtime import compilation, interrupt
 from cooper_jax.settings import checks
-from cooper_jax.training import lock, profile, telemetry, workdir
+from cooper_jax.training import lock, profile, provenance, telemetry, workdir
 
 
 @watchdog.joined(lambda: telemetry.describe_machine()[0])
@@ -43,7 +43,7 @@ def _run_stages(asked, folder: pathlib.Path, mesh, seen) -> None:
   cache = compilation.use_cache(asked.compile_cache, folder / "compiled")
   print("\n".join(telemetry.describe_machine()))
   print(f"mesh {describe(mesh)}, compiled code in {cache}")
-  processes.check_same("config and code", lambda: workdir.identity(config))
+  processes.check_same("config and code", lambda: provenance.identity(config))
   processes.in_turn("package", lambda: package.install(config, folder, own))
   lines, todo = processes.agree("plan", workdir.plan(config, folder))
   print("\n".join([f"workdir {folder}", *lines, *seen]), flush=True)

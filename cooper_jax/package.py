@@ -19,6 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from cooper_jax import package_settings
 from cooper_jax.errors import EXIT_USER, UserError, printable
 from cooper_jax.eval import own_code
 from cooper_jax.parallel import processes, shard
@@ -32,19 +33,19 @@ from cooper_jax.policy import (
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import text_files
 from cooper_jax.trained import load_stage
-from cooper_jax.training import settings_version, start_folders, workdir
+from cooper_jax.training import (
+  json_files,
+  settings_version,
+  start_folders,
+  workdir,
+)
 from cooper_jax.training.checkpoint import Checkpoints, flatten
-from cooper_jax.world.config import VIEWS, WORLD_VERSION
+from cooper_jax.world.config import WORLD_VERSION
 
 FORMAT = 1
 STAGE = "sft"  # whose policy is packaged
 STAGES = ("tokenizer", "pretrain", STAGE)  # that led to it
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
-# How they were trained. A setting that the package did not know is no
-# difference there: it says what another training would do.
-TRAINED = tuple(f"{stage}." for stage in STAGES)
-# In these a world may differ from the package's: its maps and words are alike.
-VIEWED = tuple(f"world.{name}" for name in VIEWS)
 KEPT = ("qa/accuracy/", "maps/")  # of the figures, beside each modality's
 
 
@@ -83,7 +84,7 @@ def maker(manifest: dict) -> str:
 
 def read_manifest(folder: Path) -> dict:
   """The manifest; UserError if it is of another format or world."""
-  manifest = workdir.read_json(folder / MANIFEST)
+  manifest = json_files.read_json(folder / MANIFEST)
   config = manifest.get("config")
   parts = [config, manifest.get("made")]
   parts += [config.get("data")] if isinstance(config, dict) else []
@@ -110,17 +111,9 @@ def check(config, folder: Path) -> dict:
   """
   manifest = read_manifest(folder)
   sections = ("modalities", "maps", "world", "model", *replaced(config))
-  there, here = settings_version.paired(
-    *(_settings(each, sections) for each in (manifest["config"], config))
+  seen, differing = package_settings.differences(
+    manifest["config"], config, sections
   )
-  differing = {
-    name: settings_version.differing(name, there, here)
-    for name in sorted(there.keys() | here.keys())
-    if there.get(name, "absent") != here.get(name, "absent")
-    and (_is_strict(name) or (name in there and name in here))
-  }
-  seen = [said for name, said in differing.items() if name in VIEWED]
-  differing = [each for each in differing.values() if each not in seen]
   if seen and not differing:
     _say(
       f"note: packaged model {folder.name} was trained in another view of the"
@@ -143,34 +136,10 @@ def _say(note: str) -> None:
     print(note, file=sys.stderr, flush=True)
 
 
-def _is_strict(name: str) -> bool:
-  """Whether a setting that one side does not know is a difference."""
-  return not name.startswith(TRAINED) or name.startswith("tokenizer.network.")
-
-
 def replaced(config) -> tuple[str, ...]:
   """The stages that `config.init_from` stands for: SFT and those before it, or
   with `config.init_as` "pretrain" those alone, and SFT is trained anew."""
   return STAGES[: STAGES.index(config.init_as) + 1]
-
-
-def _settings(config, sections) -> dict:
-  """What the parameters depend on; how they were sharded is not in it."""
-  config = workdir.plain(config)
-  parts = {name: config.get(name, {}) for name in sections}
-  seen = ("image_size", "fit", "tell_lens")
-  parts["data"] = {n: v for n, v in config["data"].items() if n in seen}
-  # Older packages know neither; they have our own text and a row a token.
-  parts["text_digest"] = config.get("text_digest", "")
-  parts["text_rows"] = config.get("text_rows", 0)
-  noted = config.get("init", {}).get("networks", {})
-  parts["init.networks"] = {n: said for n, said in noted.items() if said}
-  return {
-    name: value
-    for name, value in workdir.flat(parts).items()
-    if name.rsplit(".", 1)[-1] not in workdir.FREE
-    and name not in workdir.FREE_HERE
-  }
 
 
 def _instead() -> str:
@@ -331,7 +300,7 @@ def pack(run_folder, out) -> dict:
     for name, leaf in flatten(jax.device_get(tree)).items()
   }
   data = safetensors.numpy.save(arrays)
-  summary = workdir.read_json(run_folder / "summary.json")
+  summary = json_files.read_json(run_folder / "summary.json")
   made = {}
   for stage, record in found.items():
     seconds = summary.get(f"speed/{stage}/seconds", 0.0)
@@ -343,7 +312,7 @@ def pack(run_folder, out) -> dict:
     "format": FORMAT,
     "version": settings_version.SETTINGS_VERSION,
     "world": WORLD_VERSION,
-    "config": workdir.plain(config),
+    "config": json_files.plain(config),
     "seed": config.seed,
     "maps": sorted(tokenizer.trained_on(run_folder, codecs)),
     "made": made,
@@ -367,7 +336,7 @@ def pack(run_folder, out) -> dict:
   else:
     text_files.remove(out)
   (out / WEIGHTS).write_bytes(data)
-  workdir.write_json(out / MANIFEST, manifest)
+  json_files.write_json(out / MANIFEST, manifest)
   return manifest
 
 

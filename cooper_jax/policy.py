@@ -210,7 +210,7 @@ def _boxed(model, form, mesh):
 
 def _abstract_key():
   """The shape of a random key, made nowhere: a plan's devices don't compute."""
-  return jax.eval_shape(lambda: jax.random.key(0))
+  return jax.eval_shape(jax.random.key, 0)
 
 
 def init_state(policy: Policy, optimizer, *, seed: int, **parts: bool):

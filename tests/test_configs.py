@@ -13,7 +13,7 @@ from cooper_jax.parallel import chips
 from cooper_jax.parallel.mesh import MeshConfig, mesh_shape
 from cooper_jax.rl.losses import LossConfig
 from cooper_jax.tokenizers.map_tokenizer import MapTokenizerConfig
-from cooper_jax.training import optim, workdir
+from cooper_jax.training import optim, stage_settings
 from cooper_jax.world.config import WorldConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -46,7 +46,7 @@ def test_every_config_builds_and_is_locked(name, variant):
     assert config[stage].expected_minutes > 0
     if "optim" in config[stage]:
       optim.OptimConfig(**config[stage].optim)
-    assert workdir.stage_settings(config, stage)
+    assert stage_settings.of(config, stage)
 
 
 def test_the_default_starts_from_the_package_or_trains_it_anew():

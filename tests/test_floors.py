@@ -22,7 +22,7 @@ FLOORS = [
   ["rollouts"],
   ["rl", "eval"],
   ["report"],
-  ["stages"],
+  ["stages", "package_settings"],
   ["package", "lora_export"],
   ["inference", "plan"],
   ["settings"],

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from cooper_jax import command, package, policy
+from cooper_jax import command, package, package_settings, policy
 from cooper_jax.errors import UserError
 from cooper_jax.inference import loading
 from cooper_jax.models import token_kinds
@@ -178,7 +178,7 @@ def test_a_run_goes_on_with_its_own_rows_alone(tmp_path):
     workdir.check(parse(there, work), work)
   manifest = package.read_manifest(package.find("tiny"))
   del manifest["config"]["text_rows"]  # as older packages are
-  there = package._settings(manifest["config"], ())
+  there = package_settings._settings(manifest["config"], ())
   assert (there["text_digest"], there["text_rows"]) == ("", 0)
 
 

@@ -12,7 +12,7 @@ import pytest
 from cooper_jax import command, main, plugins
 from cooper_jax.rl import scoring
 from cooper_jax.settings import checks
-from cooper_jax.training import workdir
+from cooper_jax.training import provenance, stage_settings, workdir
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -361,17 +361,17 @@ def test_a_real_process_ends_with_two_and_no_traceback(tmp_path):
 
 def test_stage_settings_hold_what_a_stage_depends_on():
   config = command.load_config("configs/grpo.py:smoke")
-  tokenizer = workdir.stage_settings(config, "tokenizer")
+  tokenizer = stage_settings.of(config, "tokenizer")
   assert "tokenizer.network.levels" in tokenizer and "seed" in tokenizer
   # Another model needs no other tokenizer.
   assert not any(name.startswith("model.") for name in tokenizer)
-  sft = workdir.stage_settings(config, "sft")
+  sft = stage_settings.of(config, "sft")
   assert "model.d_model" in sft and "pretrain.steps" in sft
   assert "sft.log_every" not in sft and "grpo.rl.group_size" not in sft
 
 
 def test_a_commit_that_was_shipped_without_its_history_is_known(monkeypatch):
   monkeypatch.delenv("COOPER_COMMIT", raising=False)
-  assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", workdir.commit())
+  assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", provenance.commit())
   monkeypatch.setenv("COOPER_COMMIT", "c0ffee")
-  assert workdir.commit() == "c0ffee"
+  assert provenance.commit() == "c0ffee"

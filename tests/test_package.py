@@ -17,7 +17,7 @@ from cooper_jax.parallel import shard
 from cooper_jax.policy import init_params, make_policy
 from cooper_jax.stages import tokenizer
 from cooper_jax.trained import load_stage
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from cooper_jax.world.scenes import generate
 from tests import tiny  # noqa: F401  sets the mesh
@@ -146,7 +146,7 @@ def test_installed_it_is_a_run_whose_sft_is_done(run, packed, tmp_path):
   codecs = tokenizer.load(config, here)
   equal({n: c.params for n, c in codecs.items()}, trees["tokenizer"])
   # Measured here and not believed: the package says .5.
-  summary = workdir.read_json(here / "summary.json")
+  summary = json_files.read_json(here / "summary.json")
   assert summary["depth/tokenizer_abs_rel"] != 0.5
   assert summary["depth/abs_rel_constant"] > 0
   before = (here / "sft" / "stage.json").stat().st_mtime_ns

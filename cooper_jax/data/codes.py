@@ -147,7 +147,7 @@ def encode(source, codecs, folder: Path | None = None, name="train") -> Codes:
   ids = arrays["ids"].tolist()
   if len(set(ids)) < total:
     twice = next(i for i, n in collections.Counter(ids).items() if n > 1)
-    raise mixture.same_id(source, twice)
+    raise mixture.same_id(twice, repr(source))
   if path is not None:
     _keep(path, arrays, source)
     for part in path.parent.glob(f"{name}.*.part.npz"):

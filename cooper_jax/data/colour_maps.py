@@ -28,7 +28,13 @@ def named(path: Path, more: Colours = ()) -> Colours:
   for line in lines:
     parts = line.replace(",", " ").split()
     if len(parts) == 4 and all(part.isdecimal() for part in parts[1:]):
-      found.setdefault(parts[0], tuple(int(part[:9]) for part in parts[1:]))
+      # Of digits without end, enough to see that they are too many.
+      colour = tuple(int(part[:9]) for part in parts[1:])
+      if found.setdefault(parts[0], colour) != colour:
+        raise UserError(
+          f"{path}: {picture_files.shown(parts[0])} has two colours,"
+          f" {found[parts[0]]} and {colour}; a name has one"
+        )
   if not found:
     raise UserError(f"{path} has no line of a name and three numbers")
   names: dict[tuple[int, ...], str] = {}

@@ -175,7 +175,9 @@ def split_in(path: str) -> str:
   In: "data/validation-00000-of-00002.parquet"   Out: "validation"
   """
   found = _SPLIT.findall(path.lower())
-  named = found[-1] if found else ""
+  # "test-dev" is a part of the test, and dev-kits are no split.
+  told = [each for each in found if each != "dev"] or found
+  named = told[-1] if told else ""
   return "validation" if named in ("val", "valid", "dev") else named
 
 

@@ -123,7 +123,7 @@ class FolderSource:
 
   def ids(self) -> list[str]:
     """Every sample's id; no file is opened."""
-    return [f"{self.name}/{one.id}" for one in self.listed]
+    return [self._id(one) for one in self.listed]
 
   def __getitem__(self, index: int) -> Sample:
     one = self.listed[index]
@@ -140,7 +140,7 @@ class FolderSource:
       whole = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
       camera = place.camera(whole, sides)
     return Sample(
-      id=f"{self.name}/{one.id}",
+      id=self._id(one),
       source=self.name,
       image=place.image(image),
       maps=maps,
@@ -161,6 +161,9 @@ class FolderSource:
 
   def _own(self, name: str):
     return self.modalities.get(name) or modalities.found()[name]
+
+  def _id(self, one: Listed) -> str:
+    return f"{self.name}/{one.id}"
 
   def _where(self, one: Listed) -> str:
     return f"{self.name}: {one.id}"

@@ -131,25 +131,30 @@ def survey(config: DataConfig) -> list[str]:
 
 
 def check_ids(config: DataConfig) -> None:
-  """Raises UserError where two sources of training have samples of one id.
+  """Raises UserError where a mixture has two samples of one id in training.
 
-  A source may have a method `ids()`, which opens no picture; of those that
-  don't, it is seen as their maps are encoded.
+  Of sources that have a method `ids()`, which opens no picture; of the others
+  it is seen as their maps are encoded. The world, whose ids are its own, is
+  not rendered for it.
   """
-  if len(config.parts) > 1:
-    source, seen = open_split(config, "train"), set()
-    for each in getattr(source, "sources", ()):
-      for one in each.ids() if hasattr(each, "ids") else ():
-        if one in seen:
-          raise same_id(source, one)
-        seen.add(one)
+  if len(config.parts) < 2:
+    return
+  of: dict[str, Source] = {}
+  for name, own in config.parts:
+    if name == "world":
+      continue
+    source = plugins.find("sources", name).source(own, "train")
+    for one in source.ids() if hasattr(source, "ids") else ():
+      if one in of:
+        raise same_id(one, f"{of[one]!r} and {source!r}")
+      of[one] = source
 
 
-def same_id(source: Source | Mixture, one: str) -> UserError:
+def same_id(one: str, where: str) -> UserError:
   """The error of an id that two samples have."""
   return UserError(
-    f"{source!r}: two samples have the id {one!r}, by which maps are kept;"
-    " give each its own, in all files of a mixture"
+    f"{where}: two samples have the id {one!r}, by which maps are kept; give"
+    " each its own, in all files of a mixture"
   )
 
 

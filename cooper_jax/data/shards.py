@@ -5,8 +5,8 @@ for without pictures. It appears under its name when it is whole, and its facts
 beside it as JSON: so a build that was killed goes on with the next one.
 """
 
+import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -169,9 +169,12 @@ class BuiltSource:
     return self._read(index, QUESTIONS, sample.questions_from_bytes)
 
   def ids(self) -> list[str]:
-    """Every sample's id; no picture is unpacked."""
-    read = functools.partial(self._read, ending=QUESTIONS)
-    return [read(i, unpack=sample.from_bytes).id for i in range(len(self))]
+    """The id of every sample that can be read; no picture is unpacked."""
+    found = []
+    for index in range(len(self)):
+      with contextlib.suppress(UserError):  # a bad sample, as it is read
+        found.append(self._read(index, QUESTIONS, sample.from_bytes).id)
+    return found
 
   def kind(self, index: int) -> tuple[str, ...]:
     """Which maps a sample has."""

@@ -24,7 +24,12 @@ import numpy as np
 from cooper_jax.eval import own_code, stage_scores
 from cooper_jax.eval.stage_scores import LOG_LABEL, Found, QuestionSet, Speaker
 from cooper_jax.runtime import compilation
-from cooper_jax.training import manifest, telemetry, workdir
+from cooper_jax.training import (
+  json_files,
+  manifest,
+  provenance,
+  telemetry,
+)
 
 KEPT_IN = "answers"  # of the user's cache
 MOST_KEPT = 8  # files, the last used; one of the default run has 2 MB
@@ -64,7 +69,7 @@ def measure(
     )
     return stage_scores.measure(config, asked, who), ""
   key = key_of(config, asked, who)
-  path = folder() / f"{package}-{who.stage}-{workdir.digest(key)}.json.gz"
+  path = folder() / f"{package}-{who.stage}-{json_files.digest(key)}.json.gz"
   entry = read(path, key)
   if entry is None:
     found = stage_scores.measure(config, asked, who)
@@ -99,7 +104,7 @@ def key_of(config, asked: QuestionSet, who: Speaker) -> dict:
   }
   settings = {
     name: value
-    for name, value in workdir.flat(workdir.plain(config)).items()
+    for name, value in json_files.flat(json_files.plain(config)).items()
     if not WATCHED & set(name.split(".")) and name.split(".")[0] != LATER
   }
   asked_items = {name: each.items for name, each in asked.others.items()}
@@ -125,7 +130,7 @@ def key_of(config, asked: QuestionSet, who: Speaker) -> dict:
       {name: os.environ.get(name, "") for name in COMPILER_FLAGS},
     ],
   }
-  return workdir.plain(key)
+  return json_files.plain(key)
 
 
 def read(path: Path, key: dict) -> dict | None:
@@ -158,7 +163,7 @@ def write(path: Path, key: dict, found: Found) -> None:
     "key": key,
     "made": {
       "date": datetime.date.today().isoformat(),
-      "commit": workdir.commit(),
+      "commit": provenance.commit(),
     },
     "found": manifest.to_json(vars(found)),
   }

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from cooper_jax import command, package
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files, stage_settings, workdir
 
 EVALUATE = "evaluate"
 PACKAGE = "package"  # the job that packs a trained SFT as another row's start
@@ -66,7 +66,7 @@ class Job:
     return workdir.record(self.folder, self.stage)["seconds"]
 
   def made_by(self) -> list[dict]:
-    """What has worked at it (`workdir.maker`), in order."""
+    """What has worked at it (`provenance.maker`), in order."""
     if self.stage == PACKAGE:
       return []
     return (workdir.record(self.folder, self.stage) or {}).get("by", [])
@@ -169,8 +169,8 @@ class _Plan:
       cut = config.copy_and_resolve_references()
       with cut.unlocked():
         cut.pipeline = _until(config.pipeline, stage)
-      settings = workdir.stage_settings(cut, stage) | identity
-      name = f"{stage}-{workdir.digest(settings)}"
+      settings = stage_settings.of(cut, stage) | identity
+      name = f"{stage}-{json_files.digest(settings)}"
       folder = self.out / "work" / name
       given = (
         self._named(row),
@@ -252,5 +252,5 @@ def prepare(job: Job, jobs: dict[str, Job]) -> None:
     said = {}
     for parent in dict.fromkeys(job.parents.values()):
       before = jobs[parent].folder / "summary.json"
-      said |= workdir.read_json(before) if before.exists() else {}
-    workdir.write_json(summary, said)
+      said |= json_files.read_json(before) if before.exists() else {}
+    json_files.write_json(summary, said)

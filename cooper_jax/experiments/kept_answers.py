@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cooper_jax.errors import UserError
 from cooper_jax.experiments.jobs import EVALUATE, Job
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files, workdir
 
 # Of an answer, in this order.
 KEPT_FIELDS = ("mode", "family", "sample", "question", "answer", "text")
@@ -57,8 +57,8 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
     partial = there / EVALUATE / f"{path.name}.partial"
     partial.write_text(text, encoding="utf-8")
     partial.rename(there / EVALUATE / path.name)
-  summary = workdir.read_json(job.folder / "summary.json")
-  workdir.write_json(there / "summary.json", summary)
+  summary = json_files.read_json(job.folder / "summary.json")
+  json_files.write_json(there / "summary.json", summary)
   record = workdir.record(job.folder, EVALUATE)
   # Whoever worked at the stages before it has made it, too.
   by = [
@@ -66,4 +66,4 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   ]
   by = [_anywhere(each) for each in by]
   record["by"] = [each for k, each in enumerate(by) if each not in by[:k]]
-  workdir.write_json(there / EVALUATE / "stage.json", record)
+  json_files.write_json(there / EVALUATE / "stage.json", record)

@@ -15,7 +15,7 @@ from cooper_jax.eval import comparison, pairing
 from cooper_jax.experiments import comparisons, lengths, runs, verdict
 from cooper_jax.experiments.jobs import Experiment
 from cooper_jax.grading import intervals
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 from cooper_jax.world.questions import families
 
 DISTANCE_AND_SIZE = "distance and size"
@@ -108,7 +108,7 @@ def _unlearned(folders) -> dict[str, dict[str, float]]:
 
 def _over_families(folder, name: str) -> dict[str, float]:
   """Column -> accuracy, of what the summary has by family."""
-  summary = workdir.read_json(folder / "summary.json")
+  summary = json_files.read_json(folder / "summary.json")
   found = {}
   for column, names in parts().items():
     rates, counts = [], []
@@ -131,7 +131,7 @@ def _row(asked: Experiment, name: str, run: runs.Run) -> TableRow:
     return row
   lines = [list(each[run.mode].values()) for each in run.answers()]
   each = [
-    _values(own, workdir.read_json(folder / "summary.json"), run.stage)
+    _values(own, json_files.read_json(folder / "summary.json"), run.stage)
     for own, folder in zip(lines, run.folders)
   ]
   values = {

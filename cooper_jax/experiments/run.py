@@ -15,7 +15,7 @@ from pathlib import Path
 from cooper_jax import errors
 from cooper_jax.experiments.jobs import Job, prepare, to_do
 from cooper_jax.runtime import interrupt
-from cooper_jax.training import lock, telemetry, workdir
+from cooper_jax.training import lock, provenance, telemetry
 
 CUDA = "CUDA_VISIBLE_DEVICES"
 POLL_S = 0.2  # seconds between looks at the processes
@@ -40,7 +40,7 @@ def check_commits(jobs: dict[str, Job], *, mixed: bool) -> None:
 
   mixed: allowed; the results then name all commits.
   """
-  now = workdir.commit()
+  now = provenance.commit()
   for job in jobs.values():
     others = [commit for commit in job.commits() if commit != now]
     if others and not mixed:

@@ -21,7 +21,8 @@ def rewrite(workdir) -> Path:
   Raises UserError where the workdir holds no run, or one that measured nothing.
   """
   from cooper_jax.report import kept, page
-  from cooper_jax.training.workdir import read_config, read_json
+  from cooper_jax.training.json_files import read_json
+  from cooper_jax.training.workdir import read_config
 
   folder = Path(workdir).expanduser()
   read_config(folder)

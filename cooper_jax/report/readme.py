@@ -20,7 +20,8 @@ from cooper_jax.data import modes
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError
 from cooper_jax.eval import pairing
 from cooper_jax.report import claims, grpo, tables
-from cooper_jax.training.workdir import read_json, record
+from cooper_jax.training.json_files import read_json
+from cooper_jax.training.workdir import record
 
 ROOT = Path(__file__).parents[2]
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"

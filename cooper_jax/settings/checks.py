@@ -12,7 +12,13 @@ from cooper_jax import modalities, plugins
 from cooper_jax.data import fitting
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.settings import adapting, ranges, reinforcing, selection
-from cooper_jax.training import precision, start_folders, trackers, workdir
+from cooper_jax.training import (
+  precision,
+  stage_settings,
+  start_folders,
+  trackers,
+  workdir,
+)
 
 STARTS = ("sft", "pretrain")
 
@@ -76,8 +82,10 @@ def _check_order(config: ConfigDict) -> None:
   ):
     if len({each.strip() for each in named}) != len(named):
       raise UserError(f"config.{name} names a {what} twice: {', '.join(named)}")
-  known = [stage for stage in config.pipeline if stage in workdir.SECTIONS]
-  right = sorted(known, key=list(workdir.SECTIONS).index)
+  known = [
+    stage for stage in config.pipeline if stage in stage_settings.SECTIONS
+  ]
+  right = sorted(known, key=list(stage_settings.SECTIONS).index)
   if known != right:
     raise UserError(
       f"config.pipeline is {', '.join(known)}; a stage begins with what those"
@@ -160,7 +168,6 @@ def check_ahead(config: ConfigDict, folder, mesh) -> None:
   from cooper_jax.plan import fit
   from cooper_jax.rl import build
   from cooper_jax.rollouts import lengths
-  from cooper_jax.training import workdir
 
   if "grpo" in config.pipeline:
     build.check_processes(config)
@@ -185,7 +192,6 @@ def check_data(asked) -> list[str]:
   """
   from cooper_jax.data import mixture
   from cooper_jax.data.sources import DataConfig
-  from cooper_jax.training import workdir
 
   config, folder = asked.config, Path(asked.workdir).expanduser()
   if all(workdir.is_finished(config, folder, s) for s in config.pipeline):

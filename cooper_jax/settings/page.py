@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cooper_jax import plugins
 from cooper_jax.settings import meaning, ranges
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 
 DOCS = Path(__file__).parents[2] / "docs"
 TRAINED_STAGES = ("tokenizer", "pretrain", "sft", "grpo")
@@ -56,7 +56,7 @@ def setting_rows() -> dict[str, SettingRow]:
   """Every setting of the default run by its name, in the order of the files."""
   from configs import base
 
-  values = workdir.flat(base.defaults().to_dict())
+  values = json_files.flat(base.defaults().to_dict())
   said, found = meaning.meanings(base.SECTION_CLASSES), {}
   for name in filter(values.__contains__, said):
     what, value = _sentence(_reward(name) or said[name]), values[name]

@@ -29,8 +29,9 @@ from cooper_jax.report import page
 from cooper_jax.stages import tokenizer
 from cooper_jax.trained import load_params, load_stage
 from cooper_jax.training import telemetry
+from cooper_jax.training.json_files import read_json
 from cooper_jax.training.log_line import paragraph
-from cooper_jax.training.workdir import add_summary, read_json, record
+from cooper_jax.training.workdir import add_summary, record
 
 STAGE = "evaluate"
 EMBEDDED = "embedded"  # the benchmark whose maps and modes are scored too

@@ -31,8 +31,9 @@ from cooper_jax.tokenizers import map_tokenizer, picture_tokenizer
 from cooper_jax.tokenizers.map_tokenizer import Codec, MapTokenizer
 from cooper_jax.training import accumulate, loop, optim, telemetry
 from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.training.json_files import read_json
 from cooper_jax.training.state import create, step_key
-from cooper_jax.training.workdir import add_summary, read_json
+from cooper_jax.training.workdir import add_summary
 from cooper_jax.weights import picture_start, starting
 
 STAGE = MAPS_STAGE

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
-from cooper_jax.training import checkpoint_folder, start_folders, workdir
+from cooper_jax.training import (
+  checkpoint_folder,
+  json_files,
+  start_folders,
+)
 from cooper_jax.training.checkpoint import Checkpoints
 
 RECORD_FILE = "lora.json"
@@ -42,7 +46,7 @@ def read(folder) -> Record | None:
   path = stage / RECORD_FILE
   if not path.is_file():
     return None
-  said = workdir.read_json(path)
+  said = json_files.read_json(path)
   if not {"trains", "base"} <= said.keys():
     raise UserError(
       f"{path} is damaged: it has no trains and base, so A and B mean"
@@ -53,14 +57,14 @@ def read(folder) -> Record | None:
 
 def note(folder, trains: dict, base: dict) -> None:
   """Notes what a stage trains beside what; UserError where another is noted."""
-  folder, trains = Path(folder), workdir.plain(trains)
+  folder, trains = Path(folder), json_files.plain(trains)
   before = read(folder)
   if before is None:
     if not processes.is_first():
       return None
     folder.mkdir(parents=True, exist_ok=True)
     said = {"trains": trains, "base": base}
-    return workdir.write_json(folder / RECORD_FILE, said)
+    return json_files.write_json(folder / RECORD_FILE, said)
   for name in sorted(trains.keys() | before.trains.keys()):
     there, here = before.trains.get(name), trains.get(name)
     if there != here:

@@ -219,7 +219,7 @@ def apply_gradients(
     return *kept, jnp.zeros_like(grad_norm)
 
   # A choice between two trees would write both: a third of the time and of the
-  # memory of this function (135 M parameters, AdamW, CPU).
+  # temporaries of this function (135 M parameters, AdamW, CPU).
   params, opt_state, ema, update_norm = jax.lax.cond(
     finite, step, leave, state.params, state.opt_state, state.ema
   )

@@ -66,7 +66,7 @@ def dtypes(precision: str, platform: str = "") -> Dtypes:
 def say_moved(stage: str, before, now: dict) -> None:
   """Says where a stage goes on in other dtypes than it was begun in.
 
-  before: the makers noted so far; now: the one at work (`workdir.maker`).
+  before: the makers noted so far; now: the one at work (`provenance.maker`).
 
   `config.precision` may not change in a workdir; what it means is the
   platform's, like the kernel of attention, and so is the rounding. So a run

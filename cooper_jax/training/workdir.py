@@ -6,11 +6,7 @@ other settings is never mixed with new ones.
 """
 
 import contextlib
-import hashlib
-import json
 import os
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,19 +15,20 @@ from ml_collections import ConfigDict
 from cooper_jax.errors import NumericsError, UserError
 from cooper_jax.parallel import processes
 from cooper_jax.runtime import interrupt
-from cooper_jax.training import precision, settings_version, start_folders
+from cooper_jax.training import (
+  precision,
+  provenance,
+  settings_version,
+  stage_settings,
+  start_folders,
+)
+from cooper_jax.training.json_files import (
+  digest,
+  plain,
+  read_json,
+  write_json,
+)
 
-# Sections of the config that a stage is the first to depend on; it depends
-# on those of the stages before it as well.
-COMMON = ("init_from", "init_as", "seed", "precision", "text_rows")
-COMMON += ("text_digest", "modalities", "maps", "world", "data", "init")
-SECTIONS = {
-  "tokenizer": ("tokenizer",),
-  "pretrain": ("model", "lora", "pretrain"),
-  "sft": ("lora", "sft"),
-  "grpo": ("lora", "sampling", "grpo"),
-  "evaluate": ("sampling", "evaluate"),
-}
 # Stages whose result a stage begins with; SFT may begin without pretraining.
 BEGINS_WITH = {
   "pretrain": ("tokenizer",),
@@ -39,76 +36,11 @@ BEGINS_WITH = {
   "grpo": ("tokenizer", "sft"),
   "evaluate": ("tokenizer",),
 }
-# Settings that change how a run is watched or where it runs, not its result.
-FREE = frozenset(
-  "log_every save_every image_every keep expected_minutes workers cache "
-  "in_memory rows remat attention unroll kept_logits_mib prompt_buckets "
-  "micro_batches".split()
-)
-# As free, but only here: in other sections these names change what is learned.
-FREE_HERE = frozenset(["evaluate.batch", "evaluate.reuse", "grpo.bins"])
-# What these name is noted beside them; an export comes after a stage.
-FREE_HERE |= {*start_folders.PATHS, "maps.segmentation.classes", "lora.export"}
-# Where the last parameters are taken, validation only watches.
-FREE_LAST = FREE_HERE | {"grpo.validate_every", "grpo.validation_questions"}
 # What may be more than it was: the stage goes on from its last step.
 GROWS = frozenset(["grpo.steps"])
 # What may be another in a stage whose training was lost, when it goes on.
 RATES = ("learning_rate", "adam_learning_rate", "warmup_steps", "clip_norm")
 MADE_BY = ("version", "commit")  # of config.json, beside the settings
-
-
-def plain(value):
-  """Turns a config into what JSON gives back: tuples become lists."""
-  if hasattr(value, "to_dict"):
-    value = value.to_dict()
-  return json.loads(json.dumps(value))
-
-
-def flat(value, prefix="") -> dict:
-  """In: {"a": {"b": 1}}   Out: {"a.b": 1}."""
-  if not isinstance(value, dict):
-    return {prefix: value}
-  items = {}
-  for name, item in value.items():
-    items |= flat(item, f"{prefix}.{name}" if prefix else name)
-  return items
-
-
-def stage_settings(config, stage: str) -> dict:
-  """Gives the settings that the result of a stage depends on, flat."""
-  pipeline = list(config.pipeline)
-  before = pipeline[: pipeline.index(stage)]
-  sections = list(COMMON)
-  for name in [*before, stage]:
-    sections += SECTIONS.get(name, (name,))
-  settings = flat({name: plain(config[name]) for name in sections})
-  # Settings of a source or a reward that is not used change nothing.
-  used = [s.partition(":")[0].strip() for s in config.data.source.split(",")]
-  below = [f"data.settings.{n}." for n in config.data.settings if n not in used]
-  if "grpo" in sections:
-    off = [n for n, w in config.grpo.rl.rewards.items() if w is None]
-    below += [f"grpo.rl.settings.{name}." for name in off]
-    gone = {f"grpo.rl.rewards.{each}" for each in off}
-    settings = {k: v for k, v in settings.items() if k not in gone}
-  adapted = [s for s in [*before, stage] if s in config.lora.stages]
-  settings["lora.stages"] = adapted  # of later ones nothing depends on it
-  below += [] if adapted and config.lora.rank else ["lora."]
-  below = tuple(below)
-  settings = {k: v for k, v in settings.items() if not k.startswith(below)}
-  if settings["init_as"] == "sft":  # as it is where nothing is said of it
-    del settings["init_as"]
-  return _bound(settings) | {"after": before}
-
-
-def _bound(settings: dict) -> dict:
-  """Those of flat settings that may not change in a workdir."""
-  free = FREE_HERE if settings.get("grpo.result") == "best" else FREE_LAST
-  return {
-    name: value
-    for name, value in settings_version.without_added(settings).items()
-    if name not in free and name.rsplit(".", 1)[-1] not in FREE
-  }
 
 
 def read_config(workdir) -> ConfigDict:
@@ -136,34 +68,6 @@ def to_config(saved: dict) -> ConfigDict:
   return ConfigDict(restore(settings_version.completed(saved))).lock()
 
 
-def digest(settings: dict) -> str:
-  text = json.dumps(settings, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def read_json(path: Path) -> dict:
-  """Reads a JSON object, or raises UserError naming the file."""
-  try:
-    value = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise UserError(
-      f"{path} can't be read ({type(error).__name__}); mend it, or move it "
-      "away to do that part again"
-    ) from error
-  if not isinstance(value, dict):
-    raise UserError(
-      f"{path} holds a {type(value).__name__}, expected an object"
-    )
-  return value
-
-
-def write_json(path: Path, value) -> None:
-  """Writes a file whole or not at all."""
-  partial = path.with_suffix(".partial")
-  partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-  os.replace(partial, path)
-
-
 def record(workdir, stage: str) -> dict | None:
   """Gives what a stage wrote about itself, or None if it never began."""
   path = Path(workdir) / stage / "stage.json"
@@ -185,7 +89,8 @@ def is_finished(config, workdir, stage: str) -> bool:
   found = record(workdir, stage)
   if not found or not found["finished"]:
     return False
-  return _bound(found["settings"]) == stage_settings(config, stage)
+  now = stage_settings.of(config, stage)
+  return stage_settings.bound(found["settings"]) == now
 
 
 def differences(config, workdir, stage: str) -> list[str]:
@@ -193,7 +98,7 @@ def differences(config, workdir, stage: str) -> list[str]:
   found = record(workdir, stage)
   if found is None:
     return []
-  now = stage_settings(config, stage)
+  now = stage_settings.of(config, stage)
   before, now = settings_version.paired(found["settings"], now)
   lost = "lost" in found and not found["finished"]
   free = {f"{stage}.optim.{name}" for name in RATES} if lost else set()
@@ -216,11 +121,18 @@ def check(config, workdir) -> Path:
   """Gives the whole path of a folder that this config may be run in.
 
   Raises UserError naming the settings that differ in one made by another
-  config, or where the path has no one name; changes nothing.
+  config, or where the path has no one name, or a stage's folder is a link to
+  nothing; changes nothing.
   """
   workdir = Path(workdir).expanduser().absolute()
   _check_name(workdir)
   for stage in config.pipeline:
+    folder = workdir / stage
+    if folder.is_symlink() and not folder.exists():
+      raise UserError(
+        f"{folder} is a link to {os.readlink(folder)}, which is not there; put"
+        " it back, or copy a run of a sweep with what its links name (cp -rL)"
+      )
     found = differences(config, workdir, stage)
     if found:
       shown = "; ".join(found[:4])
@@ -261,7 +173,8 @@ def prepare(config, workdir) -> Path:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
-      made_by = zip(MADE_BY, (settings_version.SETTINGS_VERSION, commit()))
+      now = settings_version.SETTINGS_VERSION, provenance.commit()
+      made_by = zip(MADE_BY, now)
       write_json(workdir / "config.json", plain(config) | dict(made_by))
   except OSError as error:
     raise UserError(
@@ -274,7 +187,7 @@ def prepare(config, workdir) -> Path:
 def begin(config, workdir, stage: str) -> Path:
   """Notes that a stage has begun, and by what; gives its folder."""
   interrupt.check()
-  now, before = maker(config), record(workdir, stage) or {}
+  now, before = provenance.maker(config), record(workdir, stage) or {}
   precision.say_moved(stage, before.get("by", ()), now)
   by = [each for each in before.get("by", ()) if each != now]
   _note(config, workdir, stage, finished=False, seconds=None, by=[*by, now])
@@ -296,50 +209,6 @@ def noting_loss(folder):
     raise
 
 
-def maker(config) -> dict:
-  """What runs now: settings of the command line, commit, machine and dtypes."""
-  from cooper_jax.training import telemetry
-
-  words = [word for each in sys.argv[1:] for word in each.split("=", 1)]
-  asked = [
-    name if value.startswith("--") else f"{name}={value}"
-    for name, value in zip(words, [*words[1:], "--"])
-    if name.startswith("--config")
-  ]
-  return {
-    "command": shlex.join(["python", "-m", "cooper_jax.main", *asked]),
-    "commit": commit(),
-    "machine": telemetry.describe_machine()[0],
-    "dtypes": str(precision.dtypes(config.precision)),
-  }
-
-
-def identity(config) -> str:
-  """What several processes of one run must have in common."""
-  made = f"{digest(plain(config))} of commit {commit()}"
-  return f"{made}, in {precision.dtypes(config.precision)}"
-
-
-def commit() -> str:
-  """The commit of this code, "-dirty" after it if it was changed since.
-
-  A launcher that ships files without their history says it in COOPER_COMMIT.
-  """
-  if said := os.environ.get("COOPER_COMMIT"):
-    return said
-  try:
-    run = subprocess.run(
-      ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-      cwd=Path(__file__).parent,
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-  except OSError:  # no git here
-    return "unknown"
-  return run.stdout.strip() or "unknown"
-
-
 def finish(
   config, workdir, stage: str, *, seconds: float, package: dict | None = None
 ) -> None:
@@ -358,7 +227,7 @@ def finish(
 def _note(config, workdir, stage, *, finished, seconds, by, **more) -> None:
   if not processes.is_first():
     return
-  settings = stage_settings(config, stage)
+  settings = stage_settings.of(config, stage)
   folder = Path(workdir) / stage
   folder.mkdir(parents=True, exist_ok=True)
   write_json(

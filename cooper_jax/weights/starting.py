@@ -19,7 +19,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.parallel import processes
 from cooper_jax.tokenizers import text_check
 from cooper_jax.tokenizers.folder_text import FolderText
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 from cooper_jax.training.manifest import flatten
 from cooper_jax.training.start_folders import folders
 from cooper_jax.weights import (
@@ -247,7 +247,7 @@ def load(config, params, stage_folder: Path):
     stage_folder.mkdir(parents=True, exist_ok=True)
     found = {"folders": folders(config), "digests": dict(config.init.digests)}
     found |= {"arrays": origins.as_json(table)}
-    workdir.write_json(stage_folder / ORIGINS, found)
+    json_files.write_json(stage_folder / ORIGINS, found)
   return params
 
 

@@ -10,6 +10,7 @@ from cooper_jax.errors import UserError
   ("line", "said"),
   [
     ("Bus 255 127 80", r"Bus has colour \(255, 127, 80\) as Car has"),
+    ("Car 1 1 1", r"Car has two colours, \(255, 127, 80\) and \(1, 1, 1\)"),
     ("Bus 0 256 0", r"Bus has colour \(0, 256, 0\); its numbers are 0 to 255"),
     (f"Bus 1 2 {'3' * 5000}", "numbers are 0 to 255"),
   ],

@@ -129,6 +129,8 @@ def test_lines_are_parsed_once_a_run_until_they_change(tmp_path, monkeypatch):
     ("dev.parquet", "validation"),
     ("x_dev-00.tfrecord", "validation"),
     ("devices/a.parquet", ""),
+    ("data/test-dev-00000.parquet", "test"),
+    ("train/dev-kit_001.tfrecord", "train"),
     ("training/test.parquet", "test"),
     ("trains/a.parquet", ""),
   ],

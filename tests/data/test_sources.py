@@ -14,7 +14,7 @@ from cooper_jax.data import fingerprints, mixture, sources
 from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import UserError
 from cooper_jax.settings import checks
-from cooper_jax.training import workdir
+from cooper_jax.training import stage_settings
 
 GREY = '''"""Source "grey": plain images, as many as are wanted."""
 
@@ -90,10 +90,10 @@ def test_what_is_wrong_with_them_is_said_at_start_up(
 
 
 def test_settings_of_a_source_that_is_not_read_bind_nothing(grey):
-  read = workdir.stage_settings(config_of(), "tokenizer")
+  read = stage_settings.of(config_of(), "tokenizer")
   assert read["data.settings.grey.images"] == 3
   assert "data.settings.jsonl.path" not in read
-  unread = workdir.stage_settings(config_of("world"), "tokenizer")
+  unread = stage_settings.of(config_of("world"), "tokenizer")
   assert not [name for name in unread if "grey" in name]
 
 

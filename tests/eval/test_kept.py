@@ -18,7 +18,7 @@ from cooper_jax.eval.stage_scores import Found, QuestionSet, Speaker
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question, Sample
 from cooper_jax.stages import evaluate
-from cooper_jax.training import workdir
+from cooper_jax.training import stage_settings, workdir
 
 
 def item(name, answer="yes"):
@@ -291,7 +291,7 @@ def test_only_a_package_is_kept_and_only_if_wanted(asking, tmp_path):
   assert len(asking) == 4 and said[0] == "" and "package tiny" in said[1]
   evaluate.score_stage(off, here, asked(), speaker())
   assert len(asking) == 5  # off: what is kept is not read either
-  assert workdir.stage_settings(off, "evaluate") == workdir.stage_settings(
+  assert stage_settings.of(off, "evaluate") == stage_settings.of(
     config, "evaluate"
   )
 

@@ -13,7 +13,7 @@ from cooper_jax.data import mixture
 from cooper_jax.eval import cell_states, ridge
 from cooper_jax.sample import Sample
 from cooper_jax.sequences import packing, segments
-from cooper_jax.training import settings_version, workdir
+from cooper_jax.training import json_files, settings_version, workdir
 from tests import tiny
 from tests.data.test_codes import Scenes
 
@@ -164,11 +164,11 @@ def test_the_packaged_model_tells_what_an_untrained_one_does_not(
   manifest = package.read_manifest(package.find("tiny"))
   config = workdir.to_config(manifest["config"])
   version = {"version": settings_version.SETTINGS_VERSION}
-  saved = workdir.plain(config) | version
-  workdir.write_json(tmp_path / "config.json", saved)
+  saved = json_files.plain(config) | version
+  json_files.write_json(tmp_path / "config.json", saved)
   (tmp_path / "sft").mkdir()
   about = {"finished": True, "digest": "", "settings": {}} | version
-  workdir.write_json(tmp_path / "sft" / "stage.json", about)
+  json_files.write_json(tmp_path / "sft" / "stage.json", about)
 
   def load(made, folder, **options):
     return package.load(config, made, package.find("tiny"))[1]

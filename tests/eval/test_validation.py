@@ -12,7 +12,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.eval import ridge, validation
 from cooper_jax.settings import checks
 from cooper_jax.trained import load_stage
-from cooper_jax.training import settings_version, workdir
+from cooper_jax.training import json_files, settings_version
 from cooper_jax.training.checkpoint import Checkpoints
 from tests.rl import toy
 
@@ -99,7 +99,7 @@ def test_the_stage_may_end_with_its_best(tmp_path):
     saved.close()
   about = {"finished": True, "digest": "", "settings": {}}
   about["version"] = settings_version.SETTINGS_VERSION
-  workdir.write_json(tmp_path / "grpo" / "stage.json", about)
+  json_files.write_json(tmp_path / "grpo" / "stage.json", about)
   for result, seed in (("last", 1), ("best", 2)):
     config.grpo.result = result
     found = load_stage(toy.POLICY, config, tmp_path, "grpo")

@@ -5,6 +5,7 @@ import pytest
 from configs import paper
 from cooper_jax import errors
 from cooper_jax.experiments import jobs, run
+from cooper_jax.training import json_files, stage_settings
 from tests.experiments import fake
 
 
@@ -39,7 +40,7 @@ def test_rows_run_with_each_stage_made_once(tmp_path):
   assert len(machine.begun) == len(made)  # nothing is made again
   last = jobs.evaluation(made, "cooper", 0)
   assert (last.folder / "sft").is_symlink()
-  said = jobs.workdir.read_json(last.folder / "summary.json")
+  said = json_files.read_json(last.folder / "summary.json")
   assert {"said/tokenizer", "said/sft", "said/grpo"} <= said.keys()
 
 
@@ -126,7 +127,7 @@ def test_every_row_of_the_paper_is_a_valid_config(row):
 
 def test_claim_one_differs_in_maps_alone():
   settings = {
-    row: jobs.workdir.stage_settings(paper.get_config(row), "evaluate")
+    row: stage_settings.of(paper.get_config(row), "evaluate")
     for row in ("base", "amg", "amg_exchanged")
   }
   for row in ("base", "amg_exchanged"):

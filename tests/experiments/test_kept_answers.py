@@ -6,6 +6,7 @@ import pytest
 
 from cooper_jax import errors, sweep
 from cooper_jax.experiments import jobs, kept_answers, results, run
+from cooper_jax.training import json_files, provenance
 from tests.experiments import fake
 
 ROWS = ["base", "amg", "cooper"]
@@ -57,9 +58,7 @@ def test_answers_of_other_settings_are_not_taken(tmp_path, kept):
 
 def test_all_who_worked_at_it_are_named(tmp_path, monkeypatch):
   monkeypatch.setattr(
-    kept_answers.workdir,
-    "maker",
-    lambda config: {"commit": jobs.workdir.commit()},
+    provenance, "maker", lambda config: {"commit": provenance.commit()}
   )
   made = jobs.plan(fake.asked(["base"]), tmp_path / "out")
   last = jobs.evaluation(made, "base", 0)
@@ -99,14 +98,14 @@ def test_commands_are_kept_as_they_are_from_the_repository(tmp_path):
   run.run(made, at_once=1, begin=fake.Machine())
   last = jobs.evaluation(made, "base", 0)
   path = last.folder / "evaluate/stage.json"
-  record = jobs.workdir.read_json(path)
+  record = json_files.read_json(path)
   record["by"] = [{"command": command, "commit": "c0ffee"}]
-  jobs.workdir.write_json(path, record)
+  json_files.write_json(path, record)
   kept_answers.keep(made, tmp_path / "kept")
   kept = tmp_path / "kept" / last.name / "evaluate/stage.json"
   commands = [
     each["command"]
-    for each in jobs.workdir.read_json(kept)["by"]
+    for each in json_files.read_json(kept)["by"]
     if "command" in each
   ]
   assert "python -m cooper_jax.main --config=configs/paper.py:base" in commands

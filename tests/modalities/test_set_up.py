@@ -18,7 +18,7 @@ from cooper_jax.modalities import class_lists, depth, segmentation
 from cooper_jax.rollouts.response import DrawnMap, Responses
 from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers import map_tokenizer
-from cooper_jax.training import settings_version, workdir
+from cooper_jax.training import json_files, settings_version, workdir
 
 FAR = {"nearest": 0.5, "farthest": 80.0, "least_valid": 0.1}
 
@@ -196,7 +196,7 @@ def test_a_list_is_known_by_its_lines_not_by_its_file(tmp_path):
     workdir.check(changed, tmp_path / "run")
   # What a run's config has noted holds, whatever became of the file.
   one.unlink()
-  saved = workdir.to_config(workdir.plain(made))
+  saved = workdir.to_config(json_files.plain(made))
   found = modalities.of(saved)["segmentation"]
   assert segmentation.listed(found.config).names == ("ground", "cup", "mug")
 
@@ -239,12 +239,15 @@ def test_packages_are_refused_by_the_name_of_what_differs():
 
 
 def test_older_runs_have_the_range_that_there_was():
-  saved = workdir.plain(config_of())
+  saved = json_files.plain(config_of())
   del saved["maps"]
   config = workdir.to_config(saved)
   assert modalities.of(config) == modalities.found()
   assert config.maps.depth.farthest == 20.0
-  there, here = {"seed": 0}, workdir.flat({"maps": workdir.plain(config.maps)})
+  there, here = (
+    {"seed": 0},
+    json_files.flat({"maps": json_files.plain(config.maps)}),
+  )
   one, other = settings_version.paired(there, here)
   assert {n: one[n] for n in here} == {n: other[n] for n in here}
 

@@ -9,7 +9,7 @@ import pytest
 
 from configs import base, reinforcement, stage, variants
 from cooper_jax.settings import meaning
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 from cooper_jax.training.optim import OptimConfig
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
@@ -120,7 +120,7 @@ def test_defaults_stand_at_the_fields_alone():
 def test_a_variant_changes_what_there_is_and_says_why(name):
   before, after = base.defaults(), base.defaults()
   variants.CHANGES[name](after)
-  one, other = (workdir.flat(workdir.plain(c)) for c in (before, after))
+  one, other = (json_files.flat(json_files.plain(c)) for c in (before, after))
   assert one.keys() == other.keys() and one != other
   source = inspect.getsource(variants.CHANGES[name])
   assert '"""' in source and source.count("#") >= 1

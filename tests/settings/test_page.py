@@ -6,7 +6,7 @@ import pytest
 
 from configs import base
 from cooper_jax.settings import meaning, page, ranges
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 
 ROWS = page.setting_rows()
 
@@ -23,7 +23,7 @@ def test_a_page_is_what_the_command_writes(name):
 
 
 def test_every_setting_has_a_row_with_a_meaning():
-  assert {*ROWS} == {*workdir.flat(base.defaults().to_dict())}
+  assert {*ROWS} == {*json_files.flat(base.defaults().to_dict())}
   text = "".join(page.settings_pages().values())
   for name, row in ROWS.items():
     assert len(row.meaning) > 5, name

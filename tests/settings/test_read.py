@@ -9,7 +9,7 @@ import pytest
 
 from configs import base, reinforcement
 from cooper_jax import plugins
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "cooper_jax"
@@ -143,7 +143,9 @@ def is_read(name: str, files: dict[str, Source]) -> bool:
 
 def names() -> list[str]:
   config = base.get_base("tiny", STAGES)
-  return [name for name in workdir.flat(config.to_dict()) if name != "variant"]
+  return [
+    name for name in json_files.flat(config.to_dict()) if name != "variant"
+  ]
 
 
 def test_every_setting_is_read():

@@ -8,11 +8,17 @@ import pytest
 from PIL import Image
 
 from cooper_jax import command, main
+from cooper_jax.data import mixture
 from cooper_jax.errors import UserError
 from cooper_jax.settings import checks
 from cooper_jax.settings.selection import NAMING
 from cooper_jax.stages import evaluate
-from cooper_jax.training import settings_version, workdir
+from cooper_jax.training import (
+  json_files,
+  settings_version,
+  stage_settings,
+  workdir,
+)
 
 SMOKE = "--config=configs/grpo.py:smoke"
 
@@ -96,6 +102,15 @@ def test_a_family_of_own_data_that_nobody_asks_is_named(tmp_path):
     check_data(tmp_path, "sft.families=('seen','seem')")
 
 
+def test_ids_of_a_mixture_are_looked_at_before_any_stage(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(
+    mixture, "check_ids", lambda data: seen.append(data.names)
+  )
+  check_data(tmp_path, "data.source=world,jsonl")
+  assert seen == [("world", "jsonl")]
+
+
 def test_more_scenes_than_there_are_is_refused(tmp_path, capsys):
   assert main.main([SMOKE, "--config.sft.scenes=1000000"]) == 2
   error = capsys.readouterr().err
@@ -144,15 +159,15 @@ def test_an_evaluation_later_leaves_the_held_out_split_out(tmp_path, capsys):
 
 def test_older_runs_and_packages_have_the_defaults_of_what_was_added():
   config = config_of()
-  flat = workdir.flat(workdir.plain(config))
+  flat = json_files.flat(json_files.plain(config))
   for name, default in settings_version.ADDED.items():
     assert flat[name] == default
   for stage in config.pipeline:
-    noted = workdir.stage_settings(config, stage)
+    noted = stage_settings.of(config, stage)
     assert not noted.keys() & settings_version.ADDED.keys()
   changed = config_of("sft.families=('closer',)")
-  assert "sft.families" in workdir.stage_settings(changed, "sft")
-  assert "sft.families" not in workdir.stage_settings(changed, "pretrain")
+  assert "sft.families" in stage_settings.of(changed, "sft")
+  assert "sft.families" not in stage_settings.of(changed, "pretrain")
 
 
 def test_a_run_of_before_is_finished_and_refuses_what_was_added(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from cooper_jax import plugins
 from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.sampling import sampler
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files, workdir
 from tests.eval.test_benchmarks import fixture_coins  # noqa: F401
 from tests.stages import test_own_data
 
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.ci
 def evaluate(config, folder):
   with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
     plugins.find("stages", "evaluate").run(config, folder)
-  return workdir.read_json(folder / "summary.json")
+  return json_files.read_json(folder / "summary.json")
 
 
 def outcome(folder):
   """Scores, and the bytes of every answer and of the gallery."""
-  summary = workdir.read_json(folder / "summary.json")
+  summary = json_files.read_json(folder / "summary.json")
   scores = {k: v for k, v in summary.items() if not k.startswith("time/")}
   answers = {
     path.relative_to(folder): path.read_bytes()

@@ -16,7 +16,7 @@ from cooper_jax.modalities import class_lists
 from cooper_jax.report import gallery, kept
 from cooper_jax.settings import checks
 from cooper_jax.stages import tokenizer
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files
 from tests import compiling
 from tests.data import layouts, test_cooper_train_set
 from tests.stages import test_own_data
@@ -138,7 +138,7 @@ def test_the_command_goes_from_layouts_to_coopers_own_set(tmp_path):
   alone = os.environ | {"XLA_FLAGS": compiling.QUICK}  # of one device
   words = [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)]
   subprocess.run(words, env=alone, check=True)
-  summary = workdir.read_json(tmp_path / "run" / "summary.json")
+  summary = json_files.read_json(tmp_path / "run" / "summary.json")
   assert summary["tokenizer/over/depth/farthest"] == REACH
   assert "segmentation/tokenizer_iou/sky" in summary
   rows = kept.load(tmp_path / "run" / "report")["rows"]

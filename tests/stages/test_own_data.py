@@ -14,7 +14,7 @@ from cooper_jax.parallel.mesh import make_mesh
 from cooper_jax.rollouts import self_maps
 from cooper_jax.runtime import compilation
 from cooper_jax.stages import tokenizer
-from cooper_jax.training import telemetry, workdir
+from cooper_jax.training import json_files, telemetry, workdir
 from tests import metrics_page
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
@@ -85,7 +85,7 @@ def run(config, folder, stages=STAGES):
     for stage in stages:
       plugins.find("stages", stage).run(config, folder)
       workdir.finish(config, folder, stage, seconds=1.0)
-  return workdir.read_json(folder / "summary.json")
+  return json_files.read_json(folder / "summary.json")
 
 
 @pytest.mark.ci

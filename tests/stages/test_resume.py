@@ -17,7 +17,7 @@ from cooper_jax.rl import rollout_log
 from cooper_jax.rl.rewards import answer
 from cooper_jax.runtime import interrupt
 from cooper_jax.trained import load_params
-from cooper_jax.training import telemetry, workdir
+from cooper_jax.training import json_files, telemetry, workdir
 from cooper_jax.training.checkpoint import Checkpoints
 from tests import metrics_page
 
@@ -202,5 +202,5 @@ def test_pictures_are_drawn_where_they_are_asked_for(chain):
 
 def test_the_chain_leaves_a_summary(chain):
   _, run = chain
-  summary = workdir.read_json(run / "summary.json")
+  summary = json_files.read_json(run / "summary.json")
   assert {"reward/first", "reward/last"} <= summary.keys()

@@ -149,6 +149,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_state_alone():
   )
   after, metrics = take_step(before, grads, optimizer, 0.9)
   assert float(metrics["skipped"]) == 1.0
+  assert float(metrics["update_norm"]) == 0.0
   assert int(after.step) == 1
   for name in ("params", "opt_state", "ema"):
     jax.tree.map(

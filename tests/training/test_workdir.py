@@ -4,7 +4,7 @@ import pytest
 
 from configs import base
 from cooper_jax.errors import UserError
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files, workdir
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 
@@ -111,11 +111,11 @@ def test_a_record_from_before_a_setting_was_free_is_still_of_this_run(done):
   """As runs have it that were made when buckets could not change."""
   for stage in STAGES:
     path = done / stage / "stage.json"
-    record = workdir.read_json(path)
+    record = json_files.read_json(path)
     record["settings"]["sampling.prompt_buckets"] = [96, 160]
     record["settings"]["evaluate.batch"] = 256
-    record["digest"] = workdir.digest(record["settings"])
-    workdir.write_json(path, record)
+    record["digest"] = json_files.digest(record["settings"])
+    json_files.write_json(path, record)
   assert todo(config_of(sampling__prompt_buckets=(64, 96)), done) == []
 
 
@@ -147,11 +147,11 @@ def test_the_config_comes_back_as_it_was_saved(done):
 def test_a_run_of_other_names_says_which_code_made_it(done):
   """As runs from before settings were renamed: no version is said in them."""
   for path in (done / "config.json", done / "sft" / "stage.json"):
-    saved = workdir.read_json(path)
+    saved = json_files.read_json(path)
     del saved["version"]
     if "by" in saved:
       saved["by"][-1]["commit"] = "c0ffee"
-    workdir.write_json(path, saved | {"commit": "c0ffee"})
+    json_files.write_json(path, saved | {"commit": "c0ffee"})
   before = {p: p.read_bytes() for p in done.rglob("*.json")}
   said = "settings of version 1, commit c0ffee; this code has version 2"
   with pytest.raises(UserError, match=said) as error:
@@ -160,3 +160,15 @@ def test_a_run_of_other_names_says_which_code_made_it(done):
   with pytest.raises(UserError, match=said):
     workdir.read_config(done)
   assert before == {p: p.read_bytes() for p in done.rglob("*.json")}
+
+
+def test_a_stage_that_is_a_link_to_nothing_is_refused(done, tmp_path):
+  copied = tmp_path / "copied"
+  copied.mkdir()
+  (copied / "tokenizer").symlink_to("../elsewhere/tokenizer")
+  with pytest.raises(UserError, match=r"is a link to \.\./elsewhere/"):
+    workdir.check(config_of(), copied)
+  (copied / "tokenizer").unlink()
+  (copied / "tokenizer").symlink_to(done / "tokenizer")
+  assert workdir.plan(config_of(), copied)[1][0] == "pretrain"
+  workdir.check(config_of(), copied)

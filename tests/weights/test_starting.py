@@ -10,7 +10,7 @@ import pytest
 from cooper_jax import main, policy
 from cooper_jax.errors import UserError
 from cooper_jax.models.config import VisionConfig
-from cooper_jax.training import workdir
+from cooper_jax.training import json_files, stage_settings, workdir
 from cooper_jax.training.manifest import flatten
 from cooper_jax.weights import (
   decoder,
@@ -324,14 +324,14 @@ def test_a_run_goes_on_with_its_own_weights_alone(tmp_path):
 
 def test_older_runs_start_from_no_folder():
   config = starts.make(pathlib.Path("work"), {})
-  saved = workdir.plain(config)
+  saved = json_files.plain(config)
   for name in ("init", "text_digest"):
     del saved[name]
   del saved["model"]["one_position"]
   again = workdir.to_config(saved)
   assert again.init["from"] == again.init.digests.text == ""
   for stage in STAGES:
-    settings = workdir.stage_settings(config, stage)
+    settings = stage_settings.of(config, stage)
     assert not [name for name in settings if name.startswith("init.")]
     assert "model.one_position" not in settings
 
