@@ -5,7 +5,7 @@ from cooper_jax.world.config import VIEWS
 
 # How they were trained. A setting that the package did not know is no
 # difference there: it says what another training would do.
-TRAINED = ("tokenizer.", "pretrain.", "sft.")
+LEARNED = ("tokenizer.", "pretrain.", "sft.")
 # In these a world may differ from the package's: its maps and words are alike.
 VIEWED = tuple(f"world.{name}" for name in VIEWS)
 
@@ -30,7 +30,7 @@ def differences(made, config, sections) -> tuple[list[str], list[str]]:
 
 def _is_strict(name: str) -> bool:
   """Whether a setting that one side does not know is a difference."""
-  return not name.startswith(TRAINED) or name.startswith("tokenizer.network.")
+  return not name.startswith(LEARNED) or name.startswith("tokenizer.network.")
 
 
 def _settings(config, sections) -> dict:

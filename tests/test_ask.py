@@ -118,6 +118,7 @@ def test_the_tilde_is_expanded_everywhere(monkeypatch, tmp_path):
   assert given == tuple(f"{tmp_path}/{n}" for n in ("a.png", "b.png", "c", "d"))
 
 
+@pytest.mark.ci
 def test_a_scene_shows_one_question_before_and_after_drawing(
   tmp_path, monkeypatch, capsys
 ):

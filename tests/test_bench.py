@@ -158,6 +158,7 @@ def test_another_library_is_timed_beside(in_turn, little, monkeypatch, capsys):
   assert line["wall_ratio"] == pytest.approx(wall, rel=2e-3)
 
 
+@pytest.mark.ci
 def test_people_are_told_cpu_seconds_first(little, capsys):
   words = ["--prompts=1", "--prompt_len=16", "--repeats=1", "--what=sft"]
   assert __main__.main(words) == 0

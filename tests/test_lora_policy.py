@@ -102,6 +102,7 @@ def test_what_was_sampled_is_what_is_trained_and_the_rest_is_frozen():
   assert metrics["kl/text"][0] > 0.01
 
 
+@pytest.mark.ci
 def test_at_the_first_step_the_policy_is_its_own_reference_to_the_bit():
   """Though frozen matrices are rounded, and rows of our own are trained."""
   made = adaptation(base_dtype="bfloat16")

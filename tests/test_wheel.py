@@ -131,6 +131,7 @@ def test_in_an_empty_folder_configs_and_models_are_found(installed, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.ci
 def test_in_an_empty_folder_the_model_answers(installed, tmp_path):
   question = "How far is the table from the camera?"
   words = ("--scene=3", "--mode=direct", "--out=answer.png", question)

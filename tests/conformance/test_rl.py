@@ -304,6 +304,7 @@ def test_every_case_agrees_with_plain_numpy_on_another_shape(
   assert "losses/vespo" in shown and "gradient" in shown
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
   ("section", "name", "key"),
   [

@@ -91,6 +91,7 @@ def test_an_update_of_zero_changes_no_bit_and_merging_is_adding(changes):
   assert np.abs(beside[0] - before[0]).max() > 0.1
 
 
+@pytest.mark.ci
 def test_gradients_are_those_of_the_merged_model():
   model, form, params, batch = problem(tied_head=False)
   frozen, trained = begin(params, noise=0.3)

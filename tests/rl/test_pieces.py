@@ -85,6 +85,7 @@ def test_pieces_add_up_to_the_whole(kind):
   )
 
 
+@pytest.mark.ci
 def test_in_pieces_the_trainer_scores_as_the_sampler_drew():
   (_, sums), count = updated("dapo", 3, 1, updates=1)
   assert count > 2

@@ -64,6 +64,7 @@ def test_after_a_stop_it_goes_on_in_the_same_bits(step, whole, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, first + rest, whole[1])
 
 
+@pytest.mark.ci
 def test_with_two_updates_a_stop_loses_nothing_either():
   step = make_step(updates=2)
   state = toy.fresh(stale_params=True)

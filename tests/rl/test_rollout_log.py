@@ -44,6 +44,7 @@ def strict(path):
   return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
+@pytest.mark.ci
 def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
   run(step, tmp_path, range(5))
   path = tmp_path / rollout_log.NAME

@@ -92,6 +92,7 @@ def test_rows_without_a_token_are_never_chosen():
   assert POLICY.form.vocabulary.specials == words + 1
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_the_sampler_reads_half_the_bytes_and_computes_the_same(
   monkeypatch, platform

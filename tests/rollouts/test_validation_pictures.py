@@ -10,6 +10,7 @@ from cooper_jax.rollouts import validation_pictures
 from tests.rl.toy import CONFIG, ITEMS, POLICY, codecs, fresh
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("scenes", [1, 9])
 def test_a_few_validation_scenes_are_drawn(monkeypatch, scenes):
   opened = []

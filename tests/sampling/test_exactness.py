@@ -364,6 +364,7 @@ def test_same_sample_id_same_tokens_in_any_order_batch_and_bucket():
   np.testing.assert_array_equal(whole.tokens[4:6], wide.tokens[44:46])
 
 
+@pytest.mark.ci
 def test_greedy_rows_of_a_group_agree():
   model, form, params = tiny.make(3, tied_head=False)
   made = trunks(np.random.default_rng(4), form, 2)

@@ -30,6 +30,7 @@ def both():
   return tiny.make(2, vision=SQUARES, tied_head=False), wide
 
 
+@pytest.mark.ci
 def test_patches_are_those_of_each_picture_alone():
   _, form, _ = both()[1]
   rng = np.random.default_rng(0)

@@ -152,6 +152,7 @@ def test_data_with_some_maps_trains_those_that_it_has(
   assert losses == {name for name, count in trained.items() if count}
 
 
+@pytest.mark.ci
 def test_the_world_beside_data_without_maps_trains_its_own(tmp_path):
   config = settings(
     write(tmp_path / "own"), source="world,jsonl",

@@ -66,6 +66,7 @@ class Problem:
     return self.logits(text_model.fill(self.model, leaves))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("family", "tied", "prefix"), CASES)
 def test_adapter_and_merged_folder_have_the_same_logits(
   tmp_path, family, tied, prefix

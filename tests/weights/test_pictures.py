@@ -20,6 +20,7 @@ def write(path, name):
   return released_pictures.write(path, name)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", [*released_pictures.CASES, BAGEL])
 def test_every_family_gives_what_its_rules_give(name, tmp_path, capsys):
   write(tmp_path / "a", name)

@@ -152,6 +152,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", some_slow(CHANGES))
 def test_another_rule_is_seen(name, here, monkeypatch, capsys):
   case, (where, what, other), first = CHANGES[name]
