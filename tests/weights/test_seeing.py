@@ -31,9 +31,8 @@ from tests.weights.test_convert import stored
 own_axes = layers.turning_axes
 NOT_HERE = [
   name
-  for name in ("torch", "transformers")
-  if not importlib.util.find_spec(name)
-]
+  for name in ("torch", "transformers") if not importlib.util.find_spec(name)
+]  # fmt: skip
 NEWER, OLDER = "qwen3_vl", "qwen2_5_vl"
 PICTURES = {NEWER: ["features", "deepstack_0", "deepstack_1"]}
 PICTURES[OLDER] = ["features"]
