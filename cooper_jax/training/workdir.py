@@ -133,6 +133,8 @@ def check(config, workdir) -> Path:
         f"{folder} is a link to {os.readlink(folder)}, which is not there; put"
         " it back, or copy a run of a sweep with what its links name (cp -rL)"
       )
+    if folder.exists() and not folder.is_dir():
+      raise UserError(f"{folder} is a file, not the folder of a stage; move it")
     found = differences(config, workdir, stage)
     if found:
       shown = "; ".join(found[:4])

@@ -169,6 +169,10 @@ def test_a_stage_that_is_a_link_to_nothing_is_refused(done, tmp_path):
   with pytest.raises(UserError, match=r"is a link to \.\./elsewhere/"):
     workdir.check(config_of(), copied)
   (copied / "tokenizer").unlink()
+  (copied / "tokenizer").touch()
+  with pytest.raises(UserError, match="tokenizer is a file, not the folder"):
+    workdir.check(config_of(), copied)
+  (copied / "tokenizer").unlink()
   (copied / "tokenizer").symlink_to(done / "tokenizer")
   assert workdir.plan(config_of(), copied)[1][0] == "pretrain"
   workdir.check(config_of(), copied)
