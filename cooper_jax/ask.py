@@ -50,6 +50,11 @@ def parse(argv=None):
     help="policy of a workdir; default the last",
   )  # fmt: skip
   add("--mode", help="adaptive (default) draws as it likes")
+  add(
+    "--field_of_view", type=float, metavar="DEGREES",
+    help="how wide the picture sees, for a model that is told the lens;"
+    " default by its EXIF, else a middle value",
+  )  # fmt: skip
   add("--out", type=path, help="PNG or folder to write to; default runs/ask")
   add("--json", action="store_true", help="print one JSON object, no text")
   return parser.parse_args(argv)
@@ -135,10 +140,13 @@ def answers(asked) -> tuple[dict, list]:
   Gives what --json prints, and the `Answer`s.
   """
   check(asked)
+  from cooper_jax.inference import views
   from cooper_jax.report import answer_files
 
   model = load(asked)
+  views.check(asked.field_of_view, model.config, "--field_of_view=")
   image = look(asked, model.config)
+  image = views.told(image, asked.field_of_view, model.config)
   own = image.sample.questions if image.sample else ()
   questions, mode, twice = choose(asked, own, model)
   # One by one: so an answer is the same to the digit whatever else is asked.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cooper_jax.data import fitting, pictures
+from cooper_jax.data import fitting, lens_of, picture_files, pictures
 from cooper_jax.errors import UserError
 from cooper_jax.report import answer_page
 from cooper_jax.sample import Sample
@@ -25,16 +25,22 @@ class InputImage:
     config.data.image_size. Where `config.data.fit` has shapes it may have one
     of them.
   photo: u8 [H, W, 3], upright, as given, at most 2048 pixels a side.
+  sides: (width, height) of the picture as given, upright.
   sample: the scene that it is of, None for a picture of unknown origin.
-  camera: of the square, f32 [3, 3]; None where no sample tells it.
+  camera: of the square, f32 [3, 3]; None where none is known.
   path: its file, None without one.
+  view: degrees that it is wide by its EXIF, None where that says nothing.
+  notes: what people are told of how it is taken.
   """
 
   square: np.ndarray
   photo: np.ndarray
+  sides: tuple[int, int]
   sample: Sample | None = None
   camera: np.ndarray | None = None
   path: Path | None = None
+  view: float | None = None
+  notes: tuple[str, ...] = ()
 
 
 def read(
@@ -49,10 +55,15 @@ def read(
   if isinstance(image, (str, os.PathLike)):
     photo = pictures.read_upright(image, answer_page.MAX_SIDE, where)
     square = pictures.read_image(image, size, where, fit)
+    with picture_files.opened(image, where, "image") as picture:
+      sides = pictures.frame_of(picture).upright
+      view = lens_of.field_of_view(picture, sides)
     return InputImage(
       square=square,
       photo=_fitted(photo, square, size, fit),
+      sides=sides,
       path=Path(image).expanduser(),
+      view=view,
     )
   if isinstance(image, Sample):
     found = _of_pixels(image.image, size, where, fit)
@@ -62,7 +73,10 @@ def read(
       camera = fitting.place(fit, sides, size).camera(camera, sides)
     return dataclasses.replace(found, sample=image, camera=camera)
   if isinstance(image, Image.Image):
-    return _of_picture(pictures.upright(image, where), size, fit)
+    upright = pictures.upright(image, where)
+    found = _of_picture(upright, size, fit)
+    view = lens_of.field_of_view(image, upright.size)
+    return dataclasses.replace(found, view=view)
   if hasattr(image, "shape") and hasattr(image, "dtype"):
     return _of_pixels(image, size, where, fit)
   raise UserError(
@@ -85,7 +99,7 @@ def _of_pixels(array, size: int, where: str, fit: str) -> InputImage:
 def _of_picture(rgb: Image.Image, size: int, fit: str) -> InputImage:
   square = fitting.place(fit, rgb.size, size).image(rgb)
   photo = np.array(pictures.within(rgb, answer_page.MAX_SIDE), np.uint8)
-  return InputImage(square, _fitted(photo, square, size, fit))
+  return InputImage(square, _fitted(photo, square, size, fit), rgb.size)
 
 
 def _fitted(photo, square, size: int, fit: str) -> np.ndarray:

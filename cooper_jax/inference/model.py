@@ -17,7 +17,7 @@ from cooper_jax import modalities
 from cooper_jax.data import modes
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.eval import trace
-from cooper_jax.inference import answer, images, wording
+from cooper_jax.inference import answer, images, views, wording
 from cooper_jax.inference.answer import Answer
 from cooper_jax.inference.images import InputImage
 from cooper_jax.policy import Policy
@@ -54,7 +54,15 @@ class Model:
     """How it can be asked: "adaptive" leaves to it whether it draws."""
     return modes_of(self.policy, self.config.sft.shares, self.drawable)
 
-  def ask(self, image, question, *, mode="adaptive", batch: int | None = None):
+  def ask(
+    self,
+    image,
+    question,
+    *,
+    mode="adaptive",
+    batch: int | None = None,
+    field_of_view: float | None = None,
+  ):
     """Answers a question about an image; of a list, all, in one call.
 
     Args:
@@ -62,19 +70,24 @@ class Model:
       question: a str for one `Answer`, a list of them for a list.
       mode: one of `modes`.
       batch: questions in one call of the sampler; default up to 16.
+      field_of_view: degrees that the image is wide, for a model that is told
+        the lens; None = as its sample or its EXIF says, else a middle one.
 
     Raises UserError, one line, for an image that can't be read, a question
-    that is empty or too long, and a mode that the model
-    was not trained for.
+    that is empty or too long, a mode that the model was not trained for, and a
+    lens that it is not told.
     """
     single = isinstance(question, str)
     questions = [question] if single else list(question)
     wording.check(questions)
     self.check_mode(mode)
-    found = self._answers(self._read(image), questions, mode, batch)
+    read = self._read(image, field_of_view)
+    found = self._answers(read, questions, mode, batch)
     return found[0] if single else found
 
-  def draw(self, image, modality: str) -> np.ndarray:
+  def draw(
+    self, image, modality: str, *, field_of_view: float | None = None
+  ) -> np.ndarray:
     """The map [H, W, ...] that it draws on request, pixel by pixel.
 
     Depth is f32 metres, classes are u8 ids (u16 of lists beyond 255). H, W are
@@ -88,7 +101,7 @@ class Model:
         f" {', '.join(self.drawable) or 'none'}"
         f"{nearest(modality, self.drawable)}"
       )
-    found = self._read(image)
+    found = self._read(image, field_of_view)
     with self._running():
       (drawn,) = generate.draw(
         self.policy,
@@ -101,9 +114,9 @@ class Model:
       )
     return answer.fit(drawn, found.photo.shape[:2])
 
-  def chat(self, image) -> "Chat":
+  def chat(self, image, *, field_of_view: float | None = None) -> "Chat":
     """A conversation about one image, which is read once."""
-    return Chat(self, self._read(image))
+    return Chat(self, self._read(image, field_of_view))
 
   def check_mode(self, mode: str, where: str = "mode=") -> str:
     """Gives the mode; UserError where the model was not trained for it."""
@@ -120,11 +133,13 @@ class Model:
     wanted = (modes.BOTH, *modalities.names(), modes.ADAPTIVE)
     return next(mode for mode in wanted if mode in held)
 
-  def _read(self, image) -> InputImage:
-    if isinstance(image, InputImage):
-      return image
+  def _read(self, image, field_of_view: float | None = None) -> InputImage:
+    views.check(field_of_view, self.config)
     data = self.config.data
-    return images.read(image, data.image_size, fit=data.get("fit", "squash"))
+    if not isinstance(image, InputImage):
+      fit = data.get("fit", "squash")
+      image = images.read(image, data.image_size, fit=fit)
+    return views.told(image, field_of_view, self.config)
 
   @contextlib.contextmanager
   def _running(self):
@@ -150,7 +165,9 @@ class Model:
       )
     own = image.sample.questions if image.sample else ()
     true = {question.text: question.answer for question in own}
-    notes = () if image.sample else (told_of(self.config.data.source),)
+    notes = image.notes
+    if image.sample is None:
+      notes = (told_of(self.config.data.source), *notes)
     return [
       Answer(
         question=" ".join(question.split()),
