@@ -175,6 +175,8 @@ class SftSettings(SupervisedSettings):
   # Training scenes that are asked about, the first so many; 0 = all. Maps of
   # pretraining come from all.
   scenes: int = 0
+  # Words of the questions: usual | heldout, those of the held-out split.
+  phrasings: str = "usual"
   # Training scenes whose maps the policy draws as its own before SFT; 0 = none.
   self_map_scenes: int = 4000
   self_map_share: float = 0.5  # share of these maps that are read as drawn

@@ -17,6 +17,7 @@ from cooper_jax.world.questions import rephrasing
 
 USUAL_WORDS, HELDOUT_WORDS = "usual", "heldout"
 WORDS = (USUAL_WORDS, HELDOUT_WORDS)  # what questions are put in
+PHRASED = ("sft", "grpo")  # stages with a setting for that
 FIRST, SKIPPED = "config.sft.scenes", "config.grpo.skip_scenes"
 
 

@@ -25,9 +25,15 @@ def groups() -> dict[str, tuple[str, ...]]:
   }
 
 
-def answers(workdir, stage: str) -> dict[str, dict[tuple, dict]]:
-  """mode -> {(sample, question): line} of one run; UserError without it."""
-  path = Path(workdir).expanduser() / "evaluate" / f"{stage}.jsonl"
+def answers(
+  workdir, stage: str, benchmark: str = ""
+) -> dict[str, dict[tuple, dict]]:
+  """mode -> {(sample, question): line} of one run; UserError without it.
+
+  benchmark: what was asked, "" = the test split.
+  """
+  folder = Path(workdir).expanduser() / "evaluate" / benchmark
+  path = folder / f"{stage}.jsonl"
   found = {}
   try:
     for text in path.read_text(encoding="utf-8").splitlines():

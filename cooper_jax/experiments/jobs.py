@@ -153,7 +153,7 @@ class _Plan:
     """Adds what a row needs up to a stage; gives stage -> job that has it."""
     config = self.config(row).copy_and_resolve_references()
     start = getattr(self.module, "STARTS", {}).get(row)
-    arguments, identity, homes, needs, packed = [], {}, {}, [], ()
+    arguments, identity, homes, needs = [], {}, {}, []
     with config.unlocked():
       config.seed = seed
       if start:
@@ -162,7 +162,11 @@ class _Plan:
         arguments = [f"--config.init_from={job.folder}"]
         arguments += ["--config.init_as=pretrain"]
         identity = {"init_from": job.name}  # wherever it lies
-        needs, packed = [job.name], package.replaced(config)
+        needs = [job.name]
+      elif config.init_from:  # named by what it holds, whatever it is called
+        manifest = package.read_manifest(package.find(config.init_from))
+        identity = {"init_from": manifest["sha256"]}
+      packed = package.replaced(config) if config.init_from else ()
     for stage in config.pipeline:
       if stage in packed:  # main puts it into the first workdir
         continue

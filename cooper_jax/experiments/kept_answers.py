@@ -49,14 +49,16 @@ def _anywhere(maker: dict) -> dict:
 
 def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   """Of one evaluation; what says that it is finished comes last."""
-  (there / EVALUATE).mkdir(parents=True, exist_ok=True)
-  for path in sorted((job.folder / EVALUATE).glob("*.jsonl")):
+  made = job.folder / EVALUATE
+  for path in sorted(made.rglob("*.jsonl")):  # of each benchmark in a folder
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     kept = [{field: line[field] for field in KEPT_FIELDS} for line in lines]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-    partial = there / EVALUATE / f"{path.name}.partial"
+    copy = there / EVALUATE / path.relative_to(made)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    partial = copy.with_name(f"{copy.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    partial.rename(there / EVALUATE / path.name)
+    partial.rename(copy)
   summary = json_files.read_json(job.folder / "summary.json")
   json_files.write_json(there / "summary.json", summary)
   record = workdir.record(job.folder, EVALUATE)

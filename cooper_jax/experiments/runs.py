@@ -16,11 +16,13 @@ class Run:
   commits: tuple[str, ...]
   config: object
   gap: str = ""
+  benchmark: str = ""  # whose answers are read, "" = the test split
 
   def answers(self, stage="") -> list[dict]:
     """mode -> {question: line}, of each seed."""
     return [
-      comparison.answers(folder, stage or self.stage) for folder in self.folders
+      comparison.answers(folder, stage or self.stage, self.benchmark)
+      for folder in self.folders
     ]
 
 
@@ -35,7 +37,8 @@ def find(module, asked: Experiment, jobs, name: str) -> Run:
   mode = module.MODES.get(name.partition("-")[0], pairing.FREE)
   stage = config.pipeline[-2]
   folders = tuple(job.folder for job in found.values())
-  run = Run(mode, stage, folders, tuple(commits), config, gap)
+  benchmark = getattr(module, "BENCHMARKS", {}).get(name, "")
+  run = Run(mode, stage, folders, tuple(commits), config, gap, benchmark)
   if not gap and any(mode not in each for each in run.answers()):
     return dataclasses.replace(run, gap=f"was not asked in mode {mode}")
   return run

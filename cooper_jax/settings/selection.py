@@ -103,16 +103,19 @@ def _check_phrasings(config) -> None:
   """Words that the world has, and that are no test of unseen ones any more."""
   from cooper_jax.data import selection
 
-  said, world = config.grpo.phrasings, config.data.source == "world"
-  if said not in selection.WORDS:
-    raise UserError(
-      f'config.grpo.phrasings is "{said}"; allowed: '
-      f"{', '.join(selection.WORDS)}{nearest(said, selection.WORDS)}"
-    )
-  heldout = "grpo" in config.pipeline and said == selection.HELDOUT_WORDS
+  world, heldout = config.data.source == "world", []
+  for stage in selection.PHRASED:
+    said = config[stage].phrasings
+    if said not in selection.WORDS:
+      raise UserError(
+        f'config.{stage}.phrasings is "{said}"; allowed: '
+        f"{', '.join(selection.WORDS)}{nearest(said, selection.WORDS)}"
+      )
+    if stage in config.pipeline and said == selection.HELDOUT_WORDS:
+      heldout.append(f"config.{stage}.phrasings=heldout")
   evaluated = "evaluate" in config.pipeline
   for asked, setting in (
-    (heldout, "config.grpo.phrasings=heldout"),
+    *((True, each) for each in heldout),
     (
       evaluated and REPHRASED in config.evaluate.benchmarks,
       f'benchmark "{REPHRASED}" of config.evaluate.benchmarks',
@@ -125,7 +128,7 @@ def _check_phrasings(config) -> None:
       )
   if heldout and evaluated and config.evaluate.heldout_questions:
     raise UserError(
-      "config.grpo.phrasings=heldout trains on the words that the held-out"
+      f"{heldout[0]} trains on the words that the held-out"
       " split is the test of; set config.evaluate.heldout_questions=0 (the"
       f' benchmark "{REPHRASED}" asks test scenes in them), or phrasings=usual'
     )

@@ -177,16 +177,17 @@ def paired(asked: QuestionSet, found: dict[str, Found]) -> dict:
 
 
 def words_trained(workdir: Path) -> bool:
-  """Whether GRPO was in the held-out split's words, which are then no test."""
-  found = record(workdir, "grpo") or {"settings": {}}
-  known = found["settings"].get("grpo.phrasings") == selection.HELDOUT_WORDS
-  if known:
-    print(
-      f"{STAGE}  held-out split left out: config.grpo.phrasings=heldout trained"
-      " on its words",
-      flush=True,
-    )
-  return known
+  """Whether a stage was in the held-out split's words, no test of it then."""
+  for stage in selection.PHRASED:
+    settings = (record(workdir, stage) or {}).get("settings", {})
+    if settings.get(f"{stage}.phrasings") == selection.HELDOUT_WORDS:
+      print(
+        f"{STAGE}  held-out split left out: config.{stage}.phrasings=heldout"
+        " trained on its words",
+        flush=True,
+      )
+      return True
+  return False
 
 
 def is_there(workdir: Path, stage: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cooper_jax.data import counterfactual, mixture, pipeline
 from cooper_jax.data.codes import encode, exchanged
-from cooper_jax.data.selection import first
+from cooper_jax.data.selection import USUAL_WORDS, first, phrased
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.models import lora
 from cooper_jax.parallel import processes, shard
@@ -82,7 +82,7 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
   )
   task = make_task(policy, codes, settings)
   batches = pipeline.make_batches(
-    first(source, settings.get("scenes", 0)),
+    asked_of(source, settings),
     build=task,
     batch_size=settings.batch,
     seed=config.seed + 1 + len(stage),
@@ -110,6 +110,12 @@ def run(config, workdir, *, stage: str, make_task, before: str | None):
   checkpoints.close()
   speed = {f"speed/{stage}/{name}": v for name, v in figures.items()}
   add_summary(workdir, speed)
+
+
+def asked_of(source, settings):
+  """The scenes of the training split that a stage asks about, in its words."""
+  some = first(source, settings.get("scenes", 0))
+  return phrased(some, settings.get("phrasings", USUAL_WORDS))
 
 
 def make_codes(config, workdir, policy, params, codecs, source, stage: str):

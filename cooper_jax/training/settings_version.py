@@ -79,6 +79,7 @@ ADDED = {
   "sft.direct_families": [],
   "sft.view_dropout": 0.0,
   "sft.families": [],
+  "sft.phrasings": "usual",
   "sft.scenes": 0,
   "text_digest": "",
   "text_folder": "",

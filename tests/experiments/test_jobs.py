@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import paper
+from configs import paper, paper_rows
 from cooper_jax import errors
 from cooper_jax.experiments import jobs, run
 from cooper_jax.training import json_files, stage_settings
@@ -82,12 +82,29 @@ def test_a_row_that_starts_from_another_gets_its_package(tmp_path):
   more = made[jobs.evaluation(made, "sft_more", 0).parents["sft"]]
   assert packed.name in more.needs
   assert f"--config.init_from={packed.folder}" in more.arguments
-  assert made[packed.needs[0]].config.sft.direct_families == paper.UNTRACED
+  assert made[packed.needs[0]].config.sft.direct_families == paper_rows.UNTRACED
   last = jobs.evaluation(made, "sft_more", 0)
   assert set(last.parents.values()) == {more.name}
   # The same jobs wherever they lie.
   assert list(jobs.plan(fake.asked(["sft_more"]), tmp_path / "b")) == list(made)
   assert run.run(made, at_once=1, begin=fake.Machine()) == 0
+
+
+def test_a_packaged_start_is_known_by_what_it_holds(tmp_path, monkeypatch):
+  asked = jobs.Experiment(fake.PAPER, ("words", "words_more"), (0,))
+  made = jobs.plan(asked, tmp_path)
+  # What the package stands for is no job: main puts it into the first workdir.
+  assert [job.stage for job in made.values()] == [
+    *("grpo", "evaluate"), *("sft", "evaluate"),
+  ]  # fmt: skip
+  last = jobs.evaluation(made, "words", 0)
+  assert set(last.parents.values()) == {next(iter(made))}
+  assert {"tokenizer", "pretrain", "sft", "grpo"} == last.parents.keys()
+  true = jobs.package.read_manifest
+  monkeypatch.setattr(
+    jobs.package, "read_manifest", lambda f: true(f) | {"sha256": "another"}
+  )
+  assert not {*made} & {*jobs.plan(asked, tmp_path)}
 
 
 def test_other_code_is_refused_by_its_commit(tmp_path, monkeypatch):
@@ -141,5 +158,7 @@ def test_claim_one_differs_in_maps_alone():
 
 
 def test_traced_and_untraced_families_are_all_there_are():
-  assert len(paper.TRACED) == len(paper.UNTRACED) == 8
-  assert {*paper.TRACED} | {*paper.UNTRACED} == {*paper.families.names()}
+  assert len(paper_rows.TRACED) == len(paper_rows.UNTRACED) == 8
+  assert {*paper_rows.TRACED} | {*paper_rows.UNTRACED} == {
+    *paper_rows.families.names()
+  }

@@ -38,6 +38,18 @@ def test_kept_answers_give_the_same_table(tmp_path, kept):
   assert kept_answers.keep(made, kept) == []
 
 
+def test_answers_of_another_benchmark_are_kept_with_them(tmp_path):
+  asked = fake.asked(["words"])
+  made = jobs.plan(asked, tmp_path / "gone")
+  run.run(made, at_once=1, begin=fake.Machine())
+  kept_answers.keep(made, tmp_path / "kept")
+  whole = results.collect(asked, made, [])
+  shutil.rmtree(tmp_path / "gone")
+  made = jobs.plan(asked, tmp_path / "new", tmp_path / "kept")
+  assert jobs.to_do(made) == []
+  assert repr(results.collect(asked, made, [])) == repr(whole)
+
+
 def test_only_what_is_missing_is_made(tmp_path, kept):
   made = jobs.plan(fake.asked(["base", "shuffled"]), tmp_path / "new", kept)
   machine = fake.Machine()

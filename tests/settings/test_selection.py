@@ -12,13 +12,16 @@ from cooper_jax.data import mixture
 from cooper_jax.errors import UserError
 from cooper_jax.settings import checks
 from cooper_jax.settings.selection import NAMING
-from cooper_jax.stages import evaluate
+from cooper_jax.stages import evaluate, supervised
 from cooper_jax.training import (
   json_files,
   settings_version,
   stage_settings,
   workdir,
 )
+from cooper_jax.world import scenes as world
+from cooper_jax.world.config import WorldConfig
+from cooper_jax.world.questions import families
 
 SMOKE = "--config=configs/grpo.py:smoke"
 
@@ -142,6 +145,9 @@ def test_words_that_are_trained_on_are_no_test_of_new_words(tmp_path):
   config_of(HELDOUT_WORDS, NO_TEST)
   with pytest.raises(UserError, match='did you mean "heldout"'):
     config_of("grpo.phrasings=held_out", NO_TEST)
+  with pytest.raises(UserError, match=r"sft.phrasings=heldout trains on the w"):
+    config_of("sft.phrasings=heldout")
+  config_of("sft.phrasings=heldout", NO_TEST)
   own = own_data(tmp_path)
   with pytest.raises(UserError, match=r"held-out words, and .* is jsonl"):
     config_of(*own, HELDOUT_WORDS, NO_TEST)
@@ -155,6 +161,22 @@ def test_an_evaluation_later_leaves_the_held_out_split_out(tmp_path, capsys):
     workdir.finish(config_of(asked, NO_TEST), tmp_path, "grpo", seconds=1.0)
     assert evaluate.words_trained(tmp_path) == said
     assert ("held-out split left out" in capsys.readouterr().out) == said
+  config = config_of("sft.phrasings=heldout", NO_TEST)
+  workdir.finish(config, tmp_path / "sft_alone", "sft", seconds=1.0)
+  assert evaluate.words_trained(tmp_path / "sft_alone")
+  assert "config.sft.phrasings=heldout" in capsys.readouterr().out
+
+
+def test_sft_asks_in_the_words_and_scenes_it_is_told():
+  source = world.generate(WorldConfig(), split="train", start=0, count=6)
+  told = config_of("sft.scenes=4", "sft.phrasings=heldout", NO_TEST).sft
+  found = supervised.asked_of(source, told)
+  assert len(found) == 4
+  last = families.PHRASINGS - 1
+  assert {q.template for i in range(4) for q in found[i].questions} == {last}
+  usual = supervised.asked_of(source, config_of().pretrain)
+  assert usual is source
+  assert last not in {q.template for s in usual for q in s.questions}
 
 
 def test_older_runs_and_packages_have_the_defaults_of_what_was_added():
