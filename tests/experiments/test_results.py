@@ -94,15 +94,12 @@ def test_points_of_a_curve_are_compared_with_each_other(tmp_path):
 
 
 def test_a_row_is_compared_by_the_benchmark_that_it_is_of(tmp_path):
-  found = made(tmp_path, ["words", "cooper"], seeds=(0,))
+  found = made(tmp_path, ["words"], seeds=(0,))
   named = {each.name: each for each in found.differences if each.found}
   gained = named["words - best fixed mode before"]
   # As the fake has it: no answer in new words is right before GRPO.
   assert gained.found[0] == pytest.approx(found.rows[0].values["all"])
   assert gained.found[0] > 0.2 and gained.found[3] == 100
-  # Of the test split some are right, in the same draws.
-  other = named["cooper - best fixed mode before"]
-  assert other.found[0] < gained.found[0] - 0.2
 
 
 def test_the_same_answers_give_the_same_table(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cooper_jax import command, main
+from cooper_jax import command, main, world
 from cooper_jax.data import mixture
 from cooper_jax.errors import UserError
 from cooper_jax.settings import checks
@@ -19,8 +19,6 @@ from cooper_jax.training import (
   stage_settings,
   workdir,
 )
-from cooper_jax.world import scenes as world
-from cooper_jax.world.config import WorldConfig
 from cooper_jax.world.questions import families
 
 SMOKE = "--config=configs/grpo.py:smoke"
@@ -168,7 +166,7 @@ def test_an_evaluation_later_leaves_the_held_out_split_out(tmp_path, capsys):
 
 
 def test_sft_asks_in_the_words_and_scenes_it_is_told():
-  source = world.generate(WorldConfig(), split="train", start=0, count=6)
+  source = world.generate(world.WorldConfig(), split="train", start=0, count=6)
   told = config_of("sft.scenes=4", "sft.phrasings=heldout", NO_TEST).sft
   found = supervised.asked_of(source, told)
   assert len(found) == 4
