@@ -126,7 +126,9 @@ def run(jobs: dict[str, Job], *, at_once: int, begin=start) -> int:
   """
   todo = {name: jobs[name] for name in to_do(jobs)}
   done = len(jobs) - len(todo)
-  with telemetry.Progress(len(jobs), "jobs", start=done) as bar:
+  with telemetry.Progress(
+    len(jobs), "jobs", start=done, left=lambda: crew.seconds_left()
+  ) as bar:
     crew = _Crew(jobs, todo, at_once, begin, bar)
     try:
       while crew.running or crew.ready():
@@ -200,6 +202,14 @@ class _Crew:
       self.said = time.monotonic()
       for name in self.running:
         self.bar.say(f"{name}: {_last_words(self.jobs[name])}")
+
+  def seconds_left(self) -> float:
+    """Expected, by the minutes that jobs of their stages took."""
+    expected, now = minutes(self.jobs), time.monotonic()
+    left = [60 * expected[name] for name in self.todo]
+    for name, (_, _, begun) in self.running.items():
+      left.append(max(0.0, 60 * expected[name] - (now - begun)))
+    return sum(left) / (len(self.free) + len(self.running))
 
   def stop(self) -> None:
     """Asks what runs to save and stop, and waits until it has."""

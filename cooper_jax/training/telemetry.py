@@ -193,9 +193,14 @@ class Progress:
   Of several processes the first one shows it.
   """
 
-  def __init__(self, total: int, label: str, *, start=0, stream=None, unit=""):
-    """unit: of what is counted, as "B", in thousands and millions of it."""
-    self.total, self.label, self.done = total, label, start
+  def __init__(
+    self, total: int, label: str, *, start=0, stream=None, unit="", left=None
+  ):
+    """unit: of what is counted, as "B", in thousands and millions of it.
+
+    left: gives the seconds left, of what is not done at one rate.
+    """
+    self.total, self.label, self.done, self._left = total, label, start, left
     self._stream = stream or (
       sys.stderr if processes.is_first() else io.StringIO()
     )
@@ -239,6 +244,8 @@ class Progress:
     """
     if self.done >= self.total:
       return 0.0
+    if self._left is not None:
+      return self._left()
     if self._first is None or self.done <= self._first[1]:
       return math.nan
     begun, before = self._first

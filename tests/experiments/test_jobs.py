@@ -128,6 +128,23 @@ def test_the_plan_says_minutes(tmp_path):
   assert "to do" not in run.table(made).splitlines()[0]
 
 
+def test_what_is_left_is_told_in_expected_minutes(tmp_path, monkeypatch):
+  made = jobs.plan(fake.asked(["base", "amg"]), tmp_path)
+  said = []
+  begin = run._Crew.begin_some
+
+  def begun(crew):
+    said.append(crew.seconds_left())
+    begin(crew)
+
+  monkeypatch.setattr(run._Crew, "begin_some", begun)
+  assert run.run(made, at_once=2, begin=fake.Machine()) == 0
+  expected = 60 * sum(job.minutes for job in made.values())
+  assert said[0] == pytest.approx(expected / 2, rel=0.01)
+  # At last two evaluations, of half a minute as all that were made, at once.
+  assert said[-1] == pytest.approx(30, abs=1)
+
+
 def test_a_folder_in_place_of_a_link_is_left_alone(tmp_path):
   made = jobs.plan(fake.asked(["base"]), tmp_path)
   job = jobs.evaluation(made, "base", 0)
