@@ -6,7 +6,7 @@ few scenes. What is selected here is a part of what there is; by default all.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cooper_jax.data import traces
 from cooper_jax.data.mixture import Mixture, questions_of
@@ -91,43 +91,29 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class Selected:
-  """A source whose samples have the questions of a selection alone."""
+class Asking:
+  """A source whose samples ask other questions: some of theirs, or reworded."""
 
   source: Source | Mixture
-  select: Selection
+  change: Callable[[Iterable[Question]], Iterable[Question]]
+  words: str = ""  # of its name
 
   def __len__(self) -> int:
     return len(self.source)
 
   def __getitem__(self, index: int) -> Sample | None:
     sample = self.source[index]
-    return None if sample is None else self.select(sample)
+    if sample is None:
+      return None
+    questions = tuple(self.change(sample.questions))
+    return dataclasses.replace(sample, questions=questions)
 
   def questions(self, index: int) -> tuple[Question, ...]:
-    """A scene's questions alone."""
-    return tuple(self.select.asked(questions_of(self.source, index)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Rephrased:
-  """A source whose questions are in the held-out split's words."""
-
-  source: Source | Mixture
-
-  def __len__(self) -> int:
-    return len(self.source)
-
-  def __getitem__(self, index: int) -> Sample | None:
-    sample = self.source[index]
-    return None if sample is None else rephrasing.in_heldout_words(sample)
-
-  def questions(self, index: int) -> tuple[Question, ...]:
-    """A scene's questions alone."""
-    return rephrasing.rephrased(questions_of(self.source, index))
+    """A sample's questions alone."""
+    return tuple(self.change(questions_of(self.source, index)))
 
   def __repr__(self) -> str:
-    return f"{self.source!r} in held-out words"
+    return f"{self.source!r}{self.words}"
 
 
 def first(source: Source | Mixture, count: int) -> Source | Mixture:
@@ -152,7 +138,9 @@ def after(source: Source | Mixture, count: int) -> Source | Mixture:
 
 def phrased(source: Source | Mixture, phrasings: str) -> Source | Mixture:
   """The source with its questions in usual or in held-out words."""
-  return Rephrased(source) if phrasings == HELDOUT_WORDS else source
+  if phrasings == HELDOUT_WORDS:
+    return Asking(source, rephrasing.rephrased, " in held-out words")
+  return source
 
 
 def _number(source) -> int:

@@ -120,7 +120,7 @@ def open_items(config) -> list:
   split = lengths.fitting(config, selection.phrased(split, settings.phrasings))
   keep = selection.Selection(families=tuple(settings.families))
   items = questions.items_of(
-    selection.Selected(split, keep),
+    selection.Asking(split, keep.asked),
     settings.validation_questions,
     seed=config.seed,
   )

@@ -6,18 +6,19 @@ would be left out without a word. Up to `data.bad_samples` of them may be.
 """
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
 from cooper_jax import modalities, plugins
 from cooper_jax.data import mixture, modes, tasks, traces
-from cooper_jax.data.selection import Selection
+from cooper_jax.data.selection import Asking, Selection
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
-from cooper_jax.sample import Question, Sample
+from cooper_jax.sample import Question
 from cooper_jax.sequences import lens, segments
 from cooper_jax.sequences.markup import request_of
 
@@ -35,37 +36,16 @@ class Asked:
   maps: tuple[str, ...]  # modalities
 
 
-@dataclasses.dataclass(frozen=True)
-class Fitting:
-  """A source without the questions that no prompt has room for."""
-
-  source: Source | mixture.Mixture
-  fits: Callable[[Question], bool]
-
-  def __len__(self) -> int:
-    return len(self.source)
-
-  def __getitem__(self, index: int) -> Sample | None:
-    sample = self.source[index]
-    if sample is None:
-      return None
-    kept = tuple(filter(self.fits, sample.questions))
-    return dataclasses.replace(sample, questions=kept)
-
-  def questions(self, index: int) -> tuple[Question, ...]:
-    """A sample's questions alone."""
-    return tuple(filter(self.fits, mixture.questions_of(self.source, index)))
-
-  def __repr__(self) -> str:
-    return repr(self.source)
-
-
 def fitting(config, source: Source | mixture.Mixture):
   """The source less what no prompt holds, if such questions may be left out."""
   if not config.data.bad_samples:
     return source
   policy = make_policy(config)
-  return Fitting(source, lambda q: not _prompt_problem(config, policy, q.text))
+
+  def fits(question: Question) -> bool:
+    return not _prompt_problem(config, policy, question.text)
+
+  return Asking(source, functools.partial(filter, fits))
 
 
 def check(config, stages) -> None:

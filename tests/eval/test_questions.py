@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cooper_jax.data.selection import Selected, Selection
+from cooper_jax.data.selection import Asking, Selection
 from cooper_jax.eval import blind, questions
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question, Sample
@@ -53,7 +53,7 @@ def test_the_same_questions_are_drawn_and_few_pictures_read(count, seed):
   assert sorted(set(source.read)) == source.read  # each once
   assert len(source.read) <= count
   keep = Selection(families=("y",))
-  chosen = questions.items_of(Selected(Split(40), keep), count, seed=seed)
+  chosen = questions.items_of(Asking(Split(40), keep.asked), count, seed=seed)
   slow = [keep(Split(40)[i]) for i in range(40)]
   assert said(chosen) == said(as_before(slow, count, seed))
 

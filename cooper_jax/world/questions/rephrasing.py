@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Iterable
 
-from cooper_jax.sample import Question, Sample
+from cooper_jax.sample import Question
 from cooper_jax.world.questions import families
 
 HELDOUT_PHRASING = families.PHRASINGS - 1  # the phrasing of the held-out split
@@ -35,11 +35,6 @@ def rephrase(
   return dataclasses.replace(
     question, text=written.format(**found.groupdict()), template=template
   )
-
-
-def in_heldout_words(sample: Sample) -> Sample:
-  """The sample with those of its questions that have such words, in these."""
-  return dataclasses.replace(sample, questions=rephrased(sample.questions))
 
 
 def rephrased(questions: Iterable[Question]) -> tuple[Question, ...]:
