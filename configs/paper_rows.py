@@ -8,10 +8,12 @@ from cooper_jax.world.questions import families
 
 WITHOUT_METRES = ("left_right", "above_below", "count", "exists")
 METRIC = (*families.measuring("distance"), *families.measuring("size"))
-# Some of each kind, and each has a kin among those whose traces are shown.
+# Families whose thinking is not shown. Of each the form of its answer (one of
+# two things, yes or no, a length) ends a trace that is shown, and what it has
+# to read is read in one: distance in those of closer and object_distance.
 UNTRACED = (
-  "closer", "gap", "nearer_to", "taller", "width", "occlusion", "left_right",
-  "exists",
+  "distance", "front_behind", "left_right", "taller", "width", "gap", "exists",
+  "reach",
 )  # fmt: skip
 TRACED = tuple(name for name in families.names() if name not in UNTRACED)
 TRAINED = ("tokenizer", "pretrain", "sft")
@@ -232,7 +234,8 @@ def words_more(config) -> None:
     steps=steps,
     batch=batch,
     extra_counting=0,  # questions that are made up are in the usual words
-    self_map_scenes=0,
+    self_map_scenes=0,  # nor are maps read
+    counterfactual=0.0,
     expected_minutes=4.0,
   )
   _slower(config)

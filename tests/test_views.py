@@ -62,10 +62,10 @@ def test_exif_tells_how_wide_a_picture_is(tmp_path):
     assert images.read(opened, 64).view == pytest.approx(90.0)
 
 
-@pytest.mark.parametrize("film", [None, 0, 65535])
+@pytest.mark.parametrize("film", [None, 0])
 def test_exif_without_a_focal_length_tells_nothing(tmp_path, film):
-  found = images.read(picture(tmp_path / "a.jpg", film=film), 64)
-  assert found.view is None or 0 < found.view < 0.1
+  path = picture(tmp_path / "a.jpg", film=film)
+  assert images.read(path, 64).view is None
 
 
 def test_a_model_is_told_what_is_said_or_in_exif_or_a_middle_lens(tmp_path):
@@ -83,8 +83,9 @@ def test_a_model_is_told_what_is_said_or_in_exif_or_a_middle_lens(tmp_path):
   # Of a square that is squashed: widths, and heights of a side two thirds long.
   np.testing.assert_allclose(shares(found["exif"]), (0.5, 0.75), rtol=1e-5)
   np.testing.assert_allclose(shares(found["said"]), (1.0, 1.5), rtol=1e-5)
-  # 58 degrees, the middle of 44 to 72: 0.5 / tan(29) = 0.90 widths.
-  assert found["middle"].camera[0, 0] / 64 == pytest.approx(0.902, abs=1e-3)
+  # 58 degrees, the middle of 44 to 72: 0.5 / tan(29) = 0.902 widths, as all
+  # squares of the world have it: one number.
+  np.testing.assert_allclose(shares(found["middle"]), (0.902, 0.902), rtol=1e-3)
   assert "its lens is not known" in found["middle"].notes[0]
   assert "90 degrees wide: by its EXIF" in found["exif"].notes[0]
   # What is told once stays.

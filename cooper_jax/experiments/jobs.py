@@ -163,9 +163,9 @@ class _Plan:
         arguments += ["--config.init_as=pretrain"]
         identity = {"init_from": job.name}  # wherever it lies
         needs = [job.name]
-      elif config.init_from:  # named by what it holds, whatever it is called
+      elif config.init_from:  # one name may hold another model some day
         manifest = package.read_manifest(package.find(config.init_from))
-        identity = {"init_from": manifest["sha256"]}
+        identity = {"package": manifest["sha256"]}
       packed = package.replaced(config) if config.init_from else ()
     for stage in config.pipeline:
       if stage in packed:  # main puts it into the first workdir

@@ -124,7 +124,8 @@ def _over_families(folder, name: str) -> dict[str, float]:
 
 def _row(asked: Experiment, name: str, run: runs.Run) -> TableRow:
   row = TableRow(
-    name, asked.seeds, run.mode, run.gap,
+    name, asked.seeds, ", ".join(filter(None, (run.mode, run.benchmark))),
+    run.gap,
     scenes=run.config.sft.scenes, steps=run.config.sft.steps,
   )  # fmt: skip
   if run.gap:

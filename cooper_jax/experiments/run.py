@@ -206,10 +206,19 @@ class _Crew:
   def seconds_left(self) -> float:
     """Expected, by the minutes that jobs of their stages took."""
     expected, now = minutes(self.jobs), time.monotonic()
-    left = [60 * expected[name] for name in self.todo]
-    for name, (_, _, begun) in self.running.items():
-      left.append(max(0.0, 60 * expected[name] - (now - begun)))
-    return sum(left) / (len(self.free) + len(self.running))
+    left, ends, blocked = {}, {}, {*self.failed}
+    for name, job in self.jobs.items():  # each after those that it needs
+      if not blocked.isdisjoint(job.needs):
+        blocked.add(name)
+      elif name in self.running:
+        begun = self.running[name][2]
+        left[name] = max(0.0, 60 * expected[name] - (now - begun))
+      elif name in self.todo:
+        left[name] = 60 * expected[name]
+      before = max((ends.get(each, 0.0) for each in job.needs), default=0.0)
+      ends[name] = before + left.get(name, 0.0)
+    slots = len(self.free) + len(self.running)
+    return max(sum(left.values()) / slots, *ends.values())
 
   def stop(self) -> None:
     """Asks what runs to save and stop, and waits until it has."""

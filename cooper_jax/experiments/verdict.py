@@ -36,7 +36,8 @@ def verdicts(module, rows, differences) -> list[Verdict]:
   made = {each.name: each for each in differences}
   found = []
   for claim, names in getattr(module, "CLAIMS", {}).items():
-    doubt, base = _base(module.BASE, rows)
+    row = module.BASE.get(claim)
+    doubt, base = _base(row, rows) if row else ("", "")
     found.append(_judge(claim, [made[name] for name in names], doubt, base))
   return found
 
@@ -45,7 +46,7 @@ def _judge(claim, compared: list[Difference], doubt: str, base: str) -> Verdict:
   gaps = [f"{each.name}: {each.gap}" for each in compared if each.gap]
   if gaps or doubt:
     return Verdict(claim, NONE, "; ".join([*gaps, *filter(None, [doubt])]))
-  figures = "; ".join([*map(_figures, compared), base])
+  figures = "; ".join(filter(None, [*map(_figures, compared), base]))
   seeds = len(compared[0].seeds)
   lows, highs = zip(*(each.found[1:3] for each in compared))
   if seeds < LEAST_SEEDS:

@@ -1,11 +1,13 @@
 """The lens that a model is told with a picture, where it is told one.
 
-A sample brings its camera. Of another picture somebody says how many degrees it
-is wide, or EXIF does; else it is taken as the middle of the lenses of the world
-that the model was trained in.
+A sample brings its camera. Of another picture somebody says how many degrees
+it is wide, or EXIF does; else a world's model is told the middle of the lenses
+that it was trained with, of the square that it sees.
 """
 
 import dataclasses
+
+import numpy as np
 
 from cooper_jax.data import fitting, lens_of
 from cooper_jax.errors import UserError
@@ -47,8 +49,13 @@ def told(found: InputImage, degrees: float | None, config) -> InputImage:
     return found  # other data has pictures without a camera, too
   world = config.get("world", {})
   low, high = world.get("field_of_view", WorldConfig.field_of_view)
-  middle = (low + high) / 2
-  return _wide(found, middle, config, "its lens is not known")
+  middle, size = (low + high) / 2, config.data.image_size
+  note = f"taken as {middle:.0f} degrees wide as the model sees it"
+  return dataclasses.replace(
+    found,
+    camera=lens_of.camera(middle, (size, size)).astype(np.float32),
+    notes=(f"{note}: its lens is not known",),
+  )
 
 
 def _wide(found: InputImage, degrees: float, config, why: str) -> InputImage:

@@ -14,13 +14,14 @@ import numpy as np
 
 from cooper_jax import modalities, plugins
 from cooper_jax.data import mixture, modes, tasks, traces
-from cooper_jax.data.selection import Asking, Selection
+from cooper_jax.data.selection import HELDOUT_WORDS, Asking, Selection
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
 from cooper_jax.sample import Question
 from cooper_jax.sequences import lens, segments
 from cooper_jax.sequences.markup import request_of
+from cooper_jax.world.questions.rephrasing import rephrased
 
 _TILE = 32  # what is advised is a multiple of it
 # Stages that ask questions, and of which splits.
@@ -69,26 +70,32 @@ def check(config, stages) -> None:
     every = of_split(data, split)
     if split != "validation":  # which says itself that it asks nothing
       every = _some(every, split, stage)
+    if stage == "grpo":
+      every = _worded(every, config.grpo)
     _refuse(
-      _kept(every, config.grpo.families if stage == "grpo" else ()),
+      every,
       lambda each: _prompt_problem(
         config, policy, each.question.text, each.where
       ),
       data.bad_samples,
     )
   if "sft" in stages:
+    every = _some(of_split(data, "train"), "train", "sft")
     _refuse(
-      _kept(
-        _some(of_split(data, "train"), "train", "sft"), config.sft.families
-      ),
+      _worded(every, config.sft),
       lambda each: _trace_problem(config, policy, each),
       data.bad_samples,
     )
 
 
-def _kept(every: Iterable[Asked], families):
-  kept = Selection(tuple(families))
-  return (each for each in every if kept.kept([each.question]))
+def _worded(every: Iterable[Asked], settings):
+  """Those of a stage's families, in the stage's words."""
+  kept = Selection(tuple(settings.families))
+  held = settings.phrasings == HELDOUT_WORDS
+  for each in every:
+    asked = kept.kept([each.question])
+    for question in rephrased(asked) if held else asked:
+      yield dataclasses.replace(each, question=question)
 
 
 def _refuse(every: Iterable[Asked], problem, share: float) -> None:

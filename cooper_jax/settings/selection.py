@@ -113,6 +113,12 @@ def _check_phrasings(config) -> None:
       )
     if stage in config.pipeline and said == selection.HELDOUT_WORDS:
       heldout.append(f"config.{stage}.phrasings=heldout")
+  made_up = config.sft.extra_counting
+  if made_up and any("config.sft" in each for each in heldout):
+    raise UserError(
+      f"config.sft.extra_counting={made_up} makes up questions in the usual"
+      " words; set it to 0, or config.sft.phrasings=usual"
+    )
   evaluated = "evaluate" in config.pipeline
   for asked, setting in (
     *((True, each) for each in heldout),

@@ -1,5 +1,7 @@
 """Jobs of an experiment: equal stages are one, and whatever is done stays."""
 
+import dataclasses
+
 import pytest
 
 from configs import paper, paper_rows
@@ -105,6 +107,11 @@ def test_a_packaged_start_is_known_by_what_it_holds(tmp_path, monkeypatch):
     jobs.package, "read_manifest", lambda f: true(f) | {"sha256": "another"}
   )
   assert not {*made} & {*jobs.plan(asked, tmp_path)}
+  # Another name is another start, as main has it.
+  by_path = "--config.init_from=cooper_jax/assets/tiny"
+  asked = dataclasses.replace(asked, settings=(by_path,))
+  monkeypatch.setattr(jobs.package, "read_manifest", true)
+  assert not {*made} & {*jobs.plan(asked, tmp_path)}
 
 
 def test_other_code_is_refused_by_its_commit(tmp_path, monkeypatch):
@@ -139,10 +146,25 @@ def test_what_is_left_is_told_in_expected_minutes(tmp_path, monkeypatch):
 
   monkeypatch.setattr(run._Crew, "begin_some", begun)
   assert run.run(made, at_once=2, begin=fake.Machine()) == 0
-  expected = 60 * sum(job.minutes for job in made.values())
-  assert said[0] == pytest.approx(expected / 2, rel=0.01)
-  # Jobs of 24 s took 30: so do the last, evaluations of 30, two at once.
+  # Three stages of 24 s and an evaluation of 30, one after the other.
+  assert said[0] == pytest.approx(102)
+  # Jobs of 24 s took 30: so do the last, evaluations of 30, at once.
   assert said[-1] == pytest.approx(37.5, abs=1)
+
+
+def test_what_is_left_is_no_less_than_the_longest_chain(tmp_path):
+  made = jobs.plan(fake.asked(["cooper", "amg"]), tmp_path)
+  crew = run._Crew(made, dict(made), 50, fake.Machine(), None)
+  chain = [*("tokenizer", "pretrain", "sft", "grpo", "evaluate")]
+  smoke = paper.get_config("cooper:smoke")
+  longest = 60 * sum(smoke[stage].expected_minutes for stage in chain)
+  assert crew.seconds_left() == pytest.approx(longest)
+  # What needs a job that failed is not waited for.
+  failed = jobs.evaluation(made, "cooper", 0).parents["sft"]
+  crew.failed[failed] = 1
+  del crew.todo[failed]
+  amg = longest - 60 * smoke.grpo.expected_minutes
+  assert crew.seconds_left() == pytest.approx(amg)
 
 
 def test_a_folder_in_place_of_a_link_is_left_alone(tmp_path):

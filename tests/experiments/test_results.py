@@ -100,6 +100,7 @@ def test_a_row_is_compared_by_the_benchmark_that_it_is_of(tmp_path):
   # As the fake has it: no answer in new words is right before GRPO.
   assert gained.found[0] == pytest.approx(found.rows[0].values["all"])
   assert gained.found[0] > 0.2 and gained.found[3] == 100
+  assert found.rows[0].mode == "adaptive, rephrased"
 
 
 def test_the_same_answers_give_the_same_table(tmp_path):

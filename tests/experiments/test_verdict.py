@@ -23,6 +23,12 @@ def row(name="base", right=0.5, scenes=3000, steps=1000, **changes):
   )  # fmt: skip
 
 
+def test_a_claim_of_the_packaged_model_needs_no_base():
+  assert judge(ABOVE, ABOVE, ABOVE, claim=WORDS, rows=[]).said == verdict.HOLDS
+  gap = judge(ABOVE, ABOVE, ABOVE, claim=TWO, rows=[])
+  assert gap.said == verdict.NONE and "row base was not asked for" in gap.why
+
+
 def judge(*figures, rows=None, seeds=SEEDS, claim=ONE, gap=()):
   """The verdict on a claim, of figures (mean, low, high) of each comparison."""
   made = [
@@ -99,4 +105,5 @@ def test_no_verdict_without_a_base_or_from_few_seeds():
 def test_claims_are_of_comparisons_that_are_made():
   for names in paper.CLAIMS.values():
     assert {*names} <= {*paper.COMPARISONS}
-  assert paper.BASE in paper.ROWS
+  assert {*paper.BASE.values()} <= {*paper.ROWS}
+  assert {*paper.BASE} < {*paper.CLAIMS}

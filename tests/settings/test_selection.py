@@ -143,9 +143,12 @@ def test_words_that_are_trained_on_are_no_test_of_new_words(tmp_path):
   config_of(HELDOUT_WORDS, NO_TEST)
   with pytest.raises(UserError, match='did you mean "heldout"'):
     config_of("grpo.phrasings=held_out", NO_TEST)
+  made_up = "sft.extra_counting=0"
   with pytest.raises(UserError, match=r"sft.phrasings=heldout trains on the w"):
-    config_of("sft.phrasings=heldout")
-  config_of("sft.phrasings=heldout", NO_TEST)
+    config_of("sft.phrasings=heldout", made_up)
+  config_of("sft.phrasings=heldout", made_up, NO_TEST)
+  with pytest.raises(UserError, match=r"counting=2 makes up .* usual words"):
+    config_of("sft.phrasings=heldout", "sft.extra_counting=2", NO_TEST)
   own = own_data(tmp_path)
   with pytest.raises(UserError, match=r"held-out words, and .* is jsonl"):
     config_of(*own, HELDOUT_WORDS, NO_TEST)
