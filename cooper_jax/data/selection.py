@@ -143,6 +143,15 @@ def phrased(source: Source | Mixture, phrasings: str) -> Source | Mixture:
   return source
 
 
+def in_words(questions: Iterable[Question], phrasings: str):
+  """Questions in usual or in held-out words, less what has no such words."""
+  return (
+    rephrasing.rephrased(questions)
+    if phrasings == HELDOUT_WORDS
+    else tuple(questions)
+  )
+
+
 def _number(source) -> int:
   return len(source.sources) if isinstance(source, Mixture) else 1
 

@@ -217,8 +217,8 @@ class _Crew:
         left[name] = 60 * expected[name]
       before = max((ends.get(each, 0.0) for each in job.needs), default=0.0)
       ends[name] = before + left.get(name, 0.0)
-    slots = len(self.free) + len(self.running)
-    return max(sum(left.values()) / slots, *ends.values())
+    at_once = len(self.free) + len(self.running)
+    return max(sum(left.values()) / at_once, *ends.values())
 
   def stop(self) -> None:
     """Asks what runs to save and stop, and waits until it has."""

@@ -14,14 +14,13 @@ import numpy as np
 
 from cooper_jax import modalities, plugins
 from cooper_jax.data import mixture, modes, tasks, traces
-from cooper_jax.data.selection import HELDOUT_WORDS, Asking, Selection
+from cooper_jax.data.selection import Asking, Selection, in_words
 from cooper_jax.data.sources import DataConfig, Source
 from cooper_jax.errors import UserError
 from cooper_jax.policy import make_policy
 from cooper_jax.sample import Question
 from cooper_jax.sequences import lens, segments
 from cooper_jax.sequences.markup import request_of
-from cooper_jax.world.questions.rephrasing import rephrased
 
 _TILE = 32  # what is advised is a multiple of it
 # Stages that ask questions, and of which splits.
@@ -91,10 +90,9 @@ def check(config, stages) -> None:
 def _worded(every: Iterable[Asked], settings):
   """Those of a stage's families, in the stage's words."""
   kept = Selection(tuple(settings.families))
-  held = settings.phrasings == HELDOUT_WORDS
   for each in every:
     asked = kept.kept([each.question])
-    for question in rephrased(asked) if held else asked:
+    for question in in_words(asked, settings.phrasings):
       yield dataclasses.replace(each, question=question)
 
 

@@ -19,7 +19,7 @@ from cooper_jax.policy import make_policy
 from cooper_jax.rollouts import lengths
 from cooper_jax.sequences import segments
 from cooper_jax.world import WorldConfig, generate
-from cooper_jax.world.questions import families
+from cooper_jax.world.questions import families, rephrasing
 from tests import tiny  # noqa: F401  sets the mesh
 
 ALL = ("sft", "grpo", "evaluate")
@@ -310,3 +310,25 @@ def test_a_run_refuses_before_it_trains(tmp_path, capsys):
   assert f"{path}:1: " in said and "6001 tokens" in said
   assert "config.sampling.prompt_buckets (160) leaves 96" in said
   assert not (work / "tokenizer").exists()
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_questions_are_looked_at_in_the_words_of_the_stage(stage, monkeypatch):
+  (sample,) = generate(WorldConfig(), split="train", start=0, count=1)
+  every = [lengths.Asked(q, "here", ()) for q in sample.questions]
+  monkeypatch.setattr(lengths, "of_split", lambda data, split: iter(every))
+  seen = []
+  for name in ("_prompt_problem", "_trace_problem"):
+    look = lambda config, policy, asked, where="": seen.append(asked)  # noqa: E731
+    monkeypatch.setattr(lengths, name, look)
+  config = base.get_base("smoke", ("tokenizer", "pretrain", "sft", "grpo"))
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config[stage].phrasings = "heldout"
+  lengths.check(config, [stage])
+  texts = [getattr(each, "question", each) for each in seen]
+  texts = [getattr(each, "text", each) for each in texts]
+  texts = [text for text in texts if not text.startswith("Draw")]  # a map
+  held = rephrasing.rephrased(sample.questions)
+  assert held and texts == [question.text for question in held]
+  assert not {*texts} & {question.text for question in sample.questions}
