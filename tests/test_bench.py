@@ -186,6 +186,7 @@ def test_a_library_that_is_not_there_is_one_line(
   assert said in printed.err
 
 
+@pytest.mark.ci
 def test_reading_is_told_for_both_sizes(monkeypatch, capsys):
   told = {"share": 0.01, "step_s": 0.5, "goal": step_wait.WAIT_GOAL}
   monkeypatch.setattr(step_wait, "of_packaged", lambda: told)

@@ -340,6 +340,7 @@ def test_a_case_that_is_not_known_is_named_and_the_rest_compared(
   assert run(tmp_path, more) == 1
 
 
+@pytest.mark.ci
 def test_sections_that_begin_with_losses_are_losses(other, tmp_path, capsys):
   more = {"inputs": other["inputs"], "losses_more": other["losses"]}
   assert run(tmp_path, more) == 0

@@ -87,6 +87,7 @@ def test_the_first_rollouts_are_of_the_stage_before():
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained))
 
 
+@pytest.mark.ci
 def test_the_rollouts_are_of_the_parameters_before_the_last_step(step, whole):
   """The first step is on its own policy; later ones are not, and say so."""
   kl = [np.divide(*metrics["approx_kl/text"]) for metrics in whole[1]]

@@ -107,7 +107,9 @@ FLAGS = {
     pytest.param(
       {"codes_per_step": "all", "unroll": True}, marks=pytest.mark.ci
     ),
-    {"codes_per_step": "row", "unroll": True, **FLAGS},
+    pytest.param(
+      {"codes_per_step": "row", "unroll": True, **FLAGS}, marks=pytest.mark.ci
+    ),
   ],
   ids=["token", "row", "all", "flags"],
 )

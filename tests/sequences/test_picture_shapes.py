@@ -74,6 +74,7 @@ def test_patches_are_those_of_each_picture_alone():
     assert (batch["kind"][row, there] == unified.IMAGE).all()
 
 
+@pytest.mark.ci
 def test_squares_are_what_they_are_without_other_shapes():
   """Behind a square hidden states are the same to rounding, packed and not."""
   (squares, form, params), (shaped, wider, more) = both()

@@ -108,6 +108,7 @@ def test_leaves_codecs_a_summary_curves_and_pictures(tmp_path, capsys):
   assert drawn.shape == (3, SIZE, SIZE) and codes.shape == (3, 16)
 
 
+@pytest.mark.ci
 def test_six_steps_equal_three_a_power_cut_and_three_more(
   tmp_path, monkeypatch
 ):

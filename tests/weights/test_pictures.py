@@ -37,6 +37,7 @@ def test_every_family_gives_what_its_rules_give(name, tmp_path, capsys):
   assert "not compared:" not in said
 
 
+@pytest.mark.ci
 def test_text_alone_may_be_absent(tmp_path, capsys):
   write(tmp_path / "a", BAGEL)
   with np.load(tmp_path / "a/io.npz") as file:
