@@ -167,6 +167,17 @@ def test_what_is_left_is_no_less_than_the_longest_chain(tmp_path):
   assert crew.seconds_left() == pytest.approx(amg)
 
 
+def test_what_begins_with_a_failed_job_is_not_waited_for(tmp_path):
+  made = jobs.plan(fake.asked(["sft_more"]), tmp_path)
+  crew = run._Crew(made, dict(made), 1, fake.Machine(), None)
+  packed = next(job for job in made.values() if job.stage == jobs.PACKAGE)
+  (failed,) = packed.needs
+  crew.failed[failed] = 1
+  del crew.todo[failed]
+  # Its tokenizer and pretraining alone, of 24 s each.
+  assert crew.seconds_left() == pytest.approx(48)
+
+
 def test_a_folder_in_place_of_a_link_is_left_alone(tmp_path):
   made = jobs.plan(fake.asked(["base"]), tmp_path)
   job = jobs.evaluation(made, "base", 0)
