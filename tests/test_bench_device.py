@@ -39,12 +39,12 @@ def test_a_part_that_hangs_or_crashes_costs_its_own_line(monkeypatch, capsys):
   header, *lines = capsys.readouterr().out.splitlines()
   assert header == "device check of It (gpu), jax 1, 1 min at most"
   assert [text.split()[0] for text in lines] == list(device.TIME_SHARES)
-  assert "failed" in lines[1] and "not done within its" in lines[1]
-  assert "failed" in lines[3] and "died of SIGSEGV" in lines[3]
-  assert all(lines[i].endswith("done") for i in (0, 2, 4, 5))
+  assert "failed" in lines[2] and "not done within its" in lines[2]
+  assert "failed" in lines[4] and "died of SIGSEGV" in lines[4]
+  assert all(lines[i].endswith("done") for i in (0, 1, 3, 5, 6))
   # What was left goes on in a new process.
   names = list(device.TIME_SHARES)
-  assert begun == [names, names[2:], names[4:]]
+  assert begun == [names, names[3:], names[5:]]
 
 
 def test_no_room_is_no_failure(monkeypatch, capsys):
@@ -82,8 +82,9 @@ def dry_run(capsys, *parts):
 @pytest.mark.ci
 def test_a_dry_run_has_the_kernel_and_the_sampler(capsys):
   """In a process of their own, as on a device."""
-  by = dry_run(capsys, "kernels", "decode")
+  by = dry_run(capsys, "kernels", "step", "decode")
   assert by["kernels"]["error"] < 1e-5 > by["kernels"]["gradient_error"]
+  assert by["step"]["error"] < 1e-5
   assert by["decode"]["bytes_a_step"] > 0 and by["decode"]["kernels_a_step"] > 0
 
 

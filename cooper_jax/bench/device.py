@@ -27,6 +27,7 @@ from pathlib import Path
 # others'.
 TIME_SHARES = {
   "kernels": 1.0,
+  "step": 1.0,
   "exactness": 1.5,
   "tiny": 1.0,
   "decode": 1.5,

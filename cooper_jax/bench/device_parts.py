@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
+from cooper_jax.bench.device_kernels import fused_attention, step_attention
 from cooper_jax.bench.device_models import (
   Reinforcement,
   decoding,
@@ -24,92 +24,10 @@ from cooper_jax.bench.device_models import (
   training,
 )
 from cooper_jax.errors import UserError
-from cooper_jax.models import attention, kernels
 from cooper_jax.parallel import mesh
 from cooper_jax.runtime import compilation
 
 MISMATCH = 0.05  # mean gap of log-probabilities that bf16 explains, nats
-
-
-def fastest(call, calls: int = 5) -> float:
-  """Seconds of the fastest of some calls, each waited for."""
-  times = []
-  for _ in range(calls):
-    begun = time.perf_counter()
-    jax.block_until_ready(call())
-    times.append(time.perf_counter() - begun)
-  return min(times)
-
-
-def fused_attention(toy: bool) -> dict:
-  """The platform's fused attention beside XLA's: results, gradients, speed.
-
-  Both are held against XLA in f32 on the same inputs: the kernel may be off by
-  twice what XLA in its dtype is.
-  """
-  batch, length, heads, kv_heads = (1, 128, 2, 1) if toy else (4, 2048, 16, 8)
-  dtype = jnp.float32 if toy else jnp.bfloat16
-  name = "cudnn" if jax.default_backend() == "gpu" else "splash"
-  run = kernels.KERNELS[name]
-  if toy:
-    run = functools.partial(kernels.splash, interpret=True)
-  keys = jax.random.split(jax.random.key(0), 4)
-  q, k, v, weight = (
-    jax.random.normal(key, (batch, count, length, 128)).astype(dtype)
-    for key, count in zip(keys, (heads, kv_heads, kv_heads, heads), strict=True)
-  )
-  # Causal, of two documents in a row.
-  order = jnp.arange(length)
-  mask = (order[:, None] >= order) & (
-    (order[:, None] < length // 3) == (order < length // 3)
-  )
-  mask_BLS = jnp.broadcast_to(mask, (batch, length, length))
-
-  def xla(q, k, v, mask):
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-    return jnp.swapaxes(attention.attend(q, k, v, mask), 1, 2)
-
-  def results(attend, *given):
-    def total(q, k, v):
-      out = attend(q, k, v, mask_BLS)
-      return jnp.sum(out.astype(jnp.float32) * weight.astype(jnp.float32)), out
-
-    gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))
-    grads, out = gradient(*given)
-    return (out, *grads), functools.partial(gradient, *given)
-
-  with jax.default_matmul_precision("highest"):
-    true, _ = results(xla, *(x.astype(jnp.float32) for x in (q, k, v)))
-  plain, plain_call = results(xla, q, k, v)
-  ours, call = results(run, q, k, v)
-  off = {
-    who: [_error(x, y) for x, y in zip(found, true, strict=True)]
-    for who, found in (("xla", plain), ("kernel", ours))
-  }
-  ratio = fastest(plain_call) / fastest(call)
-  least = 1e-5 if toy else 1e-2
-  for mine, theirs in zip(off["kernel"], off["xla"], strict=True):
-    if not mine <= max(2 * theirs, least):  # also what is not a number
-      raise UserError(
-        f"{name} is off by {mine:.1e} of the largest value, XLA by"
-        f" {theirs:.1e}: a fault of the kernel"
-      )
-  return {
-    "kernel": name,
-    "error": off["kernel"][0],
-    "gradient_error": max(off["kernel"][1:]),
-    "xla_error": off["xla"][0],
-    "xla_gradient_error": max(off["xla"][1:]),
-    "faster": ratio,
-    "said": f"{name} is off by {off['kernel'][0]:.1e} (XLA"
-    f" {off['xla'][0]:.1e}), gradients {max(off['kernel'][1:]):.1e} (XLA"
-    f" {max(off['xla'][1:]):.1e}); forward and backward x{ratio:.2f} of XLA",
-  }
-
-
-def _error(found, true) -> float:
-  gap = jnp.max(jnp.abs(found.astype(jnp.float32) - true))
-  return float(gap / jnp.max(jnp.abs(true)))
 
 
 @functools.cache
@@ -122,11 +40,7 @@ def exactness(toy: bool) -> dict:
   """How far the trainer's log-probabilities are from the sampler's, in bf16."""
   found = _default_run(toy).mismatch()
   mean = max(found[f"{kind}_mean"] for kind in ("text", "code"))
-  if not mean <= MISMATCH:
-    raise UserError(
-      f"sampler and trainer differ by {mean:.3f} on average, bf16 explains"
-      f" {MISMATCH}: a fault"
-    )
+  _check_mismatch(mean)
   said = [
     f"{kind} {found[f'{kind}_mean']:.1e}, at most {found[f'{kind}_max']:.1e}"
     for kind in ("text", "code")
@@ -135,6 +49,14 @@ def exactness(toy: bool) -> dict:
     "said": "log-probabilities of sampler and trainer differ by (mean)"
     f" {'; '.join(said)}, {found['tokens']} tokens of the packaged model"
   }
+
+
+def _check_mismatch(mean: float) -> None:
+  if not mean <= MISMATCH:  # also what is not a number
+    raise UserError(
+      f"sampler and trainer differ by {mean:.3f} on average, bf16 explains"
+      f" {MISMATCH}: a fault"
+    )
 
 
 def tiny(toy: bool) -> dict:
@@ -191,6 +113,7 @@ def grpo(toy: bool) -> dict:
   seconds = time.perf_counter() - begun
   total, count = metrics["mismatch_abs/text"]
   gap = float(total) / max(float(count), 1.0)
+  _check_mismatch(gap)
   return {
     "step_s": seconds,
     "rows": learner.rows,
@@ -202,6 +125,7 @@ def grpo(toy: bool) -> dict:
 
 CHECKS = {  # by part, in the order of `device.TIME_SHARES`
   "kernels": fused_attention,
+  "step": step_attention,
   "exactness": exactness,
   "tiny": tiny,
   "decode": decode,

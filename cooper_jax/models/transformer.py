@@ -15,7 +15,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from cooper_jax.models import attention, cache, kernels, layers, products
+from cooper_jax.models import (
+  attention,
+  cache,
+  cached_attention,
+  kernels,
+  layers,
+  products,
+)
 from cooper_jax.models.config import BinLayout, ModelConfig
 from cooper_jax.parallel.shard import constrain
 
@@ -26,9 +33,9 @@ class Block(nn.Module):
   """One decoder block; `mode` is "train", "prefill" or "step".
 
   Called as a scan body: carry x [B, L, D]; per layer `own`: for a step the
-  prompt's keys and values and those of the rungs that are read, with DeepStack
-  the layer's number, else None; broadcast `shared`, a dict with turn, is_code
-  and the masks (see `Transformer`).
+  prompt's keys and values and those of the rungs that are read, with `past` or
+  DeepStack the layer's number, else None; broadcast `shared`, a dict with turn,
+  is_code and the masks (see `Transformer`).
   """
 
   config: ModelConfig
@@ -37,6 +44,38 @@ class Block(nn.Module):
 
   def routed(self, layer, x, is_code, name, **options):
     return layers.Routed(layer, options, self.config, name=name)(x, is_code)
+
+  def attend(self, q, k, v, own, shared):
+    """What the heads mix, and keys and values as they are kept."""
+    if "past" in shared:
+      mixed, k = cached_attention.attend_cached(q, k, v, shared["past"], own)
+      return mixed, *cache.turned(k, v)
+    c = self.config
+    q = layers.apply_rope(q, shared["turn"])
+    k = layers.apply_rope(k, shared["turn"])
+    if self.bins:
+      mixed = attention.attend_bins(
+        q, k, v, shared["mask"], self.bins, kernel=c.attention
+      )
+      return mixed, k, v
+    if self.mode != "step":
+      mixed = attention.attend(q, k, v, shared["mask"], kernel=c.attention)
+      return mixed, k, v
+    prompt_k, prompt_v, rungs = own
+    k, v = cache.turned(k, v)
+    rungs, position, fresh = list(rungs), shared["position"], None
+    if c.unroll:
+      # Written before it is read, or it would be copied.
+      rung = shared["rung"]
+      k, v = rungs[rung] = cache.put(rungs[rung], (k, v), position)
+    else:
+      fresh = k, v, position
+    seen = zip(rungs, shared["valid"], strict=True)
+    prompt = prompt_k, prompt_v, shared["prompt_mask"]
+    mixed = attention.attend_shared(
+      q, prompt, [(*kv, mask) for kv, mask in seen], fresh
+    )
+    return mixed, k, v
 
   @nn.compact
   def __call__(self, x_BLD, own, shared):
@@ -68,32 +107,7 @@ class Block(nn.Module):
         head_code = is_code[..., None]
         q = self.routed(layers.RMSNorm, q, head_code, "norm_q", **norm)
         k = self.routed(layers.RMSNorm, k, head_code, "norm_k", **norm)
-      q = layers.apply_rope(q, shared["turn"])
-      k = layers.apply_rope(k, shared["turn"])
-      if self.mode == "step":
-        prompt_k, prompt_v, rungs = own
-        k, v = cache.turned(k, v)
-        rungs, position, fresh = list(rungs), shared["position"], None
-        if c.unroll:
-          # Written before it is read, or it would be copied.
-          rung = shared["rung"]
-          k, v = rungs[rung] = cache.put(rungs[rung], (k, v), position)
-        else:
-          fresh = k, v, position
-        mixed = attention.attend_shared(
-          q,
-          (prompt_k, prompt_v, shared["prompt_mask"]),
-          [
-            (*kv, seen) for kv, seen in zip(rungs, shared["valid"], strict=True)
-          ],
-          fresh,
-        )
-      elif self.bins:
-        mixed = attention.attend_bins(
-          q, k, v, shared["mask"], self.bins, kernel=c.attention
-        )
-      else:
-        mixed = attention.attend(q, k, v, shared["mask"], kernel=c.attention)
+      mixed, k, v = self.attend(q, k, v, own, shared)
       if c.attention == "xla":
         mixed = checkpoint_name(mixed, kernels.SAVED)
       kept = None if self.mode == "train" else (k, v)
@@ -138,9 +152,10 @@ class Transformer(nn.Module):
   `shared` holds turn, the (cos, sin) of the rotary angles, is_code [B, L] and,
   by mode, mask (see `masks.attention_mask` and `bin_masks`), or for a step
   prompt_mask [P, S] and valid, [R, T] of each rung that is read, of the cache,
-  and rung and position, where the first of the new tokens goes; with DeepStack,
-  in a full forward and a prefill, deep [k, B, L, D], what is added behind each
-  of the first k layers.
+  and rung and position, where the first of the new tokens goes; past, of
+  `cached_attention`, where a step's attention is one kernel; with DeepStack, in
+  a full forward and a prefill, deep [k, B, L, D], what is added behind each of
+  the first k layers.
   Returns hidden states in float32 and, for "prefill", the new keys and values
   [layers, B, L, K, H], for "step" those of the rung with the new ones.
   """
@@ -211,16 +226,31 @@ class Transformer(nn.Module):
     shared = shared | jax.lax.optimization_barrier(same)
 
     prompt_k, prompt_v, (held,) = cached
-    read = shared["valid"][0].shape[1]
+    whole, (valid,) = (prompt_k, prompt_v, *held), shared["valid"]
+    read, length, position = valid.shape[1], x_BLD.shape[1], shared["position"]
+    prompts = prompt_k, prompt_v
+    queries = length * self.config.heads // self.config.kv_heads
+    if self.config.attention == "splash" and cached_attention.fits(
+      whole, queries, read
+    ):
+      at = jnp.arange(read)
+      known = valid & ~((at >= position) & (at < position + length))
+      masks = shared["prompt_mask"], known
+      shared |= {"past": cached_attention.arrange(whole, masks, shared["turn"])}
+      prompts = ()
 
-    def layer(x_BLD, of_layer):
-      params, prompt, index = of_layer
-      seen = *prompt, [cache.begin(held, index, read)]
-      return block.apply({"params": params}, x_BLD, seen, shared)
+    def layer(x_and_number, params_and_prompt):
+      x_BLD, number = x_and_number
+      params, prompt = params_and_prompt
+      own = number
+      if prompt:
+        own = *prompt, [cache.begin(held, number, read)]
+      x_BLD, new = block.apply({"params": params}, x_BLD, own, shared)
+      return (x_BLD, number + 1), new
 
-    each = blocks, (prompt_k, prompt_v), jnp.arange(self.config.layers)
-    x_BLD, new = jax.lax.scan(layer, x_BLD, each)
-    return x_BLD, cache.put(held, new, shared["position"])
+    start = x_BLD, jnp.int32(0)
+    (x_BLD, _), new = jax.lax.scan(layer, start, (blocks, prompts))
+    return x_BLD, cache.put(held, new, position)
 
   def _step_unrolled(self, x_BLD, cached, shared):
     """The same without a loop, of parameters that `unstack` has parted.
