@@ -8,8 +8,8 @@ positions and what is new, and writes no scores.
 
 Keys and values are read in place, in the arrays of all layers, for one layer of
 them would be copied first; what goes in and comes out is laid out as the
-projections before and after have it. Equal to `layers.apply_rope` and
-`attention.attend_shared`.
+projections before and after have it. Equal to `layers.RMSNorm`,
+`layers.apply_rope` and `attention.attend_shared`.
 """
 
 import functools
@@ -77,7 +77,7 @@ def fits(cached, queries: int, read: int) -> bool:
 
 
 def attend_cached(
-  q_RLNH, k_RLKH, v_RLKH, past: Past, layer, *, interpret=False
+  q_RLNH, k_RLKH, v_RLKH, past: Past, layer, *, norm=None, interpret=False
 ):
   """Attention of a step's rows to prefixes, themselves and what is new.
 
@@ -87,6 +87,8 @@ def attend_cached(
       row's new positions see each other.
     past: of `arrange`.
     layer: its number, an i32 scalar on the device.
+    norm: (scales [H] of the RMSNorm of queries and of keys, its eps); None =
+      they come normalised, or there is none.
     interpret: runs it on any platform, slowly.
 
   Returns what is mixed [R, L, N, H], and the new keys turned. Pallas calls are
@@ -96,10 +98,20 @@ def attend_cached(
   kv_heads, prefixes = past.cached[0].shape[1:3]
   head, row = shard.spec_for((kv_heads, prefixes), "kv_heads", "batch")
   held, own, new = jax.P(None, head, row), jax.P(row), jax.P(row, None, head)
-  run = functools.partial(_attend, length=q_RLNH.shape[1], interpret=interpret)
+  *scales, eps = norm or (None,)
+  run = functools.partial(
+    _attend, length=q_RLNH.shape[1], eps=eps, interpret=interpret
+  )
   mixed, turned = jax.shard_map(
     run,
-    in_specs=(jax.P(), *[new] * 3, *[own] * 2, *[held] * 4, *[own] * 2),
+    in_specs=(
+      jax.P(),
+      *[new] * 3,
+      *[own] * 2,
+      *[held] * 4,
+      *[own] * 2,
+      *[jax.P()] * len(scales),
+    ),
     out_specs=(new, new),
     check_vma=False,
   )(
@@ -108,6 +120,7 @@ def attend_cached(
     *past.turn,
     *past.cached,
     *past.unseen,
+    *(x.astype(jnp.float32)[None] for x in scales),
   )
   return mixed.reshape(q_RLNH.shape), turned.reshape(k_RLKH.shape)
 
@@ -119,9 +132,9 @@ def _by_prefix(x, prefixes: int):
   )
 
 
-def _attend(layer, q_PYX, *given, length, interpret):
+def _attend(layer, q_PYX, *given, length, eps, interpret):
   """The kernel on one device."""
-  cached, unseen = given[4:8], given[8:]
+  cached, unseen, scales = given[4:8], given[8:10], given[10:]
   _, kv_heads, prefixes, width, prefix = cached[0].shape
   read, group = unseen[1].shape[-1], q_PYX.shape[1] // length
   heads = q_PYX.shape[2] // (kv_heads * width)
@@ -151,7 +164,7 @@ def _attend(layer, q_PYX, *given, length, interpret):
   new = block((None, news, width), of_new)
   angles = block((None, news, width), of_turn)
   mixed, turned = pl.pallas_call(
-    functools.partial(_kernel, length),
+    functools.partial(_kernel, length, eps),
     grid_spec=pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=1,
       grid=(prefixes, kv_heads, chunks),
@@ -167,6 +180,7 @@ def _attend(layer, q_PYX, *given, length, interpret):
         block((None, None, rows, read, width), of_own),
         block((None, 1, prefix), lambda p, k, c, _: (p, 0, 0)),
         block((rows, 1, read), of_turn),
+        *[block((1, width), lambda *_: (0, 0))] * len(scales),
       ],
       out_specs=[asked, new],
       scratch_shapes=[
@@ -177,18 +191,20 @@ def _attend(layer, q_PYX, *given, length, interpret):
     out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k)],
     compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * 3),
     interpret=interpret,
-  )(layer, q, k, v, *turn, *cached, *unseen)
+  )(layer, q, k, v, *turn, *cached, *unseen, *scales)
   return mixed.reshape(q_PYX.shape), turned.reshape(given[0].shape)
 
 
 def _kernel(
-  length, _, q, k, v, cos, sin, prefix_k, prefix_v, own_k, own_v,
-  prefix_unseen, own_unseen, out, turned, queries, mixture,
+  length, eps, _, q, k, v, cos, sin, prefix_k, prefix_v, own_k, own_v,
+  prefix_unseen, own_unseen, *rest,
 ):  # fmt: skip
   """One program: some rows of one prefix, and one head of keys.
 
   Softmaxes over parts are joined by their largest score and their sums.
   """
+  *scales, out, turned, queries, mixture = rest
+  scale_q, scale_k = scales or (None, None)
   rows, width, dtype = own_k.shape[0], k.shape[1], own_v.dtype
   heads, scale = q.shape[1] // width, width**-0.5
   f32 = jnp.float32
@@ -197,16 +213,20 @@ def _kernel(
   highest = functools.partial(jnp.max, axis=-1, keepdims=True)
   summed = functools.partial(jnp.sum, axis=-1, keepdims=True)
 
-  def turn(x):  # and rounded, as it is kept
+  def turn(x, norm):  # and rounded, as it is kept
     x = x.astype(f32)
+    if norm is not None:
+      size = jnp.mean(x * x, axis=-1, keepdims=True)
+      x = x * jax.lax.rsqrt(size + eps) * norm[...]
+      x = x.astype(dtype).astype(f32)
     other = pltpu.roll(x, width // 2, axis=1)
     return (x * cos[...] + other * sin[...]).astype(dtype).astype(f32)
 
-  new_k, new_v = turn(k[...]), v[...].astype(f32)
+  new_k, new_v = turn(k[...], scale_k), v[...].astype(f32)
   turned[...] = new_k.astype(turned.dtype)
   # Along queries: row by row, in each head by head, in each the new ones.
   for head in range(heads):
-    its = turn(q[:, head * width : (head + 1) * width])
+    its = turn(q[:, head * width : (head + 1) * width], scale_q)
     for row in range(rows):
       at = (row * heads + head) * length
       queries[at : at + length] = its[row * length : (row + 1) * length]

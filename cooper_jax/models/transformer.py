@@ -45,12 +45,25 @@ class Block(nn.Module):
   def routed(self, layer, x, is_code, name, **options):
     return layers.Routed(layer, options, self.config, name=name)(x, is_code)
 
+  def normalises(self, shared) -> bool:
+    """Whether attention does the norms of queries and keys itself."""
+    return "past" in shared and not self.config.mixture_of_transformers
+
   def attend(self, q, k, v, own, shared):
     """What the heads mix, and keys and values as they are kept."""
-    if "past" in shared:
-      mixed, k = cached_attention.attend_cached(q, k, v, shared["past"], own)
-      return mixed, *cache.turned(k, v)
     c = self.config
+    if "past" in shared:
+      norm = None
+      if c.qk_norm and self.normalises(shared):
+        scales = (
+          self.get_variable("params", name)["main"]["scale"]
+          for name in ("norm_q", "norm_k")
+        )
+        norm = *scales, c.norm_eps
+      mixed, k = cached_attention.attend_cached(
+        q, k, v, shared["past"], own, norm=norm
+      )
+      return mixed, *cache.turned(k, v)
     q = layers.apply_rope(q, shared["turn"])
     k = layers.apply_rope(k, shared["turn"])
     if self.bins:
@@ -86,24 +99,27 @@ class Block(nn.Module):
     with jax.named_scope("attention"):
       h = self.routed(layers.RMSNorm, x_BLD, is_code, "norm_attention", **norm)
       sizes = {"q": c.heads, "k": c.kv_heads, "v": c.kv_heads}
-      q, k, v = (
-        einops.rearrange(
-          self.routed(
-            layers.Linear,
-            h,
-            is_code,
-            name,
-            features=heads * c.head_dim,
-            axes=("embed", "heads" if name == "q" else "kv_heads"),
-            bias=c.qkv_bias,
-            **linear,
-          ),
-          "b l (n h) -> b l n h",
-          n=heads,
+      flat = [
+        self.routed(
+          layers.Linear,
+          h,
+          is_code,
+          name,
+          features=heads * c.head_dim,
+          axes=("embed", "heads" if name == "q" else "kv_heads"),
+          bias=c.qkv_bias,
+          **linear,
         )
         for name, heads in sizes.items()
+      ]
+      if "past" in shared:
+        # Or the products would yield an axis of heads, and for that a TPU
+        # copies the layer's matrices first.
+        flat = jax.lax.optimization_barrier(flat)
+      q, k, v = (
+        einops.rearrange(x, "b l (n h) -> b l n h", h=c.head_dim) for x in flat
       )
-      if c.qk_norm:
+      if c.qk_norm and not self.normalises(shared):
         head_code = is_code[..., None]
         q = self.routed(layers.RMSNorm, q, head_code, "norm_q", **norm)
         k = self.routed(layers.RMSNorm, k, head_code, "norm_k", **norm)

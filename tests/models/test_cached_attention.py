@@ -51,7 +51,13 @@ def step_case(
   return q, k, v, turn, cached, tuple(masks), jnp.int32(rng.integers(depth))
 
 
-def by_xla(q, k, v, turn, cached, masks, layer):
+def by_xla(q, k, v, turn, cached, masks, layer, norm=None):
+  if norm:
+    *scales, eps = norm
+    q, k = (
+      layers.RMSNorm(eps=eps).apply({"params": {"scale": scale}}, x)
+      for x, scale in zip((q, k), scales, strict=True)
+    )
   prompt_k, prompt_v, own_k, own_v = (x[layer] for x in cached)
   read, length = masks[1].shape[1], q.shape[1]
   seen = masks[1].at[:, AT : AT + length].set(True)
@@ -65,10 +71,12 @@ def by_xla(q, k, v, turn, cached, masks, layer):
   return mixed, k
 
 
-def by_kernel(q, k, v, turn, cached, masks, layer, *, interpret=True):
+def by_kernel(
+  q, k, v, turn, cached, masks, layer, norm=None, *, interpret=True
+):
   past = cached_attention.arrange(cached, masks, turn)
   return cached_attention.attend_cached(
-    q, k, v, past, layer, interpret=interpret
+    q, k, v, past, layer, norm=norm, interpret=interpret
   )
 
 
@@ -87,6 +95,19 @@ def by_kernel(q, k, v, turn, cached, masks, layer, *, interpret=True):
 def test_the_kernel_is_xla(sizes):
   case = step_case(np.random.default_rng(len(sizes)), **sizes)
   ours, theirs = jax.jit(by_kernel)(*case), jax.jit(by_xla)(*case)
+  for one, other in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(one, other, atol=5e-6)
+
+
+def test_queries_and_keys_are_normalised_in_the_kernel():
+  rng = np.random.default_rng(5)
+  case = step_case(rng, length=2, group=3)
+  scales = (jnp.asarray(rng.normal(1, 0.3, WIDTH), jnp.float32) for _ in "qk")
+  norm = *scales, 0.1
+  ours, theirs = (
+    jax.jit(functools.partial(by, norm=norm))(*case)
+    for by in (by_kernel, by_xla)
+  )
   for one, other in zip(ours, theirs, strict=True):
     np.testing.assert_allclose(one, other, atol=5e-6)
 
@@ -167,14 +188,21 @@ def test_what_does_not_fit_is_left_to_xla():
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("codes_per_step", ["token", "row"])
-def test_sampler_log_prob_is_trainer_log_prob(codes_per_step, monkeypatch):
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"codes_per_step": "token"},
+    {"codes_per_step": "row", "mixture_of_transformers": True},
+  ],
+  ids=["token", "mixture"],
+)
+def test_sampler_log_prob_is_trainer_log_prob(changes, monkeypatch):
   """As where layers are a loop in XLA, with both kernels of a TPU."""
   calls = []
 
-  def attend_cached(*given):
-    calls.append(given[0].shape)
-    return original(*given, interpret=True)
+  def attend_cached(*given, norm):
+    calls.append(norm is not None)
+    return original(*given, norm=norm, interpret=True)
 
   original = cached_attention.attend_cached
   monkeypatch.setattr(cached_attention, "attend_cached", attend_cached)
@@ -185,13 +213,13 @@ def test_sampler_log_prob_is_trainer_log_prob(codes_per_step, monkeypatch):
     tied_head=False,
     attention="splash",
     head_dim=WIDTH,
-    codes_per_step=codes_per_step,
+    **changes,
   )
   params = test_exactness.eager_to_draw(params, form)
   made = test_exactness.trunks(np.random.default_rng(1), form, 2)
   limits = grammar.Limits(text=7, maps=2, script=3)
   out = test_exactness.run(model, form, params, made, range(6), limits=limits)
-  assert calls
+  assert calls and all(calls) != ("mixture_of_transformers" in changes)
   kinds = {int(kind) for kind in np.unique(out.state[out.trainable])}
   assert len(kinds) == 2  # text and codes
   theirs = test_exactness.trainer_log_probs(
