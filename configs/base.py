@@ -141,6 +141,8 @@ class PretrainSettings(SupervisedSettings):
   counterfactual: float = 0.5  # share of those depth maps that were edited
   single_object: float = 0.05  # chance that a map marks one object alone
   extra_counting: int = 3  # counting questions added per image
+  # Height and width questions added per image, of those in `world.derive`.
+  extra_sizes: int = 0
   # Control: each image is trained to draw the maps of another image.
   exchanged_maps: bool = False
   # Text tells no length: "list" and "where" go without, and questions whose
@@ -184,6 +186,8 @@ class SftSettings(SupervisedSettings):
   # say, so that they have to be read.
   counterfactual: float = 0.5
   extra_counting: int = 2  # counting questions added per image
+  # Height and width questions added per image, of those in `world.derive`.
+  extra_sizes: int = 0
   corrupted: float = 0.03  # share of traces that show a faulty map and say so
   # Share of the traces with all maps they need whose rest sees no image.
   view_dropout: float = 0.0

@@ -18,7 +18,7 @@ from cooper_jax.data.word_kinds import kind_of
 from cooper_jax.errors import UserError
 from cooper_jax.sequences import packing, segments
 from cooper_jax.sequences.markup import MarkupEncoder, request_of
-from cooper_jax.world.questions import counting
+from cooper_jax.world.questions import counting, families
 
 _TRIES = 8  # to deal a row's modes to its questions at random
 
@@ -32,6 +32,8 @@ class Task:
   counterfactual: chance that a depth map is a changed one, where `codes` has
     that: what is read off it is nowhere else.
   extra_counting: how many questions are made up of how many things there are.
+  extra_sizes: how many are added of how high and wide things are, where
+    `world.derive` has these families.
   near_misses: whether these are as `config.world.near_misses` has them.
   selection: the questions that are asked, of the sample's and of these.
   """
@@ -44,6 +46,7 @@ class Task:
   self_map_share: float = dataclasses.field(default=0.0, kw_only=True)
   counterfactual: float = dataclasses.field(default=0.0, kw_only=True)
   extra_counting: int = dataclasses.field(default=0, kw_only=True)
+  extra_sizes: int = dataclasses.field(default=0, kw_only=True)
   near_misses: bool = dataclasses.field(default=False, kw_only=True)
   selection: Selection = dataclasses.field(default=Selection(), kw_only=True)
 
@@ -101,6 +104,14 @@ class Task:
         each, rng, number, near_misses=near_misses
       )
     )
+
+  def sized(self, sample, rng) -> list:
+    """Questions of sizes, beside those that the sample has."""
+    spare = self.selection.kept(
+      q for q in sample.grounding if q.family in families.names()
+    )
+    some = rng.permutation(len(spare))[: self.extra_sizes]
+    return [spare[i] for i in some]
 
   def change(self, sample, question, rng):
     """The question as a changed depth map answers it, or None."""
@@ -162,7 +173,8 @@ class MapTask(Task):
     asked = sample.questions
     told += [where[i] for i in rng.permutation(len(where))[:2]]
     texts = [(q, False) for q in told]
-    texts += [(q, True) for q in self.counted(sample, rng)]
+    more = (*self.sized(sample, rng), *self.counted(sample, rng))
+    texts += [(q, True) for q in more]
     texts += [(asked[i], True) for i in rng.permutation(len(asked))]
     for question, answered in texts:
       given, question = self._given(sample, question, rng)
@@ -229,7 +241,11 @@ class ReasoningTask(Task):
     if not sample.questions and not sample.grounding:
       return None  # maps alone: of pretraining
     sample = self.selection(sample)
-    questions = (*sample.questions, *self.counted(sample, rng))
+    questions = (
+      *sample.questions,
+      *self.sized(sample, rng),
+      *self.counted(sample, rng),
+    )
     asked = []  # of each question, its branch and the branch's size by mode
     for i in rng.permutation(len(questions)):
       more = [*asked, self._ways(sample, questions[i], rng)]

@@ -142,6 +142,7 @@ TABLE = {
   "sft.scenes": Range(0, why="0 = all"),
   "sft.self_map_scenes": Range(0, why="0 = none"),
   "*.extra_counting": AMOUNT,
+  "*.extra_sizes": AMOUNT,
   "sft.self_map_share": SHARE,
   "sft.corrupted": SHARE,
   "sft.view_dropout": SHARE,

@@ -26,6 +26,7 @@ def check(config: ConfigDict) -> None:
 
     _check_named(config, families.names())
   _check_lengths(config)
+  _check_sizes(config)
   _check_phrasings(config)
   _check_replacements(config)
   if "pretrain" in config.pipeline:
@@ -113,12 +114,12 @@ def _check_phrasings(config) -> None:
       )
     if stage in config.pipeline and said == selection.HELDOUT_WORDS:
       heldout.append(f"config.{stage}.phrasings=heldout")
-  made_up = config.sft.extra_counting
-  if made_up and any("config.sft" in each for each in heldout):
-    raise UserError(
-      f"config.sft.extra_counting={made_up} makes up questions in the usual"
-      " words; set it to 0, or config.sft.phrasings=usual"
-    )
+  for name in ("extra_counting", "extra_sizes"):
+    if config.sft[name] and any("config.sft" in each for each in heldout):
+      raise UserError(
+        f"config.sft.{name}={config.sft[name]} adds questions in the usual"
+        " words; set it to 0, or config.sft.phrasings=usual"
+      )
   evaluated = "evaluate" in config.pipeline
   for asked, setting in (
     *((True, each) for each in heldout),
@@ -181,6 +182,29 @@ def _check_direct(config) -> None:
         f" config.sft.families leaves out ({', '.join(asked)}); add it there,"
         " or take it out here"
       )
+
+
+def _check_sizes(config) -> None:
+  """Families that questions of sizes are added of are named, where they are."""
+  from cooper_jax import plugins
+
+  stages = [
+    stage
+    for stage in ("pretrain", "sft")
+    if stage in config.pipeline and config[stage].extra_sizes
+  ]
+  able = [
+    name
+    for name in plugins.names("families")
+    if hasattr(plugins.find("families", name), "spare")
+  ]
+  if stages and not {*able} & {*config.world.derive}:
+    setting = f"config.{stages[0]}.extra_sizes"
+    raise UserError(
+      f"{setting}={config[stages[0]].extra_sizes} adds questions of the"
+      f" families {' and '.join(able)} that config.world.derive names, and it"
+      f" names neither; name one, or set {setting} to 0"
+    )
 
 
 def _check_lengths(config) -> None:

@@ -36,6 +36,7 @@ def task(config, policy, codes):
     counterfactual=settings.counterfactual,
     single_object=settings.single_object,
     extra_counting=settings.extra_counting,
+    extra_sizes=settings.extra_sizes,
     near_misses=config.world.near_misses,
     selection=Selection(tuple(settings.families), settings.without_lengths),
   )

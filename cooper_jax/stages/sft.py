@@ -36,6 +36,7 @@ def task(config, policy, codes):
     self_map_share=settings.self_map_share,
     counterfactual=settings.counterfactual,
     extra_counting=settings.extra_counting,
+    extra_sizes=settings.extra_sizes,
     near_misses=config.world.near_misses,
     lengths_need_map=settings.lengths_need_map,
     direct_families=tuple(settings.direct_families),

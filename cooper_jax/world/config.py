@@ -72,6 +72,7 @@ VIEWS = {
 
 # Settings that came to a world, as it was without them: they don't rename it.
 _CAME = {"object_size": 1.0, "derive": (), "near_misses": False}
+DERIVED_VERSION = 2  # of what `derive` adds to a world; counted where it does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +141,8 @@ class WorldConfig:
     for name, value in _CAME.items():
       if settings[name] == value:
         del settings[name]
+    if self.derive:
+      settings["derived_version"] = DERIVED_VERSION
     settings = json.dumps(settings, sort_keys=True)
     settings += "".join(_added_families())
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]

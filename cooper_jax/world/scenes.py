@@ -61,7 +61,7 @@ def _batch(config, split, start, count):
       instances=pictures.instances[b],
       camera=pictures.camera[b],
       questions=asked[b],
-      grounding=assemble.grounding(text, b),
+      grounding=assemble.grounding(text, b, config.derive),
     )
     for b in range(count)
   ]

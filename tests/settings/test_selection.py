@@ -147,13 +147,26 @@ def test_words_that_are_trained_on_are_no_test_of_new_words(tmp_path):
   with pytest.raises(UserError, match=r"sft.phrasings=heldout trains on the w"):
     config_of("sft.phrasings=heldout", made_up)
   config_of("sft.phrasings=heldout", made_up, NO_TEST)
-  with pytest.raises(UserError, match=r"counting=2 makes up .* usual words"):
+  with pytest.raises(
+    UserError, match=r"counting=2 adds questions .* usual words"
+  ):
     config_of("sft.phrasings=heldout", "sft.extra_counting=2", NO_TEST)
   own = own_data(tmp_path)
   with pytest.raises(UserError, match=r"held-out words, and .* is jsonl"):
     config_of(*own, HELDOUT_WORDS, NO_TEST)
   with pytest.raises(UserError, match=r'benchmark "rephrased" of .* jsonl'):
     config_of(*own, "evaluate.benchmarks=('rephrased',)")
+
+
+def test_sizes_are_added_of_families_that_are_derived():
+  with pytest.raises(
+    UserError, match=r"sft.extra_sizes=1 adds .* height and w"
+  ):
+    config_of("sft.extra_sizes=1", "world.derive=('viewpoint',)")
+  config_of("sft.extra_sizes=1", "world.derive=('width',)")
+  made_up = "sft.extra_counting=0", "sft.phrasings=heldout", NO_TEST
+  with pytest.raises(UserError, match=r"sizes=1 adds questions .* usual words"):
+    config_of("sft.extra_sizes=1", "world.derive=('width',)", *made_up)
 
 
 def test_an_evaluation_later_leaves_the_held_out_split_out(tmp_path, capsys):

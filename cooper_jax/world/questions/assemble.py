@@ -47,8 +47,14 @@ def questions(
   return written
 
 
-def grounding(words: Words, b: int):
-  """Requests that make words point: list, where and mark."""
+def grounding(words: Words, b: int, derive: tuple[str, ...] = ()):
+  """Requests that make words point: list, where and mark; and spare questions.
+
+  Of the families of `derive` that can ask it of any object, each asks it of
+  every object: for `extra_sizes`.
+  """
+  spare = [(name, families.find(name)) for name in derive]
+  spare = [(name, family) for name, family in spare if hasattr(family, "spare")]
   shown = [i for i in words.left_first[b] if words.named[b][i]]
   out = []
   if shown:
@@ -71,6 +77,11 @@ def grounding(words: Words, b: int):
     out.append(
       _request("mark", f"Mark the {name} .", answer, (i,), ("segmentation",))
     )
+    for number, (family, file) in enumerate(spare):
+      text = file.spare(words, b, i)
+      if text is not None:
+        template = (b + i + number) % (PHRASINGS - 1)
+        out.append(text.question(family, file, template))
   return tuple(out)
 
 

@@ -33,6 +33,7 @@ class Words:
     self.depth = [[metres(z) for z in row] for row in facts.depth.tolist()]
     self.depth_value = facts.depth.tolist()
     self.height = facts.height.tolist()
+    self.width = facts.width.tolist()
     self.colour = facts.colour.tolist()
     self.shape = facts.shape.tolist()
     between = facts.centre[:, :, None] - facts.centre[:, None]
@@ -46,6 +47,9 @@ class Words:
     self.left_first = np.argsort(facts.middle[..., 1], kind="stable").tolist()
     self.seen = facts.seen.tolist()
     self.focal = facts.focal.tolist()
+    # Metres to the right of where the camera looks.
+    column = (facts.middle[..., 1] + 0.5) / size - 0.5
+    self.aside = (column / facts.focal[:, None] * facts.depth).tolist()
 
   def point(self, b: int, i: int) -> str:
     return f"{self.name[b][i]} {self.at[b][i]}"

@@ -44,6 +44,15 @@ def derive(words, b, picked, text) -> written.Written:
   )
 
 
+def spare(words, b, i) -> written.Written | None:
+  """Any object's height, with its extent; None where that is out of RANGE."""
+  value = words.height[b][i]
+  if not RANGE[0] <= value <= RANGE[1]:
+    return None
+  picked = {"items": (i,), "value": value}
+  return derive(words, b, picked, write(words, b, picked, None))
+
+
 def fit(rates, seen, power):
   """How frequent each length is."""
   return fitting.length(rates, seen, RANGE, power)

@@ -39,10 +39,14 @@ LONGEST = (
 TURN = 0.35  # sine of the angle between two directions
 
 
-# A derived trace says whether b is left or right of a in the image, and whether
-# c is closer than the line through both, or farther. Who walks to the right in
-# the image has what is closer to the right, and what is farther to the left.
-LONGEST_DERIVED = (LONGEST[0], f"{LONGEST[1]} ; right ; farther", LONGEST[2])
+# A derived trace says of b and of c whether they are left or right of a, on the
+# floor, and closer or farther. In half of the questions that settles the turn:
+# who walks to the right has what is closer to the right.
+LONGEST_DERIVED = (
+  LONGEST[0],
+  f"{LONGEST[1]} ; right ; farther ; right ; farther",
+  LONGEST[2],
+)
 
 
 def candidates(scenes, draws):
@@ -79,14 +83,11 @@ def write(words, b, picked, side) -> Written:
 
 
 def derive(words, b, picked, text) -> Written:
-  """With the two steps that make the turn."""
-  i, j, _ = picked["items"]
-  middle = words.middle[b]
-  side = LEFT_RIGHT[0 if middle[j][1] < middle[i][1] else 1]
-  order = ORDER[0 if text.answer == side else 1]
-  return going_on(text, side, order)
-
-
-def turn(side: str, order: str) -> str:
-  """The answer of a derived trace's two words."""
-  return LEFT_RIGHT[LEFT_RIGHT.index(side) ^ ORDER.index(order)]
+  """With how the second and the third stand to the first, on the floor."""
+  i, *others = picked["items"]
+  aside, depth = words.aside[b], words.depth_value[b]
+  steps = []
+  for j in others:
+    steps.append(LEFT_RIGHT[0 if aside[j] < aside[i] else 1])
+    steps.append(ORDER[0 if depth[j] < depth[i] else 1])
+  return going_on(text, *steps)
