@@ -64,6 +64,8 @@ def test_a_part_that_raises_is_told_of_in_one_line(capsys):
 
   full = fail(RuntimeError("RESOURCE_EXHAUSTED: 20 GB\nand a list"))
   assert full["state"] == "no room" and full["said"].endswith(": 20 GB")
+  kernel = fail(RuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in vmem"))
+  assert kernel["state"] == "failed"
   wrong = fail(UserError("a fault"))
   assert (wrong["state"], wrong["said"]) == ("failed", "a fault")
   other = fail(ValueError("what\nelse"))

@@ -111,8 +111,11 @@ def grpo(toy: bool) -> dict:
   begun = time.perf_counter()
   metrics = learner.step()
   seconds = time.perf_counter() - begun
-  total, count = metrics["mismatch_abs/text"]
-  gap = float(total) / max(float(count), 1.0)
+  gaps = []
+  for kind in ("text", "code"):
+    total, count = map(float, metrics[f"mismatch_abs/{kind}"])
+    gaps.append(total / count if count else 0.0)
+  gap = max(gaps)
   _check_mismatch(gap)
   return {
     "step_s": seconds,
@@ -142,7 +145,9 @@ def ended(part: str, run, toy: bool) -> dict:
   except Exception as error:  # whatever a compiler or a kernel makes of it
     text = str(error).strip() or type(error).__name__
     state, said = "failed", text.splitlines()[0][:200]
-    if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+    # A kernel that has no room in VMEM is a fault, and not a small memory.
+    full = "RESOURCE_EXHAUSTED" in text or "Out of memory" in text
+    if full and "vmem" not in text.lower():
       state, said = "no room", f"does not fit into the memory here: {said}"
     elif not isinstance(error, UserError):
       said = f"{type(error).__name__}: {said}"

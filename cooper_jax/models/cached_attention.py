@@ -25,8 +25,11 @@ from cooper_jax.models.attention import NEGATIVE
 from cooper_jax.models.kernels import TILE
 from cooper_jax.parallel import shard
 
-ROWS_A_PROGRAM = 16  # at most: each is compiled for itself
-PROGRAM_ROOM = 12 * 2**20  # bytes of keys and values that programs may hold
+# Of a program, at most: each row is compiled for itself, and what is kept of
+# all of them must find room in the 16 MiB that a TPU v4 has for a program.
+ROWS_A_PROGRAM = 16
+QUERIES_A_PROGRAM = 2048
+PROGRAM_ROOM = 12 * 2**20  # bytes of what it reads, makes and writes
 
 
 @struct.dataclass
@@ -48,12 +51,12 @@ def arrange(cached, masks, turn) -> Past:
   """A step's `Past`.
 
   Args:
-    cached: as there.
+    cached: as `Past` has it.
     masks: bool [P, S] and [R, read], the positions that are seen; of the T no
       more than the first `read` are.
     turn: of `layers.rope_turn`, [R, L, H] each.
   """
-  read = _whole(masks[1].shape[1], cached[2].shape[-1])
+  read = whole(masks[1].shape[1], cached[2].shape[-1])
   missing = read - masks[1].shape[1]
   masks = masks[0], jnp.pad(masks[1], ((0, 0), (0, missing)))
   unseen = tuple(jnp.where(mask, 0.0, NEGATIVE)[:, None] for mask in masks)
@@ -132,9 +135,10 @@ def _by_prefix(x, prefixes: int):
   )
 
 
-def _attend(layer, q_PYX, *given, length, eps, interpret):
+def _attend(layer, q_PYX, k_PYX, *given, length, eps, interpret):
   """The kernel on one device."""
-  cached, unseen, scales = given[4:8], given[8:10], given[10:]
+  (v_PYX, *turn), cached, rest = given[:3], given[3:7], given[7:]
+  unseen, scales = rest[:2], rest[2:]
   _, kv_heads, prefixes, width, prefix = cached[0].shape
   read, group = unseen[1].shape[-1], q_PYX.shape[1] // length
   heads = q_PYX.shape[2] // (kv_heads * width)
@@ -143,7 +147,8 @@ def _attend(layer, q_PYX, *given, length, eps, interpret):
   # A prefix's rows in chunks, on an axis of their own: a block may be any part
   # of that, but of the next whole registers alone.
   q, k, v, *turn = (
-    x.reshape(prefixes * chunks, rows * length, -1) for x in (q_PYX, *given[:4])
+    x.reshape(prefixes * chunks, rows * length, -1)
+    for x in (q_PYX, k_PYX, v_PYX, *turn)
   )
 
   # Where a program's blocks are; it has prefix p, head k and chunk c of rows.
@@ -159,10 +164,10 @@ def _attend(layer, q_PYX, *given, length, eps, interpret):
   def of_own(p, k, c, layer):
     return layer[0], k, p * chunks + c, 0, 0
 
-  block, news = pl.BlockSpec, rows * length
-  asked = block((None, news, heads * width), of_new)
-  new = block((None, news, width), of_new)
-  angles = block((None, news, width), of_turn)
+  block, positions = pl.BlockSpec, rows * length
+  asked = block((None, positions, heads * width), of_new)
+  new = block((None, positions, width), of_new)
+  angles = block((None, positions, width), of_turn)
   mixed, turned = pl.pallas_call(
     functools.partial(_kernel, length, eps),
     grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -183,16 +188,17 @@ def _attend(layer, q_PYX, *given, length, eps, interpret):
         *[block((1, width), lambda *_: (0, 0))] * len(scales),
       ],
       out_specs=[asked, new],
+      # In f32, of which a row's part may begin in any row of a register.
       scratch_shapes=[
-        pltpu.VMEM((news * heads, width), jnp.float32),
-        pltpu.VMEM((news, heads * width), jnp.float32),
+        pltpu.VMEM((positions * heads, width), jnp.float32),
+        pltpu.VMEM((positions, heads * width), jnp.float32),
       ],
     ),
     out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k)],
     compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * 3),
     interpret=interpret,
   )(layer, q, k, v, *turn, *cached, *unseen, *scales)
-  return mixed.reshape(q_PYX.shape), turned.reshape(given[0].shape)
+  return mixed.reshape(q_PYX.shape), turned.reshape(k_PYX.shape)
 
 
 def _kernel(
@@ -265,7 +271,7 @@ def _kernel(
   out[...] = mixture[...].astype(out.dtype)
 
 
-def _whole(read: int, positions: int) -> int:
+def whole(read: int, positions: int) -> int:
   """So many positions that they are whole registers, or all."""
   return min(positions, -(-read // TILE) * TILE)
 
@@ -273,12 +279,16 @@ def _whole(read: int, positions: int) -> int:
 def _rows_at_once(cached, group: int, queries: int, read: int) -> int:
   """Rows of a prefix that one program takes; 0 where it has no room for any."""
   _, prefix_v, own_k, _ = cached
-  # Of a position keys and values, of this program and of the next.
-  each = 4 * prefix_v.shape[-1] * prefix_v.dtype.itemsize
-  shared, own = prefix_v.shape[-2], _whole(read, own_k.shape[-1])
+  width, size = prefix_v.shape[-1], prefix_v.dtype.itemsize
+  shared, own = prefix_v.shape[-2], whole(read, own_k.shape[-1])
   for rows in range(min(group, ROWS_A_PROGRAM), 0, -1):
-    room = each * (shared + rows * own)
-    room += 8 * queries * (rows * shared + own)  # scores and weights in f32
-    if group % rows == 0 and room <= PROGRAM_ROOM:
+    asked = rows * queries
+    # Keys and values, of this program and of the next; scores and weights;
+    # queries and what they mix, as they come and go and in between.
+    room = 4 * width * size * (shared + rows * own)
+    room += 8 * (asked * shared + queries * own)
+    room += asked * width * (8 + 4 * size)
+    small = asked <= QUERIES_A_PROGRAM and room <= PROGRAM_ROOM
+    if small and group % rows == 0:
       return rows
   return 0

@@ -237,36 +237,44 @@ class Transformer(nn.Module):
     """
     blocks = self.get_variable("params", "blocks")
     block = Block(self.config, "step", parent=None)
-    # Else the compiler computes angles and masks anew in every layer.
-    same = {name: shared[name] for name in ("turn", "valid", "prompt_mask")}
-    shared = shared | jax.lax.optimization_barrier(same)
-
     prompt_k, prompt_v, (held,) = cached
-    whole, (valid,) = (prompt_k, prompt_v, *held), shared["valid"]
-    read, length, position = valid.shape[1], x_BLD.shape[1], shared["position"]
-    prompts = prompt_k, prompt_v
-    queries = length * self.config.heads // self.config.kv_heads
-    if self.config.attention == "splash" and cached_attention.fits(
-      whole, queries, read
-    ):
-      at = jnp.arange(read)
-      known = valid & ~((at >= position) & (at < position + length))
-      masks = shared["prompt_mask"], known
-      shared |= {"past": cached_attention.arrange(whole, masks, shared["turn"])}
-      prompts = ()
+    read = shared["valid"][0].shape[1]
+    past = self._past((prompt_k, prompt_v, *held), x_BLD.shape[1], shared)
+    if past:
+      shared, prompts = shared | {"past": past}, ()
+    else:
+      # Else the compiler computes angles and masks anew in every layer.
+      same = {name: shared[name] for name in ("turn", "valid", "prompt_mask")}
+      shared = shared | jax.lax.optimization_barrier(same)
+      prompts = prompt_k, prompt_v
 
+    # The number is counted, for one that is sliced off is a kernel.
     def layer(x_and_number, params_and_prompt):
       x_BLD, number = x_and_number
       params, prompt = params_and_prompt
-      own = number
-      if prompt:
+      if past:
+        own = number
+      else:
         own = *prompt, [cache.begin(held, number, read)]
       x_BLD, new = block.apply({"params": params}, x_BLD, own, shared)
       return (x_BLD, number + 1), new
 
     start = x_BLD, jnp.int32(0)
     (x_BLD, _), new = jax.lax.scan(layer, start, (blocks, prompts))
-    return x_BLD, cache.put(held, new, position)
+    return x_BLD, cache.put(held, new, shared["position"])
+
+  def _past(self, cached, length: int, shared):
+    """What one kernel a layer reads of the past; None where none does."""
+    c, (valid,), position = self.config, shared["valid"], shared["position"]
+    queries, read = length * c.heads // c.kv_heads, valid.shape[1]
+    if c.attention != "splash" or not cached_attention.fits(
+      cached, queries, read
+    ):
+      return None
+    at = jnp.arange(read)
+    new = (at >= position) & (at < position + length)
+    masks = shared["prompt_mask"], valid & ~new
+    return cached_attention.arrange(cached, masks, shared["turn"])
 
   def _step_unrolled(self, x_BLD, cached, shared):
     """The same without a loop, of parameters that `unstack` has parted.

@@ -23,6 +23,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from cooper_jax.models import cached_attention
 from cooper_jax.models.cache import aligned
 from cooper_jax.parallel.chips import Slice
 from cooper_jax.parallel.loops import read
@@ -92,7 +93,10 @@ def own_positions(policy, position: int) -> int:
   begun = [rung for rung in ladder if rung[0] <= position]
   if policy.form.model.unroll:
     return sum(aligned(end - first) for first, end in begun)
-  return aligned(begun[-1][1])
+  read, every = aligned(begun[-1][1]), aligned(ladder[-1][1])
+  if policy.form.model.attention == "splash":
+    return cached_attention.whole(read, every)
+  return read
 
 
 def _text_places(policy) -> list[int]:

@@ -100,7 +100,7 @@ def compile_one(name: str, program, found: Slice) -> ProgramRow | None:
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    if "RESOURCE_EXHAUSTED" not in str(error) or "vmem" in str(error).lower():
       raise
     return None
   seconds = time.perf_counter() - start

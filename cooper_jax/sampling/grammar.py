@@ -27,7 +27,8 @@ class Limits:
   maps: maps in one answer; turns of text are one more.
   script: forced tokens at the start of a turn, at most.
   rung: positions of a turn of text whose keys and values are held together, at
-    least, where it has so many; a map's are together.
+    least, where it has so many; a map's are together. A kernel that reads one
+    array (`models/cached_attention.py`) reads it in pieces of so many.
   reads_ahead: whether rungs that hold nothing yet are read too. They add exact
     zeros, so that it takes longer and changes nothing else: for tests.
   """
@@ -68,8 +69,17 @@ class Limits:
     return tuple(found)
 
   def text_rungs(self, turn: int, form: Format) -> list[tuple[int, int]]:
-    """Those of a turn of text; 300 tokens in rungs of some 128: 144, 156."""
+    """Those of a turn of text; 300 tokens in rungs of some 128: 144, 156.
+
+    Where one array is read in pieces they end with a piece, unless that leaves
+    few positions and saves little: 464 to 656 are 464 to 512 and 512 to 656.
+    """
     start, count = self.text_start(turn, form), self.text // self.rung
+    if form.model.attention == "splash" and not form.model.unroll:
+      stop, least = start + self.text, self.rung // 4
+      pieces = range(start - start % self.rung, stop, self.rung)
+      edges = [at for at in pieces if start + least <= at <= stop - least]
+      return list(itertools.pairwise([start, *edges, stop]))
     size = max(self.text // max(count, 1) // LANES, 1) * LANES
     edges = range(size, self.text - size + 1, size)
     edges = [start, *(start + edge for edge in edges), start + self.text]

@@ -43,9 +43,12 @@ def test_bytes_are_counted_by_kind():
   assert step.head == 152_320 * 1024 * 2
   each = 2 * 28 * 8 * 128 * 2  # a key and a value of 8 heads in 28 layers
   assert step.prompts == 384 * each  # one group's
-  # A rung is a turn's 192 tokens or a map's 272 positions, so the three turns
-  # read 192, 656 and 1,120 of the 1,120 that there are: 59 % on average.
-  assert step.own == 8 * 656 * each
+  # Read in whole pieces of 128, up to the end of the piece or of the turn: the
+  # three turns of 192 tokens, maps of 272 positions between them, read
+  reads = [128] * 128 + [256] * 64  # of the 1,120 that there are
+  reads += [512] * 48 + [768] * 144 + [1024] * 96 + [1120] * 96
+  assert step.own == pytest.approx(8 * np.mean(reads) * each)
+  assert np.mean(reads) < 0.6 * 1120
 
 
 def test_the_floor_is_bytes_by_bandwidth():
@@ -127,20 +130,26 @@ def test_what_is_shown_names_every_kind():
 
 
 @pytest.mark.parametrize(
-  ("unroll", "read"),
-  [(True, [16, 16, 48, 48, 64, 64]), (False, [16, 16, 32, 32, 32, 32])],
+  ("unroll", "attention", "read"),
+  [
+    (True, "xla", [16, 16, 48, 48, 64, 64]),
+    (False, "xla", [16, 16, 32, 32, 32, 32]),
+    (False, "splash", [32] * 6),
+  ],
 )
-def test_own_positions_are_read_up_to_a_rung(unroll, read):
+def test_own_positions_are_read_up_to_a_rung(unroll, attention, read):
   """Text of 4 and 4 tokens about a map of 20, in pieces of 16 positions.
 
-  Of rungs each is whole; of one array its beginning is.
+  Of rungs each is whole; of one array its beginning is, in whole pieces of 128
+  or all of it where a kernel reads.
   """
 
   class Stepped:
     def ladder(self, form):
       return [(0, 4), (4, 24), (24, 28)]
 
-  form = types.SimpleNamespace(model=types.SimpleNamespace(unroll=unroll))
+  model = types.SimpleNamespace(unroll=unroll, attention=attention)
+  form = types.SimpleNamespace(model=model)
   policy = types.SimpleNamespace(limits=Stepped(), form=form)
   places = 0, 3, 4, 23, 24, 27
   assert [decode.own_positions(policy, place) for place in places] == read

@@ -34,15 +34,27 @@ def test_what_a_step_leaves_unread_changes_no_bit(
   jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.parametrize("attention", ["xla", "splash"])
 @pytest.mark.parametrize("rung", [16, 128])
-def test_rungs_hold_every_position_once(rung):
-  _, form, _ = tiny.make(3)
+def test_rungs_hold_every_position_once(rung, attention):
+  form = tiny.make_form(tiny.make_config(attention=attention))
   for text in (7, 16, 17, 40, 100, 257):
     limits = grammar.Limits(text=text, maps=2, script=3, rung=rung)
     ladder = limits.ladder(form)
     assert [at for rung in ladder for at in range(*rung)] == list(
       range(limits.positions(form))
     )
-    whole = min(text, rung)
-    assert all(end - first >= whole or end - first == form.model.map_positions
-               for first, end in ladder)  # fmt: skip
+    least = min(text, rung if attention == "xla" else rung // 4)
+    sizes = [end - first for first, end in ladder]
+    maps = [form.model.map_positions]
+    assert all(size >= least or [size] == maps for size in sizes)
+    if attention == "splash":
+      assert max(sizes) < max(1.5 * rung, *maps, 2)
+      inner = {end for _, end in ladder} - {
+        start(at, form) + size
+        for start, size in (
+          (limits.text_start, text), (limits.map_start, maps[0])
+        )
+        for at in range(3)
+      }  # fmt: skip
+      assert not any(end % rung for end in inner)
