@@ -69,7 +69,8 @@ def arrange(cached, masks, turn) -> Past:
 def fits(cached, queries: int, read: int) -> bool:
   """Whether the kernel can take a step of this size on the mesh that is set.
 
-  cached, read: as `arrange` is given them; queries: of a row and head of keys.
+  cached: prefixes' and rows' keys and values [layers, K, ..], and read, as
+  `arrange` is given them; queries: of a row and head of keys.
   """
   _, kv_heads, prefixes, head_dim, _ = cached[0].shape
   divided = shard.pieces("batch"), shard.pieces("kv_heads")

@@ -398,25 +398,3 @@ def test_places_of_pretraining_read_changed_maps_and_tell_them():
   assert (got == here).mean() > 0.5  # the rest: told of the true map alone
   targets = row["code_target"][row["code_weight"] > 0]
   np.testing.assert_array_equal(targets, CODES.of(sample.id, "depth"))
-
-
-def test_sizes_are_added_where_the_world_derives_them():
-  derived = world.WorldConfig(derive=("height", "width"))
-  sample = world.generate(derived, split="train", start=0, count=1)[0]
-  bare = dataclasses.replace(sample, questions=())
-  build = task(
-    tasks.ReasoningTask, shares=(("depth", 1.0),), corrupted=0.0, extra_sizes=2
-  )
-  asked = {q.text for q in sample.grounding if q.family in ("height", "width")}
-  found = set()
-  for seed in range(4):
-    some = build.sized(bare, np.random.default_rng(seed))
-    assert len(some) == 2 and {q.text for q in some} <= asked
-    found |= {q.text for q in some}
-    row = build(bare, np.random.default_rng(seed))
-    maps = (row["code_weight"] > 0).sum() / 64
-    assert maps == 2 and row["left_out"] == 0  # a trace a question
-  assert len(found) > 2
-  assert not task(tasks.MapTask, titles=(), single_object=0.0).sized(
-    sample, np.random.default_rng(0)
-  )  # 0 by default
