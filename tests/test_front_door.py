@@ -51,6 +51,7 @@ def test_the_import_loads_no_jax():
   assert done.stdout.split() == ["True", "False", "False"]
 
 
+@pytest.mark.ci
 def test_the_lines_of_the_readme_work(room, tmp_path):
   model = cooper_jax.load("tiny")
   answer = model.ask(room, QUESTION, mode="depth")

@@ -101,13 +101,8 @@ def on_one_device():
   return compute(make_mesh(devices=jax.devices()[:1]))
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    name if name == "fsdp" else pytest.param(name, marks=pytest.mark.ci)
-    for name in LAYOUTS
-  ],
-)
+@pytest.mark.ci
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_eight_devices_match_one(name):
   config = LAYOUTS[name]
   if name == "mixed":  # 2 x 2 x 2: the batch of 8 over 4, heads over 2

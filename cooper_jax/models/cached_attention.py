@@ -69,8 +69,8 @@ def arrange(cached, masks, turn) -> Past:
 def fits(cached, queries: int, read: int) -> bool:
   """Whether the kernel can take a step of this size on the mesh that is set.
 
-  cached: prefixes' and rows' keys and values [layers, K, ..], and read, as
-  `arrange` is given them; queries: of a row and head of keys.
+  cached: prefixes' keys [layers, K, P, H, S] and so on, and read, as `arrange`
+  is given them; queries: of a row and head of keys.
   """
   _, kv_heads, prefixes, head_dim, _ = cached[0].shape
   divided = shard.pieces("batch"), shard.pieces("kv_heads")
@@ -91,8 +91,8 @@ def attend_cached(
       row's new positions see each other.
     past: of `arrange`.
     layer: its number, an i32 scalar on the device.
-    norm: (scales [H] of the RMSNorm of queries and of keys, its eps); None =
-      they come normalised, or there is none.
+    norm: (scales of the RMSNorm of queries and of keys, one array each, its
+      eps); None = they come normalised, or there is none.
     interpret: runs it on any platform, slowly.
 
   Returns what is mixed [R, L, N, H], and the new keys turned. Pallas calls are
@@ -136,20 +136,20 @@ def _by_prefix(x, prefixes: int):
   )
 
 
-def _attend(layer, q_PYX, k_PYX, *given, length, eps, interpret):
+def _attend(layer, q_PLD, k_PLD, *given, length, eps, interpret):
   """The kernel on one device."""
-  (v_PYX, *turn), cached, rest = given[:3], given[3:7], given[7:]
+  (v_PLD, *turn), cached, rest = given[:3], given[3:7], given[7:]
   unseen, scales = rest[:2], rest[2:]
   _, kv_heads, prefixes, width, prefix = cached[0].shape
-  read, group = unseen[1].shape[-1], q_PYX.shape[1] // length
-  heads = q_PYX.shape[2] // (kv_heads * width)
+  read, group = unseen[1].shape[-1], q_PLD.shape[1] // length
+  heads = q_PLD.shape[2] // (kv_heads * width)
   rows = _rows_at_once(cached, group, heads * length, read)
   chunks = group // rows
   # A prefix's rows in chunks, on an axis of their own: a block may be any part
   # of that, but of the next whole registers alone.
   q, k, v, *turn = (
     x.reshape(prefixes * chunks, rows * length, -1)
-    for x in (q_PYX, k_PYX, v_PYX, *turn)
+    for x in (q_PLD, k_PLD, v_PLD, *turn)
   )
 
   # Where a program's blocks are; it has prefix p, head k and chunk c of rows.
@@ -199,7 +199,7 @@ def _attend(layer, q_PYX, k_PYX, *given, length, eps, interpret):
     compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * 3),
     interpret=interpret,
   )(layer, q, k, v, *turn, *cached, *unseen, *scales)
-  return mixed.reshape(q_PYX.shape), turned.reshape(k_PYX.shape)
+  return mixed.reshape(q_PLD.shape), turned.reshape(k_PLD.shape)
 
 
 def _kernel(

@@ -90,6 +90,7 @@ def test_it_needs_room_for_two_and_the_one_that_is_written(make):
   watched.close()
 
 
+@pytest.mark.ci
 def test_the_stage_may_end_with_its_best(tmp_path):
   config = toy.CONFIG.copy_and_resolve_references()
   for folder, seed in (("", 1), ("best", 2)):

@@ -139,7 +139,7 @@ def test_the_kernel_rounds_as_xla_does(length):
   np.testing.assert_allclose(  # a mean in another order rounds one otherwise
     *(x[1].astype(jnp.float32) for x in (ours, theirs)), rtol=2**-7
   )
-  full = by_xla(*case, norm)[0]
+  full = jax.jit(functools.partial(by_xla, norm=norm))(*case)[0]
   off, allowed = (
     float(jnp.abs(x.astype(jnp.float32) - full).max())
     for x in (ours[0], theirs[0])
@@ -155,12 +155,12 @@ def test_a_prefix_that_is_masked_whole_is_not_seen(size):
   )
   masks = masks[0].at[0].set(False), masks[1]
   given = size * q, k, v, turn
-  found = by_kernel(*given, cached, masks, layer)[0]
-  np.testing.assert_allclose(
-    found, by_xla(*given, cached, masks, layer)[0], atol=1e-4
-  )
+  run = jax.jit(by_kernel)
+  found = run(*given, cached, masks, layer)[0]
+  theirs = jax.jit(by_xla)(*given, cached, masks, layer)[0]
+  np.testing.assert_allclose(found, theirs, atol=1e-4)
   other = cached[0].at[:, :, 0].set(7.0), cached[1].at[:, :, 0].set(7.0)
-  again = by_kernel(*given, (*other, *cached[2:]), masks, layer)[0]
+  again = run(*given, (*other, *cached[2:]), masks, layer)[0]
   assert jnp.isfinite(found).all()
   np.testing.assert_array_equal(found, again)
 

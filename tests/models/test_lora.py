@@ -120,6 +120,7 @@ def products_of(loss, *given) -> int:
   return len(re.findall(r"stablehlo\.dot_general", text))
 
 
+@pytest.mark.ci
 def test_a_frozen_matrix_costs_no_gradient():
   """Counted in a model of one layer, unrolled, so that each stands once."""
   changes = {"layers": 1, "unroll": True, "tied_head": False}

@@ -73,6 +73,7 @@ def test_blocks_match_the_free_layout():
     np.testing.assert_allclose(free[kind], bins[kind], atol=2e-5)
 
 
+@pytest.mark.ci
 def test_gradient_of_branches_is_that_of_separate_sequences():
   model, form, params = tiny.make(tied_head=False)
   rng = np.random.default_rng(1)

@@ -116,6 +116,7 @@ def test_the_effect_of_maps_by_hand():
     map_effect.Config(tolerance=-1.0)
 
 
+@pytest.mark.ci
 def test_a_step_samples_the_same_rollouts_with_and_without_them(monkeypatch):
   begin, form = generate.begin, toy.POLICY.form
   opening = (form.vocabulary.opening(toy.MODALITY_ID),)

@@ -77,6 +77,7 @@ def test_a_log_step_leaves_a_group_and_a_resume_no_step_twice(step, tmp_path):
   assert [row["step"] for row in strict(path)] == [1]
 
 
+@pytest.mark.ci
 def test_the_last_group_is_a_picture(step, tmp_path):
   log = make_log(tmp_path, every=1, steps=1)
   assert log.pictures(generate.decoder(codecs())) == {}

@@ -148,6 +148,7 @@ def test_a_place_is_written_and_read_by_the_shape_of_its_picture():
       assert abs(float(column) - x) <= 0.5 / columns + 1e-3
 
 
+@pytest.mark.ci
 def test_a_place_that_a_picture_has_not_is_never_named():
   model, form, params = both()[1]
   params = test_exactness.eager_to_draw(params, form)
