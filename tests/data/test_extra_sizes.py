@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 
+from configs import base
 from cooper_jax import world
 from cooper_jax.data import tasks
-from tests.data.test_tasks import task
+from cooper_jax.stages import pretrain, sft
+from tests.data.test_tasks import CODES, POLICY, task
 
 
 def test_sizes_are_added_where_the_world_derives_them():
@@ -29,3 +31,11 @@ def test_sizes_are_added_where_the_world_derives_them():
   assert not task(tasks.MapTask, titles=(), single_object=0.0).sized(
     sample, np.random.default_rng(0)
   )  # 0 by default
+
+
+def test_each_stage_adds_as_many_as_its_setting_says():
+  config = base.get_base("long", ("pretrain", "sft"))
+  config = config.copy_and_resolve_references()
+  config.pretrain.extra_sizes, config.sft.extra_sizes = 3, 1
+  assert pretrain.task(config, POLICY, CODES).extra_sizes == 3
+  assert sft.task(config, POLICY, CODES).extra_sizes == 1

@@ -21,6 +21,7 @@ from cooper_jax.settings import selection
 from cooper_jax.tokenizers.lengths import LENGTH
 from cooper_jax.world import WorldConfig, scenes
 from cooper_jax.world.questions import families
+from cooper_jax.world.questions.families import height
 from tests import tiny  # noqa: F401  sets the mesh
 
 DERIVE = ("height", "occlusion", "viewpoint", "width")
@@ -117,19 +118,25 @@ def test_the_words_of_a_turn_are_read_off_places_and_depths(pairs):
 
 def test_sizes_are_asked_of_every_object(pairs):
   usual, derived = generate((), count=40), generate(("height",), count=40)
+  every = asked_of = 0
   for without, sample in zip(usual, derived, strict=True):
     spare = [q for q in sample.grounding if q.family == "height"]
     rest = [q for q in sample.grounding if q.family != "height"]
     assert tuple(rest) == without.grounding
     named = [q for q in rest if q.family == "where"]
     assert 0 < len(spare) <= len(named)
+    every += len(named)
+    asked_of += len(spare)
     asked = {q.evidence["ids"][0]: q for q in sample.questions
              if q.family == "height"}  # fmt: skip
     for question in spare:
+      assert height.RANGE[0] <= question.value <= height.RANGE[1]
       same = asked.get(question.evidence["ids"][0])
       if same:
         assert question.reasoning == same.reasoning
         assert question.answer == same.answer
+  # A few are outside of the lengths that are asked for.
+  assert 0.9 * every < asked_of < every
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -222,6 +229,13 @@ def test_the_world_is_named_as_before_unless_traces_derive():
   assert len({usual, *names}) == 3
   turned = WorldConfig(derive=DERIVE[::-1])
   assert turned.fingerprint() in names
+
+
+def test_a_world_of_other_derived_traces_has_another_name(monkeypatch):
+  names = WorldConfig().fingerprint(), WorldConfig(derive=DERIVE).fingerprint()
+  monkeypatch.setattr("cooper_jax.world.config.DERIVED_VERSION", 0)
+  assert WorldConfig().fingerprint() == names[0]
+  assert WorldConfig(derive=DERIVE).fingerprint() != names[1]
 
 
 def test_derived_occlusion_tells_lengths():

@@ -47,9 +47,9 @@ class Words:
     self.left_first = np.argsort(facts.middle[..., 1], kind="stable").tolist()
     self.seen = facts.seen.tolist()
     self.focal = facts.focal.tolist()
-    # Metres to the right of where the camera looks.
+    # How far to the right of where the camera looks, in metres by the lens.
     column = (facts.middle[..., 1] + 0.5) / size - 0.5
-    self.aside = (column / facts.focal[:, None] * facts.depth).tolist()
+    self.aside = (column * facts.depth).tolist()
 
   def point(self, b: int, i: int) -> str:
     return f"{self.name[b][i]} {self.at[b][i]}"
