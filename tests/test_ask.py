@@ -142,6 +142,7 @@ def test_a_scene_shows_one_question_before_and_after_drawing(
     assert len(image.convert("RGB").getcolors(1 << 24)) > 100  # not one colour
 
 
+@pytest.mark.ci
 def test_all_questions_of_a_scene_are_told_as_one_is(tmp_path, capsys):
   words = ["--scene=3", "--mode=depth", f"--out={tmp_path}"]
   assert ask.main([*words, "--all", "--json"]) == 0

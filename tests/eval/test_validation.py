@@ -111,6 +111,7 @@ def test_the_stage_may_end_with_its_best(tmp_path):
       jax.tree.map(np.testing.assert_array_equal, each, wanted)
 
 
+@pytest.mark.ci
 def test_the_toy_policy_is_measured_greedily(monkeypatch, tmp_path):
   monkeypatch.setattr(validation, "open_items", lambda config: toy.ITEMS)
   watched = validation.Validation(

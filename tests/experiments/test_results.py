@@ -24,6 +24,7 @@ def made(folder, rows, seeds=(0, 1), **changes):
   return results.collect(asked, planned, ARGUMENTS)
 
 
+@pytest.mark.ci
 def test_differences_are_found_where_they_are(tmp_path):
   found = made(tmp_path, ["base", "amg", "amg_exchanged", "cooper", "shuffled"])
   tables.write(found, tmp_path)

@@ -120,6 +120,7 @@ def settings_of_world():
   return config
 
 
+@pytest.mark.ci
 def test_changed_maps_are_encoded_anew_and_not_gone_on_with(tmp_path):
   write(tmp_path / "own")
   config = settings(tmp_path / "own")

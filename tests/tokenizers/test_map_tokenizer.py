@@ -129,6 +129,7 @@ def train(codec, make_maps, steps):
   return map_tokenizer.Codec(modality, codec.config, params)
 
 
+@pytest.mark.ci
 def test_learns_depth_with_many_codes():
   test = depth_maps(64, seed=999)
 

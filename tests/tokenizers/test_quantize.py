@@ -103,6 +103,7 @@ def test_vq_picks_the_nearest_vector_and_passes_the_gradient():
   assert np.abs(gradient).sum() > 0
 
 
+@pytest.mark.ci
 def test_code_book_follows_what_is_assigned_and_reseeds_what_is_not():
   key = jax.random.key(0)
   centres = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
