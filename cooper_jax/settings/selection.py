@@ -196,7 +196,7 @@ def _check_sizes(config) -> None:
   able = [
     name
     for name in plugins.names("families")
-    if hasattr(plugins.find("families", name), "spare")
+    if hasattr(plugins.find("families", name), "SIZE")
   ]
   if stages and not {*able} & {*config.world.derive}:
     setting = f"config.{stages[0]}.extra_sizes"

@@ -54,7 +54,7 @@ def grounding(words: Words, b: int, derive: tuple[str, ...] = ()):
   every object: for `extra_sizes`.
   """
   spare = [(name, families.find(name)) for name in derive]
-  spare = [(name, family) for name, family in spare if hasattr(family, "spare")]
+  spare = [(name, family) for name, family in spare if hasattr(family, "SIZE")]
   shown = [i for i in words.left_first[b] if words.named[b][i]]
   out = []
   if shown:
@@ -78,11 +78,20 @@ def grounding(words: Words, b: int, derive: tuple[str, ...] = ()):
       _request("mark", f"Mark the {name} .", answer, (i,), ("segmentation",))
     )
     for number, (family, file) in enumerate(spare):
-      text = file.spare(words, b, i)
+      text = _spare(file, words, b, i)
       if text is not None:
         template = (b + i + number) % (PHRASINGS - 1)
         out.append(text.question(family, file, template))
   return tuple(out)
+
+
+def _spare(file, words: Words, b: int, i: int):
+  """A derived question of one object's size; None where it is out of RANGE."""
+  value = getattr(words, file.SIZE)[b][i]
+  if not file.RANGE[0] <= value <= file.RANGE[1]:
+    return None
+  picked = {"items": (i,), "value": value}
+  return file.derive(words, b, picked, file.write(words, b, picked, None))
 
 
 def _request(family, text, response, items, needs):

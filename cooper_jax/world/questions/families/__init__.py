@@ -35,6 +35,8 @@ It may hold
     that goes on to the answer in steps that each follow from those before it;
     where `config.world.derive` names the family. Such a trace reads the maps
     DERIVED_NEEDS (default NEEDS), and is no longer than LONGEST_DERIVED;
+  SIZE: of a family that derives and asks one object's size, that attribute of
+    `labels.Words`: it can then be asked of any object (`extra_sizes`);
   ALLOTTED: (first uniform, place), only of families as old as the world: they
     draw from the layout's own uniforms, so that its questions stay the same.
     Every other family draws from a stream keyed by seed, split, scene and its

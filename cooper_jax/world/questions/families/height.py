@@ -12,6 +12,7 @@ TEMPLATES = (
 ANSWER_TYPE = "number"
 NEEDS = ("depth", "segmentation")
 MEASURES = "size"
+SIZE = "height"  # of `labels.Words`: what `extra_sizes` asks of any object
 RANGE = (0.11, 3.6)  # metres of the answers that are kept
 ALLOTTED = (626, 5)
 # Measured by tools/calibrate.py.
@@ -42,15 +43,6 @@ def derive(words, b, picked, text) -> written.Written:
   return written.going_on(
     text, words.extent(b, picked["items"][0], picked["value"])
   )
-
-
-def spare(words, b, i) -> written.Written | None:
-  """Any object's height, with its extent; None where that is out of RANGE."""
-  value = words.height[b][i]
-  if not RANGE[0] <= value <= RANGE[1]:
-    return None
-  picked = {"items": (i,), "value": value}
-  return derive(words, b, picked, write(words, b, picked, None))
 
 
 def fit(rates, seen, power):

@@ -12,6 +12,7 @@ TEMPLATES = (
 ANSWER_TYPE = "number"
 NEEDS = ("depth", "segmentation")
 MEASURES = "size"
+SIZE = "width"  # of `labels.Words`: what `extra_sizes` asks of any object
 RANGE = (0.1, 3.4)  # metres of the answers that are kept
 ALLOTTED = (633, 6)
 # Measured by tools/calibrate.py.
@@ -42,15 +43,6 @@ def derive(words, b, picked, text) -> written.Written:
   return written.going_on(
     text, words.extent(b, picked["items"][0], picked["value"])
   )
-
-
-def spare(words, b, i) -> written.Written | None:
-  """Any object's width, with its extent; None where that is out of RANGE."""
-  value = words.width[b][i]
-  if not RANGE[0] <= value <= RANGE[1]:
-    return None
-  picked = {"items": (i,), "value": value}
-  return derive(words, b, picked, write(words, b, picked, None))
 
 
 def fit(rates, seen, power):
