@@ -72,6 +72,18 @@ def test_a_part_that_raises_is_told_of_in_one_line(capsys):
   assert (other["state"], other["said"]) == ("failed", "ValueError: what")
 
 
+def test_the_worse_of_text_and_codes_is_judged():
+  def worst(text, code):
+    metrics = {"mismatch_abs/text": text, "mismatch_abs/code": code}
+    return device_parts.worst_mismatch(metrics)
+
+  assert worst((1.0, 10.0), (8.0, 10.0)) == 0.8
+  assert worst((6.0, 10.0), (2.0, 10.0)) == 0.6
+  assert worst((6.0, 10.0), (0.0, 0.0)) == 0.6
+  with pytest.raises(UserError, match="no text was drawn"):
+    worst((0.0, 0.0), (1.0, 10.0))
+
+
 def dry_run(capsys, *parts):
   """What the parts found on a CPU with toy sizes, by name; each has passed."""
   assert device.run(20.0, as_json=True, parts=parts) == 0

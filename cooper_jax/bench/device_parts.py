@@ -51,6 +51,20 @@ def exactness(toy: bool) -> dict:
   }
 
 
+def worst_mismatch(metrics: dict) -> float:
+  """The larger mean gap of text and codes, of GRPO's (sum, count) metrics.
+
+  Raises UserError where no text was drawn, for then nothing was compared.
+  """
+  gaps = []
+  for kind in ("text", "code"):
+    total, count = map(float, metrics[f"mismatch_abs/{kind}"])
+    if not count and kind == "text":
+      raise UserError("no text was drawn, so nothing was compared: a fault")
+    gaps.append(total / count if count else 0.0)  # no map need be drawn
+  return max(gaps)
+
+
 def _check_mismatch(mean: float) -> None:
   if not mean <= MISMATCH:  # also what is not a number
     raise UserError(
@@ -111,11 +125,7 @@ def grpo(toy: bool) -> dict:
   begun = time.perf_counter()
   metrics = learner.step()
   seconds = time.perf_counter() - begun
-  gaps = []
-  for kind in ("text", "code"):
-    total, count = map(float, metrics[f"mismatch_abs/{kind}"])
-    gaps.append(total / count if count else 0.0)
-  gap = max(gaps)
+  gap = worst_mismatch(metrics)
   _check_mismatch(gap)
   return {
     "step_s": seconds,
