@@ -155,9 +155,7 @@ def ended(part: str, run, toy: bool) -> dict:
   except Exception as error:  # whatever a compiler or a kernel makes of it
     text = str(error).strip() or type(error).__name__
     state, said = "failed", text.splitlines()[0][:200]
-    # A kernel that has no room in VMEM is a fault, and not a small memory.
-    full = "RESOURCE_EXHAUSTED" in text or "Out of memory" in text
-    if full and "vmem" not in text.lower():
+    if compilation.fills_memory(error):
       state, said = "no room", f"does not fit into the memory here: {said}"
     elif not isinstance(error, UserError):
       said = f"{type(error).__name__}: {said}"

@@ -20,6 +20,7 @@ from cooper_jax.parallel.mesh import MeshConfig, describe, make_mesh
 from cooper_jax.plan import budget, decode, programs
 from cooper_jax.plan.capacity import FILLED, GB
 from cooper_jax.policy import abstract_params, check_heads, make_policy
+from cooper_jax.runtime import compilation
 
 STAGE_OF = {"gradients": "grpo", "apply": "grpo", "prefill": "grpo"}
 STAGE_OF |= {"decode": "grpo"}
@@ -100,7 +101,7 @@ def compile_one(name: str, program, found: Slice) -> ProgramRow | None:
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error) or "vmem" in str(error).lower():
+    if not compilation.fills_memory(error):
       raise
     return None
   seconds = time.perf_counter() - start

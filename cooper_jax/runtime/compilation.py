@@ -1,4 +1,4 @@
-"""The user's cache: compiled programs stay on disk for the next run."""
+"""Compiling: the cache in the user's home, and what has no room."""
 
 import contextlib
 import hashlib
@@ -26,6 +26,17 @@ def machine_kind() -> str:
   except OSError:
     pass
   return hashlib.sha256(kind.encode()).hexdigest()[:8]
+
+
+def fills_memory(error: Exception) -> bool:
+  """Whether a device's memory is too small for a program.
+
+  A kernel without room in a TPU core's own memory (VMEM) reads alike, and is a
+  fault of the kernel.
+  """
+  said = str(error)
+  full = "RESOURCE_EXHAUSTED" in said or "Out of memory" in said
+  return full and "vmem" not in said.lower()
 
 
 def default_cache() -> Path:
