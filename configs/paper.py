@@ -16,7 +16,8 @@ none (base). SFT then learns metres from 3,000 labelled scenes, in text that
 points and answers. Claim 2, reinforcement helps beyond that: thinking is shown
 for eight families, the other eight are answered at once, and GRPO with answers
 on all may find that thinking pays for them, too. And from the packaged model:
-GRPO in words that SFT never saw (`new_words`), and with a price of a map.
+the same where the start can think about all (`elicited`), GRPO in words that
+SFT never saw (`new_words`), and with a price of a map (`price`).
 """
 
 import re
@@ -43,6 +44,10 @@ ROWS = {
   "cooper_maps": paper_rows.cooper_maps,
   "shuffled": paper_rows.shuffled,
   "sft_more": paper_rows.sft_more,
+  "elicit_sft": paper_rows.elicit_sft,
+  "elicit": paper_rows.elicit,
+  "elicit_shuffled": paper_rows.elicit_shuffled,
+  "elicit_more": paper_rows.elicit_more,
   "words": paper_rows.words,
   "words_shuffled": paper_rows.words_shuffled,
   "words_more": paper_rows.words_more,
@@ -50,7 +55,10 @@ ROWS = {
   "unpriced": paper_rows.unpriced,
 }
 # Rows that begin with the packaged model, and are asked what it was.
-PACKAGED = ("words", "words_shuffled", "words_more", "priced", "unpriced")
+PACKAGED = (
+  "elicit_sft", "elicit", "elicit_shuffled", "elicit_more", "words",
+  "words_shuffled", "words_more", "priced", "unpriced",
+)  # fmt: skip
 # Row -> the benchmark that its columns are of; the test split of all others.
 BENCHMARKS = dict.fromkeys(
   ("words", "words_shuffled", "words_more"), paper_rows.REPHRASED
@@ -62,6 +70,7 @@ GROUPS = {
   "first": (*ARMS, "sft", "cooper", "shuffled", "sft_more"),
   "claim1": (*ARMS, "amg_depth", "amg_segmentation"),
   "claim2": tuple(ROWS)[tuple(ROWS).index("sft") : -len(PACKAGED)],
+  "elicited": ("elicit", "elicit_shuffled", "elicit_more"),
   "new_words": ("words", "words_shuffled", "words_more"),
   "price": ("priced", "unpriced"),
   "order": ("base-1000", "amg_after"),
@@ -72,7 +81,11 @@ GROUPS = {
   ),
 }
 # Row -> the row whose trained SFT it begins with, in place of a pretraining.
-STARTS = {"sft_more": "sft", "amg_after": "base-1000"}
+STARTS = {
+  "sft_more": "sft",
+  "elicit_more": "elicit_sft",
+  "amg_after": "base-1000",
+}
 # Row -> the mode of use that its columns are of; adaptive where none is named.
 MODES = dict.fromkeys(
   (
@@ -95,6 +108,13 @@ COMPARISONS = {
   "cooper - best fixed mode before": ("cooper", "before", paper_rows.UNTRACED),
   "cooper - sft_more": ("cooper", "sft_more", paper_rows.UNTRACED),
   "cooper - shuffled": ("cooper", "shuffled", paper_rows.UNTRACED),
+  "elicit - best fixed mode before": ("elicit", "before", paper_rows.UNTRACED),
+  "elicit - elicit_more": ("elicit", "elicit_more", paper_rows.UNTRACED),
+  "elicit - elicit_shuffled": (
+    "elicit",
+    "elicit_shuffled",
+    paper_rows.UNTRACED,
+  ),
   "words - best fixed mode before": ("words", "before", ()),
   "words - words_more": ("words", "words_more", ()),
   "words - words_shuffled": ("words", "words_shuffled", ()),
@@ -111,6 +131,11 @@ CLAIMS = {
     "cooper - best fixed mode before",
     "cooper - sft_more",
     "cooper - shuffled",
+  ),
+  "Claim 2, reinforcement elicits thinking that SFT left out": (
+    "elicit - best fixed mode before",
+    "elicit - elicit_more",
+    "elicit - elicit_shuffled",
   ),
   "Claim 2, reinforcement learns words that SFT never saw": (
     "words - best fixed mode before",

@@ -199,12 +199,44 @@ def sft_more(config) -> None:
   the scenes and families that GRPO asks about.
   """
   cooper(config)
+  _more(config)
+
+
+def _more(config) -> None:
   steps, batch = config.grpo.steps, config.grpo.batch
   config.pipeline = (*TRAINED, "evaluate")
   config.sft.update(steps=steps, batch=batch, expected_minutes=4.0)
   config.sft.direct_families = ()
   _slower(config)
   _share(config, direct=1.0)
+
+
+def elicit_sft(config) -> None:
+  """From the packaged model, which can think about every family.
+
+  Eight families are shown with traces and eight answered at once, as in `sft`.
+  """
+  config.init_as = "pretrain" if config.init_from else config.init_as
+  config.pipeline = (*TRAINED, "evaluate")
+  config.sft.update(steps=500, direct_families=UNTRACED, expected_minutes=12.0)
+
+
+def elicit(config) -> None:
+  """GRPO from there, as in `cooper`."""
+  elicit_sft(config)
+  _reinforce(config)
+
+
+def elicit_shuffled(config) -> None:
+  """Control: rewards go to other rollouts."""
+  elicit(config)
+  config.grpo.rl.shuffle_rewards = True
+
+
+def elicit_more(config) -> None:
+  """Control: cross-entropy on answers, as in `sft_more`."""
+  elicit(config)
+  _more(config)
 
 
 def words(config) -> None:

@@ -10,7 +10,7 @@ from cooper_jax.experiments.comparisons import Difference
 from cooper_jax.experiments.results import DISTANCE_AND_SIZE, TableRow
 
 SEEDS = (0, 1, 2)
-ONE, TWO, WORDS = paper.CLAIMS
+ONE, TWO, ELICITED, WORDS = paper.CLAIMS
 ABOVE, BELOW, AROUND = (0.05, 0.02, 0.08), (-0.05, -0.08, -0.02), (0, -0.1, 0.1)
 
 
@@ -44,7 +44,7 @@ def judge(*figures, rows=None, seeds=SEEDS, claim=ONE, gap=()):
     for name in names
   ]
   found = verdict.verdicts(paper, [row()] if rows is None else rows, made)
-  assert [each.claim for each in found] == [ONE, TWO, WORDS]
+  assert [each.claim for each in found] == [*paper.CLAIMS]
   return found[list(paper.CLAIMS).index(claim)]
 
 
@@ -61,6 +61,8 @@ def judge(*figures, rows=None, seeds=SEEDS, claim=ONE, gap=()):
     (TWO, (ABOVE, ABOVE, BELOW), verdict.REFUTED),
     (WORDS, (ABOVE, ABOVE, ABOVE), verdict.HOLDS),
     (WORDS, (AROUND, ABOVE, ABOVE), verdict.NONE),
+    (ELICITED, (ABOVE, ABOVE, ABOVE), verdict.HOLDS),
+    (ELICITED, (BELOW, ABOVE, ABOVE), verdict.REFUTED),
   ],
 )
 def test_every_comparison_decides(claim, figures, said):

@@ -36,7 +36,7 @@ def test_effort_lasts_as_long_as_its_block(quick, before):
     ("INVALID_ARGUMENT: a fault", False),
   ],
 )
-def test_a_full_device_is_no_faulty_kernel(said, full):
+def test_a_full_device_is_not_a_kernel_without_room(said, full):
   error = jax.errors.JaxRuntimeError(said)
   assert compilation.fills_memory(error) == full
 
