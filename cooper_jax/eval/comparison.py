@@ -5,6 +5,7 @@ difference is one of answers to the same question. Its interval resamples the
 seeds and, within them, the questions: what would another seed have given?
 """
 
+import collections
 import json
 from pathlib import Path
 
@@ -28,28 +29,34 @@ def groups() -> dict[str, tuple[str, ...]]:
 def answers(
   workdir, stage: str, benchmark: str = ""
 ) -> dict[str, dict[tuple, dict]]:
-  """mode -> {(sample, question): line} of one run; UserError without it.
+  """mode -> {(sample, question, how often before): line} of one run.
 
-  benchmark: what was asked, "" = the test split.
+  benchmark: what was asked, "" = the test split. Raises UserError where there
+  are none, or they can't be read.
   """
   folder = Path(workdir).expanduser() / "evaluate" / benchmark
   path = folder / f"{stage}.jsonl"
-  found = {}
+  found, seen = {}, collections.Counter()
   try:
     for text in path.read_text(encoding="utf-8").splitlines():
       line = json.loads(text)
-      asked = found.setdefault(line["mode"], {})
-      asked[line["sample"], line["question"]] = line
+      line |= {"family": str(line["family"]), "hit": float(line["hit"])}
+      same = line["sample"], line["question"]
+      before = seen[line["mode"], same]
+      seen[line["mode"], same] += 1
+      found.setdefault(line["mode"], {})[*same, before] = line
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
       f"{path} can't be read ({type(error).__name__}); evaluate that run with"
       " this version (configs/evaluate.py) and name a stage that it has"
     ) from error
+  if not found:
+    raise UserError(f"{path} holds no answer; evaluate that run again")
   return found
 
 
 def read(workdir, stage: str, mode: str) -> dict[tuple, tuple[str, float]]:
-  """{(sample, question): (family, hit)} of one run; UserError without it."""
+  """{question as in `answers`: (family, hit)}; UserError without it."""
   found = answers(workdir, stage)
   if mode not in found:
     path = Path(workdir).expanduser() / "evaluate" / f"{stage}.jsonl"
@@ -79,9 +86,13 @@ def pairs(runs, against, stage: str, mode: str):
 
 
 def differences(made) -> dict[str, tuple[float, float, float, int]]:
-  """name -> (mean difference, low, high, questions): all, groups, families."""
+  """name -> (mean difference, low, high, questions): all, groups, families.
+
+  Of a family that is named as a group ("distance") it is "distance (family)".
+  """
   known = sorted({str(f) for families, _ in made for f in families})
-  parts = {"all": tuple(known)} | groups() | {name: (name,) for name in known}
+  parts = {"all": tuple(known)} | groups()
+  parts |= {f"{n} (family)" if n in parts else n: (n,) for n in known}
   found = {}
   for title, names in parts.items():
     each = [gaps[np.isin(families, names)] for families, gaps in made]

@@ -54,6 +54,7 @@ def lines(items, found) -> str:
         "family": question.family,
         "mode": mode,
         "answer": question.answer,
+        "value": question.value,  # the true number, not rounded, or None
         "text": text,
         "hit": float(grade.hit),
         "drew": [drawn.modality for drawn in maps],

@@ -72,7 +72,16 @@ def fits(x, y):
 
 
 def score(layer: str, train, validation, test) -> Score:
-  """Fits with the penalty that is best in validation; `Cells` of each."""
+  """Fits with the penalty that is best in validation; `Cells` of each.
+
+  Raises UserError where states are not finite.
+  """
+  for each in (train, validation, test):
+    if not np.isfinite(each.states[layer]).all():
+      raise UserError(
+        f"states of {layer} are not finite: this training has diverged; give"
+        " another --stage or --workdir"
+      )
   best = math.inf
   for penalty, ours in fits(train.states[layer], train.log_depth):
     missed = ours(validation.states[layer]) - validation.log_depth
@@ -225,16 +234,16 @@ def main(argv=None) -> int:
     runs = _named(runs, asked.workdir)
     path = Path(asked.figure or Path(asked.workdir[0]) / "ridge.png")
     path = path.expanduser()
+    if not asked.json:
+      print("\n".join(line for run in runs for line in lines(run)))
     draw(runs, path)
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return errors.EXIT_USER
   if asked.json:
     print(json.dumps([dataclasses.asdict(run) for run in runs]))
-    return errors.EXIT_DONE
-  for run in runs:
-    print("\n".join(lines(run)))
-  print(f"figure: {path}")
+  else:
+    print(f"figure: {path}")
   return errors.EXIT_DONE
 
 

@@ -15,8 +15,8 @@ from cooper_jax.experiments.jobs import EVALUATE, Job
 from cooper_jax.training import json_files, workdir
 
 # Of an answer, in this order.
-KEPT_FIELDS = ("mode", "family", "sample", "question", "answer", "text")
-KEPT_FIELDS += ("hit", "drew")
+KEPT_FIELDS = ("mode", "family", "sample", "question", "answer", "value")
+KEPT_FIELDS += ("text", "hit", "drew")
 
 
 def keep(jobs: dict[str, Job], folder) -> list[str]:
@@ -52,7 +52,7 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   made = job.folder / EVALUATE
   for path in sorted(made.rglob("*.jsonl")):  # of each benchmark in a folder
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    kept = [{field: line[field] for field in KEPT_FIELDS} for line in lines]
+    kept = [{n: line[n] for n in KEPT_FIELDS if n in line} for line in lines]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
     copy = there / EVALUATE / path.relative_to(made)
     copy.parent.mkdir(parents=True, exist_ok=True)

@@ -34,15 +34,18 @@ def of_lines(lines) -> list[dict]:
 
 def factor_of(line: dict) -> float:
   """Error factor of an answer to a question for a length; inf if unread."""
+  # Not as it is written, which is rounded; older answers have that alone.
+  value = line.get("value")
   found = grade.grade(
     line["text"],
     answer=line["answer"],
     answer_type="number",
     unit="m",
+    value=value,
     question=line["question"],
     rules=grade.Rules(tags_only=True),
   )
-  return ratio.ratio(found.value, grade.truth(line["answer"], "m"))
+  return ratio.ratio(found.value, grade.truth(line["answer"], "m", value))
 
 
 def measure(lines) -> Lengths:

@@ -8,15 +8,18 @@ by the way. Of what is left the first of these that names one option decides:
 2. the last plain statement of the answer: "the answer is B";
 3. a sentence that is nothing but an option: "It is B.";
 4. what options alike but for a letter say in common: "A is closer";
-5. the last conclusion ("so ..", "but .."), then everything.
+5. the last conclusion ("so ..", "but .."), then everything;
+6. what says an option in other words: "150 cm" of "1.5 m", "nearer" of
+   "closer".
 
-Two options in one of the last three places are no answer.
+Two options in one of the last four places are no answer.
 """
 
+import math
 import re
 from collections.abc import Sequence
 
-from cooper_jax.grading import marks
+from cooper_jax.grading import marks, quantities
 from cooper_jax.grading.marks import MARK
 
 # A clause of these words and one option does nothing but answer.
@@ -128,9 +131,33 @@ def read(
     everything = "" if refused else "".join(clause for clause, _ in clauses)
     found = found or _one(everything) or _one(_conclusion(clauses))
   if not found:
-    return None, "refusal" if refused else "none"
+    if refused:
+      return None, "refusal"
+    same = _in_other_words(body, options)
+    return same, "none" if same is None else "text"
   code = ord(found)
   return code & 0xFFF, "text" if code < marks.LETTER else "letter"
+
+
+def _in_other_words(body: str, options: Sequence[str]) -> int | None:
+  """The option that is the same number, length or word as a whole text."""
+  if re.search(rf"\b{_NOT}\b", body.lower()):
+    return None
+  values = [quantities.read(option) for option in options]
+  if all(values):
+    said = quantities.read(body)
+    same = [
+      value is not None
+      and said is not None
+      and value.unit == said.unit
+      and math.isclose(value.value, said.value, abs_tol=1e-9)
+      for value in values
+    ]
+  else:
+    words = set(re.findall(r"[\w'’]+", body.lower())) - _FILLERS
+    alike = [each for each in _SAME if words and words <= each]
+    same = [any(option.lower() in each for each in alike) for option in options]
+  return same.index(True) if sum(same) == 1 else None
 
 
 def _one(text: str, *, alone: bool = False) -> str | None:

@@ -26,7 +26,8 @@ _SPELT = (
   rf"|{_BELOW_100})"
 )
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4}
-_PART = rf"\b(an?|{_ONE})[ -](half|halve|third|quarter|fourth)s?\b"
+_PART = rf"(an?|\d+|{_ONE})[ -](half|halve|third|quarter|fourth)s?\b"
+_DIGIT = "(?:" + "|".join(_ONES[:10]) + ")"
 _STARTS = r"(?<![\w.,/])"  # here no number is under way
 
 
@@ -60,7 +61,8 @@ def plain(text: str, unit: str) -> str:
     _fraction,
     text,
   )
-  return _digits(_halves(text, unit), unit)
+  text = re.sub(r"(?<=\d) \. (?=\d)", ".", text)
+  return _digits(_shares(_points(text), unit), unit)
 
 
 def _fraction(match) -> str:
@@ -71,16 +73,38 @@ def _fraction(match) -> str:
   return f"{int(whole or 0) + over / under:.12g}"
 
 
-def _halves(text: str, unit: str) -> str:
+def _points(text: str) -> str:
+  """In: "two point two five", "2 point 4"   Out: "2.25", "2.4"."""
+
+  def decimal(match):
+    whole, digits = match[1], re.split("[ -]", match[2])
+    digits = [str(_VALUES.get(each, each)) for each in digits]
+    return f"{_whole(whole):g}.{''.join(digits)}"
+
+  return re.sub(
+    rf"(?<![\w.,/-])({_BELOW_100}|\d+)\s+point\s+"
+    rf"({_DIGIT}(?:[ -]{_DIGIT})*|\d+)\b(?!\.\d)",
+    decimal,
+    text,
+  )
+
+
+def _share(number: str, part: str) -> float:
+  """In: "three", "quarter"   Out: 0.75."""
+  count = int(number) if number.isdigit() else _VALUES.get(number, 1)
+  return count / _PARTS[part]
+
+
+def _shares(text: str, unit: str) -> str:
   """In: "2 and a half feet", "a third of a foot"   Out: "2.5 feet", ..."""
   text = re.sub(
-    rf"{_PART}(?= of an? (?:{unit}))",
-    lambda m: f"{_VALUES.get(m[1], 1) / _PARTS[m[2]]:.12g}",
+    rf"\b{_PART}(?= of an? (?:{unit}))",
+    lambda m: f"{_share(m[1], m[2]):.12g}",
     text,
   )
   return re.sub(
-    rf"{_STARTS}({NUMBER}) and a half(?=\s*-?\s*(?:{unit}))",
-    lambda m: f"{float(m[1]) + 0.5:g}",
+    rf"{_STARTS}({NUMBER}) and {_PART}(?=\s*-?\s*(?:{unit}))",
+    lambda m: f"{float(m[1]) + _share(m[2], m[3]):.12g}",
     text,
   )
 
@@ -88,7 +112,7 @@ def _halves(text: str, unit: str) -> str:
 def _digits(text: str, unit: str) -> str:
   """In: "two and a half meters", "2 meters and a half"   Out: "2.5 meters"."""
   one = r"(?<!of )\ban?(?=\s+(?:met(?:er|re)|foot|yard|inch|mile)\b)"
-  pattern = rf"\b(?:(half an?)|({_SPELT})(\s+and\s+a\s+half)?)\b"
+  pattern = rf"\b(?:(half an?)|({_SPELT})(?:\s+and\s+{_PART})?)\b"
   if re.search(r"\d", text):
     pattern += rf"(?=\s*-?\s*(?:{unit}))"
   elif not re.search(pattern, text):  # "about a meter", and no other number
@@ -97,19 +121,26 @@ def _digits(text: str, unit: str) -> str:
   def digits(match):
     if match[1]:
       return "0.5"
-    value = 0.0
-    for word in re.split("[ -]", match[2]):
-      if word in _LARGE:
-        value *= _LARGE[word]
-      elif word in ("a", "an"):
-        value = 1.0
-      elif word != "and":
-        value += _VALUES[word] if word in _VALUES else float(word)
-    return f"{value + 0.5 * bool(match[3]):g}"
+    more = _share(match[3], match[4]) if match[3] else 0.0
+    return f"{_whole(match[2]) + more:.12g}"
 
   text = re.sub(pattern, digits, text)
   return re.sub(
-    rf"(?<![\d.])({NUMBER})(\s*(?:{unit}))\s+and\s+a\s+half\b",
-    lambda m: f"{float(m[1]) + 0.5:g}{m[2]}",
+    rf"(?<![\d.])({NUMBER})(\s*(?:{unit}))\s+and\s+{_PART}"
+    rf"(?!\s+of|\s*-?\s*(?:{unit}))",
+    lambda m: f"{float(m[1]) + _share(m[3], m[4]):.12g}{m[2]}",
     text,
   )
+
+
+def _whole(spelt: str) -> float:
+  """In: "two hundred and five", "12"   Out: 205, 12."""
+  value = 0.0
+  for word in re.split("[ -]", spelt):
+    if word in _LARGE:
+      value *= _LARGE[word]
+    elif word in ("a", "an"):
+      value = 1.0
+    elif word != "and":
+      value += _VALUES[word] if word in _VALUES else float(word)
+  return value

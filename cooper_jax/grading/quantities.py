@@ -77,6 +77,7 @@ _NO_LENGTH = re.compile(
   r"|degrees?|deg|pixels?|px|percent|seconds?|sec|s|minutes?|hours?|lit(?:er|re)s?"
   r")\b)"
 )
+_ALONE = r"(?!\d|[.,]\d|\s*[-–/x×]?\s*[a-z'\"%°\d])"  # of no unit, no thing
 _TURN = re.compile(
   r"\b(?:so|but|therefore|thus|hence|however|total of|total is)\b|[=≈]"
 )
@@ -138,6 +139,17 @@ def _holds(sentence: str, length: bool) -> bool:
 def _tidy(text: str) -> str:
   text = numerals.plain(text, _UNIT)
   text = re.sub(r"\.{2,}|…", " to ", text)
+  # "240 (cm)", "distance (cm): 240", "in cm: 240"
+  text = re.sub(rf"(\d)\s*\(\s*({_LETTERS})\s*\)", r"\1 \2", text)
+  text = re.sub(
+    rf"(?:\(\s*|\bin )({_LETTERS})\s*\)?\s*[:=]\s*(-?{NUMBER})"
+    rf"(?!\d|\.\d|\s*-?\s*(?:{_UNIT}))",
+    r": \2 \1",
+    text,
+  )
+  # "1 m 80", "6 foot 2"
+  text = re.sub(rf"(\d\s*m(?:et(?:er|re)s?)?) (\d\d){_ALONE}", r"\1 \2cm", text)
+  text = re.sub(rf"(\d\s*f(?:oo|ee)?t) (1[01]|\d){_ALONE}", r"\1 \2in", text)
   # "1m80", "2m30cm", "5'4", "5 ft. 4 in.", "between 1 and 2"
   text = re.sub(
     rf"(\dm)(\d\d)(?!\d|\.\d|\s*-?\s*(?:{_UNIT}))", r"\1 \2cm", text

@@ -276,8 +276,8 @@ def statistics(prediction_BHW, target_BHW, objects_BHW=None):
 
 
 def metrics(stats) -> dict[str, float]:
-  """Means over images; over object pixels for the `object_` ones."""
-  images = max(float(stats["images"]), 1.0)
+  """Means over images with readings; of objects' pixels the `object_` ones."""
+  images = float(stats["images"]) or math.nan
   result = {
     name: float(stats[name]) / images for name in ("abs_rel", "delta1", "rmse")
   }

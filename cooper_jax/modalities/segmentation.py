@@ -305,7 +305,7 @@ def metrics(stats, config: Config = DEFAULT) -> dict[str, float]:
   shown = shown[classes.counted[shown]]
   result = {
     "miou": float(np.mean(each[shown])) if shown.size else float("nan"),
-    "accuracy": float(np.trace(matrix) / max(matrix.sum(), 1)),
+    "accuracy": float(np.trace(matrix) / (matrix.sum() or np.nan)),
   }
   for name, members in (
     ("object_miou", shown[classes.objects[shown]]),

@@ -40,14 +40,25 @@ def facts(workdir):
         value = values[name]
         listed = isinstance(value, list)
         found[name] = ", ".join(map(str, value)) if listed else value
-    data = values.get("data", {})
-    if "jsonl" in data.get("source", ""):
-      path = data["settings"]["jsonl"]["path"]
-      found["data"] = f"{data['source']} ({path})"
+    own = _own_data(values.get("data", {}))
+    if own:
+      found["data"] = own
   versions = [f"Python {platform.python_version()}"]
   for library in LIBRARIES:
     versions.append(f"{library} {importlib.metadata.version(library)}")
   return found | {"versions": ", ".join(versions)}
+
+
+def _own_data(data):
+  """Sources that are not the rendered world alone, and where they lie."""
+  source, settings = data.get("source", "world"), data.get("settings", {})
+  names = [each.partition(":")[0].strip() for each in source.split(",")]
+  if set(names) == {"world"}:
+    return ""
+  each = [settings.get(name, {}) for name in names]
+  places = [one.get("path") or one.get("root") for one in each]
+  said = ", ".join(filter(None, places))
+  return f"{source} ({said})" if said else source
 
 
 def files(workdir):

@@ -40,8 +40,8 @@ METRIC_TITLES = {
 }
 # Keys that begin otherwise belong to a modality.
 NOT_MAPS = frozenset(
-  "qa benchmarks maps map_rate map_use reading heldout reward time speed"
-  " tokenizer pretrain sft grpo evaluate".split()
+  "qa validation benchmarks maps map_rate map_use reading heldout reward time"
+  " speed tokenizer pretrain sft grpo evaluate".split()
 )
 
 

@@ -255,7 +255,8 @@ def policy_loss(
   loss_RT = term.loss_RT
   metrics = _clip_metrics(term, mask_RT, rows_R, config)
   tokens = _token_weight(mask_RT, rows_R, config)
-  metrics["approx_kl"] = (ESTIMATORS["k3"](log_ratio_RT).sum(), tokens)
+  # The tokens are the old policy's, so of KL(old | new).
+  metrics["approx_kl"] = (ESTIMATORS["k3"](-log_ratio_RT).sum(), tokens)
   if sampler_log_prob_RT is not None:
     metrics |= mismatch(old_RT, sampler_log_prob_RT, mask_RT)
     if config.correction != "none":

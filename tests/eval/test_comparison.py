@@ -13,14 +13,17 @@ from cooper_jax.grading import intervals
 FAMILIES = ("closer", "height", "count")
 
 
-def write(folder, hits, *, mode="text", stage="sft"):
-  """A run whose k-th question was answered with hits[k]."""
+def write(folder, hits, *, families=FAMILIES, times=1, stage="sft"):
+  """A run whose k-th question was answered with hits[k].
+
+  times: how often one question is asked about one image.
+  """
   path = folder / "evaluate" / f"{stage}.jsonl"
   path.parent.mkdir(parents=True)
   lines = [
     {
-      "sample": f"s{k}", "question": "?", "family": FAMILIES[k % 3],
-      "mode": mode, "hit": float(hit),
+      "sample": f"s{k // times}", "question": "?",
+      "family": families[k % len(families)], "mode": "text", "hit": float(hit),
     }
     for k, hit in enumerate(hits)
   ]  # fmt: skip
@@ -90,3 +93,46 @@ def test_seeds_that_differ_widen_the_interval():
   low, high = intervals.nested_bootstrap(same)
   wide_low, wide_high = intervals.nested_bootstrap(apart)
   assert wide_high - wide_low > 2 * (high - low)
+
+
+def test_a_family_does_not_stand_in_for_the_group_of_its_name(tmp_path):
+  families = ("distance", "closer", "all")
+  one = write(tmp_path / "a", [1, 0, 1] * 40, families=families)
+  other = write(tmp_path / "b", [0, 0, 0] * 40, families=families)
+  found = comparison.differences(
+    comparison.pairs([one], [other], "sft", "text")
+  )
+  assert (
+    found["distance"][0] == pytest.approx(0.5) and found["distance"][3] == 80
+  )
+  assert found["distance (family)"][0] == 1 and found["closer"][0] == 0
+  assert found["all"][3] == 120 and found["all (family)"][3] == 40
+
+
+def test_a_question_that_is_asked_twice_counts_twice(tmp_path):
+  one = write(tmp_path / "a", [1, 0, 1, 1], times=2)
+  other = write(tmp_path / "b", [0, 0, 1, 1], times=2)
+  found = comparison.differences(
+    comparison.pairs([one], [other], "sft", "text")
+  )
+  assert found["all"][0] == pytest.approx(0.25) and found["all"][3] == 4
+
+
+@pytest.mark.parametrize(
+  ("text", "said"),
+  [
+    ("", "holds no answer"),
+    ('{"mode": "text", "sample": "s", "question": "?"}\n', "can't be read"),
+    (
+      '{"mode": "text", "sample": "s", "question": "?", "family": "gap"}\n',
+      "hit",
+    ),
+  ],
+)
+def test_answers_that_are_none_are_told_of(tmp_path, capsys, text, said):
+  run = write(tmp_path / "a", [1])
+  (tmp_path / "a/evaluate/sft.jsonl").write_text(text)
+  assert compare.main([run, "--against", run, "--mode=text"]) == 2
+  told = capsys.readouterr().err
+  assert told.count("error:") == told.count("\n") == 1
+  assert said in told or "KeyError" in told

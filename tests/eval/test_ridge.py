@@ -127,6 +127,17 @@ def test_what_a_layer_tells_is_found_and_nothing_where_there_is_nothing():
   assert abs(nothing.r2) < 0.03 and nothing.penalty > found.penalty
 
 
+def test_states_of_a_diverged_training_are_refused():
+  rng = np.random.default_rng(0)
+  split = [
+    cells(rng, n, np.array([0.5, -0.3, 0, 0]), 0.1) for n in (40, 20, 20)
+  ]
+  split[2].states["layer"][3, 1] = np.nan
+  with pytest.raises(errors.UserError, match=r"layer are not finite.*diverged"):
+    ridge.score("layer", *split)
+  ridge.score("other", *split)
+
+
 def test_the_figure_has_a_line_a_run(tmp_path):
   score = ridge.Score(0.9, 0.1, 1.0)
   scores = {"encoder": score, "decoder 1": score}

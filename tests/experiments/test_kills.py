@@ -7,13 +7,15 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS = "base,amg"
 KILLS = 10
-MOST_S = 40.0  # less than a stage of a smoke run takes
 
 
 def start(out):
@@ -21,6 +23,7 @@ def start(out):
   return subprocess.Popen(
     [sys.executable, "-m", "cooper_jax.sweep", *words, f"--out={out}"],
     cwd=ROOT,
+    env=os.environ | {"XLA_FLAGS": compiling.QUICK},  # of one device
     start_new_session=True,  # so that the jobs can be killed with it
   )
 
@@ -37,12 +40,14 @@ def figures(out):
 
 @pytest.mark.slow
 def test_ten_kills_change_no_digit(tmp_path):
+  begun = time.monotonic()
   assert start(tmp_path / "whole").wait() == 0
+  most_s = (time.monotonic() - begun) / KILLS  # so that no other run ends
   rng, kills, out = random.Random(0), 0, tmp_path / "killed"
   while True:
     running = start(out)
     try:
-      waits = rng.uniform(5.0, MOST_S) if kills < KILLS else None
+      waits = rng.uniform(0.2, 1.0) * most_s if kills < KILLS else None
       code = running.wait(timeout=waits)
       break
     except subprocess.TimeoutExpired:

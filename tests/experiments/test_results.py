@@ -5,7 +5,14 @@ import math
 
 import pytest
 
-from cooper_jax.experiments import figure, jobs, results, run, tables
+from cooper_jax.experiments import (
+  figure,
+  jobs,
+  lengths,
+  results,
+  run,
+  tables,
+)
 from tests.experiments import fake
 
 ARGUMENTS = ["--rows=all", "--out=runs/paper"]
@@ -67,6 +74,16 @@ def test_a_row_is_read_in_its_mode(tmp_path):
   assert row.values["held-out pair"] == 0.5 and row.values["AbsRel"] == 0.25
   assert math.isnan(row.values["held-out words"])
   assert found.unlearned["constant"]["distance"] == pytest.approx(0.1)
+
+
+def test_lengths_are_held_to_the_truth_and_not_to_how_it_is_written():
+  line = {"family": "height", "question": "?", "answer": "1.3 m"}
+  line["text"] = "<answer> 1.6 m </answer>"
+  assert lengths.factor_of(line | {"value": 1.25}) == pytest.approx(1.28)
+  assert lengths.factor_of(line | {"value": 1.345}) == pytest.approx(
+    1.6 / 1.345
+  )
+  assert lengths.factor_of(line) == pytest.approx(1.6 / 1.3)  # an older answer
 
 
 def test_an_unfinished_row_is_a_gap(tmp_path):

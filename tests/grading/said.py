@@ -11,7 +11,37 @@ def claim(options, said):
   return [(text, options, value) for text, value in said.items()]
 
 
+LENGTHS = ("1.5 m", "2 m", "2.5 m")
+
 SAID = [
+  *claim(
+    LENGTHS,
+    {
+      "1.5m": "1.5 m",
+      "1.50 m": "1.5 m",
+      "150 cm": "1.5 m",
+      "It is 2 metres.": "2 m",
+      "2.5 meters": "2.5 m",
+      "3 m": None,
+      "2 m or 2.5 m": None,
+      "200 cm or 250 cm": None,
+      "not 200 cm": None,
+      "2 kg": None,
+    },
+  ),
+  *claim(
+    ("2", "3", "4"),
+    {"two": "2", "three chairs": "3", "2.0": "2", "5": None, "3 or 4": None},
+  ),
+  *claim(
+    ("closer", "farther"),
+    {
+      "further": "farther",
+      "It is nearer.": "closer",
+      "not nearer": None,
+      "larger": None,
+    },
+  ),
   *claim(
     CLOSER,
     {

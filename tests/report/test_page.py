@@ -7,7 +7,16 @@ import re
 import pytest
 from PIL import Image
 
-from cooper_jax.report import claims, curves, figures, gallery, gallery_image
+from cooper_jax.report import (
+  benchmarks,
+  claims,
+  curves,
+  facts,
+  figures,
+  gallery,
+  gallery_image,
+  tables,
+)
 from cooper_jax.report.page import write_report
 from tests.report import fake_run
 
@@ -233,6 +242,45 @@ def test_a_report_of_nothing_is_still_a_page(tmp_path):
   parser = Tags()
   parser.feed(path.read_text(encoding="utf-8"))
   assert not parser.open
+
+
+def test_what_is_no_map_is_not_shown_as_one():
+  found = {"depth/abs_rel": 0.2, "depth/abs_rel_constant": 0.5}
+  found |= {"validation/grpo/best": 0.56, "validation/grpo/best_step": 40}
+  shown = tables.maps(found)
+  assert "Depth" in shown and "Validation" not in shown
+
+
+@pytest.mark.parametrize(
+  ("data", "said"),
+  [
+    ({"source": "world"}, None),
+    ({"source": "nyu"}, "nyu"),
+    ({"source": "world,jsonl", "settings": {"jsonl": {"path": "a.jsonl"}}},
+     "world,jsonl (a.jsonl)"),
+    ({"source": "built:rooms", "settings": {"built": {"root": "~/b"}}},
+     "built:rooms (~/b)"),
+  ],
+)  # fmt: skip
+def test_the_page_says_of_which_data_its_questions_are(tmp_path, data, said):
+  (tmp_path / "config.json").write_text(json.dumps({"data": data}))
+  own = facts.facts(tmp_path).get("data")
+  assert own == said
+  told = claims.claims({}, own=own or "")[-1]
+  assert ("rendered world" in told) == (said is None)
+
+
+def test_answers_held_to_a_mode_are_called_so():
+  key = "benchmarks/rephrased/accuracy"
+  found = {}
+  for name in ("", "/closer", "/depth", "/closer/depth", "/text"):
+    fake_run.rate(found, f"{key}{name}/sft", 0.5, 40)
+  shown = benchmarks.section(found)
+  assert "Accuracy: closer" in shown
+  assert shown.index("Accuracy, held: always draws depth") > shown.index(
+    "closer"
+  )
+  assert "held: reasons in text" in shown and "closer: depth" not in shown
 
 
 def test_a_new_modality_appears_without_an_edit(tmp_path):

@@ -115,6 +115,25 @@ def test_mismatch_matches_the_vectors():
   )
 
 
+def test_approx_kl_is_the_divergence_of_the_old_policy_from_the_new():
+  rng = np.random.default_rng(0)
+  old, new = np.log(rng.dirichlet(np.ones(5), 2))
+  token = rng.choice(5, (200, 1000), p=np.exp(old))  # the old one's
+  _, metrics = _loss(
+    jnp.asarray(new[token]),
+    LossConfig("dapo"),
+    {
+      "old_log_prob_RT": old[token],
+      "advantage_RT": np.zeros(200),
+      "mask_RT": np.ones_like(token, bool),
+    },
+  )
+  total, weight = metrics["approx_kl"]
+  there, back = (np.exp(p) @ (p - q) for p, q in ((old, new), (new, old)))
+  assert abs(there - back) > 0.1 * there
+  assert total / weight == pytest.approx(there, rel=0.03)
+
+
 def test_k1_in_the_loss_is_refused():
   with pytest.raises(UserError, match="k1 in the loss has zero gradient"):
     LossConfig(kl="k1", kl_weight=0.1)

@@ -33,12 +33,17 @@ def score(modality, predictions, targets, objects=None) -> dict:
 
 
 def summarize(modality, per_image) -> dict:
-  """The same from the statistics of each image."""
+  """The same from the statistics of each image.
+
+  One whose statistics are all 0 has nothing to be compared with, and is not
+  counted in n; where there is no other, metrics are NaN.
+  """
   images = {
     name: _Images.of([each[name] for each in per_image])
     for name in per_image[0]
   }
   count = len(per_image)
+  told = sum(any(np.any(x) for x in each.values()) for each in per_image)
   sums = lambda times: {n: each.sum(times) for n, each in images.items()}  # noqa: E731
   values = modality.metrics(sums(np.ones(count)))
   rng = np.random.Generator(np.random.Philox(key=SEED))
@@ -49,11 +54,11 @@ def summarize(modality, per_image) -> dict:
     result[name] = value
     if "/" in name:
       continue
-    result[f"{name}/n"] = count
-    draws = [each[name] for each in drawn if name in each]
-    result[f"{name}/ci95"] = [
-      float(bound) for bound in np.nanquantile(draws, (0.025, 0.975))
-    ]
+    result[f"{name}/n"] = told
+    draws = [each.get(name, math.nan) for each in drawn]
+    some = [x for x in draws if not math.isnan(x)] or [math.nan]
+    bounds = np.quantile(some, (0.025, 0.975))
+    result[f"{name}/ci95"] = [float(bound) for bound in bounds]
   return result
 
 

@@ -24,6 +24,17 @@ def test_depth_interval_is_the_bootstrap_of_the_image_errors():
   assert low < found["abs_rel"] < high
 
 
+def test_maps_with_nothing_to_compare_with_are_not_counted():
+  rng = np.random.default_rng(0)
+  prediction = rng.uniform(1, 3, (4, 4, 4))
+  target = np.zeros((4, 4, 4))
+  assert np.isnan(maps.score(depth, prediction, target)["abs_rel"])
+  target[1:3] = prediction[1:3] / 1.5
+  found = maps.score(depth, prediction, target)
+  assert found["abs_rel"] == pytest.approx(0.5) and found["abs_rel/n"] == 2
+  np.testing.assert_allclose(found["abs_rel/ci95"], 0.5)
+
+
 def test_segmentation_uses_one_matrix_over_all_images():
   target = np.array([[[1] * 9 + [2]], [[2] * 9 + [1]]])
   prediction = np.array([[[1] * 9 + [2]], [[2] * 10]])
