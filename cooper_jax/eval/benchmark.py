@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from cooper_jax import plugins
+from cooper_jax.data import modes
 from cooper_jax.errors import UserError
 from cooper_jax.eval import baselines, blind, questions
 from cooper_jax.grading import intervals
@@ -45,7 +46,8 @@ class Benchmark:
 def open_all(config) -> dict[str, Benchmark]:
   """The benchmarks of `config.evaluate.benchmarks`, by name, in order.
 
-  Raises UserError where one does not exist, can't be read or asks nothing.
+  Raises UserError where one does not exist, can't be read or asks nothing, or
+  has a family whose scores would stand for those of a mode.
   """
   opened = {}
   for name in config.evaluate.benchmarks:
@@ -55,6 +57,12 @@ def open_all(config) -> dict[str, Benchmark]:
       raise UserError(
         f'benchmark "{name}" has nothing to ask; mend its files, or leave it'
         " out of config.evaluate.benchmarks"
+      )
+    reserved = {*questions.families(items)} & {*modes.every()}
+    if reserved:
+      raise UserError(
+        f'benchmark "{name}" has a family {min(reserved)}, which is the name of'
+        " a way of answering; call it something else"
       )
     fitted = None
     if hasattr(module, "training"):
