@@ -161,10 +161,10 @@ def test_a_benchmark_without_a_question_is_refused(coins, tmp_path):
 
 
 def test_a_family_that_is_named_as_a_mode_is_refused(coins, tmp_path):
-  path = tmp_path / "coins.py"
-  path.write_text(path.read_text().replace('"old"', '"depth"'))
-  with pytest.raises(UserError, match='"coins" has a family depth, which is'):
-    benchmark.open_all(config_of(coins))
+  text = COINS.replace('"old"', '"depth"')
+  (tmp_path / "drawn_coins.py").write_text(text)
+  with pytest.raises(UserError, match='_coins" has a family depth, which is'):
+    benchmark.open_all(config_of(coins, "drawn_coins"))
 
 
 def test_an_unknown_benchmark_is_named_with_those_there_are(coins):
