@@ -67,6 +67,11 @@ def check(asked) -> None:
   from cooper_jax.report import answer_files
 
   wording.check(asked.question)
+  if asked.stage and not asked.workdir:
+    raise UserError(
+      f"--stage={asked.stage} is one of a --workdir's; a package holds one"
+      " policy: drop it"
+    )
   photograph = None
   if asked.image is not None:
     pictures.read_image(asked.image, 8, f"--image={asked.image}")

@@ -11,7 +11,13 @@ and by family.
 import argparse
 import sys
 
-from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
+from cooper_jax.errors import (
+  EXIT_DONE,
+  EXIT_USER,
+  UserError,
+  printable,
+  unread,
+)
 from cooper_jax.eval import comparison
 
 
@@ -34,14 +40,23 @@ def main(argv=None) -> int:
         " as many of each, one pair a seed"
       )
     made = comparison.pairs(asked.runs, asked.against, asked.stage, asked.mode)
+    print("\n".join(lines(asked, made)), flush=True)
+  except BrokenPipeError:
+    unread()
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
-  print(f"{len(made)} pairs, stage {asked.stage}, mode {asked.mode}")
+  return EXIT_DONE
+
+
+def lines(asked, made) -> list[str]:
+  """What is printed of pairs of runs."""
+  found = [f"{len(made)} pairs, stage {asked.stage}, mode {asked.mode}"]
   for name, (mean, low, high, count) in comparison.differences(made).items():
     mean, low, high = (100 * value for value in (mean, low, high))
-    print(f"{name:18s} {mean:+6.1f} ({low:+.1f} to {high:+.1f})  n {count}")
-  return EXIT_DONE
+    said = f"{mean:+6.1f} ({low:+.1f} to {high:+.1f})  n {count}"
+    found.append(f"{name:18s} {said}")
+  return found
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ whether to mend the input, to start the same command again, or to look closer.
 
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Iterable
 
@@ -71,6 +72,14 @@ def tell(error: BaseException) -> int:
     print(f"error: the disk is full ({error.filename})", file=sys.stderr)
     return EXIT_USER
   raise error
+
+
+def unread() -> None:
+  """Lets what is still printed go nowhere: of `| head` nobody reads on.
+
+  Call it where a BrokenPipeError is caught.
+  """
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def cause(error: BaseException) -> str:

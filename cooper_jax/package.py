@@ -13,6 +13,7 @@ files of a policy that speaks a downloaded model's text stand beside them.
 import argparse
 import functools
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -276,11 +277,15 @@ def pack(run_folder, out) -> dict:
   """Writes the package of a workdir whose SFT is done; returns the manifest."""
   import safetensors.numpy
 
+  if not str(out):
+    raise UserError("--out is empty; name a folder")
   run_folder, out = Path(run_folder).expanduser(), Path(out).expanduser()
-  if (out / text_files.CONFIG).exists() and not is_one(out):
+  written = (WEIGHTS, *text_files.KEPT)
+  lost = [name for name in written if os.path.lexists(out / name)]
+  if lost and not is_one(out):
     raise UserError(
-      f"{out} is no package, and has a {text_files.CONFIG} that would be lost;"
-      " give another --out"
+      f"{out} is no package, and has a {lost[0]} that would be lost; give"
+      " another --out"
     )
   config = workdir.read_config(run_folder)
   found = {stage: workdir.record(run_folder, stage) for stage in STAGES}
@@ -355,13 +360,14 @@ def main(argv=None) -> int:
   parser.add_argument("--out", required=True, help="folder to write")
   asked = parser.parse_args(argv)
   try:
+    out = Path(asked.out).expanduser() if asked.out else ""
     with jax.set_mesh(make_mesh()):
-      manifest = pack(asked.workdir, asked.out)
+      manifest = pack(asked.workdir, out)
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER
-  size = (Path(asked.out) / WEIGHTS).stat().st_size / 2**20
-  print(f"{asked.out}: {manifest['parameters']:,} parameters, {size:.1f} MiB")
+  size = (out / WEIGHTS).stat().st_size / 2**20
+  print(f"{out}: {manifest['parameters']:,} parameters, {size:.1f} MiB")
   return 0
 
 

@@ -97,6 +97,7 @@ def test_an_empty_question_is_refused(photo, question, capsys):
     (["How far is the " + "very " * 500 + "red ball?"], "question 1 is too l"),
     (["--all", "How far?"], "--all asks"),
     (["--out=pyproject.toml"], "end it in .png"),
+    (["--stage=sft"], "--stage=sft is one of a --workdir's"),
   ],
 )
 def test_questions_that_can_not_be_asked_are_one_line(words, message, capsys):

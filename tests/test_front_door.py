@@ -167,6 +167,8 @@ def test_the_callers_mesh_is_left_as_it_is(model, scene):
     ("no_such", {}, "no model no_such: .*packaged with this version: tiny"),
     ("tny", {}, 'did you mean "tiny"'),
     ("tiny", {"stage": "sft"}, "holds one policy"),
+    (None, {}, "no model of type NoneType"),
+    (3, {}, "no model of type int"),
   ],
 )
 def test_what_can_not_be_loaded_is_one_line(start, options, message):
@@ -197,6 +199,9 @@ def test_what_can_not_be_loaded_names_the_runs_that_are_here(
     ("room", ["How far?", None], "depth", "question 2 is of type NoneType"),
     ("room", "very " * 500, "depth", "question 1 is too long for this model"),
     ("room", "How far?", "dept", 'mode=dept: .*did you mean "depth"'),
+    ("room", None, "depth", "the question is of type NoneType"),
+    ("room", 3, "depth", "the question is of type int"),
+    (Image.new("RGB", (0, 20)), "How far?", "depth", "image is 0 x 20 pixels"),
   ],
 )
 def test_what_can_not_be_asked_is_one_line(
@@ -208,11 +213,25 @@ def test_what_can_not_be_asked_is_one_line(
   assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True, "2"])
+def test_a_batch_that_is_no_number_of_questions_is_refused(model, room, batch):
+  with pytest.raises(UserError, match=f"batch={batch!r}; give a number"):
+    model.ask(room, "How far?", batch=batch)
+
+
+@pytest.mark.parametrize("degrees", ["60", True, [60]])
+def test_an_angle_that_is_no_number_is_refused(model, room, degrees):
+  with pytest.raises(UserError, match=r"field_of_view=.*; give a number of"):
+    model.ask(room, "How far?", field_of_view=degrees)
+
+
 def test_a_map_that_it_does_not_draw_is_one_line(model, room):
   with pytest.raises(UserError, match='no map "normals": this model draws'):
     model.draw(room, "normals")
   with pytest.raises(UserError, match='did you mean "depth"'):
     model.draw(room, "dept")
+  with pytest.raises(UserError, match='no map "None"'):
+    model.draw(room, None)
 
 
 def test_an_answer_writes_over_no_photograph(model, room):
@@ -225,6 +244,9 @@ def test_an_answer_writes_over_no_photograph(model, room):
     answer.save("answer.jpg")
   with pytest.raises(UserError, match="no folder no/where"):
     answer.save("no/where/answer.png")
+  for name in (f"{'a' * 300}.png", "a\0.png"):
+    with pytest.raises(UserError, match=r"\.png' can't be written: "):
+      answer.save(room.parent / name)
   assert room.read_bytes() == before
 
 

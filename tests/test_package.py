@@ -16,6 +16,7 @@ from cooper_jax.eval import stage_scores
 from cooper_jax.parallel import shard
 from cooper_jax.policy import init_params, make_policy
 from cooper_jax.stages import tokenizer
+from cooper_jax.tokenizers import text_files
 from cooper_jax.trained import load_stage
 from cooper_jax.training import json_files, workdir
 from cooper_jax.training.checkpoint import Checkpoints
@@ -305,6 +306,35 @@ def test_other_tensors_are_named(run, packed, tmp_path):
   rewrite(there, lambda m: m.update(sha256=package.digest(data)))
   with pytest.raises(UserError, match=f"does not fit this model: {name} is"):
     package.load(config, make_policy(config), there)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", *text_files.KEPT])
+def test_it_writes_over_no_other_folder_s_files(run, tmp_path, name):
+  (tmp_path / name).write_text("of another model")
+  with pytest.raises(UserError, match=rf"no package, and has a {name} that"):
+    package.pack(tmp_path / "unread", tmp_path)
+  assert [each.name for each in tmp_path.iterdir()] == [name]
+  assert (tmp_path / name).read_text() == "of another model"
+
+
+def test_the_folder_to_write_is_named_and_its_tilde_expanded(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  asked = []
+
+  def pack(workdir, out):
+    asked.append(out)
+    out.mkdir()
+    (out / package.WEIGHTS).write_bytes(b"")
+    return {"parameters": 0}
+
+  monkeypatch.setattr(package, "pack", pack)
+  assert package.main(["--workdir=a", "--out=~/packed"]) == 0
+  assert asked == [tmp_path / "packed"]
+  monkeypatch.undo()
+  assert package.main(["--workdir=a", "--out="]) == 2
+  assert "--out is empty" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_not_packed(run, tmp_path, capsys):

@@ -7,6 +7,7 @@ seeds and, within them, the questions: what would another seed have given?
 
 import collections
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def answers(
     for text in path.read_text(encoding="utf-8").splitlines():
       line = json.loads(text)
       line |= {"family": str(line["family"]), "hit": float(line["hit"])}
+      if not math.isfinite(line["hit"]):
+        raise ValueError("a hit that is no number")
       same = line["sample"], line["question"]
       before = seen[line["mode"], same]
       seen[line["mode"], same] += 1

@@ -111,13 +111,14 @@ class Answer:
     path = Path(path).expanduser()
     if path.suffix.lower() != ".png":
       raise UserError(f"{path}: the picture is a PNG; end its name in .png")
-    if not path.parent.is_dir():
-      raise UserError(f"{path} can't be written: no folder {path.parent}")
-    answer_files.keep_off(path, self.path)
     try:
+      if not path.parent.is_dir():
+        raise UserError(f"{path} can't be written: no folder {path.parent}")
+      answer_files.keep_off(path, self.path)
       Image.fromarray(self.picture()).save(path, format="PNG")
-    except OSError as error:
-      raise UserError(f"{path} can't be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+      said = getattr(error, "strerror", None) or error
+      raise UserError(f"{str(path)!r} can't be written: {said}") from error
     return path
 
   def _repr_png_(self) -> bytes:

@@ -73,6 +73,8 @@ def read(
       camera = fitting.place(fit, sides, size).camera(camera, sides)
     return dataclasses.replace(found, sample=image, camera=camera)
   if isinstance(image, Image.Image):
+    if 0 in image.size:
+      raise UserError(f"{where} is {image.size[0]} x {image.size[1]} pixels")
     upright = pictures.upright(image, where)
     found = _of_picture(upright, size, fit)
     view = lens_of.field_of_view(image, upright.size)

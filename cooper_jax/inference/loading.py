@@ -1,5 +1,6 @@
 """Trained models loaded by name: packaged ones and those of a run's folder."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -21,6 +22,11 @@ def load(start="tiny", *, stage: str | None = None) -> Model:
   stage: whose policy of a run, "sft" or "grpo"; default the last finished.
   Raises UserError, one line, where there is none, and says what there is.
   """
+  if not isinstance(start, (str, os.PathLike)):
+    raise UserError(
+      f"no model of type {type(start).__name__}: give the name of a package,"
+      " or a folder"
+    )
   folder = Path(start).expanduser()
   # A package with a folder's text has a config.json, too, of that folder.
   packaged = str(start) in package.names() or package.is_one(folder)

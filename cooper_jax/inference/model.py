@@ -78,8 +78,10 @@ class Model:
     lens that it is not told.
     """
     single = isinstance(question, str)
-    questions = [question] if single else list(question)
+    questions = [question] if single else wording.listed(question)
     wording.check(questions)
+    if batch is not None and (type(batch) is not int or batch < 1):
+      raise UserError(f"batch={batch!r}; give a number of questions, or None")
     self.check_mode(mode)
     read = self._read(image, field_of_view)
     found = self._answers(read, questions, mode, batch)
@@ -99,7 +101,7 @@ class Model:
       raise UserError(
         f'no map "{modality}": this model draws'
         f" {', '.join(self.drawable) or 'none'}"
-        f"{nearest(modality, self.drawable)}"
+        f"{nearest(str(modality), self.drawable)}"
       )
     found = self._read(image, field_of_view)
     with self._running():

@@ -6,6 +6,7 @@ that it was trained with, of the square that it sees.
 """
 
 import dataclasses
+import numbers
 
 import numpy as np
 
@@ -19,6 +20,8 @@ def check(degrees: float | None, config, where: str = "field_of_view=") -> None:
   """UserError for an angle that is none, or a model that is not told it."""
   if degrees is None:
     return
+  if isinstance(degrees, bool) or not isinstance(degrees, numbers.Real):
+    raise UserError(f"{where}{degrees!r}; give a number of degrees, or None")
   said = f"{where}{degrees:g}"
   if not 0 < degrees <= lens_of.WIDEST:
     raise UserError(

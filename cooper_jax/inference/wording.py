@@ -14,6 +14,17 @@ def as_written(question: str) -> str:
   return " ".join(spaced.split())
 
 
+def listed(questions) -> list:
+  """Questions as a list; UserError for what is neither a str nor several."""
+  try:
+    return list(questions)
+  except TypeError as error:
+    raise UserError(
+      f"the question is of type {type(questions).__name__}; give a str, or a"
+      " list of them"
+    ) from error
+
+
 def check(questions) -> None:
   """Raises UserError for a question that is empty, or no text."""
   for number, question in enumerate(questions, 1):

@@ -1,7 +1,10 @@
 """Two recipes over seeds: paired by question, resampled by seed."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,15 +121,18 @@ def test_a_question_that_is_asked_twice_counts_twice(tmp_path):
   assert found["all"][0] == pytest.approx(0.25) and found["all"][3] == 4
 
 
+LINE = '{"mode": "text", "sample": "s", "question": "?"'
+
+
 @pytest.mark.parametrize(
   ("text", "said"),
   [
     ("", "holds no answer"),
-    ('{"mode": "text", "sample": "s", "question": "?"}\n', "can't be read"),
-    (
-      '{"mode": "text", "sample": "s", "question": "?", "family": "gap"}\n',
-      "hit",
-    ),
+    (LINE + ', "hit": 1}', "can't be read (KeyError)"),
+    (LINE + ', "family": "gap"}', "can't be read (KeyError)"),
+    (LINE + ', "family": "gap", "hit": null}', "can't be read (TypeError)"),
+    (LINE + ', "family": "gap", "hit": NaN}', "can't be read (ValueError)"),
+    (LINE, "can't be read"),
   ],
 )
 def test_answers_that_are_none_are_told_of(tmp_path, capsys, text, said):
@@ -134,5 +140,17 @@ def test_answers_that_are_none_are_told_of(tmp_path, capsys, text, said):
   (tmp_path / "a/evaluate/sft.jsonl").write_text(text)
   assert compare.main([run, "--against", run, "--mode=text"]) == 2
   told = capsys.readouterr().err
-  assert told.count("error:") == told.count("\n") == 1
-  assert said in told or "KeyError" in told
+  assert told.count("error:") == told.count("\n") == 1 and said in told
+
+
+def test_a_reader_that_goes_ends_the_command_in_peace(runs):
+  better, worse = runs
+  words = [*better, "--against", *worse, "--mode=text"]
+  read, write_ = os.pipe()
+  os.close(read)
+  done = subprocess.run(
+    [sys.executable, "-m", "cooper_jax.compare", *words],
+    stdout=write_, stderr=subprocess.PIPE, text=True, check=False,
+  )  # fmt: skip
+  os.close(write_)
+  assert (done.returncode, done.stderr) == (0, "")
