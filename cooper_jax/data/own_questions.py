@@ -26,6 +26,9 @@ _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _UNIT = "|".join(
   sorted(map(re.escape, quantities.UNITS), key=len, reverse=True)
 )
+_SIGNS = "+-\N{MINUS SIGN}."  # before a number
+_IN_WORDS = "-'\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{RIGHT SINGLE QUOTATION MARK}"
+_IN_NUMBERS = f"{_IN_WORDS}.,:/"
 _PART = re.compile(rf"({_NUMBER})\s*({_UNIT})?(?![a-z])\.?\s*", re.IGNORECASE)
 
 
@@ -147,10 +150,61 @@ def _as_graded(option: str) -> str:
 
 
 def _with_options(text: str, options: list[str]) -> str:
-  """Names the options that the question does not: the model reads no others."""
-  if all(option in text for option in options):
-    return text
-  return f"{text} {' / '.join(options)}"
+  """Names the options that the question does not: the model reads no others.
+
+  Named is what stands as whole words, and in no longer option: "in" is not
+  named by "standing", nor by "in front" where that is an option too, nor "1" by
+  "12". Where no spaces part the words they are told again.
+  """
+  left = text
+  for option in sorted(options, key=len, reverse=True):
+    places = _places(left, option)
+    if not places:
+      return f"{text} {' / '.join(options)}"
+    for at in places:
+      left = left[:at] + "|" * len(option) + left[at + len(option) :]
+  return text
+
+
+def _places(text: str, words: str) -> list[int]:
+  """Where words or a number stand whole in a text, in any script."""
+  found = (each.start() for each in re.finditer(re.escape(words), text))
+  return [
+    at
+    for at in found
+    if not (_joined(text, at) or _joined(text, at + len(words)))
+  ]
+
+
+def _joined(text: str, at: int) -> bool:
+  """Whether one word, or number, goes on across a place of a text.
+
+  In: "x-ray", 1   Out: True; of "2.4", "-1" and "don't" no part stands alone.
+  """
+  before, after = text[max(0, at - 2) : at], text[at : at + 2]
+  if not before or not after:
+    return False
+  last, first = before[-1], after[0]
+  if _in_word(last) and _in_word(first):
+    return True
+  alone = len(before) < 2 or not _in_word(before[0])
+  if alone and last in _SIGNS and first.isdecimal():
+    return True
+  # A mark between two letters or digits: the place is before or behind it.
+  for one, mark, other in (
+    (before[:-1], last, first),
+    (last, first, after[1:]),
+  ):
+    marks = _IN_NUMBERS if one.isdecimal() and other.isdecimal() else _IN_WORDS
+    if mark in marks and all(side and _in_word(side) for side in (one, other)):
+      return True
+  return False
+
+
+def _in_word(character: str) -> bool:
+  """Letters, digits, what stands on them, and what joins them unseen."""
+  category = unicodedata.category(character)
+  return category[0] in "LMN" or category in ("Pc", "Cf")
 
 
 def _kind(answer: str, options: list[str], unit: str) -> str:

@@ -114,6 +114,40 @@ def test_options_may_be_numbers():
   assert question.text.endswith("2 / 3 / 4")
 
 
+@pytest.mark.parametrize(
+  ("question", "options", "named"),
+  [
+    ("Is the ball in or on the box ?", ["in", "on"], True),
+    ("Which, left/right?", ["left", "right"], True),
+    ("Which? A.2.5 B.3", ["2.5", "3"], True),
+    ("Is it 'red' or (blue)?", ["red", "blue"], True),
+    ("The red ball or the ball ?", ["ball", "red ball"], True),
+    ("Are 1 or 2, or 2.5, things there ?", ["1", "2", "2.5"], True),
+    ("Chaud ou gelé ?", ["Chaud", "gelé"], True),
+    ("Красный или синий ?", ["Красный", "синий"], True),
+    ("Is the cup standing near the box, on it ?", ["in", "on"], False),
+    ("How does it stand in relation to the box ?", ["in", "on"], False),
+    ("Which number of 12 things ?", ["1", "2"], False),
+    ("Is it 2.4 or 1.5 ?", ["2", "1"], False),
+    ("From .1 to 2 ?", ["1", "2"], False),
+    ("From -1 to 2 ?", ["1", "2"], False),
+    ("Is the red-brown or the blue ball closer ?", ["red", "blue"], False),
+    ("Don't you see an on/off switch ?", ["Don", "on"], False),
+    ("Is it in front of the box, or on it ?", ["in", "in front", "on"], False),
+    ("Is ge\u0301 or b there ?", ["ge", "b"], False),
+    ("Синие или нет ?", ["Син", "нет"], False),
+    ("की या b ?", ["क", "b"], False),
+    ("杯子是红色的还是蓝色的?", ["红", "蓝"], False),
+  ],
+)
+def test_options_are_told_but_where_they_stand_as_whole_words(
+  question, options, named
+):
+  found = made(question=question, options=options, answer=options[0]).text
+  told = f"{question} {' / '.join(options)}"
+  assert found == (question if named else told)
+
+
 def test_null_is_nothing():
   question = made(answer="yes", depth=None, unit=None, value=None, options=None)
   assert (question.answer, question.needs) == ("yes", ())
