@@ -20,8 +20,8 @@ TAG = "<image>"
 
 
 def form_of(record: dict[str, Any]) -> str:
-  """The key of the conversation in a record, "" without one."""
-  return next((key for key in FORMS if key in record), "")
+  """The key of the conversation in a record, "" without one; null is none."""
+  return next((key for key in FORMS if record.get(key) is not None), "")
 
 
 def expand(
@@ -30,11 +30,19 @@ def expand(
   """A record for each question of a conversation; others are as they are.
 
   known: keys that a line may have. Raises ValueError, one line, for what is
-  no conversation of questions and answers about one image.
+  no conversation of questions and answers about one image, and for another
+  conversation, a question or an answer beside one.
   """
   key = form_of(record)
   if not key:
-    return [record]
+    return [{k: value for k, value in record.items() if k not in FORMS}]
+  more = [k for k in FORMS if k != key and record.get(k) is not None]
+  more += [k for k in ("question", "answer") if record.get(k) not in (None, "")]
+  if more:
+    raise ValueError(
+      f"{key!r} stands beside {' and '.join(map(repr, more))}: one of them"
+      " would be lost; write a line, or name a column, for one alone"
+    )
   who, what = FORMS[key]
   turns = record[key]
   if not isinstance(turns, list) or not turns:

@@ -86,6 +86,13 @@ def changed(record, **changes):
       changed(LLAVA, conversations=[{"value": "x"}]),
       "needs 'from' and 'value'",
     ),
+    (LLAVA | QWEN, "'conversations' stands beside 'messages'"),
+    (changed(LLAVA, question="Red?"), "'conversations' .* beside 'question'"),
+    (changed(QWEN, answer=0), "'messages' stands beside 'answer'"),
+    (
+      changed(QWEN, question="Red?", answer="yes"),
+      "beside 'question' and 'answer'",
+    ),
     (changed(LLAVA, image=["a.png", "b.png"]), "about 2 images"),
     (changed(QWEN, images=["b.png"]), "about 2 images"),
     (changed(LLAVA, image=None), "about 0 images"),
@@ -100,6 +107,17 @@ def test_what_is_no_conversation_about_an_image_is_one_line(
 ):
   with pytest.raises(UserError, match=rf"own\.jsonl:1: .*{said}"):
     read_entries(lines(folder, record))
+
+
+def test_null_is_no_conversation_and_no_question(folder):
+  nothing = {"question": None, "answer": ""}
+  plain = {"image": "b.png", "question": "Is it red?", "answer": "yes"}
+  path = lines(
+    folder,
+    QWEN | nothing | {"images": "a.png", "conversations": None},
+    plain | {"conversations": None, "messages": None},
+  )
+  assert asked(path) == [[RED], [RED]]
 
 
 @pytest.mark.parametrize("end", ["", ", 3", "}"])

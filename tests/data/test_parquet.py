@@ -135,6 +135,19 @@ def test_a_conversation_has_several_questions(tmp_path):
   assert [q.answer for q in found.questions(0)] == ["yes", "no"]
 
 
+def test_a_row_has_one_conversation_or_a_question(tmp_path):
+  turns = [{"from": "human", "value": "Red ?"}, {"from": "gpt", "value": "no"}]
+  row = {"image": png(image(0)), "conversations": turns}
+  row |= {"question": None, "answer": None}
+  plain = {"conversations": None, "question": "Red ?", "answer": "yes"}
+  both = {"question": "Blue ?", "answer": "yes"}
+  table(tmp_path / "a.parquet", [row, row | plain, row | both])
+  found = opened(tmp_path)
+  assert [found.questions(i)[0].answer for i in range(2)] == ["no", "yes"]
+  with pytest.raises(UserError, match=":2: 'conversations' stands beside"):
+    found[2]
+
+
 BAD = [
   ({"rgb": {"bytes": b"\x89PNG\r\n\x1a\nxx", "path": None}}, "image of column"),
   ({"rgb": {"bytes": png(image(0))[:-30], "path": None}}, "can't be read"),
