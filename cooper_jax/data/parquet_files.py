@@ -7,7 +7,7 @@ Whoever trains on large files builds them first (`data/build.py`).
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,21 @@ def opened(path: str | Path, where: str):
 
 
 def names(path: Path, where: str) -> list[str]:
-  """The columns of a file."""
+  """The columns of a file, as they stand in it; a name may stand twice."""
   with opened(path, where) as file:
     return list(file.schema_arrow.names)
+
+
+def _once(file, columns: Iterable[str], where: str) -> None:
+  """UserError where a column that is read stands twice: one would be lost."""
+  there = file.schema_arrow.names
+  for name in columns:
+    count = there.count(name)
+    if count > 1:
+      raise UserError(
+        f"{where} has {count} columns {name!r}; write it again with one, or"
+        " with other names"
+      )
 
 
 def rows(
@@ -55,6 +67,7 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
   """The values of some columns, row by row, of which few are in memory."""
   with opened(path, where) as file:
+    _once(file, columns, where)
     # As doubles, 2.4 of 32 bits is 2.4000000953674316.
     short = {
       field.name: field.type.to_pandas_dtype()
@@ -83,6 +96,7 @@ def lengths(path: Path, column: str, where: str) -> Iterator[int]:
   import pyarrow.compute
 
   with opened(path, where) as file:
+    _once(file, [column], where)
     for batch in file.iter_batches(64, columns=[column]):
       found = pyarrow.compute.list_value_length(batch.column(0))
       yield from (each or 0 for each in found.to_pylist())
@@ -98,6 +112,7 @@ def held(path: Path, column: str, mark: str, where: str) -> list[str | None]:
   import pyarrow
 
   with opened(path, where) as file:
+    _once(file, [column], where)
     kind = file.schema_arrow.field(column).type
     if pyarrow.types.is_dictionary(kind):  # of few values, each once
       kind = kind.value_type

@@ -24,7 +24,7 @@ _CASTAGNOLI = 0x82F63B78  # polynomial of the checksum, bits reversed
 def parse(record: bytes) -> dict[str, list]:
   """Feature -> its values: bytes, floats or integers.
 
-  Raises ValueError where the bytes are no Example.
+  Raises ValueError where the bytes are no Example, or have a feature twice.
   """
   found = {}
   for field, features in _fields(memoryview(record)):
@@ -34,7 +34,10 @@ def parse(record: bytes) -> dict[str, list]:
       parts = dict(_fields(entry))
       if not isinstance(parts[1], memoryview):
         raise ValueError("no tf.train.Example")
-      found[bytes(parts[1]).decode()] = _feature(parts.get(2, b""))
+      name = bytes(parts[1]).decode()
+      if name in found:  # of two, one would be lost in silence
+        raise ValueError(f"feature {name!r} stands twice")
+      found[name] = _feature(parts.get(2, b""))
   return found
 
 

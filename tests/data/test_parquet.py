@@ -201,6 +201,24 @@ def test_wrong_columns_are_refused_by_name(written, said, tmp_path):
     opened(tmp_path, columns=written)
 
 
+@pytest.mark.parametrize("name", ["label", "rgb", "unknown", "other"])
+def test_a_column_that_is_read_stands_once(name, tmp_path):
+  row = hub(0) | {"other": 1}
+  named = NAMED + ", unit=unknown" if name == "unknown" else NAMED
+  twice = [*row, name]
+  parquet.write_table(
+    pyarrow.Table.from_arrays(
+      [pyarrow.array([row[each]]) for each in twice], names=twice
+    ),
+    tmp_path / "a.parquet",
+  )
+  if name == "other":
+    assert len(opened(tmp_path, columns=named)) == 1
+    return
+  with pytest.raises(UserError, match=f"a.parquet has 2 columns '{name}'"):
+    opened(tmp_path, columns=named)
+
+
 def test_columns_are_ours_by_theirs():
   assert columns.parse("image = rgb,answer=label,") == {
     "image": "rgb",

@@ -176,6 +176,17 @@ def test_a_record_without_a_feature_is_a_bad_sample(kind, tmp_path):
   assert found[2].maps.keys() == {"depth"}
 
 
+def test_a_feature_that_stands_twice_is_a_bad_sample(tmp_path):
+  def entry(name, value):  # what an Example's map has for a feature
+    feature = field(1, field(1, value))
+    return field(1, field(1, name) + field(2, feature))
+
+  two = field(1, entry(b"label", b"ball") + entry(b"label", b"box"))
+  tfrecord(tmp_path / "a.tfrecord", [record(0), two])
+  with pytest.raises(UserError, match=r":1: .*'label' stands twice"):
+    opened("tfrecord", tmp_path)[1]
+
+
 def test_a_number_in_place_of_a_name_or_of_bytes_is_no_example():
   for inner in (
     varint(1 << 3) + varint(1 << 40) + field(2, b""),
