@@ -116,7 +116,7 @@ def held(path: Path, column: str, mark: str, where: str) -> list[str | None]:
     kind = file.schema_arrow.field(column).type
     if pyarrow.types.is_dictionary(kind):  # of few values, each once
       kind = kind.value_type
-    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+    if _is_text(kind):
       return [row[column] for row in rows(path, [column], where)]
     fields = {kind.field(i).name for i in range(kind.num_fields)}
     hub = pyarrow.types.is_struct(kind) and {"bytes", "path"} <= fields
@@ -134,6 +134,15 @@ def held(path: Path, column: str, mark: str, where: str) -> list[str | None]:
       for value in file.read_row_group(group, columns=read).to_pylist():
         found.append(_held(value[column], mark))
   return found
+
+
+def _is_text(kind) -> bool:
+  """Whether a column's type is one of the strings of this pyarrow."""
+  import pyarrow
+
+  checks = ("is_string", "is_large_string", "is_string_view")  # the last is new
+  found = (getattr(pyarrow.types, each, None) for each in checks)
+  return any(check is not None and check(kind) for check in found)
 
 
 def _held(value: Any, mark: str) -> str | None:

@@ -114,6 +114,36 @@ def test_pictures_may_lie_beside_the_file(tmp_path):
   assert found.questions(3)[0].answer == "3"
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+@pytest.mark.parametrize("column", ["image", "depth"])
+def test_a_path_is_text_of_any_kind(column, kind, tmp_path):
+  if not hasattr(pyarrow, kind):
+    pytest.skip(f"this pyarrow has no {kind}")
+  (tmp_path / "a.png").write_bytes(png(image(0)))
+  (tmp_path / "d.png").write_bytes(png(depth(0)))
+  row = {"image": "a.png", "depth": "d.png", "question": "?", "answer": "yes"}
+  columns = {name: pyarrow.array([value]) for name, value in row.items()}
+  columns[column] = columns[column].cast(getattr(pyarrow, kind)())
+  parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+  shown, maps = opened(tmp_path, depth_scale=256.0).native(0)
+  np.testing.assert_array_equal(np.asarray(shown), image(0))
+  assert maps["depth"].max() == depth(0).max() / 256
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view"])
+def test_a_picture_is_bytes_of_any_kind(kind, tmp_path):
+  if not hasattr(pyarrow, kind):
+    pytest.skip(f"this pyarrow has no {kind}")
+  held = [png(image(0)), None]
+  columns = {"image": pyarrow.array(held).cast(getattr(pyarrow, kind)())}
+  columns |= {"question": ["?", "?"], "answer": ["yes", "no"]}
+  parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+  found = opened(tmp_path)
+  np.testing.assert_array_equal(np.asarray(found.native(0)[0]), image(0))
+  with pytest.raises(UserError, match="no 'image'"):
+    found[1]
+
+
 def test_a_file_is_of_the_split_that_its_name_says(tmp_path):
   for part, count in (("train", 3), ("validation", 2), ("test", 1)):
     rows = [hub(i) for i in range(count)]
