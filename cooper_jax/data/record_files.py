@@ -1,9 +1,10 @@
 """Files of tf.train.Example records as samples, by a map of columns.
 
 What ArrayRecord and TFRecord have in common: a column is a feature, and one
-with several values is a list.
+with several values is a list. A picture is bytes, or a path beside the file.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from cooper_jax.data import (
 from cooper_jax.data.folders import Listed
 from cooper_jax.errors import UserError
 
+_LONGEST = 1024  # bytes of a path
 # opened(path) -> the records of a file by number, each bytes.
 Opened = Callable[[str], Sequence[bytes]]
 
@@ -66,7 +68,7 @@ def samples(
         for ours, theirs in chosen.items()
         if ours not in shown
       }
-      named |= {n: columns.HELD if values[chosen[n]] else None for n in shown}
+      named |= {n: _held(values[chosen[n]]) for n in shown}
       found.append(
         columns.listed(
           name,
@@ -84,6 +86,20 @@ def samples(
   if found and otherwise == len(found):
     raise UserError(found[0].problem)
   return found
+
+
+def _held(value: list) -> str | None:
+  """What a feature of a picture has: a path, `columns.HELD`, or nothing.
+
+  A path is printable text, which no kind of picture that is read can be: each
+  begins with, or soon has, bytes that are none.
+  """
+  if len(value) == 1 and isinstance(value[0], bytes):
+    with contextlib.suppress(UnicodeDecodeError):
+      text = value[0].decode() if len(value[0]) <= _LONGEST else ""
+      if text and text.isprintable():
+        return text
+  return columns.HELD if value else None
 
 
 def _alone(ours: str, value: list) -> Any:

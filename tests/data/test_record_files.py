@@ -7,8 +7,9 @@ import struct
 import numpy as np
 import pytest
 from array_record.python import array_record_module
+from PIL import Image
 
-from cooper_jax.data import mixture, show, tf_examples
+from cooper_jax.data import columns, mixture, record_files, show, tf_examples
 from cooper_jax.data.sources import tfds
 from cooper_jax.errors import UserError
 from tests.data import layouts
@@ -125,6 +126,38 @@ def test_records_are_samples(kind, tmp_path):
     (question,) = found.questions(index)
     assert question.answer == "box" and question.options == ("ball", "box")
     assert found.listed[index].camera == (9, 9, 4, 3)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_pictures_may_lie_beside_the_file(kind, tmp_path):
+  (tmp_path / "bäume").mkdir()
+  (tmp_path / "bäume/a 1.png").write_bytes(png(image(0)))
+  (tmp_path / "d.png").write_bytes(png(depth(0)))
+  beside = {"rgb": "bäume/a 1.png".encode(), "range": b"d.png"}
+  path = tmp_path / f"train.{ENDINGS[kind]}"
+  rows = [record(0, **beside), record(0), record(0, rgb=b"../a.png")]
+  WRITERS[kind](path, [*rows, record(0, rgb=b"gone.png")])
+  found = opened(kind, tmp_path)
+  for index in range(2):
+    shown, maps = found.native(index)
+    np.testing.assert_array_equal(np.asarray(shown), image(0))
+    assert maps["depth"].max() == depth(0).max() / 256
+  with pytest.raises(UserError, match=r"'\.\./a\.png' is not below"):
+    found[2]
+  with pytest.raises(UserError, match=r"gone\.png does not exist"):
+    found[3]
+
+
+@pytest.mark.parametrize(
+  "format", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]
+)
+def test_no_picture_is_taken_for_a_path(format):
+  file = io.BytesIO()
+  Image.new("L", (1, 1), ord("a")).save(file, format)
+  assert record_files._held([file.getvalue()]) == columns.HELD
+  npy = io.BytesIO()
+  np.save(npy, np.zeros((1, 1)))
+  assert record_files._held([npy.getvalue()]) == columns.HELD
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -1,8 +1,9 @@
 """Source "tfrecord": TFRecord files of tf.train.Example, by a map of columns.
 
 A record is a line of own data whose features are named as its keys are, or by
-`columns`; pictures are the bytes of image files, depth of 16-bit PNG or .npy. A
-file is of the split that its name says, or is divided.
+`columns`; pictures are the bytes of image files, depth of 16-bit PNG or .npy,
+or paths beside the file. A file is of the split that its name says, or is
+divided.
 """
 
 import dataclasses
