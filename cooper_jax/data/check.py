@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cooper_jax import modalities
-from cooper_jax.data import fitting, mixture, survey
+from cooper_jax.data import fitting, kept_files, mixture, survey
 from cooper_jax.data.entries import JsonlSource
 from cooper_jax.data.sources import DataConfig, jsonl
 from cooper_jax.errors import (
@@ -363,9 +363,11 @@ def main(argv=None) -> int:
 
 
 def draw(found: dict[str, survey.Survey], out: Path, rows: int) -> None:
-  """Writes the contact sheet."""
+  """Writes the contact sheet; UserError where that is a file that is read."""
   if out.suffix.lower() != ".png" or out.is_dir():
     raise UserError(f"--out={out}: the sheet is a PNG; end it in .png")
+  for each in found.values():
+    kept_files.keep_off(out, kept_files.of_lines(each.path))
   samples, titles = chosen(found, rows)
   if samples:
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ stays as it is written, so that `2.40` is an answer of two decimals.
 """
 
 import codecs
+import contextlib
 import functools
 import gzip
 import json
@@ -266,6 +267,12 @@ def _number(text: str) -> Number:
 
 def _refuse(constant: str) -> None:
   raise ValueError(f"not JSON: {constant} is no number")
+
+
+def strings(raw: bytes) -> Iterator[str]:
+  """All strings of a line, keys too; none where it is no JSON."""
+  with contextlib.suppress(ValueError):
+    yield from _strings(_decode(raw))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cooper_jax.data import kept_files
 from cooper_jax.errors import UserError
 
 FOLDER = Path("runs/ask")
@@ -43,10 +44,9 @@ def place(out: str | None, photograph: Path | None = None):
 
 def keep_off(path: Path, photograph: Path | None) -> None:
   """Raises UserError where the photograph itself would be written over."""
-  if photograph and path.exists() and path.samefile(photograph):
-    raise UserError(
-      f"{path} is the photograph that is asked about; choose another --out"
-    )
+  if photograph:
+    asked = (photograph, "the photograph that is asked about")
+    kept_files.keep_off(path, [asked])
 
 
 def pages(out: str | None, about: str, questions, rest: str, photograph=None):

@@ -273,3 +273,34 @@ def test_a_sheet_that_has_no_place_costs_no_report(own, capsys, out):
   assert check.main([str(own), f"--out={own.parent / out}"]) == 2
   said = capsys.readouterr()
   assert "no errors" in said.out and said.err.splitlines()[-1].startswith("err")
+
+
+@pytest.mark.parametrize(
+  ("out", "named"),
+  [
+    ("0.png", "line 1 of"),  # an image
+    ("4-classes.png", "line 5 of"),  # a map
+    ("linked.png", "line 3 of"),  # an image by another name
+    ("late.png", "line 14 of"),  # an image of a line that is wrong
+    ("talk.png", "line 15 of"),  # and of a turn of a conversation
+    ("own.png", "the file of lines that is read"),
+  ],
+)
+def test_a_sheet_is_not_written_over_what_is_read(own, capsys, out, named):
+  folder = own.parent
+  turn = {"role": "user", "content": [{"type": "image", "image": "talk.png"}]}
+  wrong = [LINE | {"image": "late.png", "answr": 1}, {"messages": [turn]}]
+  own = write(folder, lines_of(own) + wrong, "own.png")
+  for name in ("late.png", "talk.png"):
+    (folder / name).write_bytes((folder / "0.png").read_bytes())
+  (folder / "linked.png").symlink_to("2.png")
+  before = (folder / out).read_bytes()
+  assert check.main([str(own), f"--out={folder / out}"]) == 2
+  said = capsys.readouterr().err.splitlines()[-1]
+  assert named in said and said.endswith("; choose another --out")
+  assert (folder / out).read_bytes() == before
+
+
+def test_a_sheet_may_be_written_again(own, capsys):
+  for _ in range(2):
+    assert check.main([str(own), f"--out={own.parent / 'sheet.png'}"]) == 0
