@@ -31,6 +31,7 @@ from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 
 PAGE_SIDE = 192  # pixels a side on a page
 ON_A_PAGE = 16  # samples on a page
+PAGE_HEAD = '<!doctype html><meta charset="utf-8"><title>'
 PAGE_STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:24px;color:#23262b;
 background:#fcfbf8}
@@ -138,9 +139,32 @@ def page(
   """
   body = "".join(_section(each, modules, tokens) for each in samples)
   return (
-    f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
+    f"{PAGE_HEAD}{html.escape(title)}</title>"
     f"<style>{PAGE_STYLE}</style><h1>{html.escape(title)}</h1>{body}"
   )
+
+
+def check_out(out: Path) -> None:
+  """UserError unless a page may be written here: over a page, or nothing.
+
+  So no data, and no file of another command, is lost.
+  """
+  if out.suffix.lower() != ".html" or out.is_dir():
+    raise UserError(f"--out={out}: the page is HTML; end it in .html")
+  if out.exists() and not _is_page(out):
+    raise UserError(
+      f"--out={out} is there and is no page of this command; choose another"
+    )
+
+
+def _is_page(file: Path) -> bool:
+  """Whether a file is a page of samples, or empty."""
+  if not file.is_file():
+    return False
+  with file.open("rb") as raw:
+    head = raw.read(1 << 16)  # a title holds a path
+  style = PAGE_STYLE.split()[0].encode()
+  return not head or (head.startswith(PAGE_HEAD.encode()) and style in head)
 
 
 def _tokens(question, maps) -> str:
@@ -281,6 +305,9 @@ def main(argv=None) -> int:
 
 
 def _run(asked) -> int:
+  out = Path(asked.out).expanduser()
+  if not asked.json:
+    check_out(out)
   size = PAGE_SIDE if asked.size is None else asked.size
   config = asked_of(asked, size=size)
   source, modules, errors = opened(config, asked.split), config.modalities, 0
@@ -301,7 +328,6 @@ def _run(asked) -> int:
     elif shown is not None:
       samples.append(shown)
   if not asked.json:
-    out = Path(asked.out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     title = f"{asked.source} {asked.root}"
     shown = page(title, samples, modules, tokens=asked.tokens)
