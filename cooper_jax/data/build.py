@@ -44,7 +44,6 @@ from cooper_jax.training import lock, telemetry
 SHARD_BYTES = 1 << 29  # of samples as they are in memory; on disk it is less
 SHARD_MOST, SHARD_LEAST = 4096, 16  # samples
 MOST_WORKERS = 16
-MOST_PIXELS = 4096  # a side; more would fill the memory of a worker
 
 
 def build(
@@ -339,8 +338,8 @@ def main(argv=None) -> int:
   add("--bad_samples", type=float, default=0.0, help="share to leave out (0)")
   asked = parser.parse_args(argv)
   printable()
-  if not 1 <= asked.size <= MOST_PIXELS:
-    parser.error(f"--size is from 1 to {MOST_PIXELS} pixels a side")
+  if not 1 <= asked.size <= show.MOST_PIXELS:
+    parser.error(f"--size is from 1 to {show.MOST_PIXELS} pixels a side")
   if asked.workers < 0 or not 0 <= asked.bad_samples < 1:
     parser.error("--workers are 0 or more, --bad_samples a share below 1")
   which = [each.strip() for each in asked.splits.split(",")]

@@ -29,6 +29,7 @@ from cooper_jax.data import check, mixture, splits, token_view
 from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 
+MOST_PIXELS = 4096  # a side; more would fill the memory of a process
 PAGE_SIDE = 192  # pixels a side on a page
 ON_A_PAGE = 16  # samples on a page
 PAGE_HEAD = '<!doctype html><meta charset="utf-8"><title>'
@@ -292,8 +293,10 @@ def main(argv=None) -> int:
   add("--out", default="show.html", help="the page to write (show.html)")
   asked = parser.parse_args(argv)
   printable()
-  if (asked.n or 0) < 0 or (asked.size or 0) < 0:
-    parser.error("-n and --size are 0 or more")
+  if (asked.n or 0) < 0 or not 0 <= (asked.size or 0) <= MOST_PIXELS:
+    parser.error(
+      f"-n and --size are 0 or more, --size at most {MOST_PIXELS} pixels a side"
+    )
   try:
     return _run(asked)
   except BrokenPipeError:  # `| head`: what is left needs no reader

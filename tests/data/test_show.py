@@ -61,3 +61,11 @@ def test_lines_need_no_page(own):
   before = out.read_bytes()
   assert show.main(["jsonl", f"--root={own}", "--json", f"--out={out}"]) == 0
   assert out.read_bytes() == before
+
+
+def test_a_sample_has_a_largest_size(own, capsys):
+  with pytest.raises(SystemExit) as ended:
+    show.main(["jsonl", f"--root={own}", "--json", "--size=4097"])
+  assert ended.value.code == 2
+  said = capsys.readouterr().err.splitlines()[-1]
+  assert said.endswith("--size at most 4096 pixels a side")
