@@ -10,7 +10,6 @@ import argparse
 import collections
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from cooper_jax.errors import (
   UserError,
   nearest,
   printable,
+  unread,
 )
 from cooper_jax.pictures import drawing
 from cooper_jax.tokenizers.text import TextTokenizer
@@ -354,8 +354,8 @@ def main(argv=None) -> int:
       print("\n".join(lines), flush=True)
     if asked.out:
       draw(found, Path(asked.out).expanduser(), max(1, asked.rows))
-  except BrokenPipeError:  # `| head`: what is left needs no reader
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except BrokenPipeError:
+    unread()
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER

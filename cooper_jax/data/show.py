@@ -16,7 +16,6 @@ import dataclasses
 import html
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +26,18 @@ from PIL import Image
 from cooper_jax import plugins
 from cooper_jax.data import check, mixture, splits, token_view
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
+from cooper_jax.errors import (
+  EXIT_DONE,
+  EXIT_USER,
+  UserError,
+  printable,
+  unread,
+)
 
 MOST_PIXELS = 4096  # a side; more would fill the memory of a process
 PAGE_SIDE = 192  # pixels a side on a page
 ON_A_PAGE = 16  # samples on a page
-PAGE_HEAD = '<!doctype html><meta charset="utf-8"><title>'
+HTML_HEAD = '<!doctype html><meta charset="utf-8"><title>'
 PAGE_STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:24px;color:#23262b;
 background:#fcfbf8}
@@ -140,7 +145,7 @@ def page(
   """
   body = "".join(_section(each, modules, tokens) for each in samples)
   return (
-    f"{PAGE_HEAD}{html.escape(title)}</title>"
+    f"{HTML_HEAD}{html.escape(title)}</title>"
     f"<style>{PAGE_STYLE}</style><h1>{html.escape(title)}</h1>{body}"
   )
 
@@ -165,7 +170,7 @@ def _is_page(file: Path) -> bool:
   with file.open("rb") as raw:
     head = raw.read(1 << 16)  # a title holds a path
   style = PAGE_STYLE.split()[0].encode()
-  return not head or (head.startswith(PAGE_HEAD.encode()) and style in head)
+  return not head or (head.startswith(HTML_HEAD.encode()) and style in head)
 
 
 def _tokens(question, maps) -> str:
@@ -299,8 +304,8 @@ def main(argv=None) -> int:
     )
   try:
     return _run(asked)
-  except BrokenPipeError:  # `| head`: what is left needs no reader
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except BrokenPipeError:
+    unread()
     return EXIT_DONE
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
