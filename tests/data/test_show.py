@@ -18,7 +18,7 @@ def fixture_own(tmp_path):
   path = tmp_path / "own.jsonl"
   for name in ("own.jsonl", "lines.html"):
     (tmp_path / name).write_text(json.dumps(LINE), "utf-8")
-  (tmp_path / "other.html").write_text(f"{show.PAGE_HEAD}other</title>")
+  (tmp_path / "other.html").write_text(f"{show.HTML_HEAD}other</title>")
   (tmp_path / "linked.html").symlink_to("a.png")
   (tmp_path / "folder.html").mkdir()
   return path
