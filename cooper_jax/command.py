@@ -6,6 +6,7 @@ raises for a misspelt key names neither the key nor what it could have been.
 
 import dataclasses
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,8 @@ FLAGS = {
   "topology": "a slice, as in v6e:16x16 or v5e:16x16,num_slices=2",
   "profile": "steps of every stage to trace, for TensorBoard",
 }
+SWITCHES = ("plan", "compile_only")  # flags that need no value
+FLAG = re.compile(r"--?[A-Za-z]|--")  # as a flag begins, and no number does
 REWARDS = "config.grpo.rl.rewards."
 FROM = "config.init.from"
 HELP = """\
@@ -79,8 +82,12 @@ def _configs() -> list[str]:
   )
 
 
-def _normalise(argv: list[str]) -> dict[str, str]:
-  """In: ["--config", "a.py", "--config.b=1"]   Out: {"config": "a.py", ..}."""
+def _normalise(argv: list[str]) -> dict[str, str | bool]:
+  """In: ["--config", "a.py", "--config.b=1"]   Out: {"config": "a.py", ..}.
+
+  A setting without a value is True, or False after `no`: `_switched` looks
+  whether it may be. Raises UserError for other flags that need a value.
+  """
   given, rest = {}, list(argv)
   while rest:
     word = rest.pop(0)
@@ -92,19 +99,34 @@ def _normalise(argv: list[str]) -> dict[str, str]:
       )
     name, equals, value = word.lstrip("-").partition("=")
     negated = name.startswith("noconfig.")
+    if negated and equals:
+      raise UserError(f"--{name} takes no value; write --{name[2:]}={value}")
     if negated:
-      name, equals, value = name[2:], "=", "False"
-    if not equals:
-      takes_next = rest and not rest[0].startswith("--")
-      value = rest.pop(0) if takes_next else "True"
+      name, value = name[2:], False
+    elif not equals:
+      value = True if not rest or FLAG.match(rest[0]) else rest.pop(0)
     if not name.startswith("config.") and name not in FLAGS:
       raise UserError(
         f"no flag --{name}; there are "
         f"{', '.join('--' + flag for flag in FLAGS)} and --config.KEY"
         f"{_nearest_flag(name)}"
       )
+    if name in SWITCHES:
+      value = str(value)
+    elif name in FLAGS and value in (True, ""):
+      raise UserError(f"--{name} needs a value: {FLAGS[name]}")
     given[name] = value
   return given
+
+
+def _switched(config: ConfigDict, key: str, value: str | bool) -> str:
+  """The value of a setting; UserError where one without is no switch."""
+  if isinstance(value, str):
+    return value
+  if _setting(config, key)[1] is not bool:
+    said = f"--{key} needs a value" if value else f"--no{key} is no switch"
+    raise UserError(f"{said}; write --{key}= and {_example(config, key)}")
+  return str(value)
 
 
 def _nearest_flag(name: str) -> str:
@@ -232,15 +254,22 @@ def _override(path: str, given: dict[str, str]) -> ConfigDict:
   return values.config
 
 
+def _setting(config: ConfigDict, key: str) -> tuple:
+  """(value, type) of a setting; a reward that is None is a float."""
+  *sections, last = key.split(".")[1:]
+  for section in sections:
+    config = config[section]
+  return config[last], config.get_type(last)
+
+
 def _example(config: ConfigDict, key: str) -> str:
   """In: config, "config.sft.steps"   Out: "a whole number, as in 400"."""
-  value = config
-  for part in key.split(".")[1:]:
-    value = value[part]
+  value, kind = _setting(config, key)
   if isinstance(value, (tuple, list)):
     return f'a tuple, as in "{value!r}"'
   names = {int: "a whole number", float: "a number", bool: "True or False"}
-  return f"{names.get(type(value), 'a text')}, as in {value!r}"
+  shown = 0.1 if value is None else value
+  return f"{names.get(kind, 'a text')}, as in {shown!r}"
 
 
 def parse(argv: list[str]) -> Command | None:
@@ -262,6 +291,7 @@ def parse(argv: list[str]) -> Command | None:
   found = f"{_find(file)}{colon}{variant}"
   for key, value in given.items():
     _check_key(config, key)
+    given[key] = value = _switched(config, key, value)
     try:
       _override(found, {key: value})
     except (flags.Error, TypeError, ValueError, SyntaxError) as error:

@@ -1,0 +1,54 @@
+"""The command line: what is forgotten or of a wrong kind is told in a line."""
+
+import pytest
+
+from cooper_jax import command, main
+
+SMOKE = "--config=configs/grpo.py:smoke"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+  """A command that is not refused leaves nothing in the checkout."""
+  monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, *words) -> str:
+  """The one line that a command ends with."""
+  assert main.main([*words]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: ") and error.count("\n") == 1
+  assert len(error) < 600
+  return error
+
+
+@pytest.mark.parametrize(
+  "words, said",
+  [
+    (["--workdir"], "--workdir needs a value: folder of the run"),
+    (["--workdir", "--plan"], "--workdir needs a value"),
+    (["--workdir", "-plan"], "--workdir needs a value"),
+    (["--workdir="], "--workdir needs a value"),
+    (["--config", "--plan"], "--config needs a value"),
+    (["--compile_cache"], "--compile_cache needs a value"),
+    (["--topology", "--compile_only"], "--topology needs a value"),
+    (["--profile"], "--profile needs a value"),
+    (["--config.data.cache", "--config.seed=1"], "and a text, as in ''"),
+    (["--config.sft.steps"], "--config.sft.steps needs a value"),
+    (["--config.modalities"], "a tuple, as in \"('depth', 'segmentation')\""),
+    (["--config.grpo.rl.rewards.length"], "and a number, as in 0.1"),
+    (["--noconfig.data.cache"], "--noconfig.data.cache is no switch"),
+    (["--noconfig.quick_compile=True"], "takes no value"),
+  ],
+)
+def test_a_flag_that_forgot_its_value_is_refused(words, said, capsys):
+  assert said in refused(capsys, SMOKE, *words)
+
+
+def test_switches_need_no_value_and_numbers_may_be_negative():
+  asked = command.parse(
+    ["--plan", "--config.quick_compile", "--config", "grpo:smoke"]
+    + ["--noconfig.model.pointer", "--config.mesh.tensor", "-1"]
+  )
+  assert asked.plan and asked.config.quick_compile is True
+  assert asked.config.model.pointer is False and asked.config.mesh.tensor == -1
