@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
-from cooper_jax.settings import checks, meaning, page, suggest
+from cooper_jax.settings import checks, kinds, meaning, page, suggest
 from cooper_jax.training import json_files
 
 ROOT = Path(__file__).parent.parent
@@ -272,6 +272,16 @@ def _example(config: ConfigDict, key: str) -> str:
   return f"{names.get(kind, 'a text')}, as in {shown!r}"
 
 
+def _check_noted(config: ConfigDict) -> None:
+  """Image tokenizers of others are known by their folders alone."""
+  for name, said in config.init.networks.items():
+    if said:
+      raise UserError(
+        f"config.init.networks.{name} is noted when a run begins; leave it out,"
+        f" and set config.init.tokenizer.{name} to a folder"
+      )
+
+
 def parse(argv: list[str]) -> Command | None:
   """Reads the command line, or prints the help and gives None."""
   if any(word in ("-h", "--help", "-help") for word in argv):
@@ -301,10 +311,13 @@ def parse(argv: list[str]) -> Command | None:
   config = _override(found, given)
   if not folder:
     folder = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
+  from configs import base
   from cooper_jax import modalities, package
   from cooper_jax.rl.rewards import user
   from cooper_jax.weights import starting
 
+  kinds.check(config, base.SECTION_CLASSES)
+  _check_noted(config)
   starting.take(config, {key.removeprefix("config.") for key in given})
   package.take_text(config)
   modalities.note(config)

@@ -85,10 +85,22 @@ def nearest(name: str, allowed: Iterable[str], *, prefix: str = "") -> str:
 
   In: nearest("formt", ["answer", "format"])   Out: '; did you mean "format"?'
 
-  prefix: what stands before the name where it is written, as "--".
+  name: nothing is near to what is no text. prefix: what stands before the name
+  where it is written, as "--".
   """
+  if not isinstance(name, str):
+    return ""
   close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
   return f'; did you mean "{prefix}{close[0]}"?' if close else ""
+
+
+def short(value, shown=repr, *, most: int = 60) -> str:
+  """A value in one line of at most so many characters."""
+  try:
+    words = " ".join(shown(value).split())
+  except Exception:  # of a class of the user's, or of an endless integer
+    words = type(value).__name__
+  return words if len(words) <= most else f"{words[: most - 3]}.."
 
 
 def printable() -> None:

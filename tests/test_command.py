@@ -52,3 +52,35 @@ def test_switches_need_no_value_and_numbers_may_be_negative():
   )
   assert asked.plan and asked.config.quick_compile is True
   assert asked.config.model.pointer is False and asked.config.mesh.tensor == -1
+
+
+@pytest.mark.parametrize(
+  "words, said",
+  [
+    ("evaluate.benchmarks=0", "a tuple of texts"),
+    ("modalities=None", "modalities is (None,); allowed: a tuple of texts"),
+    ("pipeline=0", "a tuple of texts"),
+    ("evaluate.replacements=1,2", "replacements is (1, 2)"),
+    ("grpo.families=-1", "families is (-1,)"),
+    ("sft.families=True", "families is (True,)"),
+    ("trackers=1", "a tuple of texts"),
+    ("lora.stages=1.5", "a tuple of texts"),
+    ("maps.segmentation.names=3", "a tuple of texts"),
+    ("data.settings.spar.tasks=3", "a tuple of texts"),
+    ("data.weights=('a',)", 'a tuple of numbers, as in "(0.5, 0.5)"'),
+    ("model.vision.deepstack=None", 'a tuple of whole numbers, as in "(1, 2)"'),
+    ("model.vision.deepstack=nan", "deepstack is ('nan',)"),
+    ("model.vision.full_layers=1.0", "a tuple of whole numbers"),
+    ("model.rope_sections=True", "a tuple of whole numbers"),
+    ("sampling.prompt_buckets=('a',)", "a tuple of whole numbers"),
+    ("tokenizer.network.levels=(8, None)", "a tuple of whole numbers"),
+    ("grpo.rl.loss.sapo=1.0", 'a tuple of 2 numbers, as in "(0.5, 0.5)"'),
+    ("world.camera_height=('low', 'high')", "a tuple of 2 numbers"),
+    ("modalities=" + repr(tuple(range(999))), "..; allowed: a tuple of texts"),
+    ("init.networks.depth=abc", "set config.init.tokenizer.depth"),
+    ("init.networks.depth={}", "is noted when a run begins"),
+  ],
+)
+def test_elements_of_a_wrong_kind_are_refused(words, said, capsys):
+  error = refused(capsys, SMOKE, f"--config.{words}")
+  assert f"config.{words.partition('=')[0]} is " in error and said in error

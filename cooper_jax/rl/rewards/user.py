@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.errors import UserError, nearest
+from cooper_jax.errors import UserError, nearest, short
 
 _SETTING = "config.grpo.rl.settings.user.function"
 _LARGEST = float(np.finfo(np.float32).max)
@@ -138,14 +138,14 @@ def _said(where: str, error: BaseException) -> str:
   at = f"{path}, line {line}" if line else path
   return (
     f"the reward {where} failed ({at}): {type(error).__name__}:"
-    f" {_short(error, str, most=200)}"
+    f" {short(error, str, most=200)}"
   )
 
 
 def _numbers(values, rows: int, named: str) -> np.ndarray:
   """[R] f32 of what a function returned; raises UserError for other things."""
   if not isinstance(values, list):
-    raise UserError(f"the reward {named} returned {_short(values)}; {_WANTED}")
+    raise UserError(f"the reward {named} returned {short(values)}; {_WANTED}")
   if len(values) != rows:
     raise UserError(
       f"the reward {named} returned {len(values)} numbers for {rows} responses;"
@@ -161,17 +161,8 @@ def _numbers(values, rows: int, named: str) -> np.ndarray:
       number = math.nan
     if not abs(number) <= _LARGEST:
       raise UserError(
-        f"the reward {named} returned {_short(value)} for response {row};"
+        f"the reward {named} returned {short(value)} for response {row};"
         f" {_WANTED}"
       )
     found_R[row] = number
   return found_R
-
-
-def _short(value, shown=repr, *, most=60) -> str:
-  """One line of at most so many characters."""
-  try:
-    words = " ".join(shown(value).split())
-  except Exception:  # of a class of the user's, or of an endless integer
-    words = type(value).__name__
-  return words if len(words) <= most else f"{words[: most - 3]}.."
