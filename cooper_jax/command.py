@@ -5,7 +5,6 @@ raises for a misspelt key names neither the key nor what it could have been.
 """
 
 import dataclasses
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -16,7 +15,14 @@ from ml_collections import ConfigDict, config_flags
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
-from cooper_jax.settings import checks, kinds, meaning, page, suggest
+from cooper_jax.settings import (
+  checks,
+  config_file,
+  kinds,
+  meaning,
+  page,
+  suggest,
+)
 from cooper_jax.training import json_files
 
 ROOT = Path(__file__).parent.parent
@@ -172,16 +178,8 @@ def _find_configs() -> None:
 
 def load_module(file: str) -> ModuleType:
   """Loads a config FILE.py, which has a function get_config."""
-  found = _find(file)
   _find_configs()
-  spec = importlib.util.spec_from_file_location("settings", found)
-  if spec is None:
-    raise UserError(f"{found} is no Python file; --config takes FILE.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, "get_config"):
-    raise UserError(f"{found} has no function get_config(variant)")
-  return module
+  return config_file.load(_find(file))
 
 
 def load_config(path: str) -> ConfigDict:
@@ -193,8 +191,7 @@ def load_config(path: str) -> ConfigDict:
       f' "{path[-1]}"; allowed: {", ".join(_variants())}, and sizes on a slice,'
       f" as in --config={file}:7b@v6e:16x16; --config={file} is the default"
     )
-  module = load_module(file)
-  return module.get_config(variant) if colon else module.get_config()
+  return config_file.make(load_module(file), *([variant] if colon else []))
 
 
 def _variants() -> list[str]:
@@ -239,12 +236,12 @@ def _override(path: str, given: dict[str, str]) -> ConfigDict:
   of Python.
   """
   off = [k for k, v in given.items() if v == "None" and k.startswith(REWARDS)]
-  argv = ["cooper_jax", f"--config={path}"]
+  argv = ["cooper_jax"]
   own = {*off, FROM}
   argv += [f"--{k}={v}" for k, v in given.items() if k not in own]
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config", flag_values=values, sys_argv=argv, lock_config=True
+  config_flags.DEFINE_config_dict(
+    "config", load_config(path), flag_values=values, sys_argv=argv
   )
   values(argv)
   for key in off:

@@ -7,6 +7,7 @@ whether to mend the input, to start the same command again, or to look closer.
 import difflib
 import errno
 import sys
+import traceback
 from collections.abc import Iterable
 
 EXIT_DONE = 0
@@ -26,6 +27,8 @@ LIBRARY_FAILS = (
   TypeError,
   ValueError,
 )
+# What ends the code of a user's file; sys.exit() would end a run as if done.
+CODE_FAILS = (Exception, SystemExit)
 
 
 class UserError(Exception):
@@ -92,6 +95,21 @@ def nearest(name: str, allowed: Iterable[str], *, prefix: str = "") -> str:
     return ""
   close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
   return f'; did you mean "{prefix}{close[0]}"?' if close else ""
+
+
+def fault(path: str, error: BaseException, shown=str) -> str:
+  """Where the code of a file failed, and how, in one line.
+
+  Out: "(a.py, line 3): NameError: name 'x' is not defined"
+
+  path: as the file was named when it was run. shown: error -> its text.
+  """
+  frames = traceback.extract_tb(error.__traceback__)
+  line = next((f.lineno for f in frames[::-1] if f.filename == path), None)
+  if isinstance(error, SyntaxError) and error.filename == path:
+    line = error.lineno
+  at = f"{path}, line {line}" if line else path
+  return f"({at}): {type(error).__name__}: {short(error, shown, most=200)}"
 
 
 def short(value, shown=repr, *, most: int = 60) -> str:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from cooper_jax import command, package
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.settings import config_file
 from cooper_jax.training import json_files, stage_settings, workdir
 
 EVALUATE = "evaluate"
@@ -87,7 +88,7 @@ def expand(module, named) -> tuple[str, ...]:
         f'--rows names "{row}"; there are {", ".join(module.ROWS)}, and groups'
         f" {', '.join(groups)}{nearest(head, (*groups, *module.ROWS))}"
       )
-    module.get_config(row)
+    config_file.make(module, row)
   return tuple(dict.fromkeys(rows))
 
 
