@@ -165,9 +165,16 @@ def _find(path: str) -> Path:
     for folder in (Path.cwd(), ROOT):
       if (folder / name).is_file():
         return folder / name
+  own, name = _configs(), Path(path).name
+  bare = [each.removesuffix(".py") for each in own]
+  close = (
+    nearest(name, own, prefix="configs/")
+    if Path(path).suffix
+    else nearest(name, bare)
+  )
   raise UserError(
-    f"no config file {path}; in {ROOT / 'configs'} there are "
-    f"{', '.join(_configs())}{nearest(Path(path).name, _configs())}"
+    f"no config file {path}; in {ROOT / 'configs'} there are"
+    f" {', '.join(own)}{close}"
   )
 
 

@@ -84,3 +84,22 @@ def test_switches_need_no_value_and_numbers_may_be_negative():
 def test_elements_of_a_wrong_kind_are_refused(words, said, capsys):
   error = refused(capsys, SMOKE, f"--config.{words}")
   assert f"config.{words.partition('=')[0]} is " in error and said in error
+
+
+@pytest.mark.parametrize(
+  "asked, close",
+  [
+    ("grpo.py", "configs/grpo.py"),
+    ("runs/grpo.py:smoke", "configs/grpo.py"),
+    ("configs/grp.py", "configs/grpo.py"),
+    ("grp", "grpo"),
+    ("configs/grpo", "grpo"),
+    ("nothing/like/it", ""),
+  ],
+)
+def test_the_config_that_is_suggested_is_there(asked, close, capsys):
+  error = refused(capsys, f"--config={asked}")
+  assert ("did you mean" in error) == bool(close)
+  if close:
+    assert error.endswith(f'; did you mean "{close}"?\n')
+    command.load_config(close)
