@@ -80,11 +80,11 @@ class Command:
 
 
 def _configs() -> list[str]:
-  folder = ROOT / "configs"
+  """Names of the files of configs/ that --config takes, sorted."""
   return sorted(
     path.name
-    for path in folder.glob("*.py")
-    if path.stem not in ("__init__", "base", "sizes", "variants")
+    for path in (ROOT / "configs").glob("*.py")
+    if "\ndef get_config(" in path.read_text(encoding="utf-8")
   )
 
 
@@ -131,7 +131,7 @@ def _switched(config: ConfigDict, key: str, value: str | bool) -> str:
     return value
   if _setting(config, key)[1] is not bool:
     said = f"--{key} needs a value" if value else f"--no{key} is no switch"
-    raise UserError(f"{said}; write --{key}= and {_example(config, key)}")
+    raise UserError(f"{said}; write --{key}=VALUE, {_example(config, key)}")
   return str(value)
 
 

@@ -33,10 +33,10 @@ def refused(capsys, *words) -> str:
     (["--compile_cache"], "--compile_cache needs a value"),
     (["--topology", "--compile_only"], "--topology needs a value"),
     (["--profile"], "--profile needs a value"),
-    (["--config.data.cache", "--config.seed=1"], "and a text, as in ''"),
+    (["--config.data.cache", "--config.seed=1"], "=VALUE, a text, as in ''"),
     (["--config.sft.steps"], "--config.sft.steps needs a value"),
     (["--config.modalities"], "a tuple, as in \"('depth', 'segmentation')\""),
-    (["--config.grpo.rl.rewards.length"], "and a number, as in 0.1"),
+    (["--config.grpo.rl.rewards.length"], "=VALUE, a number, as in 0.1"),
     (["--noconfig.data.cache"], "--noconfig.data.cache is no switch"),
     (["--noconfig.quick_compile=True"], "takes no value"),
   ],
@@ -103,3 +103,10 @@ def test_the_config_that_is_suggested_is_there(asked, close, capsys):
   if close:
     assert error.endswith(f'; did you mean "{close}"?\n')
     command.load_config(close)
+
+
+def test_every_config_that_is_named_can_be_taken():
+  found = command._configs()
+  assert "grpo.py" in found and len(found) > 5
+  for name in found:
+    command.load_config(f"configs/{name}")
