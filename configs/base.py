@@ -112,7 +112,9 @@ class SupervisedSettings(StageSettings):
   z_weight: float = 1e-4  # loss weight of logsumexp^2 of the logits
   weights: TokenWeights = TokenWeights()
   # Loss weight of a modality's codes among the modalities.
-  modality_weights: dict = dataclasses.field(default_factory=modality_weights)
+  modality_weights: dict[str, float] = dataclasses.field(
+    default_factory=modality_weights
+  )
   families: tuple[str, ...] = ()  # question families asked; () = all
 
 
@@ -196,7 +198,7 @@ class SftSettings(SupervisedSettings):
   lengths_need_map: str = "depth"
   # Share of the questions by the mode of their trace ("needed": the maps that a
   # question needs). Every way of answering is shown for all questions alike.
-  shares: dict = dataclasses.field(default_factory=mode_shares)
+  shares: dict[str, float] = dataclasses.field(default_factory=mode_shares)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,7 @@ class RLSettings:
   # Weight of each reward in the sum; 0 = only logged, None = not computed. Map
   # quality counts through the advantages of the maps' own codes (map_weight):
   # in the sum it would pay for drawing as such.
-  rewards: dict = dataclasses.field(default_factory=rewards)
+  rewards: dict[str, float | None] = dataclasses.field(default_factory=rewards)
   # Settings of each reward (its Config in rl/rewards/).
   settings: dict = dataclasses.field(default_factory=reward_settings)
   # Weight of a map's own advantage beside the answer's. Maps of one image

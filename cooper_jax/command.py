@@ -5,7 +5,7 @@ raises for a misspelt key names neither the key nor what it could have been.
 """
 
 import dataclasses
-import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,14 @@ from ml_collections import ConfigDict, config_flags
 
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.parallel import chips
-from cooper_jax.settings import checks, meaning, page, suggest
+from cooper_jax.settings import (
+  checks,
+  config_file,
+  kinds,
+  meaning,
+  page,
+  suggest,
+)
 from cooper_jax.training import json_files
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +35,8 @@ FLAGS = {
   "topology": "a slice, as in v6e:16x16 or v5e:16x16,num_slices=2",
   "profile": "steps of every stage to trace, for TensorBoard",
 }
+SWITCHES = ("plan", "compile_only")  # flags that need no value
+FLAG = re.compile(r"--?[A-Za-z]|--")  # as a flag begins, and no number does
 REWARDS = "config.grpo.rl.rewards."
 FROM = "config.init.from"
 HELP = """\
@@ -71,16 +80,20 @@ class Command:
 
 
 def _configs() -> list[str]:
-  folder = ROOT / "configs"
+  """Names of the files of configs/ that --config takes, sorted."""
   return sorted(
     path.name
-    for path in folder.glob("*.py")
-    if path.stem not in ("__init__", "base", "sizes", "variants")
+    for path in (ROOT / "configs").glob("*.py")
+    if "\ndef get_config(" in path.read_text(encoding="utf-8")
   )
 
 
-def _normalise(argv: list[str]) -> dict[str, str]:
-  """In: ["--config", "a.py", "--config.b=1"]   Out: {"config": "a.py", ..}."""
+def _normalise(argv: list[str]) -> dict[str, str | bool]:
+  """In: ["--config", "a.py", "--config.b=1"]   Out: {"config": "a.py", ..}.
+
+  A setting without a value is True, or False after `no`: `_switched` looks
+  whether it may be. Raises UserError for other flags that need a value.
+  """
   given, rest = {}, list(argv)
   while rest:
     word = rest.pop(0)
@@ -92,19 +105,34 @@ def _normalise(argv: list[str]) -> dict[str, str]:
       )
     name, equals, value = word.lstrip("-").partition("=")
     negated = name.startswith("noconfig.")
+    if negated and equals:
+      raise UserError(f"--{name} takes no value; write --{name[2:]}={value}")
     if negated:
-      name, equals, value = name[2:], "=", "False"
-    if not equals:
-      takes_next = rest and not rest[0].startswith("--")
-      value = rest.pop(0) if takes_next else "True"
+      name, value = name[2:], False
+    elif not equals:
+      value = True if not rest or FLAG.match(rest[0]) else rest.pop(0)
     if not name.startswith("config.") and name not in FLAGS:
       raise UserError(
         f"no flag --{name}; there are "
         f"{', '.join('--' + flag for flag in FLAGS)} and --config.KEY"
         f"{_nearest_flag(name)}"
       )
+    if name in SWITCHES:
+      value = str(value)
+    elif name in FLAGS and value in (True, ""):
+      raise UserError(f"--{name} needs a value: {FLAGS[name]}")
     given[name] = value
   return given
+
+
+def _switched(config: ConfigDict, key: str, value: str | bool) -> str:
+  """The value of a setting; UserError where one without is no switch."""
+  if isinstance(value, str):
+    return value
+  if _setting(config, key)[1] is not bool:
+    said = f"--{key} needs a value" if value else f"--no{key} is no switch"
+    raise UserError(f"{said}; write --{key}=VALUE, {_example(config, key)}")
+  return str(value)
 
 
 def _nearest_flag(name: str) -> str:
@@ -137,9 +165,16 @@ def _find(path: str) -> Path:
     for folder in (Path.cwd(), ROOT):
       if (folder / name).is_file():
         return folder / name
+  own, name = _configs(), Path(path).name
+  bare = [each.removesuffix(".py") for each in own]
+  close = (
+    nearest(name, own, prefix="configs/")
+    if Path(path).suffix
+    else nearest(name, bare)
+  )
   raise UserError(
-    f"no config file {path}; in {ROOT / 'configs'} there are "
-    f"{', '.join(_configs())}{nearest(Path(path).name, _configs())}"
+    f"no config file {path}; in {ROOT / 'configs'} there are"
+    f" {', '.join(own)}{close}"
   )
 
 
@@ -150,16 +185,8 @@ def _find_configs() -> None:
 
 def load_module(file: str) -> ModuleType:
   """Loads a config FILE.py, which has a function get_config."""
-  found = _find(file)
   _find_configs()
-  spec = importlib.util.spec_from_file_location("settings", found)
-  if spec is None:
-    raise UserError(f"{found} is no Python file; --config takes FILE.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, "get_config"):
-    raise UserError(f"{found} has no function get_config(variant)")
-  return module
+  return config_file.load(_find(file))
 
 
 def load_config(path: str) -> ConfigDict:
@@ -171,8 +198,7 @@ def load_config(path: str) -> ConfigDict:
       f' "{path[-1]}"; allowed: {", ".join(_variants())}, and sizes on a slice,'
       f" as in --config={file}:7b@v6e:16x16; --config={file} is the default"
     )
-  module = load_module(file)
-  return module.get_config(variant) if colon else module.get_config()
+  return config_file.make(load_module(file), *([variant] if colon else []))
 
 
 def _variants() -> list[str]:
@@ -217,12 +243,12 @@ def _override(path: str, given: dict[str, str]) -> ConfigDict:
   of Python.
   """
   off = [k for k, v in given.items() if v == "None" and k.startswith(REWARDS)]
-  argv = ["cooper_jax", f"--config={path}"]
+  argv = ["cooper_jax"]
   own = {*off, FROM}
   argv += [f"--{k}={v}" for k, v in given.items() if k not in own]
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config", flag_values=values, sys_argv=argv, lock_config=True
+  config_flags.DEFINE_config_dict(
+    "config", load_config(path), flag_values=values, sys_argv=argv
   )
   values(argv)
   for key in off:
@@ -232,15 +258,32 @@ def _override(path: str, given: dict[str, str]) -> ConfigDict:
   return values.config
 
 
+def _setting(config: ConfigDict, key: str) -> tuple:
+  """(value, type) of a setting; a reward that is None is a float."""
+  *sections, last = key.split(".")[1:]
+  for section in sections:
+    config = config[section]
+  return config[last], config.get_type(last)
+
+
 def _example(config: ConfigDict, key: str) -> str:
   """In: config, "config.sft.steps"   Out: "a whole number, as in 400"."""
-  value = config
-  for part in key.split(".")[1:]:
-    value = value[part]
+  value, kind = _setting(config, key)
   if isinstance(value, (tuple, list)):
     return f'a tuple, as in "{value!r}"'
   names = {int: "a whole number", float: "a number", bool: "True or False"}
-  return f"{names.get(type(value), 'a text')}, as in {value!r}"
+  shown = 0.1 if value is None else value
+  return f"{names.get(kind, 'a text')}, as in {shown!r}"
+
+
+def _check_noted(config: ConfigDict) -> None:
+  """Image tokenizers of others are known by their folders alone."""
+  for name, said in config.init.networks.items():
+    if said:
+      raise UserError(
+        f"config.init.networks.{name} is noted when a run begins; leave it out,"
+        f" and set config.init.tokenizer.{name} to a folder"
+      )
 
 
 def parse(argv: list[str]) -> Command | None:
@@ -262,6 +305,7 @@ def parse(argv: list[str]) -> Command | None:
   found = f"{_find(file)}{colon}{variant}"
   for key, value in given.items():
     _check_key(config, key)
+    given[key] = value = _switched(config, key, value)
     try:
       _override(found, {key: value})
     except (flags.Error, TypeError, ValueError, SyntaxError) as error:
@@ -271,10 +315,13 @@ def parse(argv: list[str]) -> Command | None:
   config = _override(found, given)
   if not folder:
     folder = "runs/" + Path(file).stem + (f"-{variant}" if variant else "")
+  from configs import base
   from cooper_jax import modalities, package
   from cooper_jax.rl.rewards import user
   from cooper_jax.weights import starting
 
+  kinds.check(config, base.SECTION_CLASSES)
+  _check_noted(config)
   starting.take(config, {key.removeprefix("config.") for key in given})
   package.take_text(config)
   modalities.note(config)

@@ -8,6 +8,7 @@ import difflib
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Iterable
 
 EXIT_DONE = 0
@@ -27,6 +28,8 @@ LIBRARY_FAILS = (
   TypeError,
   ValueError,
 )
+# What ends the code of a user's file; sys.exit() would end a run as if done.
+CODE_FAILS = (Exception, SystemExit)
 
 
 class UserError(Exception):
@@ -94,10 +97,37 @@ def nearest(name: str, allowed: Iterable[str], *, prefix: str = "") -> str:
 
   In: nearest("formt", ["answer", "format"])   Out: '; did you mean "format"?'
 
-  prefix: what stands before the name where it is written, as "--".
+  name: nothing is near to what is no text. prefix: what stands before the name
+  where it is written, as "--".
   """
+  if not isinstance(name, str):
+    return ""
   close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
   return f'; did you mean "{prefix}{close[0]}"?' if close else ""
+
+
+def fault(path: str, error: BaseException, shown=str) -> str:
+  """Where the code of a file failed, and how, in one line.
+
+  Out: "(a.py, line 3): NameError: name 'x' is not defined"
+
+  path: as the file was named when it was run. shown: error -> its text.
+  """
+  frames = traceback.extract_tb(error.__traceback__)
+  line = next((f.lineno for f in frames[::-1] if f.filename == path), None)
+  if isinstance(error, SyntaxError) and error.filename == path:
+    line = error.lineno
+  at = f"{path}, line {line}" if line else path
+  return f"({at}): {type(error).__name__}: {short(error, shown, most=200)}"
+
+
+def short(value, shown=repr, *, most: int = 60) -> str:
+  """A value in one line of at most so many characters."""
+  try:
+    words = " ".join(shown(value).split())
+  except Exception:  # of a class of the user's, or of an endless integer
+    words = type(value).__name__
+  return words if len(words) <= most else f"{words[: most - 3]}.."
 
 
 def printable() -> None:

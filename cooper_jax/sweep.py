@@ -69,6 +69,11 @@ def read(argv) -> tuple[argparse.Namespace, jobs.Experiment]:
         f"{errors.nearest(flag, known)}"
       )
   asked = parser.parse_args(given)
+  for name in ("config", "out"):
+    if not getattr(asked, name):
+      raise errors.UserError(
+        f"--{name} needs a value: {SWEEP_FLAGS[name]['help']}"
+      )
   if asked.jobs < 0:
     raise errors.UserError(f"--jobs={asked.jobs}: write a whole number above 0")
   file, colon, variant = asked.config.partition(":")

@@ -176,7 +176,7 @@ SMOKE = "--config=configs/grpo.py:smoke"
 @pytest.mark.parametrize(
   "arguments, said",
   [
-    (["--config=configs/grp.py"], 'did you mean "grpo.py"'),
+    (["--config=configs/grp.py"], 'did you mean "configs/grpo.py"'),
     (["--config=configs/grpo.py:smok"], 'did you mean "smoke"'),
     (["--config=configs/grpo.py:7b@v9:4x4"], 'no topology "v9:4x4"'),
     ([SMOKE, "--config.sft.stps=3"], 'did you mean "--config.sft.steps"'),

@@ -145,4 +145,4 @@ def test_what_is_asked_of_no_run_is_one_line(installed, tmp_path):
   done = run(installed, tmp_path, "cooper-report", "--workdir=none")
   assert done.returncode == 2 and "no run in none" in done.stderr
   done = run(installed, tmp_path, "cooper-train", "--config=grop")
-  assert done.returncode == 2 and 'did you mean "grpo.py"' in done.stderr
+  assert done.returncode == 2 and 'did you mean "grpo"' in done.stderr

@@ -16,10 +16,19 @@ from ml_collections import ConfigDict
 
 from cooper_jax import command, package
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.settings import config_file
 from cooper_jax.training import json_files, stage_settings, workdir
 
 EVALUATE = "evaluate"
 PACKAGE = "package"  # the job that packs a trained SFT as another row's start
+
+# Settings that every job is given its own value of -> how it is chosen.
+SET_HERE = {
+  "seed": "name the seeds in --seeds=0,1,2",
+  "pipeline": "a row's pipeline is that of its config; name the rows in --rows",
+}
+# The same in rows that begin with what another row trained.
+SET_BY_START = ("init_from", "init_as")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,17 +96,20 @@ def expand(module, named) -> tuple[str, ...]:
         f'--rows names "{row}"; there are {", ".join(module.ROWS)}, and groups'
         f" {', '.join(groups)}{nearest(head, (*groups, *module.ROWS))}"
       )
-    module.get_config(row)
+    config_file.make(module, row)
   return tuple(dict.fromkeys(rows))
 
 
 def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
   """name -> job, each after those it needs; checks every config.
 
+  Raises UserError for a row without results, and a setting that each job sets.
+
   answers: folder of `kept_answers`. An evaluation that is finished there, and
   not in `out`, is that one, and what came before it need not be made.
   """
   module = command.load_module(asked.file)
+  _check_settings(module, asked)
   grown = _Plan(module, asked, _whole(out), answers and _whole(answers))
   for row in asked.rows:
     if grown.config(row).pipeline[-1] != EVALUATE:
@@ -107,6 +119,22 @@ def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
     for seed in asked.seeds:
       grown.add(row, seed)
   return grown.jobs
+
+
+def _check_settings(module, asked: Experiment) -> None:
+  """Raises UserError where a setting is given that each job sets."""
+  starts = getattr(module, "STARTS", {})
+  started = [row for row in asked.rows if row in starts]
+  for word in asked.settings:
+    name = word.removeprefix("--config.").partition("=")[0]
+    if name in SET_HERE:
+      raise UserError(f"{word}: a sweep sets it of each job; {SET_HERE[name]}")
+    if name in SET_BY_START and started:
+      raise UserError(
+        f"{word}: row {started[0]} begins with what row {starts[started[0]]}"
+        " trained, and a sweep sets it; leave it out, or leave such rows out of"
+        " --rows"
+      )
 
 
 def _whole(path) -> Path:

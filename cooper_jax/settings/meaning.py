@@ -28,11 +28,12 @@ def meanings(sections: Mapping[str, type]) -> dict[str, str]:
     said = comments(cls)
     for field in dataclasses.fields(cls):
       name = f"{path}.{setting(field)}" if path else setting(field)
-      found |= _below(_default(field), name, said.get(field.name, ""))
+      found |= _below(default(field), name, said.get(field.name, ""))
   return found
 
 
-def _default(field):
+def default(field: dataclasses.Field):
+  """What a field has where nothing is given; MISSING where it has nothing."""
   if field.default_factory is not dataclasses.MISSING:
     return field.default_factory()
   return field.default

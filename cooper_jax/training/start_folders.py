@@ -45,15 +45,19 @@ class InitSettings:
   vision: str = ""  # folder of a model whose image tower is taken; "" = none
   from_: str = ""  # folder of a model that sees and speaks; "" = none
   # Folder of an image tokenizer, by modality; "" = trained here.
-  tokenizer: dict = dataclasses.field(default_factory=lambda: maps_of(""))
+  tokenizer: dict[str, str] = dataclasses.field(
+    default_factory=lambda: maps_of("")
+  )
   # Codes of a VQ-16 are those nearest by angle, as it was trained; False: by
   # distance, as transformers has it.
   by_angle: bool = True
   # Sizes and digest of each image tokenizer, noted when a run begins; "" = one
   # is trained here.
-  networks: dict = dataclasses.field(default_factory=lambda: maps_of(""))
+  networks: dict[str, str] = dataclasses.field(
+    default_factory=lambda: maps_of("")
+  )
   # Digest of each folder's weights, noted when a run begins; "" = any.
-  digests: dict = dataclasses.field(
+  digests: dict[str, str] = dataclasses.field(
     default_factory=lambda: dict.fromkeys(ROLES, "")
   )
 

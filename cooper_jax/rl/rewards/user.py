@@ -26,17 +26,15 @@ import hashlib
 import importlib.util
 import math
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 
 import numpy as np
 
-from cooper_jax.errors import UserError, nearest
+from cooper_jax.errors import CODE_FAILS, UserError, fault, nearest, short
 
 _SETTING = "config.grpo.rl.settings.user.function"
 _LARGEST = float(np.finfo(np.float32).max)
-_FAILURES = (Exception, SystemExit)  # sys.exit() would end a run as if done
 _WANTED = (
   "return a list with a finite number for each response, None to abstain"
 )
@@ -86,7 +84,7 @@ def reward(view, columns, config: Config) -> np.ndarray:
     )
     if isinstance(values, Iterable) and not isinstance(values, _NO_LIST):
       values = [*values]  # here, for a generator fails where it is read
-  except _FAILURES as error:
+  except CODE_FAILS as error:
     raise UserError(_said(config.function, error)) from error
   return _numbers(values, len(view), config.function)
 
@@ -116,7 +114,7 @@ def _load(path: str, name: str) -> Callable:
   sys.modules[spec.name] = module  # its dataclasses look there
   try:
     spec.loader.exec_module(module)
-  except _FAILURES as error:
+  except CODE_FAILS as error:
     raise UserError(_said(path, error)) from error
   found = getattr(module, name, None)
   if not callable(found):
@@ -131,21 +129,13 @@ def _load(path: str, name: str) -> Callable:
 def _said(where: str, error: BaseException) -> str:
   """One line: which file and line, and what went wrong."""
   path = str(Path(where.rpartition(":")[0] or where).expanduser().absolute())
-  frames = traceback.extract_tb(error.__traceback__)
-  line = next((f.lineno for f in frames[::-1] if f.filename == path), None)
-  if isinstance(error, SyntaxError) and error.filename == path:
-    line = error.lineno
-  at = f"{path}, line {line}" if line else path
-  return (
-    f"the reward {where} failed ({at}): {type(error).__name__}:"
-    f" {_short(error, str, most=200)}"
-  )
+  return f"the reward {where} failed {fault(path, error)}"
 
 
 def _numbers(values, rows: int, named: str) -> np.ndarray:
   """[R] f32 of what a function returned; raises UserError for other things."""
   if not isinstance(values, list):
-    raise UserError(f"the reward {named} returned {_short(values)}; {_WANTED}")
+    raise UserError(f"the reward {named} returned {short(values)}; {_WANTED}")
   if len(values) != rows:
     raise UserError(
       f"the reward {named} returned {len(values)} numbers for {rows} responses;"
@@ -161,17 +151,8 @@ def _numbers(values, rows: int, named: str) -> np.ndarray:
       number = math.nan
     if not abs(number) <= _LARGEST:
       raise UserError(
-        f"the reward {named} returned {_short(value)} for response {row};"
+        f"the reward {named} returned {short(value)} for response {row};"
         f" {_WANTED}"
       )
     found_R[row] = number
   return found_R
-
-
-def _short(value, shown=repr, *, most=60) -> str:
-  """One line of at most so many characters."""
-  try:
-    words = " ".join(shown(value).split())
-  except Exception:  # of a class of the user's, or of an endless integer
-    words = type(value).__name__
-  return words if len(words) <= most else f"{words[: most - 3]}.."
