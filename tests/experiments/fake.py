@@ -101,7 +101,8 @@ def evaluate(job):
         lines.append(
           {
             "sample": f"s{k}", "question": "?", "family": family, "mode": mode,
-            "answer": right, "text": f"<answer> {said} </answer>",
+            "answer": right, "value": 2.0 if length else None,
+            "text": f"<answer> {said} </answer>",
             "hit": float(hit), "drew": ["depth"] * (mode == "depth"),
           }
         )  # fmt: skip

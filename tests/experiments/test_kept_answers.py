@@ -1,10 +1,13 @@
 """Answers that are kept stand for the runs that they are of."""
 
+import json
 import shutil
+import types
 
 import pytest
 
-from cooper_jax import errors, sweep
+from cooper_jax import errors, sample, sweep
+from cooper_jax.eval import results as eval_results
 from cooper_jax.experiments import jobs, kept_answers, results, run
 from cooper_jax.training import json_files, provenance
 from tests.experiments import fake
@@ -36,6 +39,23 @@ def test_kept_answers_give_the_same_table(tmp_path, kept):
   assert repr(results.collect(asked, made, [])) == repr(whole)
   assert not (tmp_path / "elsewhere").exists()
   assert kept_answers.keep(made, kept) == []
+
+
+def test_an_evaluation_writes_the_fields_that_are_kept(kept):
+  question = sample.Question("gap", "How ?", "1.3 m", "number", value=1.345)
+  asked = types.SimpleNamespace(
+    question=question, sample=sample.Sample("s", "x", None)
+  )
+  view = types.SimpleNamespace(text=["<answer> 1 m </answer>"], maps=[[]])
+  graded = [types.SimpleNamespace(hit=False)]
+  said = types.SimpleNamespace(view=view, grades=graded)
+  (line,) = eval_results.lines([asked], {"text": said}).splitlines()
+  line = json.loads(line)
+  assert {*kept_answers.KEPT_FIELDS} <= line.keys() and line["value"] == 1.345
+  for path in kept.rglob("*.jsonl"):
+    for text in path.read_text().splitlines():
+      assert {*json.loads(text)} == {*kept_answers.KEPT_FIELDS}, path
+  assert "value" in kept_answers.KEPT_FIELDS
 
 
 def test_answers_of_another_benchmark_are_kept_with_them(tmp_path):
