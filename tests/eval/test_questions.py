@@ -1,10 +1,14 @@
 """Questions are drawn of a split without reading all of its pictures."""
 
+import json
+import types
+
 import numpy as np
 import pytest
 
 from cooper_jax.data.selection import Asking, Selection
-from cooper_jax.eval import blind, questions
+from cooper_jax.eval import blind, questions, results
+from cooper_jax.experiments import kept_answers
 from cooper_jax.rollouts.prompts import Item
 from cooper_jax.sample import Question, Sample
 
@@ -72,3 +76,14 @@ def test_the_blind_baseline_holds_no_more_than_it_learns_from():
   assert held.families.keys() == {"x", "y"}
   for name, family in blind.fit(first, settings).families.items():
     np.testing.assert_array_equal(held.families[name].weights, family.weights)
+
+
+def test_an_answer_is_written_with_what_experiments_keep():
+  question = Question("gap", "How ?", "1.3 m", "number", value=1.345)
+  view = types.SimpleNamespace(text=["<answer> 1 m </answer>"], maps=[[]])
+  graded = [types.SimpleNamespace(hit=False)]
+  found = {"text": types.SimpleNamespace(view=view, grades=graded)}
+  item = Item(Sample("s", "x", None), question)
+  line = json.loads(results.lines([item], found))
+  assert {*kept_answers.KEPT_FIELDS} <= line.keys()
+  assert line["value"] == 1.345  # not as it is written
