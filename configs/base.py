@@ -36,7 +36,7 @@ from cooper_jax.training import start_folders
 from cooper_jax.training.optim import OptimConfig
 from cooper_jax.world.config import WorldConfig
 
-VARIANTS = ("tiny", *variants.CHANGES)
+VARIANTS = tuple(variants.CHANGES)
 
 
 @dataclasses.dataclass(frozen=True)
