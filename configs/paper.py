@@ -47,6 +47,7 @@ ROWS = {
   "elicit_sft": paper_rows.elicit_sft,
   "elicit": paper_rows.elicit,
   "elicit_shuffled": paper_rows.elicit_shuffled,
+  "elicit_answer": paper_rows.elicit_answer,
   "elicit_more": paper_rows.elicit_more,
   "words": paper_rows.words,
   "words_shuffled": paper_rows.words_shuffled,
@@ -56,8 +57,8 @@ ROWS = {
 }
 # Rows that begin with the packaged model, and are asked what it was.
 PACKAGED = (
-  "elicit_sft", "elicit", "elicit_shuffled", "elicit_more", "words",
-  "words_shuffled", "words_more", "priced", "unpriced",
+  "elicit_sft", "elicit", "elicit_shuffled", "elicit_answer", "elicit_more",
+  "words", "words_shuffled", "words_more", "priced", "unpriced",
 )  # fmt: skip
 # Row -> the benchmark that its columns are of; the test split of all others.
 BENCHMARKS = dict.fromkeys(
@@ -70,7 +71,7 @@ GROUPS = {
   "first": (*ARMS, "sft", "cooper", "shuffled", "sft_more"),
   "claim1": (*ARMS, "amg_depth", "amg_segmentation"),
   "claim2": tuple(ROWS)[tuple(ROWS).index("sft") : -len(PACKAGED)],
-  "elicited": ("elicit", "elicit_shuffled", "elicit_more"),
+  "elicited": ("elicit", "elicit_shuffled", "elicit_answer", "elicit_more"),
   "new_words": ("words", "words_shuffled", "words_more"),
   "price": ("priced", "unpriced"),
   "order": ("base-1000", "amg_after"),
@@ -100,7 +101,8 @@ MODES = dict.fromkeys(
   "text",
 ) | {"pe": "both"}
 # Name -> (row, row that is subtracted, families). A row is asked in its mode
-# after its last stage; "before" is its SFT in the best of the fixed modes.
+# after its last stage; "before" is its SFT in the best of the fixed modes, "free
+# before" in the row's own.
 COMPARISONS = {
   "amg - base": ("amg", "base", paper_rows.METRIC),
   "amg - amg_exchanged": ("amg", "amg_exchanged", paper_rows.METRIC),
@@ -109,6 +111,12 @@ COMPARISONS = {
   "cooper - sft_more": ("cooper", "sft_more", paper_rows.UNTRACED),
   "cooper - shuffled": ("cooper", "shuffled", paper_rows.UNTRACED),
   "elicit - best fixed mode before": ("elicit", "before", paper_rows.UNTRACED),
+  "elicit - free before": ("elicit", "free before", paper_rows.UNTRACED),
+  "elicit_answer - free before": (
+    "elicit_answer",
+    "free before",
+    paper_rows.UNTRACED,
+  ),
   "elicit - elicit_more": ("elicit", "elicit_more", paper_rows.UNTRACED),
   "elicit - elicit_shuffled": (
     "elicit",

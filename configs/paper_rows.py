@@ -233,6 +233,12 @@ def elicit_shuffled(config) -> None:
   config.grpo.rl.shuffle_rewards = True
 
 
+def elicit_answer(config) -> None:
+  """The answer's reward alone: nothing is paid for thinking as such."""
+  elicit(config)
+  config.grpo.rl.rewards.update(format=0.0, exploration=0.0)
+
+
 def elicit_more(config) -> None:
   """Control: cross-entropy on answers, as in `sft_more`."""
   elicit(config)
@@ -266,6 +272,7 @@ def words_more(config) -> None:
     steps=steps,
     batch=batch,
     extra_counting=0,  # questions that are made up are in the usual words
+    extra_sizes=0,
     self_map_scenes=0,  # nor are maps read
     counterfactual=0.0,
     expected_minutes=4.0,

@@ -7,18 +7,12 @@ trains that model.
 from ml_collections import ConfigDict
 
 
-# Whose traces go on from what was read to the answer in steps.
-DERIVED = ("viewpoint", "height", "width", "occlusion")
-
-
 def tiny(config: ConfigDict) -> None:
-  """The packaged model: told the lens, and taught to derive.
-
-  Pretraining's third bin of text and the lengths of SFT are what heights and
-  widths need (docs/recipe.md).
-  """
+  """The packaged model: told the lens, and taught to derive."""
+  # Without the lens no height or width follows from what is seen.
   config.data.tell_lens = True
-  config.world.derive = DERIVED
+  config.world.derive = ("viewpoint", "height", "width", "occlusion")
+  # Their steps take more text, and to divide by a lens takes many examples.
   config.pretrain.update(text_bins=3, texts=210, extra_sizes=2)
   config.sft.update(steps=1500, extra_sizes=1, expected_minutes=36.0)
 

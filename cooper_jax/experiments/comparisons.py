@@ -1,7 +1,8 @@
 """Comparisons of an experiment: rows paired by question and seed.
 
-A row is compared with another row, or with the best fixed mode of its own SFT:
-in right answers, and rows of an equal start in their lengths, too.
+A row is compared with another row, or with its own SFT, in the mode the row is
+asked in or in the best fixed one: in right answers, and rows of an equal start
+in their lengths, too.
 """
 
 import dataclasses
@@ -14,7 +15,10 @@ from cooper_jax.eval import pairing
 from cooper_jax.experiments import lengths
 from cooper_jax.grading import intervals
 
-OWN_SFT = "before"  # of a comparison: the SFT of the row itself
+# Of a comparison: the SFT of the row itself, in its best fixed mode, and in the
+# mode of the row.
+BEST_BEFORE, FREE_BEFORE = "before", "free before"
+OWN_SFT = (BEST_BEFORE, FREE_BEFORE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,7 @@ def differences(name, there, over, runs, seeds) -> list[Difference]:
   there: the two rows; over: families; runs: row -> `runs.Run`.
   """
   one, other = (runs.get(row) for row in there)
-  before = there[1] == OWN_SFT
+  before = there[1] in OWN_SFT
   missing = []
   needed = zip(there[:1], [one]) if before else zip(there, (one, other))
   for row, run in needed:
@@ -81,6 +85,8 @@ def differences(name, there, over, runs, seeds) -> list[Difference]:
   if before:
     found = one.answers(pairing.BEFORE)
     mode, said = _best(found, over)
+    if there[1] == FREE_BEFORE:
+      mode, said = one.mode, f"{100 * accuracy(found, one.mode, over):.1f} %"
     against, commits = [each[mode] for each in found], one.commits
   else:
     against = [each[other.mode] for each in other.answers()]

@@ -80,7 +80,7 @@ def collect(asked: Experiment, jobs, argv) -> Results:
   points = [name[len(name.partition("-")[0]) :] for name in found]
   for point in dict.fromkeys(["", *points]):
     for name, (one, other, over) in module.COMPARISONS.items():
-      own = other == comparisons.OWN_SFT
+      own = other in comparisons.OWN_SFT
       there = one + point, other if own else other + point
       if point:
         name = " - ".join(there)

@@ -199,8 +199,7 @@ def check_data(asked) -> list[str]:
   data = DataConfig.from_config(config)
   lines = mixture.survey(data)
   mixture.check_ids(data)
-  selection.check_data(config)
-  return lines
+  return lines + selection.check_data(config)
 
 
 def _check_reading(config: ConfigDict) -> None:

@@ -35,16 +35,17 @@ def check(config: ConfigDict) -> None:
     _check_direct(config)
 
 
-def check_data(config: ConfigDict) -> None:
-  """Raises UserError for what only the training split tells."""
+def check_data(config: ConfigDict) -> list[str]:
+  """Lines of the plan; UserError for what only the training split tells."""
   from cooper_jax.data import mixture, selection
   from cooper_jax.data.sources import DataConfig
   from cooper_jax.rollouts import lengths
   from cooper_jax.world.questions import families
 
   data = DataConfig.from_config(config)
+  lines = []
   if data.tell_lens and "world" not in data.names:  # whose samples have one
-    _check_lens(mixture.open_tolerant(data, "train"), data)
+    lines = _cameras(mixture.open_tolerant(data, "train"), data)
   if config.data.source != "world":  # else `check` knew their number
     for stage, name, select in (
       ("sft", "scenes", selection.first),
@@ -53,22 +54,23 @@ def check_data(config: ConfigDict) -> None:
       if stage in config.pipeline and config[stage][name]:
         select(mixture.open_split(data, "train"), config[stage][name])
   if not any(named for _, named in _naming(config)):
-    return
+    return lines
   known = [each.question.family for each in lengths.of_split(data, "train")]
   if "world" in data.names:
     known += families.names()  # not all of them are the longest there are
   _check_named(config, sorted({*known}))
+  return lines
 
 
-def _check_lens(source, data) -> None:
-  """One camera at least; where there is none, all are read to know it."""
+def _cameras(source, data) -> list[str]:
+  """A line where no image has a camera; all are then read to know it."""
   samples = (source[i] for i in range(len(source)))
-  if not any(each is not None and each.camera is not None for each in samples):
-    raise UserError(
-      f"config.data.tell_lens is True and no image of {data.source} has a"
-      " camera in the training split; give some (of a JSONL file: 'camera':"
-      " [fx, fy, cx, cy] in a line), or set tell_lens to False"
-    )
+  if any(each is not None and each.camera is not None for each in samples):
+    return []
+  return [
+    f"no image of {data.source} has a camera in the training split, so no"
+    " prompt tells a lens (of a JSONL file: 'camera': [fx, fy, cx, cy])"
+  ]
 
 
 def _naming(config):

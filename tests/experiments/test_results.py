@@ -3,8 +3,10 @@
 import csv
 import math
 
+import numpy as np
 import pytest
 
+from configs import paper_rows
 from cooper_jax.experiments import (
   figure,
   jobs,
@@ -119,6 +121,31 @@ def test_a_row_is_compared_by_the_benchmark_that_it_is_of(tmp_path):
   assert gained.found[0] == pytest.approx(found.rows[0].values["all"])
   assert gained.found[0] > 0.2 and gained.found[3] == 100
   assert found.rows[0].mode == "adaptive, rephrased"
+
+
+def test_a_row_is_compared_with_its_own_start_left_free(tmp_path, monkeypatch):
+  monkeypatch.setitem(fake.GAINS, "elicit", 0.2)
+  found = made(tmp_path, ["elicit"])
+  named = {each.name: each for each in found.differences if each.found}
+  gained, best = (
+    named[f"elicit - {what} before"] for what in ("free", "best fixed mode")
+  )
+  # The draws of an answer are the same before: those of 0.4 to 0.6 are gained,
+  # of the untraced families that were asked about (3 of 5, 100 questions).
+  draws = [np.random.default_rng([seed, 3]).random(100) for seed in (0, 1)]
+  untraced = [
+    [
+      d
+      for k, d in enumerate(each)
+      if fake.FAMILIES[k % 5] in paper_rows.UNTRACED
+    ]
+    for each in draws
+  ]
+  there = np.concatenate(untraced)
+  won = np.mean((there >= 0.4) & (there < 0.6))
+  assert gained.found[0] == pytest.approx(won) and gained.found[3] == len(there)
+  assert gained.said == f"{100 * np.mean(there < 0.4):.1f} %"
+  assert best.said != gained.said and best.found[0] != gained.found[0]
 
 
 def test_the_same_answers_give_the_same_table(tmp_path):
