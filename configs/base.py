@@ -270,10 +270,10 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
   config.variant, config.pipeline = variant, pipeline
   if named in variants.CHANGES:
     variants.CHANGES[named](config)
-  elif named in sizes.SIZES:
+  else:
     variants.scratch(config)
     sizes.grow(config, variant)
-  elif pipeline[-1] != "evaluate":
+  if config.init_from and pipeline[-1] != "evaluate":
     raise UserError(
       'variant "tiny" begins with the packaged model, whose stages are done;'
       " long trains them as it was trained, scratch in less, smoke in minutes"

@@ -169,7 +169,8 @@ def test_a_photograph_is_asked_and_left_as_it_was(tmp_path, capsys, photo):
     words = [f"--image={path}", "--mode=both", "--json", f"--out={out}"]
     assert ask.main([*words, question, "How far is the Red BALL?"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["notes"] == [model.ROOMS_ONLY]
+    rooms, lens = said["notes"]
+    assert rooms == model.ROOMS_ONLY and lens.startswith("taken as 58 degrees")
     assert said["answers"][0]["unknown_words"] == ["bus"]
     assert said["answers"][1]["unknown_words"] == []
     assert said["answers"][0]["question"] == question

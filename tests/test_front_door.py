@@ -71,7 +71,9 @@ def test_answers_print_and_show_well(model, room):
   assert said[0] == "How far is the Red bus?"
   assert said[1] == "  note: unknown words: bus"
   assert f"  answer: {answer.text}" in said
-  assert said[-1].startswith("  note: the model knows rendered rooms only")
+  rooms, lens = said[-2:]
+  assert rooms.startswith("  note: the model knows rendered rooms only")
+  assert lens.startswith("  note: taken as 58 degrees wide")
   assert repr(answer).startswith(f"Answer({answer.text!r} to 'How far")
   assert len(repr(answer)) < 200 and "adaptive" in repr(model)
   assert answer._repr_png_().startswith(b"\x89PNG")
