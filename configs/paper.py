@@ -101,8 +101,8 @@ MODES = dict.fromkeys(
   "text",
 ) | {"pe": "both"}
 # Name -> (row, row that is subtracted, families). A row is asked in its mode
-# after its last stage; "before" is its SFT in the best of the fixed modes, "free
-# before" in the row's own.
+# after its last stage; "before" is its SFT in the best of the fixed modes, and
+# "free before" in the row's own mode.
 COMPARISONS = {
   "amg - base": ("amg", "base", paper_rows.METRIC),
   "amg - amg_exchanged": ("amg", "amg_exchanged", paper_rows.METRIC),

@@ -12,16 +12,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from cooper_jax import command, errors
+from cooper_jax import errors
 from cooper_jax.experiments import (
   figure,
   jobs,
   kept_answers,
   results,
+  rows_file,
   run,
   tables,
 )
 from cooper_jax.runtime import interrupt
+from cooper_jax.settings import ranges
 from cooper_jax.training import lock
 
 SWEEP_FLAGS = {
@@ -82,12 +84,7 @@ def read(argv) -> tuple[argparse.Namespace, jobs.Experiment]:
       f'--config={asked.config}: "{variant}" is not smoke; rows are named in'
       " --rows"
     )
-  module = command.load_module(file)
-  if not hasattr(module, "ROWS"):
-    raise errors.UserError(
-      f"--config={asked.config} has no ROWS; take configs/paper.py, or write a"
-      " file like it"
-    )
+  module = rows_file.load(file)
   rows = jobs.expand(module, _split(asked.rows))
   seeds = [_seed(each) for each in _split(asked.seeds)]
   if not rows or not seeds:
@@ -105,6 +102,8 @@ def _seed(text: str) -> int:
     raise errors.UserError(
       f'--seeds names "{text}"; write whole numbers, as in --seeds=0,1,2'
     )
+  if int(text) not in ranges.SEED:
+    raise errors.UserError(f"--seeds names {text}; allowed: {ranges.SEED}")
   return int(text)
 
 

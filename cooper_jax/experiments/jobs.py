@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from cooper_jax import command, package
 from cooper_jax.errors import UserError, nearest
+from cooper_jax.experiments import rows_file
 from cooper_jax.settings import config_file
 from cooper_jax.training import json_files, stage_settings, workdir
 
@@ -87,14 +88,14 @@ class Job:
 
 def expand(module, named) -> tuple[str, ...]:
   """Rows in order, each once, of names of rows and of groups of them."""
-  groups = getattr(module, "GROUPS", {})
-  rows = [row for name in named for row in groups.get(name, (name,))]
+  rows = [row for name in named for row in module.GROUPS.get(name, (name,))]
   for row in rows:
     head = row.partition("-")[0]  # what follows is a point of a curve
     if head not in module.ROWS:
       raise UserError(
         f'--rows names "{row}"; there are {", ".join(module.ROWS)}, and groups'
-        f" {', '.join(groups)}{nearest(head, (*groups, *module.ROWS))}"
+        f" {', '.join(module.GROUPS)}"
+        f"{nearest(head, (*module.GROUPS, *module.ROWS))}"
       )
     config_file.make(module, row)
   return tuple(dict.fromkeys(rows))
@@ -108,7 +109,7 @@ def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
   answers: folder of `kept_answers`. An evaluation that is finished there, and
   not in `out`, is that one, and what came before it need not be made.
   """
-  module = command.load_module(asked.file)
+  module = rows_file.load(asked.file)
   _check_settings(module, asked)
   grown = _Plan(module, asked, _whole(out), answers and _whole(answers))
   for row in asked.rows:
@@ -123,17 +124,16 @@ def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
 
 def _check_settings(module, asked: Experiment) -> None:
   """Raises UserError where a setting is given that each job sets."""
-  starts = getattr(module, "STARTS", {})
-  started = [row for row in asked.rows if row in starts]
+  started = [row for row in asked.rows if row in module.STARTS]
   for word in asked.settings:
     name = word.removeprefix("--config.").partition("=")[0]
     if name in SET_HERE:
       raise UserError(f"{word}: a sweep sets it of each job; {SET_HERE[name]}")
     if name in SET_BY_START and started:
       raise UserError(
-        f"{word}: row {started[0]} begins with what row {starts[started[0]]}"
-        " trained, and a sweep sets it; leave it out, or leave such rows out of"
-        " --rows"
+        f"{word}: row {started[0]} begins with what row"
+        f" {module.STARTS[started[0]]} trained, and a sweep sets it; leave it"
+        " out, or leave such rows out of --rows"
       )
 
 
@@ -180,7 +180,7 @@ class _Plan:
   def add(self, row: str, seed: int, *, until: str = EVALUATE) -> dict:
     """Adds what a row needs up to a stage; gives stage -> job that has it."""
     config = self.config(row).copy_and_resolve_references()
-    start = getattr(self.module, "STARTS", {}).get(row)
+    start = self.module.STARTS.get(row)
     arguments, identity, homes, needs = [], {}, {}, []
     with config.unlocked():
       config.seed = seed

@@ -10,9 +10,14 @@ import shlex
 
 import numpy as np
 
-from cooper_jax import command
 from cooper_jax.eval import comparison, pairing
-from cooper_jax.experiments import comparisons, lengths, runs, verdict
+from cooper_jax.experiments import (
+  comparisons,
+  lengths,
+  rows_file,
+  runs,
+  verdict,
+)
 from cooper_jax.experiments.jobs import Experiment
 from cooper_jax.grading import intervals
 from cooper_jax.training import json_files
@@ -73,7 +78,7 @@ def parts() -> dict[str, tuple[str, ...]]:
 
 def collect(asked: Experiment, jobs, argv) -> Results:
   """Reads what is finished. Raises UserError where an answer can't be read."""
-  module = command.load_module(asked.file)
+  module = rows_file.load(asked.file)
   found = {row: runs.find(module, asked, jobs, row) for row in asked.rows}
   rows = [_row(asked, name, run) for name, run in found.items()]
   made = []

@@ -37,7 +37,7 @@ def find(module, asked: Experiment, jobs, name: str) -> Run:
   mode = module.MODES.get(name.partition("-")[0], pairing.FREE)
   stage = config.pipeline[-2]
   folders = tuple(job.folder for job in found.values())
-  benchmark = getattr(module, "BENCHMARKS", {}).get(name, "")
+  benchmark = module.BENCHMARKS.get(name, "")
   run = Run(mode, stage, folders, tuple(commits), config, gap, benchmark)
   if not gap and any(mode not in each for each in run.answers()):
     return dataclasses.replace(run, gap=f"was not asked in mode {mode}")

@@ -35,7 +35,7 @@ def verdicts(module, rows, differences) -> list[Verdict]:
   """
   made = {each.name: each for each in differences}
   found = []
-  for claim, names in getattr(module, "CLAIMS", {}).items():
+  for claim, names in module.CLAIMS.items():
     row = module.BASE.get(claim)
     doubt, base = _base(row, rows) if row else ("", "")
     found.append(_judge(claim, [made[name] for name in names], doubt, base))

@@ -1,5 +1,7 @@
 """The command: what is asked is checked first, and said in one line."""
 
+import re
+
 import pytest
 
 from cooper_jax import errors, sweep
@@ -36,12 +38,47 @@ SMOKE = f"--config={fake.PAPER}:smoke"
     (["--workdir=x"], "no flag --workdir"),
     ([f"--config={fake.PAPER}:long"], '"long" is not smoke'),
     (["--config=configs/grpo.py"], "has no ROWS"),
+    (["--rows=base", "--seeds=3000000000"], "allowed: 0 to 2,000,000,000"),
   ],
 )
 def test_what_is_wrong_is_said_in_one_line(words, said, capsys):
   assert sweep.main([*words, "--plan"]) == errors.EXIT_USER
   shown = capsys.readouterr().err
   assert said in shown and len(shown.splitlines()) == 1
+
+
+OWN = """from configs.paper import *
+from configs import paper
+ROWS = {name: paper.ROWS[name] for name in ("base", "amg")}
+GROUPS = MODES = BENCHMARKS = STARTS = CLAIMS = BASE = COMPARISONS = {}
+"""
+
+
+@pytest.mark.parametrize(
+  ("line", "said"),
+  [
+    ("ROWS = ['base']", "ROWS of .* is .*; make it a dict"),
+    ("MODES = {'amg_': 'text'}", '"amg_"; there are amg, base'),
+    ("GROUPS = {'both': ('base', 'amgg-50')}", '"both" names "amgg"'),
+    ("STARTS = {'amg': 'bsae-50'}", 'names "bsae"; .* did you mean "base"'),
+    ("COMPARISONS = {'a': ('amg', 'base')}", "write .row, row, families.,"),
+    ("COMPARISONS = {'a': ('amg', 'sft', ())}", '"a" names "sft"'),
+    ("COMPARISONS = {'a': ('before', 'amg', ())}", '"a" names "before"'),
+    ("CLAIMS = {'it helps': ('a',)}", '"it helps" names "a"'),
+    ("BASE = {'it helps': 'base'}", 'BASE .* "it helps" names "it helps"'),
+  ],
+)
+def test_rows_of_ones_own_name_what_there_is(tmp_path, capsys, line, said):
+  file = tmp_path / "own.py"
+  words = [f"--config={file}", "--rows=base", "--seeds=0", "--plan"]
+  file.write_text(f"{OWN}{line}\n")
+  assert sweep.main(words) == errors.EXIT_USER
+  shown = capsys.readouterr().err
+  assert re.search(said, shown) and len(shown.splitlines()) == 1
+  # Nothing but ROWS is needed.
+  lines = [each for each in OWN.splitlines() if not each.startswith("GROUPS")]
+  file.write_text("\n".join(lines).replace("import *", "import get_config"))
+  assert sweep.main(words) == errors.EXIT_DONE
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
