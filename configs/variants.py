@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def tiny(config: ConfigDict) -> None:
-  """The packaged model: told the lens, and taught to derive."""
+  """The packaged model: told the lens, trained to derive."""
   # Without the lens no height or width follows from what is seen.
   config.data.tell_lens = True
   config.world.derive = ("viewpoint", "height", "width", "occlusion")

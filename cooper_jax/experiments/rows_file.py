@@ -20,7 +20,7 @@ from cooper_jax import command
 from cooper_jax.errors import UserError, nearest, short
 from cooper_jax.experiments import comparisons
 
-PARTS = (
+FILE_PARTS = (
   "ROWS", "GROUPS", "MODES", "BENCHMARKS", "STARTS", "COMPARISONS", "CLAIMS",
   "BASE",
 )  # fmt: skip
@@ -38,11 +38,11 @@ def load(file: str) -> types.SimpleNamespace:
       " like it"
     )
   found = types.SimpleNamespace(
-    **{name: getattr(module, name, {}) for name in PARTS},
+    **{name: getattr(module, name, {}) for name in FILE_PARTS},
     get_config=module.get_config,
     __file__=module.__file__,
   )
-  for name in PARTS:
+  for name in FILE_PARTS:
     part = getattr(found, name)
     if not isinstance(part, dict):
       raise UserError(f"{name} of {file} is {short(part)}; make it a dict")
