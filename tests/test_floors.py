@@ -10,7 +10,7 @@ PACKAGE = ROOT / "cooper_jax"
 
 FLOORS = [
   ["errors", "assets"],
-  ["plugins", "sample", "runtime"],
+  ["plugins", "python_file", "sample", "runtime"],
   ["modalities"],
   ["parallel", "pictures"],
   ["tokenizers", "training", "grading"],

@@ -4,15 +4,14 @@ Whatever is wrong with it ends the command in one line, naming file and line.
 """
 
 import functools
-import importlib.util
 import inspect
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from cooper_jax import python_file
 from cooper_jax.errors import CODE_FAILS, UserError, fault, short
 from cooper_jax.training import json_files
 
@@ -25,15 +24,9 @@ def load(path: Path) -> ModuleType:
 
   Raises UserError where it fails, or has no such function.
   """
-  # A name of its own: the file may be called as a module is.
-  spec = importlib.util.spec_from_file_location(
-    f"cooper_jax_config_{path.stem}", path
-  )
-  if spec is None:
+  module = _call(path, python_file.load, path, "config")
+  if module is None:
     raise UserError(f"{path} is no Python file; --config takes FILE.py")
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[spec.name] = module  # its dataclasses look there
-  _call(path, spec.loader.exec_module, module)
   if not callable(getattr(module, "get_config", None)):
     raise UserError(f"{path} has no function get_config(variant)")
   return module

@@ -23,14 +23,13 @@ Ways to game it: whatever the function leaves open.
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 
 import numpy as np
 
+from cooper_jax import python_file
 from cooper_jax.errors import CODE_FAILS, UserError, fault, nearest, short
 
 _SETTING = "config.grpo.rl.settings.user.function"
@@ -104,18 +103,12 @@ def load(named: str) -> Callable:
 def _load(path: str, name: str) -> Callable:
   if not Path(path).is_file():
     raise UserError(f"{_SETTING} names {path}, and there is no such file")
-  # A name of its own: the file may be called as a module is.
-  spec = importlib.util.spec_from_file_location(
-    f"cooper_jax_user_reward_{Path(path).stem}", path
-  )
-  if spec is None:
-    raise UserError(f"{_SETTING} names {path}, which is no .py file")
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[spec.name] = module  # its dataclasses look there
   try:
-    spec.loader.exec_module(module)
+    module = python_file.load(Path(path), "reward")
   except CODE_FAILS as error:
     raise UserError(_said(path, error)) from error
+  if module is None:
+    raise UserError(f"{_SETTING} names {path}, which is no .py file")
   found = getattr(module, name, None)
   if not callable(found):
     here = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
