@@ -69,7 +69,9 @@ def read(
     found = _of_pixels(image.image, size, where, fit)
     sides = image.image.shape[1::-1]
     camera = image.camera
-    if camera is not None:
+    # One that has its shape already is as sources give it: its camera is that
+    # of its maps' square.
+    if camera is not None and sides != found.square.shape[1::-1]:
       camera = fitting.place(fit, sides, size).camera(camera, sides)
     return dataclasses.replace(found, sample=image, camera=camera)
   if isinstance(image, Image.Image):

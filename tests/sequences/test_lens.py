@@ -59,8 +59,9 @@ def test_the_lens_is_that_of_the_fitted_picture(tmp_path, fit):
     image=np.asarray(Image.open(tmp_path / "a.png")),
     camera=np.array([[50, 0, 30], [0, 50, 20], [0, 0, 1.0]], np.float32),
   )
-  asked = images.read(whole, 32, fit=fit)
-  np.testing.assert_allclose(asked.camera, sample.camera)
+  for one in (whole, sample):  # fitted when it is asked about, and before
+    asked = images.read(one, 32, fit=fit)
+    np.testing.assert_allclose(asked.camera, sample.camera)
 
 
 def test_a_picture_of_unknown_camera_tells_nothing(tmp_path):
