@@ -153,3 +153,26 @@ def test_ask_tells_the_model_how_wide_a_picture_is(
     config.data.tell_lens = False
   assert ask.main([*words, "--field_of_view=90"]) == 2
   assert "leave it out" in capsys.readouterr().err
+
+
+def test_answers_by_another_lens_are_other_files(tmp_path, monkeypatch, capsys):
+  outs = []
+
+  def written(answer, out):
+    outs.append(out)
+    return {}
+
+  own = types.SimpleNamespace(
+    config=settings(), modes=["adaptive"], name="own",
+    ask=lambda *given, **options: [types.SimpleNamespace(notes=())],
+    check_mode=lambda mode, where: mode,
+  )  # fmt: skip
+  monkeypatch.setattr(ask, "load", lambda asked: own)
+  monkeypatch.setattr(ask, "written", written)
+  path = picture(tmp_path / "a.png")
+  for more in ([], ["--field_of_view=30"], ["--field_of_view=90"]):
+    for _ in range(2):  # asked again, it is the same file
+      words = [f"--image={path}", "How far is the ball?", "--json", *more]
+      assert ask.main(words) == 0
+  assert outs[::2] == outs[1::2] and len({*outs}) == 3
+  capsys.readouterr()
