@@ -98,7 +98,7 @@ BY_MODALITY = ("init.tokenizer.", "init.networks.")
 
 SHORT = 120  # characters of two lists that are shown whole
 # Differences that a line names; more is another recipe, which nobody types.
-MOST_NAMED = 8
+MOST_DIFFERENCES = 8
 
 
 def made_by(saved: dict) -> str:
@@ -155,8 +155,8 @@ def paired(one: dict, other: dict) -> tuple[dict, dict]:
 
 def several(differences: list[str]) -> str:
   """Differences in one line: all that can be given on a command line."""
-  shown = "; ".join(differences[:MOST_NAMED])
-  rest = len(differences) - MOST_NAMED
+  shown = "; ".join(differences[:MOST_DIFFERENCES])
+  rest = len(differences) - MOST_DIFFERENCES
   return f"{shown}; and {rest} more" if rest > 0 else shown
 
 

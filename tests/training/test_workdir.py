@@ -200,7 +200,7 @@ def test_each_value_that_is_to_be_given_again_is_named(tmp_path):
 
 
 def test_of_another_recipe_a_line_names_the_first_settings():
-  most = settings_version.MOST_NAMED
+  most = settings_version.MOST_DIFFERENCES
   found = [f"a{i} is 1 there and 2 here" for i in range(most + 2)]
   assert settings_version.several(found[:most]) == "; ".join(found[:most])
   assert settings_version.several(found).endswith(
