@@ -1,4 +1,4 @@
-"""The default run: every setting of every stage, with its default and its unit.
+"""Every setting of every stage, with its default and its unit.
 
 A section is made from the frozen dataclass that it is splatted into where it is
 used (ModelConfig, DataConfig, OptimConfig, ...), so that a default stands once,
@@ -6,9 +6,10 @@ at its field, and a typo dies at start-up naming the field; what has no such
 class has one here. `docs/settings.md` lists them all, with what they may be.
 
 Those of sampling and GRPO stand in `reinforcement.py`. The other files of this
-folder choose a pipeline; `variants.py` says what the variants `long`, `scratch`
-and `smoke` change of this and why, `sizes.py` what the sizes `0p6b`, `7b` and
-`7b_mot` do, on a named slice as `7b@v6e:16x16`.
+folder choose a pipeline; `variants.py` says what the variants `tiny` (the
+default run), `long`, `scratch` and `smoke` change of this and why, `sizes.py`
+what the sizes `0p6b`, `7b` and `7b_mot` do, on a named slice as
+`7b@v6e:16x16`.
 """
 
 import dataclasses
@@ -283,7 +284,7 @@ def get_base(variant: str, pipeline: tuple[str, ...]) -> ConfigDict:
 
 
 def defaults() -> ConfigDict:
-  """The default run, less `variant` and `pipeline`; not locked."""
+  """Every default, less `variant` and `pipeline`; not locked."""
   config = ConfigDict()
   for path, cls in SECTION_CLASSES.items():
     here, made = config, make_section(cls, DERIVED_FIELDS.get(path, ()))

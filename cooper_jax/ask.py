@@ -163,9 +163,10 @@ def answers(asked) -> tuple[dict, list]:
       for each, other in zip(found, direct, strict=True)
     ]
   about = f"scene-{asked.scene}" if image.path is None else asked.image
-  outs = answer_files.pages(
-    asked.out, about, questions, f"{model.name} {mode}", image.path
-  )
+  rest = f"{model.name} {mode}"
+  if asked.field_of_view is not None:
+    rest += f" {asked.field_of_view!r} degrees"
+  outs = answer_files.pages(asked.out, about, questions, rest, image.path)
   said = {
     "model": model.name,
     "mode": mode,

@@ -121,11 +121,11 @@ def check(config, folder: Path) -> dict:
       f" world: {'; '.join(seen)}"
     )
   if differing:
-    more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
     by = settings_version.made_by(manifest | manifest["made"].get(STAGE, {}))
     raise UserError(
       f"packaged model {folder} was made with other settings ({by}):"
-      f" {'; '.join(differing[:4])}{more}; {_instead()}"
+      f" {settings_version.several(differing)}; give its values, or"
+      f" {_instead()}"
     )
   return manifest
 

@@ -50,7 +50,9 @@ class Sample:
   # [H, W] or [H, W, channels] by modality; absent = not known.
   maps: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   instances: np.ndarray | None = None  # u8 or u16 [H, W], 0 = none
-  camera: np.ndarray | None = None  # f32 [3, 3] pinhole K, pixel centres at .5
+  # f32 [3, 3] pinhole K, pixel centres at .5; of a source that fits its
+  # pictures to `config.data.fit`, of the square that the maps are.
+  camera: np.ndarray | None = None
   questions: tuple[Question, ...] = ()
   grounding: tuple[Question, ...] = ()
 

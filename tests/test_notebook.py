@@ -1,5 +1,6 @@
 """Notebooks run from the first cell to the last, on the packaged model."""
 
+import ast
 import importlib.metadata
 import itertools
 import os
@@ -67,6 +68,14 @@ def test_it_is_valid_and_holds_no_outputs(path):
   for cell in code_of(notebook):
     assert not cell.outputs
     assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_request_is_about_its_sample_whose_lens_is_told(path):
+  for cell in code_of(read(path)):
+    for node in ast.walk(ast.parse(cell.source)):
+      name = getattr(getattr(node, "func", None), "attr", "")
+      assert name != "request" or len(node.args) == 2, ast.unparse(node)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -13,6 +13,7 @@ from cooper_jax import ask
 from cooper_jax.data import lens_of
 from cooper_jax.errors import UserError
 from cooper_jax.inference import images, views
+from cooper_jax.sample import Sample
 
 FILM = 0xA405  # FocalLengthIn35mmFilm
 
@@ -153,3 +154,49 @@ def test_ask_tells_the_model_how_wide_a_picture_is(
     config.data.tell_lens = False
   assert ask.main([*words, "--field_of_view=90"]) == 2
   assert "leave it out" in capsys.readouterr().err
+
+
+def test_answers_by_another_lens_are_other_files(tmp_path, monkeypatch, capsys):
+  outs = []
+
+  def written(answer, out):
+    outs.append(out)
+    return {}
+
+  own = types.SimpleNamespace(
+    config=settings(), modes=["adaptive"], name="own",
+    ask=lambda *given, **options: [types.SimpleNamespace(notes=())],
+    check_mode=lambda mode, where: mode,
+  )  # fmt: skip
+  monkeypatch.setattr(ask, "load", lambda asked: own)
+  monkeypatch.setattr(ask, "written", written)
+  path = picture(tmp_path / "a.png")
+  for more in ([], ["--field_of_view=30"], ["--field_of_view=90"]):
+    for _ in range(2):  # asked again, it is the same file
+      words = [f"--image={path}", "How far is the ball?", "--json", *more]
+      assert ask.main(words) == 0
+  assert outs[::2] == outs[1::2] and len({*outs}) == 3
+  capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+  "camera",
+  [
+    [58.0, 58.0, 32.0, 32.0],
+    np.diag([0.9, 0.9, 1.0]),
+    np.diag([58.0, math.nan, 1.0]),
+    np.diag([-58.0, 58.0, 1.0]),
+    np.eye(4),
+    "a lens",
+    [[58.0], [58.0, 1.0]],
+  ],
+  ids=["list", "shares", "nan", "negative", "4x4", "text", "ragged"],
+)
+@pytest.mark.parametrize("shape", [(64, 64, 3), (48, 96, 3)], ids=str)
+def test_a_camera_that_is_none_is_one_line(camera, shape):
+  pixels = np.zeros(shape, np.uint8)
+  right = Sample("a", "own", pixels, camera=np.diag([58.0, 58.0, 1.0]))
+  assert images.read(right, 64).camera is not None
+  wrong = dataclasses.replace(right, camera=camera)
+  with pytest.raises(UserError, match=r"image: its camera is .* K \[3, 3\]"):
+    images.read(wrong, 64)

@@ -30,6 +30,7 @@ from cooper_jax.errors import (
   unread,
 )
 from cooper_jax.pictures import drawing
+from cooper_jax.sequences import lens
 from cooper_jax.tokenizers.text import TextTokenizer
 
 TILE_SIDE, GAP, TEXT_HEIGHT, MARGIN = 128, 6, 34, 12  # pixels of the sheet
@@ -127,7 +128,10 @@ def default_room() -> int:
 
   config = base.get_base("long", ("sft",))
   cells = (config.data.image_size // config.model.vision.patch) ** 2
-  return max(config.sampling.prompt_buckets) - cells - 1  # <user>
+  told = 0
+  if config.data.tell_lens:
+    told = len(TextTokenizer.load().encode(f" {lens.LONGEST_LENS}"))
+  return max(config.sampling.prompt_buckets) - cells - 1 - told  # <user>
 
 
 def lines_of(found: dict, maps: list[tuple], most: int) -> list[str]:

@@ -79,6 +79,10 @@ class JsonlSource:
     """Every sample's id; no file is opened."""
     return [entry.id for entry in self.entries]
 
+  def cameras(self) -> bool:
+    """Whether any sample has a camera; no file is opened."""
+    return any(entry.camera for entry in self.entries)
+
   def __getitem__(self, index: int) -> Sample:
     entry = self.entries[index]
     where = f"{self.path}:{entry.line}"

@@ -125,6 +125,10 @@ class FolderSource:
     """Every sample's id; no file is opened."""
     return [self._id(one) for one in self.listed]
 
+  def cameras(self) -> bool:
+    """Whether any sample has a camera; no file is opened."""
+    return any(one.camera for one in self.listed)
+
   def __getitem__(self, index: int) -> Sample:
     one = self.listed[index]
     image, sides = self._image(one)

@@ -74,6 +74,10 @@ class Mixture:
       index -= len(source)
     raise IndexError(index)
 
+  def cameras(self) -> bool:
+    """Whether any sample of any source has a camera."""
+    return any(map(has_cameras, self.sources))
+
   def __repr__(self) -> str:
     shares = ", ".join(
       f"{source!r}: {weight:g}"
@@ -90,6 +94,16 @@ def questions_of(source: Source | Mixture, index: int) -> tuple[Question, ...]:
   if hasattr(source, "questions"):
     return source.questions(index)
   return source[index].questions
+
+
+def has_cameras(source: Source | Mixture) -> bool:
+  """Whether any sample has a camera; all are read if there is no other way.
+
+  A source may have a method `cameras()`.
+  """
+  if hasattr(source, "cameras"):
+    return source.cameras()
+  return any(sample.camera is not None for sample in readable(source))
 
 
 def open_split(config: DataConfig, split: str) -> Source | Mixture:
@@ -241,6 +255,12 @@ class Tolerant:
       return self._source.questions(index)
     sample = self[index]
     return sample.questions if sample else ()
+
+  def cameras(self) -> bool:
+    """Whether any sample has a camera."""
+    if hasattr(self._source, "cameras"):
+      return self._source.cameras()
+    return any(sample.camera is not None for sample in readable(self))
 
   def __repr__(self) -> str:
     return repr(self._source)

@@ -103,10 +103,10 @@ def _held(value: list) -> str | None:
 
 
 def _alone(ours: str, value: list) -> Any:
-  """The one value of a feature; a list where a list is meant."""
-  if ours in ("options", "camera") or len(value) > 1:
-    return value
-  return value[0] if value else None
+  """The one value of a feature; a list where a list is meant; None of none."""
+  if not value or ours in ("options", "camera") or len(value) > 1:
+    return value or None
+  return value[0]
 
 
 def _cell(path: str, row: int, column: str, where: str, *, opened: Opened):

@@ -51,8 +51,8 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
   """Writes a shard and gives its facts; what can't be read is left out.
 
   Facts: `count`, `bad` (the line of each sample that is left out), `kinds` (the
-  maps of each sample, as places in `maps`), a digest of all samples, and sizes
-  and digests of the files.
+  maps of each sample, as places in `maps`), `cameras` (whether any has one), a
+  digest of all samples, and sizes and digests of the files.
   """
   from array_record.python import array_record_module
 
@@ -65,6 +65,7 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
     for ending, path in partial.items()
   }
   bad, maps, kinds, digest = [], {}, [], hashlib.sha256()
+  cameras = False
   for index in range(job.start, job.stop):
     try:
       one = source[index]
@@ -72,6 +73,7 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
       bad.append(str(error))
       continue
     kinds.append(maps.setdefault(tuple(sorted(one.maps)), len(maps)))
+    cameras |= one.camera is not None
     record = sample.to_bytes(one)
     digest.update(record)
     writers[RECORDS].write(record)
@@ -84,6 +86,7 @@ def write(folder: Path, source, job: ShardJob) -> dict[str, Any]:
     "bad": bad,
     "maps": [list(each) for each in maps],
     "kinds": kinds,
+    "cameras": cameras,
     "digest": digest.hexdigest()[:16],
   }
   for ending, path in partial.items():
@@ -175,6 +178,19 @@ class BuiltSource:
       with contextlib.suppress(UserError):  # a bad sample, as it is read
         found.append(self._read(index, QUESTIONS, sample.from_bytes).id)
     return found
+
+  def cameras(self) -> bool:
+    """Whether any sample has a camera; no picture is unpacked.
+
+    But of what was built before that was noted.
+    """
+    if all("cameras" in shard for shard in self._shards):
+      return any(shard["cameras"] for shard in self._shards)
+    for index in range(len(self)):
+      with contextlib.suppress(UserError):  # a bad sample, as it is read
+        if self[index].camera is not None:
+          return True
+    return False
 
   def kind(self, index: int) -> tuple[str, ...]:
     """Which maps a sample has."""

@@ -5,6 +5,7 @@ image upright in its own aspect, on which maps and places are shown.
 """
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cooper_jax.data import fitting, lens_of, picture_files, pictures
-from cooper_jax.errors import UserError
+from cooper_jax.errors import UserError, short
 from cooper_jax.report import answer_page
 from cooper_jax.sample import Sample
 
@@ -70,7 +71,12 @@ def read(
     sides = image.image.shape[1::-1]
     camera = image.camera
     if camera is not None:
-      camera = fitting.place(fit, sides, size).camera(camera, sides)
+      # One that has its shape already is as sources give it: its camera is that
+      # of its maps' square.
+      fitted = sides == found.square.shape[1::-1]
+      camera = _checked(camera, (size, size) if fitted else sides, where)
+      if not fitted:
+        camera = fitting.place(fit, sides, size).camera(camera, sides)
     return dataclasses.replace(found, sample=image, camera=camera)
   if isinstance(image, Image.Image):
     if 0 in image.size:
@@ -85,6 +91,29 @@ def read(
     f"{where} is of type {type(image).__name__}; give a path, a PIL image, an"
     " array u8 [H, W, 3] or a Sample"
   )
+
+
+def _checked(camera, sides: tuple[int, int], where: str) -> np.ndarray:
+  """A camera K [3, 3] of a picture; UserError for what is none, or shares.
+
+  sides: (width, height), pixels.
+  """
+  try:
+    found = np.asarray(camera, np.float32)
+  except (TypeError, ValueError):
+    found = np.zeros(0, np.float32)
+  least = 1 / 2 / math.tan(math.radians(lens_of.WIDEST) / 2)
+  if (
+    found.shape != (3, 3)
+    or not np.isfinite(found).all()
+    or (found.diagonal()[:2] < least * np.array(sides)).any()
+  ):
+    raise UserError(
+      f"{where}: its camera is {short(camera)}; it should be K [3, 3], [[fx, 0,"
+      " cx], [0, fy, cy], [0, 0, 1]] in pixels of the picture (not shares of"
+      f" its sides), of a view up to {lens_of.WIDEST:g} degrees"
+    )
+  return found
 
 
 def _of_pixels(array, size: int, where: str, fit: str) -> InputImage:

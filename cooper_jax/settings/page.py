@@ -30,9 +30,9 @@ PAGE_HEAD = """\
 # Settings{of}
 
 Made by `python -m cooper_jax.settings.page`, not by hand. Defaults are those of
-the default run (`configs/base.py`). What the variants change and why stands in
-`configs/variants.py`, the sizes in `configs/sizes.py`. On the command line a
-setting is changed as in `--config.grpo.steps=200`.
+the default run (variant `tiny`). What the variants change of `configs/base.py`
+and why stands in `configs/variants.py`, the sizes in `configs/sizes.py`. On the
+command line a setting is changed as in `--config.grpo.steps=200`.
 {other}
 """
 REWARD_RULES = """\
@@ -54,9 +54,11 @@ class SettingRow:
 
 def setting_rows() -> dict[str, SettingRow]:
   """Every setting of the default run by its name, in the order of the files."""
-  from configs import base
+  from configs import base, variants
 
-  values = json_files.flat(base.defaults().to_dict())
+  config = base.defaults()
+  variants.tiny(config)
+  values = json_files.flat(config.to_dict())
   said, found = meaning.meanings(base.SECTION_CLASSES), {}
   for name in filter(values.__contains__, said):
     what, value = _sentence(_reward(name) or said[name]), values[name]

@@ -63,9 +63,10 @@ def check_data(config: ConfigDict) -> list[str]:
 
 
 def _cameras(source, data) -> list[str]:
-  """A line where no image has a camera; all are then read to know it."""
-  samples = (source[i] for i in range(len(source)))
-  if any(each is not None and each.camera is not None for each in samples):
+  """A line where no image has a camera."""
+  from cooper_jax.data import mixture
+
+  if mixture.has_cameras(source):
     return []
   return [
     f"no image of {data.source} has a camera in the training split, so no"

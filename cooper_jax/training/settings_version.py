@@ -97,6 +97,8 @@ BY_MODALITY = ("init.tokenizer.", "init.networks.")
 
 
 SHORT = 120  # characters of two lists that are shown whole
+# Differences that a line names; more is another recipe, which nobody types.
+MOST_DIFFERENCES = 8
 
 
 def made_by(saved: dict) -> str:
@@ -149,6 +151,13 @@ def paired(one: dict, other: dict) -> tuple[dict, dict]:
   """Two flat settings, each with what an added setting of the other was."""
   there = {n: ADDED[n] for n in one.keys() | other.keys() if n in ADDED}
   return there | one, there | other
+
+
+def several(differences: list[str]) -> str:
+  """Differences in one line: all that can be given on a command line."""
+  shown = "; ".join(differences[:MOST_DIFFERENCES])
+  rest = len(differences) - MOST_DIFFERENCES
+  return f"{shown}; and {rest} more" if rest > 0 else shown
 
 
 def differing(name: str, there: dict, here: dict) -> str:

@@ -137,12 +137,11 @@ def check(config, workdir) -> Path:
       raise UserError(f"{folder} is a file, not the folder of a stage; move it")
     found = differences(config, workdir, stage)
     if found:
-      shown = "; ".join(found[:4])
-      more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
       raise UserError(
-        f"{workdir} was made by another config: {shown}{more} (stage {stage});"
-        " use another --workdir, or give the old values, or delete "
-        f"{workdir / stage} and what came after it to train it anew"
+        f"{workdir} was made by another config:"
+        f" {settings_version.several(found)} (stage {stage}); use another"
+        f" --workdir, or give the old values, or delete {workdir / stage} and"
+        " what came after it to train it anew"
       )
     for needed in BEGINS_WITH.get(stage, ()):
       there = (workdir / needed / "checkpoints").is_dir()

@@ -46,6 +46,7 @@ COLOURS = (
 )
 SPLITS = ("train", "validation", "test", "heldout")
 MAX_OBJECTS = 6
+SEED_LIMIT = 1 << 61  # a seed is below it: with the split it is a key
 
 # One shape per colour that train, validation and test never show, and that
 # every scene of the held-out split shows (the CoGenT design of CLEVR).
@@ -109,6 +110,8 @@ class WorldConfig:
         f"image_size is {self.image_size} pixels, the world draws 16 or more;"
         " set config.data.image_size"
       )
+    if not 0 <= self.seed < SEED_LIMIT:
+      raise UserError(f"seed is {self.seed}; allowed: 0 to {SEED_LIMIT - 1}")
     if not 1 <= self.min_objects <= self.max_objects <= MAX_OBJECTS:
       raise UserError(
         f"objects {self.min_objects}..{self.max_objects} must lie within"

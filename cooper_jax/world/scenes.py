@@ -21,13 +21,16 @@ def generate(
   is drawn in.
 
   Raises:
-    UserError: the split does not exist.
+    UserError: the split does not exist, or a number is below 0.
   """
   if split not in SPLITS:
     raise UserError(
       f'split is "{split}", the world has {", ".join(SPLITS)}'
       + nearest(split, SPLITS)
     )
+  for name, value in (("start", start), ("count", count)):
+    if value < 0:
+      raise UserError(f"{name} is {value}; scenes are counted from 0 on")
   samples: list[Sample] = []
   for low in range(start, start + count, BATCH_SCENES):
     number = min(BATCH_SCENES, start + count - low)

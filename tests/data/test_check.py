@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import base
 from cooper_jax import main
 from cooper_jax.data import check, mixture, survey
 from cooper_jax.errors import UserError
+from cooper_jax.policy import make_policy
+from cooper_jax.rollouts import lengths
 from tests import own_data
 
 LINE = {"question": "Is there a red ball ?", "answer": "yes"}
@@ -266,6 +269,16 @@ def test_a_question_that_no_default_prompt_holds_is_an_error(own, capsys):
   assert check.main([str(write(own.parent, lines))]) == 2
   said = capsys.readouterr().out
   assert "own.jsonl:3: a question of its image takes 6" in said
+
+
+def test_a_prompt_of_the_default_run_has_room_for_what_fits():
+  config = base.get_base("long", ("sft", "grpo"))
+  policy, room = make_policy(config), check.default_room()
+  for words, fits in ((room, True), (room + 1, False)):
+    text = " ".join(["red"] * words)
+    assert len(policy.text.encode(" " + text)) == words
+    problem = lengths._prompt_problem(config, policy, text)
+    assert (problem == "") == fits
 
 
 @pytest.mark.parametrize("out", [".", "sheet.jpg", "own.jsonl/sheet.png"])

@@ -35,7 +35,9 @@ def example(**features):
   entries = b""
   for name, value in features.items():
     values = value if isinstance(value, list) else [value]
-    if isinstance(values[0], bytes):
+    if not values:
+      kind, inner = 2, b""
+    elif isinstance(values[0], bytes):
       kind, inner = 1, b"".join(field(1, each) for each in values)
     elif isinstance(values[0], float):
       kind, inner = 2, field(1, struct.pack(f"<{len(values)}f", *values))
@@ -207,6 +209,15 @@ def test_a_record_without_a_feature_is_a_bad_sample(kind, tmp_path):
   with pytest.raises(UserError, match=":1 has no column 'range'"):
     found[1]
   assert found[2].maps.keys() == {"depth"}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_empty_feature_is_one_that_is_not_there(kind, tmp_path):
+  records = [record(0), record(1, camera=[], options=[])]
+  WRITERS[kind](tmp_path / f"train.{ENDINGS[kind]}", records)
+  source = opened(kind, tmp_path)
+  assert [each.camera is not None for each in source] == [True, False]
+  assert source.questions(1)[0].options == ()
 
 
 def test_a_feature_that_stands_twice_is_a_bad_sample(tmp_path):

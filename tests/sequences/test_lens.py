@@ -10,8 +10,10 @@ from PIL import Image
 
 from configs import base
 from cooper_jax import package, world
-from cooper_jax.data import tasks, traces
+from cooper_jax.bench import step_wait
+from cooper_jax.data import mixture, tasks, traces
 from cooper_jax.data.entries import JsonlSource, read_entries
+from cooper_jax.data.sources import DataConfig
 from cooper_jax.errors import UserError
 from cooper_jax.inference import images
 from cooper_jax.models import token_kinds
@@ -57,8 +59,9 @@ def test_the_lens_is_that_of_the_fitted_picture(tmp_path, fit):
     image=np.asarray(Image.open(tmp_path / "a.png")),
     camera=np.array([[50, 0, 30], [0, 50, 20], [0, 0, 1.0]], np.float32),
   )
-  asked = images.read(whole, 32, fit=fit)
-  np.testing.assert_allclose(asked.camera, sample.camera)
+  for one in (whole, sample):  # fitted when it is asked about, and before
+    asked = images.read(one, 32, fit=fit)
+    np.testing.assert_allclose(asked.camera, sample.camera)
 
 
 def test_a_picture_of_unknown_camera_tells_nothing(tmp_path):
@@ -182,6 +185,60 @@ def test_the_plan_says_that_a_source_has_no_camera(tmp_path):
   assert "no image of jsonl has a camera" in line
   config.data.tell_lens = False
   assert not selection.check_data(config)
+
+
+class Unread:
+  """A source of its own: its samples have to be read."""
+
+  def __init__(self, *cameras):
+    self.cameras_of = cameras
+
+  def __len__(self):
+    return len(self.cameras_of)
+
+  def __getitem__(self, index):
+    if isinstance(self.cameras_of[index], str):
+      raise UserError("bad")
+    return Sample(
+      id=str(index),
+      source="own",
+      image=np.zeros((4, 4, 3), np.uint8),
+      camera=self.cameras_of[index],
+    )
+
+
+def test_no_picture_is_read_to_know_that_none_has_a_camera(tmp_path):
+  config = base.get_base("smoke", ("tokenizer", "pretrain"))
+  config = config.copy_and_resolve_references()
+  config.data.source = "jsonl"
+  config.data.tell_lens = True
+  config.data.settings.jsonl.path = str(write(tmp_path, camera=None))
+  data = DataConfig.from_config(config)
+  opened = mixture.open_split(data, "train")
+  (tmp_path / "a.png").unlink()
+  assert not mixture.has_cameras(opened)
+  assert not mixture.has_cameras(mixture.tolerant(opened, 0.5))
+  assert not mixture.has_cameras(mixture.Mixture((opened, opened)))
+
+
+def test_any_camera_of_any_source_counts():
+  one, none = Unread(None, np.eye(3, dtype=np.float32)), Unread(None, None)
+  assert mixture.has_cameras(one) and not mixture.has_cameras(none)
+  assert mixture.has_cameras(mixture.Mixture((none, one)))
+  bad = mixture.tolerant(Unread(None, "bad", None), 0.5)
+  assert not mixture.has_cameras(bad)
+
+
+def test_a_built_set_says_whether_it_has_cameras(tmp_path):
+  for name, asked in (("one", Unread(np.eye(3, dtype=np.float32), None)),
+                      ("none", Unread(None, None))):  # fmt: skip
+    folder = tmp_path / name
+    folder.mkdir()
+    built = step_wait.built(folder, asked)
+    assert mixture.has_cameras(built) == (name == "one")
+    for facts in built._shards:  # as it was built before
+      assert facts.pop("cameras") in (True, False)
+    assert mixture.has_cameras(built) == (name == "one")
 
 
 def test_a_package_that_was_told_the_lens_is_not_asked_without():

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from configs import base
+from cooper_jax import command
 from cooper_jax.settings import meaning, page, ranges
 from cooper_jax.training import json_files
 
@@ -30,6 +31,17 @@ def test_every_setting_has_a_row_with_a_meaning():
     assert name.rsplit(".", 1)[1 if "." in name else 0] in text
     # A thing is its subject: it can be read without the line above it.
     assert not re.match(r"(of|for|its|as|there|it)\b", row.meaning), name
+
+
+def test_the_pages_and_the_help_have_what_the_default_run_has():
+  run = command.load_config("configs/grpo.py")
+  assert {n: row.default for n, row in ROWS.items()} == {
+    name: value
+    for name, value in json_files.flat(run.to_dict()).items()
+    if name not in ("variant", "pipeline")
+  }
+  (line,) = [each for each in page.common_lines() if "sft.steps" in each]
+  assert f"sft.steps={run.sft.steps} " in line
 
 
 def test_every_row_of_the_page_is_a_setting():

@@ -4,7 +4,7 @@ import pytest
 
 from configs import base
 from cooper_jax.errors import UserError
-from cooper_jax.training import json_files, workdir
+from cooper_jax.training import json_files, settings_version, workdir
 
 STAGES = ("tokenizer", "pretrain", "sft", "grpo", "evaluate")
 
@@ -176,3 +176,33 @@ def test_a_stage_that_is_a_link_to_nothing_is_refused(done, tmp_path):
   (copied / "tokenizer").symlink_to(done / "tokenizer")
   assert workdir.plan(config_of(), copied)[1][0] == "pretrain"
   workdir.check(config_of(), copied)
+
+
+def test_each_value_that_is_to_be_given_again_is_named(tmp_path):
+  new = base.get_base("long", STAGES)
+  old = new.copy_and_resolve_references()
+  before = {  # as long was before it was told the lens
+    "data.tell_lens": False,
+    "world.derive": (),
+    "pretrain.text_bins": 2,
+    "pretrain.texts": 140,
+    "pretrain.extra_sizes": 0,
+    "sft.steps": 500,
+    "sft.extra_sizes": 0,
+  }
+  with old.unlocked():
+    old.update_from_flattened_dict(before)
+  workdir.begin(old, tmp_path, "sft")
+  with pytest.raises(UserError) as refused:
+    workdir.check(new, tmp_path)
+  assert all(name in str(refused.value) for name in before)
+  assert " more " not in str(refused.value)
+
+
+def test_of_another_recipe_a_line_names_the_first_settings():
+  most = settings_version.MOST_DIFFERENCES
+  found = [f"a{i} is 1 there and 2 here" for i in range(most + 2)]
+  assert settings_version.several(found[:most]) == "; ".join(found[:most])
+  assert settings_version.several(found).endswith(
+    f"{found[most - 1]}; and 2 more"
+  )

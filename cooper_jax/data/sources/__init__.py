@@ -17,13 +17,14 @@ A function `asked(config, split)`, which yields each question with its place and
 the maps that it has, saves reading pictures to know how long questions are.
 Where samples differ in the maps that they have, `kind(index)`, the same for
 those that have the same maps, saves reading them all to know it; and
-`questions(index)` saves reading pictures where questions alone are wanted; by
-`ids()`, the id of every sample in order, a mixture refuses two alike before
-any stage. A function `survey(config) -> lines` beside `source` is called once,
-before any stage: it says what there is, and raises UserError for what can't be
-read. For commands that show data, `everything(config)` are the samples of
-every split and `suited(config)` is the config with the size and classes that
-there are. What stands behind a colon, as in `tfds:NAME`, is `config.argument`.
+`questions(index)` saves reading pictures where questions alone are wanted, and
+`cameras()`, whether any sample has one, to know that; by `ids()`, the id of
+every sample in order, a mixture refuses two alike before any stage. A function
+`survey(config) -> lines` beside `source` is called once, before any stage: it
+says what there is, and raises UserError for what can't be read. For commands
+that show data, `everything(config)` are the samples of every split and
+`suited(config)` is the config with the size and classes that there are. What
+stands behind a colon, as in `tfds:NAME`, is `config.argument`.
 
 Data sets that people download are read where they were unpacked: such a source
 is a `DataSet` of `data/data_sets.py`; `MAPS` in its file says which settings

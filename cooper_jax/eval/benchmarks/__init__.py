@@ -10,7 +10,8 @@ where `config.evaluate.benchmarks` names it. It must hold
     layout: Parquet, TSV, a folder, a split of a source.
 
 An `Item` is a `Sample` (of it only `id` and `image`, u8 [side, side, 3] with
-side = `config.data.image_size` pixels, are needed) and a `Question`. Its
+side = `config.data.image_size` pixels, are needed; and its `camera`, of these
+pixels, by a model that is told the lens) and a `Question`. Its
 `family` is the benchmark's sub-category, its `text` the whole prompt: letters
 count as answers where the text shows them, "(A) left (B) right", with the
 options' texts in `options` and the right one's text in `answer`. A prompt has

@@ -10,8 +10,11 @@ other work on the machine does not enter (its use of the caches does).
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import time
 
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.world.config import WorldConfig
 from cooper_jax.world.layout import sample
 from cooper_jax.world.questions import assemble, labels, measure, select
@@ -55,23 +58,40 @@ def scenes_per_second(config: WorldConfig, seconds: float) -> dict:
   }
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv=None) -> int:
+  """Prints a line a size; gives the exit code."""
+  printable()
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.world.tools.bench",
+    description=__doc__.splitlines()[0],
+  )
   parser.add_argument("--sizes", default="64,128")
   parser.add_argument("--seconds", type=float, default=3.0)
-  options = parser.parse_args()
-  for size in options.sizes.split(","):
-    config = WorldConfig(image_size=int(size))
+  options = parser.parse_args(argv)
+  try:
+    if not 0 < options.seconds < math.inf:
+      raise UserError(f"--seconds={options.seconds:g}: give some above 0")
+    sizes = options.sizes.split(",")
+    if not all(size.strip().isdecimal() for size in sizes):
+      raise UserError(
+        f"--sizes={options.sizes}: write whole numbers, as in 64,128"
+      )
+    configs = [WorldConfig(image_size=int(size)) for size in sizes]
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  for config in configs:
     rate = scenes_per_second(config, options.seconds)
     steps = ", ".join(
       f"{name} {rate[name]:.2f}"
       for name in ("layout", "render", "facts", "words")
     )
     print(
-      f"{size:>4} px: {rate['scenes']:.0f} scenes and"
+      f"{config.image_size:>4} px: {rate['scenes']:.0f} scenes and"
       f" {rate['questions']:.0f} questions per core second (ms: {steps})"
     )
+  return EXIT_DONE
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

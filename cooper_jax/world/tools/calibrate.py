@@ -12,9 +12,11 @@ import argparse
 import ast
 import pathlib
 import pprint
+import sys
 
 import numpy as np
 
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, printable
 from cooper_jax.world.config import WorldConfig
 from cooper_jax.world.layout import sample
 from cooper_jax.world.questions import debias, families, measure, select
@@ -23,6 +25,7 @@ from cooper_jax.world.render import render
 _SPLIT = "train"
 _FIRST = 10_000_000  # scenes that no training run gets to
 _EACH = 0.62  # of a family per scene, where there are that many
+_LEAST = 1000  # scenes; of fewer some family has too few questions for a fit
 
 
 def observe(scenes: int, start: int) -> dict[str, dict[str, np.ndarray]]:
@@ -98,11 +101,23 @@ def _rounded(value):
   return round(float(value), 3)
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv=None) -> int:
+  """Writes the rates into the families' files; gives the exit code."""
+  printable()
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.world.tools.calibrate",
+    description=__doc__.splitlines()[0],
+  )
   parser.add_argument("--scenes", type=int, default=6000)
   parser.add_argument("--rounds", type=int, default=4)
-  options = parser.parse_args()
+  options = parser.parse_args(argv)
+  for name, least in (("scenes", _LEAST), ("rounds", 1)):
+    if getattr(options, name) < least:  # or rates would be lost
+      print(
+        f"error: --{name}={getattr(options, name)}: give {least} or more",
+        file=sys.stderr,
+      )
+      return EXIT_USER
   measured = families.where(lambda family: hasattr(family, "RATES"))
   for name in measured:
     families.find(name).RATES = {}
@@ -120,7 +135,8 @@ def main() -> None:
   for name in measured:
     file = families.find(name)
     write(pathlib.Path(file.__file__), file.RATES)
+  return EXIT_DONE
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

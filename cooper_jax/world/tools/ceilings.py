@@ -194,7 +194,12 @@ def main(argv=None) -> int:
   try:
     if asked.scenes < 2:
       raise UserError(f"--scenes={asked.scenes}: give 2 or more, 2000 is usual")
-    seeds = [int(each) for each in asked.seeds.split(",")]
+    try:
+      seeds = [int(each) for each in asked.seeds.split(",")]
+    except ValueError as error:
+      raise UserError(
+        f"--seeds={asked.seeds}: write whole numbers, as in 0,1,2"
+      ) from error
     runs = []
     for seed in seeds:
       world = WorldConfig(seed=seed, shaded=False)
@@ -202,12 +207,6 @@ def main(argv=None) -> int:
         world, split="test", start=0, count=asked.scenes
       )
       runs.append(measure(samples, told=asked.told))
-  except ValueError:
-    print(
-      f"error: --seeds={asked.seeds}: write whole numbers, as in 0,1,2",
-      file=sys.stderr,
-    )
-    return EXIT_USER
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER

@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import collections
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.sample import Question, Sample
 from cooper_jax.world import scenes
 from cooper_jax.world.config import COLOURS, SHAPES, SPLITS, WorldConfig
@@ -233,18 +235,31 @@ def measure(samples: Sequence[Sample]) -> dict[str, float]:
   return result
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv=None) -> int:
+  """Prints a line a measurement; gives the exit code."""
+  printable()
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.world.tools.shortcuts",
+    description=__doc__.splitlines()[0],
+  )
   parser.add_argument("--questions", type=int, default=4000)
   parser.add_argument("--split", default="train", choices=SPLITS)
   parser.add_argument("--image_size", type=int, default=64)
   parser.add_argument("--near_misses", action="store_true")
-  options = parser.parse_args()
-  config = WorldConfig(
-    image_size=options.image_size,
-    shaded=False,
-    near_misses=options.near_misses,
-  )
+  options = parser.parse_args(argv)
+  try:
+    if options.questions < 1:
+      raise UserError(
+        f"--questions={options.questions}: give 1 or more, 4000 is usual"
+      )
+    config = WorldConfig(
+      image_size=options.image_size,
+      shaded=False,
+      near_misses=options.near_misses,
+    )
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
   samples: list[Sample] = []
   total = 0
   while total < options.questions:
@@ -256,7 +271,8 @@ def main() -> None:
   print(f"{total} questions about {len(samples)} scenes")
   for name, rate in measure(samples).items():
     print(f"{name:34s} {rate:8.3f}" if rate < 2 else f"{name:34s} {rate:8.0f}")
+  return EXIT_DONE
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

@@ -6,10 +6,13 @@ python -m cooper_jax.world.tools.show --out=scenes.png --image_size=128
 from __future__ import annotations
 
 import argparse
+import pathlib
+import sys
 
 import numpy as np
 from PIL import Image
 
+from cooper_jax.errors import EXIT_DONE, EXIT_USER, UserError, printable
 from cooper_jax.sample import Sample
 from cooper_jax.world import scenes
 from cooper_jax.world.config import SPLITS, WorldConfig
@@ -96,8 +99,13 @@ def sheet(samples: list[Sample], *, columns: int = 1, margin: int = 4):
   return np.concatenate(parts, axis=1)
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv=None) -> int:
+  """Writes a sheet; gives the exit code."""
+  printable()
+  parser = argparse.ArgumentParser(
+    prog="python -m cooper_jax.world.tools.show",
+    description=__doc__.splitlines()[0],
+  )
   parser.add_argument("--out", default="scenes.png")
   parser.add_argument("--split", default="train", choices=SPLITS)
   parser.add_argument("--start", type=int, default=0)
@@ -105,10 +113,27 @@ def main() -> None:
   parser.add_argument("--columns", type=int, default=2)
   parser.add_argument("--image_size", type=int, default=128)
   parser.add_argument("--scale", type=int, default=1)
-  options = parser.parse_args()
-  config = WorldConfig(image_size=options.image_size)
+  options = parser.parse_args(argv)
+  try:
+    write(options)
+  except (UserError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USER
+  return EXIT_DONE
+
+
+def write(options) -> None:
+  """Writes the sheet that is asked for, and prints some questions."""
+  for name in ("count", "columns", "scale"):
+    if getattr(options, name) < 1:
+      raise UserError(f"--{name}={getattr(options, name)}: give 1 or more")
+  if pathlib.Path(options.out).suffix.lower() != ".png":
+    raise UserError(f"--out={options.out}: the sheet is a PNG; end it in .png")
   samples = scenes.generate(
-    config, split=options.split, start=options.start, count=options.count
+    WorldConfig(image_size=options.image_size),
+    split=options.split,
+    start=options.start,
+    count=options.count,
   )
   picture = sheet(samples, columns=options.columns)
   picture = picture.repeat(options.scale, 0).repeat(options.scale, 1)
@@ -120,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())
