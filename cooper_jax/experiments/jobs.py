@@ -111,7 +111,7 @@ def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
   """
   module = rows_file.load(asked.file)
   _check_settings(module, asked)
-  grown = _Plan(module, asked, _whole(out), answers and _whole(answers))
+  grown = _Plan(module, asked, whole(out), answers and whole(answers))
   for row in asked.rows:
     if grown.config(row).pipeline[-1] != EVALUATE:
       raise UserError(
@@ -137,7 +137,8 @@ def _check_settings(module, asked: Experiment) -> None:
       )
 
 
-def _whole(path) -> Path:
+def whole(path) -> Path:
+  """The whole path of a folder, wherever it is named from."""
   return Path(path).expanduser().absolute()
 
 
