@@ -34,6 +34,13 @@ def check(config: ConfigDict) -> None:
         f"config.sampling.{name} is {value}; GRPO learns from rollouts that"
         " differ: allowed are numbers above 0 (evaluation is greedy anyway)"
       )
+  for name in ("top_k", "code_top_k", "min_p", "code_min_p"):
+    if config.sampling[name] == 1:
+      raise UserError(
+        f"config.sampling.{name} is {config.sampling[name]:g}, which leaves the"
+        " likeliest alone; GRPO learns from rollouts that differ: allowed are"
+        f" {'numbers below 1' if 'min_p' in name else '0 (all), 2 and more'}"
+      )
   if rl.resample < 0:
     raise UserError(
       f"config.grpo.rl.resample is {rl.resample}; allowed: 0 (off) and more"
