@@ -211,7 +211,8 @@ class EvaluateSettings:
   questions: int = 1024  # questions of the test split; whole batches
   heldout_questions: int = 512  # questions of the held-out split; 0 = none
   batch: int = 256  # rollouts at once
-  blind_scenes: int = 2000  # training scenes that the blind baseline sees
+  # Training scenes, of each source, that the blind baseline sees.
+  blind_scenes: int = 2000
   # What replaces a drawn map in the token replacement test; also: zero, random,
   # first (code repeated).
   replacements: tuple[str, ...] = ("own", "other", "true")

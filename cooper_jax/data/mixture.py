@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import grain
+import numpy as np
 
 from cooper_jax import plugins
 from cooper_jax.data.sources import DataConfig, Source
@@ -54,6 +55,13 @@ class Mixture:
       index -= len(source)
     raise IndexError(index)
 
+  def draw_index(self, rng) -> int:
+    """An index at random: of a source by its weight, all of it alike likely."""
+    sizes = np.array([len(source) for source in self.sources])
+    share = np.where(sizes > 0, self.weights, 0.0)
+    number = int(rng.choice(len(share), p=share / share.sum()))
+    return int(sizes[:number].sum() + rng.integers(sizes[number]))
+
   def kind(self, index: int):
     """Samples of one kind have the same maps: whose they are, and their kind.
 
@@ -86,6 +94,16 @@ class Mixture:
     return f"Mixture({shares})"
 
 
+def draw_index(source: Source | Mixture, rng) -> int:
+  """An index of a source at random, of a mixture by its weights.
+
+  rng: numpy's Generator. A source may have a method `draw_index(rng)`.
+  """
+  if hasattr(source, "draw_index"):
+    return source.draw_index(rng)
+  return int(rng.integers(len(source)))
+
+
 def questions_of(source: Source | Mixture, index: int) -> tuple[Question, ...]:
   """A sample's questions; its pictures are read only if there is no other way.
 
@@ -104,6 +122,11 @@ def has_cameras(source: Source | Mixture) -> bool:
   if hasattr(source, "cameras"):
     return source.cameras()
   return any(sample.camera is not None for sample in readable(source))
+
+
+def parts_of(source: Source | Mixture) -> tuple[Source, ...]:
+  """The sources of a mixture, or the one that it is."""
+  return source.sources if isinstance(source, Mixture) else (source,)
 
 
 def open_split(config: DataConfig, split: str) -> Source | Mixture:

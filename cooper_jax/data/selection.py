@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from cooper_jax.data import traces
-from cooper_jax.data.mixture import Mixture, questions_of
+from cooper_jax.data.mixture import Mixture, draw_index, questions_of
 from cooper_jax.data.sources import Source
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.sample import Question, Sample
@@ -107,6 +107,10 @@ class Asking:
       return None
     questions = tuple(self.change(sample.questions))
     return dataclasses.replace(sample, questions=questions)
+
+  def draw_index(self, rng) -> int:
+    """As the source has it, whose samples these are."""
+    return draw_index(self.source, rng)
 
   def questions(self, index: int) -> tuple[Question, ...]:
     """A sample's questions alone."""

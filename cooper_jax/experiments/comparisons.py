@@ -79,14 +79,19 @@ def differences(name, there, over, runs, seeds) -> list[Difference]:
       missing.append(f"row {row} was not asked for")
     elif run.gap:
       missing.append(f"row {row} {run.gap}")
+    elif before and pairing.BEFORE not in run.config.pipeline:
+      missing.append(f"row {row} has no {pairing.BEFORE} of its own")
   if missing:
     return [Difference(name, seeds, gap="; ".join(missing))]
   here, said = [_about(each[one.mode], over) for each in one.answers()], ""
   if before:
     found = one.answers(pairing.BEFORE)
-    mode, said = _best(found, over)
-    if there[1] == FREE_BEFORE:
-      mode, said = one.mode, f"{100 * accuracy(found, one.mode, over):.1f} %"
+    mode, said = one.mode, f"{100 * accuracy(found, one.mode, over):.1f} %"
+    if there[1] == BEST_BEFORE:
+      if {*found[0]} == {pairing.FREE}:
+        gap = f"row {there[0]} was asked in no fixed mode"
+        return [Difference(name, seeds, gap=gap)]
+      mode, said = _best(found, over)
     against, commits = [each[mode] for each in found], one.commits
   else:
     against = [each[other.mode] for each in other.answers()]

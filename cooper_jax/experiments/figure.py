@@ -77,7 +77,7 @@ def _curves(rows, axis: str, held: int) -> dict:
 
 
 def _draw_curves(axis, title: str, lines: dict) -> None:
-  for (arm, rows), colour in zip(lines.items(), LINE_COLOURS):
+  for (arm, rows), colour in zip(lines.items(), LINE_COLOURS * len(lines)):
     x, own = list(rows), list(rows.values())
     means = [100 * row.values[DISTANCE_AND_SIZE] for row in own]
     low, high = 100 * np.array([row.bounds for row in own]).T

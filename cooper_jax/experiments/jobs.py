@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 
 from cooper_jax import command, package
 from cooper_jax.errors import UserError, nearest
-from cooper_jax.experiments import rows_file
+from cooper_jax.experiments import row_results, rows_file
 from cooper_jax.settings import config_file
 from cooper_jax.training import json_files, stage_settings, workdir
 
-EVALUATE = "evaluate"
+EVALUATE = row_results.EVALUATE
 PACKAGE = "package"  # the job that packs a trained SFT as another row's start
 
 # Settings that every job is given its own value of -> how it is chosen.
@@ -111,12 +111,9 @@ def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
   """
   module = rows_file.load(asked.file)
   _check_settings(module, asked)
-  grown = _Plan(module, asked, _whole(out), answers and _whole(answers))
+  grown = _Plan(module, asked, whole(out), answers and whole(answers))
   for row in asked.rows:
-    if grown.config(row).pipeline[-1] != EVALUATE:
-      raise UserError(
-        f"row {row} does not end with {EVALUATE}, so that it has no results"
-      )
+    row_results.check(module, row, grown.config(row))
     for seed in asked.seeds:
       grown.add(row, seed)
   return grown.jobs
@@ -124,7 +121,8 @@ def plan(asked: Experiment, out, answers=None) -> dict[str, Job]:
 
 def _check_settings(module, asked: Experiment) -> None:
   """Raises UserError where a setting is given that each job sets."""
-  started = [row for row in asked.rows if row in module.STARTS]
+  starts = {row: rows_file.of_row(module.STARTS, row) for row in asked.rows}
+  started = [row for row, start in starts.items() if start]
   for word in asked.settings:
     name = word.removeprefix("--config.").partition("=")[0]
     if name in SET_HERE:
@@ -132,12 +130,13 @@ def _check_settings(module, asked: Experiment) -> None:
     if name in SET_BY_START and started:
       raise UserError(
         f"{word}: row {started[0]} begins with what row"
-        f" {module.STARTS[started[0]]} trained, and a sweep sets it; leave it"
+        f" {starts[started[0]]} trained, and a sweep sets it; leave it"
         " out, or leave such rows out of --rows"
       )
 
 
-def _whole(path) -> Path:
+def whole(path) -> Path:
+  """The whole path of a folder, wherever it is named from."""
   return Path(path).expanduser().absolute()
 
 
@@ -180,11 +179,12 @@ class _Plan:
   def add(self, row: str, seed: int, *, until: str = EVALUATE) -> dict:
     """Adds what a row needs up to a stage; gives stage -> job that has it."""
     config = self.config(row).copy_and_resolve_references()
-    start = self.module.STARTS.get(row)
+    start = rows_file.of_row(self.module.STARTS, row)
     arguments, identity, homes, needs = [], {}, {}, []
     with config.unlocked():
       config.seed = seed
       if start:
+        row_results.check_start(row, config, start, self.config(start))
         job = self._package(start, seed)
         config.init_from, config.init_as = str(job.folder), "pretrain"
         arguments = [f"--config.init_from={job.folder}"]

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from cooper_jax.errors import UserError
-from cooper_jax.experiments.jobs import EVALUATE, Job
+from cooper_jax.experiments.jobs import EVALUATE, Job, whole
 from cooper_jax.training import json_files, workdir
 
 # Of an answer, in this order.
@@ -24,7 +24,7 @@ def keep(jobs: dict[str, Job], folder) -> list[str]:
 
   Raises UserError where the folder can't be written.
   """
-  folder, added = Path(folder), []
+  folder, added = whole(folder), []
   for name, job in jobs.items():
     there = folder / name
     if job.stage != EVALUATE or job.folder == there or not job.is_finished():

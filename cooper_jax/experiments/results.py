@@ -89,7 +89,7 @@ def collect(asked: Experiment, jobs, argv) -> Results:
       there = one + point, other if own else other + point
       if point:
         name = " - ".join(there)
-        if not {*there} <= {*found}:
+        if not {*(there[:1] if own else there)} <= {*found}:
           continue
       made += comparisons.differences(name, there, over, found, asked.seeds)
   said = shlex.join(["python", "-m", "cooper_jax.sweep", *argv])
@@ -152,7 +152,8 @@ def _row(asked: Experiment, name: str, run: runs.Run) -> TableRow:
   if all(map(len, hits)):
     bounds = intervals.nested_bootstrap(hits)
   changed = ()
-  if run.stage == pairing.AFTER:
+  # Reinforcement may begin with released weights, which nobody was asked about.
+  if run.stage == pairing.AFTER and pairing.BEFORE in run.config.pipeline:
     changed = _modes(run.answers(pairing.BEFORE), run.answers())
   return dataclasses.replace(
     row,

@@ -11,7 +11,7 @@ A config file that has also, as `configs/paper.py` does:
   CLAIMS        claim -> names of the comparisons that it needs
   BASE          claim -> row without which nothing is told of it
 
-All but ROWS may be left out.
+All but ROWS may be left out. A point of a curve, as amg-1000, is as its row.
 """
 
 import types
@@ -48,6 +48,14 @@ def load(file: str) -> types.SimpleNamespace:
       raise UserError(f"{name} of {file} is {short(part)}; make it a dict")
   _check_names(file, found)
   return found
+
+
+def of_row(part: dict, row: str, other=None):
+  """What a part says of a row; of a point of a curve, what it says of its row.
+
+  In: {"amg": "text"}, "amg-1000"   Out: "text"
+  """
+  return part.get(row, part.get(_row(row), other))
 
 
 def _check_names(file: str, found) -> None:
@@ -94,6 +102,22 @@ def _check_names(file: str, found) -> None:
         f'{part} of {file}: "{of}" names "{name}"; there are'
         f" {', '.join(sorted(known)) or 'none'}{nearest(str(name), known)}"
       )
+
+  for claim, names in found.CLAIMS.items():
+    if not names:
+      raise UserError(
+        f'CLAIMS of {file}: "{claim}" names no comparison that it needs; name'
+        " one, or leave the claim out"
+      )
+  for row in found.STARTS:
+    before = [row]
+    while start := of_row(found.STARTS, before[-1]):
+      if _row(start) in before:
+        raise UserError(
+          f"STARTS of {file}: {' begins with '.join([*before, _row(start)])};"
+          " let one of them begin with its own pretraining"
+        )
+      before.append(_row(start))
 
 
 def _row(point) -> str:

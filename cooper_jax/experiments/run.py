@@ -63,7 +63,8 @@ def minutes(jobs: dict[str, Job]) -> dict[str, float]:
   for name, job in jobs.items():
     alike = [each for each in known if jobs[each].stage == job.stage] or known
     expected = sum(jobs[each].minutes for each in alike)
-    scale = sum(taken[each] for each in alike) / 60 / expected if alike else 1.0
+    took = sum(taken[each] for each in alike) / 60
+    scale = took / expected if expected else 1.0  # 0 expected tells nothing
     found[name] = (
       job.minutes * scale if taken[name] is None else taken[name] / 60
     )

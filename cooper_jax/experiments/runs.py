@@ -3,6 +3,7 @@
 import dataclasses
 
 from cooper_jax.eval import comparison, pairing
+from cooper_jax.experiments import rows_file
 from cooper_jax.experiments.jobs import Experiment, evaluation
 
 
@@ -34,10 +35,10 @@ def find(module, asked: Experiment, jobs, name: str) -> Run:
   own = [jobs[n] for job in found.values() for n in (job.name, *job.needs)]
   commits = dict.fromkeys(commit for job in own for commit in job.commits())
   config = next(iter(found.values())).config
-  mode = module.MODES.get(name.partition("-")[0], pairing.FREE)
+  mode = rows_file.of_row(module.MODES, name, pairing.FREE)
   stage = config.pipeline[-2]
   folders = tuple(job.folder for job in found.values())
-  benchmark = module.BENCHMARKS.get(name, "")
+  benchmark = rows_file.of_row(module.BENCHMARKS, name, "")
   run = Run(mode, stage, folders, tuple(commits), config, gap, benchmark)
   if not gap and any(mode not in each for each in run.answers()):
     return dataclasses.replace(run, gap=f"was not asked in mode {mode}")

@@ -23,6 +23,8 @@ from cooper_jax.rl.score import columns_of
 from cooper_jax.rollouts import prompts
 from cooper_jax.sampling import grammar
 
+_ROUNDING = 1e-6  # of shares of k rollouts, which differ by 1 / k at least
+
 
 def measured(sample, *, roll, policy: Policy, margin: float):
   """Wraps (state, questions) -> RolloutBatch: its questions have such flags.
@@ -98,7 +100,11 @@ def drawing_mode(item: prompts.Item, policy: Policy) -> grammar.Mode:
 
 
 def flag_of(gain: float, margin: float) -> str:
-  """The flag, by how much more often an answer is right with maps."""
-  if abs(gain) <= margin:
+  """The flag, by how much more often an answer is right with maps.
+
+  A gain of just the margin is "boundary", however the two shares were rounded:
+  in single precision 3 of 5 less 2 of 5 is more than 0.2.
+  """
+  if abs(gain) <= margin + _ROUNDING:
     return "boundary"
   return "positive" if gain > 0 else "negative"

@@ -60,7 +60,7 @@ class QuestionStream:
     )
     items = []
     while len(items) < self.batch:
-      sample = self.source[int(rng.integers(len(self.source)))]
+      sample = self.source[mixture.draw_index(self.source, rng)]
       if sample is None:  # a bad one that may be left out
         continue
       questions = [

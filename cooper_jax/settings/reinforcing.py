@@ -34,6 +34,13 @@ def check(config: ConfigDict) -> None:
         f"config.sampling.{name} is {value}; GRPO learns from rollouts that"
         " differ: allowed are numbers above 0 (evaluation is greedy anyway)"
       )
+  for name in ("top_k", "code_top_k", "min_p", "code_min_p"):
+    if config.sampling[name] == 1:
+      raise UserError(
+        f"config.sampling.{name} is {config.sampling[name]:g}, which leaves the"
+        " likeliest alone; GRPO learns from rollouts that differ: allowed are"
+        f" {'numbers below 1' if 'min_p' in name else '0 (all), 2 and more'}"
+      )
   if rl.resample < 0:
     raise UserError(
       f"config.grpo.rl.resample is {rl.resample}; allowed: 0 (off) and more"
@@ -107,7 +114,8 @@ def check(config: ConfigDict) -> None:
     scoring.make_scorer(rl)
   except UserError as error:
     raise UserError(f"config.grpo.rl: {error}") from error
-  _check_rewards(rl)
+  _check_rewards(config)
+  _check_codes(rl)
 
 
 def _check_more_rollouts(config: ConfigDict) -> None:
@@ -129,6 +137,12 @@ def _check_more_rollouts(config: ConfigDict) -> None:
       f"{asked[0]} is about maps that are drawn, and config.sampling.maps is 0;"
       " set it to 1 or more, or leave that out"
     )
+  if exchanges and settings.batch < 2:
+    raise UserError(
+      "config.grpo.rl.rewards.map_effect takes the maps of another image of the"
+      f" same step, and config.grpo.batch is {settings.batch}; set it to 2 or"
+      " more"
+    )
   if measures and rl.rewards.exploration is None:
     raise UserError(
       f"{asked[0]} measures flags, and nothing reads them:"
@@ -141,8 +155,36 @@ def _check_more_rollouts(config: ConfigDict) -> None:
     )
 
 
-def _check_rewards(rl) -> None:
-  """Nothing set of a reward that is not computed; no price that pays."""
+def _check_codes(rl) -> None:
+  """Nothing set of the loss of codes where there is none."""
+  if not rl.text_only and rl.code.weight:
+    return
+  why = "text_only=True" if rl.text_only else "code.weight=0"
+  for name, value in rl.code.items():
+    if name != "weight" and value != -1:
+      raise UserError(
+        f"config.grpo.rl.code.{name} is {value}, and codes are not in the loss:"
+        f" config.grpo.rl.{why}; leave it at -1"
+      )
+
+
+def _check_rewards(config: ConfigDict) -> None:
+  """Nothing set of a reward that is not computed; no price that pays.
+
+  Nor one that counts and could only abstain: of maps that nobody draws.
+  """
+  rl, drawn = config.grpo.rl, config.modalities
+  maps = plugins.names("modalities")
+  for name, weight in rl.rewards.items():
+    is_drawn = name not in maps or (name in drawn and config.sampling.maps)
+    if weight and not is_drawn:
+      why = f"config.modalities is {', '.join(drawn)}"
+      if name in drawn:
+        why = f"config.sampling.maps is {config.sampling.maps}"
+      raise UserError(
+        f"config.grpo.rl.rewards.{name} is {weight}, and no such map is drawn:"
+        f" {why}; set it to 0"
+      )
   for name, given in rl.settings.items():
     usual = plugins.find("rewards", name).Config()
     for field, value in given.items():

@@ -197,3 +197,24 @@ def test_bad_samples_ask_the_baselines_nothing(monkeypatch):
   config = base.get_base("smoke", ("tokenizer",))
   config.data.bad_samples = 0.2
   assert [*embedded.training(config)] == []  # no error: scenes ask nothing
+
+
+def test_the_baselines_learn_from_each_source_of_a_mixture(monkeypatch):
+  class Asks(Scenes):
+    def __init__(self, count, said):
+      super().__init__(count)
+      self.said = said
+
+    def questions(self, index):
+      return (self.said,)
+
+  monkeypatch.setattr(
+    mixture,
+    "open_split",
+    lambda config, split: mixture.Mixture((Asks(8, "one"), Asks(3, "other"))),
+  )
+  config = base.get_base("smoke", ("tokenizer",))
+  config.evaluate.blind_scenes = 5
+  found = [*embedded.training(config)]
+  # Of the second, behind the first eight samples, all.
+  assert found.count("one") == 5 and found.count("other") == 3

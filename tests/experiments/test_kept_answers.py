@@ -130,3 +130,14 @@ def test_commands_are_kept_as_they_are_from_the_repository(tmp_path):
   ]
   assert "python -m cooper_jax.main --config=configs/paper.py:base" in commands
   assert not any(str(fake.ROOT) in each for each in commands)
+
+
+def test_a_folder_is_the_same_however_it_is_named(tmp_path, kept, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  for named in ("~/kept", "kept"):
+    made = jobs.plan(fake.asked(ROWS), tmp_path / "new", named)
+    assert jobs.to_do(made) == []
+    # What lies there already is not added once more.
+    assert kept_answers.keep(made, named) == []
+  assert not (tmp_path / "~").exists()

@@ -71,6 +71,19 @@ def test_a_flag_says_whether_drawing_is_right_more_often():
   assert all(mode.script and opening not in mode.script[0] for mode in text)
 
 
+@pytest.mark.parametrize(("k", "margin"), [(5, 0.2), (10, 0.1), (4, 0.25)])
+def test_a_gain_of_just_the_margin_is_at_the_boundary(k, margin):
+  hits = np.tri(k + 1, k, -1, np.float32)  # of row n, n are right
+  share = hits.mean(axis=1)
+  for drawn in range(k + 1):
+    for said in range(k + 1):
+      flag = "positive" if drawn > said else "negative"
+      if abs(drawn - said) <= round(k * margin):
+        flag = "boundary"
+      found = measured_flags.flag_of(share[drawn] - share[said], margin)
+      assert found == flag, (drawn, said)
+
+
 def test_maps_are_those_of_another_image_and_of_the_same_modalities():
   questions = two_images()
   (modality,) = {m for _, m in toy.POLICY.markup.modalities if m == 0}
@@ -159,6 +172,17 @@ def test_a_step_samples_the_same_rollouts_with_and_without_them(monkeypatch):
     ({"flag_rollouts": 4, "sampling.maps": 0}, "sampling.maps is 0"),
     ({"flag_margin": 0.5}, "flag_rollouts is 0"),
     ({"rl.rewards.map_effect": 1.0, "rl.pipeline": True}, "map_effect samples"),
+    (
+      {"rl.rewards.map_effect": 1.0, "batch": 1},
+      "of another image.*batch is 1",
+    ),
+    (
+      {"rl.rewards.depth": 1.0, "modalities": ("segmentation",)},
+      "depth is 1.0, and no such map is drawn: config.modalities is segm",
+    ),
+    ({"rl.rewards.depth": 1.0, "sampling.maps": 0}, "sampling.maps is 0"),
+    ({"rl.text_only": True, "rl.code.kl_weight": 0.1}, "codes are not in"),
+    ({"rl.code.weight": 0.0, "rl.code.clip_low": 0.1}, "code.weight=0; leave"),
   ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, said):
@@ -166,7 +190,8 @@ def test_settings_that_do_not_go_together_are_refused(changes, said):
   with config.unlocked():
     for name, value in changes.items():
       *path, last = name.split(".")
-      part = config if name.startswith("sampling") else config.grpo
+      whole = path[:1] == ["sampling"] or last == "modalities"
+      part = config if whole else config.grpo
       for each in path:
         part = part[each]
       part[last] = value

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base
+from cooper_jax.data import mixture, selection
 from cooper_jax.errors import UserError
 from cooper_jax.rl import question_order
 from cooper_jax.rl.questions import Questions, QuestionStream
@@ -42,6 +43,18 @@ def texts(questions):
 def test_the_default_asks_what_it_always_asked():
   assert question_order.ORDERS["random"] is QuestionStream
   assert base.defaults().grpo.order == "random"
+
+
+def test_sources_are_asked_by_their_weights():
+  many = [dataclasses.replace(SAMPLES[0], source="many")] * 99
+  one = [dataclasses.replace(SAMPLES[0], source="one")]
+  for weights, share in (((), 0.5), ((1.0, 3.0), 0.75)):
+    both = mixture.Mixture((many, one), weights)
+    # Behind what a stage selects, too.
+    both = selection.Asking(both, selection.Selection().asked)
+    asked = QuestionStream(both, batch=400, seed=3).draw(0).items
+    found = np.mean([item.sample.source == "one" for item in asked])
+    assert abs(found - share) < 0.1  # 4 standard deviations
 
 
 def test_in_an_epoch_every_question_comes_once():

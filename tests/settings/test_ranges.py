@@ -51,6 +51,8 @@ def test_every_config_that_is_here_passes(variant):
   ("settings", "said"),
   [
     ({"sampling.top_k": 9, "grpo.rl.updates": 2}, "top_k, top_p and min_p"),
+    ({"sampling.code_top_k": 1}, "code_top_k is 1, which leaves the likeliest"),
+    ({"sampling.min_p": 1.0}, "min_p is 1, .* allowed are numbers below 1"),
     ({"sampling.top_p": 0.9, "grpo.rl.minibatches": 2}, "likeliest are other"),
     ({"sampling.min_p": 0.1, "grpo.rl.pipeline": True}, "likeliest are other"),
     ({"sampling.code_top_k": 9, "grpo.rl.loss.kl_weight": 0.1}, "no KL"),

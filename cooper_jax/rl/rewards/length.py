@@ -27,6 +27,11 @@ class Config:
       raise UserError(
         f"length buffer is {self.buffer}, allowed is 1..limit ({self.limit})"
       )
+    if self.penalty < 0:
+      raise UserError(
+        f"length penalty is {self.penalty}, which pays for long responses;"
+        " allowed: 0 and more"
+      )
 
 
 def reward(view, columns, config: Config) -> np.ndarray:

@@ -26,6 +26,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,14 @@ _WANTED = (
   "return a list with a finite number for each response, None to abstain"
 )
 _NO_LIST = (str, bytes, Mapping, Set)  # iterated over, no number a response
+
+
+class GivenMap(NamedTuple):
+  """A drawn map, as a function is given it."""
+
+  modality: str
+  codes: np.ndarray  # [Q]
+  target: np.ndarray  # what the codes stand for, as depth in metres
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +85,7 @@ def reward(view, columns, config: Config) -> np.ndarray:
     values = function(
       prompts=given.pop("question", ("",) * len(view)),
       completions=view.text,
-      maps=view.maps,
+      maps=tuple(tuple(GivenMap(*m[:3]) for m in maps) for maps in view.maps),
       groups=view.group,
       truncated=view.truncated,
       **given,

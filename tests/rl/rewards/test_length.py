@@ -24,3 +24,8 @@ def test_the_penalty_grows_over_the_buffer():
 def test_a_buffer_beyond_the_limit_is_refused():
   with pytest.raises(UserError, match=r"allowed is 1..limit \(10\)"):
     length.Config(limit=10, buffer=20)
+
+
+def test_a_penalty_that_pays_is_refused():
+  with pytest.raises(UserError, match="pays for long responses"):
+    length.Config(penalty=-1.0)

@@ -7,7 +7,7 @@ from configs import base
 from cooper_jax.errors import UserError
 from cooper_jax.rl import scoring
 from cooper_jax.rl.rewards import user
-from cooper_jax.rollouts.response import Responses
+from cooper_jax.rollouts.response import DrawnMap, Responses
 from cooper_jax.training import workdir
 
 VIEW = Responses.from_texts(["short", "a longer one"], group=[0, 0])
@@ -33,6 +33,23 @@ def test_it_sees_questions_responses_and_columns_and_may_abstain(tmp_path):
   )
   assert got.dtype == np.float32
   np.testing.assert_array_equal(got, [5.0, np.nan])
+
+
+def test_a_map_is_given_as_modality_codes_and_target(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(
+    "def reward(maps, **_):\n"
+    "  sums = []\n"
+    "  for drawn in maps:\n"
+    "    for modality, codes, target in drawn:\n"
+    "      assert modality == drawn[0].modality == 'depth'\n"
+    "      sums.append(codes.sum() + target.mean())\n"
+    "  return sums\n"
+  )
+  drawn = DrawnMap("depth", np.array([1, 2]), np.full((2, 2), 0.5))
+  view = Responses.from_texts(["one"], maps=[[drawn]])
+  got = user.reward(view, {"question": ("?",)}, user.Config(f"{path}:reward"))
+  np.testing.assert_array_equal(got, [3.5])
 
 
 def test_it_counts_in_the_sum_as_any_other(tmp_path):
