@@ -26,12 +26,11 @@ MEANING += ("code_weight", "read", "left_out")
 
 
 def config_of(**changes):
-  config = base.get_base("long", ("pretrain", "sft"))
-  config = config.copy_and_resolve_references()
-  with config.unlocked():
-    config.update_from_flattened_dict(
-      {name.replace("__", "."): value for name, value in changes.items()}
-    )
+  config = base.defaults()  # no lens is told, and nothing derived
+  config.variant, config.pipeline = "long", ("pretrain", "sft")
+  config.update_from_flattened_dict(
+    {name.replace("__", "."): value for name, value in changes.items()}
+  )
   return config
 
 
