@@ -4,7 +4,7 @@
   bash launch/local.sh --config=configs/grpo.py:scratch --workdir=runs/scratch
   bash launch/local.sh --config=configs/grpo.py:smoke --workdir=runs/smoke
 
-The first begins with the packaged model: some 16 minutes and 6 GB on two cores.
+The first begins with the packaged model: 8 to 15 minutes and 6 GB on two cores.
 From nothing: `scratch` at most 40 minutes, `smoke` 3, `long` some 2.5 hours.
 """
 

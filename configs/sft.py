@@ -3,7 +3,7 @@
   bash launch/local.sh --config=configs/sft.py --workdir=runs/demo
   bash launch/local.sh --config=configs/sft.py:smoke --workdir=runs/smoke
 
-Some two hours and 5 GB on two cores; `scratch` 29 minutes,
+1.5 to 3 hours and 5 GB on two cores; `scratch` 29 minutes,
 smoke: a minute and a half.
 """
 
