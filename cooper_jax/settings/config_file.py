@@ -3,7 +3,6 @@
 Whatever is wrong with it ends the command in one line, naming file and line.
 """
 
-import functools
 import inspect
 import re
 from pathlib import Path
@@ -66,7 +65,6 @@ def make(module: ModuleType, *variant: str) -> ConfigDict:
   return config
 
 
-@functools.cache
 def _names() -> frozenset[str]:
   """Names of the settings that every config has."""
   from configs import base
