@@ -75,6 +75,18 @@ def fixture_examples(tmp_path, monkeypatch):
       delattr(importlib.import_module(plugins.KINDS[kind]), name)
 
 
+def test_a_plug_in_that_is_gone_is_asked_for_no_more(tmp_path, monkeypatch):
+  package = importlib.import_module(plugins.KINDS["rewards"])
+  (tmp_path / "brief.py").write_text(example("Brief"))
+  with monkeypatch.context() as there:
+    there.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    config = command.load_config("configs/grpo.py")
+    assert "brief" in config.grpo.rl.rewards
+  del sys.modules[f"{package.__name__}.brief"]
+  del package.brief
+  assert "brief" not in command.load_config("configs/grpo.py").grpo.rl.rewards
+
+
 @pytest.fixture
 def of_a_user(tmp_path, monkeypatch):
   """A folder to work in, with what the pages take for a user's own."""
