@@ -203,25 +203,33 @@ def drop_old(folder: Path) -> None:
 def digest(value) -> str:
   """Hexadecimal digits of records, arrays and what JSON holds, at any depth."""
   found = hashlib.sha256()
-  for part in _parts(value):
+  for part in _parts(value, {}):
     found.update(len(part).to_bytes(8, "little"))
     found.update(part)
   return found.hexdigest()
 
 
-def _parts(value) -> Iterator[bytes]:
-  """The bytes of a value, each with its type: 1, 1.0 and "1" differ."""
+def _parts(value, seen: dict[int, int]) -> Iterator[bytes]:
+  """The bytes of a value, each with its type: 1, 1.0 and "1" differ.
+
+  seen: the number of each record that came before, by its identity. Of one that
+  comes again, as a sample of which more is asked, that number is told.
+  """
   if dataclasses.is_dataclass(value):
+    if id(value) in seen:
+      yield f"record {seen[id(value)]}".encode()
+      return
+    seen[id(value)] = len(seen)
     value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
   if isinstance(value, dict):
     yield f"dict {len(value)}".encode()
     for name in sorted(value):
       yield str(name).encode()
-      yield from _parts(value[name])
+      yield from _parts(value[name], seen)
   elif isinstance(value, list | tuple):
     yield f"list {len(value)}".encode()
     for each in value:
-      yield from _parts(each)
+      yield from _parts(each, seen)
   elif isinstance(value, np.ndarray | np.generic | jax.Array):
     array = np.asarray(value)
     yield f"array {array.dtype.str} {array.shape}".encode()

@@ -234,7 +234,14 @@ class _Plan:
     """The job as it was kept, if it is an evaluation that was."""
     if job.stage != EVALUATE or not self.answers or job.is_finished():
       return job
-    kept = dataclasses.replace(job, folder=self.answers / job.name)
+    config = job.config.copy_and_resolve_references()
+    start = Path(config.init_from)
+    if start.parent == job.folder.parent:  # kept by its name, wherever it lay
+      with config.unlocked():
+        config.init_from = start.name
+    kept = dataclasses.replace(
+      job, folder=self.answers / job.name, config=config
+    )
     return kept if kept.is_finished() else job
 
   def _package(self, row: str, seed: int) -> Job:

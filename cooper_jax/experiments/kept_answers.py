@@ -40,11 +40,20 @@ def keep(jobs: dict[str, Job], folder) -> list[str]:
   return added
 
 
-def _anywhere(maker: dict) -> dict:
-  """Who made it, with the command as it is from this repository's root."""
-  here = f"{Path(__file__).parents[2]}{os.sep}"
-  said = {n: v.replace(here, "") for n, v in maker.items() if n == "command"}
-  return maker | said
+def _anywhere(record, job: Job):
+  """A record as it is on any machine: without the folders of this one.
+
+  Commands are as from this repository's root, and what another job made is
+  called by that job's name.
+  """
+  if isinstance(record, str):
+    for folder in (Path(__file__).parents[2], job.folder.parent):
+      record = record.replace(f"{folder}{os.sep}", "")
+  elif isinstance(record, dict):
+    return {name: _anywhere(each, job) for name, each in record.items()}
+  elif isinstance(record, list):
+    return [_anywhere(each, job) for each in record]
+  return record
 
 
 def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
@@ -66,6 +75,5 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   by = [
     each for name in (*job.needs, job.name) for each in jobs[name].made_by()
   ]
-  by = [_anywhere(each) for each in by]
   record["by"] = [each for k, each in enumerate(by) if each not in by[:k]]
-  json_files.write_json(there / EVALUATE / "stage.json", record)
+  json_files.write_json(there / EVALUATE / "stage.json", _anywhere(record, job))

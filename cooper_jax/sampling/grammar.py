@@ -28,7 +28,8 @@ class Limits:
   script: forced tokens at the start of a turn, at most.
   rung: positions of a turn of text whose keys and values are held together, at
     least, where it has so many; a map's are together. A kernel that reads one
-    array (`models/cached_attention.py`) reads it in pieces of so many.
+    array (`models/cached_attention.py`) reads it in pieces of so many. None =
+    64 where layers are unrolled, as on a CPU, 128 elsewhere.
   reads_ahead: whether rungs that hold nothing yet are read too. They add exact
     zeros, so that it takes longer and changes nothing else, but the order in
     which some CPUs add up: for tests.
@@ -37,7 +38,7 @@ class Limits:
   text: int
   maps: int
   script: int = 8
-  rung: int = 128
+  rung: int | None = None
   reads_ahead: bool = False
 
   def __post_init__(self):
@@ -69,19 +70,25 @@ class Limits:
         found.append((start, start + form.model.map_positions))
     return tuple(found)
 
+  def _rung(self, form: Format) -> int:
+    if self.rung is not None:
+      return self.rung
+    return 64 if form.model.unroll else 128
+
   def text_rungs(self, turn: int, form: Format) -> list[tuple[int, int]]:
     """Those of a turn of text; 300 tokens in rungs of some 128: 144, 156.
 
     Where one array is read in pieces they end with a piece, unless that leaves
     few positions and saves little: 464 to 656 are 464 to 512 and 512 to 656.
     """
-    start, count = self.text_start(turn, form), self.text // self.rung
+    start, least = self.text_start(turn, form), self._rung(form)
     if form.model.attention == "splash" and not form.model.unroll:
-      stop, least = start + self.text, self.rung // 4
-      pieces = range(start - start % self.rung, stop, self.rung)
-      edges = [at for at in pieces if start + least <= at <= stop - least]
+      stop, few = start + self.text, least // 4
+      pieces = range(start - start % least, stop, least)
+      edges = [at for at in pieces if start + few <= at <= stop - few]
       return list(itertools.pairwise([start, *edges, stop]))
-    size = max(self.text // max(count, 1) // LANES, 1) * LANES
+    count = max(self.text // least, 1)
+    size = max(self.text // count // LANES, 1) * LANES
     edges = range(size, self.text - size + 1, size)
     edges = [start, *(start + edge for edge in edges), start + self.text]
     return list(itertools.pairwise(edges))

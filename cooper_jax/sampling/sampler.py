@@ -213,7 +213,7 @@ class _Sampler:
       sampled=True,
     )
     drawn, drawn_log_prob, kept = self.draw(
-      logits,
+      distribution.in_chunks(logits),
       state.rollout.count,
       self.text_temperature,
       self.truncations[0],

@@ -81,6 +81,15 @@ def log_prob(logits_BLV, target_BL):
   return picked[..., 0] - jax.nn.logsumexp(logits_BLV, axis=-1)
 
 
+def in_chunks(logits):
+  """Logits [..., V] with as many more, of no probability, as `draw` wants.
+
+  Added where the logits are made, they cost no pass over them.
+  """
+  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -logits.shape[-1] % DRAW_CHUNK)]
+  return jnp.pad(logits, padding, constant_values=attention.NEGATIVE)
+
+
 def draw(logits, uniform):
   """Draws tokens: (ids i32 [...], their log-probabilities) of logits [..., V].
 
@@ -88,12 +97,10 @@ def draw(logits, uniform):
   two levels, chunks of tokens and then a token: one random number a draw, where
   Gumbel noise would take V. What has no probability is never drawn.
   """
-  size = logits.shape[-1]
+  logits = in_chunks(logits)
   best = logits.max(axis=-1, keepdims=True)
   mass = jnp.exp(logits - best)  # its sum is not 1
-  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -size % DRAW_CHUNK)]
-  chunks = jnp.pad(mass, padding)
-  chunks = chunks.reshape(*logits.shape[:-1], -1, DRAW_CHUNK)
+  chunks = mass.reshape(*logits.shape[:-1], -1, DRAW_CHUNK)
   sums = chunks.sum(axis=-1)
   total = sums.sum(axis=-1)
   chunk, before = _invert(sums, uniform * total)

@@ -46,8 +46,10 @@ def test_all_fields_are_kept(kept):
   assert "value" in kept_answers.KEPT_FIELDS
 
 
-def test_answers_of_another_benchmark_are_kept_with_them(tmp_path):
-  asked = fake.asked(["words"])
+# With answers of another benchmark, and from what another row trained.
+@pytest.mark.parametrize("row", ["words", "sft_more"])
+def test_kept_answers_are_found_wherever_they_were_made(tmp_path, row):
+  asked = fake.asked([row])
   made = jobs.plan(asked, tmp_path / "gone")
   run.run(made, at_once=1, begin=fake.Machine())
   kept_answers.keep(made, tmp_path / "kept")
@@ -110,26 +112,33 @@ def test_the_command_reads_them(tmp_path, kept, capsys):
   assert (tmp_path / "new/table.md").exists()
 
 
-def test_commands_are_kept_as_they_are_from_the_repository(tmp_path):
-  """No folder of the machine goes into what others are given."""
+def test_no_folder_of_the_machine_goes_into_what_others_are_given(tmp_path):
   asked = fake.asked(["base"])
   made = jobs.plan(asked, tmp_path / "out")
-  command = f"python -m cooper_jax.main --config={fake.PAPER}:base"
   run.run(made, at_once=1, begin=fake.Machine())
   last = jobs.evaluation(made, "base", 0)
+  start = last.folder.parent / "package-c0ffee"
+  command = f"python -m cooper_jax.main --config={fake.PAPER}:base"
   path = last.folder / "evaluate/stage.json"
   record = json_files.read_json(path)
-  record["by"] = [{"command": command, "commit": "c0ffee"}]
+  record["by"] = [
+    {"command": f"{command} --config.init_from={start}", "commit": "c0ffee"}
+  ]
+  record["began"] = {"from": str(start), "imports": [str(start)]}
   json_files.write_json(path, record)
   kept_answers.keep(made, tmp_path / "kept")
   kept = tmp_path / "kept" / last.name / "evaluate/stage.json"
-  commands = [
-    each["command"]
-    for each in json_files.read_json(kept)["by"]
-    if "command" in each
-  ]
-  assert "python -m cooper_jax.main --config=configs/paper.py:base" in commands
-  assert not any(str(fake.ROOT) in each for each in commands)
+  read = json_files.read_json(kept)
+  assert read["by"][-1]["command"] == (
+    "python -m cooper_jax.main --config=configs/paper.py:base"
+    " --config.init_from=package-c0ffee"
+  )
+  assert read["began"] == {
+    "from": "package-c0ffee",
+    "imports": ["package-c0ffee"],
+  }
+  assert str(tmp_path) not in kept.read_text()
+  assert str(fake.ROOT) not in kept.read_text()
 
 
 def test_a_folder_is_the_same_however_it_is_named(tmp_path, kept, monkeypatch):

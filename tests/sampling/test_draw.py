@@ -67,6 +67,28 @@ def test_numbers_at_the_edges_of_blocks_draw_what_has_mass():
   assert wrong == 0
 
 
+@pytest.mark.parametrize("size", [5, 128, 300])
+def test_logits_in_chunks_draw_the_same(size):
+  rng = np.random.default_rng(size)
+  logits = jnp.array(rng.normal(0, 2, (40, size)).astype(np.float32))
+  uniform = jnp.array(rng.random(40, np.float32))
+  more = distribution.in_chunks(logits)
+  assert more.shape[-1] % distribution.DRAW_CHUNK == 0
+  assert more.shape[-1] - size < distribution.DRAW_CHUNK
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    distribution.draw(more, uniform),
+    distribution.draw(logits, uniform),
+  )
+  greedy = distribution.greedy(more)
+  np.testing.assert_array_equal(greedy, distribution.greedy(logits))
+  np.testing.assert_allclose(
+    distribution.log_prob(more, greedy),
+    distribution.log_prob(logits, greedy),
+    atol=1e-6,
+  )
+
+
 def test_shapes_lead():
   logits = jnp.array(np.random.default_rng(0).normal(size=(4, 3, 50)))
   uniform = jnp.linspace(0.1, 0.9, 12).reshape(4, 3)

@@ -46,6 +46,13 @@ def assert_alike(one, other):
     np.testing.assert_array_equal(one, other)
 
 
+def test_rungs_are_short_where_layers_are_unrolled():
+  for unroll, size in ((True, 64), (False, 128)):
+    form = tiny.make_form(tiny.make_config(unroll=unroll))
+    ladder = grammar.Limits(text=256, maps=0, script=3).ladder(form)
+    assert [end - first for first, end in ladder] == [size] * (256 // size)
+
+
 @pytest.mark.parametrize("attention", ["xla", "splash"])
 @pytest.mark.parametrize("rung", [16, 128])
 def test_rungs_hold_every_position_once(rung, attention):
