@@ -102,7 +102,8 @@ MODES = dict.fromkeys(
 ) | {"pe": "both"}
 # Name -> (row, row that is subtracted, families). A row is asked in its mode
 # after its last stage; "before" is its SFT in the best of the fixed modes, and
-# "free before" in the row's own mode.
+# "free before" in the row's own mode; with "test split" both are asked that in
+# place of the row's benchmark.
 COMPARISONS = {
   "amg - base": ("amg", "base", paper_rows.METRIC),
   "amg - amg_exchanged": ("amg", "amg_exchanged", paper_rows.METRIC),
@@ -124,6 +125,12 @@ COMPARISONS = {
     paper_rows.UNTRACED,
   ),
   "words - best fixed mode before": ("words", "before", ()),
+  "words - free before": ("words", "free before", ()),
+  "words in usual words - free before": (
+    "words",
+    "free before, test split",
+    (),
+  ),
   "words - words_more": ("words", "words_more", ()),
   "words - words_shuffled": ("words", "words_shuffled", ()),
   "priced - unpriced": ("priced", "unpriced", ()),

@@ -15,10 +15,11 @@ from cooper_jax.eval import pairing
 from cooper_jax.experiments import lengths
 from cooper_jax.grading import intervals
 
-# Of a comparison: the SFT of the row itself, in its best fixed mode, and in the
-# mode of the row.
+# Of a comparison: the SFT of the row itself, in its best fixed mode, in the
+# mode of the row, and in that on the test split in place of its benchmark.
 BEST_BEFORE, FREE_BEFORE = "before", "free before"
-OWN_SFT = (BEST_BEFORE, FREE_BEFORE)
+TEST_SPLIT_BEFORE = "free before, test split"
+OWN_SFT = (BEST_BEFORE, FREE_BEFORE, TEST_SPLIT_BEFORE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,8 @@ def differences(name, there, over, runs, seeds) -> list[Difference]:
       missing.append(f"row {row} has no {pairing.BEFORE} of its own")
   if missing:
     return [Difference(name, seeds, gap="; ".join(missing))]
+  if there[1] == TEST_SPLIT_BEFORE:
+    one = dataclasses.replace(one, benchmark="")
   here, said = [_about(each[one.mode], over) for each in one.answers()], ""
   if before:
     found = one.answers(pairing.BEFORE)

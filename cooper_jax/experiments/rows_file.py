@@ -7,7 +7,8 @@ A config file that has also, as `configs/paper.py` does:
   MODES         row -> mode that it is asked in; free of any other
   BENCHMARKS    row -> benchmark that it is asked; the test split of any other
   STARTS        row -> row whose trained SFT it begins with
-  COMPARISONS   name -> (row, row or "before", families or () for all)
+  COMPARISONS   name -> (row, row or its own SFT, families or () for all); for
+                `comparisons.OWN_SFT` see there
   CLAIMS        claim -> names of the comparisons that it needs
   BASE          claim -> row without which nothing is told of it
 

@@ -121,6 +121,11 @@ def test_a_row_is_compared_by_the_benchmark_that_it_is_of(tmp_path):
   assert gained.found[0] == pytest.approx(found.rows[0].values["all"])
   assert gained.found[0] > 0.2 and gained.found[3] == 100
   assert found.rows[0].mode == "adaptive, rephrased"
+  assert named["words - free before"].found == gained.found
+  # And in the usual words, where the fake is as right as before.
+  usual = named["words in usual words - free before"]
+  assert usual.found[:2] == (0.0, 0.0) and usual.found[3] == 100
+  assert float(usual.said.removesuffix(" %")) > 20
 
 
 def test_a_row_is_compared_with_its_own_start_left_free(tmp_path, monkeypatch):
