@@ -6,8 +6,10 @@ seeds and, within them, the questions: what would another seed have given?
 """
 
 import collections
+import gzip
 import json
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy as np
 from cooper_jax.errors import UserError
 from cooper_jax.grading import intervals
 from cooper_jax.world.questions.families import measuring
+
+PACKED = ".gz"  # after the name of a file of answers
 
 
 def groups() -> dict[str, tuple[str, ...]]:
@@ -33,13 +37,18 @@ def answers(
   """mode -> {(sample, question, how often before): line} of one run.
 
   benchmark: what was asked, "" = the test split. Raises UserError where there
-  are none, or they can't be read.
+  are none, or they can't be read. They may be packed, as `<stage>.jsonl.gz`.
   """
   folder = Path(workdir).expanduser() / "evaluate" / benchmark
   path = folder / f"{stage}.jsonl"
+  packed = path.with_name(f"{path.name}{PACKED}")
+  if packed.exists() and not path.exists():
+    path = packed
   found, seen = {}, collections.Counter()
   try:
-    for text in path.read_text(encoding="utf-8").splitlines():
+    data = path.read_bytes()
+    data = gzip.decompress(data) if path == packed else data
+    for text in data.decode("utf-8").splitlines():
       line = json.loads(text)
       line |= {"family": str(line["family"]), "hit": float(line["hit"])}
       if not math.isfinite(line["hit"]):
@@ -48,7 +57,9 @@ def answers(
       before = seen[line["mode"], same]
       seen[line["mode"], same] += 1
       found.setdefault(line["mode"], {})[*same, before] = line
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (
+    OSError, EOFError, zlib.error, ValueError, KeyError, TypeError,
+  ) as error:  # fmt: skip
     raise UserError(
       f"{path} can't be read ({type(error).__name__}); evaluate that run with"
       " this version (configs/evaluate.py) and name a stage that it has"

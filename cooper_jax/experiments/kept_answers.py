@@ -1,16 +1,18 @@
 """Answers of finished rows, kept apart from the gigabytes that made them.
 
 Of an evaluation a folder of its name holds what the results are read off: who
-made it, its summary, and of each answer the fields that are read. A sweep that
-is given the folder of these (`--answers`) makes no such row again, on whatever
-machine, and adds the rows that it finishes.
+made it, its summary, and of each answer, packed, the fields that are read. A
+sweep that is given the folder of these (`--answers`) makes no such row again,
+on whatever machine, and adds the rows that it finishes.
 """
 
+import gzip
 import json
 import os
 from pathlib import Path
 
 from cooper_jax.errors import UserError
+from cooper_jax.eval import comparison
 from cooper_jax.experiments.jobs import EVALUATE, Job, whole
 from cooper_jax.training import json_files, workdir
 
@@ -64,9 +66,11 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
     kept = [{n: line[n] for n in KEPT_FIELDS if n in line} for line in lines]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
     copy = there / EVALUATE / path.relative_to(made)
+    copy = copy.with_name(f"{copy.name}{comparison.PACKED}")
     copy.parent.mkdir(parents=True, exist_ok=True)
     partial = copy.with_name(f"{copy.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    # Without a date: the same answers are the same bytes.
+    partial.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
     partial.rename(copy)
   summary = json_files.read_json(job.folder / "summary.json")
   json_files.write_json(there / "summary.json", summary)

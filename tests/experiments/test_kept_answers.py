@@ -1,11 +1,13 @@
 """Answers that are kept stand for the runs that they are of."""
 
+import gzip
 import json
 import shutil
 
 import pytest
 
 from cooper_jax import errors, sweep
+from cooper_jax.eval import comparison
 from cooper_jax.experiments import jobs, kept_answers, results, run
 from cooper_jax.training import json_files, provenance
 from tests.experiments import fake
@@ -40,10 +42,30 @@ def test_kept_answers_give_the_same_table(tmp_path, kept):
 
 
 def test_all_fields_are_kept(kept):
-  for path in kept.rglob("*.jsonl"):
-    for text in path.read_text().splitlines():
+  paths = [*kept.rglob("*.jsonl.gz")]
+  assert len(paths) >= len(ROWS) and not [*kept.rglob("*.jsonl")]
+  for path in paths:
+    for text in gzip.decompress(path.read_bytes()).splitlines():
       assert {*json.loads(text)} == {*kept_answers.KEPT_FIELDS}, path
   assert "value" in kept_answers.KEPT_FIELDS
+
+
+def test_packed_answers_are_those_that_are_not(kept):
+  for path in kept.rglob("*.jsonl.gz"):
+    folder, stage = path.parents[1], path.name.partition(".")[0]
+    packed = comparison.answers(folder, stage)
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+    assert comparison.answers(folder, stage) == packed
+
+
+@pytest.mark.parametrize("broken", [b"", b"no archive", None])
+def test_packed_answers_that_are_broken_are_named(kept, broken):
+  path = next(kept.rglob("*.jsonl.gz"))
+  whole = path.read_bytes()
+  path.write_bytes(whole[: len(whole) // 2] if broken is None else broken)
+  with pytest.raises(errors.UserError, match=rf"{path.name}"):
+    comparison.answers(path.parents[1], path.name.partition(".")[0])
 
 
 # With answers of another benchmark, and from what another row trained.
