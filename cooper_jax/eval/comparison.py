@@ -42,8 +42,7 @@ def answers(
   folder = Path(workdir).expanduser() / "evaluate" / benchmark
   path = folder / f"{stage}.jsonl"
   packed = path.with_name(f"{path.name}{PACKED}")
-  if packed.exists() and not path.exists():
-    path = packed
+  path = packed if packed.exists() else path
   found, seen = {}, collections.Counter()
   try:
     data = path.read_bytes()

@@ -19,6 +19,7 @@ from cooper_jax.grading import intervals
 # mode of the row, and in that on the test split in place of its benchmark.
 BEST_BEFORE, FREE_BEFORE = "before", "free before"
 TEST_SPLIT_BEFORE = "free before, test split"
+TEST_SPLIT = "embedded"  # as a benchmark
 OWN_SFT = (BEST_BEFORE, FREE_BEFORE, TEST_SPLIT_BEFORE)
 
 
@@ -82,10 +83,12 @@ def differences(name, there, over, runs, seeds) -> list[Difference]:
       missing.append(f"row {row} {run.gap}")
     elif before and pairing.BEFORE not in run.config.pipeline:
       missing.append(f"row {row} has no {pairing.BEFORE} of its own")
+  if there[1] == TEST_SPLIT_BEFORE and not missing:
+    if TEST_SPLIT not in one.config.evaluate.benchmarks:
+      missing.append(f"row {there[0]} was not asked the test split")
+    one = dataclasses.replace(one, benchmark="")
   if missing:
     return [Difference(name, seeds, gap="; ".join(missing))]
-  if there[1] == TEST_SPLIT_BEFORE:
-    one = dataclasses.replace(one, benchmark="")
   here, said = [_about(each[one.mode], over) for each in one.answers()], ""
   if before:
     found = one.answers(pairing.BEFORE)

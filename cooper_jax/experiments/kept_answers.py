@@ -8,12 +8,12 @@ on whatever machine, and adds the rows that it finishes.
 
 import gzip
 import json
-import os
+import re
 from pathlib import Path
 
 from cooper_jax.errors import UserError
 from cooper_jax.eval import comparison
-from cooper_jax.experiments.jobs import EVALUATE, Job, whole
+from cooper_jax.experiments.jobs import EVALUATE, PACKAGE, Job, whole
 from cooper_jax.training import json_files, workdir
 
 # Of an answer, in this order.
@@ -42,20 +42,27 @@ def keep(jobs: dict[str, Job], folder) -> list[str]:
   return added
 
 
-def _anywhere(record, job: Job):
-  """A record as it is on any machine: without the folders of this one.
+def _anywhere(command: str) -> str:
+  """A command as from a repository's root, whichever clone it was.
 
-  Commands are as from this repository's root, and what another job made is
-  called by that job's name.
+  A config outside of it is named by its file, and what another job packed by
+  that job's name.
   """
-  if isinstance(record, str):
-    for folder in (Path(__file__).parents[2], job.folder.parent):
-      record = record.replace(f"{folder}{os.sep}", "")
-  elif isinstance(record, dict):
-    return {name: _anywhere(each, job) for name, each in record.items()}
-  elif isinstance(record, list):
-    return [_anywhere(each, job) for each in record]
-  return record
+  file = r"(--config=)\S*?/((?:configs/)?[^/\s:]+)(?=[:\s]|$)"
+  command = re.sub(file, r"\1\2", command)
+  return re.sub(rf"[^\s='\"]*/({PACKAGE}-[0-9a-f]+)", r"\1", command)
+
+
+def _makers(job: Job, jobs: dict[str, Job]) -> list[dict]:
+  """Who worked at a job and at those before it, each once."""
+  found = [each for name in job.needs for each in _makers(jobs[name], jobs)]
+  found += [
+    each | {"command": _anywhere(each["command"])}
+    if "command" in each
+    else each
+    for each in job.made_by()
+  ]
+  return [each for k, each in enumerate(found) if each not in found[:k]]
 
 
 def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
@@ -64,20 +71,20 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
   for path in sorted(made.rglob("*.jsonl")):  # of each benchmark in a folder
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     kept = [{n: line[n] for n in KEPT_FIELDS if n in line} for line in lines]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+    text = "".join(json.dumps(line) + "\n" for line in kept)
     copy = there / EVALUATE / path.relative_to(made)
-    copy = copy.with_name(f"{copy.name}{comparison.PACKED}")
     copy.parent.mkdir(parents=True, exist_ok=True)
-    partial = copy.with_name(f"{copy.name}.partial")
+    packed = copy.with_name(f"{copy.name}{comparison.PACKED}")
+    partial = packed.with_name(f"{packed.name}.partial")
     # Without a date: the same answers are the same bytes.
     partial.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
-    partial.rename(copy)
+    partial.rename(packed)
+    copy.unlink(missing_ok=True)  # as they were kept before
   summary = json_files.read_json(job.folder / "summary.json")
   json_files.write_json(there / "summary.json", summary)
   record = workdir.record(job.folder, EVALUATE)
-  # Whoever worked at the stages before it has made it, too.
-  by = [
-    each for name in (*job.needs, job.name) for each in jobs[name].made_by()
-  ]
-  record["by"] = [each for k, each in enumerate(by) if each not in by[:k]]
-  json_files.write_json(there / EVALUATE / "stage.json", _anywhere(record, job))
+  record["by"] = _makers(job, jobs)
+  start = Path(record["settings"].get("init_from") or "")
+  if start.parent == job.folder.parent:  # see `jobs`, which looks for the name
+    record["settings"]["init_from"] = start.name
+  json_files.write_json(there / EVALUATE / "stage.json", record)

@@ -134,33 +134,49 @@ def test_the_command_reads_them(tmp_path, kept, capsys):
   assert (tmp_path / "new/table.md").exists()
 
 
-def test_no_folder_of_the_machine_goes_into_what_others_are_given(tmp_path):
-  asked = fake.asked(["base"])
-  made = jobs.plan(asked, tmp_path / "out")
-  run.run(made, at_once=1, begin=fake.Machine())
-  last = jobs.evaluation(made, "base", 0)
-  start = last.folder.parent / "package-c0ffee"
-  command = f"python -m cooper_jax.main --config={fake.PAPER}:base"
-  path = last.folder / "evaluate/stage.json"
-  record = json_files.read_json(path)
-  record["by"] = [
-    {"command": f"{command} --config.init_from={start}", "commit": "c0ffee"}
-  ]
-  record["began"] = {"from": str(start), "imports": [str(start)]}
-  json_files.write_json(path, record)
-  kept_answers.keep(made, tmp_path / "kept")
-  kept = tmp_path / "kept" / last.name / "evaluate/stage.json"
-  read = json_files.read_json(kept)
-  assert read["by"][-1]["command"] == (
-    "python -m cooper_jax.main --config=configs/paper.py:base"
-    " --config.init_from=package-c0ffee"
+@pytest.mark.parametrize("inside", [True, False])
+def test_no_folder_of_the_machine_goes_into_what_others_are_given(
+  tmp_path, monkeypatch, inside
+):
+  """Of an out folder in the repository, and of one beside it."""
+  monkeypatch.setattr(
+    provenance, "maker", lambda config: {"command": "", "commit": "c0ffee"}
   )
-  assert read["began"] == {
-    "from": "package-c0ffee",
-    "imports": ["package-c0ffee"],
-  }
-  assert str(tmp_path) not in kept.read_text()
-  assert str(fake.ROOT) not in kept.read_text()
+  asked = fake.asked(["sft_more"])
+  made = jobs.plan(asked, tmp_path / "clone" / "out")
+  run.run(made, at_once=1, begin=fake.Machine())
+  start = next(job for job in made.values() if job.stage == jobs.PACKAGE)
+  last = jobs.evaluation(made, "sft_more", 0)
+  clone = tmp_path / "clone" if inside else tmp_path / "other"
+  for job in (last, made[start.needs[0]]):  # who trained the start, too
+    path = job.folder / job.stage / "stage.json"
+    record = json_files.read_json(path)
+    record["by"][0]["command"] = (
+      f"python -m cooper_jax.main --config={clone}/configs/paper.py:amg:smoke"
+      f" --config.init_from={start.folder} --config.seed={len(job.name)}"
+    )
+    json_files.write_json(path, record)
+  (tmp_path / "kept" / last.name / "evaluate").mkdir(parents=True)
+  plain = tmp_path / "kept" / last.name / "evaluate/sft.jsonl"
+  plain.write_text("kept before they were packed")
+  kept_answers.keep(made, tmp_path / "kept")
+  path = tmp_path / "kept" / last.name / "evaluate/stage.json"
+  read = json_files.read_json(path)
+  said = "python -m cooper_jax.main --config=configs/paper.py:amg:smoke"
+  assert [each["command"] for each in read["by"] if each["command"]] == [
+    f"{said} --config.init_from={start.name} --config.seed={len(name)}"
+    for name in (start.needs[0], last.name)
+  ]
+  assert read["settings"]["init_from"] == start.name
+  assert str(tmp_path) not in path.read_text()
+  assert not plain.exists()
+
+
+def test_a_config_of_ones_own_is_named_by_its_file():
+  said = "python -m cooper_jax.main --config=/home/me/rows.py:base --x=/data"
+  assert kept_answers._anywhere(said) == (
+    "python -m cooper_jax.main --config=rows.py:base --x=/data"
+  )
 
 
 def test_a_folder_is_the_same_however_it_is_named(tmp_path, kept, monkeypatch):

@@ -2,17 +2,20 @@
 
 import csv
 import math
+import types
 
 import numpy as np
 import pytest
 
 from configs import paper_rows
 from cooper_jax.experiments import (
+  comparisons,
   figure,
   jobs,
   lengths,
   results,
   run,
+  runs,
   tables,
 )
 from tests.experiments import fake
@@ -126,6 +129,17 @@ def test_a_row_is_compared_by_the_benchmark_that_it_is_of(tmp_path):
   usual = named["words in usual words - free before"]
   assert usual.found[:2] == (0.0, 0.0) and usual.found[3] == 100
   assert float(usual.said.removesuffix(" %")) > 20
+
+
+def test_a_test_split_that_was_not_asked_is_a_gap():
+  only = types.SimpleNamespace(
+    pipeline=("sft", "grpo", "evaluate"),
+    evaluate=types.SimpleNamespace(benchmarks=("rephrased",)),
+  )
+  run_ = runs.Run("adaptive", "grpo", (), (), only, benchmark="rephrased")
+  there = ("words", comparisons.TEST_SPLIT_BEFORE)
+  (found,) = comparisons.differences("x", there, (), {"words": run_}, (0,))
+  assert found.gap == "row words was not asked the test split"
 
 
 def test_a_row_is_compared_with_its_own_start_left_free(tmp_path, monkeypatch):
