@@ -18,7 +18,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.grading import intervals
 from cooper_jax.world.questions.families import measuring
 
-PACKED = ".gz"  # after the name of a file of answers
+GZIPPED = ".gz"  # after the name of a file of answers
 
 
 def groups() -> dict[str, tuple[str, ...]]:
@@ -41,7 +41,7 @@ def answers(
   """
   folder = Path(workdir).expanduser() / "evaluate" / benchmark
   path = folder / f"{stage}.jsonl"
-  packed = path.with_name(f"{path.name}{PACKED}")
+  packed = path.with_name(f"{path.name}{GZIPPED}")
   path = packed if packed.exists() else path
   found, seen = {}, collections.Counter()
   try:

@@ -74,7 +74,7 @@ def _copy(job: Job, jobs: dict[str, Job], there: Path) -> None:
     text = "".join(json.dumps(line) + "\n" for line in kept)
     copy = there / EVALUATE / path.relative_to(made)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    packed = copy.with_name(f"{copy.name}{comparison.PACKED}")
+    packed = copy.with_name(f"{copy.name}{comparison.GZIPPED}")
     partial = packed.with_name(f"{packed.name}.partial")
     # Without a date: the same answers are the same bytes.
     partial.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
