@@ -101,7 +101,13 @@ def _draw_modes(axis, rows) -> None:
       axis.plot([100 * low, 100 * high], [y, y], color=colour)
       axis.plot(100 * mean, y, marker="o", color=colour, label=label or None)
   _finish(axis, names, "gain of GRPO by mode, points")
-  axis.legend(frameon=False, fontsize="small")
+  axis.legend(  # above: intervals may lie anywhere within
+    frameon=False,
+    fontsize="small",
+    ncols=2,
+    loc="lower left",
+    bbox_to_anchor=(-0.3, 1),
+  )
 
 
 def _draw_differences(axis, compared) -> None:
