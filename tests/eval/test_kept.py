@@ -329,3 +329,18 @@ print(any("/rl/" in name or "/report/" in name for name in files))
     [sys.executable, "-c", code], check=True, capture_output=True, text=True
   )
   assert done.stdout.split() == ["[]", "False"]
+
+
+def test_a_record_that_comes_again_is_told_apart_from_another():
+  @dataclasses.dataclass
+  class Record:
+    name: str
+    values: np.ndarray
+
+  def records():
+    return Record("a", np.arange(3)), Record("b", np.arange(3))
+
+  (a, b), (again, other) = records(), records()
+  assert kept.digest([a, b, a]) == kept.digest([again, other, again])
+  told = [[a], [a, a], [a, b], [b, a], [a, b, a], [a, b, b], [a, [b], b]]
+  assert len({kept.digest(each) for each in told}) == len(told)
