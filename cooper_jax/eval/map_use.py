@@ -15,7 +15,7 @@ from cooper_jax import modalities
 from cooper_jax.data import traces
 from cooper_jax.eval import questions
 from cooper_jax.grading import intervals
-from cooper_jax.rollouts import exchanging, generate
+from cooper_jax.rollouts import exchanging, generate, response
 from cooper_jax.tokenizers import map_tokenizer
 from cooper_jax.world.questions.families import measuring
 
@@ -79,16 +79,31 @@ def measure(
   }
   rng, size = np.random.default_rng(seed), policy.form.model.codes
   held |= {kind: made(own, size, rng) for kind, made in MEANINGLESS.items()}
+  # With its own map before it a policy says what it has said already.
+  texts = [drawn.view.text[i] for i in rows]
+  known = np.array([goes_on(text, name) for text in texts])
   hits, doubts = {}, {}
   for kind in replacements:
-    codes = held[kind]
-    view = generate.respond_to_maps(
-      policy, params, asked, name, codes, codecs, batch=batch
-    )
-    hits[kind] = questions.graded(view, asked).hits
-    doubted = np.array([traces.DOUBT in text for text in view.text])
+    said, right = list(texts), drawn.hits[rows]
+    missing = np.flatnonzero(~known if kind == "own" else known | True)
+    if len(missing):
+      some = [asked[i] for i in missing]
+      view = generate.respond_to_maps(
+        policy, params, some, name, held[kind][missing], codecs, batch=batch
+      )
+      right[missing] = questions.graded(view, some).hits
+      for i, text in zip(missing, view.text, strict=True):
+        said[i] = text
+    hits[kind] = right
+    doubted = np.array([traces.DOUBT in text for text in said])
     doubts |= intervals.rate(f"{MAP_USE}/doubt/{kind}/{stage}", doubted)
   return scores(hits, questions.families(asked), stage) | doubts
+
+
+def goes_on(text: str, modality: str) -> bool:
+  """Whether a response draws one map, thinks after it, and answers."""
+  turns, rest = response.turns(text)
+  return [turn.action for turn in turns] == [modality, "answer"] and not rest
 
 
 def scores(hits: dict[str, np.ndarray], families, stage: str) -> dict:

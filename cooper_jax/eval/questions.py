@@ -34,10 +34,26 @@ def ask(
   grade=None,
 ):  # fmt: skip
   """Answers of a mode, graded; grade(text, item) is `grade_of` by default."""
-  view = generate.respond(
-    policy, params, items, mode, codecs, batch=batch, buckets=buckets
+  options = {"batch": batch, "buckets": buckets, "grade": grade}
+  return ask_in(policy, params, items, [mode], codecs, **options)[mode]
+
+
+def ask_in(
+  policy: Policy, params, items, modes, codecs, *, batch, buckets, grade=None,
+  advance=lambda: None,
+) -> dict[str, Answers]:  # fmt: skip
+  """As `ask` in each of the modes; advance: see `generate.in_batches`."""
+  views = generate.respond_in(
+    policy,
+    params,
+    items,
+    modes,
+    codecs,
+    batch=batch,
+    buckets=buckets,
+    advance=advance,
   )
-  return graded(view, items, grade)
+  return {mode: graded(view, items, grade) for mode, view in views.items()}
 
 
 def graded(view: Responses, items, grade=None) -> Answers:

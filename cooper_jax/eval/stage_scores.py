@@ -95,11 +95,8 @@ def measure(config, asked: QuestionSet, who: Speaker) -> Found:
     )
   held = prompts.modes_of(who.policy, config.sft.shares, who.trained)
   for name, each in asked.others.items():
-    answers = {
-      mode: ask(who, each.items, mode, options, grade=each.grade)
-      for mode in held
-      if mode == FREE or mode in each.modes
-    }
+    these = [mode for mode in held if mode == FREE or mode in each.modes]
+    answers = ask(who, each.items, these, options, grade=each.grade)
     found.summary |= score_benchmark(each, answers, stage)
     found.files[f"{name}/{stage}.jsonl"] = results.lines(each.items, answers)
     found.benchmarks[name] = {
@@ -126,11 +123,9 @@ def ask_own(
       found.summary[f"{modality}/{name}"] = value
       if "/" not in name:
         found.summary[f"maps/{stage}/{modality}/{name}"] = value
-  answers = {}
-  with telemetry.Progress(len(held), f"ask {stage}") as progress:
-    for mode in held:
-      answers[mode] = ask(who, items, mode, options)
-      progress.advance()
+  calls = len(held) * -(-len(items) // config.evaluate.batch)
+  with telemetry.Progress(calls, f"ask {stage}") as progress:
+    answers = ask(who, items, held, options, advance=progress.advance)
   found.summary |= benchmark.scores(asked.own, answers[FREE].grades, stage)
   found.summary |= results.scores(items, answers, stage, free=FREE)
   found.files[f"{stage}.jsonl"] = results.lines(items, answers)
@@ -155,10 +150,10 @@ def ask_own(
   )
 
 
-def ask(who: Speaker, items, mode: str, options, *, grade=None):
-  """Answers (`questions.Answers`) of the policy in one mode."""
-  return questions.ask(
-    who.policy, who.params, items, mode, who.codecs, **options, grade=grade
+def ask(who: Speaker, items, held: list[str], options, **more):
+  """Answers (`questions.Answers`) of the policy by mode; more: of `ask_in`."""
+  return questions.ask_in(
+    who.policy, who.params, items, held, who.codecs, **options, **more
   )
 
 
@@ -204,7 +199,7 @@ def score_benchmark(each, answers, stage: str) -> dict:
 
 def score_heldout(items, who: Speaker, options, found: Found) -> None:
   """Adds free answers and maps of the held-out split to `found`."""
-  answers = ask(who, items, FREE, options)
+  answers = ask(who, items, [FREE], options)[FREE]
   found.unseen += answers.hits.tolist()
   found.summary |= heldout.scores(items, answers.hits, who.stage)
   drawn = score_maps(

@@ -5,11 +5,13 @@ fixed size, so that little is compiled.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 
+from cooper_jax.data.modes import DIRECT, IN_TEXT
 from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import Policy
 from cooper_jax.rollouts.prompts import (
@@ -23,6 +25,8 @@ from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import segments, truncation
 from cooper_jax.sequences.markup import request_of
 from cooper_jax.tokenizers import map_tokenizer
+
+WITHOUT_MAPS = (DIRECT, IN_TEXT)  # modes that are done after a turn of text
 
 
 def decoder(codecs):
@@ -46,6 +50,33 @@ def begin(
   last="<assistant>",
 ):  # fmt: skip
   """Begins to sample rollouts of prompts; a Rollout of device arrays."""
+  made = make(
+    policy,
+    trunks,
+    modes,
+    group=group,
+    limits=limits,
+    buckets=buckets,
+    last=last,
+  )
+  return sampler.sample(
+    params,
+    made,
+    prompts.row_keys(key, ids),
+    model=policy.model,
+    form=policy.form,
+    limits=limits,
+    group=group,
+    text_temperature=temperature[0],
+    code_temperature=temperature[1],
+    truncations=truncations,
+  )
+
+
+def make(
+  policy: Policy, trunks, modes, *, group, limits, buckets, last="<assistant>"
+) -> prompts.Prompts:
+  """The prompts of trunks as the sampler takes them, of all processes."""
   length = prompts.bucket(trunks, policy.form, buckets)
   own = shard.own_rows(len(trunks))
   with processes.alone():
@@ -58,44 +89,53 @@ def begin(
       modes=[modes[i] for i in own],
       last=last,
     )
-  return sampler.sample(
-    params,
-    shard.spread(made),
-    prompts.row_keys(key, ids),
-    model=policy.model,
-    form=policy.form,
-    limits=limits,
-    group=group,
-    text_temperature=temperature[0],
-    code_temperature=temperature[1],
-    truncations=truncations,
-  )
+  return shard.spread(made)
 
 
 def in_batches(
-  policy: Policy, params, trunks, mode: grammar.Mode, *, batch, limits, buckets,
-  last="<assistant>",
+  policy: Policy, params, trunks, modes: Sequence[grammar.Mode], *, batch,
+  limits, buckets, last="<assistant>", advance=lambda: None,
 ):  # fmt: skip
-  """Greedy rollouts of any number of prompts; the last batch is padded."""
-  parts = []
-  for start in range(0, len(trunks), batch):
-    some = list(trunks[start : start + batch])
-    count = len(some)
-    some += [some[-1]] * (batch - count)
-    out = roll(
+  """Greedy rollouts of any number of prompts in each mode, a list.
+
+  A prompt is read once for all modes. The last batch is padded. advance() is
+  called after each mode of each batch.
+  """
+  keys = prompts.row_keys(jax.random.key(0), np.arange(batch))
+  found = [[] for _ in modes]
+
+  def sample_batch(some, count: int) -> None:
+    made = make(
       policy,
-      params,
       some,
-      [mode] * batch,
-      key=jax.random.key(0),
-      ids=np.arange(batch),
+      modes[:1] * batch,
       group=1,
       limits=limits,
       buckets=buckets,
       last=last,
     )
-    parts.append(jax.tree.map(lambda x, n=count: x[:n], out))
-  return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    read = sampler.read(params, made, model=policy.model, form=policy.form)
+    for mode, parts in zip(modes, found, strict=True):
+      out = sampler.sample(
+        params,
+        prompts.held_to(made, mode, limits),
+        keys,
+        model=policy.model,
+        form=policy.form,
+        limits=limits,
+        group=1,
+        text_temperature=0.0,
+        code_temperature=0.0,
+        prefilled=read,
+      )
+      parts.append(jax.tree.map(lambda x: x[:count], fetch(out)))
+      advance()
+
+  for start in range(0, len(trunks), batch):
+    some = list(trunks[start : start + batch])
+    sample_batch(some + [some[-1]] * (batch - len(some)), len(some))
+  join = lambda *xs: np.concatenate(xs)  # noqa: E731
+  return [jax.tree.map(join, *parts) for parts in found]
 
 
 def view_of(policy: Policy, out, codecs) -> Responses:
@@ -132,11 +172,11 @@ def draw_codes(
   question = SimpleNamespace(text=request_of(codec.modality.REQUEST))
   trunks = [trunk_of(Item(sample, question), policy) for sample in samples]
   mode = grammar.Mode(0, ((policy.form.vocabulary.opening(modality_id),),))
-  out = in_batches(
+  (out,) = in_batches(
     policy,
     params,
     trunks,
-    mode,
+    [mode],
     batch=batch,
     limits=grammar.Limits(text=4, maps=1, script=2),
     buckets=buckets,
@@ -152,18 +192,33 @@ def respond(
   Of an item only the `image` and `camera` of its sample and `question.text`
   are read.
   """
-  maps = 0 if mode in ("direct", "text") else policy.limits.maps
-  limits = dataclasses.replace(policy.limits, maps=maps)
-  out = in_batches(
+  options = {"batch": batch, "buckets": buckets}
+  return respond_in(policy, params, items, [mode], codecs, **options)[mode]
+
+
+def respond_in(
+  policy: Policy, params, items, modes: Sequence[str], codecs, *, batch,
+  buckets, advance=lambda: None,
+) -> dict[str, Responses]:  # fmt: skip
+  """As `respond` in each of the modes, for less: a prompt is read once.
+
+  advance: see `in_batches`.
+  """
+  maps = policy.limits.maps if {*modes} - {*WITHOUT_MAPS} else 0
+  found = in_batches(
     policy,
     params,
     [trunk_of(item, policy) for item in items],
-    mode_of(mode, policy),
+    [mode_of(mode, policy) for mode in modes],
     batch=batch,
-    limits=limits,
+    limits=dataclasses.replace(policy.limits, maps=maps),
     buckets=buckets,
+    advance=advance,
   )
-  return view_of(policy, out, codecs)
+  return {
+    mode: view_of(policy, out, codecs)
+    for mode, out in zip(modes, found, strict=True)
+  }
 
 
 def respond_to_maps(
@@ -181,11 +236,11 @@ def respond_to_maps(
   need = max(
     segments.measure(segments.Document(t), policy.form)[0] for t in trunks
   )
-  out = in_batches(
+  (out,) = in_batches(
     policy,
     params,
     trunks,
-    grammar.Mode(0),
+    [grammar.Mode(0)],
     batch=batch,
     limits=dataclasses.replace(policy.limits, maps=0),
     buckets=(-(-need // 32) * 32,),

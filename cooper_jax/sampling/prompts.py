@@ -98,15 +98,25 @@ def make(
     previous=pick("ids"),
     rope_position=pick("row") + 1,
     cell=np.array(count, np.int32) * form.model.locations,
-    allowed_maps=np.repeat(
-      np.array([mode.allowed_maps for mode in modes], np.int32), group
-    ),
-    forced=np.repeat(
-      np.stack([mode.forced(limits) for mode in modes]), group, axis=0
-    ),
+    **_of_modes(modes, limits, group),
     seen=np.stack([_seen(trunk, form) for trunk in trunks]),
     image_shape=_shapes(arrays, count),
   )
+
+
+def held_to(made: Prompts, mode: grammar.Mode, limits) -> Prompts:
+  """The same prompts, each with one row that is held to a mode."""
+  return made.replace(**_of_modes([mode] * len(made.last), limits, 1))
+
+
+def _of_modes(modes, limits, group: int) -> dict[str, np.ndarray]:
+  """`Prompts.allowed_maps` and `Prompts.forced`."""
+  allowed = np.array([mode.allowed_maps for mode in modes], np.int32)
+  forced = np.stack([mode.forced(limits) for mode in modes])
+  return {
+    "allowed_maps": np.repeat(allowed, group),
+    "forced": np.repeat(forced, group, axis=0),
+  }
 
 
 def _shapes(arrays, last) -> np.ndarray | None:

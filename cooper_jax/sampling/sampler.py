@@ -25,12 +25,20 @@ from cooper_jax.models.cache import aligned
 from cooper_jax.sampling import grammar, inputs
 from cooper_jax.sampling.prompts import Prompts
 from cooper_jax.sampling.state import (
+  Prefilled,
   Rollout,
   SamplerContext,
   SamplerState,
   prefill,
+  run_prompts,
 )
 from cooper_jax.sequences import distribution, segments, truncation
+
+
+@functools.partial(jax.jit, static_argnames=("model", "form"))
+def read(params, prompts: Prompts, *, model, form) -> Prefilled:
+  """Runs prompts that `sample` is then given several times."""
+  return run_prompts(rounding.rounded(params, form.model), prompts, model)
 
 
 @functools.partial(
@@ -49,6 +57,7 @@ def sample(
   text_temperature,
   code_temperature,
   truncations=(truncation.NONE, truncation.NONE),
+  prefilled: Prefilled | None = None,
 ) -> Rollout:
   """Samples `group` rows for each prompt.
 
@@ -59,9 +68,12 @@ def sample(
     model: static, like form, limits and group.
     text_temperature, code_temperature: scalars; 0 is greedy.
     truncations: of text and of codes, static; a greedy choice knows none.
+    prefilled: of these prompts, from `read`; None reads them here.
   """
   params = rounding.rounded(params, form.model)
-  state, context = prefill(params, prompts, model, form, limits, group)
+  state, context = prefill(
+    params, prompts, model, form, limits, group, prefilled
+  )
   if any(how != truncation.NONE for how in truncations):
     kept = jnp.zeros_like(state.rollout.tokens)
     state = state.replace(rollout=state.rollout.replace(kept=kept))

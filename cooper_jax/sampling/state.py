@@ -75,22 +75,38 @@ class SamplerContext:
   image_shape: jax.Array | None = None
 
 
-def prefill(
-  params, prompts, model, form, limits, group
-) -> tuple[SamplerState, SamplerContext]:
-  """Runs P prompts once; returns the state and context of their P * G rows."""
+@struct.dataclass
+class Prefilled:
+  """What the model makes of P prompts, whatever is then sampled of them."""
+
+  features: jax.Array  # [P, J, D] as those of `SamplerContext`
+  keys: jax.Array  # [P, J, D] f32
+  kv: tuple[jax.Array, jax.Array]  # keys and values [layers, P, S, K, H]
+
+
+def run_prompts(params, prompts, model) -> Prefilled:
+  """Runs P prompts once."""
   hidden_PSD, features_PJD, kv = model.apply(
     params, prompts.tokens, prompts.layout, prompts.images, keep=True
   )
   keys_PJD = model.apply(
     params, hidden_PSD, prompts.image_at, method=unified.Unified.cell_keys
   )
+  return Prefilled(features_PJD, keys_PJD, kv)
+
+
+def prefill(
+  params, prompts, model, form, limits, group, prefilled=None
+) -> tuple[SamplerState, SamplerContext]:
+  """Runs P prompts, if they are not; state and context of their P * G rows."""
+  if prefilled is None:
+    prefilled = run_prompts(params, prompts, model)
   spread = functools.partial(jnp.repeat, repeats=group, axis=0)
   rows = prompts.last.shape[0] * group
   positions = limits.positions(form)
   state = SamplerState(
     cache=start(
-      kv,
+      prefilled.kv,
       prompts.layout.document > 0,
       rows=rows,
       rungs=[stop - first for first, stop in limits.ladder(form)],
@@ -107,8 +123,8 @@ def prefill(
     step=jnp.int32(0),
   )
   context = SamplerContext(
-    features=spread(features_PJD),
-    keys=spread(keys_PJD),
+    features=spread(prefilled.features),
+    keys=spread(prefilled.keys),
     exists=spread(prompts.image_at >= 0),
     cell=spread(prompts.cell),
     image_shape=None

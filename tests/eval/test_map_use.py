@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cooper_jax.eval import map_use
+from cooper_jax.data import traces
+from cooper_jax.eval import map_use, questions
 from cooper_jax.report.map_use import table
 from cooper_jax.rollouts import exchanging
 from cooper_jax.rollouts.prompts import Item
@@ -62,8 +63,11 @@ def test_maps_that_say_nothing_are_of_the_size_and_type_of_the_own_ones():
   assert len(np.unique(made["random"])) > 5 and (made["random"] != OWN).any()
 
 
-def asked_with(monkeypatch, **changes):
-  """(codes that were put in place, in order; the summary's entries)."""
+def asked_with(monkeypatch, texts=None, **changes):
+  """(codes that were put in place, in order; the summary's entries).
+
+  texts: what the policy had said with its own map drawn; None = nothing.
+  """
   seen = []
 
   def respond(policy, params, asked, name, codes, codecs, *, batch):
@@ -83,13 +87,15 @@ def asked_with(monkeypatch, **changes):
     )
     for i in range(len(OWN))
   ]
-  drawn = [[SimpleNamespace(codes=codes)] for codes in OWN]
+  maps = [[SimpleNamespace(codes=codes)] for codes in OWN]
+  said = texts or [""] * len(OWN)
+  drawn = questions.graded(SimpleNamespace(text=said, maps=maps), asked)
   module = SimpleNamespace(read=lambda sample: np.zeros((4, 4)))
   found = map_use.measure(
     SimpleNamespace(form=SimpleNamespace(model=SimpleNamespace(codes=9))),
     None,
     asked,
-    SimpleNamespace(view=SimpleNamespace(maps=drawn)),
+    drawn,
     {name: SimpleNamespace(modality=module)},
     batch=4,
     stage="sft",
@@ -123,3 +129,24 @@ def test_other_replacements_are_measured_explained_and_shown(monkeypatch):
   # Without the true one there is no room to tell of.
   _, fewer = asked_with(monkeypatch, replacements=("own", "other", "first"))
   assert "map_use/room/sft" not in fewer and "map_use/first/sft" in fewer
+
+
+def test_what_it_said_with_its_own_map_is_not_asked_again(monkeypatch):
+  drew = f"<think> look </think> <{map_use.exchanged()}> "
+  texts = [
+    drew + "<think> near </think> <answer> yes </answer>",
+    drew + "<answer> yes </answer>",  # not what it says after <think>
+    drew + "<think> near",
+    drew + f"<think> {traces.DOUBT} </think> <answer> no </answer>",
+    drew + drew + "<think> near </think> <answer> no </answer>",
+  ]
+  seen, found = asked_with(monkeypatch, texts)
+  np.testing.assert_array_equal(seen[0], OWN[[1, 2, 4]])
+  assert [len(codes) for codes in seen] == [3, 5, 5]
+  assert found["map_use/own/sft"] == 0.8  # "no" of the fourth is wrong
+  assert found["map_use/other/sft"] == found["map_use/true/sft"] == 1
+  assert found["map_use/doubt/own/sft"] == 0.2
+  assert found["map_use/doubt/true/sft"] == 0
+  # Where all went on so, nothing is asked for its own.
+  seen, found = asked_with(monkeypatch, texts[:1] * len(OWN))
+  assert len(seen) == 2 and found["map_use/own/sft"] == 1
