@@ -87,6 +87,9 @@ class Update:
         bins=piece.bins,
         on_policy=self.on_policy,
       )
+      if jax.default_backend() == "cpu":
+        # Which else works at several pieces at once, with memory for each.
+        jax.block_until_ready(more)
       found = more if found is None else self.add(found, more)
     grads, metrics = found
     if self.stale:  # the rollouts are of older parameters: no mismatch
