@@ -59,9 +59,10 @@ def answers(
   except (
     OSError, EOFError, zlib.error, ValueError, KeyError, TypeError,
   ) as error:  # fmt: skip
+    why = f"{type(error).__name__}: {error}"
     raise UserError(
-      f"{path} can't be read ({type(error).__name__}); evaluate that run with"
-      " this version (configs/evaluate.py) and name a stage that it has"
+      f"{path} can't be read ({why}); evaluate that run with this version"
+      " (configs/evaluate.py) and name a stage that it has"
     ) from error
   if not found:
     raise UserError(f"{path} holds no answer; evaluate that run again")
