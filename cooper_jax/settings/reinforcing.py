@@ -81,6 +81,12 @@ def check(config: ConfigDict) -> None:
         f'config.grpo.{name} is "{value}"; allowed: {", ".join(allowed)}'
         f"{nearest(value, allowed)}"
       )
+  if config.grpo.order != "random" and len({*config.data.weights}) > 1:
+    raise UserError(
+      f"config.grpo.order={config.grpo.order} takes every question there is, and"
+      f" config.data.weights={tuple(config.data.weights)} some sources oftener;"
+      " take order=random, or equal weights"
+    )
   if config.grpo.order == "difficulty":
     if rl.rewards.answer is None:
       raise UserError(

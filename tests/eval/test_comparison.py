@@ -131,7 +131,10 @@ LINE = '{"mode": "text", "sample": "s", "question": "?"'
     (LINE + ', "hit": 1}', "can't be read (KeyError: 'family')"),
     (LINE + ', "family": "gap"}', "can't be read (KeyError: 'hit')"),
     (LINE + ', "family": "gap", "hit": null}', "can't be read (TypeError: "),
-    (LINE + ', "family": "gap", "hit": NaN}', "can't be read (ValueError: a hit"),
+    (
+      LINE + ', "family": "gap", "hit": NaN}',
+      "can't be read (ValueError: a hit",
+    ),
     (LINE, "can't be read"),
   ],
 )

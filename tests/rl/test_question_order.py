@@ -12,7 +12,7 @@ from cooper_jax.errors import UserError
 from cooper_jax.rl import question_order
 from cooper_jax.rl.questions import Questions, QuestionStream
 from cooper_jax.sample import Question, Sample
-from cooper_jax.settings import checks
+from cooper_jax.settings import checks, reinforcing
 from cooper_jax.training.manifest import from_json, to_json
 from tests.rl import toy
 
@@ -205,3 +205,15 @@ def test_an_order_that_can_not_be_is_refused(settings, said):
     config.update_from_flattened_dict({f"grpo.{name}": value})
   with pytest.raises(UserError, match=said):
     checks.validate(config)
+
+
+@pytest.mark.parametrize("order", ["epochs", "difficulty"])
+def test_shares_of_sources_are_refused_where_an_order_knows_none(order):
+  config = base.get_base("smoke", ("sft", "grpo"))
+  with config.unlocked():
+    config.data.weights = 1.0, 2.0
+    config.grpo.order = order
+  with pytest.raises(UserError, match=f"order={order} takes every question"):
+    reinforcing.check(config)
+  config.data.weights = (2.0, 2.0)
+  reinforcing.check(config)
