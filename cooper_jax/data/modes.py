@@ -11,6 +11,7 @@ from cooper_jax import modalities
 
 DIRECT, IN_TEXT = "direct", "text"
 BOTH = "both"
+WITHOUT_MAPS = (DIRECT, IN_TEXT)
 ADAPTIVE = "adaptive"  # the policy decides for itself
 NEEDED = "needed"  # of traces alone: the maps that the question's program reads
 

@@ -42,7 +42,10 @@ def measure(
   """Scores of the questions whose program reads depth; {} without any.
 
   Args:
-    drawn: `questions.Answers` to all items in the mode that draws the map.
+    drawn: `questions.Answers` to all items in the mode that draws the map,
+      graded by default. They are those with the own map, where a response goes
+      on as one is that is asked here: so the map was drawn step by step in
+      these, and was read at once in those (in bf16 that is rounding apart).
     stage: the last part of the keys.
     replacements: of REPLACEMENTS, what stands in place of the drawn map.
     seed: of random codes.
@@ -85,14 +88,14 @@ def measure(
   hits, doubts = {}, {}
   for kind in replacements:
     said, right = list(texts), drawn.hits[rows]
-    missing = np.flatnonzero(~known if kind == "own" else known | True)
-    if len(missing):
-      some = [asked[i] for i in missing]
+    left = np.arange(len(rows))  # to be asked
+    left = left[~known] if kind == "own" else left
+    if len(left):
       view = generate.respond_to_maps(
-        policy, params, some, name, held[kind][missing], codecs, batch=batch
+        policy, params, asked, name, held[kind], codecs, batch=batch, rows=left
       )
-      right[missing] = questions.graded(view, some).hits
-      for i, text in zip(missing, view.text, strict=True):
+      right[left] = questions.graded(view, [asked[i] for i in left]).hits
+      for i, text in zip(left, view.text, strict=True):
         said[i] = text
     hits[kind] = right
     doubted = np.array([traces.DOUBT in text for text in said])

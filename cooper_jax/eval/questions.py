@@ -39,20 +39,10 @@ def ask(
 
 
 def ask_in(
-  policy: Policy, params, items, modes, codecs, *, batch, buckets, grade=None,
-  advance=lambda: None,
-) -> dict[str, Answers]:  # fmt: skip
-  """As `ask` in each of the modes; advance: see `generate.in_batches`."""
-  views = generate.respond_in(
-    policy,
-    params,
-    items,
-    modes,
-    codecs,
-    batch=batch,
-    buckets=buckets,
-    advance=advance,
-  )
+  policy: Policy, params, items, modes, codecs, *, grade=None, **options
+) -> dict[str, Answers]:
+  """As `ask` in each of the modes; options: of `generate.respond_in`."""
+  views = generate.respond_in(policy, params, items, modes, codecs, **options)
   return {mode: graded(view, items, grade) for mode, view in views.items()}
 
 

@@ -7,6 +7,7 @@ them, a policy that can't be is found after the tokenizers have been trained.
 import jax
 
 from cooper_jax import plugins
+from cooper_jax.data import modes
 from cooper_jax.errors import UserError
 from cooper_jax.policy import abstract_params, adaptation_of, make_policy
 from cooper_jax.rollouts import documents
@@ -65,7 +66,7 @@ def _check_bin(config, policy, stage: str) -> None:
   """A map and its two marks have to fit into a bin, where any is drawn."""
   shares = config[stage].get("shares", {"map": 1.0})
   least = policy.form.model.map_positions + 2
-  drawn = any(w for name, w in shares.items() if name not in ("direct", "text"))
+  drawn = any(w for name, w in shares.items() if name not in modes.WITHOUT_MAPS)
   if drawn and config[stage].bin <= least:
     raise UserError(
       f"config.{stage}.bin is {config[stage].bin} tokens and a map takes"

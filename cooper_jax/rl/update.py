@@ -88,7 +88,7 @@ class Update:
         on_policy=self.on_policy,
       )
       if jax.default_backend() == "cpu":
-        # Which else works at several pieces at once, with memory for each.
+        # It would work at several pieces at once, with memory for each.
         jax.block_until_ready(more)
       found = more if found is None else self.add(found, more)
     grads, metrics = found

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 
-from cooper_jax.data.modes import DIRECT, IN_TEXT
+from cooper_jax.data.modes import WITHOUT_MAPS
 from cooper_jax.parallel import processes, shard
 from cooper_jax.policy import Policy
 from cooper_jax.rollouts.prompts import (
@@ -25,8 +25,6 @@ from cooper_jax.sampling import grammar, prompts, sampler
 from cooper_jax.sequences import segments, truncation
 from cooper_jax.sequences.markup import request_of
 from cooper_jax.tokenizers import map_tokenizer
-
-WITHOUT_MAPS = (DIRECT, IN_TEXT)  # modes that are done after a turn of text
 
 
 def decoder(codecs):
@@ -94,13 +92,18 @@ def make(
 
 def in_batches(
   policy: Policy, params, trunks, modes: Sequence[grammar.Mode], *, batch,
-  limits, buckets, last="<assistant>", advance=lambda: None,
+  limits, buckets, last="<assistant>", apart: bool | None = None,
+  advance=lambda: None,
 ):  # fmt: skip
   """Greedy rollouts of any number of prompts in each mode, a list.
 
-  A prompt is read once for all modes. The last batch is padded. advance() is
-  called after each mode of each batch.
+  A prompt is read once for all modes. The last batch is padded.
+
+  apart: whether a program of its own reads the prompts, whose keys and values
+  are then held twice while rows are sampled; None = where there are several
+  modes. advance: advance() is called after each mode of each batch.
   """
+  apart = len(modes) > 1 if apart is None else apart
   keys = prompts.row_keys(jax.random.key(0), np.arange(batch))
   found = [[] for _ in modes]
 
@@ -114,7 +117,9 @@ def in_batches(
       buckets=buckets,
       last=last,
     )
-    read = sampler.read(params, made, model=policy.model, form=policy.form)
+    read = None
+    if apart:
+      read = sampler.read(params, made, model=policy.model, form=policy.form)
     for mode, parts in zip(modes, found, strict=True):
       out = sampler.sample(
         params,
@@ -134,8 +139,11 @@ def in_batches(
   for start in range(0, len(trunks), batch):
     some = list(trunks[start : start + batch])
     sample_batch(some + [some[-1]] * (batch - len(some)), len(some))
-  join = lambda *xs: np.concatenate(xs)  # noqa: E731
-  return [jax.tree.map(join, *parts) for parts in found]
+  joined = []
+  while found:  # and nothing is held twice
+    parts = found.pop(0)
+    joined.append(jax.tree.map(lambda *xs: np.concatenate(xs), *parts))
+  return joined
 
 
 def view_of(policy: Policy, out, codecs) -> Responses:
@@ -197,12 +205,11 @@ def respond(
 
 
 def respond_in(
-  policy: Policy, params, items, modes: Sequence[str], codecs, *, batch,
-  buckets, advance=lambda: None,
-) -> dict[str, Responses]:  # fmt: skip
+  policy: Policy, params, items, modes: Sequence[str], codecs, **options
+) -> dict[str, Responses]:
   """As `respond` in each of the modes, for less: a prompt is read once.
 
-  advance: see `in_batches`.
+  options: batch, buckets and more of `in_batches`.
   """
   maps = policy.limits.maps if {*modes} - {*WITHOUT_MAPS} else 0
   found = in_batches(
@@ -210,10 +217,8 @@ def respond_in(
     params,
     [trunk_of(item, policy) for item in items],
     [mode_of(mode, policy) for mode in modes],
-    batch=batch,
     limits=dataclasses.replace(policy.limits, maps=maps),
-    buckets=buckets,
-    advance=advance,
+    **options,
   )
   return {
     mode: view_of(policy, out, codecs)
@@ -222,12 +227,16 @@ def respond_in(
 
 
 def respond_to_maps(
-  policy: Policy, params, items, modality: str, codes, codecs, *, batch
-) -> Responses:
+  policy: Policy, params, items, modality: str, codes, codecs, *, batch,
+  rows=None,
+) -> Responses:  # fmt: skip
   """What the policy goes on to say after maps that are given, codes [n, Q].
 
   Where they are those that it would have drawn, it says what it would have
-  said.
+  said, up to rounding.
+
+  rows: of the items, which are asked; None = all. Prompts are as long as all
+  need, so that nothing more is compiled for some.
   """
   trunks = [
     trunk_with_map(item, policy, modality, each)
@@ -239,7 +248,7 @@ def respond_to_maps(
   (out,) = in_batches(
     policy,
     params,
-    trunks,
+    trunks if rows is None else [trunks[i] for i in rows],
     [grammar.Mode(0)],
     batch=batch,
     limits=dataclasses.replace(policy.limits, maps=0),

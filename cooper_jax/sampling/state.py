@@ -98,7 +98,7 @@ def run_prompts(params, prompts, model) -> Prefilled:
 def prefill(
   params, prompts, model, form, limits, group, prefilled=None
 ) -> tuple[SamplerState, SamplerContext]:
-  """Runs P prompts, if they are not; state and context of their P * G rows."""
+  """State and context of P * G rows; runs the P prompts if none `prefilled`."""
   if prefilled is None:
     prefilled = run_prompts(params, prompts, model)
   spread = functools.partial(jnp.repeat, repeats=group, axis=0)

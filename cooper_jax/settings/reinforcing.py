@@ -83,9 +83,9 @@ def check(config: ConfigDict) -> None:
       )
   if config.grpo.order != "random" and len({*config.data.weights}) > 1:
     raise UserError(
-      f"config.grpo.order={config.grpo.order} takes every question there is, and"
-      f" config.data.weights={tuple(config.data.weights)} some sources oftener;"
-      " take order=random, or equal weights"
+      f"config.grpo.order={config.grpo.order} takes questions of any source,"
+      f" and config.data.weights={tuple(config.data.weights)} those of some"
+      " oftener; take order=random, or equal weights"
     )
   if config.grpo.order == "difficulty":
     if rl.rewards.answer is None:

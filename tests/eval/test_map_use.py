@@ -70,10 +70,11 @@ def asked_with(monkeypatch, texts=None, **changes):
   """
   seen = []
 
-  def respond(policy, params, asked, name, codes, codecs, *, batch):
-    seen.append(codes)
-    said = ["<answer> yes </answer>"] * len(asked)
-    return SimpleNamespace(text=said, maps=[[]] * len(asked))
+  def respond(policy, params, asked, name, codes, codecs, *, batch, rows):
+    assert len(asked) == len(codes) == len(OWN)
+    seen.append(codes[rows])
+    said = ["<answer> yes </answer>"] * len(rows)
+    return SimpleNamespace(text=said, maps=[[]] * len(rows))
 
   monkeypatch.setattr(map_use.generate, "respond_to_maps", respond)
   monkeypatch.setattr(

@@ -213,7 +213,7 @@ def test_shares_of_sources_are_refused_where_an_order_knows_none(order):
   with config.unlocked():
     config.data.weights = 1.0, 2.0
     config.grpo.order = order
-  with pytest.raises(UserError, match=f"order={order} takes every question"):
+  with pytest.raises(UserError, match=f"order={order} takes questions of any"):
     reinforcing.check(config)
   config.data.weights = (2.0, 2.0)
   reinforcing.check(config)
