@@ -133,7 +133,9 @@ COMPARISONS = {
   ),
   "words - words_more": ("words", "words_more", ()),
   "words - words_shuffled": ("words", "words_shuffled", ()),
+  "priced - best fixed mode before": ("priced", "before", ()),
   "priced - unpriced": ("priced", "unpriced", ()),
+  "unpriced - best fixed mode before": ("unpriced", "before", ()),
 }
 
 # Claim -> the comparisons that have to be above 0, interval included.
