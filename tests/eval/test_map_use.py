@@ -137,7 +137,7 @@ def test_what_it_said_with_its_own_map_is_not_asked_again(monkeypatch):
   texts = [
     drew + "<think> near </think> <answer> yes </answer>",
     drew + "<answer> yes </answer>",  # not what it says after <think>
-    drew + "<think> near",
+    drew + "<think> near </think> <answer> no </answer> or so",
     drew + f"<think> {traces.DOUBT} </think> <answer> no </answer>",
     drew + drew + "<think> near </think> <answer> no </answer>",
   ]
