@@ -141,6 +141,7 @@ WORDS = {
     r"|stages/(sft|pretrain|grpo))|configs/",
     (
       (r".*", r"network\.", "residual blocks of the map tokenizer"),
+      (r".*", r"block_until_ready", "a function of JAX"),
       (r"configs/(base|reinforcement)", r"^  bins?: int", COMMENT),
     ),
   ),

@@ -200,7 +200,7 @@ def score_benchmark(each, answers, stage: str) -> dict:
 def score_heldout(items, who: Speaker, options, found: Found) -> None:
   """Adds free answers and maps of the held-out split to `found`."""
   # By the programs that have asked the run's own questions.
-  answers = ask(who, items, [FREE], options, apart=True)[FREE]
+  answers = ask(who, items, [FREE], options, prefill_first=True)[FREE]
   found.unseen += answers.hits.tolist()
   found.summary |= heldout.scores(items, answers.hits, who.stage)
   drawn = score_maps(

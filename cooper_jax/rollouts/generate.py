@@ -92,18 +92,19 @@ def make(
 
 def in_batches(
   policy: Policy, params, trunks, modes: Sequence[grammar.Mode], *, batch,
-  limits, buckets, last="<assistant>", apart: bool | None = None,
+  limits, buckets, last="<assistant>", prefill_first: bool | None = None,
   advance=lambda: None,
 ):  # fmt: skip
   """Greedy rollouts of any number of prompts in each mode, a list.
 
   A prompt is read once for all modes. The last batch is padded.
 
-  apart: whether a program of its own reads the prompts, whose keys and values
-  are then held twice while rows are sampled; None = where there are several
-  modes. advance: advance() is called after each mode of each batch.
+  prefill_first: whether a program of its own reads the prompts, whose keys and
+  values are then held twice while rows are sampled; None = where there are
+  several modes. advance: advance() is called after each mode of each batch.
   """
-  apart = len(modes) > 1 if apart is None else apart
+  if prefill_first is None:
+    prefill_first = len(modes) > 1
   keys = prompts.row_keys(jax.random.key(0), np.arange(batch))
   found = [[] for _ in modes]
 
@@ -118,7 +119,7 @@ def in_batches(
       last=last,
     )
     read = None
-    if apart:
+    if prefill_first:
       read = sampler.read(params, made, model=policy.model, form=policy.form)
     for mode, parts in zip(modes, found, strict=True):
       out = sampler.sample(

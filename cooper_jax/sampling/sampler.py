@@ -37,7 +37,7 @@ from cooper_jax.sequences import distribution, segments, truncation
 
 @functools.partial(jax.jit, static_argnames=("model", "form"))
 def read(params, prompts: Prompts, *, model, form) -> Prefilled:
-  """Runs prompts that `sample` is then given several times."""
+  """Runs prompts, for `sample` to be called several times."""
   return run_prompts(rounding.rounded(params, form.model), prompts, model)
 
 

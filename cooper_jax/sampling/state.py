@@ -99,8 +99,7 @@ def prefill(
   params, prompts, model, form, limits, group, prefilled=None
 ) -> tuple[SamplerState, SamplerContext]:
   """State and context of P * G rows; runs the P prompts if none `prefilled`."""
-  if prefilled is None:
-    prefilled = run_prompts(params, prompts, model)
+  prefilled = prefilled or run_prompts(params, prompts, model)
   spread = functools.partial(jnp.repeat, repeats=group, axis=0)
   rows = prompts.last.shape[0] * group
   positions = limits.positions(form)

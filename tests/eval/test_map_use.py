@@ -132,7 +132,7 @@ def test_other_replacements_are_measured_explained_and_shown(monkeypatch):
   assert "map_use/room/sft" not in fewer and "map_use/first/sft" in fewer
 
 
-def test_what_it_said_with_its_own_map_is_not_asked_again(monkeypatch):
+def test_what_it_said_with_the_map_it_drew_is_not_asked_again(monkeypatch):
   drew = f"<think> look </think> <{map_use.exchanged()}> "
   texts = [
     drew + "<think> near </think> <answer> yes </answer>",

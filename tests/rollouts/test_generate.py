@@ -113,7 +113,7 @@ def test_what_is_said_in_a_mode_is_the_same_beside_others():
         np.testing.assert_array_equal(drawn.codes, other.codes)
 
 
-def test_with_its_own_map_it_says_what_it_has_said(monkeypatch):
+def test_with_the_map_it_drew_it_says_what_it_has_said(monkeypatch):
   """What `eval.map_use` rests on, with prompts of several lengths."""
   think = toy.POLICY.form.vocabulary.special("<think>")
   call = generate.mode_of("depth", toy.POLICY).script
