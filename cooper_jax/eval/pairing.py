@@ -15,6 +15,7 @@ from cooper_jax.data import modes
 from cooper_jax.grading import intervals
 
 BEFORE, AFTER = "sft", "grpo"
+EMBEDDED = "embedded"  # the benchmark whose maps and modes are scored too
 FREE = modes.ADAPTIVE  # the policy decides for itself
 PLAIN = (modes.IN_TEXT, modes.DIRECT)
 

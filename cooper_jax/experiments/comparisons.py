@@ -19,7 +19,6 @@ from cooper_jax.grading import intervals
 # mode of the row, and in that on the test split in place of its benchmark.
 BEST_BEFORE, FREE_BEFORE = "before", "free before"
 TEST_SPLIT_BEFORE = "free before, test split"
-EMBEDDED = "embedded"  # as a benchmark
 OWN_SFT = (BEST_BEFORE, FREE_BEFORE, TEST_SPLIT_BEFORE)
 
 
@@ -84,7 +83,7 @@ def differences(name, there, over, runs, seeds) -> list[Difference]:
     elif before and pairing.BEFORE not in run.config.pipeline:
       missing.append(f"row {row} has no {pairing.BEFORE} of its own")
   if there[1] == TEST_SPLIT_BEFORE and not missing:
-    if EMBEDDED not in one.config.evaluate.benchmarks:
+    if pairing.EMBEDDED not in one.config.evaluate.benchmarks:
       missing.append(f"row {there[0]} was not asked the test split")
     one = dataclasses.replace(one, benchmark="")
   if missing:

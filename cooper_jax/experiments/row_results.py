@@ -10,7 +10,7 @@ from cooper_jax import plugins
 from cooper_jax.data import modes
 from cooper_jax.errors import UserError, nearest
 from cooper_jax.eval import pairing
-from cooper_jax.experiments import comparisons, rows_file
+from cooper_jax.experiments import rows_file
 
 EVALUATE = "evaluate"
 ANSWERING = (pairing.BEFORE, pairing.AFTER)  # stages whose policy is asked
@@ -29,7 +29,7 @@ def check(module, row: str, config: ConfigDict) -> None:
       f" {' or '.join(ANSWERING)} trained is asked; put one of them there"
     )
   named = config.evaluate.benchmarks
-  benchmark = rows_file.of_row(module.BENCHMARKS, row, comparisons.EMBEDDED)
+  benchmark = rows_file.of_row(module.BENCHMARKS, row, pairing.EMBEDDED)
   if benchmark not in named:
     raise UserError(
       f'row {row} is read off the benchmark "{benchmark}", and'
@@ -48,7 +48,7 @@ def check(module, row: str, config: ConfigDict) -> None:
 def modes_asked(config: ConfigDict, benchmark: str) -> list[str]:
   """Modes of use in which a benchmark is asked, as far as settings tell."""
   held = modes.of_policy(config.modalities)
-  if benchmark != comparisons.EMBEDDED:
+  if benchmark != pairing.EMBEDDED:
     module = plugins.find("benchmarks", benchmark)
     held = [mode for mode in held if mode in getattr(module, "MODES", ())]
   fits = [

@@ -81,11 +81,11 @@ def check(config: ConfigDict) -> None:
         f'config.grpo.{name} is "{value}"; allowed: {", ".join(allowed)}'
         f"{nearest(value, allowed)}"
       )
-  if config.grpo.order != "random" and len({*config.data.weights}) > 1:
+  if config.grpo.order != "random" and len(config.data.weights) > 1:
     raise UserError(
       f"config.grpo.order={config.grpo.order} takes questions of any source,"
-      f" and config.data.weights={tuple(config.data.weights)} those of some"
-      " oftener; take order=random, or equal weights"
+      f" and config.data.weights={tuple(config.data.weights)} gives each source"
+      " a share; take order=random, or weights=()"
     )
   if config.grpo.order == "difficulty":
     if rl.rewards.answer is None:

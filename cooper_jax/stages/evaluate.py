@@ -34,7 +34,6 @@ from cooper_jax.training.log_line import paragraph
 from cooper_jax.training.workdir import add_summary, record
 
 STAGE = "evaluate"
-EMBEDDED = "embedded"  # the benchmark whose maps and modes are scored too
 EVALUATED = ("sft", "grpo")
 
 
@@ -85,7 +84,7 @@ def open_asked(config, workdir, trained) -> QuestionSet:
   """The questions of every benchmark, and the maps that are read."""
   data = DataConfig.from_config(config)
   opened = benchmark.open_all(config)
-  own = opened.pop(EMBEDDED, None)
+  own = opened.pop(pairing.EMBEDDED, None)
   unseen, validation = [], []
   if own:
     count = config.evaluate.heldout_questions

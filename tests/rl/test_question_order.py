@@ -208,12 +208,13 @@ def test_an_order_that_can_not_be_is_refused(settings, said):
 
 
 @pytest.mark.parametrize("order", ["epochs", "difficulty"])
-def test_shares_of_sources_are_refused_where_an_order_knows_none(order):
+@pytest.mark.parametrize("shares", [(1.0, 2.0), (2.0, 2.0)])
+def test_shares_of_sources_are_refused_where_an_order_knows_none(order, shares):
   config = base.get_base("smoke", ("sft", "grpo"))
   with config.unlocked():
-    config.data.weights = 1.0, 2.0
+    config.data.weights = shares
     config.grpo.order = order
   with pytest.raises(UserError, match=f"order={order} takes questions of any"):
     reinforcing.check(config)
-  config.data.weights = (2.0, 2.0)
+  config.data.weights = ()
   reinforcing.check(config)
