@@ -118,11 +118,11 @@ class VisionConfig:
       raise errors.UserError(
         f"config.model.vision.deviation is {self.deviation}; allowed: above 0"
       )
-    plain = self.stem_bias and self.frames == 1 and not self.merge
+    plain = self.stem_bias and self.frames == 1
     if self.stem == "conv" and not plain:
       raise errors.UserError(
-        "config.model.vision.stem=conv has a bias, one frame and nothing that"
-        " merges; set it to linear"
+        "config.model.vision.stem=conv has a bias and one frame; set it to"
+        " linear"
       )
 
   def _check_shapes(self) -> None:

@@ -99,6 +99,17 @@ def from_pixels(pixels, config: VisionConfig) -> Patches:
   )
 
 
+def of_states(states_BJD, config: VisionConfig):
+  """(states, their `Patches`) of squares whose states come row by row.
+
+  Those of a cell become neighbours.
+  """
+  side = config.image_size // config.patch
+  row, column = places(side, side, max(config.merge, 1))
+  states_BJD = states_BJD[:, row * side + column]
+  return states_BJD, Patches(states_BJD, row[None], column[None])
+
+
 def _folded(pixels, n: int, patch: int):
   """Patches [B, J, patch^2 * 3] of [B, H, W, 3], those of a cell together."""
   return einops.rearrange(

@@ -187,10 +187,13 @@ class Vision(nn.Module):
       pictures = patches.of_pictures(pictures, c, self.dtype)
     if not isinstance(pictures, patches.Patches):
       x = patches.normalised(pictures, c, self.dtype)
+      # Squares row by row need no places where nothing but a table has any.
+      placed = c.merge or c.rope_theta or c.window or c.position == "resized"
       if c.stem == "conv":
-        return ConvStem(c, *dtypes, name="stem")(x), None
+        x = ConvStem(c, *dtypes, name="stem")(x)
+        return patches.of_states(x, c) if placed else (x, None)
       whole = patches.from_pixels(x, c)
-      x, pictures = whole.values, whole if c.merge or c.rope_theta else None
+      x, pictures = whole.values, whole if placed else None
     else:
       x = pictures.values
     axes = ("pixels", "embed")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cooper_jax import errors
-from cooper_jax.models import patches, vision
+from cooper_jax.models import patches, stem, vision
 from cooper_jax.models.config import VisionConfig
 from tests import tiny
 
@@ -40,6 +40,9 @@ WINDOWS = dataclasses.replace(
   deviation=(0.2, 0.3, 0.4),
 )
 PLAIN = dataclasses.replace(tiny.make_config().vision, layers=2)
+CONV = VisionConfig(
+  image_size=24, patch=4, width=16, layers=2, heads=2, ffn=12
+)
 GRIDS = ((6, 6), (4, 8), (2, 6))  # in patches
 positions = jax.jit(patches.positions, static_argnames="kind")
 
@@ -93,6 +96,47 @@ def test_squares_are_patches_like_any_others(config):
     np.testing.assert_allclose(deep, deeper, atol=2e-5)
   else:
     assert deep is None
+
+
+def test_behind_a_conv_stem_those_of_a_cell_merge():
+  config = dataclasses.replace(CONV, layers=0, merge=2)
+  apply, params = made(config)
+  image = np.random.default_rng(1).integers(0, 256, (2, 24, 24, 3), "u1")
+  found, _ = apply(params, image)
+  parts, dtypes = params["params"], ("float32", "float32")
+  x = stem.ConvStem(config, *dtypes).apply(
+    {"params": parts["stem"]}, patches.normalised(image, config, "float32")
+  )
+  x = (x + parts["position"]).reshape(2, 6, 6, -1)
+  for row, column in np.ndindex(3, 3):
+    four = x[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+    wanted = vision.Merger(config, 10, *dtypes, False).apply(
+      {"params": parts["merger"]}, four.reshape(2, 4, -1)
+    )
+    np.testing.assert_allclose(
+      found[:, 3 * row + column], wanted[:, 0], atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("stem_kind", ["conv", "linear"])
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"rope_theta": 100.0},
+    {"window": 1},
+    {"position": "resized", "position_side": 6},
+  ],
+)
+def test_squares_have_places_where_something_asks_for_them(stem_kind, changes):
+  plain = dataclasses.replace(CONV, stem=stem_kind, merge=0)
+  image = np.random.default_rng(1).integers(0, 256, (2, 24, 24, 3), "u1")
+  _, params = made(plain)
+  one, other = (
+    made(config)[0](params, image)[0]
+    for config in (plain, dataclasses.replace(plain, **changes))
+  )
+  same = "position" in changes  # a table of a square's own size
+  assert (np.abs(one - other).max() < 1e-4) == same
 
 
 @pytest.mark.parametrize("config", [MERGED, WINDOWS])
@@ -187,7 +231,8 @@ def test_a_cell_s_patches_are_neighbours():
     ),
     ({"deepstack": (3,)}, "allowed: layers of 0 to 2, in order, each once"),
     ({"merge": 0}, "deepstack needs a merger"),
-    ({"stem": "conv"}, "stem=conv has a bias, one frame and nothing"),
+    ({"stem": "conv"}, "stem=conv has a bias and one frame"),
+    ({"stem": "conv", "frames": 1, "stem_bias": False}, "has a bias and one"),
   ],
 )
 def test_what_does_not_go_together_is_refused(changes, said):
