@@ -12,12 +12,12 @@ from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import modes, records, tag_checks
+from cooper_jax.data.flags import FLAGS
 from cooper_jax.data.records import said
 from cooper_jax.errors import nearest
 from cooper_jax.grading import quantities
 from cooper_jax.sample import Question
 
-_FLAGS = ("positive", "negative", "boundary")
 KNOWN_TYPES = ("choice", "yes_no", "number", "text")
 _LARGEST = 1e15  # beyond it whole numbers are not told apart
 # By which `value` may differ from a length that is rounded in the answer.
@@ -64,9 +64,9 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       )
     answer = answer.lower()
   flag = record.get("flag", "boundary")
-  if flag not in _FLAGS:
+  if flag not in FLAGS:
     problems.append(
-      f"flag {said(flag)} is none of {', '.join(_FLAGS)}{nearest(flag, _FLAGS)}"
+      f"flag {said(flag)} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
     )
   value = None
   if kind == "number" and unit and quantities.to_metres(1.0, unit) is None:

@@ -45,7 +45,8 @@ class Validation:
     self._policy, self._codecs = policy, codecs
     self._averaged = settings.optim.ema_decay > 0
     self._buckets = config.sampling.prompt_buckets
-    self._items = open_items(config) if processes.is_first() else []
+    count = settings.validation_questions
+    self._items = open_items(config, count) if processes.is_first() else []
     self._batch = min(config.evaluate.batch, max(1, len(self._items)))
     self._kept = Checkpoints(Path(folder) / "best" / "checkpoints", keep=None)
     self.best: tuple[float, int] | None = None  # (accuracy, step)
@@ -112,8 +113,8 @@ class Validation:
     self._kept.close()
 
 
-def open_items(config) -> list:
-  """The questions that are asked every time, of the validation split."""
+def open_items(config, count: int) -> list:
+  """Questions of the validation split, always the same, as GRPO asks them."""
   settings = config.grpo
   data = DataConfig.from_config(config)
   split = mixture.open_tolerant(data, "validation")
@@ -121,14 +122,13 @@ def open_items(config) -> list:
   keep = selection.Selection(families=tuple(settings.families))
   items = questions.items_of(
     selection.Asking(split, keep.asked),
-    settings.validation_questions,
+    count,
     seed=config.seed,
   )
   if not items:
     raise UserError(
-      f"config.grpo.validate_every is {settings.validate_every} and the"
-      " validation split asks nothing that is reinforced; give it questions, or"
-      " set validate_every to 0"
+      "the validation split asks nothing that is reinforced; give it questions,"
+      " or set config.grpo.validate_every and config.grpo.flag_questions to 0"
     )
   return items
 

@@ -14,7 +14,7 @@ import functools
 import jax
 import numpy as np
 
-from cooper_jax.data import modes
+from cooper_jax.data import flags, modes
 from cooper_jax.policy import Policy
 from cooper_jax.rl.questions import Questions
 from cooper_jax.rl.rewards import answer
@@ -22,8 +22,6 @@ from cooper_jax.rl.sample import begin_rollouts, read_rollouts, responses_of
 from cooper_jax.rl.score import columns_of
 from cooper_jax.rollouts import prompts
 from cooper_jax.sampling import grammar
-
-_ROUNDING = 1e-6  # of shares of k rollouts, which differ by 1 / k at least
 
 
 def measured(sample, *, roll, policy: Policy, margin: float):
@@ -42,17 +40,17 @@ def measured(sample, *, roll, policy: Policy, margin: float):
       roll(state.params, questions, held, turn).mean(axis=1)
       for turn, held in enumerate((drawing, text))
     )
-    flags = [
-      item.question.flag if np.isnan(gain) else flag_of(gain, margin)
+    measured_P = [
+      item.question.flag if np.isnan(gain) else flags.of_gain(gain, margin)
       for item, gain in zip(items, drawn_P - said_P, strict=True)
     ]
     flagged = [
       prompts.Item(item.sample, dataclasses.replace(item.question, flag=flag))
-      for item, flag in zip(items, flags, strict=True)
+      for item, flag in zip(items, measured_P, strict=True)
     ]
     batch = sample(state, dataclasses.replace(questions, items=flagged))
     shares = {
-      f"flags/{name}": float(np.mean([flag == name for flag in flags]))
+      f"flags/{name}": float(np.mean([flag == name for flag in measured_P]))
       for name in ("positive", "negative")
     }
     known = ~np.isnan(drawn_P - said_P)
@@ -97,14 +95,3 @@ def drawing_mode(item: prompts.Item, policy: Policy) -> grammar.Mode:
   needed = [name for name in item.question.needs if name in names]
   chosen = (needed or names)[: policy.limits.maps]
   return grammar.Mode(0, tuple(prompts.call(name, policy) for name in chosen))
-
-
-def flag_of(gain: float, margin: float) -> str:
-  """The flag, by how much more often an answer is right with maps.
-
-  A gain of just the margin is "boundary", however the two shares were rounded:
-  in single precision 3 of 5 less 2 of 5 is more than 0.2.
-  """
-  if abs(gain) <= margin + _ROUNDING:
-    return "boundary"
-  return "positive" if gain > 0 else "negative"

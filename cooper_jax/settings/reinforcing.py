@@ -127,13 +127,19 @@ def check(config: ConfigDict) -> None:
 def _check_more_rollouts(config: ConfigDict) -> None:
   """Rollouts beside those that are learned from: what they need is on."""
   settings, rl = config.grpo, config.grpo.rl
-  measures, exchanges = (
-    settings.flag_rollouts,
-    rl.rewards.map_effect is not None,
-  )
-  asked = [f"config.grpo.flag_rollouts={measures}"] * bool(measures)
-  asked += ["config.grpo.rl.rewards.map_effect"] * exchanges
-  if asked and rl.pipeline:
+  exchanges = rl.rewards.map_effect is not None
+  flags = [
+    f"config.grpo.{name}={settings[name]}"
+    for name in ("flag_rollouts", "flag_questions")
+    if settings[name]
+  ]
+  if len(flags) > 1:
+    raise UserError(
+      f"{flags[0]} measures flags question by question, and {flags[1]} by"
+      " family; set one of them to 0"
+    )
+  asked = flags + ["config.grpo.rl.rewards.map_effect"] * exchanges
+  if (settings.flag_rollouts or exchanges) and rl.pipeline:
     raise UserError(
       f"{asked[0]} samples more by a step's own parameters, and"
       " config.grpo.rl.pipeline samples a step ahead; turn one of them off"
@@ -149,15 +155,16 @@ def _check_more_rollouts(config: ConfigDict) -> None:
       f" same step, and config.grpo.batch is {settings.batch}; set it to 2 or"
       " more"
     )
-  if measures and rl.rewards.exploration is None:
+  if flags and rl.rewards.exploration is None:
     raise UserError(
       f"{asked[0]} measures flags, and nothing reads them:"
       " config.grpo.rl.rewards.exploration is None; set it to a weight"
     )
-  if not measures and settings.flag_margin != FLAG_MARGIN:
+  if not flags and settings.flag_margin != FLAG_MARGIN:
     raise UserError(
       f"config.grpo.flag_margin is {settings.flag_margin}, and nothing reads"
-      " it: config.grpo.flag_rollouts is 0; set that to 4, for example"
+      " it: config.grpo.flag_rollouts and flag_questions are 0; set one, to 4 or"
+      " to 2048, for example"
     )
 
 

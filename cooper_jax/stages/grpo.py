@@ -15,12 +15,13 @@ from pathlib import Path
 
 from cooper_jax.data import mixture, selection
 from cooper_jax.data.sources import DataConfig
-from cooper_jax.eval import validation
+from cooper_jax.eval import family_flags, validation
 from cooper_jax.parallel import processes
 from cooper_jax.policy import (
   adaptation_of,
   init_state,
   make_policy,
+  own_params,
   start_from,
 )
 from cooper_jax.rl import losses, question_order, scoring
@@ -94,13 +95,20 @@ def run(config, workdir) -> None:
     lambda: mixture.open_tolerant(DataConfig.from_config(config), "train"),
   )
   asked = selection.after(source, settings.skip_scenes)
+  codecs, log = tokenizer.load(config, workdir), None
+  if settings.flag_questions:
+    own = own_params(policy, state.params, frozen)
+    begun = checkpoints.latest() is not None
+    flags = family_flags.of_start(
+      config, policy, own, codecs, folder, begun=begun
+    )
+    asked = selection.Asking(asked, family_flags.flagged(flags))
   stream = question_order.ORDERS[settings.order](
     lengths.fitting(config, selection.phrased(asked, settings.phrasings)),
     batch=settings.batch,
     seed=config.seed,
     families=tuple(settings.families),
   )
-  codecs, log = tokenizer.load(config, workdir), None
   if processes.is_first():
     log = RolloutLog(
       folder,

@@ -23,7 +23,7 @@ SAVED_EVERY = 4
 @pytest.fixture
 def make(monkeypatch, tmp_path):
   """Validations whose accuracy is a function of the step that is in params."""
-  monkeypatch.setattr(validation, "open_items", lambda config: [])
+  monkeypatch.setattr(validation, "open_items", lambda config, count: [])
 
   def measure(self, params):
     return ACCURACY[int(params["step"])], 0.25
@@ -113,7 +113,7 @@ def test_the_stage_may_end_with_its_best(tmp_path):
 
 @pytest.mark.ci
 def test_the_toy_policy_is_measured_greedily(monkeypatch, tmp_path):
-  monkeypatch.setattr(validation, "open_items", lambda config: toy.ITEMS)
+  monkeypatch.setattr(validation, "open_items", lambda config, count: toy.ITEMS)
   watched = validation.Validation(
     toy.CONFIG, toy.POLICY, toy.codecs(), tmp_path
   )

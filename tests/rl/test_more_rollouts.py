@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base
+from cooper_jax.data import flags
 from cooper_jax.errors import UserError
 from cooper_jax.rl import build, exchanged_maps, measured_flags
 from cooper_jax.rl.questions import Questions
@@ -80,7 +81,7 @@ def test_a_gain_of_just_the_margin_is_at_the_boundary(k, margin):
       flag = "positive" if drawn > said else "negative"
       if abs(drawn - said) <= round(k * margin):
         flag = "boundary"
-      found = measured_flags.flag_of(share[drawn] - share[said], margin)
+      found = flags.of_gain(share[drawn] - share[said], margin)
       assert found == flag, (drawn, said)
 
 
@@ -170,7 +171,10 @@ def test_a_step_samples_the_same_rollouts_with_and_without_them(monkeypatch):
     ({"flag_rollouts": 4, "rl.pipeline": True}, "samples a step ahead"),
     ({"flag_rollouts": 4, "rl.rewards.exploration": None}, "nothing reads"),
     ({"flag_rollouts": 4, "sampling.maps": 0}, "sampling.maps is 0"),
-    ({"flag_margin": 0.5}, "flag_rollouts is 0"),
+    ({"flag_rollouts": 4, "flag_questions": 64}, "by family; set one of them"),
+    ({"flag_questions": 64, "rl.rewards.exploration": None}, "nothing reads"),
+    ({"flag_questions": 64, "sampling.maps": 0}, "sampling.maps is 0"),
+    ({"flag_margin": 0.5}, "flag_questions are 0; set one"),
     ({"rl.rewards.map_effect": 1.0, "rl.pipeline": True}, "map_effect samples"),
     (
       {"rl.rewards.map_effect": 1.0, "batch": 1},

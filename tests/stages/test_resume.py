@@ -49,6 +49,7 @@ def settings(cache):
     config[stage].update(steps=STEPS, batch=2, log_every=2, save_every=STEPS)
     config[stage].optim.ema_decay = 0.5 if stage == "sft" else 0.0
   config.grpo.validate_every, config.grpo.validation_questions = 2, 4
+  config.grpo.flag_questions = 4  # of the start, and not of where a run goes on
   config.grpo.order = "difficulty"  # its estimates have to come back, too
   config.sft.image_every = config.grpo.image_every = 5
   config.lock()

@@ -69,6 +69,18 @@ def test_the_share_is_a_setting(share, tau):
     exploration.Config(share=2)
 
 
+def test_where_maps_hurt_the_share_may_be_another():
+  several = {"share": 0.75, "negative_share": 0.125}
+  for users in range(9):
+    paid = (_reward(_group(users), "positive", **several) > 0).sum()
+    assert paid == (users if users < 6 else 0)
+    taken = (_reward(_group(users), "negative", **several) < 0).sum()
+    assert taken == (users if users > 1 else 0)
+  for wrong in (-0.5, 1.5):
+    with pytest.raises(UserError, match="negative_share is .*, allowed: 0 to 1"):
+      exploration.Config(negative_share=wrong)
+
+
 def test_it_never_depends_on_the_answer_the_kind_or_the_number_of_maps():
   right = _reward([ONE, *_group(0, 7)], "positive")
   wrong = _reward([ONE.replace("3", "7"), *_group(0, 7)], "positive")
