@@ -117,6 +117,8 @@ class SupervisedSettings(StageSettings):
     default_factory=modality_weights
   )
   families: tuple[str, ...] = ()  # question families asked; () = all
+  # What is counted is pointed at in a random order, not from left to right.
+  counts_in_any_order: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

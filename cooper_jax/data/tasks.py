@@ -35,6 +35,7 @@ class Task:
   extra_sizes: how many are added of how high and wide things are, where
     `world.derive` has these families.
   near_misses: whether these are as `config.world.near_misses` has them.
+  counts_in_any_order: whether places that are counted are mixed.
   selection: the questions that are asked, of the sample's and of these.
   """
 
@@ -48,6 +49,7 @@ class Task:
   extra_counting: int = dataclasses.field(default=0, kw_only=True)
   extra_sizes: int = dataclasses.field(default=0, kw_only=True)
   near_misses: bool = dataclasses.field(default=False, kw_only=True)
+  counts_in_any_order: bool = dataclasses.field(default=False, kw_only=True)
   selection: Selection = dataclasses.field(default=Selection(), kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
@@ -113,6 +115,12 @@ class Task:
     some = rng.permutation(len(spare))[: self.extra_sizes]
     return [spare[i] for i in some]
 
+  def ordered(self, questions, rng) -> list:
+    """The questions, places that are counted in the order that is asked for."""
+    if not self.counts_in_any_order:
+      return list(questions)
+    return [counting.in_any_order(q, rng) for q in questions]
+
   def change(self, sample, question, rng):
     """The question as a changed depth map answers it, or None."""
     if not self.counterfactual or rng.random() >= self.counterfactual:
@@ -170,10 +178,11 @@ class MapTask(Task):
         )
     told = [q for q in sample.grounding if q.family == "list"]
     where = [q for q in sample.grounding if q.family == "where"]
-    asked = sample.questions
+    asked = self.ordered(sample.questions, rng)
     told += [where[i] for i in rng.permutation(len(where))[:2]]
     texts = [(q, False) for q in told]
-    more = (*self.sized(sample, rng), *self.counted(sample, rng))
+    more = [*self.sized(sample, rng), *self.counted(sample, rng)]
+    more = self.ordered(more, rng)
     texts += [(q, True) for q in more]
     texts += [(asked[i], True) for i in rng.permutation(len(asked))]
     for question, answered in texts:
@@ -241,11 +250,12 @@ class ReasoningTask(Task):
     if not sample.questions and not sample.grounding:
       return None  # maps alone: of pretraining
     sample = self.selection(sample)
-    questions = (
+    questions = [
       *sample.questions,
       *self.sized(sample, rng),
       *self.counted(sample, rng),
-    )
+    ]
+    questions = self.ordered(questions, rng)
     asked = []  # of each question, its branch and the branch's size by mode
     for i in rng.permutation(len(questions)):
       more = [*asked, self._ways(sample, questions[i], rng)]

@@ -163,8 +163,8 @@ def _check_more_rollouts(config: ConfigDict) -> None:
   if not flags and settings.flag_margin != FLAG_MARGIN:
     raise UserError(
       f"config.grpo.flag_margin is {settings.flag_margin}, and nothing reads"
-      " it: config.grpo.flag_rollouts and flag_questions are 0; set one, to 4 or"
-      " to 2048, for example"
+      " it: config.grpo.flag_rollouts and flag_questions are 0; set one,"
+      " to 4 or to 2048, for example"
     )
 
 

@@ -104,7 +104,9 @@ def test_it_is_measured_once_and_of_the_start(config, asked, tmp_path):
   first = of_start(config, tmp_path)
   assert of_start(config, tmp_path, begun=True) == first and len(asked) == 1
   (tmp_path / family_flags.FILE).unlink()
-  with pytest.raises(UserError, match=r"family_flags.json is missing, and GRPO"):
+  with pytest.raises(
+    UserError, match=r"family_flags.json is missing, and GRPO"
+  ):
     of_start(config, tmp_path, begun=True)
   assert of_start(config, tmp_path) == first and len(asked) == 2
 

@@ -40,9 +40,7 @@ WINDOWS = dataclasses.replace(
   deviation=(0.2, 0.3, 0.4),
 )
 PLAIN = dataclasses.replace(tiny.make_config().vision, layers=2)
-CONV = VisionConfig(
-  image_size=24, patch=4, width=16, layers=2, heads=2, ffn=12
-)
+CONV = VisionConfig(image_size=24, patch=4, width=16, layers=2, heads=2, ffn=12)
 GRIDS = ((6, 6), (4, 8), (2, 6))  # in patches
 positions = jax.jit(patches.positions, static_argnames="kind")
 

@@ -5,6 +5,7 @@ its own, and a scene comes with about one question that asks for it. More are
 made from the list of all things, a grounding request of the sample.
 """
 
+import dataclasses
 import re
 
 import numpy as np
@@ -19,6 +20,7 @@ EXISTS = 0.3  # share of the questions that ask for a colour and a shape at once
 _CHANCE = (0.1, 0.3, 1.0)
 _CHANCE_BESIDE = (0.02, 0.3, 1.0)  # where all but nothing need a near miss
 _SHAPES = frozenset(wording.PLURALS.values())  # colours need no map
+_PLACE = re.compile(r"<at [^<>]*>")
 _THING = re.compile(r"(\w+) (\w+) (<at [^<>]*>)")
 
 
@@ -81,6 +83,23 @@ def questions(
       template=template,
     )
   return list(asked.values())
+
+
+def in_any_order(question: Question, rng) -> Question:
+  """A question of what is counted, its places in a random order.
+
+  From left to right a place that was missed can't be named any more, so that
+  one thing that is hard to see is a wrong count. In any order the surest come
+  first and nothing is passed by (Pix2Seq, arXiv 2109.10852, section 4.3).
+  Other questions stay as they are, and draw nothing of `rng`.
+
+  In: "<at .4 .7> 1 <at .5 .2> 2"   Out: that, or "<at .5 .2> 1 <at .4 .7> 2"
+  """
+  places = _PLACE.findall(question.reasoning)
+  if len(places) < 2 or question.reasoning != wording.counted(places):
+    return question
+  mixed = [places[i] for i in rng.permutation(len(places))]
+  return dataclasses.replace(question, reasoning=wording.counted(mixed))
 
 
 def _sought(things, rng, never):
