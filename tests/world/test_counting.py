@@ -86,3 +86,35 @@ def test_what_is_held_out_is_not_asked_for():
 def test_lists_of_other_sources_are_left_alone(said):
   other = Question("list", "List the objects .", said, "text", reasoning=said)
   assert counting.questions(other, np.random.default_rng(0), 3) == []
+
+
+def test_in_any_order_all_is_named_once_and_every_order_comes():
+  places = ["<at 0.1 0.2>", "<at 0.3 0.1>", "<at 0.5 0.5>"]
+  told = wording.counted(places)
+  question = Question("count", "How many ?", "3", "number", reasoning=told)
+  rng, orders = np.random.default_rng(1), set()
+  for _ in range(60):
+    mixed = counting.in_any_order(question, rng)
+    assert mixed.answer == "3"
+    found = re.findall(r"<at \S+ \S+>", mixed.reasoning)
+    assert sorted(found) == places
+    assert mixed.reasoning == wording.counted(found)
+    orders.add(tuple(found))
+  assert len(orders) == 6
+
+
+@pytest.mark.parametrize(
+  "reasoning",
+  [
+    "none",
+    "<at 0.1 0.2> 1",
+    "red ball <at 0.1 0.2> 2.4 m ; red box <at 0.3 0.1> 3.0 m ; closer",
+    "<at 0.1 0.2> 2 <at 0.3 0.1> 1",
+    "",
+  ],
+)
+def test_what_is_not_counted_has_its_order(reasoning):
+  question = Question("closer", "Which ?", "a", "choice", reasoning=reasoning)
+  rng = np.random.default_rng(1)
+  assert counting.in_any_order(question, rng) is question
+  assert rng.random() == np.random.default_rng(1).random()
