@@ -118,7 +118,7 @@ class SupervisedSettings(StageSettings):
   )
   families: tuple[str, ...] = ()  # question families asked; () = all
   # What is counted is pointed at in a random order, not from left to right.
-  counts_in_any_order: bool = False
+  any_order: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

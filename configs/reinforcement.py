@@ -110,8 +110,8 @@ class GRPOSettings(StageSettings):
   # Rollouts that are held to draw, and to text, to measure a question's flag;
   # 0 = the data's flags.
   flag_rollouts: int = 0
-  # Questions of the validation split, asked with maps and without before the
-  # first step, by which each family's flag is measured; 0 = the data's flags.
+  # Validation questions, asked of the start with maps and without, by which
+  # each family's flag is measured; 0 = off.
   flag_questions: int = 0
   # Difference in shares right up to which a flag is "boundary".
   flag_margin: float = reinforcing.FLAG_MARGIN

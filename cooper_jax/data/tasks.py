@@ -35,7 +35,7 @@ class Task:
   extra_sizes: how many are added of how high and wide things are, where
     `world.derive` has these families.
   near_misses: whether these are as `config.world.near_misses` has them.
-  counts_in_any_order: whether places that are counted are mixed.
+  any_order: whether places that are counted are mixed.
   selection: the questions that are asked, of the sample's and of these.
   """
 
@@ -49,7 +49,7 @@ class Task:
   extra_counting: int = dataclasses.field(default=0, kw_only=True)
   extra_sizes: int = dataclasses.field(default=0, kw_only=True)
   near_misses: bool = dataclasses.field(default=False, kw_only=True)
-  counts_in_any_order: bool = dataclasses.field(default=False, kw_only=True)
+  any_order: bool = dataclasses.field(default=False, kw_only=True)
   selection: Selection = dataclasses.field(default=Selection(), kw_only=True)
 
   def row(self, sample, branches) -> dict[str, np.ndarray]:
@@ -117,7 +117,7 @@ class Task:
 
   def ordered(self, questions, rng) -> list:
     """The questions, places that are counted in the order that is asked for."""
-    if not self.counts_in_any_order:
+    if not self.any_order:
       return list(questions)
     return [counting.in_any_order(q, rng) for q in questions]
 

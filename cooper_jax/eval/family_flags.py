@@ -58,6 +58,7 @@ def of_start(
         )
       else:
         found = _measure(config, policy, params, codecs)
+        path.parent.mkdir(parents=True, exist_ok=True)
         json_files.write_json(path, found)
   return processes.agree("flags by family", found)
 

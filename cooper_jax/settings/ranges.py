@@ -135,7 +135,7 @@ TABLE = {
   "pretrain.text_bins": AMOUNT,
   "sft.maps": AMOUNT,
   "grpo.flag_margin": Range(0, 1, why="of right answers"),
-  "grpo.flag_questions": Range(0, why="0 = the data's flags"),
+  "grpo.flag_questions": Range(0, why="0 = off"),
   "grpo.flag_rollouts": Range(0, why="0 = off"),
   "grpo.skip_scenes": Range(0, why="0 = none"),
   "grpo.validate_every": Range(0, why="0 = none"),

@@ -38,7 +38,7 @@ def task(config, policy, codes):
     extra_counting=settings.extra_counting,
     extra_sizes=settings.extra_sizes,
     near_misses=config.world.near_misses,
-    counts_in_any_order=settings.counts_in_any_order,
+    any_order=settings.any_order,
     selection=Selection(tuple(settings.families), settings.without_lengths),
   )
 

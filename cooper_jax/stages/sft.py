@@ -38,7 +38,7 @@ def task(config, policy, codes):
     extra_counting=settings.extra_counting,
     extra_sizes=settings.extra_sizes,
     near_misses=config.world.near_misses,
-    counts_in_any_order=settings.counts_in_any_order,
+    any_order=settings.any_order,
     lengths_need_map=settings.lengths_need_map,
     direct_families=tuple(settings.direct_families),
     view_dropout=settings.view_dropout,

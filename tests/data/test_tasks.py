@@ -409,10 +409,10 @@ def test_what_is_counted_may_come_in_any_order(kind):
     tasks.ReasoningTask: {"shares": (("text", 1.0),), "corrupted": 0.0},
   }[kind]
   built = [
-    task(kind, extra_counting=3, counts_in_any_order=mixed, **more)
+    task(kind, extra_counting=3, any_order=mixed, **more)
     for mixed in (False, True)
   ]
-  assert not kind.counts_in_any_order
+  assert not kind.any_order
   orders = [set(), set()]
   for found, build in zip(orders, built, strict=True):
     for sample in SAMPLES:
@@ -428,6 +428,6 @@ def test_what_is_counted_may_come_in_any_order(kind):
 def test_stages_count_in_the_order_that_their_setting_says():
   config = base.get_base("long", ("pretrain", "sft"))
   config = config.copy_and_resolve_references()
-  config.sft.counts_in_any_order = True
-  assert not pretrain.task(config, POLICY, CODES).counts_in_any_order
-  assert sft.task(config, POLICY, CODES).counts_in_any_order
+  config.sft.any_order = True
+  assert not pretrain.task(config, POLICY, CODES).any_order
+  assert sft.task(config, POLICY, CODES).any_order
