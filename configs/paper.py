@@ -46,10 +46,12 @@ ROWS = {
   "sft_more": paper_rows.sft_more,
   "elicit_sft": paper_rows.elicit_sft,
   "elicit": paper_rows.elicit,
+  "elicit_longer": paper_rows.elicit_longer,
   "elicit_shuffled": paper_rows.elicit_shuffled,
   "elicit_answer": paper_rows.elicit_answer,
   "elicit_more": paper_rows.elicit_more,
   "words": paper_rows.words,
+  "words_longer": paper_rows.words_longer,
   "words_shuffled": paper_rows.words_shuffled,
   "words_more": paper_rows.words_more,
   "priced": paper_rows.priced,
@@ -57,12 +59,14 @@ ROWS = {
 }
 # Rows that begin with the packaged model, and are asked what it was.
 PACKAGED = (
-  "elicit_sft", "elicit", "elicit_shuffled", "elicit_answer", "elicit_more",
-  "words", "words_shuffled", "words_more", "priced", "unpriced",
+  "elicit_sft", "elicit", "elicit_longer", "elicit_shuffled", "elicit_answer",
+  "elicit_more", "words", "words_longer", "words_shuffled", "words_more",
+  "priced", "unpriced",
 )  # fmt: skip
 # Row -> the benchmark that its columns are of; the test split of all others.
 BENCHMARKS = dict.fromkeys(
-  ("words", "words_shuffled", "words_more"), paper_rows.REPHRASED
+  ("words", "words_longer", "words_shuffled", "words_more"),
+  paper_rows.REPHRASED,
 )
 ARMS = ("base", "amg", "amg_exchanged")
 # Names of several rows, for --rows.
@@ -73,6 +77,7 @@ GROUPS = {
   "claim2": tuple(ROWS)[tuple(ROWS).index("sft") : -len(PACKAGED)],
   "elicited": ("elicit", "elicit_shuffled", "elicit_answer", "elicit_more"),
   "new_words": ("words", "words_shuffled", "words_more"),
+  "longer": ("elicit_longer", "words_longer"),
   "price": ("priced", "unpriced"),
   "order": ("base-1000", "amg_after"),
   "curve": tuple(
@@ -124,6 +129,12 @@ COMPARISONS = {
     "elicit_shuffled",
     paper_rows.UNTRACED,
   ),
+  "elicit_longer - best fixed mode before": (
+    "elicit_longer",
+    "before",
+    paper_rows.UNTRACED,
+  ),
+  "elicit_longer - elicit": ("elicit_longer", "elicit", paper_rows.UNTRACED),
   "words - best fixed mode before": ("words", "before", ()),
   "words - free before": ("words", "free before", ()),
   "words in usual words - free before": (
@@ -131,6 +142,13 @@ COMPARISONS = {
     "free before, test split",
     (),
   ),
+  "words_longer - best fixed mode before": ("words_longer", "before", ()),
+  "words_longer in usual words - free before": (
+    "words_longer",
+    "free before, test split",
+    (),
+  ),
+  "words_longer - words": ("words_longer", "words", ()),
   "words - words_more": ("words", "words_more", ()),
   "words - words_shuffled": ("words", "words_shuffled", ()),
   "priced - best fixed mode before": ("priced", "before", ()),

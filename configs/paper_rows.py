@@ -227,6 +227,12 @@ def elicit(config) -> None:
   _reinforce(config)
 
 
+def elicit_longer(config) -> None:
+  """Twice the steps: after 150 the reward still rises."""
+  elicit(config)
+  config.grpo.update(steps=300, expected_minutes=36.0)
+
+
 def elicit_shuffled(config) -> None:
   """Control: rewards go to other rollouts."""
   elicit(config)
@@ -252,6 +258,12 @@ def words(config) -> None:
   """
   _in_new_words(config, "grpo")
   config.grpo.update(steps=150, expected_minutes=14.0)
+
+
+def words_longer(config) -> None:
+  """Twice the steps."""
+  words(config)
+  config.grpo.update(steps=300, expected_minutes=28.0)
 
 
 def words_shuffled(config) -> None:
