@@ -4,7 +4,7 @@ The names are the paper's (arXiv 2512.04563), whose exploration reward goes by
 them (`rl/rewards/exploration.py`).
 """
 
-FLAGS = ("positive", "negative", "boundary")
+FLAG_NAMES = ("positive", "negative", "boundary")
 
 _ROUNDING = 1e-6  # of shares of n answers, which differ by 1 / n at least
 

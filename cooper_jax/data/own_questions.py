@@ -12,7 +12,7 @@ from typing import Any
 
 from cooper_jax import modalities
 from cooper_jax.data import modes, records, tag_checks
-from cooper_jax.data.flags import FLAGS
+from cooper_jax.data.flags import FLAG_NAMES
 from cooper_jax.data.records import said
 from cooper_jax.errors import nearest
 from cooper_jax.grading import quantities
@@ -64,9 +64,10 @@ def make(record: dict[str, Any]) -> tuple[Question | None, list[str]]:
       )
     answer = answer.lower()
   flag = record.get("flag", "boundary")
-  if flag not in FLAGS:
+  if flag not in FLAG_NAMES:
     problems.append(
-      f"flag {said(flag)} is none of {', '.join(FLAGS)}{nearest(flag, FLAGS)}"
+      f"flag {said(flag)} is none of {', '.join(FLAG_NAMES)}"
+      + nearest(flag, FLAG_NAMES)
     )
   value = None
   if kind == "number" and unit and quantities.to_metres(1.0, unit) is None:

@@ -5,13 +5,11 @@ grounding tasks and questions, each a branch that shares the image.
 """
 
 import dataclasses
-import functools
-import itertools
 
 import numpy as np
 
 from cooper_jax import modalities
-from cooper_jax.data import counterfactual, modes, traces
+from cooper_jax.data import counterfactual, deals, modes, traces
 from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.selection import Selection
 from cooper_jax.data.word_kinds import kind_of
@@ -275,7 +273,7 @@ class ReasoningTask(Task):
     """The lots of modes that these questions may get, and their chances."""
     order = modes.of_traces()
     names = sorted(self.shares, key=lambda share: order.index(share[0]))
-    return deals(tuple(names), len(asked))
+    return deals.of(tuple(names), len(asked))
 
   def _dealt(self, asked, rng) -> list:
     """A branch a question, in modes that are dealt at random."""
@@ -380,30 +378,3 @@ def drawn_in(chosen, question, names) -> list[tuple[str, ...]]:
     tuple(question.needs) if m == modes.NEEDED else modes.maps_of(m, names)
     for m in chosen
   ]
-
-
-@functools.lru_cache(1 << 8)
-def deals(shares: tuple, count: int) -> tuple:
-  """The lots of modes that `count` questions may be answered in.
-
-  Each is (modes, chance). Taken by these chances a mode comes share * count
-  times on average, and no row is more than one trace away from that, in any
-  run of neighbouring modes (systematic sampling): the points u, u + 1, ... of
-  one random u in [0, 1) fall into spans that are share * count long.
-
-  In: (("text", 0.5), ("depth", 0.5)), 3
-  Out: (("text", "text", "depth"), 0.5), (("text", "depth", "depth"), 0.5)
-  """
-  names = [name for name, share in shares if share > 0]
-  sizes = np.array([share for _, share in shares if share > 0])
-  ends = np.cumsum(sizes) / sizes.sum() * count
-  ends[-1] = count
-  # Between two of these the same points fall into the same spans.
-  turns = np.unique(np.round([0.0, *(ends % 1), 1.0], 9))
-  lots = []
-  for low, high in itertools.pairwise(turns):
-    before = np.ceil(ends - (low + high) / 2).astype(int)
-    counts = np.diff([0, *before])
-    modes = [n for n, c in zip(names, counts, strict=True) for _ in range(c)]
-    lots.append((tuple(modes), high - low))
-  return tuple(lots)

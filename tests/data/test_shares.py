@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from cooper_jax import world
-from cooper_jax.data import tasks
+from cooper_jax.data import deals, tasks
 from cooper_jax.data.codes import INSTANCE, Codes
 from cooper_jax.data.word_kinds import kind_of
 from cooper_jax.policy import make_policy
@@ -198,7 +198,7 @@ def test_no_mode_of_use_weighs_more_by_its_first_tag():
 @pytest.mark.parametrize("count", range(1, 12))
 def test_deals_are_whole_lots_that_hold_shares_on_average(count):
   shares = (("a", 0.1), ("b", 0.3), ("none", 0.0), ("c", 0.48), ("d", 0.12))
-  lots = tasks.deals(shares, count)
+  lots = deals.of(shares, count)
   assert sum(chance for _, chance in lots) == pytest.approx(1)
   assert all(len(modes) == count for modes, _ in lots)
   for name, share in shares:

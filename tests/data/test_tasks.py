@@ -1,7 +1,6 @@
 """Tasks: markup to segments, and what a row of each stage holds."""
 
 import dataclasses
-import re
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ from cooper_jax.policy import init_params, make_policy
 from cooper_jax.rollouts import self_maps
 from cooper_jax.sequences import packing
 from cooper_jax.sequences.segments import Map
-from cooper_jax.stages import pretrain, sft, tokenizer
+from cooper_jax.stages import tokenizer
 from cooper_jax.tokenizers.lengths import LENGTH
 from cooper_jax.tokenizers.vocab import SPECIALS
 from tests import tiny  # noqa: F401  sets the mesh
@@ -399,35 +398,3 @@ def test_places_of_pretraining_read_changed_maps_and_tell_them():
   assert (got == here).mean() > 0.5  # the rest: told of the true map alone
   targets = row["code_target"][row["code_weight"] > 0]
   np.testing.assert_array_equal(targets, CODES.of(sample.id, "depth"))
-
-
-@pytest.mark.parametrize("kind", [tasks.MapTask, tasks.ReasoningTask])
-def test_what_is_counted_may_come_in_any_order(kind):
-  """Of the sample's own questions and of those that are made up."""
-  more = {
-    tasks.MapTask: {"titles": (), "single_object": 0.0},
-    tasks.ReasoningTask: {"shares": (("text", 1.0),), "corrupted": 0.0},
-  }[kind]
-  built = [
-    task(kind, extra_counting=3, any_order=mixed, **more)
-    for mixed in (False, True)
-  ]
-  assert not kind.any_order
-  orders = [set(), set()]
-  for found, build in zip(orders, built, strict=True):
-    for sample in SAMPLES:
-      for seed in range(3):
-        row = build(sample, np.random.default_rng(seed))
-        said = " ".join(words(row["text_target"][row["text_weight"] > 0]))
-        for counted in re.findall(r"(?:<at \d+> \d )+", said):
-          columns = [int(x) % 8 for x in re.findall(r"<at (\d+)>", counted)]
-          found.add(columns == sorted(columns))
-  assert orders == [{True}, {True, False}]
-
-
-def test_stages_count_in_the_order_that_their_setting_says():
-  config = base.get_base("long", ("pretrain", "sft"))
-  config = config.copy_and_resolve_references()
-  config.sft.any_order = True
-  assert not pretrain.task(config, POLICY, CODES).any_order
-  assert sft.task(config, POLICY, CODES).any_order

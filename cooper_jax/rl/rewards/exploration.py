@@ -26,7 +26,7 @@ import math
 
 import numpy as np
 
-from cooper_jax.data.flags import FLAGS
+from cooper_jax.data.flags import FLAG_NAMES
 from cooper_jax.errors import UserError
 from cooper_jax.rollouts.response import turns
 
@@ -74,8 +74,10 @@ def reward(view, columns, config: Config) -> np.ndarray:
     count = int(used_R[rows].sum())
     for row in rows[used_R[rows]]:
       flag = columns["flag"][row]
-      if flag not in FLAGS:
-        raise UserError(f"flag is {flag!r}, allowed are {', '.join(FLAGS)}")
+      if flag not in FLAG_NAMES:
+        raise UserError(
+          f"flag is {flag!r}, allowed are {', '.join(FLAG_NAMES)}"
+        )
       if flag == "positive" and count < fewest:
         result_R[row] = config.size
       elif flag == "negative" and count > most:
