@@ -127,7 +127,9 @@ def default_room() -> int:
   from configs import base
 
   config = base.get_base("long", ("sft",))
-  cells = (config.data.image_size // config.model.vision.patch) ** 2
+  vision = config.model.vision
+  cell = vision.patch * max(vision.merge, 1)
+  cells = (config.data.image_size // cell) ** 2
   told = 0
   if config.data.tell_lens:
     told = len(TextTokenizer.load().encode(f" {lens.LONGEST_LENS}"))

@@ -5,10 +5,11 @@ questions of the validation split, in the families and words that are
 reinforced, are answered greedily with the maps that their programs read and
 with none. A family whose answers are right more often with maps, by more than
 `grpo.flag_margin`, is "positive", one where text is "negative"; where maps have
-a price (`grpo.rl.rewards.map_price`), after it is paid. So a flag rests on all
-questions of a family, where `rl/measured_flags.py` has k rollouts of each
-question. (The paper compares with its base model question by question, at
-thresholds that are not published; arXiv 2512.04563.)
+a price (`grpo.rl.rewards.map_price`, in units of the answer's reward), after it
+is paid. So a flag rests on all questions of a family, FEWEST at least, where
+`rl/measured_flags.py` has k rollouts of each question; a family of fewer keeps
+the flags of its questions. (The paper compares with its base model question by
+question, at thresholds that are not published; arXiv 2512.04563.)
 
 What GRPO begins with is measured, once: the file in the stage's folder stays.
 """
@@ -24,10 +25,12 @@ from cooper_jax.errors import UserError
 from cooper_jax.eval import questions, validation
 from cooper_jax.parallel import processes
 from cooper_jax.policy import Policy
+from cooper_jax.rollouts import prompts
 from cooper_jax.sample import Question
 from cooper_jax.training import json_files, telemetry
 
 FILE = "family_flags.json"
+FEWEST = 8  # questions that a family is measured by, or it is not
 
 
 def of_start(
@@ -77,8 +80,11 @@ def flagged(found: Mapping[str, dict]):
   return change
 
 
-def said(found: Mapping[str, dict]) -> str:
-  """One line: the families where maps help and hurt, with points gained."""
+def said(found: Mapping[str, dict], families: Iterable[str]) -> str:
+  """One line: the families where maps help and hurt, with points gained.
+
+  families: all that were asked; those that were not measured are named.
+  """
   parts = []
   for flag, verb in (("positive", "help"), ("negative", "hurt")):
     gains = {
@@ -89,15 +95,22 @@ def said(found: Mapping[str, dict]) -> str:
     named = sorted(gains, key=lambda name: -abs(gains[name]))
     told = ", ".join(f"{name} {gains[name]:+.0f}" for name in named)
     parts.append(f"{verb} in {told or 'no family'}")
+  left = sorted({*families} - {*found})
+  if left:
+    parts.append(f"not measured: {', '.join(left)}")
   return f"maps {'; '.join(parts)} (points, validation split)"
 
 
 def _measure(config, policy, params, codecs) -> dict[str, dict]:
   settings = config.grpo
-  items = validation.open_items(config, settings.flag_questions)
+  items = validation.open_items(
+    config, settings.flag_questions, "flag_questions"
+  )
+  families = questions.families(items)
   names = modes.order(policy.markup.modalities)
-  drawing = [_mode(item.question, names, policy.limits.maps) for item in items]
-  asked = [modes.IN_TEXT, *dict.fromkeys(drawing)]
+  trained = prompts.modes_of(policy, config.sft.shares)
+  drawing = [_mode(item.question, names, trained) for item in items]
+  asked = [modes.IN_TEXT, *sorted({mode for mode in drawing if mode})]
   batch = min(config.evaluate.batch, len(items))
   calls = len(asked) * -(-len(items) // batch)
   with telemetry.Progress(calls, "flags") as progress:
@@ -111,16 +124,21 @@ def _measure(config, policy, params, codecs) -> dict[str, dict]:
       buckets=config.sampling.prompt_buckets,
       advance=progress.advance,
     )
-    drawn = np.array([answers[m].hits[i] for i, m in enumerate(drawing)])
-    text = answers[modes.IN_TEXT].hits
-    price = np.array([_price(config, modes.maps_of(m, names)) for m in drawing])
+    hits = {mode: each.hits for mode, each in answers.items()}
     found = {}
-    for name, rows in questions.families(items).items():
-      each = {"drawn": drawn, "text": text, "price": price}
-      means = {key: float(values[rows].mean()) for key, values in each.items()}
+    for name, rows in families.items():
+      rows = [i for i in rows if drawing[i]]
+      if len(rows) < FEWEST:
+        continue
+      maps = [modes.maps_of(drawing[i], names) for i in rows]
+      means = {
+        "drawn": float(np.mean([hits[drawing[i]][i] for i in rows])),
+        "text": float(hits[modes.IN_TEXT][rows].mean()),
+        "price": float(np.mean([_price(config, each) for each in maps])),
+      }
       flag = flags.of_gain(_gain(means), settings.flag_margin)
       found[name] = {"flag": flag, "n": len(rows), **means}
-    progress.say(said(found))
+    progress.say(said(found, families))
   return found
 
 
@@ -130,13 +148,21 @@ def _gain(each: Mapping[str, float]) -> float:
 
 
 def _price(config, maps) -> float:
-  """What is paid for an answer with these maps (`rewards/map_price.py`)."""
+  """What an answer's maps cost (`rewards/map_price.py`), in right answers."""
   rl = config.grpo.rl
-  free = rl.settings.map_price.free
-  return (rl.rewards.map_price or 0.0) * max(0, len(maps) - free)
+  if not rl.rewards.map_price:
+    return 0.0
+  counted = max(0, len(maps) - rl.settings.map_price.free)
+  return rl.rewards.map_price * counted / rl.rewards.answer
 
 
-def _mode(question: Question, names, most: int) -> str:
-  """Draws what a question's program reads; the first map, if it reads none."""
-  needed = [name for name in names if name in question.needs] or names[:1]
-  return needed[0] if len(needed) == 1 or most == 1 else modes.BOTH
+def _mode(question: Question, names, trained) -> str | None:
+  """The trained mode that draws what a question's program reads.
+
+  Where it reads none, that of the most maps, as `rl/measured_flags.py`; None
+  where no mode draws all that it reads.
+  """
+  maps = {mode: modes.maps_of(mode, names) for mode in trained}
+  fits = [m for m in maps if maps[m] and {*question.needs} <= {*maps[m]}]
+  pick = min if question.needs else max
+  return pick(fits, key=lambda mode: len(maps[mode]), default=None)

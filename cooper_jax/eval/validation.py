@@ -113,8 +113,12 @@ class Validation:
     self._kept.close()
 
 
-def open_items(config, count: int) -> list:
-  """Questions of the validation split, always the same, as GRPO asks them."""
+def open_items(config, count: int, setting: str = "validate_every") -> list:
+  """Questions of the validation split, always the same, as GRPO asks them.
+
+  setting: of config.grpo, that has them asked; UserError names it where the
+  split has none.
+  """
   settings = config.grpo
   data = DataConfig.from_config(config)
   split = mixture.open_tolerant(data, "validation")
@@ -128,7 +132,7 @@ def open_items(config, count: int) -> list:
   if not items:
     raise UserError(
       "the validation split asks nothing that is reinforced; give it questions,"
-      " or set config.grpo.validate_every and config.grpo.flag_questions to 0"
+      f" or set config.grpo.{setting} to 0, which is {settings[setting]}"
     )
   return items
 

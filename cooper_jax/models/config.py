@@ -118,6 +118,11 @@ class VisionConfig:
       raise errors.UserError(
         f"config.model.vision.deviation is {self.deviation}; allowed: above 0"
       )
+    if self.cell_table and self.merge:
+      raise errors.UserError(
+        "config.model.vision.cell_table is added behind the connector, which"
+        f" config.model.vision.merge={self.merge} has none of; turn one off"
+      )
     plain = self.stem_bias and self.frames == 1
     if self.stem == "conv" and not plain:
       raise errors.UserError(

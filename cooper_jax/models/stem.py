@@ -1,4 +1,4 @@
-"""The image encoder's convolutional stem: pixels -> cells.
+"""The image encoder's convolutional stem: pixels -> patches.
 
 From scratch at tiny size a small convolutional stem sees edges sooner than a
 linear patch embedding; imported weights use the linear one.
@@ -13,7 +13,7 @@ from cooper_jax.models.config import VisionConfig
 
 
 class ConvStem(nn.Module):
-  """Pixels -> cells through a 3x3 convolution at a quarter of the size.
+  """Pixels -> patches through a 3x3 convolution at a quarter of the size.
 
   Convolutions are written as nine shifted slices and one matrix product,
   which runs several times faster than XLA's convolution on a CPU.

@@ -181,7 +181,7 @@ class Vision(nn.Module):
     return constrain(x, "batch", None, "embed_out"), None
 
   def _stem(self, pictures):
-    """(states [B, J, width], patches), these None of squares row by row."""
+    """(states [B, J, width], patches); these None where no place is asked."""
     c, dtypes = self.config, (self.dtype, self.operands)
     if isinstance(pictures, patches.PackedPictures):
       pictures = patches.of_pictures(pictures, c, self.dtype)

@@ -54,11 +54,11 @@ def check(config, stages) -> None:
   That is the first one, or more than `data.bad_samples` of a split's; up to
   that share they are said on stderr, and are left out.
   """
+  asks = config.grpo.validate_every > 0 or config.grpo.flag_questions > 0
   prompts = [
     (stage, split)
     for stage, split in ASKED_SPLITS
-    if stage in stages
-    and (split != "validation" or config.grpo.validate_every > 0)
+    if stage in stages and (split != "validation" or asks)
   ]
   if not prompts and "sft" not in stages:
     return

@@ -160,6 +160,18 @@ def _check_more_rollouts(config: ConfigDict) -> None:
       f"{asked[0]} measures flags, and nothing reads them:"
       " config.grpo.rl.rewards.exploration is None; set it to a weight"
     )
+  price, worth = rl.rewards.map_price, rl.rewards.answer
+  if (
+    settings.flag_questions and price and (not worth or rl.advantage == "gdpo")
+  ):
+    why = f"grpo.rl.rewards.answer is {worth}"
+    if worth:
+      why = "grpo.rl.advantage is gdpo, by which weights are no price"
+    raise UserError(
+      "config.grpo.flag_questions takes the price of a map"
+      f" (config.grpo.rl.rewards.map_price={price}) off what it brings in right"
+      f" answers, and config.{why}; set map_price to 0, or change that"
+    )
   if not flags and settings.flag_margin != FLAG_MARGIN:
     raise UserError(
       f"config.grpo.flag_margin is {settings.flag_margin}, and nothing reads"

@@ -97,10 +97,13 @@ def run(config, workdir) -> None:
   asked = selection.after(source, settings.skip_scenes)
   codecs, log = tokenizer.load(config, workdir), None
   if settings.flag_questions:
-    own = own_params(policy, state.params, frozen)
-    begun = checkpoints.latest() is not None
     flags = family_flags.of_start(
-      config, policy, own, codecs, folder, begun=begun
+      config,
+      policy,
+      own_params(policy, state.params, frozen),  # not kept after this
+      codecs,
+      folder,
+      begun=checkpoints.latest() is not None,
     )
     asked = selection.Asking(asked, family_flags.flagged(flags))
   stream = question_order.ORDERS[settings.order](

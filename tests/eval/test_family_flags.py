@@ -15,46 +15,64 @@ from cooper_jax.eval import family_flags, validation
 from cooper_jax.rollouts import prompts
 from tests.rl import toy
 
-DRAWN, TEXT = "depth", "text"
-# Family -> how many of 4 are right with maps and without.
-RIGHT = {"gap": (4, 1), "count": (1, 3), "width": (2, 2), "height": (3, 2)}
+TEXT = "text"
+# Family -> how many of 8 are right with maps and without, and the maps that its
+# programs read; held to others it is never right.
+RIGHT = {
+  "gap": (8, 2, ("depth",)),
+  "count": (2, 6, ("segmentation",)),
+  "width": (4, 4, ("segmentation",)),
+  "height": (6, 4, ("depth",)),
+}
+DRAWN = {name: maps[0] for name, (_, _, maps) in RIGHT.items()}
 CODECS = object()
 
 
 @pytest.fixture
 def config():
-  """With four questions of each family, and no chance in how they come."""
-  return toy.CONFIG.copy_and_resolve_references()
+  """Of the toy policy, trained in every mode."""
+  config = toy.CONFIG.copy_and_resolve_references()
+  with config.unlocked():
+    config.sft.shares.update(dict.fromkeys(config.sft.shares, 0.1))
+  return config
 
 
 @pytest.fixture
 def asked(monkeypatch):
-  """The modes of every time that questions are asked."""
+  """The modes of every time that eight questions of each family are asked."""
   items = [
     prompts.Item(
       toy.ITEMS[0].sample,
-      dataclasses.replace(toy.ITEMS[0].question, family=name, text=str(i)),
+      dataclasses.replace(
+        toy.ITEMS[0].question, family=name, text=str(i), needs=needs
+      ),
     )
-    for i in range(4)
-    for name in RIGHT
+    for i in range(8)
+    for name, (_, _, needs) in RIGHT.items()
   ]
+  rare = dataclasses.replace(items[0].question, family="rare")
+  items.append(dataclasses.replace(items[0], question=rare))
   calls = []
 
   def ask_in(policy, params, items, modes, codecs, **options):
     assert params == "params" and codecs is CODECS
     calls.append(modes)
-    hits = {
-      mode: np.array(
-        [
-          float(int(i.question.text) < RIGHT[i.question.family][mode == TEXT])
-          for i in items
-        ]
+
+    def hit(question, mode):
+      drawn, text, _ = RIGHT.get(question.family, (8, 8, ()))
+      if mode == TEXT:
+        return float(int(question.text) < text)
+      own = mode == DRAWN.get(question.family)
+      return float(own and int(question.text) < drawn)
+
+    return {
+      mode: types.SimpleNamespace(
+        hits=np.array([hit(item.question, mode) for item in items])
       )
       for mode in modes
     }
-    return {m: types.SimpleNamespace(hits=each) for m, each in hits.items()}
 
-  monkeypatch.setattr(validation, "open_items", lambda config, count: items)
+  monkeypatch.setattr(validation, "open_items", lambda *given: items)
   monkeypatch.setattr(family_flags.questions, "ask_in", ask_in)
   return calls
 
@@ -79,7 +97,7 @@ def of_start(config, folder, begun=False):
 def test_a_family_s_flag_is_by_its_gain_less_the_price(
   config, asked, tmp_path, margin, price, wanted
 ):
-  config.grpo.update(flag_questions=16, flag_margin=margin)
+  config.grpo.update(flag_questions=33, flag_margin=margin)
   with config.unlocked():
     config.grpo.rl.rewards.map_price = price
   found = of_start(config, tmp_path)
@@ -87,10 +105,25 @@ def test_a_family_s_flag_is_by_its_gain_less_the_price(
   flags = {name: each["flag"] for name, each in found.items()}
   assert flags == {name: names[sign] for name, sign in wanted.items()}
   assert found["gap"] == {
-    "flag": "positive", "n": 4, "drawn": 1.0, "text": 0.25,
+    "flag": "positive", "n": 8, "drawn": 1.0, "text": 0.25,
     "price": price or 0.0,
   }  # fmt: skip
-  assert asked == [[TEXT, DRAWN]]
+  assert asked == [[TEXT, "depth", "segmentation"]]
+
+
+def test_a_price_is_in_units_of_the_answer_s_reward(config, asked, tmp_path):
+  """Half of it for an answer: a map that costs .1 has to bring .2."""
+  with config.unlocked():
+    config.grpo.rl.rewards.update(map_price=0.1, answer=0.5)
+  found = of_start(config, tmp_path)
+  assert found["gap"]["price"] == 0.2
+
+
+def test_a_family_of_few_questions_is_not_measured(config, asked, tmp_path):
+  found = of_start(config, tmp_path)
+  assert set(found) == set(RIGHT)
+  line = family_flags.said(found, [*RIGHT, "rare"])
+  assert line.endswith("; not measured: rare (points, validation split)")
 
 
 def test_the_first_maps_may_be_free(config, asked, tmp_path):
@@ -125,31 +158,35 @@ def test_the_line_names_the_largest_first():
     "height": {"flag": "positive", "drawn": 0.6, "text": 0.2, "price": 0.1},
     "width": {"flag": "boundary", "drawn": 0.6, "text": 0.2, "price": 0.4},
   }
-  assert family_flags.said(each) == (
+  assert family_flags.said(each, each) == (
     "maps help in height +30, gap +15; hurt in no family"
     " (points, validation split)"
   )
 
 
 @pytest.mark.parametrize(
-  ("needs", "most", "mode"),
+  ("needs", "trained", "mode"),
   [
-    ((), 2, "depth"),
-    (("segmentation",), 2, "segmentation"),
-    (("segmentation", "depth"), 2, "both"),
-    (("segmentation", "depth"), 1, "depth"),
-    (("normals",), 2, "depth"),
+    ((), ("text", "depth", "segmentation", "both"), "both"),
+    ((), ("text", "segmentation"), "segmentation"),
+    (("segmentation",), ("text", "both", "segmentation"), "segmentation"),
+    (("segmentation",), ("text", "depth", "both"), "both"),
+    (("segmentation", "depth"), ("text", "depth", "both"), "both"),
+    (("segmentation", "depth"), ("text", "depth", "segmentation"), None),
+    (("normals",), ("text", "depth", "segmentation", "both"), None),
+    ((), ("adaptive", "text"), None),
   ],
 )
-def test_drawn_is_what_the_program_reads(needs, most, mode):
+def test_drawn_is_what_the_program_reads(needs, trained, mode):
   question = dataclasses.replace(toy.ITEMS[0].question, needs=needs)
-  found = family_flags._mode(question, ["depth", "segmentation"], most)
+  found = family_flags._mode(question, ("depth", "segmentation"), trained)
   assert found == mode
 
 
 @pytest.mark.ci
 def test_the_toy_policy_s_families_are_measured(config, monkeypatch, tmp_path):
-  monkeypatch.setattr(validation, "open_items", lambda config, n: toy.ITEMS[:n])
+  monkeypatch.setattr(validation, "open_items", lambda *given: toy.ITEMS[:3])
+  monkeypatch.setattr(family_flags, "FEWEST", 3)
   config.grpo.flag_questions = 3
   found = family_flags.of_start(
     config,

@@ -137,6 +137,26 @@ def test_squares_have_places_where_something_asks_for_them(stem_kind, changes):
   assert (np.abs(one - other).max() < 1e-4) == same
 
 
+@pytest.mark.parametrize("stem_kind", ["conv", "linear"])
+def test_squares_stretch_a_table_of_another_size(stem_kind):
+  """As a table does that has what the stretched one has at each patch."""
+  small = dataclasses.replace(
+    CONV, stem=stem_kind, merge=0, position="resized", position_side=3
+  )
+  _, params = made(small)
+  row, column = patches.places(6, 6, 1)
+  given = patches.Patches(np.zeros((1, 36, 1)), row[None], column[None])
+  table = params["params"]["position"]
+  whole = positions(table, given, kind="resized")[0]
+  wide = {"params": {**params["params"], "position": whole}}
+  image = np.random.default_rng(1).integers(0, 256, (2, 24, 24, 3), "u1")
+  own = dataclasses.replace(small, position="grid", position_side=0)
+  np.testing.assert_allclose(
+    made(small)[0](params, image)[0], made(own)[0](wide, image)[0], atol=1e-5
+  )
+  assert np.std(table) > 0
+
+
 @pytest.mark.parametrize("config", [MERGED, WINDOWS])
 def test_padding_and_the_order_of_cells_change_nothing(config):
   rng = np.random.default_rng(2)
@@ -229,6 +249,7 @@ def test_a_cell_s_patches_are_neighbours():
     ),
     ({"deepstack": (3,)}, "allowed: layers of 0 to 2, in order, each once"),
     ({"merge": 0}, "deepstack needs a merger"),
+    ({"cell_table": True}, "merge=2 has none of; turn one off"),
     ({"stem": "conv"}, "stem=conv has a bias and one frame"),
     ({"stem": "conv", "frames": 1, "stem_bias": False}, "has a bias and one"),
   ],

@@ -174,6 +174,22 @@ def test_a_step_samples_the_same_rollouts_with_and_without_them(monkeypatch):
     ({"flag_rollouts": 4, "flag_questions": 64}, "by family; set one of them"),
     ({"flag_questions": 64, "rl.rewards.exploration": None}, "nothing reads"),
     ({"flag_questions": 64, "sampling.maps": 0}, "sampling.maps is 0"),
+    (
+      {
+        "flag_questions": 64,
+        "rl.rewards.map_price": 0.1,
+        "rl.rewards.answer": 0.0,
+      },
+      "answer is 0.0; set map_price to 0",
+    ),
+    (
+      {
+        "flag_questions": 64,
+        "rl.rewards.map_price": 0.1,
+        "rl.advantage": "gdpo",
+      },
+      "weights are no price",
+    ),
     ({"flag_margin": 0.5}, "flag_questions are 0; set"),
     ({"rl.rewards.map_effect": 1.0, "rl.pipeline": True}, "map_effect samples"),
     (

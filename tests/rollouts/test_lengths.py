@@ -186,11 +186,12 @@ def test_too_long_questions_are_left_out_up_to_a_share(
   )
 
 
-def test_the_validation_split_counts_where_it_is_asked(tmp_path):
+@pytest.mark.parametrize("name", ["validate_every", "flag_questions"])
+def test_the_validation_split_counts_where_it_is_asked(tmp_path, name):
   config = own(tmp_path, LONG, split="validation")
-  config.grpo.validate_every = 0
+  config.grpo.update(validate_every=0, flag_questions=0)
   lengths.check(config, ["grpo"])
-  config.grpo.validate_every = 2
+  config.grpo[name] = 2
   with pytest.raises(UserError, match=r"own-validation\.jsonl:2: "):
     lengths.check(config, ["grpo"])
 

@@ -11,6 +11,7 @@ import pytest
 from configs import base
 from cooper_jax import plugins
 from cooper_jax.errors import Preempted
+from cooper_jax.eval import family_flags
 from cooper_jax.parallel import mesh
 from cooper_jax.policy import make_policy
 from cooper_jax.rl import rollout_log
@@ -19,6 +20,7 @@ from cooper_jax.runtime import interrupt
 from cooper_jax.trained import load_params
 from cooper_jax.training import json_files, telemetry, workdir
 from cooper_jax.training.checkpoint import Checkpoints
+from cooper_jax.world.questions import families
 from tests import metrics_page
 
 pytestmark = pytest.mark.ci
@@ -175,6 +177,27 @@ def test_a_finished_grpo_goes_on_where_it_is_given_more_steps(chain, tmp_path):
   )
   assert [*rewards] == [2, 3, 4, 6]  # 3 was the last of the shorter run
   assert rewards[6] == other[6]
+
+
+def test_questions_are_asked_with_the_flags_that_were_measured(chain, tmp_path):
+  """With maps that nowhere help or hurt, nothing is logged of where they do."""
+  config, run = chain
+  for before in ("tokenizer", "pretrain", "sft"):
+    (tmp_path / before).symlink_to(run / before)
+  found = {"flag": "boundary", "n": 9, "drawn": 0.5, "text": 0.5, "price": 0.0}
+  (tmp_path / "grpo").mkdir()
+  json_files.write_json(
+    tmp_path / "grpo" / family_flags.FILE,
+    dict.fromkeys(families.names(), found),
+  )
+  with jax.set_mesh(mesh.make_mesh(devices=jax.devices()[:1])):
+    plugins.find("stages", "grpo").run(config, tmp_path)
+  logged = [
+    {key for row in workdir_metrics(folder / "grpo") for key in row}
+    for folder in (run, tmp_path)
+  ]
+  by_flag = {"maps/positive", "maps/negative"}
+  assert logged[0] & by_flag and not logged[1] & by_flag
 
 
 def workdir_metrics(folder):

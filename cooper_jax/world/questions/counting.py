@@ -91,13 +91,16 @@ def in_any_order(question: Question, rng) -> Question:
   From left to right a place that was missed can't be named any more, so that
   one thing that is hard to see is a wrong count. In any order the surest come
   first and nothing is passed by (Pix2Seq, arXiv 2109.10852, section 4.3).
-  Other questions stay as they are, and draw nothing of `rng`.
+  Other questions stay as they are, and draw nothing of `rng`: those whose trace
+  is another, and those whose answer is no number of the places, yes or no.
 
   In: "<at .4 .7> 1 <at .5 .2> 2"   Out: that, or "<at .5 .2> 1 <at .4 .7> 2"
   """
   places = _PLACE.findall(question.reasoning)
   if len(places) < 2 or question.reasoning != wording.counted(places):
     return question
+  if question.answer not in (str(len(places)), "yes", "no"):
+    return question  # it may be about the order
   mixed = [places[i] for i in rng.permutation(len(places))]
   return dataclasses.replace(question, reasoning=wording.counted(mixed))
 

@@ -8,6 +8,7 @@ did, "boundary" does nothing.
 import numpy as np
 import pytest
 
+from cooper_jax.data import flags
 from cooper_jax.errors import UserError
 from cooper_jax.rl.rewards import exploration
 from cooper_jax.rollouts.response import DrawnMap, Responses
@@ -18,14 +19,14 @@ ONE = "<think> a </think> <depth> " + NO_MAP
 TWO = "<think> a </think> <segmentation> " + ONE
 
 
-def _reward(texts, flags, maps=None, group=None, **settings):
+def _reward(texts, given, maps=None, group=None, **settings):
   if maps is None:
     maps = [(DEPTH,) * t.count("<think> a </think> <") for t in texts]
     maps = [m if "<depth>" in t else () for m, t in zip(maps, texts)]
   view = Responses.from_texts(texts, maps=maps, group=group)
-  flags = [flags] * len(texts) if isinstance(flags, str) else flags
+  given = [given] * len(texts) if isinstance(given, str) else given
   return exploration.reward(
-    view, {"flag": tuple(flags)}, exploration.Config(**settings)
+    view, {"flag": tuple(given)}, exploration.Config(**settings)
   )
 
 
@@ -34,7 +35,7 @@ def _group(users, size=8):
 
 
 @pytest.mark.parametrize("users", range(9))
-@pytest.mark.parametrize("flag", exploration.FLAGS)
+@pytest.mark.parametrize("flag", flags.FLAG_NAMES)
 def test_the_papers_cases_at_a_group_of_eight(flag, users):
   each = {
     #           c = 0  1    2    3  4    5    6    7    8
