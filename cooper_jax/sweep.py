@@ -116,12 +116,15 @@ def sweep(argv) -> int:
   if asked.plan:
     return errors.EXIT_DONE
   out = Path(asked.out).expanduser().absolute()
+
+  def keep() -> None:
+    if asked.answers:
+      kept_answers.keep(made, asked.answers)
+
+  at_once = asked.jobs or max(1, len(run.devices()))
   with _held(out):
-    try:
-      code = run.run(made, at_once=asked.jobs or max(1, len(run.devices())))
-    finally:
-      if asked.answers:
-        kept_answers.keep(made, asked.answers)
+    keep()  # what a sweep had finished that was killed
+    code = run.run(made, at_once=at_once, finished=keep)
     found = results.collect(wanted, made, argv)
     tables.write(found, out)
     figure.write(found, out / "figure.png")

@@ -119,18 +119,21 @@ def log_of(job: Job) -> Path:
   return job.folder / LOG
 
 
-def run(jobs: dict[str, Job], *, at_once: int, begin=start) -> int:
+def run(
+  jobs: dict[str, Job], *, at_once: int, begin=start, finished=lambda: None
+) -> int:
   """Runs what is not finished; gives the exit code of the first failure, or 0.
 
   at_once: jobs at the same time. begin(job, device) -> process, with `poll`,
   `terminate` and `wait`. A job that fails holds up only those that need it.
+  finished(): called after each job that is.
   """
   todo = {name: jobs[name] for name in to_do(jobs)}
   done = len(jobs) - len(todo)
   with telemetry.Progress(
     len(jobs), "jobs", start=done, left=lambda: crew.seconds_left()
   ) as bar:
-    crew = _Crew(jobs, todo, at_once, begin, bar)
+    crew = _Crew(jobs, todo, at_once, begin, bar, finished)
     try:
       while crew.running or crew.ready():
         crew.begin_some()
@@ -145,8 +148,11 @@ def run(jobs: dict[str, Job], *, at_once: int, begin=start) -> int:
 class _Crew:
   """What is to do, what runs on which device, and what failed."""
 
-  def __init__(self, jobs, todo, at_once: int, begin, bar):
+  def __init__(
+    self, jobs, todo, at_once: int, begin, bar, finished=lambda: None
+  ):
     self.jobs, self.todo, self.begin, self.bar = jobs, todo, begin, bar
+    self.finished = finished
     self.free = ((devices() or [None]) * at_once)[:at_once]
     self.running = {}  # name -> (process, device, when it began)
     self.failed = {}  # name -> exit code
@@ -233,6 +239,7 @@ class _Crew:
   def _advance(self, name: str, said: str) -> None:
     self.bar.say(f"{name} {said}")
     self.bar.advance()
+    self.finished()
 
 
 def _is_taken(job: Job) -> bool:

@@ -46,6 +46,18 @@ def test_rows_run_with_each_stage_made_once(tmp_path):
   assert {"said/tokenizer", "said/sft", "said/grpo"} <= said.keys()
 
 
+def test_each_job_is_told_when_it_is_finished(tmp_path):
+  """So that nothing is lost of a sweep that is killed later."""
+  made, done = jobs.plan(fake.asked(["base"]), tmp_path), []
+  run.run(
+    made,
+    at_once=1,
+    begin=fake.Machine(),
+    finished=lambda: done.append(len(jobs.to_do(made))),
+  )
+  assert done == [*range(len(made) - 1, -1, -1)]
+
+
 def test_a_kill_at_any_job_costs_that_job_alone(tmp_path):
   made = jobs.plan(fake.asked(["base", "cooper"]), tmp_path)
 
