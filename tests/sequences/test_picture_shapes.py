@@ -190,7 +190,7 @@ def test_a_prompt_ends_where_its_text_does():
     ({"shapes": ((12, 28),)}, "12x28 pixels, and a cell has 6"),
     ({"stem": "conv", "patch": 4, "merge": 0, "frames": 1}, "stem=conv"),
     ({"position": "grid", "position_side": 0}, "position=grid"),
-    ({"cell_table": True}, "cell_table=True"),
+    ({"cell_table": True, "merge": 0}, "cell_table=True"),
   ],
 )
 def test_a_tower_that_takes_squares_alone_refuses_shapes(changes, said):
