@@ -317,3 +317,11 @@ def test_a_sheet_is_not_written_over_what_is_read(own, capsys, out, named):
 def test_a_sheet_may_be_written_again(own, capsys):
   for _ in range(2):
     assert check.main([str(own), f"--out={own.parent / 'sheet.png'}"]) == 0
+
+
+def test_cells_that_patches_merge_into_take_no_more_room(monkeypatch):
+  config = base.get_base("long", ("sft",)).copy_and_resolve_references()
+  room = check.default_room()
+  config.model.vision.update(patch=config.model.vision.patch // 2, merge=2)
+  monkeypatch.setattr(base, "get_base", lambda *given: config)
+  assert check.default_room() == room > 0

@@ -118,3 +118,13 @@ def test_what_is_not_counted_has_its_order(reasoning):
   rng = np.random.default_rng(1)
   assert counting.in_any_order(question, rng) is question
   assert rng.random() == np.random.default_rng(1).random()
+
+
+@pytest.mark.parametrize("answer", ["the red ball", "2", "first"])
+def test_a_question_that_may_be_about_the_order_keeps_it(answer):
+  """Of three places, whose number would be 3: nothing says what it counts."""
+  told = wording.counted(["<at 0.1 0.2>", "<at 0.3 0.1>", "<at 0.5 0.5>"])
+  question = Question("own", "Which ?", answer, "open", reasoning=told)
+  for seed in range(5):
+    rng = np.random.default_rng(seed)
+    assert counting.in_any_order(question, rng) is question
